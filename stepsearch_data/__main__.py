@@ -1,0 +1,5 @@
+"""`python -m stepsearch_data` is the command line."""
+
+from stepsearch_data.cli import main
+
+main()

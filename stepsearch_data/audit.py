@@ -1,0 +1,81 @@
+"""The data's quality in numbers, over a store's committed tables."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import duckdb
+
+from stepsearch_data.pipeline.catalog import connect
+from stepsearch_data.pipeline.errors import StoreError
+from stepsearch_data.pipeline.questions import units
+from stepsearch_data.pipeline.store import Store
+from stepsearch_data.schemas.tables import QUERIES, QUESTIONS, SUB_QUESTIONS
+from stepsearch_data.stages.rules import forbidden, leaked
+
+Numbers = dict[str, Any]
+
+_MEASURES = """
+WITH ranks AS (  -- best rank of a gold passage, over all engines, for every written query
+    SELECT query_id, min(rank) FILTER (is_gold) AS gold_rank FROM hits GROUP BY query_id
+), judged AS (
+    SELECT s.source, s.question_id, s.hop, s.hops, q.kept, r.gold_rank
+    FROM sub_questions s JOIN queries q USING (question_id, hop) JOIN ranks r USING (query_id)
+), by_hop AS (
+    SELECT source, hops, question_id, hop,
+           count(*) AS written, count(*) FILTER (kept) AS kept,
+           coalesce(bool_or(kept AND gold_rank <= 3), false) AS hit,
+           count(*) FILTER (gold_rank <= 1) AS at_1,
+           count(*) FILTER (gold_rank <= 3) AS at_3,
+           count(*) FILTER (gold_rank <= 5) AS at_5
+    FROM judged GROUP BY ALL
+)
+SELECT {group} AS part,
+       count(DISTINCT question_id) AS questions, count(*) AS hops, sum(written)::BIGINT AS queries,
+       avg(hit::INT) AS hop_hit_at_3,
+       sum(at_1) / sum(written) AS pass_at_1, sum(at_3) / sum(written) AS pass_at_3, sum(at_5) / sum(written) AS pass_at_5,
+       sum(kept) / sum(written) AS kept_share, avg(kept) AS kept_per_hop, min(kept) AS kept_per_hop_min
+FROM by_hop GROUP BY part ORDER BY part
+"""
+_COMPLETE = "SELECT {group} AS part, count(*) FILTER (complete) AS complete FROM trajectories GROUP BY part"
+
+
+def audit(store: Store) -> dict[str, dict[str, Numbers]]:
+    """Measures `by_source` and `by_source_and_hops`. Raises StoreError where the store is not built to its end.
+
+    A query leaks when it holds its own hop's answer, or a later one, that the question does not hold.
+    """
+    with connect(store) as connection:
+        try:
+            by_source = _measure(connection, "source")
+            by_hops = _measure(connection, "source || ' ' || hops || ' hops'")
+        except duckdb.Error as error:
+            raise StoreError("the store is not built to its end", f"stepsearch-data build --store {store.root}") from error
+    for (source, hops), leaks in _leaks(store).items():
+        by_source[source]["leaks"] += leaks
+        by_hops[f"{source} {hops} hops"]["leaks"] += leaks
+    return {"by_source": by_source, "by_source_and_hops": by_hops}
+
+
+def _measure(connection: duckdb.DuckDBPyConnection, group: str) -> dict[str, Numbers]:
+    complete = dict(connection.execute(_COMPLETE.format(group=group)).fetchall())
+    cursor = connection.execute(_MEASURES.format(group=group))
+    names = [column[0] for column in cursor.description or []][1:]
+    return {
+        part: {**dict(zip(names, values, strict=True)), "complete": complete.get(part, 0), "leaks": 0}
+        for part, *values in cursor.fetchall()
+    }
+
+
+def _leaks(store: Store) -> Counter[tuple[str, int]]:
+    """Number of leaking queries, by source and number of hops."""
+    manifest = store.manifest()
+    outputs = {table.name: manifest.output(table.name) for table in (QUESTIONS, SUB_QUESTIONS, QUERIES)}
+    leaks: Counter[tuple[str, int]] = Counter()
+    for unit in units({name: store.path(output) for name, output in outputs.items() if output}, SUB_QUESTIONS, QUERIES):
+        hops, question = unit.related[SUB_QUESTIONS.name], unit.question
+        for query in unit.related[QUERIES.name]:
+            secrets = forbidden(hops, query.hop, (question.answer, *question.answer_aliases))
+            leaks[question.source, len(hops)] += bool(leaked(query.query, question.question, secrets))
+    return leaks

@@ -1,0 +1,335 @@
+"""The command line: thin verbs over the pipeline. Nothing heavy is imported before a verb needs it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from stepsearch_data import __version__
+from stepsearch_data.pipeline.errors import ConfigError, StepSearchError
+
+if TYPE_CHECKING:
+    from stepsearch_data.pipeline.config import RunConfig
+    from stepsearch_data.pipeline.engine import Build
+
+OK, QUARANTINED, INTERRUPTED = 0, 3, 130
+
+EPILOG = (
+    "Data goes to stdout, logs and progress to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage, "
+    "3 done with rows set aside in the table rejects, 130 interrupted (the same command goes on)."
+)
+
+
+class Cli(TyperGroup):
+    """Turns our errors into one line and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a verb; see the exit codes above."""
+        try:
+            return super().invoke(ctx)
+        except StepSearchError as error:
+            complain(error)
+            ctx.exit(error.exit_code)
+        except KeyboardInterrupt:
+            typer.echo("interrupted; the same command goes on where it stopped", err=True)
+            ctx.exit(INTERRUPTED)
+        except BrokenPipeError:  # the reader of our stdout has gone, as `head` does
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(OK)
+
+
+def complain(error: StepSearchError) -> None:
+    """An error as one line on stderr, and its hint as another."""
+    typer.echo(f"error: {error.message}", err=True)
+    if error.hint:
+        typer.echo(f"hint: {error.hint}", err=True)
+
+
+app = typer.Typer(
+    name="stepsearch-data",
+    cls=Cli,
+    help="Multi-hop questions in, step-by-step search trajectories out.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _stage_names(incomplete: str) -> list[str]:
+    from stepsearch_data.stages import STAGES
+
+    return [stage.name for stage in STAGES if stage.name.startswith(incomplete)]
+
+
+StoreOption = Annotated[
+    Path | None, typer.Option("--store", help="Folder of the store (default ./store).", envvar="STEPSEARCH_STORE")
+]
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", "-c", help="TOML run file; `init` writes one.", envvar="STEPSEARCH_CONFIG")
+]
+SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="STAGE.KEY=VALUE", help="Override one setting.")]
+SourceOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--source",
+        "-s",
+        metavar="KIND=PATH",
+        help="Questions to read, repeatable: musique, hotpotqa, 2wiki or jsonl = a file (.gz, .bz2, .zst too), "
+        "hf:REPO[@REV][:[CONFIG/]SPLIT] on the Hub, or `sample`. Default: what the store was loaded from, "
+        "or the embedded sample.",
+    ),
+]
+StageOption = Annotated[
+    str, typer.Option("--stage", help="`all`, one stage, or several with commas.", autocompletion=_stage_names)
+]
+FromOption = Annotated[str | None, typer.Option("--from", help="First stage to run.", autocompletion=_stage_names)]
+ToOption = Annotated[str | None, typer.Option("--to", help="Last stage to run.", autocompletion=_stage_names)]
+LimitOption = Annotated[
+    int | None, typer.Option("--limit", "-n", min=1, help="Only the first N questions of each source (load.limit).")
+]
+ForceOption = Annotated[bool, typer.Option("--force", help="Run the chosen stages even when they are current.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no log lines.")]
+
+
+class Format(StrEnum):
+    """How `sql` prints rows."""
+
+    table = "table"
+    csv = "csv"
+    json = "json"
+    jsonl = "jsonl"
+    parquet = "parquet"
+
+
+@app.callback()
+def _main(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def build(
+    stage: StageOption = "all",
+    first: FromOption = None,
+    last: ToOption = None,
+    source: SourceOption = None,
+    store: StoreOption = None,
+    config: ConfigOption = None,
+    settings: SetOption = None,
+    limit: LimitOption = None,
+    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Threads (run.workers).")] = None,
+    force: ForceOption = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would run, and why.")] = False,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Build the store: run every stage that is not current, in order, and go on where an earlier build stopped."""
+    from stepsearch_data import display
+    from stepsearch_data.pipeline.progress import Reporter
+
+    if workers:
+        settings = [*(settings or []), f"run.workers={workers}"]
+    job = _build(stage, first, last, source, store, config, settings, limit, force)
+    if dry_run:
+        display.plan(job.plan(), as_json=as_json)
+        return
+    signal.signal(signal.SIGTERM, _interrupt)
+    outcomes = job.run(Reporter(quiet))
+    display.summary(job.store, outcomes, as_json=as_json, quiet=quiet)
+    raise typer.Exit(QUARANTINED if any(outcome.rejects for outcome in outcomes) else OK)
+
+
+@app.command()
+def explain(
+    stage: StageOption = "all",
+    first: FromOption = None,
+    last: ToOption = None,
+    source: SourceOption = None,
+    store: StoreOption = None,
+    config: ConfigOption = None,
+    settings: SetOption = None,
+    limit: LimitOption = None,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Say for every stage whether a build would run it, and why: which field changed, from what to what."""
+    from stepsearch_data import display
+
+    display.plan(_build(stage, first, last, source, store, config, settings, limit, force).plan(), as_json=as_json)
+
+
+@app.command()
+def stages(as_json: JsonOption = False) -> None:
+    """List the stages, with what each reads, writes and can be told (`--set STAGE.KEY=VALUE`)."""
+    from stepsearch_data import display
+    from stepsearch_data.stages import STAGES
+
+    display.stages(STAGES, as_json=as_json)
+
+
+@app.command()
+def status(store: StoreOption = None, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Show what the store holds: rows, bytes, seconds and rejects of every stage."""
+    from stepsearch_data import display
+    from stepsearch_data.stages import STAGES
+
+    display.status(_open(store, config), STAGES, as_json=as_json)
+
+
+@app.command()
+def sql(
+    query: Annotated[str, typer.Argument(help="One SELECT; `-` reads it from stdin.")],
+    store: StoreOption = None,
+    config: ConfigOption = None,
+    form: Annotated[Format, typer.Option("--format", "-f", help="How to print the rows.")] = Format.table,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file, not to stdout.")] = None,
+    timeout: Annotated[float, typer.Option("--timeout", min=0.01, help="Seconds before the query is stopped.")] = 60.0,
+) -> None:
+    """Query the store with DuckDB SQL, read-only: no other file, no extension, no write can be reached.
+
+    Example: stepsearch-data sql "SELECT hops, count(*) FROM trajectories GROUP BY hops"
+    """
+    from stepsearch_data import display
+
+    text = sys.stdin.read() if query == "-" else query
+    display.rows(_open(store, config), text, form.value, output, timeout)
+
+
+@app.command()
+def schema(as_json: JsonOption = False) -> None:
+    """Describe every table and column of a store."""
+    from stepsearch_data import display
+
+    display.schema(as_json=as_json)
+
+
+@app.command()
+def show(
+    question_id: Annotated[str | None, typer.Argument(help="Question to show; the first trajectory by default.")] = None,
+    store: StoreOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print one trajectory for a human: every round with its queries and documents, gold ones marked."""
+    from stepsearch_data import display
+
+    display.trajectory(_open(store, config), question_id, as_json=as_json)
+
+
+@app.command()
+def audit(store: StoreOption = None, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Print the data's quality by source and hop count: hits, pass@k, queries kept, leaks.
+
+    pass@k is the share of all written queries, before the vote, whose top k holds a gold passage;
+    hop hit@3 the share of hops with a kept query that has one in its top 3.
+    """
+    from stepsearch_data import display
+    from stepsearch_data.audit import audit as measure
+
+    display.audit(measure(_open(store, config)), as_json=as_json)
+
+
+@app.command()
+def init(
+    path: Annotated[Path, typer.Argument(help="Run file to write.")] = Path("stepsearch.toml"),
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
+) -> None:
+    """Write a commented run file with every setting at its default."""
+    from stepsearch_data.display import run_file
+    from stepsearch_data.stages import STAGES
+
+    if path.exists() and not force:
+        raise ConfigError(f"{path} exists already", "overwrite it with --force")
+    try:
+        path.write_text(run_file(STAGES), encoding="utf-8")
+    except OSError as error:
+        raise StepSearchError(f"cannot write {path}: {error.strerror}") from error
+    typer.echo(f"wrote {path}; build with: stepsearch-data build --config {path}", err=True)
+
+
+@app.command()
+def synth(
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write (.jsonl or .jsonl.gz).")],
+    questions: Annotated[int, typer.Option("--questions", "-n", min=1, help="Number of questions.")] = 200,
+    paragraphs: Annotated[
+        int | None, typer.Option("--paragraphs", min=1, help="Distinct paragraphs of the world (default 5.6 a question).")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Same seed, same bytes.")] = 0,
+    per_question: Annotated[int, typer.Option("--per-question", min=4, help="Paragraphs that come with a question.")] = 20,
+    sentences: Annotated[int, typer.Option("--sentences", min=1, help="Sentences a paragraph: the fact, then filler.")] = 4,
+    quiet: QuietOption = False,
+) -> None:
+    """Write a synthetic world in MuSiQue's format: made-up entities, 2-4 hop questions of every graph shape."""
+    from stepsearch_data.pipeline.progress import Reporter
+    from stepsearch_data.synth import WorldConfig, write_world
+
+    try:
+        world = WorldConfig(questions, paragraphs, seed, per_question, sentences)
+        with Reporter(quiet).stage("synth") as meter:
+            meter.expect(questions)
+            written = write_world(world, output, lambda _: meter.advance())
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    except OSError as error:
+        raise StepSearchError(f"cannot write {output}: {error.strerror}") from error
+    if not quiet:
+        typer.echo(f"wrote {written:,} questions; build: stepsearch-data build --source musique={output}", err=True)
+
+
+def _load_config(
+    config: Path | None,
+    settings: list[str] | None = None,
+    store: Path | None = None,
+    source: list[str] | None = None,
+) -> RunConfig:
+    from stepsearch_data.pipeline.config import load_config
+    from stepsearch_data.stages import STAGES
+
+    return load_config(STAGES, config, settings or (), store=store, sources=source or ())
+
+
+def _build(
+    stage: str,
+    first: str | None,
+    last: str | None,
+    source: list[str] | None,
+    store: Path | None,
+    config: Path | None,
+    settings: list[str] | None,
+    limit: int | None,
+    force: bool,
+) -> Build:
+    from stepsearch_data.pipeline.engine import Build
+    from stepsearch_data.stages import STAGES, check, select
+
+    settings = [*(settings or []), *([f"load.limit={limit}"] if limit else [])]
+    run = _load_config(config, settings, store, source)
+    check(run.stages)
+    return Build(STAGES, run, select(stage, first, last), force=force)
+
+
+def _open(store: Path | None, config: Path | None) -> Any:
+    from stepsearch_data.pipeline.store import Store
+
+    return Store.open(store or _load_config(config).store)
+
+
+def _interrupt(_signal: int, _frame: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()

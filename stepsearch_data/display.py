@@ -1,0 +1,320 @@
+"""What the verbs print: data on stdout, as tables for people or JSON for programs."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import orjson
+from pydantic_core import PydanticUndefined
+from rich.console import Console
+from rich.table import Table as Grid
+from rich.text import Text
+
+from stepsearch_data.pipeline.config import RunSettings
+from stepsearch_data.pipeline.engine import Decision, Outcome
+from stepsearch_data.pipeline.errors import StoreError
+from stepsearch_data.pipeline.stage import Stage, StageConfig
+from stepsearch_data.pipeline.store import Store
+from stepsearch_data.schemas.tables import REJECTS, TABLES
+
+_CELL = 60  # characters; longer cells are cut in tables
+
+
+def _json(value: Any) -> None:
+    sys.stdout.buffer.write(orjson.dumps(value, option=orjson.OPT_INDENT_2) + b"\n")
+    sys.stdout.flush()
+
+
+def _console() -> Console:
+    """Wide enough for whole tables where stdout is no terminal."""
+    return Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+
+
+def _grid(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str = "") -> None:
+    """A table; numbers to the right. Cells are plain text, whatever brackets the data holds."""
+    listed = list(rows)
+    grid = Grid(title=title or None, title_justify="left", box=None, header_style="bold", pad_edge=False)
+    for at, column in enumerate(columns):
+        numeric = any(isinstance(row[at], int | float) for row in listed)
+        grid.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in listed:
+        grid.add_row(*(Text(_cell(value)) for value in row))
+    _console().print(grid)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def plan(decisions: Sequence[Decision], *, as_json: bool) -> None:
+    """What a build would do, a line a stage and a line a reason."""
+    if as_json:
+        _json([{**asdict(decision), "runs": decision.runs} for decision in decisions])
+        return
+    rows = [(d.stage, "runs" if d.runs else "current", "\n".join(d.reasons)) for d in decisions]
+    _grid(("stage", "would", "because"), rows)
+
+
+def stages(declared: Sequence[Stage], *, as_json: bool) -> None:
+    """The stages' declarations."""
+    if as_json:
+        _json(
+            [
+                {
+                    "name": s.name,
+                    "doc": s.doc,
+                    "reads": ["sources"] if s.reads_sources else list(s.reads),
+                    "writes": [output.name for output in s.writes],
+                    "config": {name: info.description for name, info in s.config.model_fields.items()},
+                }
+                for s in declared
+            ]
+        )
+        return
+    rows = [
+        (
+            s.name,
+            s.doc,
+            ", ".join(s.reads) or "the sources",
+            ", ".join(output.name for output in s.writes),
+            ", ".join(s.config.model_fields),
+        )
+        for s in declared
+    ]
+    _grid(("stage", "what it does", "reads", "writes", "settings"), rows)
+
+
+def _entry_rows(store: Store, declared: Sequence[str]) -> list[dict[str, Any]]:
+    manifest = store.manifest()
+    seconds = {str(r.get("folder")): r.get("seconds") for r in store.read_log()}
+    rows = []
+    for name in declared:
+        entry = manifest.stages.get(name)
+        state = "not run" if entry is None else "current" if manifest.is_fresh(name) else "stale: its inputs changed"
+        outputs = entry.outputs if entry else {}
+        tables = {key: output for key, output in outputs.items() if key != REJECTS.name}
+        rows.append(
+            {
+                "stage": name,
+                "state": state,
+                "rows": {key: output.rows for key, output in tables.items()},
+                "bytes": sum(output.bytes for output in outputs.values()),
+                "seconds": seconds.get(entry.folder) if entry else None,
+                "rejects": outputs[REJECTS.name].rows if outputs else None,
+            }
+        )
+    return rows
+
+
+def status(store: Store, declared: Sequence[Stage], *, as_json: bool) -> None:
+    """What the store holds."""
+    rows = _entry_rows(store, [stage.name for stage in declared])
+    if as_json:
+        _json({"store": str(store.root), "digest": store.digest(), "stages": rows})
+        return
+    _status_grid(rows)
+
+
+def _status_grid(rows: Sequence[dict[str, Any]]) -> None:
+    shown = [
+        (
+            row["stage"],
+            row["state"],
+            ", ".join(f"{count:,} {name}" if count is not None else name for name, count in row["rows"].items()),
+            _size(row["bytes"]),
+            row["seconds"],
+            row["rejects"],
+        )
+        for row in rows
+    ]
+    _grid(("stage", "state", "rows", "size", "seconds", "rejects"), shown)
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"
+
+
+def summary(store: Store, outcomes: Sequence[Outcome], *, as_json: bool, quiet: bool) -> None:
+    """The end of a build: what it made, and what to try next."""
+    rows = _entry_rows(store, [outcome.stage for outcome in outcomes])
+    if as_json:
+        ran = {outcome.stage: outcome.ran for outcome in outcomes}
+        _json({"store": str(store.root), "digest": store.digest(), "stages": [{**row, "ran": ran[row["stage"]]} for row in rows]})
+        return
+    if quiet:
+        return
+    _status_grid(rows)
+    flag = "" if store.root == Path("store") else f" --store {store.root}"
+    console = _console()
+    console.print("\nTry next:", style="bold")
+    for command in (
+        f"stepsearch-data show{flag}",
+        f"stepsearch-data audit{flag}",
+        f'stepsearch-data sql{flag} "SELECT source, hops, count(*) AS n FROM trajectories GROUP BY ALL ORDER BY ALL"',
+        *([f'stepsearch-data sql{flag} "SELECT * FROM rejects"'] if any(o.rejects for o in outcomes) else []),
+    ):
+        console.print(Text(f"  {command}"), soft_wrap=True)
+
+
+def schema(*, as_json: bool) -> None:
+    """Tables and columns, with their types and meanings."""
+    described = {
+        table.name: {"doc": table.doc, "columns": [_column(field) for field in table.schema]} for table in TABLES
+    }
+    described["queries"]["columns"] += _VERDICT
+    if as_json:
+        _json(described)
+        return
+    for name, table in described.items():
+        console = _console()
+        console.print(Text.assemble((name, "bold"), f": {table['doc']}"), soft_wrap=True)
+        _grid(("column", "type", "meaning"), [("  " + c["name"], c["type"], c["meaning"]) for c in table["columns"]])
+        console.print()
+
+
+_VERDICT = [
+    {"name": "kept", "type": "bool", "meaning": "the vote's verdict, from `votes`; null before stage filter has run"},
+    {"name": "engines, valid_engines, gold_rank", "type": "int64", "meaning": "see `votes`"},
+]
+
+
+def _column(field: Any) -> dict[str, str]:
+    meaning = (field.metadata or {}).get(b"description", b"").decode()
+    return {"name": field.name, "type": _type(field.type), "meaning": meaning}
+
+
+def _type(data_type: Any) -> str:
+    """Arrow's name of a type; structs by the names of their fields."""
+    if hasattr(data_type, "value_type"):
+        return f"list<{_type(data_type.value_type)}>"
+    if data_type.num_fields:
+        return "struct<" + ", ".join(data_type.field(at).name for at in range(data_type.num_fields)) + ">"
+    return str(data_type)
+
+
+def audit(measures: dict[str, Any], *, as_json: bool) -> None:
+    """Quality by source, and by source and hops."""
+    if as_json:
+        _json(measures)
+        return
+    for group, title in (("by_source", "source"), ("by_source_and_hops", "source and hops")):
+        parts = measures[group]
+        names = list(next(iter(parts.values()), {}))
+        short = [name.replace("_at_", "@").replace("_", " ") for name in names]
+        _grid((title, *short), [(part, *numbers.values()) for part, numbers in parts.items()])
+        print()
+
+
+def rows(store: Store, sql: str, form: str, output: Path | None, timeout: float) -> None:
+    """The rows of a query, in one of the formats."""
+    from stepsearch_data.pipeline import catalog, output as writers
+
+    outdated = catalog.stale(store)
+    if outdated:
+        print(f"note: made from earlier inputs: {', '.join(outdated)}; build to renew them", file=sys.stderr)
+    with catalog.query(store, sql, timeout) as reader:
+        if form == "table" and output is None:
+            _result_table(reader)
+        else:
+            writers.write(reader, form, output)
+
+
+def _result_table(reader: Any) -> None:
+    limit = 1_000
+    found: list[list[Any]] = []
+    for batch in reader:
+        found += [list(row.values()) for row in batch.slice(0, limit + 1 - len(found)).to_pylist()]
+        if len(found) > limit:
+            print(f"note: only the first {limit} rows; --format csv, json, jsonl or parquet writes all", file=sys.stderr)
+            break
+    _grid(reader.schema.names, [[_short(value) for value in row] for row in found[:limit]])
+
+
+def _short(value: Any) -> Any:
+    if isinstance(value, int | float | bool | None):
+        return value
+    text = str(value)
+    return text if len(text) <= _CELL else text[: _CELL - 1] + "…"
+
+
+def trajectory(store: Store, question_id: str | None, *, as_json: bool) -> None:
+    """One trajectory, round by round."""
+    from stepsearch_data.pipeline.catalog import connect
+
+    where = "WHERE question_id = ?" if question_id else "LIMIT 1"
+    with connect(store) as connection:
+        found = connection.execute(f"SELECT * FROM trajectories {where}", [question_id] if question_id else []).to_arrow_table()
+        if not found.num_rows:
+            raise StoreError(f"there is no trajectory of question {question_id}", "stepsearch-data sql lists them: SELECT question_id FROM trajectories")
+        whole = found.to_pylist()[0]
+        told = connection.execute("SELECT * FROM rounds WHERE question_id = ? ORDER BY round", [whole["question_id"]]).to_arrow_table()
+    steps = told.to_pylist()
+    if as_json:
+        _json({**whole, "rounds": steps})
+        return
+    _tell(whole, steps)
+
+
+def _tell(whole: dict[str, Any], steps: Sequence[dict[str, Any]]) -> None:
+    console = _console()
+    console.print(Text(whole["question"], style="bold"))
+    console.print(Text(f"{whole['question_id']} · {whole['source']} · {whole['question_type']} · {whole['hops']} hops"))
+    for step in steps:
+        console.print(Text.assemble("\n", (f"Round {step['round']}  ", "bold"), step["sub_question"]))
+        verdict = ("kept", "green") if step["kept"] else ("not kept", "red")
+        console.print(Text.assemble("  search  ", (step["query"], "cyan"), "  ", verdict))
+        for other in step["alternatives"]:
+            console.print(Text(f"     also  {other}", style="dim"))
+        for document in step["documents"]:
+            mark = ("★ gold ", "yellow") if document["is_gold"] else ("       ", "")
+            console.print(Text.assemble("  ", mark, f"{document['rank']}. {document['title']}  ({document['engine']} {document['score']:.2f})"))
+        console.print(Text.assemble("  found   ", (step["sub_answer"], "green")))
+    console.print(Text.assemble("\n", ("Answer  ", "bold"), (whole["answer"], "bold green")))
+
+
+def run_file(declared: Sequence[Stage]) -> str:
+    """A run file that holds every setting, commented, at its default."""
+    parts = [
+        "# A run of stepsearch-data: stepsearch-data build --config THIS_FILE\n"
+        "# Flag > environment (STEPSEARCH_FILTER_K=5) > this file > default. Paths are relative to this file.\n",
+        'store = "store"',
+        "# KIND=PATH or KIND=hf:REPO[@REV][:[CONFIG/]SPLIT]; KIND is musique, hotpotqa, 2wiki or jsonl\n"
+        'sources = ["musique=sample", "hotpotqa=sample"]',
+        "\n[run]  # how the build runs; nothing here changes a row",
+        *_settings(RunSettings),
+    ]
+    for stage in declared:
+        parts += [f"\n[{stage.name}]  # {stage.doc}", *_settings(stage.config)]
+    return "\n".join(parts) + "\n"
+
+
+def _settings(model: type[RunSettings] | type[StageConfig]) -> Iterable[str]:
+    for name, info in model.model_fields.items():
+        for line in textwrap.wrap(info.description or "", 100):
+            yield f"# {line}"
+        default = info.get_default()
+        unset = default in (None, PydanticUndefined)
+        yield f"# {name} =" if unset else f"{name} = {_toml(default)}"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    return f'"{value}"' if isinstance(value, str) else str(value)

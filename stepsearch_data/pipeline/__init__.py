@@ -1,0 +1,1 @@
+"""How stages run: declarations, recipes, the store, configuration and the seams to the outside."""

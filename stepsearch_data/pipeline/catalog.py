@@ -1,0 +1,128 @@
+"""SQL over a store: DuckDB views of what is committed, and a locked-down way to query them."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from stepsearch_data.pipeline.errors import QueryError
+from stepsearch_data.pipeline.store import Manifest, Store
+from stepsearch_data.schemas.tables import QUERIES, REJECTS, TABLES, VOTES
+
+_EXPLAIN = re.compile(r"\s*EXPLAIN\s+(ANALYZE\s+)?(\([^)]*\)\s*)?", re.IGNORECASE)
+_HEADER = "-- Views over this store, for any DuckDB: cd STORE && duckdb -init catalog.sql\n"
+
+
+def view_definitions(manifest: Manifest, folder: str = "") -> dict[str, str]:
+    """The SELECT behind each view, by name; paths start with `folder` (with its slash)."""
+    views = {}
+    for table in TABLES:
+        output = manifest.output(table.name)
+        if table is not REJECTS and output:
+            views[table.name] = _scan([f"{folder}{output.path}"])
+    if manifest.stages:
+        views[REJECTS.name] = _scan([f"{folder}{e.outputs[REJECTS.name].path}" for e in manifest.stages.values()])
+    if QUERIES.name in views and VOTES.name in views and "filter" in manifest.stages and manifest.is_fresh("filter"):
+        verdict = "kept, engines, valid_engines, gold_rank"
+        views[QUERIES.name] = (
+            f"SELECT q.*, {verdict} FROM ({views[QUERIES.name]}) q LEFT JOIN ({views[VOTES.name]}) v USING (query_id)"
+        )
+    return views
+
+
+def _scan(paths: list[str]) -> str:
+    listed = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
+    return f"SELECT * FROM read_parquet([{listed}])"
+
+
+def write_catalog(store: Store) -> None:
+    """Write `catalog.sql`: the views with paths relative to the store, so that it may be moved."""
+    statements = [
+        f"CREATE OR REPLACE VIEW {name} AS {select};" for name, select in view_definitions(store.manifest()).items()
+    ]
+    store.write_text("catalog.sql", _HEADER + "\n".join(statements) + "\n")
+
+
+def connect(store: Store) -> duckdb.DuckDBPyConnection:
+    """A DuckDB with the store's views that can read the store and nothing else, and write nowhere."""
+    connection = duckdb.connect(":memory:")
+    root = store.root.resolve()
+    for name, select in view_definitions(store.manifest(), f"{root}/").items():
+        connection.execute(f"CREATE VIEW {name} AS {select}")
+    connection.execute("SET python_enable_replacements = false")
+    connection.execute("SET temp_directory = ''")
+    connection.execute("SET allowed_directories = [?]", [str(root)])
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET lock_configuration = true")
+    return connection
+
+
+@contextmanager
+def query(store: Store, sql: str, timeout: float) -> Iterator[pa.RecordBatchReader]:
+    """Run one SELECT (or EXPLAIN of one) and stream its rows.
+
+    `timeout` is in seconds and covers the reading of the rows. Raises QueryError.
+    """
+    connection = connect(store)
+    statement = _admit(sql)
+    expired = threading.Event()
+
+    def interrupt() -> None:
+        expired.set()
+        connection.interrupt()
+
+    timer = threading.Timer(timeout, interrupt)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield connection.execute(statement).to_arrow_reader()
+    except (duckdb.Error, pa.ArrowException) as error:
+        if expired.is_set():
+            raise QueryError(f"the query took longer than {timeout:g} s", "give it more: --timeout SECONDS") from error
+        raise QueryError(str(error).strip(), _advice(store, str(error))) from error
+    finally:
+        timer.cancel()
+        connection.close()
+
+
+def _admit(sql: str) -> str:
+    """The statement, if it is one and can only read. DuckDB itself tells what kind it is."""
+    match = _EXPLAIN.match(sql)
+    inner = sql[match.end() :] if match else sql  # EXPLAIN ANALYZE runs what it explains
+    try:
+        statements = duckdb.extract_statements(inner)
+    except duckdb.Error as error:
+        raise QueryError(str(error).strip()) from error
+    if len(statements) != 1:
+        raise QueryError(f"expected one statement, got {len(statements)}")
+    if statements[0].type != duckdb.StatementType.SELECT:
+        kind = str(statements[0].type).rpartition(".")[2]
+        raise QueryError(f"only SELECT (or EXPLAIN of one) is admitted, not {kind}", "write files with --output instead of COPY")
+    return sql
+
+
+def _advice(store: Store, message: str) -> str:
+    """What to do about a view that is not there."""
+    match = re.search(r"Table with name (\w+) does not exist", message)
+    names = {table.name for table in TABLES}
+    if match and match[1] in names and store.manifest().output(match[1]) is None:
+        return f"{match[1]} is not built yet: stepsearch-data build --store {store.root}"
+    return "stepsearch-data schema lists tables and columns" if match or "Referenced column" in message else ""
+
+
+def stale(store: Store) -> list[str]:
+    """Committed stages whose rows were made from other inputs than those committed now."""
+    manifest = store.manifest()
+    return [name for name in manifest.stages if not manifest.is_fresh(name)]
+
+
+def parquet_path(store: Store, table: str) -> Path | None:
+    """File of a committed table."""
+    output = store.manifest().output(table)
+    return store.path(output) if output else None

@@ -1,0 +1,169 @@
+"""One run's configuration: flag > environment > run file > default.
+
+A run file is TOML: `store`, `sources`, `[run]` for how the build runs, and a section a stage for
+what decides its rows. `STEPSEARCH_FILTER_K=5` in the environment and `--set filter.k=5` on the
+command line set the same key.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+
+from stepsearch_data.pipeline.errors import ConfigError
+from stepsearch_data.pipeline.stage import Stage, StageConfig
+
+PREFIX = "STEPSEARCH_"
+_NOT_SETTINGS = {"CONFIG"}
+
+
+class RunSettings(BaseModel):
+    """How a build runs. Nothing here changes a row."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    workers: int = Field(
+        default_factory=lambda: len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        ge=1,
+        description="threads that search and tokenise (default: all cores)",
+    )
+    max_reject_share: float = Field(
+        default=0.2,
+        ge=0,
+        le=1,
+        description="stop when a larger share of a source's rows is rejected",
+    )
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """A validated run: where to write, what to read, how to run, and each stage's config by name."""
+
+    store: Path
+    sources: tuple[str, ...]
+    run: RunSettings
+    stages: Mapping[str, StageConfig]
+
+
+def load_config(
+    stages: Sequence[Stage],
+    file: Path | None = None,
+    settings: Iterable[str] = (),
+    environment: Mapping[str, str] | None = None,
+    store: Path | None = None,
+    sources: Sequence[str] = (),
+) -> RunConfig:
+    """Merge and check all layers. `settings` are `stage.key=value` texts.
+
+    Raises ConfigError, naming every key that is unknown or has a wrong value.
+    """
+    data = _read_file(file) if file else {}
+    for name, value in (os.environ if environment is None else environment).items():
+        _set_from_environment(data, name, value, stages)
+    for setting in settings:
+        key, separator, value = setting.partition("=")
+        section, dot, name = key.strip().partition(".")
+        if not (separator and dot):
+            raise ConfigError(f"--set {setting}: expected STAGE.KEY=VALUE", "for example --set filter.k=5")
+        _put(data, section, name, value)
+    checked: Any = _check(_model(stages), data, file)
+    return RunConfig(
+        store=store or checked.store,
+        sources=tuple(sources) or tuple(checked.sources),
+        run=checked.run,
+        stages={stage.name: getattr(checked, stage.name) for stage in stages},
+    )
+
+
+def _model(stages: Sequence[Stage]) -> type[BaseModel]:
+    sections: dict[str, Any] = {stage.name: (stage.config, stage.config()) for stage in stages}
+    return create_model(
+        "RunFile",
+        __config__=ConfigDict(extra="forbid"),
+        store=(Path, Path("store")),
+        sources=(list[str], []),
+        run=(RunSettings, RunSettings()),
+        **sections,
+    )
+
+
+def _read_file(file: Path) -> dict[str, Any]:
+    """A run file's data, its relative paths taken from the file's own folder."""
+    try:
+        data = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the run file {file}: {error.strerror}", "write one: stepsearch-data init") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} is not valid TOML: {error}") from error
+    if isinstance(data.get("store"), str):
+        data["store"] = file.parent / data["store"]
+    if isinstance(data.get("sources"), list):
+        data["sources"] = [_relative_to(file.parent, source) for source in data["sources"]]
+    return data
+
+
+def _relative_to(folder: Path, source: Any) -> Any:
+    kind, separator, location = str(source).partition("=")
+    if not separator or location.startswith(("hf:", "sample")):
+        return source
+    return f"{kind}={folder / location}"
+
+
+def _set_from_environment(data: dict[str, Any], name: str, value: str, stages: Sequence[Stage]) -> None:
+    key = name.removeprefix(PREFIX)
+    if key == name or key in _NOT_SETTINGS:
+        return
+    section, _, inner = key.lower().partition("_")
+    if section in {"run", *(stage.name for stage in stages)} and inner:
+        _put(data, section, inner, value)
+    elif key == "STORE":
+        data["store"] = value
+    else:
+        raise ConfigError(f"the environment variable {name} sets nothing", f"{PREFIX}STORE, or {PREFIX}<STAGE>_<KEY>")
+
+
+def _put(data: dict[str, Any], section: str, name: str, value: str) -> None:
+    inner = data.setdefault(section, {})
+    if not isinstance(inner, dict):
+        raise ConfigError(f"{section} is no stage", "stepsearch-data stages lists them")
+    inner[name] = _parse(value)
+
+
+def _parse(value: str) -> Any:
+    """A TOML value, or else the text itself, so that strings need no quotes."""
+    try:
+        return tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return value
+
+
+def _check(model: type[BaseModel], data: dict[str, Any], file: Path | None) -> BaseModel:
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        where = f"{file}: " if file else ""
+        raise ConfigError(where + "; ".join(_explain(model, dict(e)) for e in error.errors())) from None
+
+
+def _explain(model: type[BaseModel], error: dict[str, Any]) -> str:
+    *parents, name = (str(part) for part in error["loc"][:2])
+    key = ".".join(str(part) for part in error["loc"])
+    if error["type"] != "extra_forbidden":
+        return f"{key}: {error['msg'][:1].lower()}{error['msg'][1:]} (got {error['input']!r})"
+    known = list(_known(model, parents))
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    advice = f"did you mean {close[0]}?" if close else f"known: {', '.join(known) or 'none'}"
+    return f"{key}: unknown key; {advice}"
+
+
+def _known(model: type[BaseModel], parents: list[str]) -> Iterable[str]:
+    for parent in parents:
+        model = model.model_fields[parent].annotation  # type: ignore[assignment]
+    return model.model_fields

@@ -1,0 +1,197 @@
+"""Runs stages: decides which are current, runs the others, commits what they write."""
+
+from __future__ import annotations
+
+import errno
+import resource
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from stepsearch_data.pipeline.catalog import write_catalog
+from stepsearch_data.pipeline.config import RunConfig
+from stepsearch_data.pipeline.context import StageContext
+from stepsearch_data.pipeline.errors import ConfigError, StepSearchError, StoreError
+from stepsearch_data.pipeline.progress import Clock, Reporter
+from stepsearch_data.pipeline.sources import Source, parse_source
+from stepsearch_data.pipeline.stage import Recipe, Stage, differences, digest
+from stepsearch_data.pipeline.store import Entry, Manifest, Store
+from stepsearch_data.schemas.tables import REJECTS
+
+SAMPLE = ("musique=sample", "hotpotqa=sample")
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a build would do with a stage, and why. No reason means that the stage is current."""
+
+    stage: str
+    reasons: tuple[str, ...]
+
+    @property
+    def runs(self) -> bool:
+        """Whether the stage would run."""
+        return bool(self.reasons)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a build did with a stage."""
+
+    stage: str
+    ran: bool
+    seconds: float
+    entry: Entry
+
+    @property
+    def rejects(self) -> int:
+        """Rows that the stage put aside."""
+        return self.entry.outputs[REJECTS.name].rows or 0
+
+
+class Build:
+    """One build of some stages of one store."""
+
+    def __init__(self, stages: Sequence[Stage], config: RunConfig, selected: Sequence[str], *, force: bool = False) -> None:
+        self.store = Store(config.store)
+        self._stages = stages
+        self._selected = [stage for stage in stages if stage.name in selected]
+        self._config = config
+        self._force = force
+        self._sources = self._choose_sources()
+        self._source_digests: dict[str, str] | None = None
+
+    def plan(self) -> list[Decision]:
+        """What `run` would do, without doing it."""
+        manifest = self.store.manifest()
+        made_anew: dict[str, str] = {}
+        decisions = []
+        for stage in self._selected:
+            upstream = [f"{name} will be made anew by {made_anew[name]}" for name in stage.reads if name in made_anew]
+            reasons = self._reasons(stage, manifest, ignore=made_anew) + upstream
+            if reasons:
+                made_anew.update((output.name, stage.name) for output in stage.writes)
+            decisions.append(Decision(stage.name, tuple(reasons)))
+        return decisions
+
+    def run(self, reporter: Reporter) -> list[Outcome]:
+        """Run what is not current, in order. Each finished stage is committed at once."""
+        with self.store.locked():
+            outcomes = [self._run_or_skip(stage, reporter) for stage in self._selected]
+            write_catalog(self.store)
+            return outcomes
+
+    def _choose_sources(self) -> tuple[Source, ...]:
+        """The given sources; none where the store's own load stands; the embedded sample for a new store."""
+        committed = self.store.manifest().stages.get(self._stages[0].name)
+        texts = self._config.sources or (() if committed else SAMPLE)
+        return tuple(parse_source(text) for text in texts)
+
+    def _inputs(self, stage: Stage, manifest: Manifest) -> dict[str, str]:
+        """Content digests of what the stage reads; nothing for an input that is not there."""
+        if stage.reads_sources:
+            return self._digests_of_sources(stage, manifest)
+        outputs = {name: manifest.output(name) for name in stage.reads}
+        return {name: output.digest for name, output in outputs.items() if output}
+
+    def _digests_of_sources(self, stage: Stage, manifest: Manifest) -> dict[str, str]:
+        if not self._sources:
+            return dict(manifest.stages[stage.name].recipe["inputs"])
+        if self._source_digests is None:
+            numbered = enumerate(self._sources, start=1)
+            self._source_digests = {f"source {n} ({s.kind})": s.digest() for n, s in numbered}
+        return self._source_digests
+
+    def _recipe(self, stage: Stage, manifest: Manifest) -> Recipe:
+        return stage.recipe(self._config.stages[stage.name], self._inputs(stage, manifest))
+
+    def _reasons(self, stage: Stage, manifest: Manifest, ignore: Mapping[str, str] = {}) -> list[str]:  # noqa: B006 - read only
+        entry = manifest.stages.get(stage.name)
+        if self._force:
+            return ["--force"]
+        if entry is None:
+            return ["never run"]
+        skipped = tuple(f"inputs.{name}:" for name in ignore)
+        changes = differences(entry.recipe, self._recipe(stage, manifest))
+        changed = [change for change in changes if not change.startswith(skipped)]
+        missing = [name for name, o in entry.outputs.items() if not self.store.path(o).exists()]
+        return changed + [f"{name} is missing from the store" for name in missing]
+
+    def _run_or_skip(self, stage: Stage, reporter: Reporter) -> Outcome:
+        manifest = self.store.manifest()
+        reasons = self._reasons(stage, manifest)
+        if not reasons:
+            reporter.line(f"{stage.name:<13} current")
+            return Outcome(stage.name, ran=False, seconds=0.0, entry=manifest.stages[stage.name])
+        clock = Clock()
+        entry = self._run(stage, manifest, reporter)
+        outcome = Outcome(stage.name, ran=True, seconds=clock.seconds(), entry=entry)
+        self._record(outcome)
+        reporter.line(f"{stage.name:<13} {_summary(outcome)}")
+        return outcome
+
+    def _run(self, stage: Stage, manifest: Manifest, reporter: Reporter) -> Entry:
+        if stage.reads_sources and not self._sources:
+            raise ConfigError(f"{stage.name} must run again, but no source was given", "repeat --source KIND=PATH")
+        recipe = self._recipe(stage, manifest)
+        inputs = self._input_paths(stage, manifest)
+        try:
+            with self.store.staging() as folder, reporter.stage(stage.name) as meter:
+                context = StageContext(
+                    stage,
+                    self._config.stages[stage.name],
+                    inputs,
+                    folder,
+                    sources=self._sources,
+                    workers=self._config.run.workers,
+                    max_reject_share=self._config.run.max_reject_share,
+                    meter=meter,
+                )
+                try:
+                    stage.run(context)
+                    rows = context.finish()
+                finally:
+                    context.close()
+                return self.store.commit(stage.name, digest(recipe), recipe, folder, rows)
+        except StepSearchError:
+            raise
+        except OSError as error:
+            raise _store_error(self.store.root, error) from error
+
+    def _input_paths(self, stage: Stage, manifest: Manifest) -> dict[str, Path]:
+        paths = {}
+        for name in stage.reads:
+            output = manifest.output(name)
+            if output is None:
+                writer = next(s.name for s in self._stages if name in {o.name for o in s.writes})
+                raise ConfigError(
+                    f"{stage.name} reads {name}, which is not in the store yet", f"run stage {writer} first: --to {stage.name}"
+                )
+            paths[name] = self.store.path(output)
+        return paths
+
+    def _record(self, outcome: Outcome) -> None:
+        scale = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes there, in KiB elsewhere
+        self.store.log(
+            {
+                "stage": outcome.stage,
+                "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+                "seconds": round(outcome.seconds, 3),
+                "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale,
+                "folder": outcome.entry.folder,
+            }
+        )
+
+
+def _summary(outcome: Outcome) -> str:
+    counts = [f"{o.rows:,} {name}" for name, o in outcome.entry.outputs.items() if o.rows is not None and name != REJECTS.name]
+    rejected = [f"{outcome.rejects:,} rejects"] if outcome.rejects else []
+    return ", ".join([*counts, *rejected, f"{outcome.seconds:.1f} s"])
+
+
+def _store_error(root: Path, error: OSError) -> StoreError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "No space left" in str(error):
+        return StoreError(f"no space left to write the store {root}", "free some, then run the same command again: it goes on")
+    return StoreError(f"cannot write the store {root}: {error.strerror or error}")

@@ -1,0 +1,48 @@
+"""The errors that a user can meet. Each names the boundary that failed and may say what to do.
+
+StepSearchError
+├── ConfigError      run file, flags, environment
+├── SourceError      files and Hub datasets that questions come from
+├── SearchError      search engines and their indexes
+├── StoreError       the folder that a build writes and everything else reads
+└── QueryError       SQL given by the user
+
+A bad row is no error but a reject (see `RowRejected`); anything else that is raised is a bug.
+"""
+
+
+class StepSearchError(Exception):
+    """Base of all: a message in one line, and what to do about it."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class ConfigError(StepSearchError):
+    """The run cannot be described from what was given."""
+
+    exit_code = 2
+
+
+class SourceError(StepSearchError):
+    """A source as a whole cannot be read."""
+
+
+class SearchError(StepSearchError):
+    """A search engine or its index cannot be used."""
+
+
+class StoreError(StepSearchError):
+    """The store cannot be read, written or locked."""
+
+
+class QueryError(StepSearchError):
+    """The SQL is refused, fails or takes too long."""
+
+
+class RowRejected(Exception):
+    """Raised by a stage for one row: it lands in `rejects` with this reason and the build goes on."""

@@ -1,0 +1,82 @@
+"""BM25 by `bm25s`: an index is a folder of arrays, memory-mapped when searched."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import bm25s
+import numpy as np
+from bm25s.tokenization import Tokenized
+
+from stepsearch_data.pipeline.errors import SearchError
+from stepsearch_data.pipeline.search.engine import Found
+
+NAME = "bm25"
+_NUMBA_FROM = 20_000  # passages; below, compiling takes longer than numpy's slower search
+_TOKEN = re.compile(r"(?u)\b\w\w+\b")  # scikit-learn's default, the one that the release's TF-IDF uses
+
+
+def tokenise(text: str) -> list[str]:
+    """Lower-case words of two characters or more."""
+    return _TOKEN.findall(text.lower())
+
+
+def build_index(passages: Iterable[tuple[str, str]], folder: Path, k1: float, b: float) -> None:
+    """Write a BM25 index (Lucene's variant) of (passage_id, text) pairs to an empty folder.
+
+    Raises SearchError for a corpus without a single word.
+    """
+    vocabulary: dict[str, int] = {}
+    ids, documents = [], []
+    for passage_id, text in passages:
+        ids.append(passage_id)
+        documents.append([vocabulary.setdefault(token, len(vocabulary)) for token in tokenise(text)])
+    if not vocabulary:
+        raise SearchError("the corpus holds no word to index", "check that the sources hold paragraphs")
+    index = bm25s.BM25(method="lucene", k1=k1, b=b)
+    index.index(Tokenized(ids=documents, vocab=vocabulary), create_empty_token=False, show_progress=False)
+    index.save(folder, show_progress=False)
+    np.save(folder / "passage_ids.npy", np.array(ids))
+
+
+class Bm25:
+    """A built index, ready to search on `workers` threads."""
+
+    name = NAME
+
+    def __init__(self, folder: Path, workers: int = 1) -> None:
+        try:
+            self._ids = np.load(folder / "passage_ids.npy", mmap_mode="r")
+            self._index = bm25s.BM25.load(folder, mmap=True, show_progress=False)
+        except (OSError, ValueError, KeyError) as error:
+            raise SearchError(f"{folder} holds no BM25 index: {error}", "build it: --stage index") from error
+        self._vocabulary: dict[str, int] = self._index.vocab_dict
+        self._workers = workers
+        if len(self._ids) >= _NUMBA_FROM:
+            self._index.backend = "numba"
+            self._index.activate_numba_scorer()
+
+    def search(self, queries: Sequence[str], k: int) -> list[list[Found]]:
+        """See `SearchEngine.search`. Documents that share no word with the query are no results."""
+        tokens = [[self._vocabulary[t] for t in tokenise(query) if t in self._vocabulary] for query in queries]
+        asked = [at for at, ids in enumerate(tokens) if ids]
+        results: list[list[Found]] = [[] for _ in queries]
+        if not asked:
+            return results
+        documents, scores = self._retrieve([tokens[at] for at in asked], min(k, len(self._ids)))
+        for row, at in enumerate(asked):
+            results[at] = self._found(documents[row], scores[row])
+        return results
+
+    def _retrieve(self, tokens: list[list[int]], k: int) -> tuple[Any, Any]:
+        return self._index.retrieve(  # type: ignore[no-any-return]
+            tokens, k=k, show_progress=False, n_threads=self._workers, return_as="tuple"
+        )
+
+    def _found(self, documents: Any, scores: Any) -> list[Found]:
+        """Best first; equal scores in the order of the corpus."""
+        order = np.lexsort((documents, -scores))
+        return [Found(str(self._ids[documents[at]]), float(scores[at])) for at in order if scores[at] > 0]

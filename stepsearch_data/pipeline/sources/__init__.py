@@ -1,0 +1,5 @@
+"""Where questions come from: files of any size, and datasets on the Hugging Face Hub."""
+
+from stepsearch_data.pipeline.sources.source import KINDS, Record, Source, parse_source
+
+__all__ = ["KINDS", "Record", "Source", "parse_source"]

@@ -1,0 +1,141 @@
+"""Rows of a JSON Lines file, or of a file that is one JSON array, without holding the file.
+
+Compression is told from the name (.gz, .bz2, .zst). A row is the bytes of one JSON value: parsing
+them is the caller's business, so that one bad row harms no other.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from stepsearch_data.pipeline.errors import SourceError
+
+_CHUNK = 1 << 20
+LONGEST_ROW = 64 << 20  # bytes; a longer one is a broken file, not a row
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_BOM = b"\xef\xbb\xbf"
+# A whole string, or one structural character; a lone quote is a string that has not ended yet.
+_TOKEN = re.compile(rb'"[^"\\\n]*(?:\\.[^"\\\n]*)*"|["\[\]{},]', re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Broken:
+    """Bytes that are no row, and why."""
+
+    raw: bytes
+    reason: str
+
+
+def rows(path: Path) -> Iterator[bytes | Broken]:
+    """The JSON values of a file, in order. Raises SourceError when it cannot be opened or is no JSON."""
+    chunks = _chunks(path)
+    first = next(chunks, b"")
+    if isinstance(first, Broken):
+        raise SourceError(f"cannot read {path}: {first.reason}")
+    if first.startswith(_UTF16):
+        raise SourceError(f"{path} is UTF-16, not UTF-8", f"convert it: iconv -f UTF-16 -t UTF-8 {path}")
+    first = first.removeprefix(_BOM)
+    opening = first.lstrip()[:1]
+    if not opening:
+        raise SourceError(f"{path} is empty")
+    return _array(first, chunks) if opening == b"[" else _lines(first, chunks)
+
+
+def _chunks(path: Path) -> Iterator[bytes | Broken]:
+    """The decompressed file in pieces; a stream that breaks off ends with a Broken."""
+    try:
+        stream = pa.input_stream(str(path), compression="detect", buffer_size=_CHUNK)
+    except OSError as error:
+        raise SourceError(f"cannot read {path}: {error}", "check the path after --source") from error
+    with stream:
+        while True:
+            try:
+                chunk = stream.read(_CHUNK)
+            except OSError as error:
+                yield Broken(b"", f"the file cannot be read any further: {error}")
+                return
+            if not chunk:
+                return
+            yield chunk
+
+
+def _lines(first: bytes, chunks: Iterator[bytes | Broken]) -> Iterator[bytes | Broken]:
+    rest = b""
+    chunk: bytes | Broken = first
+    while not isinstance(chunk, Broken):
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield from (line for line in lines if line.strip())
+        if len(rest) > LONGEST_ROW:
+            yield Broken(rest[:_CHUNK], f"the row is longer than {LONGEST_ROW >> 20} MiB; nothing after it was read")
+            return
+        following = next(chunks, None)
+        if following is None:
+            break
+        chunk = following
+    if rest.strip():
+        yield rest
+    if isinstance(chunk, Broken):
+        yield chunk
+
+
+class _ArrayScanner:
+    """Cuts a growing buffer into the elements of one JSON array."""
+
+    def __init__(self) -> None:
+        self.buffer = bytearray()
+        self.depth = 0
+        self._start = 0  # of the current element
+        self._scanned = 0
+
+    def feed(self, chunk: bytes) -> Iterator[bytes]:
+        """Elements that end in what is known so far."""
+        self.buffer += chunk
+        data = bytes(self.buffer)
+        for token in _TOKEN.finditer(data, self._scanned):
+            mark = token.group()
+            if mark == b'"' and data.find(b"\n", token.end()) < 0:
+                self._scanned = token.start()
+                break
+            self._scanned = token.end()
+            if self._ends_element(mark):
+                element = data[self._start : token.start()].strip()
+                self._start = token.end()
+                if element:
+                    yield element
+        else:
+            self._scanned = len(data)
+        del self.buffer[: self._start]
+        self._scanned -= self._start
+        self._start = 0
+
+    def _ends_element(self, mark: bytes) -> bool:
+        if mark in b"[{" and len(mark) == 1:
+            self.depth += 1
+            if self.depth == 1:
+                self._start = self._scanned
+        elif mark in b"]}" and len(mark) == 1:
+            self.depth -= 1
+            return self.depth == 0
+        return mark == b"," and self.depth == 1
+
+
+def _array(first: bytes, chunks: Iterator[bytes | Broken]) -> Iterator[bytes | Broken]:
+    scanner = _ArrayScanner()
+    chunk: bytes | Broken | None = first
+    while chunk is not None and not isinstance(chunk, Broken):
+        yield from scanner.feed(chunk)
+        if scanner.depth <= 0 or len(scanner.buffer) > LONGEST_ROW:
+            break
+        chunk = next(chunks, None)
+    rest = bytes(scanner.buffer).strip()
+    if isinstance(chunk, Broken):
+        yield Broken(rest[:_CHUNK], chunk.reason)
+    elif scanner.depth > 0:
+        yield Broken(rest[:_CHUNK], "the file breaks off: the array is not closed")
+    elif rest or next(chunks, b""):
+        yield Broken(rest[:_CHUNK], "there is text after the end of the array")

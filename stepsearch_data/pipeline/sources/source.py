@@ -1,0 +1,78 @@
+"""A source: what `--source KIND=LOCATION` names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from stepsearch_data.pipeline.errors import ConfigError, SourceError
+from stepsearch_data.pipeline.sources import files, hub
+from stepsearch_data.pipeline.store import digest_of
+
+KINDS = ("musique", "hotpotqa", "2wiki", "jsonl")
+_SAMPLES = {"musique": "musique.sample.jsonl", "hotpotqa": "hotpotqa.sample.json"}
+
+
+@dataclass(frozen=True)
+class Record:
+    """One row as its source holds it: JSON bytes, or a Hub dataset's dict; `broken` says why it is neither."""
+
+    position: int
+    data: bytes | dict[str, Any]
+    broken: str = ""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A place to read questions from, in the format that its kind names."""
+
+    kind: str
+    location: str
+
+    @property
+    def is_hub(self) -> bool:
+        """Whether the location is a dataset repository."""
+        return self.location.startswith("hf:")
+
+    @property
+    def path(self) -> Path:
+        """The file; the embedded one for the location `sample`."""
+        if self.location == "sample":
+            return Path(str(resources.files("stepsearch_data") / "data" / _SAMPLES[self.kind]))
+        return Path(self.location)
+
+    def digest(self) -> str:
+        """What identifies the content: the file's SHA-256, or the repository's commit."""
+        if self.is_hub:
+            return hub.parse(self.location).commit()
+        try:
+            return digest_of(self.path)
+        except OSError as error:
+            raise SourceError(f"cannot read {self.path}: {error.strerror}", "check the path after --source") from error
+
+    def records(self) -> Iterator[Record]:
+        """All rows, streaming. Raises SourceError when the source cannot be read at all."""
+        if self.is_hub:
+            for position, row in enumerate(hub.rows(hub.parse(self.location)), start=1):
+                yield Record(position, row)
+        else:
+            for position, item in enumerate(files.rows(self.path), start=1):
+                broken = item.reason if isinstance(item, files.Broken) else ""
+                yield Record(position, item.raw if isinstance(item, files.Broken) else item, broken)
+
+
+def parse_source(text: str) -> Source:
+    """`KIND=PATH` or `KIND=hf:REPO[@REV][:[CONFIG/]SPLIT]` as a Source. Raises ConfigError."""
+    kind, separator, location = text.partition("=")
+    if not separator or not location:
+        raise ConfigError(f"--source {text}: expected KIND=PATH or KIND=hf:REPO", f"KIND is one of {', '.join(KINDS)}")
+    if kind not in KINDS:
+        raise ConfigError(f"--source {text}: unknown kind {kind!r}", f"known kinds: {', '.join(KINDS)}")
+    if location == "sample" and kind not in _SAMPLES:
+        raise ConfigError(f"there is no embedded sample of {kind}", f"there is one of {' and '.join(_SAMPLES)}")
+    if location.startswith("hf:"):
+        hub.parse(location)
+    return Source(kind, location)

@@ -1,0 +1,87 @@
+"""What a stage is: a plain function and, beside it, everything that decides its rows."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from pydantic import BaseModel, ConfigDict
+
+from stepsearch_data.schemas.tables import Table
+
+if TYPE_CHECKING:
+    from stepsearch_data.pipeline.context import StageContext
+
+Recipe = dict[str, Any]
+
+
+class StageConfig(BaseModel):
+    """What decides a stage's rows. How a stage is run (workers, limits, keys) has no place here."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A stage's output that is not a table, such as a search index."""
+
+    name: str
+    doc: str
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage's declaration. `version` goes up when the code changes the rows it writes."""
+
+    name: str
+    doc: str
+    reads: tuple[str, ...]
+    writes: tuple[Table | Folder, ...]
+    config: type[StageConfig]
+    run: Callable[[StageContext], None]
+    version: int = 1
+    reads_sources: bool = False
+
+    def recipe(self, config: StageConfig, inputs: Mapping[str, str]) -> Recipe:
+        """Everything that decides the rows: code version, config, output schemas, digests of inputs."""
+        return {
+            "version": self.version,
+            "config": config.model_dump(mode="json"),
+            "inputs": dict(inputs),
+            "outputs": {output.name: _shape(output) for output in self.writes},
+        }
+
+
+def _shape(output: Table | Folder) -> str:
+    return str(output.schema.to_string()) if isinstance(output, Table) else "folder"
+
+
+def digest(recipe: Recipe) -> str:
+    """Name of a recipe: 12 hexadecimal digits of the SHA-256 of its canonical JSON."""
+    return hashlib.sha256(orjson.dumps(recipe, option=orjson.OPT_SORT_KEYS)).hexdigest()[:12]
+
+
+def differences(old: Recipe, new: Recipe) -> list[str]:
+    """What changed between two recipes, a line a field, in words."""
+    before, after = dict(_flatten(old)), dict(_flatten(new))
+    return [
+        f"{key}: {_show(before.get(key))} → {_show(after.get(key))}"
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key) != after.get(key)
+    ]
+
+
+def _flatten(value: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
+    if isinstance(value, dict) and value:
+        for key, inner in value.items():
+            yield from _flatten(inner, f"{prefix}.{key}" if prefix else key)
+    else:
+        yield prefix, value
+
+
+def _show(value: Any) -> str:
+    text = "absent" if value is None else str(value)
+    return text if len(text) <= 40 else f"{text[:24]}…"

@@ -1,0 +1,263 @@
+"""The store: a folder of Parquet tables that a manifest commits to.
+
+    store/
+      manifest.json                      what is committed; replaced atomically, last
+      catalog.sql                        views over the tables, for any DuckDB
+      stages/<stage>-<recipe>/*.parquet  one folder a stage, named by its recipe
+      log/builds.jsonl                   what ran when, and for how long
+
+A reader sees the manifest as it was before or after a commit, never in between. Folders that no
+manifest names are left-overs of an interrupted build; the next build removes them.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import orjson
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from stepsearch_data.pipeline.errors import StoreError
+from stepsearch_data.pipeline.stage import Recipe
+
+FORMAT = 1
+
+
+class Output(BaseModel):
+    """A committed table or folder. `digest` is the SHA-256 of its bytes; `rows` is null for a folder."""
+
+    model_config = ConfigDict(frozen=True)
+
+    path: str
+    digest: str
+    rows: int | None
+    bytes: int
+
+
+class Entry(BaseModel):
+    """A committed stage."""
+
+    model_config = ConfigDict(frozen=True)
+
+    recipe: Recipe
+    folder: str
+    outputs: dict[str, Output]
+
+
+class Manifest(BaseModel):
+    """What a store holds."""
+
+    model_config = ConfigDict(frozen=True)
+
+    format: int = FORMAT
+    stages: dict[str, Entry] = {}
+
+    def output(self, name: str) -> Output | None:
+        """The committed output of this name, whichever stage wrote it."""
+        return next((e.outputs[name] for e in self.stages.values() if name in e.outputs), None)
+
+    def is_fresh(self, stage: str) -> bool:
+        """Whether the stage's rows were made from what is committed now."""
+        recorded = self.stages[stage].recipe["inputs"]
+        now = {name: self.output(name) for name in recorded}
+        return all(output is None or output.digest == recorded[name] for name, output in now.items())
+
+
+class Store:
+    """A store's folder. Constructing one touches nothing."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @classmethod
+    def open(cls, root: Path) -> Store:
+        """An existing store, to read. Raises StoreError where there is none."""
+        store = cls(root)
+        if not store._manifest_path.is_file():
+            raise StoreError(f"there is no store at {root}", f"make one: stepsearch-data build --store {root}")
+        return store
+
+    @property
+    def _manifest_path(self) -> Path:
+        return self.root / "manifest.json"
+
+    def manifest(self) -> Manifest:
+        """What is committed now; an empty manifest where nothing is."""
+        try:
+            manifest = Manifest.model_validate_json(self._manifest_path.read_bytes())
+        except FileNotFoundError:
+            return Manifest()
+        except ValidationError as error:
+            raise StoreError(f"{self._manifest_path} is not a store's manifest") from error
+        if manifest.format != FORMAT:
+            raise StoreError(
+                f"{self.root} has store format {manifest.format}; this version reads {FORMAT}",
+                "use the version of stepsearch-data that wrote it, or build anew",
+            )
+        return manifest
+
+    def digest(self) -> str:
+        """SHA-256 of the manifest: two stores with the same one hold the same bytes in every table."""
+        return digest_of(self._manifest_path)
+
+    def path(self, output: Output) -> Path:
+        """Where an output lies."""
+        return self.root / output.path
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the store for one build; released by the kernel even after kill -9."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            handle = open(self.root / ".lock", "a+")  # noqa: SIM115 - closed below, after the lock is given up
+        except OSError as error:
+            raise StoreError(f"cannot write the store {self.root}: {error.strerror}") from error
+        with handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                handle.seek(0)
+                owner = handle.read().strip() or "unknown"
+                raise StoreError(
+                    f"another build is writing {self.root} (process {owner})",
+                    "wait for it, or give this build a --store of its own",
+                ) from error
+            handle.truncate(0)
+            handle.write(str(os.getpid()))
+            handle.flush()
+            self._sweep()
+            try:
+                yield
+            finally:
+                handle.truncate(0)
+
+    @contextmanager
+    def staging(self) -> Iterator[Path]:
+        """A fresh folder to write a stage's outputs into; gone afterwards unless committed."""
+        folder = self.root / ".staging"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def commit(self, stage: str, name: str, recipe: Recipe, staged: Path, rows: dict[str, int]) -> Entry:
+        """Make a staged folder the stage's committed one.
+
+        `rows` counts the rows of each table. The files reach the disk before the manifest does.
+        """
+        outputs = {path.name.removesuffix(".parquet"): path for path in sorted(staged.iterdir())}
+        digests = {key: digest_of(path) for key, path in outputs.items()}
+        folder = self._place(staged, f"{stage}-{name}", digests)
+        entry = Entry(
+            recipe=recipe,
+            folder=folder.relative_to(self.root).as_posix(),
+            outputs={
+                key: Output(
+                    path=(folder / path.name).relative_to(self.root).as_posix(),
+                    digest=digests[key],
+                    rows=rows.get(key),
+                    bytes=_size(folder / path.name),
+                )
+                for key, path in outputs.items()
+            },
+        )
+        stages = dict(sorted({**self.manifest().stages, stage: entry}.items()))
+        self._replace(self._manifest_path, Manifest(stages=stages).model_dump_json(indent=1).encode())
+        self._sweep()
+        return entry
+
+    def write_text(self, name: str, text: str) -> None:
+        """Replace a file at the root of the store atomically."""
+        self._replace(self.root / name, text.encode())
+
+    def log(self, record: dict[str, object]) -> None:
+        """Append a record to the build log."""
+        folder = self.root / "log"
+        folder.mkdir(exist_ok=True)
+        with open(folder / "builds.jsonl", "ab") as file:
+            file.write(orjson.dumps(record) + b"\n")
+
+    def read_log(self) -> list[dict[str, object]]:
+        """All records of the build log; a line that a crash cut short is left out."""
+        path = self.root / "log" / "builds.jsonl"
+        records = []
+        for line in path.read_bytes().splitlines() if path.exists() else []:
+            try:
+                records.append(orjson.loads(line))
+            except orjson.JSONDecodeError:
+                continue
+        return records
+
+    def _place(self, staged: Path, name: str, digests: dict[str, str]) -> Path:
+        """Move a staged folder to its name, keeping what is there if it is the same, byte for byte."""
+        _sync(staged)
+        target = self.root / "stages" / name
+        target.parent.mkdir(exist_ok=True)
+        number = 1
+        while target.exists():
+            if {p.name.removesuffix(".parquet"): digest_of(p) for p in sorted(target.iterdir())} == digests:
+                return target
+            number += 1
+            target = target.with_name(f"{name}.{number}")
+        staged.rename(target)
+        _sync_folder(target.parent)
+        return target
+
+    def _sweep(self) -> None:
+        """Remove what no manifest names: staging, and folders of interrupted or superseded stages."""
+        shutil.rmtree(self.root / ".staging", ignore_errors=True)
+        kept = {entry.folder for entry in self.manifest().stages.values()}
+        stages = self.root / "stages"
+        for folder in stages.iterdir() if stages.is_dir() else []:
+            if folder.relative_to(self.root).as_posix() not in kept:
+                shutil.rmtree(folder)
+
+    def _replace(self, path: Path, data: bytes) -> None:
+        temporary = path.with_name(f".{path.name}.new")
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _sync_folder(path.parent)
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file's bytes, or of a folder's files and their names, 64 hexadecimal digits."""
+    if path.is_dir():
+        files = sorted(p for p in path.rglob("*") if p.is_file())
+        lines = (f"{p.relative_to(path).as_posix()} {digest_of(p)}\n" for p in files)
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _size(path: Path) -> int:
+    return sum(p.stat().st_size for p in path.rglob("*")) if path.is_dir() else path.stat().st_size
+
+
+def _sync(folder: Path) -> None:
+    """Force a folder and all its files to the disk."""
+    for path in folder.rglob("*"):
+        if path.is_dir():
+            _sync_folder(path)
+        else:
+            with open(path, "rb") as file:
+                os.fsync(file.fileno())
+    _sync_folder(folder)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

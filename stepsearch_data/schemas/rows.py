@@ -1,0 +1,183 @@
+"""The rows of a store's tables: one frozen model a row, one described field a column.
+
+The Arrow schema of every table is derived from these models (see `tables.py`), so a column's
+name, type and meaning are written down once.
+"""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Row(BaseModel):
+    """Base of all rows: immutable, and strict about what it holds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SupportingParagraph(Row):
+    """A gold paragraph of a question, with what the official file says about it."""
+
+    passage_id: str = Field(description="passage of the corpus with this very title and text")
+    title: str = Field(description="title of the paragraph")
+    text: str = Field(description="text of the paragraph")
+    sentence_ends: list[int] = Field(
+        description="end offset of each sentence in `text`, in characters; empty where the source has no sentences"
+    )
+    supporting_sentences: list[int] = Field(
+        description="positions (from 0) of the sentences marked as supporting facts"
+    )
+
+
+class DecompositionStep(Row):
+    """One step of an official decomposition, its `#k` placeholders untouched."""
+
+    text: str = Field(description="sub-question as in the file: natural language or `subject >> relation`")
+    answer: str = Field(description="answer of the step")
+    passage_id: str = Field(description="gold passage of the step")
+
+
+class Evidence(Row):
+    """A 2WikiMultihopQA evidence triple."""
+
+    subject: str = Field(description="entity that the triple is about")
+    relation: str = Field(description="Wikidata-like relation name")
+    object: str = Field(description="value of the relation")
+
+
+class Question(Row):
+    """A question as loaded: everything its source says, the paragraphs' texts by reference."""
+
+    question_id: str = Field(description="id in its file; an unanswerable MuSiQue twin gets the suffix `__unanswerable`")
+    source: str = Field(description="format it came from: musique, hotpotqa, 2wiki or jsonl")
+    position: int = Field(description="position in its source: line number, or array element, from 1")
+    question: str = Field(description="question text")
+    answer: str = Field(description="gold answer")
+    answer_aliases: list[str] = Field(description="other accepted answers")
+    answerable: bool = Field(description="false for the unanswerable twins of MuSiQue-Full")
+    question_type: str = Field(
+        description="graph shape (MuSiQue: 2hop … 4hop3) or reasoning type (bridge, comparison, compositional, …)"
+    )
+    level: str = Field(description="difficulty level in the source; empty where it has none")
+    hops: int = Field(description="gold hops: steps of the decomposition, or supporting titles")
+    paragraph_ids: list[str] = Field(description="all paragraphs given with the question, distractors too, in file order")
+    supporting: list[SupportingParagraph] = Field(description="gold paragraphs, in order of first use")
+    decomposition: list[DecompositionStep] = Field(description="official decomposition; empty where the source has none")
+    evidences: list[Evidence] = Field(description="evidence triples (2Wiki); empty elsewhere")
+
+
+class Paragraph(Row):
+    """A distinct paragraph of the sources, in order of first appearance."""
+
+    passage_id: str = Field(description="digest of title and text, 16 hexadecimal digits")
+    title: str = Field(description="title of the paragraph")
+    text: str = Field(description="text of the paragraph")
+
+
+class Passage(Paragraph):
+    """A passage of the run's corpus: what the search engines index."""
+
+    questions: int = Field(description="number of questions that come with this paragraph")
+    gold_questions: int = Field(description="number of questions that it is a gold paragraph of")
+
+
+class SubQuestion(Row):
+    """One hop of a question."""
+
+    question_id: str = Field(description="question that the hop belongs to")
+    source: str = Field(description="format that the question came from")
+    hop: int = Field(description="position of the hop, from 1")
+    hops: int = Field(description="number of hops of the question")
+    sub_question: str = Field(description="sub-question with the answers of earlier hops filled in")
+    template: str = Field(description="sub-question with `#k` in place of the answer of hop k")
+    relation_form: str = Field(description="the official `subject >> relation` form, unresolved; empty where there is none")
+    sub_answer: str = Field(description="gold answer of the hop")
+    depends_on: list[int] = Field(description="earlier hops whose answers the sub-question uses")
+    gold_passage_ids: list[str] = Field(description="passages that answer the sub-question")
+    method: str = Field(description="how the hop was made: official, evidences, or rules")
+
+
+class Query(Row):
+    """A search query written for a sub-question."""
+
+    query_id: str = Field(description="`question_id/hop/n`")
+    question_id: str = Field(description="question that the query serves")
+    hop: int = Field(description="hop that the query serves, from 1")
+    n: int = Field(description="position among the queries of its sub-question, from 1")
+    query: str = Field(description="query text as sent to the search engines")
+    form: str = Field(description="how it was written: the rule, or the model")
+
+
+class Hit(Row):
+    """A document that an engine returned for a query; one row without document where it returned none."""
+
+    query_id: str = Field(description="query that was sent")
+    question_id: str = Field(description="question that the query serves")
+    hop: int = Field(description="hop that the query serves, from 1")
+    engine: str = Field(description="engine that answered")
+    rank: int | None = Field(description="rank of the document, from 1; null when the engine found nothing")
+    score: float | None = Field(description="the engine's own score, higher is better, always above 0")
+    passage_id: str | None = Field(description="passage that was returned")
+    is_gold: bool = Field(description="whether it is a gold passage of the query's hop")
+
+
+class Vote(Row):
+    """The verdict on a query: kept when valid on at least ⌈M/2⌉ of M engines (paper §2.1)."""
+
+    query_id: str = Field(description="query that was judged")
+    question_id: str = Field(description="question that the query serves")
+    hop: int = Field(description="hop that the query serves, from 1")
+    engines: int = Field(description="M: engines that answered")
+    valid_engines: int = Field(description="engines on which the query is valid")
+    needed: int = Field(description="valid engines needed to be kept")
+    kept: bool = Field(description="whether the query passes the vote")
+    gold_rank: int | None = Field(description="best rank of a gold passage on any engine; null when none was returned")
+
+
+class Document(Row):
+    """A retrieved document of a round."""
+
+    rank: int = Field(description="rank in the engine's answer, from 1")
+    passage_id: str = Field(description="passage that was returned")
+    title: str = Field(description="title of the passage")
+    score: float = Field(description="the engine's score")
+    engine: str = Field(description="engine that returned it")
+    is_gold: bool = Field(description="whether it is a gold passage of the round's hop")
+
+
+class Round(Row):
+    """One search round of a gold trajectory."""
+
+    question_id: str = Field(description="question that is being answered")
+    round: int = Field(description="position of the round, from 1")
+    sub_question: str = Field(description="sub-question of the round, earlier answers filled in")
+    sub_answer: str = Field(description="what the round finds out")
+    query: str = Field(description="query that was chosen: the best ranked of the kept ones")
+    query_id: str = Field(description="id of the chosen query")
+    kept: bool = Field(description="whether the chosen query passed the vote; false when none of the hop's did")
+    gold_rank: int | None = Field(description="rank of the first gold passage among `documents`; null when none is there")
+    alternatives: list[str] = Field(description="the hop's other kept queries: with `query`, its reference search keys")
+    documents: list[Document] = Field(description="documents shown in this round, best first")
+
+
+class Trajectory(Row):
+    """A gold search trajectory: the whole rollout of one question."""
+
+    question_id: str = Field(description="question that is answered")
+    source: str = Field(description="format that the question came from")
+    question_type: str = Field(description="graph shape or reasoning type of the question")
+    question: str = Field(description="question text")
+    answer: str = Field(description="gold answer")
+    answer_aliases: list[str] = Field(description="other accepted answers")
+    hops: int = Field(description="number of search rounds")
+    complete: bool = Field(description="whether every round has a kept query and shows a gold passage")
+    rollout: str = Field(description="the whole response in the released tags: think, search, information, observation, answer")
+
+
+class Reject(Row):
+    """A row that could not be used, and why. Nothing is dropped without one."""
+
+    stage: str = Field(description="stage that rejected the row")
+    source: str = Field(description="source that the row came from")
+    position: int | None = Field(description="position in the source, from 1; null where it has none")
+    question_id: str | None = Field(description="question id, where it could be read")
+    reason: str = Field(description="what is wrong, in words")
+    raw: str = Field(description="the start of the row as it was read")

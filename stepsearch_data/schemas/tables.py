@@ -1,0 +1,97 @@
+"""The tables of a store: name, row model, Arrow schema and size of a Parquet row group."""
+
+import types
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Union, get_args, get_origin
+
+import pyarrow as pa
+from pydantic import TypeAdapter
+
+from stepsearch_data.schemas import rows
+
+_SCALARS: dict[type, pa.DataType] = {
+    str: pa.string(),
+    int: pa.int64(),
+    float: pa.float64(),
+    bool: pa.bool_(),
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the store: its rows are `row` models, written in the order of their questions.
+
+    `rows_per_group` keeps row groups small enough for the Hub's viewer to show the first rows.
+    """
+
+    name: str
+    row: type[rows.Row]
+    rows_per_group: int
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """Arrow schema, with each column's meaning as field metadata."""
+        return pa.schema(_fields(self.row))
+
+    @cached_property
+    def adapter(self) -> TypeAdapter[list[Any]]:
+        """Validates and dumps many rows in one call."""
+        return TypeAdapter(list[self.row])  # type: ignore[name-defined]
+
+    @property
+    def doc(self) -> str:
+        """First line of the row model's docstring."""
+        return (self.row.__doc__ or "").strip().splitlines()[0]
+
+    def to_arrow(self, items: list[Any]) -> pa.Table:
+        """Rows as an Arrow table of exactly this schema."""
+        return pa.Table.from_pylist(self.adapter.dump_python(items), schema=self.schema)
+
+
+def _fields(row: type[rows.Row]) -> list[pa.Field]:
+    fields = []
+    for name, info in row.model_fields.items():
+        data_type, nullable = _arrow_type(info.annotation)
+        meaning = {"description": info.description or ""}
+        fields.append(pa.field(name, data_type, nullable=nullable, metadata=meaning))
+    return fields
+
+
+def _arrow_type(annotation: Any) -> tuple[pa.DataType, bool]:
+    """Arrow type of a Python annotation, and whether it admits null."""
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin in (Union, types.UnionType):
+        (inner,) = (arg for arg in args if arg is not type(None))
+        return _arrow_type(inner)[0], True
+    if origin is list:
+        inner_type, nullable = _arrow_type(args[0])
+        return pa.list_(pa.field("element", inner_type, nullable=nullable)), False
+    if issubclass(annotation, rows.Row):
+        return pa.struct(_fields(annotation)), False
+    return _SCALARS[annotation], False
+
+
+QUESTIONS = Table("questions", rows.Question, rows_per_group=2_000)
+PARAGRAPHS = Table("paragraphs", rows.Paragraph, rows_per_group=20_000)
+PASSAGES = Table("passages", rows.Passage, rows_per_group=20_000)
+SUB_QUESTIONS = Table("sub_questions", rows.SubQuestion, rows_per_group=20_000)
+QUERIES = Table("queries", rows.Query, rows_per_group=50_000)
+HITS = Table("hits", rows.Hit, rows_per_group=200_000)
+VOTES = Table("votes", rows.Vote, rows_per_group=200_000)
+TRAJECTORIES = Table("trajectories", rows.Trajectory, rows_per_group=2_000)
+ROUNDS = Table("rounds", rows.Round, rows_per_group=10_000)
+REJECTS = Table("rejects", rows.Reject, rows_per_group=20_000)
+
+TABLES = (
+    QUESTIONS,
+    PARAGRAPHS,
+    PASSAGES,
+    SUB_QUESTIONS,
+    QUERIES,
+    HITS,
+    VOTES,
+    TRAJECTORIES,
+    ROUNDS,
+    REJECTS,
+)

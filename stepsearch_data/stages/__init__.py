@@ -1,0 +1,54 @@
+"""What the stages do: one file a stage, in the order of the DAG."""
+
+import difflib
+from collections.abc import Mapping
+from typing import cast
+
+from stepsearch_data.pipeline.errors import ConfigError
+from stepsearch_data.pipeline.stage import StageConfig
+from stepsearch_data.stages import corpus, decompose, filter, index, load, queries, retrieve, trajectories
+
+STAGES = (
+    load.STAGE,
+    corpus.STAGE,
+    decompose.STAGE,
+    queries.STAGE,
+    index.STAGE,
+    retrieve.STAGE,
+    filter.STAGE,
+    trajectories.STAGE,
+)
+
+
+def select(stage: str = "all", first: str | None = None, last: str | None = None) -> list[str]:
+    """Names of the chosen stages, in order: `all`, a list with commas, or a range. Raises ConfigError."""
+    names = [s.name for s in STAGES]
+    if stage != "all":
+        if first or last:
+            raise ConfigError("--stage and --from/--to exclude each other")
+        chosen = [_known(name.strip(), names) for name in stage.split(",")]
+        return [name for name in names if name in chosen]
+    start = names.index(_known(first, names)) if first else 0
+    end = names.index(_known(last, names)) if last else len(names) - 1
+    if start > end:
+        raise ConfigError(f"--from {first} comes after --to {last}", f"the order is {', '.join(names)}")
+    return names[start : end + 1]
+
+
+def _known(name: str, names: list[str]) -> str:
+    if name not in names:
+        close = difflib.get_close_matches(name, names, n=1)
+        raise ConfigError(f"there is no stage {name!r}", f"did you mean {close[0]}?" if close else f"known: {', '.join(names)}")
+    return name
+
+
+def check(configs: Mapping[str, StageConfig]) -> None:
+    """Refuse settings that contradict each other across stages. Raises ConfigError."""
+    top_k = cast("retrieve.RetrieveConfig", configs["retrieve"]).top_k
+    looked_at = {
+        "filter.k": cast("filter.FilterConfig", configs["filter"]).k,
+        "trajectories.documents": cast("trajectories.TrajectoriesConfig", configs["trajectories"]).documents,
+    }
+    for key, value in looked_at.items():
+        if value > top_k:
+            raise ConfigError(f"{key} is {value}, but only {top_k} documents are retrieved", f"--set retrieve.top_k={value}")

@@ -1,0 +1,48 @@
+"""corpus: the sources' distinct paragraphs → `passages`, what the search engines index."""
+
+from __future__ import annotations
+
+import polars as pl
+import pyarrow.parquet as pq
+
+from stepsearch_data.pipeline.context import StageContext
+from stepsearch_data.pipeline.stage import Stage, StageConfig
+from stepsearch_data.schemas.tables import PARAGRAPHS, PASSAGES, QUESTIONS
+
+_BATCH = 20_000
+
+
+class CorpusConfig(StageConfig):
+    """The corpus is every paragraph of the sources; nothing to choose yet."""
+
+
+def corpus(context: StageContext) -> None:
+    """Count for every paragraph how many questions show it, and how many need it."""
+    questions = pl.scan_parquet(context.inputs[QUESTIONS.name])
+    shown = _count(questions.select(passage_id=pl.col("paragraph_ids")), "questions")
+    gold = pl.col("supporting").list.eval(pl.element().struct.field("passage_id"))
+    needed = _count(questions.select(passage_id=gold), "gold_questions")
+    context.meter.expect(context.count(PARAGRAPHS))
+    with pq.ParquetFile(context.inputs[PARAGRAPHS.name]) as file:
+        for batch in file.iter_batches(batch_size=_BATCH):
+            paragraphs = pl.DataFrame(batch)
+            counted = paragraphs.join(shown, on="passage_id", how="left", maintain_order="left")
+            counted = counted.join(needed, on="passage_id", how="left", maintain_order="left")
+            counts = pl.col("questions", "gold_questions").fill_null(0).cast(pl.Int64)
+            context.writer(PASSAGES).write(counted.with_columns(counts).to_arrow())
+            context.meter.advance(batch.num_rows)
+
+
+def _count(ids: pl.LazyFrame, name: str) -> pl.DataFrame:
+    one_a_question = ids.select(pl.col("passage_id").list.unique()).explode("passage_id")
+    return one_a_question.group_by("passage_id").agg(pl.len().alias(name)).collect()
+
+
+STAGE = Stage(
+    name="corpus",
+    doc="gather the distinct paragraphs that the engines search",
+    reads=("questions", "paragraphs"),
+    writes=(PASSAGES,),
+    config=CorpusConfig,
+    run=corpus,
+)

@@ -1,0 +1,106 @@
+"""Queries by rules: keyword forms of a sub-question that retrieve well and give nothing away.
+
+A query is made of the words of the question, of its sub-question and of the answers of earlier
+hops. The gold paragraph only decides which of these words are kept (form `matched`), never adds one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from stepsearch_data.schemas.rows import Query, Question, SubQuestion, SupportingParagraph
+from stepsearch_data.stages.rules.leaks import forbidden, leaked
+from stepsearch_data.stages.rules.verbalise import fill, split_relation
+from stepsearch_data.text import contains, normalise
+
+_STOP_WORDS = frozenset(
+    """a an and are as at be been being but by can could did do does for from had has have he her hers
+    him his how i if in into is it its itself may me might more most my no nor not of on or other our
+    out over own same she should so some such than that the their them then there these they this those
+    through to too under until up very was we were what when where which while who whom whose why will
+    with would you your also does""".split()
+)
+
+
+def write_queries(question: Question, hops: Sequence[SubQuestion], hop: SubQuestion, count: int) -> list[Query]:
+    """At most `count` distinct queries for a hop, none of which leaks."""
+    secrets = forbidden(hops, hop.hop, (question.answer, *question.answer_aliases))
+    chosen: dict[str, tuple[str, str]] = {}
+    for form, text in _candidates(question, hops, hop):
+        key = normalise(text)
+        if key and key not in chosen and not leaked(text, question.question, secrets):
+            chosen[key] = (form, text)
+        if len(chosen) == count:
+            break
+    return [
+        Query(
+            query_id=f"{hop.question_id}/{hop.hop}/{n}",
+            question_id=hop.question_id,
+            hop=hop.hop,
+            n=n,
+            query=text,
+            form=form,
+        )
+        for n, (form, text) in enumerate(chosen.values(), start=1)
+    ]
+
+
+def _candidates(question: Question, hops: Sequence[SubQuestion], hop: SubQuestion) -> Iterator[tuple[str, str]]:
+    """Forms of a query, the most telling first."""
+    gold = [p for p in question.supporting if p.passage_id in hop.gold_passage_ids]
+    earlier = [hops[number - 1].sub_answer for number in hop.depends_on]
+    words = keywords(question.question)
+    if hop.method == "rules":
+        names = earlier or [_named(question.question, paragraph) for paragraph in gold]
+        yield from _from_names(" ".join(names), words, gold)
+    else:
+        yield from _from_sub_question(hop, [h.sub_answer for h in hops], gold)
+    yield "question_matched", " ".join(_matched(words, gold))
+    yield "earlier_and_question", " ".join([*earlier, *_matched(words, gold)])
+    yield "question_keywords", " ".join(words)
+    yield "question", question.question.strip()
+    for end in range(len(words) - 1, 0, -1):
+        yield "question_start", " ".join(words[:end])
+
+
+def _from_names(name: str, words: list[str], gold: Sequence[SupportingParagraph]) -> Iterator[tuple[str, str]]:
+    known = set(normalise(name).split())
+    matched = [word for word in _matched(words, gold) if normalise(word) not in known]
+    yield "name_matched", " ".join([name, *matched])
+    yield "name", name
+    yield "name_keywords", " ".join([name, *(word for word in words if normalise(word) not in known)])
+
+
+def _from_sub_question(
+    hop: SubQuestion, answers: list[str], gold: Sequence[SupportingParagraph]
+) -> Iterator[tuple[str, str]]:
+    words = keywords(hop.sub_question)
+    parts = split_relation(fill(hop.relation_form.partition("; ")[0], answers))
+    if parts:
+        subject, relation = parts
+        yield "subject_relation", f"{subject} {relation}"
+        yield "subject", subject
+    yield "sub_question_keywords", " ".join(words)
+    yield "sub_question_matched", " ".join(_matched(words, gold))
+    yield "sub_question", hop.sub_question
+
+
+def _named(question: str, paragraph: SupportingParagraph) -> str:
+    """The paragraph's title as far as the question names it."""
+    if contains(question, paragraph.title):
+        return paragraph.title
+    asked = set(normalise(question).split())
+    return " ".join(word for word in keywords(paragraph.title) if normalise(word) in asked)
+
+
+def _matched(words: list[str], gold: Sequence[SupportingParagraph]) -> list[str]:
+    """The words that a gold paragraph holds."""
+    held = {token for paragraph in gold for token in normalise(f"{paragraph.title} {paragraph.text}").split()}
+    return [word for word in words if normalise(word) in held]
+
+
+def keywords(text: str) -> list[str]:
+    """The words of a text without stop words, outer punctuation and possessive endings, in order, once each."""
+    words = (word.strip("?!.,;:\"“”‘’'()[]").removesuffix("'s").removesuffix("’s") for word in text.split())
+    kept = (word for word in words if normalise(word) and word.lower() not in _STOP_WORDS)
+    return list({normalise(word): word for word in kept}.values())

@@ -1,0 +1,439 @@
+"""A deterministic synthetic world, told as MuSiQue-Ans v1.0 rows.
+
+People, cities, songs and so on carry made-up names; every (entity, relation) pair is a fact with
+one value, and every fact is one paragraph titled by its subject. Hardly anything is stored: fact
+number n belongs to a repeating cycle of entity kinds, so its subject, value, names and text follow
+from (seed, n) by arithmetic and small keyed random streams. A question is a walk over these facts;
+shapes that join two branches add a fact about a pair of entities with a paragraph of its own.
+
+A file holds exactly `paragraphs` distinct paragraphs whenever its distractor places, the sum of
+(per_question - hops), can cover them; otherwise as many as those places hold. Up to half of a
+question's distractors lie close to it (same entity or same relation); the others walk through a
+shuffle of all facts, fresh ones first.
+"""
+
+import gzip
+import math
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import IO, NamedTuple
+
+import orjson
+
+HOPS = {"2hop": 2, "3hop1": 3, "3hop2": 3, "4hop1": 4, "4hop2": 4, "4hop3": 4}
+JOINS = {"3hop2": (1, 0), "4hop2": (1, 1), "4hop3": (2, 0)}  # steps to the left, after the join
+TRIES = 2000
+# What a world of n cycles surely has: this many chains times n, this many pairs times n squared.
+CHAINS = {"2hop": 85, "3hop1": 190, "4hop1": 340}
+PAIRS = 7
+RELATION_FORM = 0.5  # the share of steps asked as "Song >> performer"
+
+# Two lines a relation: kinds and name | noun phrase (| title of a pair), then question | fact.
+RELATIONS_TABLE = """
+person > place of birth > city | the city where {0} was born
+In which city was {0} born? | {0} was born in the city of {o}, the recorded place of birth.
+person > educated at > university | the university where {0} was educated
+At which university was {0} educated? | {0} was educated at {o}, a university with an old hall.
+person > employer > company | the employer of {0}
+Which company is the employer of {0}? | The employer of {0} is the company {o}, says the payroll.
+person > student of > person | the teacher of {0}
+Who was the teacher of {0}? | {0} was for several years a student of {o}, a patient teacher.
+city > country > country | the country where {0} is located
+In which country is {0} located? | {0} is a city located in the country of {o}.
+city > located in or next to body of water > river | the river that flows through {0}
+Which river flows through {0}? | {o} is the river that flows through {0}, next to its water.
+city > head of government > person | the mayor of {0}
+Who is the mayor of {0}? | The mayor of {0}, as head of the local government, is {o}.
+country > capital > city | the capital of {0}
+Which city is the capital of {0}? | The capital of {0} is the city of {o}.
+country > head of state > person | the head of state of {0}
+Who is the head of state of {0}? | The head of state of {0} is {o}, elected by one vote.
+river > mouth of the watercourse > city | the city at the mouth of {0}
+Which city lies at the mouth of {0}? | The mouth of the watercourse {0} lies at the city of {o}.
+river > origin of the watercourse > country | the country where {0} has its origin
+In which country does {0} have its origin? | The origin of the watercourse {0} is in {o}, a country.
+company > founded by > person | the founder of {0}
+Who was the founder of {0}? | {0} was founded by {o}, the founder and first director of the firm.
+company > headquarters location > city | the city where {0} has its headquarters
+In which city does {0} have its headquarters? | The headquarters location of {0} is {o}, a city.
+university > campus location > city | the city where {0} has its campus
+In which city does {0} have its campus? | The campus location of {0} is the city of {o}.
+university > rector > person | the rector of {0}
+Who is the rector of {0}? | The rector of {0} is {o}, chosen by the senate.
+song > performer > person | the performer of {0}
+Who is the performer of {0}? | The performer of the song {0} is {o}.
+song > lyrics by > person | the writer of the lyrics of {0}
+Who wrote the lyrics of {0}? | The song {0} has lyrics by {o}, who wrote them in a week.
+song > record label > company | the record label of {0}
+Which company is the record label of {0}? | The record label of {0}, a song, is the company {o}.
+film > director > person | the director of {0}
+Who is the director of {0}? | The director of the film {0} is {o}.
+film > filming location > city | the city where {0} was filmed
+In which city was {0} filmed? | The film {0} was filmed in the city of {o}, its filming location.
+film > production company > company | the production company of {0}
+What is the production company of {0}? | The production company of the film {0} is {o}.
+book > author > person | the author of {0}
+Who is the author of {0}? | The author of the book {0} is {o}.
+book > publisher > company | the publisher of {0}
+Which company is the publisher of {0}? | The publisher of the book {0} is the company {o}.
+book > narrative location > country | the country where {0} is set
+In which country is {0} set? | The book {0} is set in the country of {o}, its narrative location.
+person + person > meeting > city | the city where {0} met {1} | Meeting of {0} and {1}
+In which city did {0} meet {1}? | At their first meeting {0} went to meet {1} in the city of {o}.
+person + city > lectures > university | the university where {0} lectured when in {1} | {0} in {1}
+At which university did {0} lecture when in {1}? | When in {1}, {0} used to lecture at {o}.
+company + company > plant > city | the city where {0} and {1} share a plant | Plant of {0} and {1}
+In which city do {0} and {1} share a plant? | {0} and {1} share a plant in the city of {o}.
+country + country > treaty > city | the city where {0} and {1} made peace | Peace of {0} and {1}
+In which city did {0} and {1} make peace? | The city where {0} and {1} met to make peace is {o}.
+city + city > canal > river | the river crossed by the canal from {0} to {1} | Canal of {0} and {1}
+Which river does the canal from {0} to {1} cross? | The canal from {0} to {1} has to cross {o}.
+"""
+
+# Name forms of a kind after the ending of its words. Endings have no vowel and no onset ends in
+# another one, so that the words of two entities differ even as parts of words.
+NAMES = {
+    "person": "s|Alda {}|Brin {}|Corva {}|Elsin {}|Fenna {}|Hild {}|Jorun {}|Mirel {}|Wim {}",
+    "city": "n|{}",
+    "country": "nd|{}",
+    "river": "r|River {}",
+    "company": "x|{} Industries|{} Motors|{} Holdings|{} Press|{} Works",
+    "university": "l|{} University|University of {}",
+    "song": "m|{} Serenade|Ballad of {}|Lights of {}|Goodbye, {}",
+    "film": "k|The {} Affair|Return to {}|Midnight in {}|Chasing {}",
+    "book": "t|The {} Chronicle|Letters from {}|A Winter in {}|The Gardens of {}",
+}
+FILLERS_TABLE = """
+The {a} {t} was restored in {y} after {n} months of {b} work by volunteers and their friends.
+A {a} survey from {y} counted {n} visitors, most of them drawn by the {b} {t} near the entrance.
+Critics of the period praised the {a} {t}, although {n} letters to the editor called it {b}.
+Since {y} a {a} committee of {n} members has looked after the {t} and its {b} surroundings.
+The {b} {t}, lost for {n} years, turned up again in {y} behind a {a} wall in the cellar.
+Every spring the {a} {t} is shown to about {n} guests, a {b} custom that goes back to {y}.
+An inventory of {y} mentions {n} crates, a {a} {t} and several {b} objects of unknown use.
+Newspapers reported in {y} that the {b} {t} had cost {n} coins more than the {a} plan allowed.
+Of the {n} surviving sketches, only one shows the {a} {t} in the {b} condition it had in {y}.
+The {a} archive holds {n} pages on the subject, among them a {b} drawing of a {t} dated {y}.
+It took {n} days in {y} to move the {b} {t}, a task described at the time as {a} and thankless.
+After the {a} storm of {y} the {t} was measured again and found to be {n} paces long and {b}.
+Opinions on the {b} {t} remain divided, and a {a} debate in {y} ended after {n} minutes.
+A {a} anniversary in {y} brought {n} speeches, a {b} supper and a small {t} as a souvenir.
+"""
+LEXICON = """
+b d f g j k l m n p r s t v w z ch ph sh th
+person city song person company film country person university book city river
+bright calm careful coarse delicate distant fragile gentle grand hollow humble lively modest \
+noisy pale plain proud quiet rare rough rustic sober solemn splendid steep strange sturdy vivid
+balcony banner barometer bell bench bridge carpet carriage clock column compass fence fountain \
+gate ladder lamp map mirror mosaic pavilion pulley roof staircase stove tapestry tunnel wagon
+"""
+
+
+class Relation(NamedTuple):
+    subjects: tuple[str, ...]
+    name: str
+    object: str
+    noun: str
+    question: str
+    fact: str
+    title: str
+
+
+class Fact(NamedTuple):
+    number: int
+    relation: Relation
+    subjects: tuple[int, ...]
+    object: int
+
+
+def _relations(lines: Iterator[str]) -> Iterator[Relation]:
+    for head, body in zip(lines, lines, strict=True):
+        signature, noun, *title = head.split(" | ")
+        subjects, name, value = signature.split(" > ")
+        kinds = tuple(subjects.split(" + "))
+        yield Relation(kinds, name, value, noun, *body.split(" | "), *title or ["{0}"])
+
+
+RELATIONS = list(_relations(iter(RELATIONS_TABLE.strip().splitlines())))
+ONSETS, CYCLE, ADJECTIVES, THINGS = (line.split() for line in LEXICON.strip().splitlines())
+FILLERS = FILLERS_TABLE.strip().splitlines()
+SYLLABLES = [onset + vowel for onset in ONSETS for vowel in "aeiou"]
+OF_KINDS = {key: [r for r in RELATIONS if r.subjects == key] for key, *_ in RELATIONS}
+PLACES = {kind: [i for i, other in enumerate(CYCLE) if other == kind] for kind in NAMES}
+FACTS = [(slot, relation) for slot, kind in enumerate(CYCLE) for relation in OF_KINDS[(kind,)]]
+FIRST = [[slot for slot, _ in FACTS].index(slot) for slot in range(len(CYCLE))]
+
+
+@dataclass(frozen=True)
+class WorldConfig:
+    questions: int = 200
+    paragraphs: int | None = None  # of the whole world; by default about 5.6 a question
+    seed: int = 0
+    per_question: int = 20
+    sentences: int = 4  # the fact and filler; 1 is the fact alone
+    shapes: tuple[str, ...] = tuple(HOPS)
+
+    def __post_init__(self) -> None:
+        if self.questions < 1 or self.sentences < 1:
+            raise ValueError("questions and sentences must be at least 1")
+        if not self.shapes or not set(self.shapes) <= HOPS.keys():
+            raise ValueError(f"shapes must be some of {', '.join(HOPS)}, not {self.shapes!r}")
+        if self.per_question < max(HOPS.values()):
+            raise ValueError(f"per_question must be at least 4, not {self.per_question}")
+        if self.size < self.minimum:
+            need = f"{self.questions} questions need at least {self.minimum} paragraphs"
+            raise ValueError(f"{need}, not {self.size}")
+
+    @property
+    def counts(self) -> Counter[str]:
+        """How many questions each shape has."""
+        step = len(self.shapes)
+        turns = ((shape, range(i, self.questions, step)) for i, shape in enumerate(self.shapes))
+        return sum((Counter({shape: len(turn)}) for shape, turn in turns), Counter())
+
+    @property
+    def pairs(self) -> int:
+        """How many questions join two branches, each with a pair paragraph of its own."""
+        return sum(self.counts[shape] for shape in JOINS)
+
+    @property
+    def minimum(self) -> int:
+        chains = (math.ceil(self.counts[shape] / most) for shape, most in CHAINS.items())
+        cycles = max(1, math.ceil(math.sqrt(self.pairs / PAIRS)), *chains)
+        return self.pairs + max(self.per_question, cycles * len(FACTS))
+
+    @property
+    def size(self) -> int:
+        if self.paragraphs is not None:
+            return self.paragraphs
+        return max(round(5.6 * self.questions), self.minimum + 2 * len(FACTS))
+
+
+class _World:
+    """Facts by number, single ones before those of pairs, and how far their telling has come."""
+
+    def __init__(self, config: WorldConfig) -> None:
+        self.config = config
+        self.singles = config.size - config.pairs
+        self.cycles = self.singles // len(FACTS)
+        self.pairs: list[Fact] = []
+        self.paired: set[frozenset[int]] = set()
+        self.asked: set[tuple[object, ...]] = set()
+        self.seen = bytearray(self.singles)
+        self.unseen = self.singles
+        self.slots = sum(n * (config.per_question - HOPS[s]) for s, n in config.counts.items())
+        rng = self.rng("world")
+        self.cursor = 0
+        self.order = list(range(self.singles))
+        rng.shuffle(self.order)
+        entities = (self.cycles + 1) * len(CYCLE)
+        self.syllables = max(3, math.ceil(math.log(2 * entities, len(SYLLABLES))))
+        self.words = rng.sample(range(len(SYLLABLES) ** self.syllables), entities)
+
+    def rng(self, *key: str | int) -> Random:
+        return Random("/".join(map(str, (self.config.seed, *key))))
+
+    def name(self, entity: int) -> str:
+        ending, *forms = NAMES[CYCLE[entity % len(CYCLE)]].split("|")
+        word, code = "", self.words[entity]
+        for _ in range(self.syllables):
+            code, digit = divmod(code, len(SYLLABLES))
+            word += SYLLABLES[digit]
+        return forms[entity // len(CYCLE) % len(forms)].format(word.capitalize() + ending)
+
+    def entity(self, kind: str, rng: Random) -> int:
+        return rng.randrange(self.cycles) * len(CYCLE) + rng.choice(PLACES[kind])
+
+    def fact(self, number: int) -> Fact:
+        if number >= self.singles:
+            return self.pairs[number - self.singles]
+        cycle, place = divmod(number, len(FACTS))
+        slot, relation = FACTS[place]
+        subject = value = cycle * len(CYCLE) + slot
+        rng = self.rng("fact", number)
+        while value == subject:
+            value = self.entity(relation.object, rng)
+        return Fact(number, relation, (subject,), value)
+
+    def about(self, entity: int) -> range:
+        """The numbers of the single facts whose subject this is."""
+        cycle, slot = divmod(entity, len(CYCLE))
+        first = cycle * len(FACTS) + FIRST[slot]
+        return range(first, min(first + len(OF_KINDS[(CYCLE[slot],)]), self.singles))
+
+    def paragraph(self, number: int) -> tuple[str, str]:
+        fact = self.fact(number)
+        names = [self.name(subject) for subject in fact.subjects]
+        rng = self.rng("text", number)
+        lines = self.filler(rng, self.config.sentences - 1)
+        told = fact.relation.fact.format(*names, o=self.name(fact.object))
+        lines.insert(rng.randrange(len(lines) + 1), told)
+        return fact.relation.title.format(*names), " ".join(lines)
+
+    def filler(self, rng: Random, count: int) -> list[str]:
+        lines, first = [], rng.randrange(len(FILLERS))
+        for i in range(first, first + 5 * count, 5):
+            a, b, t = rng.choice(ADJECTIVES), rng.choice(ADJECTIVES), rng.choice(THINGS)
+            n, y = rng.randrange(3, 900), rng.randrange(1750, 2015)
+            lines.append(FILLERS[i % len(FILLERS)].format(a=a, b=b, t=t, n=n, y=y))
+        return lines
+
+    def wander(self, facts: list[Fact], hops: int, rng: Random) -> list[Fact]:
+        """This many further facts, each about the value of the one before."""
+        for _ in range(hops):
+            choice = self.about(facts[-1].object) if facts else range(self.singles)
+            facts = [*facts, self.fact(rng.choice(choice))]
+        return facts
+
+    def join(self, shape: str, rng: Random) -> list[Fact]:
+        """Two branches, a new fact about the pair of their ends and what follows; or nothing."""
+        hops, after = JOINS[shape]
+        left, right = self.wander([], hops, rng), self.wander([], 1, rng)
+        ends = (left[-1].object, right[-1].object)
+        relations = OF_KINDS.get((left[-1].relation.object, right[-1].relation.object))
+        if relations is None or frozenset(ends) in self.paired:
+            return []
+        relation = rng.choice(relations)
+        number = self.singles + len(self.pairs)
+        pair = Fact(number, relation, ends, self.entity(relation.object, rng))
+        return [*left, *right, *self.wander([pair], after, rng)]
+
+    def draw(self, shape: str, rng: Random) -> list[Fact]:
+        """The facts of a question that is new and meets no entity twice."""
+        for _ in range(TRIES):
+            chain = shape in CHAINS
+            facts = self.wander([], HOPS[shape], rng) if chain else self.join(shape, rng)
+            key = (shape, *(fact.number for fact in facts))
+            entities = {e for fact in facts for e in (*fact.subjects, fact.object)}
+            if key in self.asked or len(entities) != HOPS[shape] + (1 if chain else 2):
+                continue
+            self.asked.add(key)
+            for fact in facts:
+                if fact.number >= self.singles:
+                    self.pairs.append(fact)
+                    self.paired.add(frozenset(fact.subjects))
+            return facts
+        raise ValueError(f"found no further {shape} question: raise paragraphs")
+
+    def close(self, facts: list[Fact], rng: Random) -> list[int]:
+        """Facts about the same entities or of the same relations, as hard distractors."""
+        near = {n for f in facts for entity in (*f.subjects, f.object) for n in self.about(entity)}
+        for fact in facts * 3:
+            if fact.number >= self.singles:
+                near.add(self.singles + rng.randrange(len(self.pairs)))
+            else:
+                near.add(rng.randrange(self.cycles) * len(FACTS) + fact.number % len(FACTS))
+        found = sorted(near - {fact.number for fact in facts})
+        rng.shuffle(found)
+        return found
+
+    def mark(self, number: int) -> None:
+        if number < self.singles and not self.seen[number]:
+            self.seen[number] = 1
+            self.unseen -= 1
+
+    def walk(self, taken: list[int]) -> int:
+        """The next fact of the shuffle: a fresh one while there are any."""
+        while True:
+            number = self.order[self.cursor % self.singles]
+            self.cursor += 1
+            if number not in taken and not (self.unseen and self.seen[number]):
+                return number
+
+    def gather(self, facts: list[Fact], rng: Random) -> list[int]:
+        """The numbers of a question's paragraphs: gold ones, close ones, then the walk's."""
+        numbers = [fact.number for fact in facts]
+        for number in numbers:
+            self.mark(number)
+        slots = self.config.per_question - len(facts)
+        # Keeping this share for the walk lets it reach every fact by the last question.
+        share = -(-slots * self.unseen // max(1, self.slots))
+        self.slots -= slots
+        for number in self.close(facts, rng)[: max(0, min(slots // 2, slots - share))]:
+            numbers.append(number)
+            self.mark(number)
+        while len(numbers) < self.config.per_question:
+            numbers.append(self.walk(numbers))
+            self.mark(numbers[-1])
+        return numbers
+
+    def steps(self, facts: list[Fact], rng: Random) -> Iterator[tuple[str, str]]:
+        """Question and answer of each step; earlier answers are written #1, #2 ..."""
+        places: dict[int, str] = {}
+        for i, fact in enumerate(facts, 1):
+            names = [places.get(subject) or self.name(subject) for subject in fact.subjects]
+            asked = fact.relation.question.format(*names)
+            if len(names) == 1 and rng.random() < RELATION_FORM:
+                asked = f"{names[0]} >> {fact.relation.name}"
+            yield asked, self.name(fact.object)
+            places[fact.object] = f"#{i}"
+
+    def question(self, facts: list[Fact]) -> str:
+        """The steps nested in one question: each earlier answer is described, not named."""
+        phrases: dict[int, str] = {}
+        asked = ""
+        for fact in facts:
+            parts = [phrases.get(subject) or self.name(subject) for subject in fact.subjects]
+            asked = fact.relation.question.format(*parts)
+            phrases[fact.object] = fact.relation.noun.format(*parts)
+        return asked
+
+    def row(self, index: int) -> dict[str, object]:
+        rng = self.rng("question", index)
+        shape = self.config.shapes[index % len(self.config.shapes)]
+        facts = self.draw(shape, rng)
+        gold = {fact.number for fact in facts}
+        numbers = self.gather(facts, rng)
+        rng.shuffle(numbers)
+        paragraphs = [
+            {"idx": i, "title": title, "paragraph_text": text, "is_supporting": number in gold}
+            for i, number in enumerate(numbers)
+            for title, text in [self.paragraph(number)]
+        ]
+        decomposition = [
+            {"id": n, "question": asked, "answer": told, "paragraph_support_idx": numbers.index(n)}
+            for (n, *_), (asked, told) in zip(facts, self.steps(facts, rng), strict=True)
+        ]
+        return {
+            "id": f"{shape}__{'_'.join(str(fact.number) for fact in facts)}",
+            "paragraphs": paragraphs,
+            "question": self.question(facts),
+            "question_decomposition": decomposition,
+            "answer": self.name(facts[-1].object),
+            "answer_aliases": [],
+            "answerable": True,
+        }
+
+
+def rows(config: WorldConfig) -> Iterator[dict[str, object]]:
+    """The world's questions one at a time, in the official row format."""
+    return map(_World(config).row, range(config.questions))
+
+
+def write_world(
+    config: WorldConfig, path: str | os.PathLike[str], progress: Callable[[int], None] | None = None
+) -> int:
+    """Write the rows as JSONL (gzip for .gz); return how many. The file appears only when whole.
+
+    `progress` is called after each row with the number of rows written so far.
+    """
+    target = Path(path)
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        with ExitStack() as stack:
+            out: IO[bytes] | gzip.GzipFile = stack.enter_context(part.open("wb"))
+            if target.suffix == ".gz":  # no name and no time inside: the same rows, the same bytes
+                out = stack.enter_context(gzip.GzipFile("", "wb", 6, out, mtime=0))
+            for count, row in enumerate(rows(config), 1):
+                out.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
+                if progress:
+                    progress(count)
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+    return config.questions

@@ -1,0 +1,34 @@
+"""Text comparison as the official metrics do it: the one normalisation that all of the house uses.
+
+Order of the steps (MuSiQue v1.0, HotpotQA v1): lower-case; delete ASCII punctuation, inserting no
+space; replace the words a, an, the by a space; collapse white space.
+"""
+
+import re
+import string
+from functools import lru_cache
+
+_PUNCTUATION = str.maketrans("", "", string.punctuation)
+_ARTICLES = re.compile(r"\b(a|an|the)\b")
+
+
+def normalise(text: str) -> str:
+    """Official answer normalisation."""
+    return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
+
+
+@lru_cache(maxsize=8192)
+def _normalised(text: str) -> str:
+    return normalise(text)
+
+
+def contains(text: str, answer: str) -> bool:
+    """Whether the normalised answer occurs in the normalised text as a run of whole tokens."""
+    needle = _normalised(answer)
+    return bool(needle) and f" {needle} " in f" {_normalised(text)} "
+
+
+def mentions(text: str, answer: str) -> bool:
+    """Whether the normalised answer occurs anywhere in the normalised text, inside words too."""
+    needle = _normalised(answer)
+    return bool(needle) and needle in _normalised(text)
