@@ -34,7 +34,8 @@ WITH ranks AS (  -- best rank of a gold passage, over all engines, for every wri
 SELECT {group} AS part,
        count(DISTINCT question_id) AS questions, count(*) AS hops, sum(written)::BIGINT AS queries,
        avg(hit::INT) AS hop_hit_at_3,
-       sum(at_1) / sum(written) AS pass_at_1, sum(at_3) / sum(written) AS pass_at_3, sum(at_5) / sum(written) AS pass_at_5,
+       sum(at_1) / sum(written) AS pass_at_1, sum(at_3) / sum(written) AS pass_at_3,
+       sum(at_5) / sum(written) AS pass_at_5,
        sum(kept) / sum(written) AS kept_share, avg(kept) AS kept_per_hop, min(kept) AS kept_per_hop_min
 FROM by_hop GROUP BY part ORDER BY part
 """
@@ -51,7 +52,9 @@ def audit(store: Store) -> dict[str, dict[str, Numbers]]:
             by_source = _measure(connection, "source")
             by_hops = _measure(connection, "source || ' ' || hops || ' hops'")
         except duckdb.Error as error:
-            raise StoreError("the store is not built to its end", f"stepsearch-data build --store {store.root}") from error
+            raise StoreError(
+                "the store is not built to its end", f"stepsearch-data build --store {store.root}"
+            ) from error
     for (source, hops), leaks in _leaks(store).items():
         by_source[source]["leaks"] += leaks
         by_hops[f"{source} {hops} hops"]["leaks"] += leaks

@@ -146,7 +146,7 @@ def build(
         display.plan(job.plan(), as_json=as_json)
         return
     signal.signal(signal.SIGTERM, _interrupt)
-    outcomes = job.run(Reporter(quiet))
+    outcomes = job.run(Reporter(quiet=quiet))
     display.summary(job.store, outcomes, as_json=as_json, quiet=quiet)
     raise typer.Exit(QUARANTINED if any(outcome.rejects for outcome in outcomes) else OK)
 
@@ -217,7 +217,9 @@ def schema(as_json: JsonOption = False) -> None:
 
 @app.command()
 def show(
-    question_id: Annotated[str | None, typer.Argument(help="Question to show; the first trajectory by default.")] = None,
+    question_id: Annotated[
+        str | None, typer.Argument(help="Question to show; the first trajectory by default.")
+    ] = None,
     store: StoreOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -247,7 +249,7 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
     """Write a commented run file with every setting at its default."""
-    from stepsearch_data.display import run_file
+    from stepsearch_data.pipeline.run_file import run_file
     from stepsearch_data.stages import STAGES
 
     if path.exists() and not force:
@@ -264,11 +266,16 @@ def synth(
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write (.jsonl or .jsonl.gz).")],
     questions: Annotated[int, typer.Option("--questions", "-n", min=1, help="Number of questions.")] = 200,
     paragraphs: Annotated[
-        int | None, typer.Option("--paragraphs", min=1, help="Distinct paragraphs of the world (default 5.6 a question).")
+        int | None,
+        typer.Option("--paragraphs", min=1, help="Distinct paragraphs of the world (default 5.6 a question)."),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Same seed, same bytes.")] = 0,
-    per_question: Annotated[int, typer.Option("--per-question", min=4, help="Paragraphs that come with a question.")] = 20,
-    sentences: Annotated[int, typer.Option("--sentences", min=1, help="Sentences a paragraph: the fact, then filler.")] = 4,
+    per_question: Annotated[
+        int, typer.Option("--per-question", min=4, help="Paragraphs that come with a question.")
+    ] = 20,
+    sentences: Annotated[
+        int, typer.Option("--sentences", min=1, help="Sentences a paragraph: the fact, then filler.")
+    ] = 4,
     quiet: QuietOption = False,
 ) -> None:
     """Write a synthetic world in MuSiQue's format: made-up entities, 2-4 hop questions of every graph shape."""
@@ -277,7 +284,7 @@ def synth(
 
     try:
         world = WorldConfig(questions, paragraphs, seed, per_question, sentences)
-        with Reporter(quiet).stage("synth") as meter:
+        with Reporter(quiet=quiet).stage("synth") as meter:
             meter.expect(questions)
             written = write_world(world, output, lambda _: meter.advance())
     except ValueError as error:

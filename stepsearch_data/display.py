@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import sys
-import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import orjson
-from pydantic_core import PydanticUndefined
 from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
-from stepsearch_data.pipeline.config import RunSettings
+from stepsearch_data.pipeline.catalog import VERDICT
 from stepsearch_data.pipeline.engine import Decision, Outcome
 from stepsearch_data.pipeline.errors import StoreError
-from stepsearch_data.pipeline.stage import Stage, StageConfig
+from stepsearch_data.pipeline.stage import Stage
 from stepsearch_data.pipeline.store import Store
-from stepsearch_data.schemas.tables import REJECTS, TABLES
+from stepsearch_data.schemas.tables import QUERIES, REJECTS, TABLES, VOTES
 
+_KILO = 1000
+_LIST = 'list them: stepsearch-data sql "SELECT question_id FROM trajectories"'
 _CELL = 60  # characters; longer cells are cut in tables
 
 
@@ -143,9 +143,9 @@ def _status_grid(rows: Sequence[dict[str, Any]]) -> None:
 
 def _size(count: float) -> str:
     for unit in ("B", "kB", "MB"):
-        if count < 1000:
+        if count < _KILO:
             return f"{count:.0f} {unit}"
-        count /= 1000
+        count /= _KILO
     return f"{count:.1f} GB"
 
 
@@ -154,7 +154,13 @@ def summary(store: Store, outcomes: Sequence[Outcome], *, as_json: bool, quiet: 
     rows = _entry_rows(store, [outcome.stage for outcome in outcomes])
     if as_json:
         ran = {outcome.stage: outcome.ran for outcome in outcomes}
-        _json({"store": str(store.root), "digest": store.digest(), "stages": [{**row, "ran": ran[row["stage"]]} for row in rows]})
+        _json(
+            {
+                "store": str(store.root),
+                "digest": store.digest(),
+                "stages": [{**row, "ran": ran[row["stage"]]} for row in rows],
+            }
+        )
         return
     if quiet:
         return
@@ -173,10 +179,13 @@ def summary(store: Store, outcomes: Sequence[Outcome], *, as_json: bool, quiet: 
 
 def schema(*, as_json: bool) -> None:
     """Tables and columns, with their types and meanings."""
-    described = {
+    described: dict[str, dict[str, Any]] = {
         table.name: {"doc": table.doc, "columns": [_column(field) for field in table.schema]} for table in TABLES
     }
-    described["queries"]["columns"] += _VERDICT
+    verdicts = [
+        {**column, "nullable": True} for column in described[VOTES.name]["columns"] if column["name"] in VERDICT
+    ]
+    described[QUERIES.name]["columns"] += verdicts
     if as_json:
         _json(described)
         return
@@ -187,15 +196,9 @@ def schema(*, as_json: bool) -> None:
         console.print()
 
 
-_VERDICT = [
-    {"name": "kept", "type": "bool", "meaning": "the vote's verdict, from `votes`; null before stage filter has run"},
-    {"name": "engines, valid_engines, gold_rank", "type": "int64", "meaning": "see `votes`"},
-]
-
-
-def _column(field: Any) -> dict[str, str]:
+def _column(field: Any) -> dict[str, Any]:
     meaning = (field.metadata or {}).get(b"description", b"").decode()
-    return {"name": field.name, "type": _type(field.type), "meaning": meaning}
+    return {"name": field.name, "type": _type(field.type), "nullable": field.nullable, "meaning": meaning}
 
 
 def _type(data_type: Any) -> str:
@@ -222,7 +225,8 @@ def audit(measures: dict[str, Any], *, as_json: bool) -> None:
 
 def rows(store: Store, sql: str, form: str, output: Path | None, timeout: float) -> None:
     """The rows of a query, in one of the formats."""
-    from stepsearch_data.pipeline import catalog, output as writers
+    from stepsearch_data.pipeline import catalog
+    from stepsearch_data.pipeline import output as writers
 
     outdated = catalog.stale(store)
     if outdated:
@@ -240,7 +244,9 @@ def _result_table(reader: Any) -> None:
     for batch in reader:
         found += [list(row.values()) for row in batch.slice(0, limit + 1 - len(found)).to_pylist()]
         if len(found) > limit:
-            print(f"note: only the first {limit} rows; --format csv, json, jsonl or parquet writes all", file=sys.stderr)
+            print(
+                f"note: only the first {limit} rows; --format csv, json, jsonl or parquet writes all", file=sys.stderr
+            )
             break
     _grid(reader.schema.names, [[_short(value) for value in row] for row in found[:limit]])
 
@@ -256,18 +262,23 @@ def trajectory(store: Store, question_id: str | None, *, as_json: bool) -> None:
     """One trajectory, round by round."""
     from stepsearch_data.pipeline.catalog import connect
 
-    where = "WHERE question_id = ?" if question_id else "LIMIT 1"
     with connect(store) as connection:
-        found = connection.execute(f"SELECT * FROM trajectories {where}", [question_id] if question_id else []).to_arrow_table()
-        if not found.num_rows:
-            raise StoreError(f"there is no trajectory of question {question_id}", "stepsearch-data sql lists them: SELECT question_id FROM trajectories")
-        whole = found.to_pylist()[0]
-        told = connection.execute("SELECT * FROM rounds WHERE question_id = ? ORDER BY round", [whole["question_id"]]).to_arrow_table()
-    steps = told.to_pylist()
+        chosen = "WHERE question_id = $id" if question_id else "LIMIT 1"
+        wholes = _records(
+            connection, f"SELECT * FROM trajectories {chosen}", {"id": question_id} if question_id else {}
+        )
+        if not wholes:
+            raise StoreError(f"there is no trajectory of question {question_id}", _LIST)
+        identity = {"id": wholes[0]["question_id"]}
+        steps = _records(connection, "SELECT * FROM rounds WHERE question_id = $id ORDER BY round", identity)
     if as_json:
-        _json({**whole, "rounds": steps})
+        _json({**wholes[0], "rounds": steps})
         return
-    _tell(whole, steps)
+    _tell(wholes[0], steps)
+
+
+def _records(connection: Any, sql: str, parameters: dict[str, Any]) -> list[dict[str, Any]]:
+    return connection.sql(sql, params=parameters).to_arrow_table().to_pylist()  # type: ignore[no-any-return]
 
 
 def _tell(whole: dict[str, Any], steps: Sequence[dict[str, Any]]) -> None:
@@ -282,39 +293,12 @@ def _tell(whole: dict[str, Any], steps: Sequence[dict[str, Any]]) -> None:
             console.print(Text(f"     also  {other}", style="dim"))
         for document in step["documents"]:
             mark = ("★ gold ", "yellow") if document["is_gold"] else ("       ", "")
-            console.print(Text.assemble("  ", mark, f"{document['rank']}. {document['title']}  ({document['engine']} {document['score']:.2f})"))
+            console.print(
+                Text.assemble(
+                    "  ",
+                    mark,
+                    f"{document['rank']}. {document['title']}  ({document['engine']} {document['score']:.2f})",
+                )
+            )
         console.print(Text.assemble("  found   ", (step["sub_answer"], "green")))
     console.print(Text.assemble("\n", ("Answer  ", "bold"), (whole["answer"], "bold green")))
-
-
-def run_file(declared: Sequence[Stage]) -> str:
-    """A run file that holds every setting, commented, at its default."""
-    parts = [
-        "# A run of stepsearch-data: stepsearch-data build --config THIS_FILE\n"
-        "# Flag > environment (STEPSEARCH_FILTER_K=5) > this file > default. Paths are relative to this file.\n",
-        'store = "store"',
-        "# KIND=PATH or KIND=hf:REPO[@REV][:[CONFIG/]SPLIT]; KIND is musique, hotpotqa, 2wiki or jsonl\n"
-        'sources = ["musique=sample", "hotpotqa=sample"]',
-        "\n[run]  # how the build runs; nothing here changes a row",
-        *_settings(RunSettings),
-    ]
-    for stage in declared:
-        parts += [f"\n[{stage.name}]  # {stage.doc}", *_settings(stage.config)]
-    return "\n".join(parts) + "\n"
-
-
-def _settings(model: type[RunSettings] | type[StageConfig]) -> Iterable[str]:
-    for name, info in model.model_fields.items():
-        for line in textwrap.wrap(info.description or "", 100):
-            yield f"# {line}"
-        default = info.get_default()
-        unset = default in (None, PydanticUndefined)
-        yield f"# {name} =" if unset else f"{name} = {_toml(default)}"
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, tuple):
-        return "[" + ", ".join(_toml(item) for item in value) + "]"
-    return f'"{value}"' if isinstance(value, str) else str(value)

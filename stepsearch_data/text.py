@@ -8,6 +8,7 @@ import re
 import string
 from functools import lru_cache
 
+_TOKEN = re.compile(r"(?u)\b\w\w+\b")  # scikit-learn's default, the one that the release's TF-IDF uses
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 
@@ -32,3 +33,8 @@ def mentions(text: str, answer: str) -> bool:
     """Whether the normalised answer occurs anywhere in the normalised text, inside words too."""
     needle = _normalised(answer)
     return bool(needle) and needle in _normalised(text)
+
+
+def tokens(text: str) -> list[str]:
+    """Lower-case words of two characters or more: what BM25 and TF-IDF see of a text."""
+    return _TOKEN.findall(text.lower())

@@ -6,7 +6,6 @@ import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import duckdb
 import pyarrow as pa
@@ -16,6 +15,9 @@ from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.schemas.tables import QUERIES, REJECTS, TABLES, VOTES
 
 _EXPLAIN = re.compile(r"\s*EXPLAIN\s+(ANALYZE\s+)?(\([^)]*\)\s*)?", re.IGNORECASE)
+VERDICT = ("kept", "engines", "valid_engines", "gold_rank")
+"""Columns of `votes` that the view `queries` shows too."""
+
 _HEADER = "-- Views over this store, for any DuckDB: cd STORE && duckdb -init catalog.sql\n"
 
 
@@ -28,12 +30,19 @@ def view_definitions(manifest: Manifest, folder: str = "") -> dict[str, str]:
             views[table.name] = _scan([f"{folder}{output.path}"])
     if manifest.stages:
         views[REJECTS.name] = _scan([f"{folder}{e.outputs[REJECTS.name].path}" for e in manifest.stages.values()])
-    if QUERIES.name in views and VOTES.name in views and "filter" in manifest.stages and manifest.is_fresh("filter"):
-        verdict = "kept, engines, valid_engines, gold_rank"
-        views[QUERIES.name] = (
-            f"SELECT q.*, {verdict} FROM ({views[QUERIES.name]}) q LEFT JOIN ({views[VOTES.name]}) v USING (query_id)"
-        )
+    if QUERIES.name in views:
+        views[QUERIES.name] = _with_verdict(views[QUERIES.name], views.get(VOTES.name), manifest)
     return views
+
+
+def _with_verdict(queries: str, votes: str | None, manifest: Manifest) -> str:
+    """Queries and what was voted on them; nulls before the vote, or while it is about earlier queries."""
+    if votes is None or not manifest.is_fresh(manifest.writer(VOTES.name)):
+        types = {field.name: "BOOLEAN" if field.type == pa.bool_() else "BIGINT" for field in VOTES.schema}
+        nulls = ", ".join(f"NULL::{types[column]} AS {column}" for column in VERDICT)
+        return f"SELECT *, {nulls} FROM ({queries})"
+    verdict = ", ".join(f"v.{column}" for column in VERDICT)
+    return f"SELECT q.*, {verdict} FROM ({queries}) q LEFT JOIN ({votes}) v USING (query_id)"
 
 
 def _scan(paths: list[str]) -> str:
@@ -81,7 +90,7 @@ def query(store: Store, sql: str, timeout: float) -> Iterator[pa.RecordBatchRead
     timer.daemon = True
     timer.start()
     try:
-        yield connection.execute(statement).to_arrow_reader()
+        yield connection.sql(statement).to_arrow_reader()
     except (duckdb.Error, pa.ArrowException) as error:
         if expired.is_set():
             raise QueryError(f"the query took longer than {timeout:g} s", "give it more: --timeout SECONDS") from error
@@ -103,7 +112,9 @@ def _admit(sql: str) -> str:
         raise QueryError(f"expected one statement, got {len(statements)}")
     if statements[0].type != duckdb.StatementType.SELECT:
         kind = str(statements[0].type).rpartition(".")[2]
-        raise QueryError(f"only SELECT (or EXPLAIN of one) is admitted, not {kind}", "write files with --output instead of COPY")
+        raise QueryError(
+            f"only SELECT (or EXPLAIN of one) is admitted, not {kind}", "write files with --output instead of COPY"
+        )
     return sql
 
 
@@ -120,9 +131,3 @@ def stale(store: Store) -> list[str]:
     """Committed stages whose rows were made from other inputs than those committed now."""
     manifest = store.manifest()
     return [name for name in manifest.stages if not manifest.is_fresh(name)]
-
-
-def parquet_path(store: Store, table: str) -> Path | None:
-    """File of a committed table."""
-    output = store.manifest().output(table)
-    return store.path(output) if output else None

@@ -30,7 +30,9 @@ class RunSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     workers: int = Field(
-        default_factory=lambda: len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        default_factory=lambda: (
+            len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        ),
         ge=1,
         description="threads that search and tokenise (default: all cores)",
     )
@@ -99,7 +101,9 @@ def _read_file(file: Path) -> dict[str, Any]:
     try:
         data = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"cannot read the run file {file}: {error.strerror}", "write one: stepsearch-data init") from error
+        raise ConfigError(
+            f"cannot read the run file {file}: {error.strerror}", "write one: stepsearch-data init"
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file} is not valid TOML: {error}") from error
     if isinstance(data.get("store"), str):

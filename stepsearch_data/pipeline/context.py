@@ -181,7 +181,8 @@ class StageContext:
         listed = "; ".join(f"{count} × {reason}" for reason, count in reasons)
         first = next(row for row in self._examples if row.source == source)
         raise TooManyRejects(
-            f"{self.stage.name}: {rejected} of {rows} rows of {source} were rejected ({listed}); first at {first.position}",
+            f"{self.stage.name}: {rejected} of {rows} rows of {source} were rejected"
+            f" ({listed}); the first is row {first.position}",
             "mend the source, or allow it: --set run.max_reject_share=1 keeps the reasons in the table rejects",
         )
 

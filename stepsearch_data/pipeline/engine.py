@@ -54,7 +54,9 @@ class Outcome:
 class Build:
     """One build of some stages of one store."""
 
-    def __init__(self, stages: Sequence[Stage], config: RunConfig, selected: Sequence[str], *, force: bool = False) -> None:
+    def __init__(
+        self, stages: Sequence[Stage], config: RunConfig, selected: Sequence[str], *, force: bool = False
+    ) -> None:
         self.store = Store(config.store)
         self._stages = stages
         self._selected = [stage for stage in stages if stage.name in selected]
@@ -107,7 +109,7 @@ class Build:
     def _recipe(self, stage: Stage, manifest: Manifest) -> Recipe:
         return stage.recipe(self._config.stages[stage.name], self._inputs(stage, manifest))
 
-    def _reasons(self, stage: Stage, manifest: Manifest, ignore: Mapping[str, str] = {}) -> list[str]:  # noqa: B006 - read only
+    def _reasons(self, stage: Stage, manifest: Manifest, ignore: Mapping[str, str] = {}) -> list[str]:
         entry = manifest.stages.get(stage.name)
         if self._force:
             return ["--force"]
@@ -167,7 +169,8 @@ class Build:
             if output is None:
                 writer = next(s.name for s in self._stages if name in {o.name for o in s.writes})
                 raise ConfigError(
-                    f"{stage.name} reads {name}, which is not in the store yet", f"run stage {writer} first: --to {stage.name}"
+                    f"{stage.name} reads {name}, which is not in the store yet",
+                    f"run stage {writer} first: --to {stage.name}",
                 )
             paths[name] = self.store.path(output)
         return paths
@@ -186,12 +189,16 @@ class Build:
 
 
 def _summary(outcome: Outcome) -> str:
-    counts = [f"{o.rows:,} {name}" for name, o in outcome.entry.outputs.items() if o.rows is not None and name != REJECTS.name]
+    counts = [
+        f"{o.rows:,} {name}" for name, o in outcome.entry.outputs.items() if o.rows is not None and name != REJECTS.name
+    ]
     rejected = [f"{outcome.rejects:,} rejects"] if outcome.rejects else []
     return ", ".join([*counts, *rejected, f"{outcome.seconds:.1f} s"])
 
 
 def _store_error(root: Path, error: OSError) -> StoreError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "No space left" in str(error):
-        return StoreError(f"no space left to write the store {root}", "free some, then run the same command again: it goes on")
+        return StoreError(
+            f"no space left to write the store {root}", "free some, then run the same command again: it goes on"
+        )
     return StoreError(f"cannot write the store {root}: {error.strerror or error}")

@@ -49,13 +49,14 @@ def _csv(reader: pa.RecordBatchReader, file: BinaryIO) -> None:
         for batch in reader:
             columns = list(batch.columns)
             for at in nested:
-                columns[at] = pa.array([None if v is None else _dump(v).decode() for v in columns[at].to_pylist()], pa.string())
+                columns[at] = pa.array(
+                    [None if v is None else _dump(v).decode() for v in columns[at].to_pylist()], pa.string()
+                )
             writer.write_batch(pa.record_batch(columns, schema=schema))
 
 
 def _jsonl(reader: pa.RecordBatchReader, file: BinaryIO) -> None:
-    for row in _rows(reader):
-        file.write(row + b"\n")
+    file.writelines(row + b"\n" for row in _rows(reader))
 
 
 def _json(reader: pa.RecordBatchReader, file: BinaryIO) -> None:

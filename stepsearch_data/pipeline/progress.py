@@ -31,7 +31,7 @@ class Meter:
 class Reporter:
     """Draws meters and prints a line a finished stage. `quiet` keeps it silent."""
 
-    def __init__(self, quiet: bool = False) -> None:
+    def __init__(self, *, quiet: bool = False) -> None:
         self._console = Console(stderr=True, quiet=quiet)
 
     @contextmanager
@@ -41,7 +41,9 @@ class Reporter:
             yield Meter(None, name)
             return
         columns = (TextColumn("{task.description:<13}"), BarColumn(), MofNCompleteColumn())
-        with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=self._console, transient=True) as bar:
+        with Progress(
+            *columns, TimeElapsedColumn(), TimeRemainingColumn(), console=self._console, transient=True
+        ) as bar:
             yield Meter(bar, name)
 
     def line(self, text: str) -> None:

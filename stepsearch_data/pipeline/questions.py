@@ -48,7 +48,8 @@ def for_each_question(
 ) -> None:
     """Call the function for every question, many at a time, and write its rows in the questions' order.
 
-    Each row goes to the output table that holds rows of its type. A question for which it raises RowRejected lands in `rejects`.
+    Each row goes to the output table that holds rows of its type. A question for which it raises
+    RowRejected lands in `rejects`.
     """
     context.meter.expect(context.count(QUESTIONS))
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from stepsearch_data.pipeline.context import StageContext
 
 Recipe = dict[str, Any]
+_LONGEST = 40  # characters of a value that `explain` shows
 
 
 class StageConfig(BaseModel):
@@ -84,4 +85,4 @@ def _flatten(value: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
 
 def _show(value: Any) -> str:
     text = "absent" if value is None else str(value)
-    return text if len(text) <= 40 else f"{text[:24]}…"
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"

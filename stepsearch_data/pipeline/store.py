@@ -62,6 +62,10 @@ class Manifest(BaseModel):
         """The committed output of this name, whichever stage wrote it."""
         return next((e.outputs[name] for e in self.stages.values() if name in e.outputs), None)
 
+    def writer(self, name: str) -> str:
+        """The committed stage that wrote an output. Raises StopIteration where none did."""
+        return next(stage for stage, entry in self.stages.items() if name in entry.outputs)
+
     def is_fresh(self, stage: str) -> bool:
         """Whether the stage's rows were made from what is committed now."""
         recorded = self.stages[stage].recipe["inputs"]

@@ -46,7 +46,9 @@ class Evidence(Row):
 class Question(Row):
     """A question as loaded: everything its source says, the paragraphs' texts by reference."""
 
-    question_id: str = Field(description="id in its file; an unanswerable MuSiQue twin gets the suffix `__unanswerable`")
+    question_id: str = Field(
+        description="id in its file; an unanswerable MuSiQue twin gets the suffix `__unanswerable`"
+    )
     source: str = Field(description="format it came from: musique, hotpotqa, 2wiki or jsonl")
     position: int = Field(description="position in its source: line number, or array element, from 1")
     question: str = Field(description="question text")
@@ -58,9 +60,13 @@ class Question(Row):
     )
     level: str = Field(description="difficulty level in the source; empty where it has none")
     hops: int = Field(description="gold hops: steps of the decomposition, or supporting titles")
-    paragraph_ids: list[str] = Field(description="all paragraphs given with the question, distractors too, in file order")
+    paragraph_ids: list[str] = Field(
+        description="all paragraphs given with the question, distractors too, in file order"
+    )
     supporting: list[SupportingParagraph] = Field(description="gold paragraphs, in order of first use")
-    decomposition: list[DecompositionStep] = Field(description="official decomposition; empty where the source has none")
+    decomposition: list[DecompositionStep] = Field(
+        description="official decomposition; empty where the source has none"
+    )
     evidences: list[Evidence] = Field(description="evidence triples (2Wiki); empty elsewhere")
 
 
@@ -88,7 +94,9 @@ class SubQuestion(Row):
     hops: int = Field(description="number of hops of the question")
     sub_question: str = Field(description="sub-question with the answers of earlier hops filled in")
     template: str = Field(description="sub-question with `#k` in place of the answer of hop k")
-    relation_form: str = Field(description="the official `subject >> relation` form, unresolved; empty where there is none")
+    relation_form: str = Field(
+        description="the official `subject >> relation` form, unresolved; empty where there is none"
+    )
     sub_answer: str = Field(description="gold answer of the hop")
     depends_on: list[int] = Field(description="earlier hops whose answers the sub-question uses")
     gold_passage_ids: list[str] = Field(description="passages that answer the sub-question")
@@ -153,7 +161,9 @@ class Round(Row):
     query: str = Field(description="query that was chosen: the best ranked of the kept ones")
     query_id: str = Field(description="id of the chosen query")
     kept: bool = Field(description="whether the chosen query passed the vote; false when none of the hop's did")
-    gold_rank: int | None = Field(description="rank of the first gold passage among `documents`; null when none is there")
+    gold_rank: int | None = Field(
+        description="rank of the first gold passage among `documents`; null when none is there"
+    )
     alternatives: list[str] = Field(description="the hop's other kept queries: with `query`, its reference search keys")
     documents: list[Document] = Field(description="documents shown in this round, best first")
 
@@ -169,7 +179,9 @@ class Trajectory(Row):
     answer_aliases: list[str] = Field(description="other accepted answers")
     hops: int = Field(description="number of search rounds")
     complete: bool = Field(description="whether every round has a kept query and shows a gold passage")
-    rollout: str = Field(description="the whole response in the released tags: think, search, information, observation, answer")
+    rollout: str = Field(
+        description="the whole response in the released tags: think, search, information, observation, answer"
+    )
 
 
 class Reject(Row):

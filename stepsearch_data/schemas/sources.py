@@ -76,9 +76,7 @@ class HotpotRow(_SourceRow):
     question: str
     answer: str
     supporting_facts: Annotated[list[tuple[str, int]], _tuples(("title", "sent_id"))]
-    context: Annotated[
-        list[tuple[str, list[str]]], _tuples(("title", "sentences"), ("title", "content"))
-    ]
+    context: Annotated[list[tuple[str, list[str]]], _tuples(("title", "sentences"), ("title", "content"))]
     type: str
     level: str = ""
 

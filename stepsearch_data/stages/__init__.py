@@ -6,7 +6,8 @@ from typing import cast
 
 from stepsearch_data.pipeline.errors import ConfigError
 from stepsearch_data.pipeline.stage import StageConfig
-from stepsearch_data.stages import corpus, decompose, filter, index, load, queries, retrieve, trajectories
+from stepsearch_data.stages import corpus, decompose, index, load, queries, retrieve, trajectories
+from stepsearch_data.stages import filter as voting
 
 STAGES = (
     load.STAGE,
@@ -15,7 +16,7 @@ STAGES = (
     queries.STAGE,
     index.STAGE,
     retrieve.STAGE,
-    filter.STAGE,
+    voting.STAGE,
     trajectories.STAGE,
 )
 
@@ -38,7 +39,9 @@ def select(stage: str = "all", first: str | None = None, last: str | None = None
 def _known(name: str, names: list[str]) -> str:
     if name not in names:
         close = difflib.get_close_matches(name, names, n=1)
-        raise ConfigError(f"there is no stage {name!r}", f"did you mean {close[0]}?" if close else f"known: {', '.join(names)}")
+        raise ConfigError(
+            f"there is no stage {name!r}", f"did you mean {close[0]}?" if close else f"known: {', '.join(names)}"
+        )
     return name
 
 
@@ -46,9 +49,11 @@ def check(configs: Mapping[str, StageConfig]) -> None:
     """Refuse settings that contradict each other across stages. Raises ConfigError."""
     top_k = cast("retrieve.RetrieveConfig", configs["retrieve"]).top_k
     looked_at = {
-        "filter.k": cast("filter.FilterConfig", configs["filter"]).k,
+        "filter.k": cast("voting.FilterConfig", configs["filter"]).k,
         "trajectories.documents": cast("trajectories.TrajectoriesConfig", configs["trajectories"]).documents,
     }
     for key, value in looked_at.items():
         if value > top_k:
-            raise ConfigError(f"{key} is {value}, but only {top_k} documents are retrieved", f"--set retrieve.top_k={value}")
+            raise ConfigError(
+                f"{key} is {value}, but only {top_k} documents are retrieved", f"--set retrieve.top_k={value}"
+            )

@@ -67,7 +67,9 @@ def _vote(hits: pl.DataFrame, config: FilterConfig) -> pl.DataFrame:
         pl.col("valid").any(), gold_rank=pl.col("rank").filter(pl.col("is_gold")).min()
     )
     votes = by_engine.group_by("query_id").agg(
-        engines=pl.len().cast(pl.Int64), valid_engines=pl.col("valid").sum().cast(pl.Int64), gold_rank=pl.col("gold_rank").min()
+        engines=pl.len().cast(pl.Int64),
+        valid_engines=pl.col("valid").sum().cast(pl.Int64),
+        gold_rank=pl.col("gold_rank").min(),
     )
     counted = votes.with_columns(needed=_needed(config.rule).cast(pl.Int64))
     return counted.with_columns(kept=pl.col("valid_engines") >= pl.col("needed"))

@@ -18,6 +18,7 @@ class IndexConfig(StageConfig):
     """BM25's parameters; Lucene's defaults."""
 
     k1: float = Field(default=1.2, gt=0, description="how fast repeated words saturate")
+    title_weight: int = Field(default=2, ge=0, description="how often the title counts beside the text")
     b: float = Field(default=0.75, ge=0, le=1, description="how much long passages are held back")
 
 
@@ -29,7 +30,7 @@ def index(context: StageContext) -> None:
     def texts() -> Iterator[tuple[str, str]]:
         for passage in read_rows(context.inputs[PASSAGES.name], PASSAGES):
             context.meter.advance()
-            yield passage.passage_id, f"{passage.title}\n{passage.text}"
+            yield passage.passage_id, f"{passage.title}\n" * config.title_weight + passage.text
 
     bm25.build_index(texts(), context.folder(INDEX.name), config.k1, config.b)
 

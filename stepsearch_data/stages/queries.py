@@ -19,7 +19,9 @@ class QueriesConfig(StageConfig):
     """Who writes the queries, and how many."""
 
     llm: Literal["offline"] = Field(default="offline", description="`offline`: deterministic rules, no model")
-    per_sub_question: int = Field(default=4, ge=1, le=8, description="N: at most this many distinct queries for each hop")
+    per_sub_question: int = Field(
+        default=4, ge=1, le=8, description="N: at most this many distinct queries for each hop"
+    )
 
 
 def queries(context: StageContext) -> None:

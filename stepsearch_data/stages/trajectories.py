@@ -126,14 +126,19 @@ def render(question: Question, rounds: Sequence[Round], texts: Sequence[str]) ->
     parts = []
     for number, step in enumerate(rounds, start=1):
         plan = f"{_inert(question.question)} I need {len(rounds)} searches. First: " if number == 1 else "Next: "
-        documents = "\n".join(f"Doc {d.rank}<## Title: {_inert(d.title)} ##> {_inert(next(remaining))}" for d in step.documents)
+        documents = "\n".join(
+            f"Doc {d.rank}<## Title: {_inert(d.title)} ##> {_inert(next(remaining))}" for d in step.documents
+        )
         parts += [
             f"<think> {plan}{_inert(step.sub_question)} </think>",
             f"<search> {_inert(step.query)} </search>",
             f"<information> {documents} </information>",
             f"<observation> {_inert(step.sub_answer)} </observation>",
         ]
-    parts += ["<think> That is enough to answer the question. </think>", f"<answer> {_inert(question.answer)} </answer>"]
+    parts += [
+        "<think> That is enough to answer the question. </think>",
+        f"<answer> {_inert(question.answer)} </answer>",
+    ]
     return "\n".join(parts)
 
 

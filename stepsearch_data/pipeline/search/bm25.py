@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,15 +12,10 @@ from bm25s.tokenization import Tokenized
 
 from stepsearch_data.pipeline.errors import SearchError
 from stepsearch_data.pipeline.search.engine import Found
+from stepsearch_data.text import tokens
 
 NAME = "bm25"
 _NUMBA_FROM = 20_000  # passages; below, compiling takes longer than numpy's slower search
-_TOKEN = re.compile(r"(?u)\b\w\w+\b")  # scikit-learn's default, the one that the release's TF-IDF uses
-
-
-def tokenise(text: str) -> list[str]:
-    """Lower-case words of two characters or more."""
-    return _TOKEN.findall(text.lower())
 
 
 def build_index(passages: Iterable[tuple[str, str]], folder: Path, k1: float, b: float) -> None:
@@ -33,7 +27,7 @@ def build_index(passages: Iterable[tuple[str, str]], folder: Path, k1: float, b:
     ids, documents = [], []
     for passage_id, text in passages:
         ids.append(passage_id)
-        documents.append([vocabulary.setdefault(token, len(vocabulary)) for token in tokenise(text)])
+        documents.append([vocabulary.setdefault(token, len(vocabulary)) for token in tokens(text)])
     if not vocabulary:
         raise SearchError("the corpus holds no word to index", "check that the sources hold paragraphs")
     index = bm25s.BM25(method="lucene", k1=k1, b=b)
@@ -61,20 +55,19 @@ class Bm25:
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Found]]:
         """See `SearchEngine.search`. Documents that share no word with the query are no results."""
-        tokens = [[self._vocabulary[t] for t in tokenise(query) if t in self._vocabulary] for query in queries]
-        asked = [at for at, ids in enumerate(tokens) if ids]
+        words = [[self._vocabulary[t] for t in tokens(query) if t in self._vocabulary] for query in queries]
+        asked = [at for at, ids in enumerate(words) if ids]
         results: list[list[Found]] = [[] for _ in queries]
         if not asked:
             return results
-        documents, scores = self._retrieve([tokens[at] for at in asked], min(k, len(self._ids)))
+        documents, scores = self._retrieve([words[at] for at in asked], min(k, len(self._ids)))
         for row, at in enumerate(asked):
             results[at] = self._found(documents[row], scores[row])
         return results
 
-    def _retrieve(self, tokens: list[list[int]], k: int) -> tuple[Any, Any]:
-        return self._index.retrieve(  # type: ignore[no-any-return]
-            tokens, k=k, show_progress=False, n_threads=self._workers, return_as="tuple"
-        )
+    def _retrieve(self, words: list[list[int]], k: int) -> tuple[Any, Any]:
+        found: tuple[Any, Any] = self._index.retrieve(words, k=k, show_progress=False, n_threads=self._workers)
+        return found
 
     def _found(self, documents: Any, scores: Any) -> list[Found]:
         """Best first; equal scores in the order of the corpus."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from stepsearch_data.schemas.rows import Evidence, Question, SubQuestion, SupportingParagraph
 from stepsearch_data.stages.rules.verbalise import as_question, ask, fill, references
@@ -143,7 +144,7 @@ def _bridge(question: Question) -> list[_Hop]:
     """A chain: each paragraph but the last leads to the entity that the next one is about."""
     chain = _order(question)
     hops = []
-    for number, (paragraph, following) in enumerate(zip(chain, chain[1:], strict=False), start=1):
+    for number, (paragraph, following) in enumerate(pairwise(chain), start=1):
         depends = [number - 1] if number > 1 else []
         start = f"#{number - 1}" if depends else _known_name(paragraph, question)
         asked = f"Which entity leads from {start} to the answer of: {question.question}"
@@ -157,9 +158,10 @@ def _bridge(question: Question) -> list[_Hop]:
 
 def _order(question: Question) -> list[SupportingParagraph]:
     """Two paragraphs are put in the order of reading; more keep the source's order."""
-    if len(question.supporting) != 2:
+    one, *others = question.supporting
+    if len(others) != 1:
         return list(question.supporting)
-    one, other = question.supporting
+    other = others[0]
     return [one, other] if _lead(question, one, other) >= _lead(question, other, one) else [other, one]
 
 

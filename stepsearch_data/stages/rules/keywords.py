@@ -11,15 +11,19 @@ from collections.abc import Iterator, Sequence
 from stepsearch_data.schemas.rows import Query, Question, SubQuestion, SupportingParagraph
 from stepsearch_data.stages.rules.leaks import forbidden, leaked
 from stepsearch_data.stages.rules.verbalise import fill, split_relation
-from stepsearch_data.text import contains, normalise
+from stepsearch_data.text import contains, normalise, tokens
 
-_STOP_WORDS = frozenset(
-    """a an and are as at be been being but by can could did do does for from had has have he her hers
-    him his how i if in into is it its itself may me might more most my no nor not of on or other our
-    out over own same she should so some such than that the their them then there these they this those
-    through to too under until up very was we were what when where which while who whom whose why will
-    with would you your also does""".split()
-)
+# fmt: off
+_STOP_WORDS = frozenset((
+    "a", "also", "an", "and", "are", "as", "at", "be", "been", "being", "but", "by", "can", "could", "did", "do", "does",
+    "for", "from", "had", "has", "have", "he", "her", "hers", "him", "his", "how", "i", "if", "in", "into", "is", "it",
+    "its", "itself", "may", "me", "might", "more", "most", "my", "no", "nor", "not", "of", "on", "or", "other", "our",
+    "out", "over", "own", "same", "she", "should", "so", "some", "such", "than", "that", "the", "their", "them", "then",
+    "there", "these", "they", "this", "those", "through", "to", "too", "under", "until", "up", "very", "was", "we",
+    "were", "what", "when", "where", "which", "while", "who", "whom", "whose", "why", "will", "with", "would", "you",
+    "your",
+))
+# fmt: on
 
 
 def write_queries(question: Question, hops: Sequence[SubQuestion], hop: SubQuestion, count: int) -> list[Query]:
@@ -48,27 +52,30 @@ def write_queries(question: Question, hops: Sequence[SubQuestion], hop: SubQuest
 def _candidates(question: Question, hops: Sequence[SubQuestion], hop: SubQuestion) -> Iterator[tuple[str, str]]:
     """Forms of a query, the most telling first."""
     gold = [p for p in question.supporting if p.passage_id in hop.gold_passage_ids]
-    earlier = [hops[number - 1].sub_answer for number in hop.depends_on]
-    words = keywords(question.question)
+    asked = keywords(question.question)
     if hop.method == "rules":
-        names = earlier or [_named(question.question, paragraph) for paragraph in gold]
-        yield from _from_names(" ".join(names), words, gold)
+        found = [hops[number - 1].sub_answer for number in hop.depends_on]
+        names = found or [_named(question.question, paragraph) for paragraph in gold]
+        yield from _from_names(" ".join(names), asked, gold)
     else:
-        yield from _from_sub_question(hop, [h.sub_answer for h in hops], gold)
-    yield "question_matched", " ".join(_matched(words, gold))
-    yield "earlier_and_question", " ".join([*earlier, *_matched(words, gold)])
-    yield "question_keywords", " ".join(words)
+        yield from _from_sub_question(hop, [earlier.sub_answer for earlier in hops], gold)
+    known = [word for earlier in hops[: hop.hop - 1] for word in keywords(earlier.sub_answer)]
+    if hop.method != "rules":
+        known += keywords(hop.sub_question)
+    yield "all_matched", " ".join(_matched(_distinct([*known, *asked]), gold))
+    yield "question_matched", " ".join(_matched(asked, gold))
+    yield "sub_question", hop.sub_question if hop.method != "rules" else ""
+    yield "question_keywords", " ".join(asked)
     yield "question", question.question.strip()
-    for end in range(len(words) - 1, 0, -1):
-        yield "question_start", " ".join(words[:end])
+    for end in range(len(asked) - 1, 0, -1):
+        yield "question_start", " ".join(asked[:end])
 
 
-def _from_names(name: str, words: list[str], gold: Sequence[SupportingParagraph]) -> Iterator[tuple[str, str]]:
-    known = set(normalise(name).split())
-    matched = [word for word in _matched(words, gold) if normalise(word) not in known]
-    yield "name_matched", " ".join([name, *matched])
+def _from_names(name: str, asked: list[str], gold: Sequence[SupportingParagraph]) -> Iterator[tuple[str, str]]:
+    named = keywords(name)
+    yield "name_matched", " ".join([name, *_distinct([*named, *_matched(asked, gold)])[len(named) :]])
     yield "name", name
-    yield "name_keywords", " ".join([name, *(word for word in words if normalise(word) not in known)])
+    yield "name_keywords", " ".join([name, *_distinct([*named, *asked])[len(named) :]])
 
 
 def _from_sub_question(
@@ -82,7 +89,6 @@ def _from_sub_question(
         yield "subject", subject
     yield "sub_question_keywords", " ".join(words)
     yield "sub_question_matched", " ".join(_matched(words, gold))
-    yield "sub_question", hop.sub_question
 
 
 def _named(question: str, paragraph: SupportingParagraph) -> str:
@@ -94,13 +100,16 @@ def _named(question: str, paragraph: SupportingParagraph) -> str:
 
 
 def _matched(words: list[str], gold: Sequence[SupportingParagraph]) -> list[str]:
-    """The words that a gold paragraph holds."""
-    held = {token for paragraph in gold for token in normalise(f"{paragraph.title} {paragraph.text}").split()}
-    return [word for word in words if normalise(word) in held]
+    """The words of which a gold paragraph holds a part."""
+    held = {token for paragraph in gold for token in tokens(f"{paragraph.title} {paragraph.text}")}
+    return [word for word in words if held.intersection(tokens(word))]
 
 
 def keywords(text: str) -> list[str]:
     """The words of a text without stop words, outer punctuation and possessive endings, in order, once each."""
     words = (word.strip("?!.,;:\"“”‘’'()[]").removesuffix("'s").removesuffix("’s") for word in text.split())
-    kept = (word for word in words if normalise(word) and word.lower() not in _STOP_WORDS)
-    return list({normalise(word): word for word in kept}.values())
+    return _distinct([word for word in words if normalise(word) and word.lower() not in _STOP_WORDS])
+
+
+def _distinct(words: list[str]) -> list[str]:
+    return list({normalise(word): word for word in reversed(words)}.values())[::-1]

@@ -9,7 +9,9 @@ from typing import Any
 import orjson
 import pytest
 
-from stepsearch_data.synth import CYCLE, HOPS, WorldConfig, _World, rows, write_world
+from stepsearch_data.synth import WorldConfig, rows, write_world
+from stepsearch_data.synth.vocabulary import CYCLE
+from stepsearch_data.synth.world import HOPS, _World
 
 SMALL = WorldConfig(questions=60)
 GRAPHS = {

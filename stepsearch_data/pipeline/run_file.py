@@ -1,0 +1,47 @@
+"""The commented run file that `init` writes."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from stepsearch_data.pipeline.config import RunSettings
+from stepsearch_data.pipeline.stage import Stage
+
+_HEAD = """\
+# A run of stepsearch-data: stepsearch-data build --config THIS_FILE
+# Flag > environment (STEPSEARCH_FILTER_K=5) > this file > default. Paths are relative to this file.
+
+store = "store"
+# KIND=PATH or KIND=hf:REPO[@REV][:[CONFIG/]SPLIT]; KIND is musique, hotpotqa, 2wiki or jsonl
+sources = ["musique=sample", "hotpotqa=sample"]
+
+[run]  # how the build runs; nothing here changes a row"""
+
+
+def run_file(stages: Sequence[Stage]) -> str:
+    """A run file that holds every setting, explained, at its default."""
+    parts = [_HEAD, *_settings(RunSettings)]
+    for stage in stages:
+        parts += [f"\n[{stage.name}]  # {stage.doc}", *_settings(stage.config)]
+    return "\n".join(parts) + "\n"
+
+
+def _settings(model: type[BaseModel]) -> Iterable[str]:
+    for name, info in model.model_fields.items():
+        for line in textwrap.wrap(info.description or "", 100):
+            yield f"# {line}"
+        unset = info.default in (None, PydanticUndefined)
+        yield f"# {name} =" if unset else f"{name} = {_toml(info.default)}"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    return f'"{value}"' if isinstance(value, str) else str(value)

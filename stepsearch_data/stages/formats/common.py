@@ -1,0 +1,58 @@
+"""What all formats share: the way from a record to a checked `Question` and its paragraphs."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from stepsearch_data.pipeline.errors import RowRejected
+from stepsearch_data.pipeline.sources import Record
+from stepsearch_data.schemas.rows import Paragraph, Question, SupportingParagraph
+
+R = TypeVar("R", bound=BaseModel)
+Loaded = tuple[Question | None, list[Paragraph]]
+"""A question with all its paragraphs, or paragraphs that belong to no question."""
+
+_PLACEHOLDER = re.compile(r"#(\d+)")
+
+
+def validate(model: type[R], record: Record) -> R:
+    """The row as its format's model. Raises RowRejected with the first thing that is wrong."""
+    try:
+        if isinstance(record.data, dict):
+            return model.model_validate(record.data)
+        return model.model_validate_json(record.data)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise RowRejected(f"{place}: {first['msg']}" if place else first["msg"]) from None
+    except ValueError as error:  # a dialect that could not be brought to the official form
+        raise RowRejected(str(error)) from None
+
+
+def paragraph(title: str, text: str) -> Paragraph:
+    """A paragraph under the digest of its title and text."""
+    key = f"{title}\n{text}".encode("utf-8", "surrogatepass")
+    return Paragraph(passage_id=hashlib.blake2b(key, digest_size=8).hexdigest(), title=title, text=text)
+
+
+def supporting(of: Paragraph, ends: Iterable[int] = (), sentences: Iterable[int] = ()) -> SupportingParagraph:
+    """A gold paragraph: where its sentences end, and which of them are supporting facts."""
+    return SupportingParagraph(
+        passage_id=of.passage_id,
+        title=of.title,
+        text=of.text,
+        sentence_ends=list(ends),
+        supporting_sentences=list(sentences),
+    )
+
+
+def check_placeholders(text: str, step: int) -> None:
+    """Every `#k` must point to an earlier step. Raises RowRejected."""
+    for number in map(int, _PLACEHOLDER.findall(text)):
+        if not 1 <= number < step:
+            raise RowRejected(f"step {step}: #{number} points to no earlier step")

@@ -1,0 +1,61 @@
+"""A user's own questions and documents, one JSON object a line (docs/sources.md)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from stepsearch_data.pipeline.errors import RowRejected
+from stepsearch_data.pipeline.sources import Record
+from stepsearch_data.schemas.rows import DecompositionStep, Question
+from stepsearch_data.schemas.sources import JsonlDocument, JsonlRow
+from stepsearch_data.stages.formats.common import Loaded, check_placeholders, paragraph, supporting, validate
+
+
+def parse(record: Record) -> Loaded:
+    """A question, or a document that belongs to none. Raises RowRejected."""
+    fields = record.data if isinstance(record.data, dict) else _object(record.data)
+    if "question" not in fields:
+        document = validate(JsonlDocument, record)
+        return None, [paragraph(document.title, document.text)]
+    row = validate(JsonlRow, record)
+    paragraphs = [paragraph(p.title, p.text) for p in row.paragraphs]
+    for number, hop in enumerate(row.hops, start=1):
+        check_placeholders(hop.question, number)
+        if not 0 <= hop.paragraph < len(paragraphs):
+            raise RowRejected(f"hop {number}: paragraph {hop.paragraph} does not exist")
+    marked = [at for at, paragraph in enumerate(row.paragraphs) if paragraph.supporting]
+    gold = list(dict.fromkeys([hop.paragraph for hop in row.hops] or marked))
+    if not gold:
+        raise RowRejected("no paragraph is marked as supporting, and no hop names one")
+    question = Question(
+        question_id=row.id,
+        source="jsonl",
+        position=record.position,
+        question=row.question,
+        answer=row.answer,
+        answer_aliases=row.answer_aliases,
+        answerable=True,
+        question_type=row.type,
+        level="",
+        hops=len(row.hops) or len(gold),
+        paragraph_ids=list(dict.fromkeys(p.passage_id for p in paragraphs)),
+        supporting=[supporting(paragraphs[at]) for at in gold],
+        decomposition=[
+            DecompositionStep(text=h.question, answer=h.answer, passage_id=paragraphs[h.paragraph].passage_id)
+            for h in row.hops
+        ],
+        evidences=[],
+    )
+    return question, paragraphs
+
+
+def _object(data: bytes) -> dict[str, Any]:
+    try:
+        value = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise RowRejected(f"Invalid JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise RowRejected("the row is no JSON object")
+    return value
