@@ -255,7 +255,7 @@ def _short(value: Any) -> Any:
     if isinstance(value, int | float | bool | None):
         return value
     text = str(value)
-    return text if len(text) <= _CELL else text[: _CELL - 1] + "…"
+    return text if len(text) <= _CELL or "\n" in text else text[: _CELL - 1] + "…"
 
 
 def trajectory(store: Store, question_id: str | None, *, as_json: bool) -> None:

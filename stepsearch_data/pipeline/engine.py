@@ -71,8 +71,9 @@ class Build:
         made_anew: dict[str, str] = {}
         decisions = []
         for stage in self._selected:
-            upstream = [f"{name} will be made anew by {made_anew[name]}" for name in stage.reads if name in made_anew]
-            reasons = self._reasons(stage, manifest, ignore=made_anew) + upstream
+            reasons = self._reasons(stage, manifest, ignore=made_anew)
+            if stage.name in manifest.stages:
+                reasons += [f"{name} will be made anew by {made_anew[name]}" for name in stage.reads if name in made_anew]
             if reasons:
                 made_anew.update((output.name, stage.name) for output in stage.writes)
             decisions.append(Decision(stage.name, tuple(reasons)))

@@ -1,0 +1,62 @@
+"""What tests share: the command line as a subprocess, a built sample store, and the shared data where it is there."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def run_cli(*arguments: str | Path, stdin: str = "", env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run `stepsearch-data` with these arguments, as a user would."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("STEPSEARCH_")}
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-m", "stepsearch_data", *map(str, arguments)],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**clean, "COLUMNS": "200", **(env or {})},
+        check=False,
+    )
+
+
+@pytest.fixture
+def cli() -> Run:
+    """The command line; returns the finished process."""
+    return run_cli
+
+
+@pytest.fixture(scope="session")
+def sample_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store built from the embedded sample. Tests only read it."""
+    store = tmp_path_factory.mktemp("sample") / "store"
+    built = run_cli("build", "--store", store, "--quiet")
+    assert built.returncode == 0, built.stderr
+    return store
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of real rows; the test is skipped where it is absent."""
+    folder = SHARED / "data"
+    if not folder.is_dir():
+        pytest.skip(f"needs the real rows in {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real_sources(shared_data: Path) -> list[str]:
+    """`--source` arguments for all real rows."""
+    return [
+        f"--source=musique={shared_data / 'musique_ans_dev.sample.jsonl'}",
+        f"--source=hotpotqa={shared_data / 'hotpot_dev_distractor.sample.json'}",
+        f"--source=2wiki={shared_data / '2wikimultihopqa_dev.sample.json'}",
+    ]
