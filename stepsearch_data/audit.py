@@ -20,11 +20,11 @@ _MEASURES = """
 WITH ranks AS (  -- best rank of a gold passage, over all engines, for every written query
     SELECT query_id, min(rank) FILTER (is_gold) AS gold_rank FROM hits GROUP BY query_id
 ), judged AS (
-    SELECT s.source, s.question_id, s.hop, s.hops, q.kept, r.gold_rank
-    FROM sub_questions s JOIN queries q USING (question_id, hop) JOIN ranks r USING (query_id)
+    SELECT s.source, s.question_id, s.hop, s.hops, q.query_id, q.kept, r.gold_rank
+    FROM sub_questions s LEFT JOIN queries q USING (question_id, hop) LEFT JOIN ranks r USING (query_id)
 ), by_hop AS (
     SELECT source, hops, question_id, hop,
-           count(*) AS written, count(*) FILTER (kept) AS kept,
+           count(query_id) AS written, count(*) FILTER (kept) AS kept,
            coalesce(bool_or(kept AND gold_rank <= 3), false) AS hit,
            count(*) FILTER (gold_rank <= 1) AS at_1,
            count(*) FILTER (gold_rank <= 3) AS at_3,

@@ -112,4 +112,8 @@ def keywords(text: str) -> list[str]:
 
 
 def _distinct(words: list[str]) -> list[str]:
-    return list({normalise(word): word for word in reversed(words)}.values())[::-1]
+    """Each word once, as and where it stands first."""
+    first: dict[str, str] = {}
+    for word in words:
+        first.setdefault(normalise(word), word)
+    return list(first.values())

@@ -1,0 +1,45 @@
+"""A stage run by itself: rows in, rows out, through real Parquet files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from stepsearch_data.pipeline.context import StageContext, read_rows
+from stepsearch_data.pipeline.stage import Stage, StageConfig
+from stepsearch_data.schemas.rows import Row
+from stepsearch_data.schemas.tables import REJECTS, TABLES, Table
+
+Tables = dict[str, list[Any]]
+RunStage = Callable[..., Tables]
+BY_NAME = {table.name: table for table in TABLES}
+
+
+@pytest.fixture
+def run_stage(tmp_path: Path) -> RunStage:
+    """Call with a stage, its config and the rows of its input tables; get the rows of its output tables."""
+
+    def run(stage: Stage, config: StageConfig | None = None, **tables: list[Row] | Path) -> Tables:
+        inputs = {name: rows if isinstance(rows, Path) else _write(tmp_path, name, rows) for name, rows in tables.items()}
+        out = tmp_path / f"out-{stage.name}-{len(list(tmp_path.iterdir()))}"
+        out.mkdir()
+        context = StageContext(stage, config or stage.config(), inputs, out)
+        try:
+            stage.run(context)
+            context.finish()
+        finally:
+            context.close()
+        written = [output for output in stage.writes if isinstance(output, Table)]
+        return {t.name: list(read_rows(out / f"{t.name}.parquet", t)) for t in (*written, REJECTS)}
+
+    return run
+
+
+def _write(folder: Path, name: str, rows: list[Row]) -> Path:
+    table = BY_NAME[name]
+    pq.write_table(table.to_arrow(rows), folder / f"{name}.parquet")
+    return folder / f"{name}.parquet"
