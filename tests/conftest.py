@@ -14,7 +14,9 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def run_cli(*arguments: str | Path, stdin: str = "", env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def run_cli(
+    *arguments: str | Path, stdin: str = "", env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run `stepsearch-data` with these arguments, as a user would."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("STEPSEARCH_")}
     return subprocess.run(

@@ -73,7 +73,9 @@ class Build:
         for stage in self._selected:
             reasons = self._reasons(stage, manifest, ignore=made_anew)
             if stage.name in manifest.stages:
-                reasons += [f"{name} will be made anew by {made_anew[name]}" for name in stage.reads if name in made_anew]
+                reasons += [
+                    f"{name} will be made anew by {made_anew[name]}" for name in stage.reads if name in made_anew
+                ]
             if reasons:
                 made_anew.update((output.name, stage.name) for output in stage.writes)
             decisions.append(Decision(stage.name, tuple(reasons)))
@@ -112,12 +114,13 @@ class Build:
 
     def _reasons(self, stage: Stage, manifest: Manifest, ignore: Mapping[str, str] = {}) -> list[str]:
         entry = manifest.stages.get(stage.name)
+        recipe = self._recipe(stage, manifest)
         if self._force:
             return ["--force"]
         if entry is None:
             return ["never run"]
         skipped = tuple(f"inputs.{name}:" for name in ignore)
-        changes = differences(entry.recipe, self._recipe(stage, manifest))
+        changes = differences(entry.recipe, recipe)
         changed = [change for change in changes if not change.startswith(skipped)]
         missing = [name for name, o in entry.outputs.items() if not self.store.path(o).exists()]
         return changed + [f"{name} is missing from the store" for name in missing]

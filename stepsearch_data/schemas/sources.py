@@ -19,7 +19,7 @@ def _records(value: Any) -> Any:
     """JSON text → value; a record of lists → a list of records."""
     if isinstance(value, str):
         value = orjson.loads(value)
-    if isinstance(value, dict):
+    if isinstance(value, dict) and all(isinstance(items, list) for items in value.values()):
         names = list(value)
         return [dict(zip(names, items, strict=True)) for items in zip(*value.values(), strict=True)]
     return value
@@ -29,7 +29,10 @@ def _tuples(*orders: tuple[str, ...]) -> BeforeValidator:
     """Records → tuples, by the first order of field names that fits."""
 
     def convert(value: Any) -> Any:
-        return [_tuple(record) if isinstance(record, dict) else record for record in _records(value)]
+        records = _records(value)
+        if not isinstance(records, list):
+            return records
+        return [_tuple(record) if isinstance(record, dict) else record for record in records]
 
     def _tuple(record: dict[str, Any]) -> tuple[Any, ...]:
         order = next((names for names in orders if set(names) <= record.keys()), None)
@@ -54,7 +57,7 @@ class MusiqueStep(_SourceRow):
 
     question: str
     answer: str
-    paragraph_support_idx: int | None
+    paragraph_support_idx: int | None = None
 
 
 class MusiqueRow(_SourceRow):
@@ -65,7 +68,7 @@ class MusiqueRow(_SourceRow):
     question: str
     question_decomposition: Annotated[list[MusiqueStep], BeforeValidator(_records)]
     answer: str
-    answer_aliases: list[str] = []
+    answer_aliases: Annotated[list[str], BeforeValidator(_records)] = []
     answerable: bool = True
 
 

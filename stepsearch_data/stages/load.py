@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import chain, islice
+from typing import Any
+
 import orjson
 from pydantic import Field
 
@@ -14,6 +18,8 @@ from stepsearch_data.schemas.sources import recognise
 from stepsearch_data.schemas.tables import PARAGRAPHS, QUESTIONS
 from stepsearch_data.stages.formats import PARSERS, Loaded
 from stepsearch_data.text import mentions
+
+_FIRST = 5  # rows that must agree that a source was called by the wrong format's name
 
 
 class LoadConfig(StageConfig):
@@ -38,9 +44,10 @@ class _Loader:
     def read(self, source: Source) -> None:
         """Read one source to its end, or to the limit."""
         taken = 0
-        for record in source.records():
-            if record.position == 1:
-                _check_format(source, record)
+        records = source.records()
+        first = list(islice(records, _FIRST))
+        _check_format(source, first)
+        for record in chain(first, records):
             try:
                 taken += self._take(source, record)
             except RowRejected as reason:
@@ -83,14 +90,11 @@ STAGE = Stage(
 )
 
 
-def _check_format(source: Source, record: Record) -> None:
-    """Refuse a source whose first row is plainly in another format than it was called."""
-    try:
-        row = record.data if isinstance(record.data, dict) else orjson.loads(record.data)
-    except orjson.JSONDecodeError:
-        return
-    found = recognise(set(row)) if isinstance(row, dict) else None
-    if found and found != source.kind:
+def _check_format(source: Source, records: list[Record]) -> None:
+    """Refuse a source whose first rows are plainly in another format than it was called."""
+    formats = [recognise(set(_fields(record))) for record in records]
+    found = next((name for name in formats if name), None)
+    if found and source.kind not in formats:
         raise SourceError(
             f"{source.location} was given as {source.kind}, but its rows are in the format of {found}",
             f"use --source {found}={source.location}",
@@ -114,19 +118,22 @@ def _parse(source: Source, record: Record, config: LoadConfig) -> Loaded:
 
 def _check_question(question: Question, paragraphs: list[Paragraph], config: LoadConfig) -> None:
     for name in ("question_id", "question", "answer"):
-        value = getattr(question, name)
-        _check_text(name, value)
-        if not value.strip():
+        if not getattr(question, name).strip():
             raise RowRejected(f"{name} is empty")
-    for step in question.decomposition:
-        _check_text("decomposition", step.text + step.answer)
-    for alias in question.answer_aliases:
-        _check_text("answer_aliases", alias)
+    for name, text in _texts(question):
+        _check_text(name, text)
     answers = (question.answer, *question.answer_aliases)
-    if not config.answer_in_paragraph or not question.answerable or question.answer.lower() in ("yes", "no"):
-        return
     if not any(mentions(f"{p.title} {p.text}", answer) for p in paragraphs for answer in answers):
         raise RowRejected("the answer occurs in none of the paragraphs")
+
+
+def _texts(question: Question) -> Iterator[tuple[str, str]]:
+    """All texts of a question but its paragraphs', by the names of their columns."""
+    for name in ("question_id", "question", "answer", "question_type", "level"):
+        yield name, getattr(question, name)
+    yield from (("answer_aliases", alias) for alias in question.answer_aliases)
+    yield from (("decomposition", step.text + step.answer) for step in question.decomposition)
+    yield from (("evidences", triple.subject + triple.relation + triple.object) for triple in question.evidences)
 
 
 def _check_text(name: str, text: str) -> None:
@@ -140,9 +147,17 @@ def _check_text(name: str, text: str) -> None:
 
 def _id_of(record: Record) -> str | None:
     """The row's id, as far as it can be made out."""
-    try:
-        row = record.data if isinstance(record.data, dict) else orjson.loads(record.data)
-    except orjson.JSONDecodeError:
-        return None
-    identifier = row.get("_id", row.get("id")) if isinstance(row, dict) else None
+    row = _fields(record)
+    identifier = row.get("_id", row.get("id"))
     return identifier if isinstance(identifier, str) else None
+
+
+def _fields(record: Record) -> dict[str, Any]:
+    """The row's fields; none where it is no JSON object."""
+    if isinstance(record.data, dict):
+        return record.data
+    try:
+        row = orjson.loads(record.data)
+    except orjson.JSONDecodeError:
+        return {}
+    return row if isinstance(row, dict) else {}

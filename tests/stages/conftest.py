@@ -24,7 +24,9 @@ def run_stage(tmp_path: Path) -> RunStage:
     """Call with a stage, its config and the rows of its input tables; get the rows of its output tables."""
 
     def run(stage: Stage, config: StageConfig | None = None, **tables: list[Row] | Path) -> Tables:
-        inputs = {name: rows if isinstance(rows, Path) else _write(tmp_path, name, rows) for name, rows in tables.items()}
+        inputs = {
+            name: rows if isinstance(rows, Path) else _write(tmp_path, name, rows) for name, rows in tables.items()
+        }
         out = tmp_path / f"out-{stage.name}-{len(list(tmp_path.iterdir()))}"
         out.mkdir()
         context = StageContext(stage, config or stage.config(), inputs, out)

@@ -6,16 +6,22 @@ them is the caller's business, so that one bad row harms no other.
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import re
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
 from stepsearch_data.pipeline.errors import SourceError
 
 _CHUNK = 1 << 20
+_PIECE = 1 << 10
 LONGEST_ROW = 64 << 20  # bytes; a longer one is a broken file, not a row
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _BOM = b"\xef\xbb\xbf"
@@ -32,11 +38,12 @@ class Broken:
 
 
 def rows(path: Path) -> Iterator[bytes | Broken]:
-    """The JSON values of a file, in order. Raises SourceError when it cannot be opened or is no JSON."""
+    """The JSON values of a file, in order; a blank line is an empty one, so that they can be numbered.
+
+    Raises SourceError when the file cannot be opened or is no JSON.
+    """
     chunks = _chunks(path)
-    first = next(chunks, b"")
-    if isinstance(first, Broken):
-        raise SourceError(f"cannot read {path}: {first.reason}")
+    first = _beginning(path, chunks)
     if first.startswith(_UTF16):
         raise SourceError(f"{path} is UTF-16, not UTF-8", f"convert it: iconv -f UTF-16 -t UTF-8 {path}")
     first = first.removeprefix(_BOM)
@@ -46,22 +53,53 @@ def rows(path: Path) -> Iterator[bytes | Broken]:
     return _array(first, chunks) if opening == b"[" else _lines(first, chunks)
 
 
+def _beginning(path: Path, chunks: Iterator[bytes | Broken]) -> bytes:
+    """Enough of the file to tell its encoding and its form."""
+    first = b""
+    for chunk in chunks:
+        if isinstance(chunk, Broken):
+            raise SourceError(f"cannot read {path}: {chunk.reason}")
+        first += chunk
+        if len(first) > len(_BOM) and first.removeprefix(_BOM).strip():
+            break
+    return first
+
+
 def _chunks(path: Path) -> Iterator[bytes | Broken]:
     """The decompressed file in pieces; a stream that breaks off ends with a Broken."""
     try:
-        stream = pa.input_stream(str(path), compression="detect", buffer_size=_CHUNK)
+        stream = _open(path)
     except OSError as error:
         raise SourceError(f"cannot read {path}: {error}", "check the path after --source") from error
     with stream:
         while True:
-            try:
-                chunk = stream.read(_CHUNK)
-            except OSError as error:
-                yield Broken(b"", f"the file cannot be read any further: {error}")
+            chunk, fault = _read(stream)
+            if chunk:
+                yield chunk
+            if fault:
+                yield Broken(b"", f"the file cannot be read any further: {fault}")
+            if fault or not chunk:
                 return
-            if not chunk:
-                return
-            yield chunk
+
+
+def _open(path: Path) -> Any:
+    """The file as a stream of decompressed bytes."""
+    if path.suffix == ".gz":  # the standard library keeps what precedes a fault, Arrow does not
+        return gzip.open(path)
+    if path.suffix == ".bz2":
+        return bz2.open(path)
+    return pa.input_stream(str(path), compression="detect", buffer_size=_CHUNK)
+
+
+def _read(stream: Any) -> tuple[bytes, str]:
+    """The next chunk, and what ended it early. Read piece by piece: a fault costs the last piece at most."""
+    chunk = bytearray()
+    try:
+        while len(chunk) < _CHUNK and (piece := stream.read1(min(_PIECE, _CHUNK - len(chunk)))):
+            chunk += piece
+    except (OSError, EOFError, zlib.error) as error:
+        return bytes(chunk), str(error)
+    return bytes(chunk), ""
 
 
 def _lines(first: bytes, chunks: Iterator[bytes | Broken]) -> Iterator[bytes | Broken]:
@@ -69,9 +107,9 @@ def _lines(first: bytes, chunks: Iterator[bytes | Broken]) -> Iterator[bytes | B
     chunk: bytes | Broken = first
     while not isinstance(chunk, Broken):
         *lines, rest = (rest + chunk).split(b"\n")
-        yield from (line for line in lines if line.strip())
+        yield from (line.strip() for line in lines)
         if len(rest) > LONGEST_ROW:
-            yield Broken(rest[:_CHUNK], f"the row is longer than {LONGEST_ROW >> 20} MiB; nothing after it was read")
+            yield _too_long(rest)
             return
         following = next(chunks, None)
         if following is None:
@@ -107,6 +145,8 @@ class _ArrayScanner:
                 self._start = token.end()
                 if element:
                     yield element
+            if self.depth == 0:
+                break
         else:
             self._scanned = len(data)
         del self.buffer[: self._start]
@@ -129,13 +169,26 @@ def _array(first: bytes, chunks: Iterator[bytes | Broken]) -> Iterator[bytes | B
     chunk: bytes | Broken | None = first
     while chunk is not None and not isinstance(chunk, Broken):
         yield from scanner.feed(chunk)
-        if scanner.depth <= 0 or len(scanner.buffer) > LONGEST_ROW:
-            break
+        if scanner.depth == 0:
+            yield from _after_array(chain([bytes(scanner.buffer)], chunks))
+            return
+        if len(scanner.buffer) > LONGEST_ROW:
+            yield _too_long(bytes(scanner.buffer))
+            return
         chunk = next(chunks, None)
-    rest = bytes(scanner.buffer).strip()
-    if isinstance(chunk, Broken):
-        yield Broken(rest[:_CHUNK], chunk.reason)
-    elif scanner.depth > 0:
-        yield Broken(rest[:_CHUNK], "the file breaks off: the array is not closed")
-    elif rest or next(chunks, b""):
-        yield Broken(rest[:_CHUNK], "there is text after the end of the array")
+    reason = "the file breaks off: the array is not closed" if chunk is None else chunk.reason
+    yield Broken(bytes(scanner.buffer[:_CHUNK]).strip(), reason)
+
+
+def _after_array(chunks: Iterator[bytes | Broken]) -> Iterator[Broken]:
+    for chunk in chunks:
+        if isinstance(chunk, Broken):
+            yield chunk
+            return
+        if chunk.strip():
+            yield Broken(chunk.strip(), "there is text after the end of the array")
+            return
+
+
+def _too_long(row: bytes) -> Broken:
+    return Broken(row[:_CHUNK], f"the row is longer than {LONGEST_ROW >> 20} MiB; nothing after it was read")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from stepsearch_data.pipeline.errors import ConfigError, SourceError
 
 _FORM = re.compile(r"hf:(?P<repo>[^@:]+)(?:@(?P<revision>[^:]+))?(?::(?:(?P<config>[^/]+)/)?(?P<split>[^/]+))?")
+_STATUS = re.compile(r"\d{3} Client Error\..*")
 _HINT = "the Hub needs an extra: pip install 'stepsearch-data[hub]'"
 
 
@@ -22,17 +24,21 @@ class HubDataset:
     config: str | None
     split: str
 
-    def commit(self) -> str:
-        """Repository, resolved commit and split: what the rows are identified by."""
+    @cached_property
+    def sha(self) -> str:
+        """The commit that the revision names, looked up once. Raises SourceError."""
         try:
             from huggingface_hub import HfApi
         except ImportError as error:
             raise SourceError("reading from the Hub needs huggingface_hub", _HINT) from error
         try:
-            sha = HfApi().dataset_info(self.repo, revision=self.revision).sha
+            return str(HfApi().dataset_info(self.repo, revision=self.revision).sha)
         except Exception as error:  # the client raises its own, httpx's and OSError
             raise SourceError(f"cannot reach {self.repo} on the Hub: {_first_line(error)}", _help(error)) from error
-        return f"{self.repo}@{sha}:{self.config or ''}/{self.split}"
+
+    def commit(self) -> str:
+        """Repository, resolved commit and split: what the rows are identified by."""
+        return f"{self.repo}@{self.sha}:{self.config or ''}/{self.split}"
 
 
 def parse(location: str) -> HubDataset:
@@ -49,23 +55,29 @@ def rows(dataset: HubDataset) -> Iterator[dict[str, Any]]:
         from datasets import load_dataset
     except ImportError as error:
         raise SourceError("reading from the Hub needs datasets", _HINT) from error
+    sha = dataset.sha
     try:
-        yield from load_dataset(
-            dataset.repo,
-            name=dataset.config,
-            split=dataset.split,
-            revision=dataset.revision,
-            streaming=True,
-        )
+        for row in load_dataset(dataset.repo, name=dataset.config, split=dataset.split, revision=sha, streaming=True):
+            yield _without_nulls(row)
     except Exception as error:  # a network's faults arrive as a dozen types
         raise SourceError(f"reading {dataset.repo} from the Hub failed: {_first_line(error)}", _help(error)) from error
 
 
+def _without_nulls(value: Any) -> Any:
+    """Arrow writes null where a row lacks a field: back to absent."""
+    if isinstance(value, dict):
+        return {name: _without_nulls(inner) for name, inner in value.items() if inner is not None}
+    return [_without_nulls(inner) for inner in value] if isinstance(value, list) else value
+
+
 def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    """The line that says what is wrong; the Hub's client puts the bare status before it."""
+    lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return next((line for line in lines if not _STATUS.fullmatch(line)), lines[0])
 
 
 def _help(error: Exception) -> str:
-    if "401" in str(error) or "403" in str(error) or "gated" in str(error).lower():
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if status in (401, 403) or "gated dataset" in str(error):
         return "set HF_TOKEN to a token that may read it"
     return "check the name, the revision, the config and the split; run again to resume"

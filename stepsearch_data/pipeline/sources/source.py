@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -44,10 +45,15 @@ class Source:
             return Path(str(resources.files("stepsearch_data") / "data" / _SAMPLES[self.kind]))
         return Path(self.location)
 
+    @cached_property
+    def _dataset(self) -> hub.HubDataset:
+        """The dataset repository; kept, so that the rows come from the commit that the digest names."""
+        return hub.parse(self.location)
+
     def digest(self) -> str:
         """What identifies the content: the file's SHA-256, or the repository's commit."""
         if self.is_hub:
-            return hub.parse(self.location).commit()
+            return self._dataset.commit()
         try:
             return digest_of(self.path)
         except OSError as error:
@@ -56,12 +62,14 @@ class Source:
     def records(self) -> Iterator[Record]:
         """All rows, streaming. Raises SourceError when the source cannot be read at all."""
         if self.is_hub:
-            for position, row in enumerate(hub.rows(hub.parse(self.location)), start=1):
+            for position, row in enumerate(hub.rows(self._dataset), start=1):
                 yield Record(position, row)
         else:
             for position, item in enumerate(files.rows(self.path), start=1):
-                broken = item.reason if isinstance(item, files.Broken) else ""
-                yield Record(position, item.raw if isinstance(item, files.Broken) else item, broken)
+                if isinstance(item, files.Broken):
+                    yield Record(position, item.raw, item.reason)
+                elif item:
+                    yield Record(position, item)
 
 
 def parse_source(text: str) -> Source:

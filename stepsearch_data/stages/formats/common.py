@@ -17,7 +17,7 @@ R = TypeVar("R", bound=BaseModel)
 Loaded = tuple[Question | None, list[Paragraph]]
 """A question with all its paragraphs, or paragraphs that belong to no question."""
 
-_PLACEHOLDER = re.compile(r"#(\d+)")
+_PLACEHOLDER = re.compile(r"#(\d{1,9})")
 
 
 def validate(model: type[R], record: Record) -> R:

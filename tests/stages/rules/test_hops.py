@@ -33,7 +33,9 @@ def test_a_comparison_looks_up_each_side_in_the_order_of_the_question() -> None:
         question="Which is older, Mirabella or Home Monthly?",
         answer="Home Monthly",
         supporting=[
-            supporting("p2", "Home Monthly", "It began in 1896. It ended.", sentence_ends=[17, 27], supporting_sentences=[0]),
+            supporting(
+                "p2", "Home Monthly", "It began in 1896. It ended.", sentence_ends=[17, 27], supporting_sentences=[0]
+            ),
             supporting("p1", "Mirabella (magazine)", "It began in 1989."),
         ],
     )

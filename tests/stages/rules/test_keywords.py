@@ -42,7 +42,10 @@ def test_queries_are_numbered_distinct_and_as_many_as_asked_for() -> None:
 
 
 def test_matched_words_are_those_of_the_question_that_the_gold_paragraph_holds() -> None:
-    paragraphs = [supporting("p1", "Seville", "An opera."), supporting("p2", "Rossini", "Composer of operas, born in 1792.")]
+    paragraphs = [
+        supporting("p1", "Seville", "An opera."),
+        supporting("p2", "Rossini", "Composer of operas, born in 1792."),
+    ]
     asked = question(decomposition=STEPS, supporting=paragraphs)
     hops = decompose(asked)
     by_form = {query.form: query.query for query in write_queries(asked, hops, hops[1], 8)}

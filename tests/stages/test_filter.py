@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from stepsearch_data.stages import filter as voting
+from tests.builders import hit, passage, query, sub_question
+from tests.stages.conftest import RunStage, Tables
+
+Q = query()
+TEXTS = [
+    passage("p1", "Opera", "By Rossini."),
+    passage("p2", "Other", "Gioachino Rossini composed it."),
+    passage("p3", "No", "No."),
+]
+
+
+def run(run_stage: RunStage, hits: list[Any], **config: Any) -> Tables:
+    return run_stage(
+        voting.STAGE,
+        voting.FilterConfig(**config),
+        queries=[Q],
+        hits=hits,
+        sub_questions=[sub_question()],
+        passages=TEXTS,
+    )
+
+
+@pytest.mark.parametrize(
+    ("engines", "valid", "kept"),
+    [(1, 0, False), (1, 1, True), (2, 1, True), (3, 1, False), (3, 2, True), (4, 2, True), (5, 2, False), (5, 3, True)],
+)
+def test_majority_is_half_of_the_engines_rounded_up(run_stage: RunStage, engines: int, valid: int, kept: bool) -> None:
+    hits = [hit(Q, 1, "p1", engine=f"e{n}", gold=n < valid) for n in range(engines)]
+    (vote,) = run(run_stage, hits)["votes"]
+    assert (vote.engines, vote.valid_engines, vote.needed, vote.kept) == (engines, valid, -(-engines // 2), kept)
+
+
+@pytest.mark.parametrize(("rule", "kept"), [("any", True), ("majority", False), ("all", False), (1, True), (2, False)])
+def test_other_rules(run_stage: RunStage, rule: str | int, kept: bool) -> None:
+    hits = [hit(Q, 1, "p1", engine=f"e{n}", gold=n == 0) for n in range(3)]
+    assert run(run_stage, hits, rule=rule)["votes"][0].kept is kept
+
+
+@pytest.mark.parametrize(("rank", "kept"), [(3, True), (4, False)])
+def test_only_the_first_k_documents_count(run_stage: RunStage, rank: int, kept: bool) -> None:
+    (vote,) = run(run_stage, [hit(Q, rank, "p1", gold=True)])["votes"]
+    assert (vote.kept, vote.gold_rank) == (kept, rank)
+
+
+def test_an_engine_that_found_nothing_has_a_vote(run_stage: RunStage) -> None:
+    hits = [hit(Q, 1, "p1", engine="a", gold=True), hit(Q, None, None, engine="b"), hit(Q, None, None, engine="c")]
+    (vote,) = run(run_stage, hits)["votes"]
+    assert (vote.engines, vote.valid_engines, vote.kept) == (3, 1, False)
+
+
+@pytest.mark.parametrize(
+    ("valid", "passage_id", "gold", "kept"),
+    [
+        ("gold", "p2", False, False),
+        ("answer", "p2", False, True),
+        ("answer", "p1", True, False),  # gold, but without the whole answer
+        ("gold-or-answer", "p1", True, True),
+        ("gold-or-answer", "p2", False, True),
+        ("gold-or-answer", "p3", False, False),
+    ],
+)
+def test_what_makes_a_result_valid(run_stage: RunStage, valid: str, passage_id: str, gold: bool, kept: bool) -> None:
+    assert run(run_stage, [hit(Q, 1, passage_id, gold=gold)], valid=valid)["votes"][0].kept is kept
+
+
+def test_votes_are_in_the_order_of_the_queries(run_stage: RunStage) -> None:
+    queries = [query(n, question_id=f"q{q}") for q in range(40) for n in (2, 1)]
+    hits = [hit(q, 1, "p1") for q in queries]
+    tables = run_stage(voting.STAGE, queries=queries, hits=hits, sub_questions=[], passages=TEXTS)
+    assert [vote.query_id for vote in tables["votes"]] == [q.query_id for q in queries]

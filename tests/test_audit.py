@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from stepsearch_data.audit import audit
+from stepsearch_data.pipeline.errors import StoreError
+from stepsearch_data.pipeline.store import Store
+from tests.conftest import Run
+
+
+def test_the_sample_is_good(sample_store: Path) -> None:
+    by_source = audit(Store.open(sample_store))["by_source"]
+    assert set(by_source) == {"musique", "hotpotqa"}
+    for numbers in by_source.values():
+        assert numbers["leaks"] == 0
+        assert numbers["hop_hit_at_3"] >= 0.95
+        assert 0 < numbers["pass_at_1"] <= numbers["pass_at_3"] <= numbers["pass_at_5"] <= 1
+        assert 3 <= numbers["queries"] / numbers["hops"] <= 4
+
+
+def test_parts_add_up_to_their_source(sample_store: Path) -> None:
+    measures = audit(Store.open(sample_store))
+    for source, numbers in measures["by_source"].items():
+        parts = [part for name, part in measures["by_source_and_hops"].items() if name.startswith(f"{source} ")]
+        for key in ("questions", "hops", "queries", "complete"):
+            assert sum(part[key] for part in parts) == numbers[key]
+
+
+def test_numbers_equal_plain_counting(sample_store: Path, cli: Run) -> None:
+    """hop_hit_at_3 and pass@k, computed once more from `hits` by SQL of another shape."""
+    sql = """
+        SELECT avg(CASE WHEN EXISTS (
+            FROM hits h JOIN votes v USING (query_id)
+            WHERE v.kept AND h.is_gold AND h.rank <= 3 AND h.question_id = s.question_id AND h.hop = s.hop
+        ) THEN 1 ELSE 0 END) AS hit
+        FROM sub_questions s WHERE source = 'musique'
+    """
+    found = cli("sql", sql, "--store", sample_store, "--format", "csv")
+    expected = audit(Store.open(sample_store))["by_source"]["musique"]["hop_hit_at_3"]
+    assert float(found.stdout.splitlines()[1]) == pytest.approx(expected)
+
+
+def test_a_store_that_is_not_built_to_its_end_says_so(tmp_path: Path, cli: Run) -> None:
+    assert cli("build", "--to", "queries", "--store", tmp_path / "store").returncode == 0
+    with pytest.raises(StoreError, match="not built to its end"):
+        audit(Store.open(tmp_path / "store"))

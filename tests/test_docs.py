@@ -1,0 +1,93 @@
+"""What the documents say is run: SQL, commands, names of settings and exit codes."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from stepsearch_data.stages import STAGES
+from tests.conftest import Run
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def blocks(language: str) -> list[tuple[str, str]]:
+    """Code blocks of a language in all documents, with their documents' names."""
+    pattern = re.compile(rf"^```{language}\n(.*?)^```", re.MULTILINE | re.DOTALL)
+    return [(path.name, block) for path in DOCUMENTS for block in pattern.findall(path.read_text())]
+
+
+@pytest.mark.parametrize(("document", "query"), blocks("sql"))
+def test_sql_examples_run(document: str, query: str, sample_store: Path, cli: Run) -> None:
+    found = cli("sql", "-", "--store", sample_store, "--format", "json", stdin=query)
+    assert found.returncode == 0, f"{document}: {found.stderr}"
+    rows = json.loads(found.stdout)
+    assert rows or "rejects" in query or "NOT bool_or" in query
+
+
+COMMANDS = [
+    (document, line.partition("#")[0].strip())
+    for document, block in blocks("console")
+    for line in block.splitlines()
+    if line.startswith("stepsearch-data")
+]
+
+
+@pytest.mark.parametrize(("document", "command"), COMMANDS)
+def test_commands_are_understood(document: str, command: str, sample_store: Path, cli: Run, tmp_path: Path) -> None:
+    verb, *arguments = shlex.split(command)[1:]
+    if verb == "build":  # on the reader's own files: here the options must be right, and the file is not there
+        result = cli(verb, *arguments, "--store", tmp_path / "store", "--dry-run", env={"HF_HUB_OFFLINE": "1"})
+        assert result.returncode == 1
+        assert "error: cannot re" in result.stderr
+        return
+    result = cli(verb, *arguments, "--store", sample_store)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout
+
+
+def test_the_example_trajectory_is_what_show_prints(sample_store: Path, cli: Run) -> None:
+    example = next(block for _, block in blocks("text") if block.startswith("Round 1"))
+    shown = cli("show", "--store", sample_store).stdout
+    assert all(line.strip() in shown for line in example.splitlines())
+
+
+def test_the_users_own_format_builds(tmp_path: Path, cli: Run) -> None:
+    question, hops = (block for name, block in blocks("json") if name == "sources.md")
+    row = json.loads(question)
+    with_hops = json.loads(f"{{{hops}}}")
+    file = tmp_path / "mine.jsonl"
+    lines = [row, {**row, **with_hops, "id": "q2"}, {"title": "Lodi", "text": "A document without a question."}]
+    file.write_text("\n".join(map(json.dumps, lines)))
+    assert cli("build", "--source", f"jsonl={file}", "--store", tmp_path / "store").returncode == 0
+    found = cli(
+        "sql", "SELECT question_id, hops, complete FROM trajectories", "--store", tmp_path / "store", "-f", "csv"
+    )
+    assert found.stdout.splitlines()[1:] == ['"q1",2,true', '"q2",2,true']
+
+
+def test_every_setting_that_is_named_exists() -> None:
+    known = {f"{stage.name}.{key}" for stage in STAGES for key in stage.config.model_fields}
+    known |= {"run.max_reject_share", "run.workers"}
+    names = "|".join([*(stage.name for stage in STAGES), "run"])
+    for path in DOCUMENTS:
+        for setting in re.findall(rf"(?<![\w/.])(?:{names})\.[a-z_0-9]+\b(?!\.|/|\()", path.read_text()):
+            assert setting in known or setting.endswith((".json", ".sql", ".md")), f"{path.name}: {setting}"
+
+
+def test_every_target_that_is_named_exists() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for path in DOCUMENTS:
+        assert set(re.findall(r"^(?:`)?make ([a-z-]+)", path.read_text(), re.MULTILINE)) <= targets
+
+
+def test_links_point_to_files() -> None:
+    for path in DOCUMENTS:
+        for link in re.findall(r"\]\(([^)]+)\)", path.read_text()):
+            if not link.startswith("http"):
+                assert (path.parent / link).exists(), f"{path.name}: {link}"
