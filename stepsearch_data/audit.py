@@ -10,7 +10,7 @@ import duckdb
 from stepsearch_data.pipeline.catalog import connect
 from stepsearch_data.pipeline.errors import StoreError
 from stepsearch_data.pipeline.questions import units
-from stepsearch_data.pipeline.store import Store
+from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.schemas.tables import QUERIES, QUESTIONS, SUB_QUESTIONS
 from stepsearch_data.stages.rules import forbidden, leaked
 
@@ -47,7 +47,7 @@ def audit(store: Store) -> dict[str, dict[str, Numbers]]:
 
     A query leaks when it holds its own hop's answer, or a later one, that the question does not hold.
     """
-    with connect(store) as connection:
+    with store.reading() as manifest, connect(store, manifest) as connection:
         try:
             by_source = _measure(connection, "source")
             by_hops = _measure(connection, "source || ' ' || hops || ' hops'")
@@ -55,9 +55,9 @@ def audit(store: Store) -> dict[str, dict[str, Numbers]]:
             raise StoreError(
                 "the store is not built to its end", f"stepsearch-data build --store {store.root}"
             ) from error
-    for (source, hops), leaks in _leaks(store).items():
-        by_source[source]["leaks"] += leaks
-        by_hops[f"{source} {hops} hops"]["leaks"] += leaks
+        for (source, hops), leaks in _leaks(store, manifest).items():
+            by_source[source]["leaks"] += leaks
+            by_hops[f"{source} {hops} hops"]["leaks"] += leaks
     return {"by_source": by_source, "by_source_and_hops": by_hops}
 
 
@@ -71,9 +71,8 @@ def _measure(connection: duckdb.DuckDBPyConnection, group: str) -> dict[str, Num
     }
 
 
-def _leaks(store: Store) -> Counter[tuple[str, int]]:
+def _leaks(store: Store, manifest: Manifest) -> Counter[tuple[str, int]]:
     """Number of leaking queries, by source and number of hops."""
-    manifest = store.manifest()
     outputs = {table.name: manifest.output(table.name) for table in (QUESTIONS, SUB_QUESTIONS, QUERIES)}
     leaks: Counter[tuple[str, int]] = Counter()
     for unit in units({name: store.path(output) for name, output in outputs.items() if output}, SUB_QUESTIONS, QUERIES):

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from stepsearch_data.pipeline.engine import Build
 
 OK, QUARANTINED, INTERRUPTED = 0, 3, 130
+_GOES_ON = "interrupted; the same command goes on where it stopped"
+_SHOW_CURSOR = b"\x1b[?25h\n"  # a progress bar hides it
 
 EPILOG = (
     "Data goes to stdout, logs and progress to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage, "
@@ -38,11 +40,20 @@ class Cli(TyperGroup):
             complain(error)
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
-            typer.echo("interrupted; the same command goes on where it stopped", err=True)
+            typer.echo("interrupted", err=True)
             ctx.exit(INTERRUPTED)
         except BrokenPipeError:  # the reader of our stdout has gone, as `head` does
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _forget_stdout()
             ctx.exit(OK)
+        except OSError as error:  # what a verb does not know how to name, such as stdout on a full disk
+            complain(StepSearchError(f"{error.filename or 'output'}: {error.strerror or error}"))
+            _forget_stdout()
+            ctx.exit(StepSearchError.exit_code)
+
+
+def _forget_stdout() -> None:
+    """Send what is still buffered nowhere, or Python would complain about it when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def complain(error: StepSearchError) -> None:
@@ -136,6 +147,9 @@ def build(
     as_json: JsonOption = False,
 ) -> None:
     """Build the store: run every stage that is not current, in order, and go on where an earlier build stopped."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _interrupt)
     from stepsearch_data import display
     from stepsearch_data.pipeline.progress import Reporter
 
@@ -145,7 +159,6 @@ def build(
     if dry_run:
         display.plan(job.plan(), as_json=as_json)
         return
-    signal.signal(signal.SIGTERM, _interrupt)
     outcomes = job.run(Reporter(quiet=quiet))
     display.summary(job.store, outcomes, as_json=as_json, quiet=quiet)
     raise typer.Exit(QUARANTINED if any(outcome.rejects for outcome in outcomes) else OK)
@@ -203,7 +216,7 @@ def sql(
     """
     from stepsearch_data import display
 
-    text = sys.stdin.read() if query == "-" else query
+    text = sys.stdin.buffer.read().decode(errors="surrogateescape") if query == "-" else query
     display.rows(_open(store, config), text, form.value, output, timeout)
 
 
@@ -334,7 +347,9 @@ def _open(store: Path | None, config: Path | None) -> Any:
 
 
 def _interrupt(_signal: int, _frame: object) -> NoReturn:
-    raise KeyboardInterrupt
+    """End at once: a store is whole at every moment, and an exception here could leave a thread's lock held for good."""
+    os.write(2, (_SHOW_CURSOR if os.isatty(2) else b"") + f"{_GOES_ON}\n".encode())
+    os._exit(INTERRUPTED)
 
 
 def main() -> None:

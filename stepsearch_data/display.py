@@ -18,7 +18,7 @@ from stepsearch_data.pipeline.engine import Decision, Outcome
 from stepsearch_data.pipeline.errors import StoreError
 from stepsearch_data.pipeline.stage import Stage
 from stepsearch_data.pipeline.store import Store
-from stepsearch_data.schemas.tables import QUERIES, REJECTS, TABLES, VOTES
+from stepsearch_data.schemas.tables import QUERIES, REJECTS, ROUNDS, TABLES, TRAJECTORIES, VOTES
 
 _KILO = 1000
 _LIST = 'list them: stepsearch-data sql "SELECT question_id FROM trajectories"'
@@ -239,10 +239,12 @@ def rows(store: Store, sql: str, form: str, output: Path | None, timeout: float)
 
 
 def _result_table(reader: Any) -> None:
+    from stepsearch_data.pipeline.output import values
+
     limit = 1_000
     found: list[list[Any]] = []
     for batch in reader:
-        found += [list(row.values()) for row in batch.slice(0, limit + 1 - len(found)).to_pylist()]
+        found += [list(row.values()) for row in values(batch.slice(0, limit + 1 - len(found)))]
         if len(found) > limit:
             print(
                 f"note: only the first {limit} rows; --format csv, json, jsonl or parquet writes all", file=sys.stderr
@@ -262,13 +264,16 @@ def trajectory(store: Store, question_id: str | None, *, as_json: bool) -> None:
     """One trajectory, round by round."""
     from stepsearch_data.pipeline.catalog import connect
 
-    with connect(store) as connection:
+    with store.reading() as manifest, connect(store, manifest) as connection:
+        if manifest.output(TRAJECTORIES.name) is None or manifest.output(ROUNDS.name) is None:
+            raise StoreError("the store is not built to its end", f"stepsearch-data build --store {store.root}")
         chosen = "WHERE question_id = $id" if question_id else "LIMIT 1"
         wholes = _records(
             connection, f"SELECT * FROM trajectories {chosen}", {"id": question_id} if question_id else {}
         )
         if not wholes:
-            raise StoreError(f"there is no trajectory of question {question_id}", _LIST)
+            of = f" of question {question_id}" if question_id else ""
+            raise StoreError(f"there is no trajectory{of}", _LIST)
         identity = {"id": wholes[0]["question_id"]}
         steps = _records(connection, "SELECT * FROM rounds WHERE question_id = $id ORDER BY round", identity)
     if as_json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import threading
 from collections.abc import Iterator
@@ -10,11 +11,14 @@ from contextlib import contextmanager
 import duckdb
 import pyarrow as pa
 
-from stepsearch_data.pipeline.errors import QueryError
+from stepsearch_data.pipeline.errors import QueryError, StoreError
 from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.schemas.tables import QUERIES, REJECTS, TABLES, VOTES
 
-_EXPLAIN = re.compile(r"\s*EXPLAIN\s+(ANALYZE\s+)?(\([^)]*\)\s*)?", re.IGNORECASE)
+_OPTION = r"(?:ANALYZE|FORMAT\s+\w+)"
+_EXPLAIN = re.compile(rf"\s*EXPLAIN\s+(ANALYZE\s+)?(\(\s*{_OPTION}(\s*,\s*{_OPTION})*\s*\)\s*)?", re.IGNORECASE)
+"""Nothing that could hold a comment or a quote, inside of which DuckDB would read on where we do not."""
+
 VERDICT = ("kept", "engines", "valid_engines", "gold_rank")
 """Columns of `votes` that the view `queries` shows too."""
 
@@ -58,12 +62,22 @@ def write_catalog(store: Store) -> None:
     store.write_text("catalog.sql", _HEADER + "\n".join(statements) + "\n")
 
 
-def connect(store: Store) -> duckdb.DuckDBPyConnection:
-    """A DuckDB with the store's views that can read the store and nothing else, and write nowhere."""
+def connect(store: Store, manifest: Manifest) -> duckdb.DuckDBPyConnection:
+    """A DuckDB with the store's views that reaches no file outside the store. Raises StoreError.
+
+    COPY could still write into the store: `query` admits none.
+    """
     connection = duckdb.connect(":memory:")
     root = store.root.resolve()
-    for name, select in view_definitions(store.manifest(), f"{root}/").items():
-        connection.execute(f"CREATE VIEW {name} AS {select}")
+    try:
+        for name, select in view_definitions(manifest, f"{root}/").items():
+            connection.execute(f"CREATE VIEW {name} AS {select}")
+    except duckdb.Error as error:
+        connection.close()
+        raise StoreError(
+            f"a table of {store.root} cannot be read: {str(error).splitlines()[0]}",
+            "stepsearch-data build makes missing tables anew, and broken ones with --force",
+        ) from error
     connection.execute("SET python_enable_replacements = false")
     connection.execute("SET temp_directory = ''")
     connection.execute("SET allowed_directories = [?]", [str(root)])
@@ -76,32 +90,59 @@ def connect(store: Store) -> duckdb.DuckDBPyConnection:
 def query(store: Store, sql: str, timeout: float) -> Iterator[pa.RecordBatchReader]:
     """Run one SELECT (or EXPLAIN of one) and stream its rows.
 
-    `timeout` is in seconds and covers the reading of the rows. Raises QueryError.
+    `timeout` is in seconds and covers the reading of the rows. Raises QueryError, also while they are read.
     """
-    connection = connect(store)
-    statement = _admit(sql)
-    expired = threading.Event()
+    _admit(sql)
+    with store.reading() as manifest, connect(store, manifest) as connection:
+        expired = threading.Event()
 
-    def interrupt() -> None:
-        expired.set()
-        connection.interrupt()
+        def interrupt() -> None:
+            expired.set()
+            connection.interrupt()
 
-    timer = threading.Timer(timeout, interrupt)
-    timer.daemon = True
-    timer.start()
+        def explained(error: Exception) -> QueryError:
+            if expired.is_set():
+                return QueryError(f"the query took longer than {timeout:g} s", "give it more: --timeout SECONDS")
+            return QueryError(str(error).strip(), _advice(store, str(error)))
+
+        def batches(reader: pa.RecordBatchReader, names: list[str]) -> Iterator[pa.RecordBatch]:
+            try:
+                for batch in reader:
+                    yield batch.rename_columns(names)
+            except (pa.ArrowException, OSError) as error:  # DuckDB's own errors arrive as an OSError here
+                raise explained(error) from error
+
+        timer = threading.Timer(timeout, interrupt)
+        timer.daemon = True
+        timer.start()
+        try:
+            reader = connection.sql(sql).to_arrow_reader()
+            schema = _distinct(reader.schema)
+            yield pa.RecordBatchReader.from_batches(schema, batches(reader, schema.names))
+        except duckdb.Error as error:
+            raise explained(error) from error
+        finally:
+            timer.cancel()
+
+
+def _distinct(schema: pa.Schema) -> pa.Schema:
+    """The schema with names that occur once, as JSON and data frames need: a, a_1, a_2."""
+    taken: set[str] = set()
+    fields = []
+    for field in schema:
+        tries = (f"{field.name}_{number}" if number else field.name for number in itertools.count())
+        name = next(name for name in tries if name not in taken)
+        taken.add(name)
+        fields.append(field.with_name(name))
+    return pa.schema(fields)
+
+
+def _admit(sql: str) -> None:
+    """Refuse what is not one statement that can only read. DuckDB itself tells what kind it is."""
     try:
-        yield connection.sql(statement).to_arrow_reader()
-    except (duckdb.Error, pa.ArrowException) as error:
-        if expired.is_set():
-            raise QueryError(f"the query took longer than {timeout:g} s", "give it more: --timeout SECONDS") from error
-        raise QueryError(str(error).strip(), _advice(store, str(error))) from error
-    finally:
-        timer.cancel()
-        connection.close()
-
-
-def _admit(sql: str) -> str:
-    """The statement, if it is one and can only read. DuckDB itself tells what kind it is."""
+        sql.encode()
+    except UnicodeEncodeError:
+        raise QueryError("the query is not valid UTF-8") from None
     match = _EXPLAIN.match(sql)
     inner = sql[match.end() :] if match else sql  # EXPLAIN ANALYZE runs what it explains
     try:
@@ -115,7 +156,6 @@ def _admit(sql: str) -> str:
         raise QueryError(
             f"only SELECT (or EXPLAIN of one) is admitted, not {kind}", "write files with --output instead of COPY"
         )
-    return sql
 
 
 def _advice(store: Store, message: str) -> str:

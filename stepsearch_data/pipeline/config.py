@@ -115,7 +115,7 @@ def _read_file(file: Path) -> dict[str, Any]:
 
 def _relative_to(folder: Path, source: Any) -> Any:
     kind, separator, location = str(source).partition("=")
-    if not separator or location.startswith(("hf:", "sample")):
+    if not separator or location == "sample" or location.startswith("hf:"):
         return source
     return f"{kind}={folder / location}"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -110,7 +110,7 @@ class StageContext:
         self._max_reject_share = max_reject_share
         self._accepted: Counter[str] = Counter()
         self._rejected: Counter[str] = Counter()
-        self._examples: list[Reject] = []
+        self._examples: defaultdict[str, list[Reject]] = defaultdict(list)
         tables = [output for output in stage.writes if isinstance(output, Table)]
         self._writers = {t.name: TableWriter(folder / f"{t.name}.parquet", t) for t in (*tables, REJECTS)}
 
@@ -155,7 +155,8 @@ class StageContext:
         )
         self._writers[REJECTS.name].append(row)
         self._rejected[source] += 1
-        self._examples.append(row) if len(self._examples) < _EARLY_LOOK else None
+        if len(self._examples[source]) < _EARLY_LOOK:
+            self._examples[source].append(row)
         self.meter.advance()
         if self._rejected[source] + self._accepted[source] == _EARLY_LOOK:
             self._check(source)
@@ -177,12 +178,12 @@ class StageContext:
         rows = rejected + self._accepted[source]
         if rejected <= self._max_reject_share * rows:
             return
-        reasons = Counter(row.reason for row in self._examples if row.source == source).most_common(3)
+        examples = self._examples[source]
+        reasons = Counter(row.reason for row in examples).most_common(3)
         listed = "; ".join(f"{count} × {reason}" for reason, count in reasons)
-        first = next(row for row in self._examples if row.source == source)
         raise TooManyRejects(
             f"{self.stage.name}: {rejected} of {rows} rows of {source} were rejected"
-            f" ({listed}); the first is row {first.position}",
+            f" ({listed}); the first is row {examples[0].position}",
             "mend the source, or allow it: --set run.max_reject_share=1 keeps the reasons in the table rejects",
         )
 

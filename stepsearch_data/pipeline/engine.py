@@ -13,7 +13,7 @@ from pathlib import Path
 from stepsearch_data.pipeline.catalog import write_catalog
 from stepsearch_data.pipeline.config import RunConfig
 from stepsearch_data.pipeline.context import StageContext
-from stepsearch_data.pipeline.errors import ConfigError, StepSearchError, StoreError
+from stepsearch_data.pipeline.errors import ConfigError, StoreError
 from stepsearch_data.pipeline.progress import Clock, Reporter
 from stepsearch_data.pipeline.sources import Source, parse_source
 from stepsearch_data.pipeline.stage import Recipe, Stage, differences, digest
@@ -83,10 +83,13 @@ class Build:
 
     def run(self, reporter: Reporter) -> list[Outcome]:
         """Run what is not current, in order. Each finished stage is committed at once."""
-        with self.store.locked():
-            outcomes = [self._run_or_skip(stage, reporter) for stage in self._selected]
-            write_catalog(self.store)
-            return outcomes
+        try:
+            with self.store.locked():
+                outcomes = [self._run_or_skip(stage, reporter) for stage in self._selected]
+                write_catalog(self.store)
+                return outcomes
+        except OSError as error:
+            raise _store_error(self.store.root, error) from error
 
     def _choose_sources(self) -> tuple[Source, ...]:
         """The given sources; none where the store's own load stands; the embedded sample for a new store."""
@@ -143,28 +146,23 @@ class Build:
             raise ConfigError(f"{stage.name} must run again, but no source was given", "repeat --source KIND=PATH")
         recipe = self._recipe(stage, manifest)
         inputs = self._input_paths(stage, manifest)
-        try:
-            with self.store.staging() as folder, reporter.stage(stage.name) as meter:
-                context = StageContext(
-                    stage,
-                    self._config.stages[stage.name],
-                    inputs,
-                    folder,
-                    sources=self._sources,
-                    workers=self._config.run.workers,
-                    max_reject_share=self._config.run.max_reject_share,
-                    meter=meter,
-                )
-                try:
-                    stage.run(context)
-                    rows = context.finish()
-                finally:
-                    context.close()
-                return self.store.commit(stage.name, digest(recipe), recipe, folder, rows)
-        except StepSearchError:
-            raise
-        except OSError as error:
-            raise _store_error(self.store.root, error) from error
+        with self.store.staging() as folder, reporter.stage(stage.name) as meter:
+            context = StageContext(
+                stage,
+                self._config.stages[stage.name],
+                inputs,
+                folder,
+                sources=self._sources,
+                workers=self._config.run.workers,
+                max_reject_share=self._config.run.max_reject_share,
+                meter=meter,
+            )
+            try:
+                stage.run(context)
+                rows = context.finish()
+            finally:
+                context.close()
+            return self.store.commit(stage.name, digest(recipe), recipe, folder, rows)
 
     def _input_paths(self, stage: Stage, manifest: Manifest) -> dict[str, Path]:
         paths = {}

@@ -45,4 +45,12 @@ class QueryError(StepSearchError):
 
 
 class RowRejected(Exception):
-    """Raised by a stage for one row: it lands in `rejects` with this reason and the build goes on."""
+    """Raised by a stage for one row: it lands in `rejects` with this reason and the build goes on.
+
+    `raw` is the reply that could not be used, and `attempts` how many were asked for, where a model was asked.
+    """
+
+    def __init__(self, reason: str, *, raw: str = "", attempts: int = 0) -> None:
+        super().__init__(reason)
+        self.raw = raw
+        self.attempts = attempts

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -14,6 +15,8 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from stepsearch_data.pipeline.errors import QueryError
+
+_INTEGERS = 1 << 63  # larger ones are beyond most readers of JSON
 
 
 def write(reader: pa.RecordBatchReader, form: str, path: Path | None) -> None:
@@ -28,6 +31,8 @@ def _target(path: Path | None) -> Iterator[BinaryIO]:
         yield sys.stdout.buffer
         sys.stdout.flush()
         return
+    if path.is_dir():
+        raise QueryError(f"cannot write {path}: it is a folder")
     temporary = path.with_name(f".{path.name}.part")
     try:
         with open(temporary, "wb") as file:
@@ -50,7 +55,7 @@ def _csv(reader: pa.RecordBatchReader, file: BinaryIO) -> None:
             columns = list(batch.columns)
             for at in nested:
                 columns[at] = pa.array(
-                    [None if v is None else _dump(v).decode() for v in columns[at].to_pylist()], pa.string()
+                    [None if v is None else _dump(v).decode() for v in values(columns[at])], pa.string()
                 )
             writer.write_batch(pa.record_batch(columns, schema=schema))
 
@@ -75,9 +80,25 @@ def _parquet(reader: pa.RecordBatchReader, file: BinaryIO) -> None:
 
 def _rows(reader: pa.RecordBatchReader) -> Iterator[bytes]:
     for batch in reader:
-        for row in batch.to_pylist():
+        for row in values(batch):
             yield _dump(row)
 
 
+def values(data: pa.RecordBatch | pa.Array) -> list[Any]:
+    """Rows or values as Python objects. Raises QueryError for dates that Python does not know."""
+    try:
+        return data.to_pylist()  # type: ignore[no-any-return]
+    except (OverflowError, ValueError) as error:
+        raise QueryError(f"a value cannot be shown: {error}", "cast it to VARCHAR in the query") from error
+
+
 def _dump(value: Any) -> bytes:
-    return orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS)
+    return orjson.dumps(value, default=_plain, option=orjson.OPT_NON_STR_KEYS)
+
+
+def _plain(value: Any) -> Any:
+    """Decimals, which DuckDB's sums are, as numbers; what JSON does not know as text."""
+    if not isinstance(value, Decimal):
+        return str(value)
+    whole = int(value)
+    return whole if whole == value and abs(whole) < _INTEGERS else float(value)

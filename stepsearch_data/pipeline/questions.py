@@ -87,6 +87,7 @@ async def ordered(
     finally:
         for task in running:
             task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)  # their errors would be logged when nobody asks
 
 
 class _ByQuestion:

@@ -7,7 +7,7 @@
       log/builds.jsonl                   what ran when, and for how long
 
 A reader sees the manifest as it was before or after a commit, never in between. Folders that no
-manifest names are left-overs of an interrupted build; the next build removes them.
+manifest names are left-overs of an interrupted build; the next build removes them, once nobody reads.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ from stepsearch_data.pipeline.errors import StoreError
 from stepsearch_data.pipeline.stage import Recipe
 
 FORMAT = 1
+_STAGE_FOLDER = re.compile(r".+-[0-9a-f]{12}(\.\d+)?")
 
 
 class Output(BaseModel):
@@ -48,6 +50,12 @@ class Entry(BaseModel):
     recipe: Recipe
     folder: str
     outputs: dict[str, Output]
+
+
+class _Format(BaseModel):
+    """What manifests of all formats have."""
+
+    format: int
 
 
 class Manifest(BaseModel):
@@ -94,17 +102,20 @@ class Store:
     def manifest(self) -> Manifest:
         """What is committed now; an empty manifest where nothing is."""
         try:
-            manifest = Manifest.model_validate_json(self._manifest_path.read_bytes())
+            data = self._manifest_path.read_bytes()
+            found = _Format.model_validate_json(data).format
+            if found != FORMAT:
+                raise StoreError(
+                    f"{self.root} has store format {found}; this version reads {FORMAT}",
+                    "use the version of stepsearch-data that wrote it, or build anew",
+                )
+            return Manifest.model_validate_json(data)
         except FileNotFoundError:
             return Manifest()
+        except OSError as error:
+            raise StoreError(f"cannot read the store {self.root}: {error.strerror}") from error
         except ValidationError as error:
-            raise StoreError(f"{self._manifest_path} is not a store's manifest") from error
-        if manifest.format != FORMAT:
-            raise StoreError(
-                f"{self.root} has store format {manifest.format}; this version reads {FORMAT}",
-                "use the version of stepsearch-data that wrote it, or build anew",
-            )
-        return manifest
+            raise StoreError(f"{self._manifest_path} is not a store's manifest", "choose another --store") from error
 
     def digest(self) -> str:
         """SHA-256 of the manifest: two stores with the same one hold the same bytes in every table."""
@@ -113,6 +124,12 @@ class Store:
     def path(self, output: Output) -> Path:
         """Where an output lies."""
         return self.root / output.path
+
+    @contextmanager
+    def reading(self) -> Iterator[Manifest]:
+        """What is committed. A build that replaces it leaves the files in place until the block ends."""
+        with self._sharing(fcntl.LOCK_SH):
+            yield self.manifest()
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -125,7 +142,7 @@ class Store:
         with handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
+            except BlockingIOError as error:
                 handle.seek(0)
                 owner = handle.read().strip() or "unknown"
                 raise StoreError(
@@ -220,9 +237,25 @@ class Store:
         shutil.rmtree(self.root / ".staging", ignore_errors=True)
         kept = {entry.folder for entry in self.manifest().stages.values()}
         stages = self.root / "stages"
-        for folder in stages.iterdir() if stages.is_dir() else []:
-            if folder.relative_to(self.root).as_posix() not in kept:
-                shutil.rmtree(folder)
+        with self._sharing(fcntl.LOCK_EX | fcntl.LOCK_NB) as alone:
+            for folder in stages.iterdir() if alone and stages.is_dir() else []:
+                ours = _STAGE_FOLDER.fullmatch(folder.name)  # a --store may point at somebody's own folder
+                if ours and folder.relative_to(self.root).as_posix() not in kept:
+                    shutil.rmtree(folder)
+
+    @contextmanager
+    def _sharing(self, mode: int) -> Iterator[bool]:
+        """Lock the folder itself: readers share it, a sweep has it alone. False where others hold it."""
+        handle = os.open(self.root, os.O_RDONLY)
+        try:
+            try:
+                fcntl.flock(handle, mode)
+                free = True
+            except OSError as error:  # some network file systems lock no folders; no reason not to read
+                free = not isinstance(error, BlockingIOError)
+            yield free
+        finally:
+            os.close(handle)
 
     def _replace(self, path: Path, data: bytes) -> None:
         temporary = path.with_name(f".{path.name}.new")

@@ -19,7 +19,7 @@ def _records(value: Any) -> Any:
     """JSON text → value; a record of lists → a list of records."""
     if isinstance(value, str):
         value = orjson.loads(value)
-    if isinstance(value, dict) and all(isinstance(items, list) for items in value.values()):
+    if isinstance(value, dict) and value and all(isinstance(items, list) for items in value.values()):
         names = list(value)
         return [dict(zip(names, items, strict=True)) for items in zip(*value.values(), strict=True)]
     return value

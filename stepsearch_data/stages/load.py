@@ -123,6 +123,8 @@ def _check_question(question: Question, paragraphs: list[Paragraph], config: Loa
     for name, text in _texts(question):
         _check_text(name, text)
     answers = (question.answer, *question.answer_aliases)
+    if not config.answer_in_paragraph or not question.answerable or question.answer.lower() in ("yes", "no"):
+        return
     if not any(mentions(f"{p.title} {p.text}", answer) for p in paragraphs for answer in answers):
         raise RowRejected("the answer occurs in none of the paragraphs")
 

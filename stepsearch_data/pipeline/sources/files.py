@@ -176,8 +176,12 @@ def _array(first: bytes, chunks: Iterator[bytes | Broken]) -> Iterator[bytes | B
             yield _too_long(bytes(scanner.buffer))
             return
         chunk = next(chunks, None)
+    rest = bytes(scanner.buffer).strip()
+    if scanner.depth == 1 and rest.endswith(b"}"):  # the last row is whole, only the array's end is missing
+        yield rest
+        rest = b""
     reason = "the file breaks off: the array is not closed" if chunk is None else chunk.reason
-    yield Broken(bytes(scanner.buffer[:_CHUNK]).strip(), reason)
+    yield Broken(rest[:_CHUNK], reason)
 
 
 def _after_array(chunks: Iterator[bytes | Broken]) -> Iterator[Broken]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from stepsearch_data.pipeline.errors import ConfigError, SourceError
 
-_FORM = re.compile(r"hf:(?P<repo>[^@:]+)(?:@(?P<revision>[^:]+))?(?::(?:(?P<config>[^/]+)/)?(?P<split>[^/]+))?")
+_FORM = re.compile(r"hf:(?P<repo>[^@:]+)(?:@(?P<revision>[^:]+))?(?::(?:(?P<config>[^/:]+)/)?(?P<split>[^/:]+))?")
 _STATUS = re.compile(r"\d{3} Client Error\..*")
 _HINT = "the Hub needs an extra: pip install 'stepsearch-data[hub]'"
 
@@ -56,8 +56,9 @@ def rows(dataset: HubDataset) -> Iterator[dict[str, Any]]:
     except ImportError as error:
         raise SourceError("reading from the Hub needs datasets", _HINT) from error
     sha = dataset.sha
+    path = f"hf://datasets/{dataset.repo}"  # a bare name would also mean a folder of this name
     try:
-        for row in load_dataset(dataset.repo, name=dataset.config, split=dataset.split, revision=sha, streaming=True):
+        for row in load_dataset(path, name=dataset.config, split=dataset.split, revision=sha, streaming=True):
             yield _without_nulls(row)
     except Exception as error:  # a network's faults arrive as a dozen types
         raise SourceError(f"reading {dataset.repo} from the Hub failed: {_first_line(error)}", _help(error)) from error

@@ -86,7 +86,7 @@ def test_rows_of_every_form(write: Write, data: bytes) -> None:
 
 @pytest.mark.usefixtures("any_chunk")
 def test_values_of_every_type_are_elements(write: Write) -> None:
-    values = [1, -2.5e10, True, None, "], [", [], [[1], [2]], {}, ""]
+    values: list[Any] = [1, -2.5e10, True, None, "], [", [], [[1], [2]], {}, ""]
     assert parsed(read(write(json.dumps(values).encode()))) == values
 
 
@@ -229,14 +229,18 @@ def test_folder_is_an_error(tmp_path: Path) -> None:
         read(tmp_path)
 
 
-@pytest.mark.parametrize("kept", [-1, -5, -40])
+@pytest.mark.parametrize(("missing", "left"), [(1, 3), (2, 2), (5, 2), (40, 2)])
 @pytest.mark.usefixtures("any_chunk")
-def test_truncated_array_keeps_what_precedes(write: Write, kept: int) -> None:
-    found = read(write(ARRAY[:kept]))
-    assert parsed(found) == ROWS[:2]
+def test_truncated_array_keeps_what_precedes(write: Write, missing: int, left: int) -> None:
+    found = read(write(ARRAY[:-missing]))
+    assert parsed(found) == ROWS[:left]
     assert "the array is not closed" in fault(found)
-    assert isinstance(found[-1], Broken)
-    assert found[-1].raw.startswith(b'{"id": "3"')
+
+
+def test_broken_row_is_shown(write: Write) -> None:
+    assert read(write(b'[{"id": 1}, {"id": 2'))[-1] == Broken(
+        b'{"id": 2', "the file breaks off: the array is not closed"
+    )
 
 
 @pytest.mark.parametrize("garbage", [b"garbage", b']\n{"id": 4}', b"]", b'\n[{"id": 4}]', b"\0"])
@@ -277,8 +281,7 @@ def test_large_file_is_never_held(tmp_path: Path, form: str) -> None:
     separator = b"\n" if form == "lines" else b","
     with open(path, "wb") as file:
         file.write(b"" if form == "lines" else b"[")
-        for number in range(count):
-            file.write(separator * (number > 0) + row)
+        file.writelines(separator * (number > 0) + row for number in range(count))
         file.write(b"" if form == "lines" else b"]")
     assert path.stat().st_size > 55_000_000
     tracemalloc.start()
