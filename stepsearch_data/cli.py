@@ -94,7 +94,7 @@ SourceOption = Annotated[
         "-s",
         metavar="KIND=PATH",
         help="Questions to read, repeatable: musique, hotpotqa, 2wiki or jsonl = a file (.gz, .bz2, .zst too), "
-        "hf:REPO[@REV][:[CONFIG/]SPLIT] on the Hub, or `sample`. Default: what the store was loaded from, "
+        "hf:REPO@REV:CONFIG/SPLIT on the Hub (all after REPO optional), or `sample`. Default: what the store was loaded from, "
         "or the embedded sample.",
     ),
 ]

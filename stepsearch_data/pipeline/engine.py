@@ -15,7 +15,7 @@ from stepsearch_data.pipeline.config import RunConfig
 from stepsearch_data.pipeline.context import StageContext
 from stepsearch_data.pipeline.errors import ConfigError, StoreError
 from stepsearch_data.pipeline.progress import Clock, Reporter
-from stepsearch_data.pipeline.sources import Source, parse_source
+from stepsearch_data.pipeline.sources import Source, parse_sources
 from stepsearch_data.pipeline.stage import Recipe, Stage, differences, digest
 from stepsearch_data.pipeline.store import Entry, Manifest, Store
 from stepsearch_data.schemas.tables import REJECTS
@@ -95,7 +95,7 @@ class Build:
         """The given sources; none where the store's own load stands; the embedded sample for a new store."""
         committed = self.store.manifest().stages.get(self._stages[0].name)
         texts = self._config.sources or (() if committed else SAMPLE)
-        return tuple(parse_source(text) for text in texts)
+        return parse_sources(texts)
 
     def _inputs(self, stage: Stage, manifest: Manifest) -> dict[str, str]:
         """Content digests of what the stage reads; nothing for an input that is not there."""

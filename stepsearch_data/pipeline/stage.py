@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from stepsearch_data.pipeline.context import StageContext
 
 Recipe = dict[str, Any]
-_LONGEST = 40  # characters of a value that `explain` shows
+_LONGEST = 80  # characters of a value that `explain` shows
 
 
 class StageConfig(BaseModel):

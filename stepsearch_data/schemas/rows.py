@@ -188,7 +188,7 @@ class Reject(Row):
     """A row that could not be used, and why. Nothing is dropped without one."""
 
     stage: str = Field(description="stage that rejected the row")
-    source: str = Field(description="source that the row came from")
+    source: str = Field(description="source that the row came from: its kind, and `#n` where a run has several of it")
     position: int | None = Field(description="position in the source, from 1; null where it has none")
     question_id: str | None = Field(description="question id, where it could be read")
     reason: str = Field(description="what is wrong, in words")

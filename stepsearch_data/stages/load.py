@@ -51,9 +51,9 @@ class _Loader:
             try:
                 taken += self._take(source, record)
             except RowRejected as reason:
-                self._context.reject(source.kind, record.position, _id_of(record), str(reason), record.data)
+                self._context.reject(source.label, record.position, _id_of(record), str(reason), record.data)
             else:
-                self._context.accept(source.kind)
+                self._context.accept(source.label)
             if taken == self._config.limit:
                 break
 

@@ -84,11 +84,12 @@ def _chunks(path: Path) -> Iterator[bytes | Broken]:
 
 def _open(path: Path) -> Any:
     """The file as a stream of decompressed bytes."""
-    if path.suffix == ".gz":  # the standard library keeps what precedes a fault, Arrow does not
+    suffix = path.suffix.lower()
+    if suffix == ".gz":  # the standard library keeps what precedes a fault, Arrow does not
         return gzip.open(path)
-    if path.suffix == ".bz2":
+    if suffix == ".bz2":
         return bz2.open(path)
-    return pa.input_stream(str(path), compression="detect", buffer_size=_CHUNK)
+    return pa.input_stream(str(path), compression="zstd" if suffix == ".zst" else None, buffer_size=_CHUNK)
 
 
 def _read(stream: Any) -> tuple[bytes, str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import resources
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +30,19 @@ class Record:
 
 @dataclass(frozen=True)
 class Source:
-    """A place to read questions from, in the format that its kind names."""
+    """A place to read questions from, in the format that its kind names.
+
+    `number` tells several sources of one kind apart; 0 where there is only one.
+    """
 
     kind: str
     location: str
+    number: int = 0
+
+    @property
+    def label(self) -> str:
+        """What `rejects.source` calls it: the kind, with a number where a run has several of it."""
+        return f"{self.kind}#{self.number}" if self.number else self.kind
 
     @property
     def is_hub(self) -> bool:
@@ -70,6 +81,14 @@ class Source:
                     yield Record(position, item.raw, item.reason)
                 elif item:
                     yield Record(position, item)
+
+
+def parse_sources(texts: Sequence[str]) -> tuple[Source, ...]:
+    """All sources of a run, in order. Raises ConfigError."""
+    sources = [parse_source(text) for text in texts]
+    kinds = Counter(source.kind for source in sources)
+    numbers = {kind: count(1) for kind, times in kinds.items() if times > 1}
+    return tuple(replace(s, number=next(numbers[s.kind])) if s.kind in numbers else s for s in sources)
 
 
 def parse_source(text: str) -> Source:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from stepsearch_data.pipeline.errors import ConfigError, SourceError
-from stepsearch_data.pipeline.sources import KINDS, Record, Source, parse_source
+from stepsearch_data.pipeline.sources import KINDS, Record, Source, parse_source, parse_sources
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -83,3 +83,8 @@ def test_positions_are_those_of_array_elements_and_a_broken_end_is_a_record(tmp_
     assert rows == [Record(1, b'{"id": 1}'), Record(2, b'{"id": 2}')]
     assert (broken.position, broken.data) == (3, b'{"id"')
     assert broken.broken
+
+
+def test_several_sources_of_one_kind_are_told_apart() -> None:
+    sources = parse_sources(["musique=a.jsonl", "hotpotqa=b.json", "musique=c.jsonl"])
+    assert [source.label for source in sources] == ["musique#1", "hotpotqa", "musique#2"]
