@@ -1,8 +1,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
+MODEL ?= Qwen/Qwen2.5-7B-Instruct
+PORT ?= 8000
 
 .DEFAULT_GOAL := help
-.PHONY: help build test test-slow check format bench dist clean
+.PHONY: help build test test-slow test-serve serve-llm check format bench dist clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -15,6 +17,13 @@ test: .venv/test  ## install what the tests need and run them
 
 test-slow: .venv/test  ## the long tests only
 	$(BIN)/python -m pytest -n 2 -m slow
+
+test-serve: .venv-serve/done  ## run against a real server with a tiny random model (installs torch)
+	.venv-serve/bin/python -m pytest -m slow tests/test_real_server.py
+
+serve-llm: .venv-vllm/done  ## serve MODEL with vLLM on PORT for --llm (needs a CUDA GPU)
+	.venv-vllm/bin/vllm serve $(MODEL) --host 127.0.0.1 --port $(PORT) \
+	  --max-model-len 8192 --enable-prefix-caching --generation-config vllm $(VLLM_FLAGS)
 
 check: .venv/check  ## lint, format and types
 	$(BIN)/ruff check .
@@ -34,7 +43,7 @@ dist: .venv/base  ## build the wheel and try it in a clean environment
 	dist/env/bin/stepsearch-data build --store dist/store --quiet && rm -rf dist/env dist/store
 
 clean:  ## remove everything that make made
-	rm -rf .venv store dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-serve .venv-vllm store dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # Stamps: an extra is installed anew only when pyproject.toml changes.
 .venv/bin/python:
@@ -48,3 +57,11 @@ clean:  ## remove everything that make made
 
 .venv/check: .venv/test
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[check]" && touch $@
+
+# vLLM pins its own torch, and the tests of a real server another: neither may meet the package's environment.
+.venv-vllm/done: pyproject.toml
+	$(PYTHON) -m venv .venv-vllm && .venv-vllm/bin/pip install --quiet --disable-pip-version-check ".[vllm]" && touch $@
+
+.venv-serve/done: pyproject.toml
+	$(PYTHON) -m venv .venv-serve
+	.venv-serve/bin/pip install --quiet --disable-pip-version-check --editable ".[test,serve-test]" && touch $@

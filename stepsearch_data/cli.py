@@ -25,7 +25,8 @@ _SHOW_CURSOR = b"\x1b[?25h\n"  # a progress bar hides it
 
 EPILOG = (
     "Data goes to stdout, logs and progress to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage, "
-    "3 done with rows set aside in the table rejects, 130 interrupted (the same command goes on)."
+    "3 done with rows set aside in the table rejects, 4 budget reached, 5 the model's server does not answer, "
+    "130 interrupted (the same command goes on)."
 )
 
 
@@ -80,6 +81,13 @@ def _stage_names(incomplete: str) -> list[str]:
     return [stage.name for stage in STAGES if stage.name.startswith(incomplete)]
 
 
+class Mode(StrEnum):
+    """How a model is asked."""
+
+    online = "online"
+    batch = "batch"
+
+
 StoreOption = Annotated[
     Path | None, typer.Option("--store", help="Folder of the store (default ./store).", envvar="STEPSEARCH_STORE")
 ]
@@ -94,8 +102,8 @@ SourceOption = Annotated[
         "-s",
         metavar="KIND=PATH",
         help="Questions to read, repeatable: musique, hotpotqa, 2wiki or jsonl = a file (.gz, .bz2, .zst too), "
-        "hf:REPO@REV:CONFIG/SPLIT on the Hub (all after REPO optional), or `sample`. Default: what the store was loaded from, "
-        "or the embedded sample.",
+        "hf:REPO@REV:CONFIG/SPLIT on the Hub (all after REPO optional), or `sample`. Default: what the store was "
+        "loaded from, or the embedded sample.",
     ),
 ]
 StageOption = Annotated[
@@ -107,6 +115,29 @@ LimitOption = Annotated[
     int | None, typer.Option("--limit", "-n", min=1, help="Only the first N questions of each source (load.limit).")
 ]
 ForceOption = Annotated[bool, typer.Option("--force", help="Run the chosen stages even when they are current.")]
+LlmOption = Annotated[
+    str | None,
+    typer.Option("--llm", metavar="MODEL", help="Model for decompose and queries; `offline` is rules."),
+]
+PromptOption = Annotated[
+    list[str] | None,
+    typer.Option("--prompt", metavar="NAME=FILE", help="Your own prompt: decompose, queries or judge."),
+]
+CostOption = Annotated[
+    float | None, typer.Option("--max-cost", help="US dollars for this store before the build stops (llm.max_cost).")
+]
+TokensOption = Annotated[
+    int | None, typer.Option("--max-tokens-total", help="Tokens for this store before it stops (llm.max_tokens_total).")
+]
+ModeOption = Annotated[
+    Mode | None,
+    typer.Option("--llm-mode", help="batch: OpenAI's Batch API, half the price within 24 hours (llm.mode)."),
+]
+ConcurrencyOption = Annotated[
+    int | None, typer.Option("--max-concurrency", min=1, help="Calls in flight at most (llm.max_concurrency).")
+]
+RpmOption = Annotated[float | None, typer.Option("--rpm", help="Requests a minute at most (llm.rpm).")]
+TpmOption = Annotated[float | None, typer.Option("--tpm", help="Tokens a minute at most (llm.tpm).")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no log lines.")]
 
@@ -121,13 +152,19 @@ class Format(StrEnum):
     parquet = "parquet"
 
 
-@app.callback()
-def _main(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
-) -> None:
-    if version:
+def _print_version(wanted: bool) -> None:
+    if wanted:
         typer.echo(__version__)
         raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    pass
 
 
 @app.command()
@@ -140,9 +177,17 @@ def build(
     config: ConfigOption = None,
     settings: SetOption = None,
     limit: LimitOption = None,
+    llm: LlmOption = None,
+    prompt: PromptOption = None,
+    max_cost: CostOption = None,
+    max_tokens_total: TokensOption = None,
+    llm_mode: ModeOption = None,
+    max_concurrency: ConcurrencyOption = None,
+    rpm: RpmOption = None,
+    tpm: TpmOption = None,
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Threads (run.workers).")] = None,
     force: ForceOption = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would run, and why.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would run, why, and at what cost.")] = False,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -153,11 +198,19 @@ def build(
     from stepsearch_data import display
     from stepsearch_data.pipeline.progress import Reporter
 
-    if workers:
-        settings = [*(settings or []), f"run.workers={workers}"]
-    job = _build(stage, first, last, source, store, config, settings, limit, force)
+    flags = {
+        **_rows(limit, llm, prompt),
+        "llm.max_cost": max_cost,
+        "llm.max_tokens_total": max_tokens_total,
+        "llm.mode": llm_mode and llm_mode.value,
+        "llm.max_concurrency": max_concurrency,
+        "llm.rpm": rpm,
+        "llm.tpm": tpm,
+        "run.workers": workers,
+    }
+    job = _build((stage, first, last), source, store, config, _merge(flags, settings), force=force)
     if dry_run:
-        display.plan(job.plan(), as_json=as_json)
+        display.plan(job.plan(), as_json=as_json, estimates=_estimate(job))
         return
     outcomes = job.run(Reporter(quiet=quiet))
     display.summary(job.store, outcomes, as_json=as_json, quiet=quiet)
@@ -174,13 +227,16 @@ def explain(
     config: ConfigOption = None,
     settings: SetOption = None,
     limit: LimitOption = None,
+    llm: LlmOption = None,
+    prompt: PromptOption = None,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Say for every stage whether a build would run it, and why: which field changed, from what to what."""
     from stepsearch_data import display
 
-    display.plan(_build(stage, first, last, source, store, config, settings, limit, force).plan(), as_json=as_json)
+    merged = _merge(_rows(limit, llm, prompt), settings)
+    display.plan(_build((stage, first, last), source, store, config, merged, force=force).plan(), as_json=as_json)
 
 
 @app.command()
@@ -256,6 +312,47 @@ def audit(store: StoreOption = None, config: ConfigOption = None, as_json: JsonO
     display.audit(measure(_open(store, config)), as_json=as_json)
 
 
+@app.command("retry-failed")
+def retry_failed(
+    store: StoreOption = None,
+    config: ConfigOption = None,
+    settings: SetOption = None,
+    llm: LlmOption = None,
+    prompt: PromptOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Ask the model again about the questions that decompose or queries rejected, then build what follows.
+
+    Give the same settings as for the build. What was answered before is replayed, not paid again.
+    """
+    from stepsearch_data import display
+    from stepsearch_data.pipeline.progress import Reporter
+
+    merged = _merge(_rows(None, llm, prompt), settings)
+    job = _build(("all", "decompose", None), None, store, config, merged, force=False)
+    again = job.try_rejected_again()
+    if not quiet:
+        typer.echo(f"trying {again:,} questions again" if again else "nothing was rejected by a model", err=True)
+    if again:
+        outcomes = job.run(Reporter(quiet=quiet))
+        display.summary(job.store, outcomes, as_json=False, quiet=quiet)
+
+
+@app.command()
+def doctor(
+    llm: Annotated[str, typer.Option("--llm", metavar="MODEL", help="Model to try.")],
+    config: ConfigOption = None,
+    settings: SetOption = None,
+) -> None:
+    """Check key, endpoint, model and structured output with one cheap call, and say what is wrong in words."""
+    import asyncio
+
+    from stepsearch_data.pipeline.llm.doctor import examine
+
+    for finding in asyncio.run(examine(_load_config(config, settings).llm, llm)):
+        typer.echo(finding)
+
+
 @app.command()
 def init(
     path: Annotated[Path, typer.Argument(help="Run file to write.")] = Path("stepsearch.toml"),
@@ -320,24 +417,52 @@ def _load_config(
     return load_config(STAGES, config, settings or (), store=store, sources=source or ())
 
 
+def _rows(limit: int | None, llm: str | None, prompts: list[str] | None) -> dict[str, Any]:
+    """The settings that decide rows, of the flags that stand for them."""
+    files: dict[str, str] = {}
+    for text in prompts or []:
+        name, separator, file = text.partition("=")
+        if not separator:
+            raise ConfigError(f"--prompt {text}: expected NAME=FILE", "for example --prompt decompose=mine.txt")
+        files[f"prompts.{name}"] = file
+    return {"load.limit": limit, "decompose.llm": llm, "queries.llm": llm, **files}
+
+
+def _merge(flags: dict[str, Any], settings: list[str] | None) -> list[str]:
+    """Flags as settings; an explicit --set wins."""
+    return [*(f"{key}={value}" for key, value in flags.items() if value is not None), *(settings or [])]
+
+
 def _build(
-    stage: str,
-    first: str | None,
-    last: str | None,
+    chosen: tuple[str, str | None, str | None],
     source: list[str] | None,
     store: Path | None,
     config: Path | None,
-    settings: list[str] | None,
-    limit: int | None,
+    settings: list[str],
+    *,
     force: bool,
 ) -> Build:
     from stepsearch_data.pipeline.engine import Build
     from stepsearch_data.stages import STAGES, check, select
 
-    settings = [*(settings or []), *([f"load.limit={limit}"] if limit else [])]
     run = _load_config(config, settings, store, source)
     check(run.stages)
-    return Build(STAGES, run, select(stage, first, last), force=force)
+    return Build(STAGES, run, select(*chosen), force=force)
+
+
+def _estimate(job: Build) -> list[Any]:
+    """What the stages that would run would ask of a model."""
+    running = {decision.stage for decision in job.plan() if decision.runs}
+    asking = {name for name, config in job.config.stages.items() if config.uses_model} & running
+    if not asking:
+        return []
+    from stepsearch_data.pipeline.context import read_rows
+    from stepsearch_data.schemas.tables import QUESTIONS
+    from stepsearch_data.stages.model import estimate
+
+    with job.questions() as path:
+        found = estimate(read_rows(path, QUESTIONS), job.config.stages, job.config.prompts, job.config.llm)
+    return [part for part in found if part.stage in asking]
 
 
 def _open(store: Path | None, config: Path | None) -> Any:
@@ -347,7 +472,7 @@ def _open(store: Path | None, config: Path | None) -> Any:
 
 
 def _interrupt(_signal: int, _frame: object) -> NoReturn:
-    """End at once: a store is whole at every moment, and an exception here could leave a thread's lock held for good."""
+    """End at once: a store is whole at every moment, and an exception could leave some lock held forever."""
     os.write(2, (_SHOW_CURSOR if os.isatty(2) else b"") + f"{_GOES_ON}\n".encode())
     os._exit(INTERRUPTED)
 

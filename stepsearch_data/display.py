@@ -19,6 +19,7 @@ from stepsearch_data.pipeline.errors import StoreError
 from stepsearch_data.pipeline.stage import Stage
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.schemas.tables import QUERIES, REJECTS, ROUNDS, TABLES, TRAJECTORIES, VOTES
+from stepsearch_data.stages.model import Estimate
 
 _KILO = 1000
 _LIST = 'list them: stepsearch-data sql "SELECT question_id FROM trajectories"'
@@ -57,13 +58,18 @@ def _cell(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def plan(decisions: Sequence[Decision], *, as_json: bool) -> None:
-    """What a build would do, a line a stage and a line a reason."""
+def plan(decisions: Sequence[Decision], *, as_json: bool, estimates: Sequence[Estimate] = ()) -> None:
+    """What a build would do, a line a stage and a line a reason, and what it would ask of a model."""
     if as_json:
-        _json([{**asdict(decision), "runs": decision.runs} for decision in decisions])
+        asked = {estimate.stage: asdict(estimate) for estimate in estimates}
+        _json([{**asdict(d), "runs": d.runs, "estimate": asked.get(d.stage)} for d in decisions])
         return
     rows = [(d.stage, "runs" if d.runs else "current", "\n".join(d.reasons)) for d in decisions]
     _grid(("stage", "would", "because"), rows)
+    if estimates:
+        print()
+        columns = ("stage", "model", "calls", "replayed", "prompt tokens", "reply tokens", "US dollars")
+        _grid(columns, [tuple(asdict(estimate).values()) for estimate in estimates], title="Estimate, without repairs")
 
 
 def stages(declared: Sequence[Stage], *, as_json: bool) -> None:
@@ -97,7 +103,7 @@ def stages(declared: Sequence[Stage], *, as_json: bool) -> None:
 
 def _entry_rows(store: Store, declared: Sequence[str]) -> list[dict[str, Any]]:
     manifest = store.manifest()
-    seconds = {str(r.get("folder")): r.get("seconds") for r in store.read_log()}
+    seconds = {str(r.get("folder")): r.get("seconds") for r in store.read_log("builds")}
     rows = []
     for name in declared:
         entry = manifest.stages.get(name)
@@ -141,6 +147,20 @@ def _status_grid(rows: Sequence[dict[str, Any]]) -> None:
     _grid(("stage", "state", "rows", "size", "seconds", "rejects"), shown)
 
 
+def _calls_grid(store: Store) -> None:
+    """What was asked of models for this store, in all builds together."""
+    sums: dict[tuple[str, str], list[float]] = {}
+    for call in store.read_log("llm_calls"):
+        total = sums.setdefault((call["stage"], call["model"]), [0, 0, 0, 0, 0.0])
+        counted = (not call["cached"], call["cached"], call["prompt_tokens"], call["completion_tokens"], call["cost"])
+        paid = counted if not call["cached"] else (0, 1, 0, 0, 0.0)
+        sums[call["stage"], call["model"]] = [one + other for one, other in zip(total, paid, strict=True)]
+    if sums:
+        print()
+        columns = ("asked by", "model", "calls", "replayed", "prompt tokens", "reply tokens", "US dollars")
+        _grid(columns, [(*names, *numbers) for names, numbers in sums.items()])
+
+
 def _size(count: float) -> str:
     for unit in ("B", "kB", "MB"):
         if count < _KILO:
@@ -165,6 +185,7 @@ def summary(store: Store, outcomes: Sequence[Outcome], *, as_json: bool, quiet: 
     if quiet:
         return
     _status_grid(rows)
+    _calls_grid(store)
     flag = "" if store.root == Path("store") else f" --store {store.root}"
     console = _console()
     console.print("\nTry next:", style="bold")

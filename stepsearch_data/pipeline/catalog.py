@@ -1,19 +1,26 @@
-"""SQL over a store: DuckDB views of what is committed, and a locked-down way to query them."""
+"""SQL over a store: DuckDB views of what is committed, and a locked-down way to query them.
+
+DuckDB and Arrow's datasets are imported where they are used: a build only writes the catalog.
+"""
 
 from __future__ import annotations
 
 import itertools
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-import duckdb
 import pyarrow as pa
 
 from stepsearch_data.pipeline.errors import QueryError, StoreError
 from stepsearch_data.pipeline.store import Manifest, Store
-from stepsearch_data.schemas.tables import QUERIES, REJECTS, TABLES, VOTES
+from stepsearch_data.schemas.tables import LLM_CALLS, QUERIES, REJECTS, TABLES, VOTES
+
+if TYPE_CHECKING:
+    import duckdb
 
 _OPTION = r"(?:ANALYZE|FORMAT\s+\w+)"
 _EXPLAIN = re.compile(rf"\s*EXPLAIN\s+(ANALYZE\s+)?(\(\s*{_OPTION}(\s*,\s*{_OPTION})*\s*\)\s*)?", re.IGNORECASE)
@@ -22,18 +29,24 @@ _EXPLAIN = re.compile(rf"\s*EXPLAIN\s+(ANALYZE\s+)?(\(\s*{_OPTION}(\s*,\s*{_OPTI
 VERDICT = ("kept", "engines", "valid_engines", "gold_rank")
 """Columns of `votes` that the view `queries` shows too."""
 
+_SQL_TYPES = {pa.string(): "VARCHAR", pa.int64(): "BIGINT", pa.float64(): "DOUBLE", pa.bool_(): "BOOLEAN"}
 _HEADER = "-- Views over this store, for any DuckDB: cd STORE && duckdb -init catalog.sql\n"
 
 
-def view_definitions(manifest: Manifest, folder: str = "") -> dict[str, str]:
-    """The SELECT behind each view, by name; paths start with `folder` (with its slash)."""
-    views = {}
+def view_definitions(
+    manifest: Manifest, scan: Callable[[str, list[str]], str], calls: str | None = None
+) -> dict[str, str]:
+    """The SELECT behind each view, by name; `scan` makes that of a table from its name and its files.
+
+    `calls` is the path of the log of model calls; without one that view is empty.
+    """
+    views = {LLM_CALLS.name: _calls(calls)}
     for table in TABLES:
         output = manifest.output(table.name)
-        if table is not REJECTS and output:
-            views[table.name] = _scan([f"{folder}{output.path}"])
+        if table not in (REJECTS, LLM_CALLS) and output:
+            views[table.name] = scan(table.name, [output.path])
     if manifest.stages:
-        views[REJECTS.name] = _scan([f"{folder}{e.outputs[REJECTS.name].path}" for e in manifest.stages.values()])
+        views[REJECTS.name] = scan(REJECTS.name, [e.outputs[REJECTS.name].path for e in manifest.stages.values()])
     if QUERIES.name in views:
         views[QUERIES.name] = _with_verdict(views[QUERIES.name], views.get(VOTES.name), manifest)
     return views
@@ -42,37 +55,75 @@ def view_definitions(manifest: Manifest, folder: str = "") -> dict[str, str]:
 def _with_verdict(queries: str, votes: str | None, manifest: Manifest) -> str:
     """Queries and what was voted on them; nulls before the vote, or while it is about earlier queries."""
     if votes is None or not manifest.is_fresh(manifest.writer(VOTES.name)):
-        types = {field.name: "BOOLEAN" if field.type == pa.bool_() else "BIGINT" for field in VOTES.schema}
+        types = {field.name: _SQL_TYPES[field.type] for field in VOTES.schema}
         nulls = ", ".join(f"NULL::{types[column]} AS {column}" for column in VERDICT)
         return f"SELECT *, {nulls} FROM ({queries})"
     verdict = ", ".join(f"v.{column}" for column in VERDICT)
     return f"SELECT q.*, {verdict} FROM ({queries}) q LEFT JOIN ({votes}) v USING (query_id)"
 
 
-def _scan(paths: list[str]) -> str:
+def _calls(path: str | None) -> str:
+    """The log of model calls as a table; the line that a crash cut short is left out."""
+    types = {field.name: _SQL_TYPES[field.type] for field in LLM_CALLS.schema}
+    if path is None:
+        return "SELECT " + ", ".join(f"NULL::{type_} AS {name}" for name, type_ in types.items()) + " WHERE false"
+    columns = ", ".join(f"{name}: '{type_}'" for name, type_ in types.items())
+    quoted = path.replace("'", "''")
+    options = f"format = 'newline_delimited', ignore_errors = true, columns = {{{columns}}}"
+    return f"SELECT * FROM read_json('{quoted}', {options})"
+
+
+def _read_parquet(_name: str, paths: list[str]) -> str:
     listed = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
     return f"SELECT * FROM read_parquet([{listed}])"
 
 
 def write_catalog(store: Store) -> None:
     """Write `catalog.sql`: the views with paths relative to the store, so that it may be moved."""
-    statements = [
-        f"CREATE OR REPLACE VIEW {name} AS {select};" for name, select in view_definitions(store.manifest()).items()
-    ]
+    views = view_definitions(store.manifest(), _read_parquet, _log_of_calls(store))
+    statements = [f"CREATE OR REPLACE VIEW {name} AS {select};" for name, select in views.items()]
     store.write_text("catalog.sql", _HEADER + "\n".join(statements) + "\n")
 
 
-def connect(store: Store, manifest: Manifest) -> duckdb.DuckDBPyConnection:
-    """A DuckDB with the store's views that reaches no file outside the store. Raises StoreError.
+def _log_of_calls(store: Store) -> str | None:
+    return f"log/{LLM_CALLS.name}.jsonl" if store.has_log(LLM_CALLS.name) else None
 
-    COPY could still write into the store: `query` admits none.
+
+def _inside(root: Path, path: str) -> str:
+    """A path of the store in full. Raises StoreError where it leads out: a store may come from a stranger."""
+    resolved = (root / path).resolve()
+    if not resolved.is_relative_to(root):
+        raise StoreError(f"{path} of {root} lies outside of the store")
+    return str(resolved)
+
+
+def connect(store: Store, manifest: Manifest) -> duckdb.DuckDBPyConnection:
+    """A DuckDB with the store's views that can reach no file at all. Raises StoreError.
+
+    Arrow reads the tables for it: a DuckDB that may read a folder may also write there, and finds
+    ways to do so inside of a SELECT.
     """
+    import duckdb
+    from pyarrow import dataset
+    from pyarrow.fs import LocalFileSystem
+
     connection = duckdb.connect(":memory:")
     root = store.root.resolve()
+
+    def register(name: str, paths: list[str]) -> str:
+        inside = [_inside(root, path) for path in paths]
+        files = dataset.dataset(inside, format="parquet", filesystem=LocalFileSystem())
+        registered = f"{name}_as_written" if name == QUERIES.name else name
+        connection.register(registered, files)
+        return f"SELECT * FROM {registered}"
+
     try:
-        for name, select in view_definitions(manifest, f"{root}/").items():
-            connection.execute(f"CREATE VIEW {name} AS {select}")
-    except duckdb.Error as error:
+        calls = _log_of_calls(store)
+        views = view_definitions(manifest, register, calls and _inside(root, calls))
+        connection.execute(f"CREATE TABLE {LLM_CALLS.name} AS {views[LLM_CALLS.name]}")
+        if QUERIES.name in views:
+            connection.execute(f"CREATE VIEW {QUERIES.name} AS {views[QUERIES.name]}")
+    except (duckdb.Error, pa.ArrowException, OSError) as error:
         connection.close()
         raise StoreError(
             f"a table of {store.root} cannot be read: {str(error).splitlines()[0]}",
@@ -80,7 +131,6 @@ def connect(store: Store, manifest: Manifest) -> duckdb.DuckDBPyConnection:
         ) from error
     connection.execute("SET python_enable_replacements = false")
     connection.execute("SET temp_directory = ''")
-    connection.execute("SET allowed_directories = [?]", [str(root)])
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
     return connection
@@ -92,6 +142,8 @@ def query(store: Store, sql: str, timeout: float) -> Iterator[pa.RecordBatchRead
 
     `timeout` is in seconds and covers the reading of the rows. Raises QueryError, also while they are read.
     """
+    import duckdb
+
     _admit(sql)
     with store.reading() as manifest, connect(store, manifest) as connection:
         expired = threading.Event()
@@ -139,6 +191,8 @@ def _distinct(schema: pa.Schema) -> pa.Schema:
 
 def _admit(sql: str) -> None:
     """Refuse what is not one statement that can only read. DuckDB itself tells what kind it is."""
+    import duckdb
+
     try:
         sql.encode()
     except UnicodeEncodeError:
@@ -151,11 +205,18 @@ def _admit(sql: str) -> None:
         raise QueryError(str(error).strip()) from error
     if len(statements) != 1:
         raise QueryError(f"expected one statement, got {len(statements)}")
-    if statements[0].type != duckdb.StatementType.SELECT:
-        kind = str(statements[0].type).rpartition(".")[2]
+    kind = _kind(statements[0])
+    if kind != "SELECT":
         raise QueryError(
             f"only SELECT (or EXPLAIN of one) is admitted, not {kind}", "write files with --output instead of COPY"
         )
+
+
+def _kind(statement: duckdb.Statement) -> str:
+    try:
+        return statement.type.name
+    except ValueError:  # kinds that the Python package has no name for
+        return "this"
 
 
 def _advice(store: Store, message: str) -> str:

@@ -11,13 +11,14 @@ import difflib
 import os
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from stepsearch_data.pipeline.errors import ConfigError
+from stepsearch_data.pipeline.llm.settings import LlmSettings
 from stepsearch_data.pipeline.stage import Stage, StageConfig
 
 PREFIX = "STEPSEARCH_"
@@ -52,6 +53,8 @@ class RunConfig:
     sources: tuple[str, ...]
     run: RunSettings
     stages: Mapping[str, StageConfig]
+    llm: LlmSettings = field(default_factory=LlmSettings)
+    prompts: Mapping[str, Path] = field(default_factory=dict)
 
 
 def load_config(
@@ -67,7 +70,7 @@ def load_config(
     Raises ConfigError, naming every key that is unknown or has a wrong value.
     """
     data = _read_file(file) if file else {}
-    for name, value in (os.environ if environment is None else environment).items():
+    for name, value in sorted((os.environ if environment is None else environment).items()):
         _set_from_environment(data, name, value, stages)
     for setting in settings:
         key, separator, value = setting.partition("=")
@@ -81,6 +84,8 @@ def load_config(
         sources=tuple(sources) or tuple(checked.sources),
         run=checked.run,
         stages={stage.name: getattr(checked, stage.name) for stage in stages},
+        llm=checked.llm,
+        prompts=checked.prompts,
     )
 
 
@@ -92,6 +97,8 @@ def _model(stages: Sequence[Stage]) -> type[BaseModel]:
         store=(Path, Path("store")),
         sources=(list[str], []),
         run=(RunSettings, RunSettings()),
+        llm=(LlmSettings, LlmSettings()),
+        prompts=(dict[str, Path], {}),
         **sections,
     )
 
@@ -108,6 +115,8 @@ def _read_file(file: Path) -> dict[str, Any]:
         raise ConfigError(f"{file} is not valid TOML: {error}") from error
     if isinstance(data.get("store"), str):
         data["store"] = file.parent / data["store"]
+    if isinstance(data.get("prompts"), dict):
+        data["prompts"] = {name: file.parent / str(path) for name, path in data["prompts"].items()}
     if isinstance(data.get("sources"), list):
         data["sources"] = [_relative_to(file.parent, source) for source in data["sources"]]
     return data
@@ -121,11 +130,14 @@ def _relative_to(folder: Path, source: Any) -> Any:
 
 
 def _set_from_environment(data: dict[str, Any], name: str, value: str, stages: Sequence[Stage]) -> None:
+    if name == "OPENAI_BASE_URL":
+        _put(data, "llm", "base_url", value)
+        return
     key = name.removeprefix(PREFIX)
     if key == name or key in _NOT_SETTINGS:
         return
     section, _, inner = key.lower().partition("_")
-    if section in {"run", *(stage.name for stage in stages)} and inner:
+    if section in {"run", "llm", *(stage.name for stage in stages)} and inner:
         _put(data, section, inner, value)
     elif key == "STORE":
         data["store"] = value

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,6 +21,9 @@ from stepsearch_data.schemas.tables import REJECTS, Table
 
 C = TypeVar("C", bound=StageConfig)
 
+if TYPE_CHECKING:
+    from stepsearch_data.pipeline.llm.service import Llm
+
 _GROUP_BYTES = 64 << 20
 _BUFFER_ROWS = 500
 _RAW_CHARACTERS = 2_000
@@ -28,6 +33,35 @@ _READ_ROWS = 1_000
 
 class TooManyRejects(StepSearchError):
     """More of a source's rows were rejected than the run allows."""
+
+
+class _Sink(io.RawIOBase):
+    """Holds what Arrow writes until `pass_on` writes it: a full disk would have Arrow abort the process."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = open(path, "wb")  # noqa: SIM115 - closed by `close`
+        self._held: list[bytes] = []
+
+    def writable(self) -> bool:
+        """Always."""
+        return True
+
+    def write(self, data: Any) -> int:
+        """Take some bytes."""
+        self._held.append(bytes(data))
+        return len(self._held[-1])
+
+    def pass_on(self) -> None:
+        """Write what is held to the file. Raises OSError."""
+        held, self._held = self._held, []
+        self._file.writelines(held)
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file; what is still held is lost."""
+        super().close()
+        with suppress(OSError):
+            self._file.close()
 
 
 class TableWriter:
@@ -42,8 +76,9 @@ class TableWriter:
         self._rows: list[Row] = []
         self._pending: list[pa.Table] = []
         self.count = 0
+        self._sink = _Sink(path)
         self._file = pq.ParquetWriter(
-            path,
+            self._sink,
             table.schema,
             compression="zstd",
             use_content_defined_chunking=True,  # an edited table re-uploads only what changed
@@ -66,6 +101,14 @@ class TableWriter:
         self._drain()
         self._flush()
         self._file.close()
+        self._sink.pass_on()
+        self._sink.close()
+
+    def abandon(self) -> None:
+        """Let go of a file that will never be whole. Does nothing after `close`."""
+        with suppress(OSError, pa.ArrowException):
+            self._file.close()
+        self._sink.close()
 
     def _drain(self) -> None:
         if self._rows:
@@ -82,6 +125,7 @@ class TableWriter:
     def _flush(self) -> None:
         if self._pending:
             self._file.write_table(pa.concat_tables(self._pending), row_group_size=self._table.rows_per_group)
+            self._sink.pass_on()
             self._pending = []
 
 
@@ -99,11 +143,17 @@ class StageContext:
         workers: int = 1,
         max_reject_share: float = 1.0,
         meter: Meter | None = None,
+        model: Llm | None = None,
+        prompts: Mapping[str, str] | None = None,
+        retries: Mapping[str, int] | None = None,
     ) -> None:
         self.stage = stage
         self.inputs = inputs
         self.sources = sources
         self.workers = workers
+        self.model = model
+        self.prompts = prompts or {}
+        self.retries = retries or {}
         self.meter = meter or Meter(None, stage.name)
         self._config = config
         self._folder = folder
@@ -113,6 +163,10 @@ class StageContext:
         self._examples: defaultdict[str, list[Reject]] = defaultdict(list)
         tables = [output for output in stage.writes if isinstance(output, Table)]
         self._writers = {t.name: TableWriter(folder / f"{t.name}.parquet", t) for t in (*tables, REJECTS)}
+
+    def sample(self, question_id: str) -> int:
+        """How often this question was tried again: tells the new requests from those replayed."""
+        return self.retries.get(question_id, 0)
 
     def config(self, kind: type[C]) -> C:
         """The stage's config, as the type that it declared."""
@@ -165,13 +219,14 @@ class StageContext:
         """Close all outputs; the number of rows of each table. Raises TooManyRejects."""
         for source in self._rejected:
             self._check(source)
-        self.close()
+        for writer in self._writers.values():
+            writer.close()
         return {name: writer.count for name, writer in self._writers.items()}
 
     def close(self) -> None:
-        """Close all files, whether or not the stage came to its end."""
+        """Let go of all files of a stage that did not come to its end."""
         for writer in self._writers.values():
-            writer.close()
+            writer.abandon()
 
     def _check(self, source: str) -> None:
         rejected = self._rejected[source]

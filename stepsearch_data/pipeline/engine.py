@@ -5,20 +5,28 @@ from __future__ import annotations
 import errno
 import resource
 import sys
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from stepsearch_data.pipeline.catalog import write_catalog
 from stepsearch_data.pipeline.config import RunConfig
-from stepsearch_data.pipeline.context import StageContext
+from stepsearch_data.pipeline.context import StageContext, read_rows
 from stepsearch_data.pipeline.errors import ConfigError, StoreError
+from stepsearch_data.pipeline.llm.money import Budget
 from stepsearch_data.pipeline.progress import Clock, Reporter
 from stepsearch_data.pipeline.sources import Source, parse_sources
 from stepsearch_data.pipeline.stage import Recipe, Stage, differences, digest
 from stepsearch_data.pipeline.store import Entry, Manifest, Store
-from stepsearch_data.schemas.tables import REJECTS
+from stepsearch_data.schemas.tables import QUESTIONS, REJECTS
+
+if TYPE_CHECKING:
+    from stepsearch_data.pipeline.llm.service import Llm
 
 SAMPLE = ("musique=sample", "hotpotqa=sample")
 
@@ -60,10 +68,11 @@ class Build:
         self.store = Store(config.store)
         self._stages = stages
         self._selected = [stage for stage in stages if stage.name in selected]
-        self._config = config
+        self.config = config
         self._force = force
         self._sources = self._choose_sources()
         self._source_digests: dict[str, str] | None = None
+        self._budget: Budget | None = None
 
     def plan(self) -> list[Decision]:
         """What `run` would do, without doing it."""
@@ -81,6 +90,24 @@ class Build:
             decisions.append(Decision(stage.name, tuple(reasons)))
         return decisions
 
+    @contextmanager
+    def questions(self) -> Iterator[Path]:
+        """The table of questions that the build would work on: the committed one, or one loaded aside for a look."""
+        load = self._stages[0]
+        manifest = self.store.manifest()
+        committed = manifest.output(QUESTIONS.name)
+        if committed and not self._reasons(load, manifest):
+            yield self.store.path(committed)
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            context = StageContext(load, self.config.stages[load.name], {}, Path(folder), sources=self._sources)
+            try:
+                load.run(context)
+                context.finish()
+            finally:
+                context.close()
+            yield Path(folder) / f"{QUESTIONS.name}.parquet"
+
     def run(self, reporter: Reporter) -> list[Outcome]:
         """Run what is not current, in order. Each finished stage is committed at once."""
         try:
@@ -91,10 +118,25 @@ class Build:
         except OSError as error:
             raise _store_error(self.store.root, error) from error
 
+    def try_rejected_again(self) -> int:
+        """Have the stages that ask a model do so anew for what they rejected; the number of these questions."""
+        again = 0
+        manifest = self.store.manifest()
+        with self.store.locked():
+            for stage in self._selected:
+                entry = manifest.stages.get(stage.name)
+                if entry and self.config.stages[stage.name].uses_model:
+                    path = self.store.path(entry.outputs[REJECTS.name])
+                    failed = [row.question_id for row in read_rows(path, REJECTS) if row.question_id]
+                    again += len(failed)
+                    if failed:
+                        self.store.try_again(stage.name, failed)
+        return again
+
     def _choose_sources(self) -> tuple[Source, ...]:
         """The given sources; none where the store's own load stands; the embedded sample for a new store."""
         committed = self.store.manifest().stages.get(self._stages[0].name)
-        texts = self._config.sources or (() if committed else SAMPLE)
+        texts = self.config.sources or (() if committed else SAMPLE)
         return parse_sources(texts)
 
     def _inputs(self, stage: Stage, manifest: Manifest) -> dict[str, str]:
@@ -113,7 +155,15 @@ class Build:
         return self._source_digests
 
     def _recipe(self, stage: Stage, manifest: Manifest) -> Recipe:
-        return stage.recipe(self._config.stages[stage.name], self._inputs(stage, manifest))
+        config, inputs = self.config.stages[stage.name], self._inputs(stage, manifest)
+        return stage.recipe(config, inputs, self._prompts(stage), self._retries(stage))
+
+    def _retries(self, stage: Stage) -> dict[str, int]:
+        """Questions that a model was asked again about; none where no model is asked."""
+        return self.store.retries(stage.name) if self.config.stages[stage.name].uses_model else {}
+
+    def _prompts(self, stage: Stage) -> dict[str, str]:
+        return stage.prompts(self.config.stages[stage.name], self.config.prompts) if stage.prompts else {}
 
     def _reasons(self, stage: Stage, manifest: Manifest, ignore: Mapping[str, str] = {}) -> list[str]:
         entry = manifest.stages.get(stage.name)
@@ -149,13 +199,16 @@ class Build:
         with self.store.staging() as folder, reporter.stage(stage.name) as meter:
             context = StageContext(
                 stage,
-                self._config.stages[stage.name],
+                self.config.stages[stage.name],
                 inputs,
                 folder,
                 sources=self._sources,
-                workers=self._config.run.workers,
-                max_reject_share=self._config.run.max_reject_share,
+                workers=self.config.run.workers,
+                max_reject_share=self.config.run.max_reject_share,
                 meter=meter,
+                model=self._model(stage),
+                prompts=self._prompts(stage),
+                retries=self._retries(stage),
             )
             try:
                 stage.run(context)
@@ -163,6 +216,18 @@ class Build:
             finally:
                 context.close()
             return self.store.commit(stage.name, digest(recipe), recipe, folder, rows)
+
+    def _model(self, stage: Stage) -> Llm | None:
+        """The language model of a stage that asks one; all stages of a build share one budget."""
+        if not self.config.stages[stage.name].uses_model:
+            return None
+        from stepsearch_data.pipeline.llm.service import Llm
+
+        settings = self.config.llm
+        if self._budget is None:
+            paid = (record for record in self.store.read_log("llm_calls") if not record["cached"])
+            self._budget = Budget(settings.max_cost, settings.max_tokens_total, paid)
+        return Llm(settings, stage.name, self._budget, partial(self.store.log, "llm_calls"))
 
     def _input_paths(self, stage: Stage, manifest: Manifest) -> dict[str, Path]:
         paths = {}
@@ -180,13 +245,14 @@ class Build:
     def _record(self, outcome: Outcome) -> None:
         scale = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes there, in KiB elsewhere
         self.store.log(
+            "builds",
             {
                 "stage": outcome.stage,
                 "finished": datetime.now(UTC).isoformat(timespec="seconds"),
                 "seconds": round(outcome.seconds, 3),
                 "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale,
                 "folder": outcome.entry.folder,
-            }
+            },
         )
 
 
@@ -199,7 +265,8 @@ def _summary(outcome: Outcome) -> str:
 
 
 def _store_error(root: Path, error: OSError) -> StoreError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "No space left" in str(error):
+    cut_short = "No space left" in str(error) or " requested and " in str(error)  # numpy's words, without a number
+    if cut_short or error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return StoreError(
             f"no space left to write the store {root}", "free some, then run the same command again: it goes on"
         )

@@ -4,6 +4,8 @@ StepSearchError
 ├── ConfigError      run file, flags, environment
 ├── SourceError      files and Hub datasets that questions come from
 ├── SearchError      search engines and their indexes
+├── ProviderError    language models and the servers that they run on
+├── BudgetError      the user's own limit on what may be spent
 ├── StoreError       the folder that a build writes and everything else reads
 └── QueryError       SQL given by the user
 
@@ -34,6 +36,18 @@ class SourceError(StepSearchError):
 
 class SearchError(StepSearchError):
     """A search engine or its index cannot be used."""
+
+
+class ProviderError(StepSearchError):
+    """A model's server cannot be used, or no longer answers; what was paid is kept."""
+
+    exit_code = 5
+
+
+class BudgetError(StepSearchError):
+    """A budget is reached; what was paid is kept."""
+
+    exit_code = 4
 
 
 class StoreError(StepSearchError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -41,7 +41,8 @@ def _target(path: Path | None) -> Iterator[BinaryIO]:
     except OSError as error:
         raise QueryError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def _csv(reader: pa.RecordBatchReader, file: BinaryIO) -> None:

@@ -3,29 +3,59 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+_PLAIN_EVERY = 10.0  # seconds between lines where there is no terminal
+_NOTE_EVERY = 0.25  # seconds between changes of a note
+
 
 class Meter:
-    """Progress of one stage: call `advance` as rows are done, `expect` once their number is known."""
+    """Progress of one stage: call `advance` as rows are done, `expect` once their number is known.
 
-    def __init__(self, bar: Progress | None, stage: str) -> None:
-        self._bar = bar
-        self._task = bar.add_task(stage, total=None) if bar else None
+    Draws on `bar`; without one it calls `say` with a line now and then.
+    """
+
+    def __init__(self, bar: Progress | None, stage: str, say: Callable[[str], None] | None = None) -> None:
+        self._bar, self._stage, self._say = bar, stage, say
+        self._task = bar.add_task(stage, total=None, note="") if bar else None
+        self._done, self._total = 0, 0
+        self._note = ""
+        self._noted = self._said = time.monotonic()
 
     def expect(self, total: int) -> None:
         """Set the number of rows that the stage will handle."""
+        self._total = total
         if self._bar and self._task is not None:
             self._bar.update(self._task, total=total)
 
+    def note(self, describe: Callable[[], str]) -> None:
+        """Show how things stand beside the count; `describe` is called a few times a second at most."""
+        now = time.monotonic()
+        if now - self._noted >= _NOTE_EVERY:
+            self._noted, self._note = now, describe()
+            if self._bar and self._task is not None:
+                self._bar.update(self._task, note=self._note)
+
+    def say(self, text: str) -> None:
+        """Show what is waited for while no row is done."""
+        self._noted, self._note = time.monotonic(), text
+        if self._bar and self._task is not None:
+            self._bar.update(self._task, note=text)
+        self.advance(0)
+
     def advance(self, rows: int = 1) -> None:
         """Count rows as done."""
+        self._done += rows
         if self._bar and self._task is not None:
             self._bar.advance(self._task, rows)
+        elif self._say and time.monotonic() - self._said >= _PLAIN_EVERY:
+            self._said = time.monotonic()
+            of = f" of {self._total:,}" if self._total else ""
+            self._say(f"{self._stage:<13} {self._done:,}{of}  {self._note}".rstrip())
 
 
 class Reporter:
@@ -38,12 +68,11 @@ class Reporter:
     def stage(self, name: str) -> Iterator[Meter]:
         """A meter for the stage that runs inside the block."""
         if not self._console.is_terminal or self._console.quiet:
-            yield Meter(None, name)
+            yield Meter(None, name, self.line)
             return
-        columns = (TextColumn("{task.description:<13}"), BarColumn(), MofNCompleteColumn())
-        with Progress(
-            *columns, TimeElapsedColumn(), TimeRemainingColumn(), console=self._console, transient=True
-        ) as bar:
+        columns = (TextColumn("{task.description:<13}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        note = TextColumn("[dim]{task.fields[note]}")
+        with Progress(*columns, TimeRemainingColumn(), note, console=self._console, transient=True) as bar:
             yield Meter(bar, name)
 
     def line(self, text: str) -> None:

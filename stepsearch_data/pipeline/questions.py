@@ -7,9 +7,9 @@ reading those tables side by side, a few rows at a time.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,6 +23,7 @@ T = TypeVar("T")
 U = TypeVar("U")
 
 _IN_FLIGHT = 64
+_AHEAD = 16
 
 
 @dataclass(frozen=True)
@@ -52,42 +53,103 @@ def for_each_question(
     RowRejected lands in `rejects`.
     """
     context.meter.expect(context.count(QUESTIONS))
+    asyncio.run(_run(context, function, tables))
 
-    async def attempt(unit: Unit) -> tuple[Unit, list[Row] | RowRejected]:
-        try:
-            return unit, await function(unit)
-        except RowRejected as reason:
-            return unit, reason
 
-    async def run() -> None:
-        async for unit, result in ordered(attempt, units(context.inputs, *tables)):
-            question = unit.question
-            if isinstance(result, RowRejected):
-                context.reject(question.source, question.position, question.question_id, str(result), question.question)
-                continue
-            context.accept(question.source)
-            for row in result:
-                context.writer_of(row).append(row)
+async def _run(
+    context: StageContext, function: Callable[[Unit], Awaitable[list[Any]]], tables: Sequence[Table]
+) -> None:
+    in_flight = context.model.settings.max_concurrency if context.model else _IN_FLIGHT
 
-    asyncio.run(run())
+    def everyone(work: Callable[[Unit], Awaitable[U]]) -> AsyncIterator[U]:
+        return ordered(work, units(context.inputs, *tables), in_flight)
+
+    try:
+        if context.model:
+            await context.model.fill(function, everyone, context.meter.say)
+        async for unit, result in everyone(partial(_attempt, function)):
+            if context.model:
+                context.meter.note(context.model.describe)
+            _settle(context, unit.question, result)
+    finally:
+        if context.model:
+            await context.model.close()
+
+
+async def _attempt(
+    function: Callable[[Unit], Awaitable[list[Any]]], unit: Unit
+) -> tuple[Unit, list[Row] | RowRejected]:
+    try:
+        return unit, await function(unit)
+    except RowRejected as reason:
+        return unit, reason
+
+
+def _settle(context: StageContext, question: Question, result: list[Row] | RowRejected) -> None:
+    """Write the rows of a question, or the reason why there are none."""
+    if isinstance(result, RowRejected):
+        reason = f"{result} (after {result.attempts} replies)" if result.attempts else str(result)
+        raw = result.raw or question.question
+        context.reject(question.source, question.position, question.question_id, reason, raw)
+        return
+    context.accept(question.source)
+    for row in result:
+        context.writer_of(row).append(row)
 
 
 async def ordered(
     function: Callable[[T], Awaitable[U]], items: Iterable[T], in_flight: int = _IN_FLIGHT
 ) -> AsyncIterator[U]:
-    """Results in the order of the items, at most `in_flight` of them begun and not yet yielded."""
-    running: deque[asyncio.Task[U]] = deque()
+    """Results in the order of the items.
+
+    `in_flight` workers take the next item as soon as they are free, so a slow one holds up no other;
+    at most sixteen times as many results wait for an earlier one.
+    """
+    pending = enumerate(items)
+    finished: dict[int, asyncio.Future[U]] = {}
+    room = asyncio.Semaphore(_AHEAD * in_flight)
+    news = asyncio.Event()
+
+    async def work() -> None:
+        while True:
+            await room.acquire()
+            entry = next(pending, None)
+            if entry is None:
+                room.release()
+                return
+            place, item = entry
+            finished[place] = await _outcome(function, item)
+            news.set()
+
+    workers = [asyncio.create_task(work()) for _ in range(in_flight)]
+    everyone = asyncio.gather(*workers)
+    everyone.add_done_callback(lambda _: news.set())
+    place = 0
     try:
-        for item in items:
-            running.append(asyncio.ensure_future(function(item)))
-            if len(running) >= in_flight:
-                yield await running.popleft()
-        while running:
-            yield await running.popleft()
+        while True:
+            while place in finished:
+                yield finished.pop(place).result()
+                place += 1
+                room.release()
+            if everyone.done() and not finished:
+                await everyone  # a fault of the items' own iterator
+                return
+            await news.wait()
+            news.clear()
     finally:
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)  # their errors would be logged when nobody asks
+        everyone.cancel()
+        await asyncio.gather(everyone, return_exceptions=True)
+
+
+async def _outcome(function: Callable[[T], Awaitable[U]], item: T) -> asyncio.Future[U]:
+    """The result or the exception of one call, to be met in its turn."""
+    outcome: asyncio.Future[U] = asyncio.get_running_loop().create_future()
+    try:
+        outcome.set_result(await function(item))
+    except Exception as error:  # noqa: BLE001 - raised again by result()
+        outcome.set_exception(error)
+        outcome.exception()  # seen: when the build stops before its turn, nobody else will look
+    return outcome
 
 
 class _ByQuestion:

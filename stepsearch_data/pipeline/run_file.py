@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from stepsearch_data.pipeline.config import RunSettings
+from stepsearch_data.pipeline.llm.settings import LlmSettings
 from stepsearch_data.pipeline.stage import Stage
 
 _HEAD = """\
@@ -26,6 +27,8 @@ sources = ["musique=sample", "hotpotqa=sample"]
 def run_file(stages: Sequence[Stage]) -> str:
     """A run file that holds every setting, explained, at its default."""
     parts = [_HEAD, *_settings(RunSettings)]
+    parts += ["\n[llm]  # how a model is reached; the key comes from OPENAI_API_KEY", *_settings(LlmSettings)]
+    parts += ["\n[prompts]  # your own prompts", '# decompose = "decompose.txt"']
     for stage in stages:
         parts += [f"\n[{stage.name}]  # {stage.doc}", *_settings(stage.config)]
     return "\n".join(parts) + "\n"
@@ -35,7 +38,7 @@ def _settings(model: type[BaseModel]) -> Iterable[str]:
     for name, info in model.model_fields.items():
         for line in textwrap.wrap(info.description or "", 100):
             yield f"# {line}"
-        unset = info.default in (None, PydanticUndefined)
+        unset = info.default in (None, {}, PydanticUndefined)
         yield f"# {name} =" if unset else f"{name} = {_toml(info.default)}"
 
 

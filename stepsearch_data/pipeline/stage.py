@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -23,6 +24,15 @@ class StageConfig(BaseModel):
     """What decides a stage's rows. How a stage is run (workers, limits, keys) has no place here."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @property
+    def uses_model(self) -> bool:
+        """Whether the stage asks a language model."""
+        return False
+
+
+Prompts = Callable[[Any, Mapping[str, Path]], dict[str, str]]
+"""Texts of the prompts that a config asks for, by name; files of the user's take the place of ours."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +54,24 @@ class Stage:
     config: type[StageConfig]
     run: Callable[[StageContext], None]
     version: int = 1
+    prompts: Prompts | None = None
     reads_sources: bool = False
 
-    def recipe(self, config: StageConfig, inputs: Mapping[str, str]) -> Recipe:
-        """Everything that decides the rows: code version, config, output schemas, digests of inputs."""
+    def recipe(
+        self,
+        config: StageConfig,
+        inputs: Mapping[str, str],
+        prompts: Mapping[str, str] | None = None,
+        retries: Mapping[str, int] | None = None,
+    ) -> Recipe:
+        """Everything that decides the rows: code version, config, prompts, output schemas, digests of inputs.
+
+        `retries` are the questions that were tried again, and how often.
+        """
+        versions = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in (prompts or {}).items()}
         return {
+            **({"prompts": versions} if versions else {}),
+            **({"retries": dict(retries)} if retries else {}),
             "version": self.version,
             "config": config.model_dump(mode="json"),
             "inputs": dict(inputs),

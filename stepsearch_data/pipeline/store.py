@@ -13,17 +13,18 @@ manifest names are left-overs of an interrupted build; the next build removes th
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from stepsearch_data.pipeline.digest import digest_of
 from stepsearch_data.pipeline.errors import StoreError
 from stepsearch_data.pipeline.stage import Recipe
 
@@ -199,23 +200,48 @@ class Store:
         """Replace a file at the root of the store atomically."""
         self._replace(self.root / name, text.encode())
 
-    def log(self, record: dict[str, object]) -> None:
-        """Append a record to the build log."""
-        folder = self.root / "log"
-        folder.mkdir(exist_ok=True)
-        with open(folder / "builds.jsonl", "ab") as file:
-            file.write(orjson.dumps(record) + b"\n")
+    def retries(self, stage: str) -> dict[str, int]:
+        """How often each question of a stage was tried again, by question id."""
+        path = self.root / "retries.json"
+        known: dict[str, dict[str, int]] = orjson.loads(path.read_bytes()) if path.exists() else {}
+        return known.get(stage, {})
 
-    def read_log(self) -> list[dict[str, object]]:
-        """All records of the build log; a line that a crash cut short is left out."""
-        path = self.root / "log" / "builds.jsonl"
-        records = []
-        for line in path.read_bytes().splitlines() if path.exists() else []:
-            try:
-                records.append(orjson.loads(line))
-            except orjson.JSONDecodeError:
-                continue
-        return records
+    def try_again(self, stage: str, question_ids: Iterable[str]) -> None:
+        """Count one more try for these questions of a stage."""
+        path = self.root / "retries.json"
+        known: dict[str, dict[str, int]] = orjson.loads(path.read_bytes()) if path.exists() else {}
+        tries = known.setdefault(stage, {})
+        for question_id in question_ids:
+            tries[question_id] = tries.get(question_id, 0) + 1
+        self.write_text("retries.json", orjson.dumps(known, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS).decode())
+
+    def log(self, name: str, record: dict[str, object]) -> None:
+        """Append a record to the log of that name (builds, llm_calls)."""
+        path = f"{self.root}/log/{name}.jsonl"
+        append = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+        try:
+            file = os.open(path, append, 0o666)  # a third of what open() takes: this is done for every call
+        except FileNotFoundError:
+            (self.root / "log").mkdir(exist_ok=True)
+            file = os.open(path, append, 0o666)
+        try:
+            os.write(file, orjson.dumps(record) + b"\n")
+        finally:
+            os.close(file)
+
+    def has_log(self, name: str) -> bool:
+        """Whether anything was logged under that name."""
+        return (self.root / "log" / f"{name}.jsonl").exists()
+
+    def read_log(self, name: str) -> Iterator[dict[str, Any]]:
+        """The records of a log; a line that a crash cut short is left out."""
+        path = self.root / "log" / f"{name}.jsonl"
+        if not path.exists():
+            return
+        with open(path, "rb") as file:
+            for line in file:
+                with suppress(orjson.JSONDecodeError):
+                    yield orjson.loads(line)
 
     def _place(self, staged: Path, name: str, digests: dict[str, str]) -> Path:
         """Move a staged folder to its name, keeping what is there if it is the same, byte for byte."""
@@ -265,16 +291,6 @@ class Store:
             os.fsync(file.fileno())
         temporary.replace(path)
         _sync_folder(path.parent)
-
-
-def digest_of(path: Path) -> str:
-    """SHA-256 of a file's bytes, or of a folder's files and their names, 64 hexadecimal digits."""
-    if path.is_dir():
-        files = sorted(p for p in path.rglob("*") if p.is_file())
-        lines = (f"{p.relative_to(path).as_posix()} {digest_of(p)}\n" for p in files)
-        return hashlib.sha256("".join(lines).encode()).hexdigest()
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _size(path: Path) -> int:

@@ -184,6 +184,22 @@ class Trajectory(Row):
     )
 
 
+class LlmCall(Row):
+    """A reply of a language model: what it took and what it cost."""
+
+    stage: str = Field(description="stage that asked")
+    model: str = Field(description="model that answered")
+    prompt_tokens: int = Field(description="tokens of the request, as the server counted them")
+    completion_tokens: int = Field(description="tokens of the reply, as the server counted them")
+    latency: float = Field(description="seconds of the call that was answered; 0 for a replayed one")
+    cost: float = Field(description="US dollars; 0 for a replayed reply and for a model without a price")
+    attempts: int = Field(description="how often the request was sent; 0 for a replayed reply")
+    cached: bool = Field(description="whether the reply was replayed instead of paid for")
+    batch: bool = Field(description="whether it came with a batch, at half the price")
+    finish_reason: str = Field(description="why the model stopped: stop, length, content_filter, refusal")
+    answered_at: str = Field(description="time of the reply, UTC, ISO 8601")
+
+
 class Reject(Row):
     """A row that could not be used, and why. Nothing is dropped without one."""
 

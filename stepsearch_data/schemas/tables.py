@@ -81,6 +81,7 @@ HITS = Table("hits", rows.Hit, rows_per_group=200_000)
 VOTES = Table("votes", rows.Vote, rows_per_group=200_000)
 TRAJECTORIES = Table("trajectories", rows.Trajectory, rows_per_group=2_000)
 ROUNDS = Table("rounds", rows.Round, rows_per_group=10_000)
+LLM_CALLS = Table("llm_calls", rows.LlmCall, rows_per_group=50_000)
 REJECTS = Table("rejects", rows.Reject, rows_per_group=20_000)
 
 TABLES = (
@@ -93,5 +94,6 @@ TABLES = (
     VOTES,
     TRAJECTORIES,
     ROUNDS,
+    LLM_CALLS,
     REJECTS,
 )

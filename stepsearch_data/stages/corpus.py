@@ -18,7 +18,7 @@ class CorpusConfig(StageConfig):
 
 def corpus(context: StageContext) -> None:
     """Count for every paragraph how many questions show it, and how many need it."""
-    questions = pl.scan_parquet(context.inputs[QUESTIONS.name])
+    questions = pl.scan_parquet(context.inputs[QUESTIONS.name], glob=False)
     shown = _count(questions.select(passage_id=pl.col("paragraph_ids")), "questions")
     gold = pl.col("supporting").list.eval(pl.element().struct.field("passage_id"))
     needed = _count(questions.select(passage_id=gold), "gold_questions")

@@ -2,31 +2,59 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from pathlib import Path
 
 from pydantic import Field
 
 from stepsearch_data.pipeline.context import StageContext
+from stepsearch_data.pipeline.errors import RowRejected
 from stepsearch_data.pipeline.questions import Unit, for_each_question
-from stepsearch_data.pipeline.stage import Stage, StageConfig
+from stepsearch_data.pipeline.stage import Stage
 from stepsearch_data.schemas.rows import SubQuestion
 from stepsearch_data.schemas.tables import SUB_QUESTIONS
-from stepsearch_data.stages import rules
+from stepsearch_data.stages import model, rules
 
 
-class DecomposeConfig(StageConfig):
-    """Who decomposes."""
+class DecomposeConfig(model.ModelConfig):
+    """Who decomposes, and whether a judge looks at it."""
 
-    llm: Literal["offline"] = Field(default="offline", description="`offline`: deterministic rules, no model")
+    min_coherence: int | None = Field(
+        default=None, ge=1, le=5, description="let the model judge each decomposition (1 to 5), reject those below"
+    )
 
 
 def decompose(context: StageContext) -> None:
     """Decompose every answerable question; an unanswerable twin has no gold hops."""
-    for_each_question(context, _decompose)
+    config = context.config(DecomposeConfig)
+    prompts = {name: model.Prompt(name, text) for name, text in context.prompts.items()}
+
+    async def by_rules(unit: Unit) -> list[SubQuestion]:
+        return rules.decompose(unit.question)
+
+    async def by_model(unit: Unit) -> list[SubQuestion]:
+        assert context.model
+        settings = config.settings(context.sample(unit.question.question_id))
+        hops = await model.decompose(context.model, prompts["decompose"], unit.question, settings)
+        if config.min_coherence:
+            score, why = await model.judge(context.model, prompts["judge"], unit.question, hops, settings)
+            if score < config.min_coherence:
+                raise RowRejected(f"coherence {score} is below {config.min_coherence}: {why}")
+        return hops
+
+    chosen = by_model if config.uses_model else by_rules
+
+    async def answerable(unit: Unit) -> list[SubQuestion]:
+        return await chosen(unit) if unit.question.answerable else []
+
+    for_each_question(context, answerable)
 
 
-async def _decompose(unit: Unit) -> list[SubQuestion]:
-    return rules.decompose(unit.question) if unit.question.answerable else []
+def _prompts(config: DecomposeConfig, files: Mapping[str, Path]) -> dict[str, str]:
+    if not config.uses_model:
+        return {}
+    names = ("decompose", "judge") if config.min_coherence else ("decompose",)
+    return {name: model.load_prompt(name, files.get(name)).text for name in names}
 
 
 STAGE = Stage(
@@ -35,5 +63,6 @@ STAGE = Stage(
     reads=("questions",),
     writes=(SUB_QUESTIONS,),
     config=DecomposeConfig,
+    prompts=_prompts,
     run=decompose,
 )

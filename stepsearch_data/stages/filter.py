@@ -30,11 +30,15 @@ class FilterConfig(StageConfig):
 def filter_queries(context: StageContext) -> None:
     """Let the engines vote on every query."""
     config = context.config(FilterConfig)
-    queries = pl.read_parquet(context.inputs[QUERIES.name], columns=["query_id", "question_id", "hop"])
+    queries = pl.read_parquet(context.inputs[QUERIES.name], glob=False, columns=["query_id", "question_id", "hop"])
     context.meter.expect(len(queries))
     for start in range(0, len(queries), _BATCH):
         batch = queries.slice(start, _BATCH)
-        hits = pl.scan_parquet(context.inputs[HITS.name]).join(batch.lazy(), on="query_id", how="semi").collect()
+        hits = (
+            pl.scan_parquet(context.inputs[HITS.name], glob=False)
+            .join(batch.lazy(), on="query_id", how="semi")
+            .collect()
+        )
         votes = batch.join(_vote(_judged(context, hits, config), config), on="query_id", maintain_order="left")
         context.writer(VOTES).write(votes.to_arrow())
         context.meter.advance(len(batch))
@@ -54,8 +58,10 @@ def _judged(context: StageContext, hits: pl.DataFrame, config: FilterConfig) -> 
 def _answered(context: StageContext, hits: pl.DataFrame) -> pl.DataFrame:
     """Which passage holds the answer of which hop, for the pairs that occur in the hits."""
     pairs = hits.select("question_id", "hop", "passage_id").unique()
-    sub_questions = pl.scan_parquet(context.inputs[SUB_QUESTIONS.name]).select("question_id", "hop", "sub_answer")
-    passages = pl.scan_parquet(context.inputs[PASSAGES.name]).select("passage_id", "title", "text")
+    sub_questions = pl.scan_parquet(context.inputs[SUB_QUESTIONS.name], glob=False).select(
+        "question_id", "hop", "sub_answer"
+    )
+    passages = pl.scan_parquet(context.inputs[PASSAGES.name], glob=False).select("passage_id", "title", "text")
     joined = pairs.lazy().join(sub_questions, on=["question_id", "hop"]).join(passages, on="passage_id").collect()
     says = [contains(f"{row[0]} {row[1]}", row[2]) for row in joined.select("title", "text", "sub_answer").iter_rows()]
     return joined.select("question_id", "hop", "passage_id").with_columns(says=pl.Series(says, dtype=pl.Boolean))

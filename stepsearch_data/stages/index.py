@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pydantic import Field
 
 from stepsearch_data.pipeline.context import StageContext, read_rows
-from stepsearch_data.pipeline.search import bm25
 from stepsearch_data.pipeline.stage import Folder, Stage, StageConfig
 from stepsearch_data.schemas.tables import PASSAGES
 
@@ -24,6 +23,8 @@ class IndexConfig(StageConfig):
 
 def index(context: StageContext) -> None:
     """Index title and text of every passage."""
+    from stepsearch_data.pipeline.search import bm25  # numba: a second that stages without an index are spared
+
     config = context.config(IndexConfig)
     context.meter.expect(context.count(PASSAGES))
 

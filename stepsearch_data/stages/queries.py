@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Literal
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
 
 from pydantic import Field
 
 from stepsearch_data.pipeline.context import StageContext
 from stepsearch_data.pipeline.questions import Unit, for_each_question
-from stepsearch_data.pipeline.stage import Stage, StageConfig
-from stepsearch_data.schemas.rows import Query
+from stepsearch_data.pipeline.stage import Stage
+from stepsearch_data.schemas.rows import Query, SubQuestion
 from stepsearch_data.schemas.tables import QUERIES, SUB_QUESTIONS
-from stepsearch_data.stages import rules
+from stepsearch_data.stages import model, rules
 
 
-class QueriesConfig(StageConfig):
+class QueriesConfig(model.ModelConfig):
     """Who writes the queries, and how many."""
 
-    llm: Literal["offline"] = Field(default="offline", description="`offline`: deterministic rules, no model")
     per_sub_question: int = Field(
         default=4, ge=1, le=8, description="N: at most this many distinct queries for each hop"
     )
@@ -27,12 +27,37 @@ class QueriesConfig(StageConfig):
 def queries(context: StageContext) -> None:
     """Write the queries of every hop."""
     config = context.config(QueriesConfig)
-    for_each_question(context, partial(_queries, config.per_sub_question), SUB_QUESTIONS)
+    prompts = {name: model.Prompt(name, text) for name, text in context.prompts.items()}
+    count = config.per_sub_question
+
+    async def by_rules(unit: Unit) -> list[Query]:
+        hops: list[SubQuestion] = unit.related[SUB_QUESTIONS.name]
+        return [query for hop in hops for query in rules.write_queries(unit.question, hops, hop, count)]
+
+    async def by_model(unit: Unit) -> list[Query]:
+        assert context.model
+        hops: list[SubQuestion] = unit.related[SUB_QUESTIONS.name]
+        settings = config.settings(context.sample(unit.question.question_id))
+        written = await asyncio.gather(
+            *(
+                model.write_queries(context.model, prompts["queries"], unit.question, hops, h, count, settings)
+                for h in hops
+            ),
+            return_exceptions=True,  # all hops come to their end, and the first one's fault is the reason
+        )
+        return [query for of_hop in written for query in _or_raise(of_hop)]
+
+    for_each_question(context, by_model if config.uses_model else by_rules, SUB_QUESTIONS)
 
 
-async def _queries(count: int, unit: Unit) -> list[Query]:
-    hops = unit.related[SUB_QUESTIONS.name]
-    return [query for hop in hops for query in rules.write_queries(unit.question, hops, hop, count)]
+def _or_raise(written: list[Query] | BaseException) -> list[Query]:
+    if isinstance(written, BaseException):
+        raise written
+    return written
+
+
+def _prompts(config: QueriesConfig, files: Mapping[str, Path]) -> dict[str, str]:
+    return {"queries": model.load_prompt("queries", files.get("queries")).text} if config.uses_model else {}
 
 
 STAGE = Stage(
@@ -41,5 +66,6 @@ STAGE = Stage(
     reads=("questions", "sub_questions"),
     writes=(QUERIES,),
     config=QueriesConfig,
+    prompts=_prompts,
     run=queries,
 )

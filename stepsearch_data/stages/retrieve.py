@@ -8,7 +8,7 @@ import polars as pl
 from pydantic import Field
 
 from stepsearch_data.pipeline.context import StageContext
-from stepsearch_data.pipeline.search import Found, SearchEngine, bm25
+from stepsearch_data.pipeline.search import Found, SearchEngine
 from stepsearch_data.pipeline.stage import Stage, StageConfig
 from stepsearch_data.schemas.tables import HITS, QUERIES, SUB_QUESTIONS
 
@@ -29,7 +29,9 @@ class RetrieveConfig(StageConfig):
 def retrieve(context: StageContext) -> None:
     """Ask every engine every distinct query once, and mark the gold documents."""
     config = context.config(RetrieveConfig)
-    queries = pl.read_parquet(context.inputs[QUERIES.name], columns=["query_id", "question_id", "hop", "query"])
+    queries = pl.read_parquet(
+        context.inputs[QUERIES.name], glob=False, columns=["query_id", "question_id", "hop", "query"]
+    )
     texts = queries.select("query").unique(maintain_order=True).with_row_index("text")
     queries = queries.join(texts, on="query", how="left", maintain_order="left").drop("query").with_row_index("place")
     context.meter.expect(len(texts) * len(config.engines))
@@ -44,6 +46,8 @@ def retrieve(context: StageContext) -> None:
 
 
 def _open(context: StageContext, name: str) -> SearchEngine:
+    from stepsearch_data.pipeline.search import bm25  # numba: a second that stages without an index are spared
+
     engines = {bm25.NAME: lambda: bm25.Bm25(context.inputs["index"], context.workers)}
     return engines[name]()
 
@@ -69,7 +73,9 @@ def _frame(start: int, results: list[list[Found]]) -> pl.DataFrame:
 
 def _gold(context: StageContext) -> pl.DataFrame:
     columns = ["question_id", "hop", pl.col("gold_passage_ids").alias("passage_id")]
-    gold = pl.scan_parquet(context.inputs[SUB_QUESTIONS.name]).select(columns).explode("passage_id").unique()
+    gold = (
+        pl.scan_parquet(context.inputs[SUB_QUESTIONS.name], glob=False).select(columns).explode("passage_id").unique()
+    )
     return gold.with_columns(is_gold=pl.lit(value=True)).collect()
 
 

@@ -11,9 +11,9 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from stepsearch_data.pipeline.digest import digest_of
 from stepsearch_data.pipeline.errors import ConfigError, SourceError
 from stepsearch_data.pipeline.sources import files, hub
-from stepsearch_data.pipeline.store import digest_of
 
 KINDS = ("musique", "hotpotqa", "2wiki", "jsonl")
 _SAMPLES = {"musique": "musique.sample.jsonl", "hotpotqa": "hotpotqa.sample.json"}

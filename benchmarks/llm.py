@@ -1,0 +1,474 @@
+"""How fast, how small and how careful the calls to a language model are.
+
+A mock server with a fixed latency runs in a process of its own, and so does every client. Ours is
+paired with an ideal one (64 aiohttp workers that keep and check nothing), in alternation; medians
+are printed beside the bars:
+
+    python benchmarks/llm.py [--runs 5] [--only a,e] [--peer-python /tmp/peers/bin/python]
+
+    a  requests a second at 100 ms             d  wall time of the whole command
+    b  the same, 5 % of the calls take 1 s     e  a cap of 200 requests a second
+    c  memory of 20,000 calls at 20 ms         f  kill -9 half-way, then the same command again
+
+distilabel and curator join in (a), each where `--peer-python` (repeatable) can import it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+CLI = (sys.executable, "-m", "stepsearch_data")
+PROMPT = ROOT / "stepsearch_data" / "stages" / "prompts" / "queries.txt"
+PEERS = ("distilabel", "curator")
+IN_FLIGHT = 64
+CALLS = 2_000
+WINDOW = 64  # replies that one commit of the replay cache holds
+QUESTIONS = 690  # of a synthetic world: about 2,000 hops, a call each
+MORE = 10
+HANGS = 120.0  # seconds
+SHARE, SHARE_SLOW, MEMORY, COMMAND, CAPPED, REFUSED = 0.90, 0.95, 150, 1.5, 1.4, 0.05  # the bars
+MIB = 1 << 20
+SCHEMA = {
+    "type": "object",
+    "properties": {"queries": {"type": "array", "items": {"type": "string"}}},
+    "required": ["queries"],
+    "additionalProperties": False,
+}
+
+# -- Clients: each is made ready, imports included, then makes so many calls; how many it got answered -------
+
+Calls = Callable[[], int]
+
+
+def system_part() -> str:
+    """That of the stage `queries`."""
+    return PROMPT.read_text(encoding="utf-8").partition("=== user ===")[0].strip()
+
+
+def user_part(number: int) -> str:
+    """That of a call, as long as those of the stage `queries`."""
+    known = "- Who directed the film The Silent Harbour? → Maria Lindqvist\n" * 2
+    question = f"Question: In which year was the school number {number} founded that the director went to?\n\n"
+    return f"{question}Found so far:\n{known}\nSub-question to search for: When was school {number} founded?"
+
+
+def ideal(url: str, calls: int, _folder: Path) -> Calls:
+    """A pool of workers, and nothing else."""
+    import aiohttp
+    import orjson
+
+    system = {"role": "system", "content": system_part()}
+    headers = {"Content-Type": "application/json"}
+    schema = {"type": "json_schema", "json_schema": {"name": "reply", "strict": True, "schema": SCHEMA}}
+    todo = iter(range(calls))
+
+    async def work(session: aiohttp.ClientSession) -> int:
+        answered = 0
+        for number in todo:
+            messages = [system, {"role": "user", "content": user_part(number)}]
+            body = {"model": "mock", "messages": messages, "max_tokens": 1024, "response_format": schema}
+            async with session.post(f"{url}/chat/completions", data=orjson.dumps(body), headers=headers) as response:
+                answered += bool(orjson.loads(await response.read())["choices"][0]["message"]["content"])
+        return answered
+
+    async def call() -> int:
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=IN_FLIGHT)) as session:
+            return sum(await asyncio.gather(*(work(session) for _ in range(IN_FLIGHT))))
+
+    return lambda: asyncio.run(call())
+
+
+def ours(url: str, calls: int, folder: Path) -> Calls:
+    """The layer that the stages call, with its replay cache and its log."""
+    from functools import partial
+
+    from stepsearch_data.pipeline.llm import Message, Reply, Request
+    from stepsearch_data.pipeline.llm.service import Llm
+    from stepsearch_data.pipeline.llm.settings import LlmSettings
+    from stepsearch_data.pipeline.questions import ordered
+    from stepsearch_data.pipeline.store import Store
+
+    settings = LlmSettings(base_url=url, replay=folder / "replay.sqlite", max_concurrency=IN_FLIGHT)
+    system = Message("system", system_part())
+
+    async def call() -> int:
+        llm = Llm(settings, "queries", record=partial(Store(folder).log, "llm_calls"))
+
+        async def ask(number: int) -> Reply:
+            return await llm.complete(Request("mock", (system, Message("user", user_part(number))), SCHEMA))
+
+        answered = 0
+        try:
+            async for reply in ordered(ask, range(calls), IN_FLIGHT):
+                answered += bool(reply.text)
+        finally:
+            await llm.close()
+        return answered
+
+    return lambda: asyncio.run(call())
+
+
+def distilabel(url: str, calls: int, folder: Path) -> Calls:
+    """A pipeline of distilabel, batches of 64."""
+    os.environ["XDG_CACHE_HOME"] = os.environ["HF_HOME"] = str(folder)
+    from distilabel.models import OpenAILLM
+    from distilabel.pipeline import Pipeline
+    from distilabel.steps.tasks import TextGeneration
+
+    rows = [{"instruction": user_part(number)} for number in range(calls)]
+    llm = OpenAILLM(model="mock", base_url=url, api_key="none")
+    with Pipeline(name="bench", cache_dir=folder) as pipeline:
+        TextGeneration(llm=llm, system_prompt=system_part(), input_batch_size=IN_FLIGHT)
+
+    return lambda: len(pipeline.run(dataset=rows, use_cache=False)["default"]["train"])
+
+
+def curator(url: str, calls: int, folder: Path) -> Calls:
+    """The library curator with its limits out of the way."""
+    os.environ.update(CURATOR_CACHE_DIR=str(folder), TELEMETRY_ENABLED="0", OPENAI_API_KEY="none", HF_HOME=str(folder))
+    import tiktoken
+
+    class Bytes:
+        """Stands in for tiktoken's tables, which are fetched from the net."""
+
+        encode = staticmethod(str.encode)
+
+    tiktoken.get_encoding = tiktoken.encoding_for_model = lambda *_: Bytes()
+    from bespokelabs import curator as library
+
+    limits = {"max_requests_per_minute": 10**6, "max_tokens_per_minute": 10**9, "max_concurrent_requests": IN_FLIGHT}
+    llm = library.LLM(model_name="mock", backend="openai", backend_params={"base_url": url, **limits})
+    system = {"role": "system", "content": system_part()}
+    rows = [[system, {"role": "user", "content": user_part(number)}] for number in range(calls)]
+
+    return lambda: len(llm(rows).dataset)
+
+
+# -- Processes ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Run:
+    """A client's process: wall seconds in all and of its calls alone, peak resident MiB."""
+
+    wall: float
+    calling: float
+    peak: float
+
+
+class Server:
+    """The mock server in a process of its own."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self.url = f"http://127.0.0.1:{port}/v1"
+
+    def stats(self) -> dict[str, int]:
+        """Calls so far, those whose prompt had come before, and those refused."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/stats", timeout=10) as reply:
+            return dict(json.load(reply))
+
+
+@contextmanager
+def serving(**options: Any) -> Iterator[Server]:
+    """A mock server with these options, gone after the block."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        server = Server(free.getsockname()[1])
+        port = free.getsockname()[1]
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in options.items() if value is not True]
+    switches = [f"--{name}" for name, value in options.items() if value is True]
+    process = subprocess.Popen([sys.executable, ROOT / "tests" / "llm_server.py", f"--port={port}", *flags, *switches])
+    try:
+        for _ in range(200):
+            try:
+                server.stats()
+                break
+            except OSError:
+                time.sleep(0.05)
+        yield server
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def finish(process: subprocess.Popen[bytes], start: float, output: Path) -> Run:
+    """Wait for a process and read what it said. Ends the benchmark when it fails or hangs."""
+    signal.signal(signal.SIGALRM, lambda *_: process.kill())
+    signal.setitimer(signal.ITIMER_REAL, HANGS)
+    _, status, usage = os.wait4(process.pid, 0)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    process.returncode = status
+    wall = time.perf_counter() - start
+    if status:
+        sys.exit(f"{process.args!r} failed with status {status}: {output.read_text()[-2000:]}")
+    unit = 1 if sys.platform == "darwin" else 1024
+    calling = next((float(line.split()[1]) for line in output.read_text().splitlines() if line[:8] == "calling "), wall)
+    return Run(wall, calling, usage.ru_maxrss * unit / MIB)
+
+
+def launch(command: list[Any], output: Path, **environment: str) -> subprocess.Popen[bytes]:
+    """A process that writes to `output`."""
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    with output.open("wb") as file:
+        return subprocess.Popen(
+            command, stdout=file, stderr=file, env={**os.environ, "PYTHONPATH": path, **environment}
+        )
+
+
+def client(name: str, server: Server, calls: int, python: str = sys.executable) -> Run:
+    """One client in a process of its own, in a fresh folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder, "output")
+        start = time.perf_counter()
+        command = [python, Path(__file__), "--client", name, server.url, str(calls), folder]
+        return finish(launch(command, output), start, output)
+
+
+def run_client(name: str, url: str, calls: str, folder: str) -> None:
+    """What the process of a client does."""
+    clients = {"ideal": ideal, "ours": ours, "distilabel": distilabel, "curator": curator}
+    call = clients[name](url, int(calls), Path(folder))
+    start = time.perf_counter()
+    answered = call()
+    print(f"calling {time.perf_counter() - start}")
+    if answered != int(calls):
+        sys.exit(f"{answered} of {calls} calls were answered")
+
+
+class Command:
+    """`stepsearch-data build --stage queries` over a store whose hops are ready."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._world, self._ready, self._store = folder / "world.jsonl", folder / "ready", folder / "store"
+        total = QUESTIONS + MORE
+        self._cli("synth", "--quiet", "--questions", str(total), "--paragraphs", str(6 * total), "-o", self._world)
+        self.calls = self._decompose(self._ready, QUESTIONS)
+
+    def reset(self) -> None:
+        """A fresh store and no replay cache."""
+        for path in (self._store, self._folder / "cache"):
+            shutil.rmtree(path, ignore_errors=True)
+        shutil.copytree(self._ready, self._store)
+
+    def start(self, server: Server, *flags: str) -> tuple[subprocess.Popen[bytes], float, Path]:
+        """Start the stage; what `finish` wants."""
+        output = self._folder / "output"
+        command = [*CLI, "build", "--store", self._store, "--stage", "queries", "--set", "queries.llm=mock", *flags]
+        start = time.perf_counter()
+        process = launch(command, output, OPENAI_BASE_URL=server.url, XDG_CACHE_HOME=str(self._folder / "cache"))
+        return process, start, output
+
+    def grow(self) -> int:
+        """Add some questions to the store; the number of their hops."""
+        return self._decompose(self._store, QUESTIONS + MORE) - self.calls
+
+    def _decompose(self, store: Path, questions: int) -> int:
+        source = ("--source", f"musique={self._world}", "--limit", str(questions))
+        self._cli("build", "--quiet", "--store", store, "--to", "decompose", *source)
+        outputs = json.loads((store / "manifest.json").read_text())["stages"]["decompose"]["outputs"]
+        return int(outputs["sub_questions"]["rows"])
+
+    def _cli(self, *arguments: Any) -> None:
+        subprocess.run(
+            [*CLI, *arguments], check=True, stdout=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": str(ROOT)}
+        )
+
+
+# -- Measurements -------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Bench:
+    """What all measurements share."""
+
+    runs: int
+    peers: list[str]
+    failed: bool = False
+
+    def line(self, name: str, bar: str, figure: str, *, good: bool, more: str = "") -> None:
+        """Print a line of the table."""
+        self.failed |= not good
+        print(f"{name:<44} {bar:>12} {figure:>14}  {'ok  ' if good else 'FAIL'}  {more}", flush=True)
+
+    def pairs(self, ours: Callable[[], Run], reference: Callable[[], Run]) -> tuple[list[Run], list[Run]]:
+        """Runs of both in alternation, so that a busy minute of the machine hits both alike."""
+        both = [(ours(), reference()) for _ in range(self.runs)]
+        return [run for run, _ in both], [run for _, run in both]
+
+
+def rate(runs: list[Run], calls: int) -> float:
+    """Median requests a second, from the first call to the last."""
+    return calls / statistics.median(run.calling for run in runs)
+
+
+def share(mine: list[Run], reference: list[Run]) -> float:
+    """Median over the pairs of our requests a second as a share of the reference's."""
+    return statistics.median(b.calling / a.calling for a, b in zip(mine, reference, strict=True))
+
+
+def throughput(bench: Bench, name: str, bar: float, **options: Any) -> None:
+    """Requests a second as a share of the ideal's (a and b)."""
+    with serving(delay=0.1, **options) as server:
+        mine, best = bench.pairs(lambda: client("ours", server, CALLS), lambda: client("ideal", server, CALLS))
+        found = share(mine, best)
+        rates = f"{rate(mine, CALLS):,.0f} of the ideal's {rate(best, CALLS):,.0f} requests/s"
+        bench.line(name, f">= {bar:.0%}", f"{found:.1%}", good=found >= bar, more=rates)
+        for python in bench.peers if not options else ():
+            for peer in filter(lambda peer: has(python, peer), PEERS):
+                run = client(peer, server, CALLS, python)
+                print(
+                    f"   {peer:<41} {'':>12} {share([run], best[:1]):>14.1%}        "
+                    f"{rate([run], CALLS):,.0f} requests/s, {run.wall:.1f} s in all, {run.peak:.0f} MiB"
+                )
+
+
+def has(python: str, peer: str) -> bool:
+    """Whether an interpreter can import a peer."""
+    module = {"curator": "bespokelabs"}.get(peer, peer)
+    found = f"import importlib.util, sys; sys.exit(not importlib.util.find_spec({module!r}))"
+    return subprocess.run([python, "-c", found], check=False).returncode == 0
+
+
+def a(bench: Bench) -> None:
+    """Fixed latency."""
+    throughput(bench, f"a  {CALLS:,} calls at 100 ms", SHARE)
+
+
+def b(bench: Bench) -> None:
+    """A few slow calls must hold up no other."""
+    throughput(bench, "b  5 % of them take 1 s", SHARE_SLOW, slow_share=0.05, slow=1.0)
+
+
+def c(bench: Bench) -> None:
+    """Memory must not grow with the number of calls."""
+    calls = 10 * CALLS
+    with serving(delay=0.02) as server:
+        small = client("ours", server, CALLS).peak
+        mine, best = bench.pairs(lambda: client("ours", server, calls), lambda: client("ideal", server, calls))
+    peak = statistics.median(run.peak for run in mine)
+    more = f"{rate(mine, calls):,.0f} of {rate(best, calls):,.0f} requests/s; {small:.0f} MiB after {CALLS:,} calls"
+    bench.line(
+        f"c  peak memory of {calls:,} calls at 20 ms",
+        f"< {MEMORY} MiB",
+        f"{peak:.0f} MiB",
+        good=peak < MEMORY,
+        more=more,
+    )
+
+
+def d(bench: Bench) -> None:
+    """The command as a user runs it."""
+    with tempfile.TemporaryDirectory() as folder, serving(delay=0.1) as server:
+        command = Command(Path(folder))
+
+        def build() -> Run:
+            command.reset()
+            return finish(*command.start(server))
+
+        mine, best = bench.pairs(build, lambda: client("ideal", server, command.calls))
+    ratio = statistics.median(run.wall / other.wall for run, other in zip(mine, best, strict=True))
+    walls = [statistics.median(run.wall for run in runs) for runs in (mine, best)]
+    more = f"{walls[0]:.1f} s to {walls[1]:.1f} s, {max(run.peak for run in mine):.0f} MiB"
+    bench.line(
+        f"d  whole command, {command.calls:,} calls",
+        f"<= {COMMAND} x",
+        f"{ratio:.2f} x",
+        good=ratio <= COMMAND,
+        more=more,
+    )
+
+
+def e(bench: Bench) -> None:
+    """A server that refuses what is above its cap. The clock's second decides, so runs differ."""
+    cap, calls = 200, 1_000
+    servers: dict[str, dict[str, Any]] = {
+        "window, Retry-After 1": {"retry_after": 1},
+        "window, Retry-After 2": {"retry_after": 2},
+        "bucket, Retry-After 1": {"retry_after": 1, "bucket": True},
+    }
+    for kind, options in servers.items():
+        runs, refused = [], []
+        for _ in range(bench.runs):
+            with serving(delay=0.1, cap=cap, **options) as server:
+                runs.append(client("ours", server, calls))
+                refused.append(server.stats()["throttled"] / calls)
+        ratio = statistics.median(run.calling for run in runs) * cap / calls
+        worst = max(run.calling for run in runs) * cap / calls
+        typical = statistics.median(refused)
+        more = f"worst {worst:.2f} x; refused {typical:.1%} (bar < {REFUSED:.0%}), worst {max(refused):.1%}"
+        good = ratio <= CAPPED and typical < REFUSED
+        bench.line(f"e  {cap} requests/s, {kind}", f"<= {CAPPED} x", f"{ratio:.2f} x", good=good, more=more)
+
+
+def f(bench: Bench) -> None:
+    """What was paid for must survive kill -9."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = Command(Path(folder))
+        twice = []
+        for _ in range(bench.runs):
+            command.reset()
+            with serving(delay=0.1) as server:
+                killed, _, _ = command.start(server)
+                while killed.poll() is None and server.stats()["calls"] < command.calls // 2:
+                    time.sleep(0.02)
+                killed.kill()
+                killed.wait()
+                finish(*command.start(server))
+                stats = server.stats()
+                assert stats["calls"] - stats["repeated"] == command.calls, "calls are missing"
+                twice.append(stats["repeated"])
+                before = stats["calls"]
+                finish(*command.start(server, "--force"))
+                again = server.stats()["calls"] - before
+                new = command.grow()
+                finish(*command.start(server))
+                added = server.stats()["calls"] - before - again
+    bar = IN_FLIGHT + WINDOW
+    bench.line(
+        "f  calls sent twice after kill -9", f"<= {bar}", f"{max(twice)}", good=max(twice) <= bar, more=f"all {twice}"
+    )
+    bench.line("f  calls for the same input again", "0", f"{again}", good=again == 0)
+    bench.line(f"f  calls for {MORE} more questions", f"{new}", f"{added}", good=added == new)
+
+
+def main() -> None:
+    """Run the measurements and print the table."""
+    measurements = {"a": a, "b": b, "c": c, "d": d, "e": e, "f": f}
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=5, help="runs of each; medians are printed")
+    parser.add_argument("--only", default=",".join(measurements), help="measurements, with commas")
+    parser.add_argument("--peer-python", action="append", default=[], help="interpreter with distilabel or curator")
+    parser.add_argument("--client", nargs=4, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.client:
+        run_client(*options.client)
+        return
+    bench = Bench(options.runs, [*options.peer_python, sys.executable])
+    print(f"{'':<44} {'bar':>12} {'median':>14}")
+    for name in options.only.split(","):
+        measurements[name](bench)
+    sys.exit(bench.failed)
+
+
+if __name__ == "__main__":
+    main()

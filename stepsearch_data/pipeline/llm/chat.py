@@ -1,0 +1,67 @@
+"""The seam to language models: a request, a reply, and who answers."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import orjson
+
+
+@dataclass(frozen=True)
+class Message:
+    """A turn of a conversation: role (system, user or assistant) and text."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True)
+class Request:
+    """Everything that decides a reply. `schema` is the JSON schema that the reply must fit.
+
+    `sample` tells repeated draws of the same conversation apart; it is sent as the seed.
+    """
+
+    model: str
+    messages: tuple[Message, ...]
+    schema: dict[str, Any] | None = None
+    temperature: float = 0.0
+    max_tokens: int = 1024
+    sample: int = 0
+
+    def digest(self, endpoint: str) -> str:
+        """Name of the request at an endpoint: SHA-256, 64 hexadecimal digits."""
+        return hashlib.sha256(orjson.dumps([endpoint, self], option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Tokens that a call was billed for."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back. `cached` replies cost nothing; `latency` is in seconds, `attempts` counts what was sent."""
+
+    text: str
+    finish_reason: str = "stop"
+    usage: Usage = field(default_factory=Usage)
+    latency: float = 0.0
+    attempts: int = 1
+    cached: bool = False
+
+
+class ChatModel(Protocol):
+    """Answers requests, many at a time.
+
+    Raises RowRejected for a request that this provider will never answer, and ProviderError or
+    BudgetError when the build has to stop.
+    """
+
+    async def complete(self, request: Request) -> Reply:
+        """The reply to one request."""

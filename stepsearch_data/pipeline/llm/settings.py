@@ -1,0 +1,43 @@
+"""How a model is reached and how hard: services, never part of a recipe."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+OPENAI = "https://api.openai.com/v1"
+
+
+def default_replay() -> Path:
+    """Where paid replies are kept: one file for all stores of this user."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "stepsearch-data" / "replay.sqlite"
+
+
+class LlmSettings(BaseModel):
+    """How a model is reached and how hard. Nothing here changes a row; the key comes from OPENAI_API_KEY alone."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    base_url: str = Field(default=OPENAI, description="an OpenAI-compatible server; OPENAI_BASE_URL wins over the file")
+    mode: Literal["online", "batch"] = Field(
+        default="online", description="batch: first replies by OpenAI's Batch API, at half the price within 24 hours"
+    )
+    batch_poll: float = Field(default=30.0, gt=0, description="seconds at most between two looks at a batch")
+    max_concurrency: int = Field(default=64, ge=1, description="calls in flight at most; fewer when the server is slow")
+    rpm: float | None = Field(default=None, gt=0, description="requests a minute at most")
+    tpm: float | None = Field(default=None, gt=0, description="tokens a minute at most")
+    timeout: float = Field(default=120.0, gt=0, description="seconds for one call")
+    max_attempts: int = Field(default=6, ge=1, description="times that a failing call is sent; waiting as told is free")
+    patience: float = Field(
+        default=120.0, gt=0, description="seconds without any success before the build stops (exit 5)"
+    )
+    max_cost: float | None = Field(default=None, ge=0, description="US dollars before the build stops (exit 4)")
+    max_tokens_total: int | None = Field(default=None, ge=0, description="tokens before the build stops (exit 4)")
+    replay: Path = Field(default_factory=default_replay, description="file that keeps every paid reply")
+    prices: dict[str, tuple[float, float]] = Field(
+        default={}, description="your prices: model = [prompt, completion], US dollars a million tokens"
+    )

@@ -1,0 +1,34 @@
+"""The settings that `decompose` and `queries` share: who answers, and how."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from stepsearch_data.pipeline.stage import StageConfig
+from stepsearch_data.stages.model.converse import ModelSettings
+
+OFFLINE = "offline"
+
+
+class ModelConfig(StageConfig):
+    """`offline`, or a model of an OpenAI-compatible server."""
+
+    llm: str = Field(
+        default=OFFLINE,
+        min_length=1,
+        description="`offline` (deterministic rules), or a model of an OpenAI-compatible server",
+    )
+    temperature: float = Field(default=0.0, ge=0, le=2, description="sampling temperature of the model")
+    max_tokens: int = Field(default=1024, ge=16, description="tokens of a reply at most")
+    repairs: int = Field(
+        default=2, ge=0, description="turns that show the model what was wrong, before the row is rejected"
+    )
+
+    @property
+    def uses_model(self) -> bool:
+        """Whether a model is asked."""
+        return self.llm != OFFLINE
+
+    def settings(self, sample: int = 0) -> ModelSettings:
+        """The same for a conversation; `sample` tells repeated tries apart."""
+        return ModelSettings(self.llm, self.temperature, self.max_tokens, sample, self.repairs)

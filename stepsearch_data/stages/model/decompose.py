@@ -1,0 +1,89 @@
+"""Decomposition by a model: ordered sub-questions, each with its answer and its paragraph."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stepsearch_data.pipeline.llm.chat import ChatModel, Request
+from stepsearch_data.schemas.rows import Question, SubQuestion
+from stepsearch_data.stages.model.converse import Invalid, ModelSettings, converse
+from stepsearch_data.stages.model.faults import faults
+from stepsearch_data.stages.model.prompts import Prompt
+from stepsearch_data.stages.model.replies import Decomposition, schema_of
+from stepsearch_data.stages.model.structured import parse_json
+from stepsearch_data.stages.rules.verbalise import fill, references
+
+_ALIASES = 5
+
+
+def schema() -> dict[str, Any]:
+    """JSON schema of a reply."""
+    return schema_of(Decomposition)
+
+
+async def decompose(model: ChatModel, prompt: Prompt, question: Question, settings: ModelSettings) -> list[SubQuestion]:
+    """The hops of an answerable question. Raises RowRejected when no reply is sound."""
+
+    def check(text: str) -> Decomposition:
+        reply = parse_json(text, Decomposition)
+        wrong = faults(reply, question)
+        if wrong:
+            raise Invalid(wrong)
+        return reply
+
+    request = decompose_request(prompt, question, settings)
+    return _rows(await converse(model, request, check, settings.repairs), question)
+
+
+def decompose_request(prompt: Prompt, question: Question, settings: ModelSettings) -> Request:
+    """The opening request for a question."""
+    places = {paragraph.passage_id: number for number, paragraph in enumerate(question.supporting, start=1)}
+    official = [
+        f"{number}. {step.text} → {step.answer} (paragraph {places.get(step.passage_id, '?')})"
+        for number, step in enumerate(question.decomposition, start=1)
+    ]
+    messages = prompt.render(
+        question=question.question,
+        answer=_with_aliases(question),
+        decomposition="\n".join(official) or "none",
+        paragraphs="\n\n".join(
+            f"[{number}] {paragraph.title}\n{paragraph.text}"
+            for number, paragraph in enumerate(question.supporting, start=1)
+        ),
+    )
+    return settings.request(messages, schema())
+
+
+def _with_aliases(question: Question) -> str:
+    aliases = question.answer_aliases[:_ALIASES]
+    return f"{question.answer} (also accepted: {'; '.join(aliases)})" if aliases else question.answer
+
+
+def _rows(reply: Decomposition, question: Question) -> list[SubQuestion]:
+    answers = [step.answer for step in reply.steps]
+    passages = [question.supporting[step.paragraph - 1].passage_id for step in reply.steps]
+    forms = _relation_forms(question, passages)
+    return [
+        SubQuestion(
+            question_id=question.question_id,
+            source=question.source,
+            hop=number,
+            hops=len(answers),
+            sub_question=fill(step.question, answers),
+            template=step.question,
+            relation_form=form,
+            sub_answer=step.answer,
+            depends_on=sorted({*step.depends_on, *references(step.question)}),
+            gold_passage_ids=[passage],
+            method="model",
+        )
+        for number, (step, passage, form) in enumerate(zip(reply.steps, passages, forms, strict=True), start=1)
+    ]
+
+
+def _relation_forms(question: Question, passages: list[str]) -> list[str]:
+    """The official relation forms, where the steps go the official way; swapped steps would get each other's."""
+    official = question.decomposition
+    if [step.passage_id for step in official] != passages:
+        return [""] * len(passages)
+    return [step.text if ">>" in step.text else "" for step in official]

@@ -1,0 +1,87 @@
+"""What a build would ask of a model, before anything is sent: calls, tokens and dollars by stage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stepsearch_data.pipeline.llm.chat import Request, Usage
+from stepsearch_data.pipeline.llm.money import BATCH_SHARE, price_of, tokens_in
+from stepsearch_data.pipeline.llm.replay import Replay
+from stepsearch_data.pipeline.llm.settings import LlmSettings
+from stepsearch_data.schemas.rows import Question
+from stepsearch_data.stages import rules
+from stepsearch_data.stages.model.config import ModelConfig
+from stepsearch_data.stages.model.decompose import decompose_request
+from stepsearch_data.stages.model.prompts import load_prompt
+from stepsearch_data.stages.model.queries import queries_request
+
+_TOKENS_A_HOP = 60  # of a decomposition's reply, as JSON
+_TOKENS_A_QUERY = 12
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Of one stage. `replayed` calls were paid for before; `cost` is None for a model without a price."""
+
+    stage: str
+    model: str
+    calls: int
+    replayed: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost: float | None
+
+
+def estimate(
+    questions: Iterable[Question], configs: Mapping[str, Any], prompts: Mapping[str, Path], settings: LlmSettings
+) -> list[Estimate]:
+    """Opening turns only: repairs come on top. Hops that are not known yet are guessed by the offline rules."""
+    answerable = [question for question in questions if question.answerable]
+    asked = {"decompose": _decompositions, "queries": _queries}
+    chosen = {name: configs[name] for name in asked if configs[name].uses_model}
+    if not chosen:
+        return []
+    replay = Replay(settings.replay)
+    try:
+        return [
+            _sum(name, config, asked[name](answerable, config, prompts), settings, replay)
+            for name, config in chosen.items()
+        ]
+    finally:
+        replay.close()
+
+
+def _decompositions(
+    questions: Iterable[Question], config: ModelConfig, prompts: Mapping[str, Path]
+) -> Iterator[tuple[Request, int]]:
+    prompt = load_prompt("decompose", prompts.get("decompose"))
+    for question in questions:
+        yield decompose_request(prompt, question, config.settings()), question.hops * _TOKENS_A_HOP
+
+
+def _queries(questions: Iterable[Question], config: Any, prompts: Mapping[str, Path]) -> Iterator[tuple[Request, int]]:
+    prompt, count = load_prompt("queries", prompts.get("queries")), config.per_sub_question
+    for question in questions:
+        hops = rules.decompose(question)
+        for hop in hops:
+            yield queries_request(prompt, question, hops, hop, count, config.settings()), count * _TOKENS_A_QUERY
+
+
+def _sum(
+    stage: str, config: ModelConfig, asked: Iterator[tuple[Request, int]], settings: LlmSettings, replay: Replay
+) -> Estimate:
+    calls = replayed = prompt_tokens = completion_tokens = 0
+    for request, reply_tokens in asked:
+        if replay.get(request.digest(settings.base_url.rstrip("/"))):
+            replayed += 1
+            continue
+        calls += 1
+        prompt_tokens += tokens_in(*(message.content for message in request.messages))
+        completion_tokens += reply_tokens
+    price = price_of(config.llm, settings.prices)
+    share = BATCH_SHARE if settings.mode == "batch" else 1.0
+    cost = price.of(Usage(prompt_tokens, completion_tokens)) * share if price else None
+    return Estimate(stage, config.llm, calls, replayed, prompt_tokens, completion_tokens, cost)

@@ -1,0 +1,64 @@
+"""The shapes of replies. Their JSON schemas are sent with the requests, so they hold nothing but shape."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict
+
+
+def _one_line(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("holds a NUL character")
+    return " ".join(text.split())
+
+
+def _shape_only(schema: dict[str, Any]) -> None:
+    """Strict servers want closed objects; wording must not be part of what names a cached request."""
+    schema["additionalProperties"] = False
+    for part in (schema, *schema.get("properties", {}).values()):
+        part.pop("title", None)
+        part.pop("description", None)
+
+
+Line = Annotated[str, AfterValidator(_one_line)]
+
+
+class _Reply(BaseModel):
+    # Servers without structured output may add fields, and often write a year as a number.
+    model_config = ConfigDict(frozen=True, extra="ignore", coerce_numbers_to_str=True, json_schema_extra=_shape_only)
+
+
+class Step(_Reply):
+    """A step of a decomposition; `paragraph` counts from 1, as the prompt shows them."""
+
+    question: Line
+    answer: Line
+    depends_on: list[int]
+    paragraph: int
+
+
+class Decomposition(_Reply):
+    """A reply to the prompt `decompose`."""
+
+    steps: list[Step]
+
+
+class QueryList(_Reply):
+    """A reply to the prompt `queries`."""
+
+    queries: list[Line]
+
+
+class Judgement(_Reply):
+    """A reply to the prompt `judge`; the reason comes first, so that the score follows from it."""
+
+    reason: Line
+    score: int
+
+
+@cache
+def schema_of(reply: type[BaseModel]) -> dict[str, Any]:
+    """JSON schema of a reply. Made once: it takes pydantic longer than all else that a call costs us."""
+    return reply.model_json_schema()

@@ -1,0 +1,84 @@
+"""JSON out of a reply, however the model wrapped it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from itertools import islice
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+M = TypeVar("M", bound=BaseModel)
+
+_LONGEST = 1_000_000  # characters; with the number of tries it bounds the work on a hostile reply
+_TRIES = 32
+_ERRORS = 5
+_OPENING = re.compile(r'\{\s*["}]')  # where a JSON object may begin; prose and LaTeX braces mostly do not match
+_DECODER = json.JSONDecoder()
+
+
+class Unreadable(ValueError):
+    """The reply holds no object of the wanted shape; `reason` is fit to show to the model."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def parse_json(text: str, model: type[M]) -> M:
+    """The first object of the reply that fits the model. Raises Unreadable.
+
+    Tried in this order: the whole reply, fenced blocks, objects embedded in anything else.
+    """
+    text = without_thoughts(text)
+    if not text:
+        raise Unreadable("the reply is empty")
+    if len(text) > _LONGEST:
+        raise Unreadable(f"the reply is far too long ({len(text)} characters)")
+    reason = ""
+    for candidate in islice(_candidates(text), _TRIES):
+        try:
+            return model.model_validate_json(candidate)
+        except ValidationError as error:
+            reason = reason or _in_words(error)
+    raise Unreadable(reason or "the reply holds no JSON object")
+
+
+def without_thoughts(text: str) -> str:
+    """The reply behind a reasoning model's `<think>…</think>`; "" when the thoughts never end."""
+    text = text.encode("utf-8", "replace").decode().strip()  # lone surrogates cannot be sent or stored
+    if text.startswith("{"):
+        return text
+    _thoughts, end, answer = text.rpartition("</think>")
+    if not end and text.startswith("<think>"):
+        return ""
+    return answer.strip()
+
+
+def _candidates(text: str) -> Iterator[str]:
+    if not text.startswith("{"):
+        for block in text.split("```")[1::2]:
+            yield from _objects(block)
+    yield from _objects(text)
+
+
+def _objects(text: str) -> Iterator[str]:
+    """Every outermost object of the text; a broken one up to the text's end, for what the parser says of it."""
+    at = 0
+    while opening := _OPENING.search(text, at):
+        start = opening.start()
+        try:
+            _, at = _DECODER.raw_decode(text, start)
+        except (ValueError, RecursionError):
+            at = start + 1
+            yield text[start:]
+        else:
+            yield text[start:at]
+
+
+def _in_words(error: ValidationError) -> str:
+    errors = error.errors(include_url=False, include_context=False, include_input=False)
+    words = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" if e["loc"] else e["msg"] for e in errors[:_ERRORS]]
+    return "; ".join([*words, *(["…"] if len(errors) > _ERRORS else [])])

@@ -1,0 +1,172 @@
+"""One configuration from four layers, every mistake named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from stepsearch_data.pipeline.config import RunConfig, load_config
+from stepsearch_data.pipeline.errors import ConfigError
+from stepsearch_data.stages import STAGES
+
+
+def load(
+    file: Path | None = None, settings: tuple[str, ...] = (), environment: dict[str, str] | None = None, **options: Any
+) -> RunConfig:
+    return load_config(STAGES, file, settings, environment or {}, **options)
+
+
+def setting(config: RunConfig, stage: str, key: str) -> object:
+    return cast("object", getattr(config.stages[stage], key))
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "run.toml"
+    path.write_text('store = "out"\n[run]\nworkers = 4\n[filter]\nk = 4\n')
+    return path
+
+
+def refusal(file: Path | None = None, *settings: str, **environment: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load(file, settings, environment)
+    assert caught.value.exit_code == 2
+    assert "\n" not in caught.value.message
+    return f"{caught.value.message} {caught.value.hint}"
+
+
+def test_without_anything_there_are_defaults() -> None:
+    config = load()
+    assert config.store == Path("store")
+    assert config.sources == ()
+    assert setting(config, "filter", "k") == 3
+    assert config.run.workers >= 1
+
+
+def test_flag_beats_environment_beats_file_beats_default(file: Path) -> None:
+    environment = {"STEPSEARCH_FILTER_K": "5", "STEPSEARCH_RUN_WORKERS": "2"}
+    assert setting(load(file), "filter", "k") == 4
+    assert setting(load(file, (), environment), "filter", "k") == 5
+    assert setting(load(file, ("filter.k=2",), environment), "filter", "k") == 2
+    assert [load(file).run.workers, load(file, (), environment).run.workers] == [4, 2]
+
+
+def test_the_same_order_holds_for_the_store(file: Path, tmp_path: Path) -> None:
+    environment = {"STEPSEARCH_STORE": "env"}
+    assert load(file).store == tmp_path / "out"
+    assert load(file, (), environment).store == Path("env")
+    assert load(file, (), environment, store=Path("flag")).store == Path("flag")
+
+
+def test_sources_on_the_command_line_replace_those_of_the_file(tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_text('sources = ["jsonl=a.jsonl"]')
+    assert load(tmp_path / "run.toml", sources=["musique=sample"]).sources == ("musique=sample",)
+
+
+def test_paths_of_a_run_file_are_relative_to_it(tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_text(
+        'sources = ["jsonl=a.jsonl", "jsonl=sample_mine.jsonl", "jsonl=/abs.jsonl", "musique=sample", "2wiki=hf:a/b"]'
+    )
+    assert load(tmp_path / "run.toml").sources == (
+        f"jsonl={tmp_path / 'a.jsonl'}",
+        f"jsonl={tmp_path / 'sample_mine.jsonl'}",
+        "jsonl=/abs.jsonl",
+        "musique=sample",
+        "2wiki=hf:a/b",
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("filter.k=2", 2),
+        (" filter.k = 2 ", 2),
+        ("filter.rule=any", "any"),
+        ('filter.rule="any"', "any"),
+        ("filter.rule=2", 2),
+        ("load.answer_in_paragraph=false", False),
+        ('retrieve.engines=["bm25"]', ("bm25",)),
+        ("index.b=0.5", 0.5),
+    ],
+)
+def test_set_takes_toml_values_and_bare_words(text: str, value: object) -> None:
+    stage, _, rest = text.strip().partition(".")
+    assert setting(load(settings=(text,)), stage, rest.partition("=")[0].strip()) == value
+
+
+def test_the_last_set_wins() -> None:
+    assert setting(load(settings=("filter.k=1", "filter.k=2")), "filter", "k") == 2
+
+
+@pytest.mark.parametrize("text", ["filter", "filter.k", "k=3", "=", ""])
+def test_set_of_another_form_is_refused(text: str) -> None:
+    assert "expected STAGE.KEY=VALUE" in refusal(None, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "advice"),
+    [
+        ("filter.kk=1", "filter.kk: unknown key; did you mean k?"),
+        ("trajectories.document=1", "did you mean documents?"),
+        ("filtre.k=1", "filtre: unknown key; did you mean filter?"),
+        ("run.worker=1", "did you mean workers?"),
+        ("filter.zzzzzz=1", "filter.zzzzzz: unknown key; known: k, valid, rule"),
+        ("corpus.zzz=1", "corpus.zzz: unknown key; known: none"),
+        ("store.x=1", "store"),
+        ("sources.x=1", "sources"),
+    ],
+)
+def test_an_unknown_key_is_refused_with_advice(text: str, advice: str) -> None:
+    assert advice in refusal(None, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("filter.k=three", "filter.k: input should be a valid integer"),
+        ("filter.k=0", "filter.k: input should be greater than or equal to 1 (got 0)"),
+        ("filter.valid=silver", "got 'silver'"),
+        ("run.max_reject_share=2", "run.max_reject_share: input should be less than or equal to 1"),
+        ("retrieve.engines=[]", "retrieve.engines"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_what_was_given(text: str, said: str) -> None:
+    assert said in refusal(None, text)
+
+
+def test_every_mistake_is_named_at_once() -> None:
+    message = refusal(None, "filter.kk=1", "run.workers=0", "index.b=2")
+    assert all(key in message for key in ("filter.kk", "run.workers", "index.b"))
+
+
+def test_the_file_is_named_with_its_mistakes(tmp_path: Path) -> None:
+    path = tmp_path / "run.toml"
+    path.write_text("[filtre]\nk = 1\n")
+    assert refusal(path).startswith(f"{path}: filtre: unknown key; did you mean filter?")
+    path.write_text("k = [")
+    assert "is not valid TOML" in refusal(path)
+    path.write_bytes(b"\xff")
+    assert "is not valid TOML" in refusal(path)
+    assert "cannot read the run file" in refusal(tmp_path / "none.toml")
+    assert "cannot read the run file" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["store = 5", "sources = 5", "sources = [5.0, {}]", "run = 5", "filter = []"])
+def test_a_file_of_wrong_types_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "run.toml").write_text(content)
+    assert str(tmp_path / "run.toml") in refusal(tmp_path / "run.toml")
+
+
+@pytest.mark.parametrize("name", ["STEPSEARCH_FILTRE_K", "STEPSEARCH_FILTER", "STEPSEARCH_", "STEPSEARCH_STORES"])
+def test_a_variable_that_sets_nothing_is_refused(name: str) -> None:
+    assert name in refusal(None, **{name: "1"})
+
+
+def test_a_wrong_value_of_a_variable_is_refused() -> None:
+    assert "filter.k" in refusal(None, STEPSEARCH_FILTER_K="")
+
+
+def test_other_variables_are_left_alone() -> None:
+    assert load(None, (), {"STEPSEARCHING": "1", "STEPSEARCH_CONFIG": "read elsewhere", "FILTER_K": "9"}) == load()
