@@ -319,6 +319,7 @@ def retry_failed(
     settings: SetOption = None,
     llm: LlmOption = None,
     prompt: PromptOption = None,
+    max_cost: CostOption = None,
     quiet: QuietOption = False,
 ) -> None:
     """Ask the model again about the questions that decompose or queries rejected, then build what follows.
@@ -328,7 +329,7 @@ def retry_failed(
     from stepsearch_data import display
     from stepsearch_data.pipeline.progress import Reporter
 
-    merged = _merge(_rows(None, llm, prompt), settings)
+    merged = _merge({**_rows(None, llm, prompt), "llm.max_cost": max_cost}, settings)
     job = _build(("all", "decompose", None), None, store, config, merged, force=False)
     again = job.try_rejected_again()
     if not quiet:
@@ -336,6 +337,7 @@ def retry_failed(
     if again:
         outcomes = job.run(Reporter(quiet=quiet))
         display.summary(job.store, outcomes, as_json=False, quiet=quiet)
+        raise typer.Exit(QUARANTINED if any(outcome.rejects for outcome in outcomes) else OK)
 
 
 @app.command()

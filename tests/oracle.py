@@ -30,7 +30,7 @@ class Oracle:
             for table in (QUESTIONS, SUB_QUESTIONS, QUERIES)
             if (output := manifest.output(table.name))
         }
-        self.questions = {row.question_id: row for row in tables[QUESTIONS]}
+        self.questions: dict[str, Question] = {row.question_id: row for row in tables[QUESTIONS]}
         self._steps: dict[str, list[dict[str, Any]]] = {}
         self._queries: dict[tuple[str, str], list[str]] = {}
         asked = {}

@@ -67,7 +67,7 @@ def server(model: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     program = Path(sys.executable).with_name("transformers")
-    command = [program, "serve", "--host", "127.0.0.1", "--port", str(port), "--device", "cpu", model]
+    command = [str(program), "serve", "--host", "127.0.0.1", "--port", str(port), "--device", "cpu", str(model)]
     env = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(folder)}
     with open(folder / "log", "wb") as log, subprocess.Popen(command, env=env, stdout=log, stderr=log) as process:
         try:

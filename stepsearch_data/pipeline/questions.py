@@ -88,7 +88,8 @@ async def _attempt(
 def _settle(context: StageContext, question: Question, result: list[Row] | RowRejected) -> None:
     """Write the rows of a question, or the reason why there are none."""
     if isinstance(result, RowRejected):
-        reason = f"{result} (after {result.attempts} replies)" if result.attempts else str(result)
+        replies = f" (after {result.attempts} {'reply' if result.attempts == 1 else 'replies'})"
+        reason = f"{result}{replies}" if result.attempts else str(result)
         raw = result.raw or question.question
         context.reject(question.source, question.position, question.question_id, reason, raw)
         return

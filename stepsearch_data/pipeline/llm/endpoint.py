@@ -20,7 +20,7 @@ from stepsearch_data.pipeline.llm.chat import Reply, Request, Usage
 
 _LARGEST_REPLY = 8 << 20
 _RETRIED = {408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529}
-_SECRET = re.compile(r"\b(sk|hf|key)-?_?[A-Za-z0-9_\-*]{8,}")
+_SECRET = re.compile(r"\b(?:sk|hf|key)[-_][A-Za-z0-9_\-*]{8,}")
 _PATIENT = aiohttp.ClientTimeout(total=None, sock_connect=10.0, sock_read=120.0)  # for whole files
 _WORDS = 300  # characters of a server's message that we repeat
 

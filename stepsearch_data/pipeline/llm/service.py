@@ -42,6 +42,8 @@ class Llm:
             raise ConfigError(
                 "no key for the OpenAI API", "set OPENAI_API_KEY, or OPENAI_BASE_URL to a server that needs none"
             )
+        if "@" in settings.base_url:  # said without repeating it
+            raise ConfigError("the model's URL holds a user or a password", "set OPENAI_API_KEY instead")
         self.settings = settings
         self.counts: Counter[str] = Counter()
         self.budget = budget or Budget(settings.max_cost, settings.max_tokens_total)
@@ -80,6 +82,11 @@ class Llm:
 
     async def answer(self, request: Request) -> Reply:
         """The reply from the cache or from the server."""
+        if self.settings.max_cost is not None and price_of(request.model, self.settings.prices) is None:
+            raise ConfigError(
+                f"--max-cost needs a price, and none is known for {request.model}",
+                f"set one: --set llm.prices='{{\"{request.model}\" = [0.15, 0.60]}}', or use --max-tokens-total",
+            )
         digest = request.digest(self._endpoint.base_url)
         if digest in self._asked:  # two rows ask the same: one call
             return await asyncio.shield(self._asked[digest])

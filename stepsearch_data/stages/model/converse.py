@@ -50,8 +50,12 @@ async def converse(model: ChatModel, request: Request, check: Callable[[str], T]
     A failing reply is shown to the model with the complaints, at most `repairs` times. Then, or at
     once when the provider will not answer, RowRejected is raised with the last reply.
     """
+    reply = Reply("")
     for attempt in range(1, repairs + 2):
-        reply = await model.complete(request)
+        try:
+            reply = await model.complete(request)
+        except RowRejected as refused:  # what came before is worth keeping
+            raise RowRejected(str(refused), raw=refused.raw or reply.text, attempts=attempt - 1) from refused
         if reply.finish_reason in _REFUSALS:
             raise RowRejected(_REFUSALS[reply.finish_reason], raw=reply.text, attempts=attempt)
         try:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import socket
 import time
+from collections.abc import Iterator
 from email.utils import formatdate
 from itertools import cycle
 from typing import Any
@@ -235,7 +236,7 @@ def test_refusals_that_many_calls_meet_together_cost_one_format_only() -> None:
 
 
 def test_a_refused_row_that_has_nothing_to_do_with_it_changes_no_setting() -> None:
-    answers = cycle([error(400, "this row is bad"), OK])
+    answers: Iterator[Fault | str] = cycle([error(400, "this row is bad"), OK])
     with LlmServer(lambda _: next(answers)) as server:
 
         async def go() -> None:

@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ Outcome = Reply | BaseException
 GARBAGE = Fault(body=b"<html>Bad gateway</html>")
 EMPTY: dict[str, Any] = {"choices": []}
 TRUNCATED = Fault(body=json.dumps(completion("text")).encode()[:-30])
-TRANSIENT = [
+TRANSIENT: list[Fault | dict[str, Any]] = [
     *(error(status, "later") for status in (408, 429, 500, 502, 503)),
     error(503, "later", **{"Retry-After": "0"}),
     Fault(cut=True),
@@ -37,6 +37,11 @@ TRANSIENT = [
     EMPTY,
     TRUNCATED,
 ]
+
+
+async def until(happened: Callable[[], bool]) -> None:
+    while not happened():  # noqa: ASYNC110 - it happens in the server's thread
+        await asyncio.sleep(0.01)
 
 
 def name_of(fault: object) -> str:
@@ -75,7 +80,7 @@ class World:
         async def go(model: Llm) -> list[Outcome]:
             return list(await asyncio.gather(*map(model.complete, requests), return_exceptions=True))
 
-        return self.run(url, go, budget, **changes)
+        return self.run(url, go, budget, **changes)  # type: ignore[no-any-return]
 
     def stop(self, url: str, number: int, **changes: Any) -> BaseException:
         """What stops a build that makes so many requests."""
@@ -168,7 +173,7 @@ def test_such_a_row_does_not_stop_a_build_even_when_it_is_the_last(world: World,
         (bad,) = world.ask(server.url, ask_for("bad"), patience=patience, max_attempts=3)
     assert isinstance(bad, RowRejected), bad
     assert "boom" in str(bad)
-    assert [request for request in server.requests if asked(request) != "bad"][0]["max_tokens"] <= 16
+    assert next(request for request in server.requests if asked(request) != "bad")["max_tokens"] <= 16
 
 
 @pytest.mark.parametrize(
@@ -246,7 +251,9 @@ def test_a_server_that_always_says_later_stops_the_build_within_its_patience(
 
 
 def test_waiting_as_told_costs_no_attempt(world: World) -> None:
-    answers = chain(repeat(error(429, "slow down", **{"retry-after-ms": "50"}), 2), repeat("at last"))
+    answers: Iterator[Fault | str] = chain(
+        repeat(error(429, "slow down", **{"retry-after-ms": "50"}), 2), repeat("at last")
+    )
     with LlmServer(lambda _: next(answers)) as server:
         (reply,) = world.ask(server.url, ask_for("a"), max_attempts=1)
     assert (text(reply), len(server.requests)) == ("at last", 3)
@@ -272,8 +279,7 @@ def test_the_gate_closes_for_all(world: World) -> None:
 
     async def work(model: Llm) -> list[Outcome]:
         first = asyncio.create_task(model.complete(ask_for("first")))
-        while not throttled:
-            await asyncio.sleep(0.01)
+        await until(lambda: bool(throttled))
         await asyncio.sleep(0.1)
         return [await model.complete(ask_for("second")), await first]
 
@@ -290,7 +296,7 @@ def test_never_more_calls_at_once_than_allowed(world: World) -> None:
 
 def test_a_single_failure_after_a_long_silence_is_no_breakdown(world: World) -> None:
     """Nothing is sent for minutes where everything comes from the cache."""
-    answers = iter(["one", error(500, "hiccup"), "two"])
+    answers: Iterator[Fault | str] = iter(["one", error(500, "hiccup"), "two"])
 
     async def work(model: Llm) -> str:
         await model.complete(ask_for("a"))
@@ -381,8 +387,7 @@ def test_what_is_in_flight_when_the_build_stops_is_kept(world: World) -> None:
 
     async def work(model: Llm) -> None:
         tasks = [asyncio.create_task(model.complete(ask_for(str(n)))) for n in range(6)]
-        while len(server.requests) < 6:
-            await asyncio.sleep(0.01)
+        await until(lambda: len(server.requests) == 6)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

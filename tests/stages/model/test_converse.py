@@ -99,3 +99,10 @@ def test_a_rejection_survives_pickling() -> None:
     again = pickle.loads(pickle.dumps(RowRejected("why", raw="what", attempts=3)))
     assert (str(again), again.raw, again.attempts) == ("why", "what", 3)
     assert (RowRejected("why").raw, RowRejected("why").attempts) == ("", 0)
+
+
+def test_a_repair_turn_that_the_provider_refuses_keeps_the_reply_before() -> None:
+    model = ScriptedModel("silly", RowRejected("the server refuses the request (400)"))
+    with pytest.raises(RowRejected, match="refuses the request") as caught:
+        wait(converse(model, REQUEST, only_good, 2))
+    assert (caught.value.raw, caught.value.attempts) == ("silly", 1)
