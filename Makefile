@@ -4,7 +4,7 @@ MODEL ?= Qwen/Qwen2.5-7B-Instruct
 PORT ?= 8000
 
 .DEFAULT_GOAL := help
-.PHONY: help build test test-slow test-serve serve-llm check format bench dist clean
+.PHONY: help build test test-serve serve-llm check format bench dist clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -14,9 +14,6 @@ build: .venv/base  ## install the package and build the embedded sample into ./s
 
 test: .venv/test  ## install what the tests need and run them
 	$(BIN)/python -m pytest -n 2 -m "not slow"
-
-test-slow: .venv/test  ## the long tests only
-	$(BIN)/python -m pytest -n 2 -m slow
 
 test-serve: .venv-serve/done  ## run against a real server with a tiny random model (installs torch)
 	.venv-serve/bin/python -m pytest -m slow tests/test_real_server.py
@@ -34,8 +31,9 @@ format: .venv/check  ## mend what the linter can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: .venv/base  ## measure how a build scales (about five minutes)
+bench: .venv/test  ## measure how a build scales and how fast a model is asked (about twenty minutes)
 	$(BIN)/python benchmarks/scale.py
+	$(BIN)/python benchmarks/llm.py
 
 dist: .venv/base  ## build the wheel and try it in a clean environment
 	rm -rf dist && $(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .

@@ -152,9 +152,11 @@ def _calls_grid(store: Store) -> None:
     sums: dict[tuple[str, str], list[float]] = {}
     for call in store.read_log("llm_calls"):
         total = sums.setdefault((call["stage"], call["model"]), [0, 0, 0, 0, 0.0])
-        counted = (not call["cached"], call["cached"], call["prompt_tokens"], call["completion_tokens"], call["cost"])
-        paid = counted if not call["cached"] else (0, 1, 0, 0, 0.0)
-        sums[call["stage"], call["model"]] = [one + other for one, other in zip(total, paid, strict=True)]
+        if call["cached"]:
+            total[1] += 1
+            continue
+        paid = (1, 0, call["prompt_tokens"], call["completion_tokens"], call["cost"])
+        total[:] = [one + other for one, other in zip(total, paid, strict=True)]
     if sums:
         print()
         columns = ("asked by", "model", "calls", "replayed", "prompt tokens", "reply tokens", "US dollars")
