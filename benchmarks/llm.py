@@ -4,7 +4,7 @@ A mock server with a fixed latency runs in a process of its own, and so does eve
 paired with an ideal one (64 aiohttp workers that keep and check nothing), in alternation; medians
 are printed beside the bars:
 
-    python benchmarks/llm.py [--runs 5] [--only a,e] [--peer-python /tmp/peers/bin/python]
+    python benchmarks/llm.py [--runs 5] [--only a,e] [--peer-python peers/bin/python]
 
     a  requests a second at 100 ms             d  wall time of the whole command
     b  the same, 5 % of the calls take 1 s     e  a cap of 200 requests a second

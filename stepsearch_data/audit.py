@@ -7,7 +7,7 @@ from typing import Any
 
 import duckdb
 
-from stepsearch_data.pipeline.catalog import connect
+from stepsearch_data.pipeline.catalog import connect, stale
 from stepsearch_data.pipeline.errors import StoreError
 from stepsearch_data.pipeline.questions import units
 from stepsearch_data.pipeline.store import Manifest, Store
@@ -47,11 +47,17 @@ def audit(store: Store) -> dict[str, dict[str, Numbers]]:
 
     A query leaks when it holds its own hop's answer, or a later one, that the question does not hold.
     """
+    outdated = stale(store)
+    if outdated:
+        raise StoreError(
+            f"the store is not up to date: {', '.join(outdated)} come from earlier inputs",
+            f"stepsearch-data build --store {store.root}",
+        )
     with store.reading() as manifest, connect(store, manifest) as connection:
         try:
             by_source = _measure(connection, "source")
             by_hops = _measure(connection, "source || ' ' || hops || ' hops'")
-        except duckdb.Error as error:
+        except duckdb.CatalogException as error:
             raise StoreError(
                 "the store is not built to its end", f"stepsearch-data build --store {store.root}"
             ) from error

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import math
 import os
+import shlex
 import signal
 import sys
 from enum import StrEnum
@@ -14,6 +17,7 @@ from typer.core import TyperGroup
 
 from stepsearch_data import __version__
 from stepsearch_data.pipeline.errors import ConfigError, StepSearchError
+from stepsearch_data.terminal import visible
 
 if TYPE_CHECKING:
     from stepsearch_data.pipeline.config import RunConfig
@@ -47,9 +51,13 @@ class Cli(TyperGroup):
             _forget_stdout()
             ctx.exit(OK)
         except OSError as error:  # what a verb does not know how to name, such as stdout on a full disk
-            complain(StepSearchError(f"{error.filename or 'output'}: {error.strerror or error}"))
-            _forget_stdout()
-            ctx.exit(StepSearchError.exit_code)
+            ctx.exit(_failed(error))
+
+
+def _failed(error: OSError) -> int:
+    complain(StepSearchError(f"{error.filename or 'output'}: {error.strerror or error}"))
+    _forget_stdout()
+    return StepSearchError.exit_code
 
 
 def _forget_stdout() -> None:
@@ -59,9 +67,9 @@ def _forget_stdout() -> None:
 
 def complain(error: StepSearchError) -> None:
     """An error as one line on stderr, and its hint as another."""
-    typer.echo(f"error: {error.message}", err=True)
+    typer.echo(f"error: {visible(error.message)}", err=True)
     if error.hint:
-        typer.echo(f"hint: {error.hint}", err=True)
+        typer.echo(f"hint: {visible(error.hint)}", err=True)
 
 
 app = typer.Typer(
@@ -156,6 +164,12 @@ def _print_version(wanted: bool) -> None:
     if wanted:
         typer.echo(__version__)
         raise typer.Exit
+
+
+def _number(value: float) -> float:
+    if math.isnan(value):  # it lies in every range
+        raise typer.BadParameter("nan is not a number")
+    return value
 
 
 @app.callback()
@@ -264,7 +278,10 @@ def sql(
     config: ConfigOption = None,
     form: Annotated[Format, typer.Option("--format", "-f", help="How to print the rows.")] = Format.table,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file, not to stdout.")] = None,
-    timeout: Annotated[float, typer.Option("--timeout", min=0.01, help="Seconds before the query is stopped.")] = 60.0,
+    timeout: Annotated[
+        float,
+        typer.Option("--timeout", min=0.01, max=86_400, callback=_number, help="Seconds before the query is stopped."),
+    ] = 60.0,
 ) -> None:
     """Query the store with DuckDB SQL, read-only: no other file, no extension, no write can be reached.
 
@@ -272,6 +289,10 @@ def sql(
     """
     from stepsearch_data import display
 
+    if output is not None and form is Format.table:
+        raise ConfigError(
+            "a table is for reading, not for a file", "name another: --format csv, json, jsonl or parquet"
+        )
     text = sys.stdin.buffer.read().decode(errors="surrogateescape") if query == "-" else query
     display.rows(_open(store, config), text, form.value, output, timeout)
 
@@ -370,7 +391,7 @@ def init(
         path.write_text(run_file(STAGES), encoding="utf-8")
     except OSError as error:
         raise StepSearchError(f"cannot write {path}: {error.strerror}") from error
-    typer.echo(f"wrote {path}; build with: stepsearch-data build --config {path}", err=True)
+    typer.echo(f"wrote {path}; build with: stepsearch-data build --config {shlex.quote(str(path))}", err=True)
 
 
 @app.command()
@@ -404,7 +425,8 @@ def synth(
     except OSError as error:
         raise StepSearchError(f"cannot write {output}: {error.strerror}") from error
     if not quiet:
-        typer.echo(f"wrote {written:,} questions; build: stepsearch-data build --source musique={output}", err=True)
+        source = shlex.quote(f"musique={output}")
+        typer.echo(f"wrote {written:,} questions; build: stepsearch-data build --source {source}", err=True)
 
 
 def _load_config(
@@ -479,6 +501,20 @@ def _interrupt(_signal: int, _frame: object) -> NoReturn:
     os._exit(INTERRUPTED)
 
 
+def _mend_streams() -> None:
+    """Streams that exist, whatever the caller closed, and that can print every character in some way."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def main() -> None:
     """Entry point of the console script."""
-    app()
+    _mend_streams()
+    try:
+        app()
+    except OSError as error:  # from the help, which is printed before any verb is invoked
+        sys.exit(_failed(error))

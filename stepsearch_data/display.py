@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
@@ -20,10 +21,23 @@ from stepsearch_data.pipeline.stage import Stage
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.schemas.tables import QUERIES, REJECTS, ROUNDS, TABLES, TRAJECTORIES, VOTES
 from stepsearch_data.stages.model import Estimate
+from stepsearch_data.terminal import visible
 
 _KILO = 1000
-_LIST = 'list them: stepsearch-data sql "SELECT question_id FROM trajectories"'
 _CELL = 60  # characters; longer cells are cut in tables
+_FOLDED = 8  # characters that a column of text keeps, however narrow the terminal is
+_ENDLESS = 100_000  # characters of a line where stdout is no terminal: nothing is folded
+_AUDITED = (  # of all measures, those that fit a terminal; the JSON has the others too
+    "questions",
+    "hops",
+    "hop_hit_at_3",
+    "pass_at_1",
+    "pass_at_3",
+    "pass_at_5",
+    "kept_per_hop",
+    "complete",
+    "leaks",
+)
 
 
 def _json(value: Any) -> None:
@@ -33,19 +47,40 @@ def _json(value: Any) -> None:
 
 def _console() -> Console:
     """Wide enough for whole tables where stdout is no terminal."""
-    return Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+    return Console(width=None if sys.stdout.isatty() else _ENDLESS, highlight=False)
+
+
+def _say(*parts: str | tuple[str, str], style: str = "") -> None:
+    """A line of texts, each with or without a style; they are plain text, whatever the data holds."""
+    clean = [visible(part) if isinstance(part, str) else (visible(part[0]), part[1]) for part in parts]
+    _console().print(Text.assemble(*clean, style=style))
+
+
+def _store_flag(store: Store) -> str:
+    """The option that makes another command use this store, as a shell reads it."""
+    return "" if store.root == Path("store") else f" --store {shlex.quote(str(store.root))}"
 
 
 def _grid(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str = "") -> None:
-    """A table; numbers to the right. Cells are plain text, whatever brackets the data holds."""
+    """A table; numbers to the right. Cells are plain text, whatever brackets the data holds.
+
+    Where the terminal is too narrow, text is folded but no number: then the lines are longer than it.
+    """
     listed = list(rows)
     grid = Grid(title=title or None, title_justify="left", box=None, header_style="bold", pad_edge=False)
     for at, column in enumerate(columns):
         numeric = any(isinstance(row[at], int | float) for row in listed)
-        grid.add_column(column, justify="right" if numeric else "left", overflow="fold")
+        words = [word for text in (column, *(_cell(row[at]) for row in listed)) for word in text.split()]
+        longest = max(map(len, words), default=0)
+        grid.add_column(
+            Text(visible(column)),
+            justify="right" if numeric else "left",
+            overflow="fold",
+            min_width=longest if numeric else min(longest, _FOLDED),
+        )
     for row in listed:
-        grid.add_row(*(Text(_cell(value)) for value in row))
-    _console().print(grid)
+        grid.add_row(*(Text(visible(_cell(value))) for value in row))
+    _console().print(grid, crop=False)
 
 
 def _cell(value: Any) -> str:
@@ -188,7 +223,7 @@ def summary(store: Store, outcomes: Sequence[Outcome], *, as_json: bool, quiet: 
         return
     _status_grid(rows)
     _calls_grid(store)
-    flag = "" if store.root == Path("store") else f" --store {store.root}"
+    flag = _store_flag(store)
     console = _console()
     console.print("\nTry next:", style="bold")
     for command in (
@@ -240,9 +275,9 @@ def audit(measures: dict[str, Any], *, as_json: bool) -> None:
         return
     for group, title in (("by_source", "source"), ("by_source_and_hops", "source and hops")):
         parts = measures[group]
-        names = list(next(iter(parts.values()), {}))
+        names = [name for name in next(iter(parts.values()), {}) if name in _AUDITED]
         short = [name.replace("_at_", "@").replace("_", " ") for name in names]
-        _grid((title, *short), [(part, *numbers.values()) for part, numbers in parts.items()])
+        _grid((title, *short), [(part, *(numbers[name] for name in names)) for part, numbers in parts.items()])
         print()
 
 
@@ -258,7 +293,7 @@ def rows(store: Store, sql: str, form: str, output: Path | None, timeout: float)
         if form == "table" and output is None:
             _result_table(reader)
         else:
-            writers.write(reader, form, output)
+            writers.write(reader, form, output, store=store.root)
 
 
 def _result_table(reader: Any) -> None:
@@ -279,7 +314,9 @@ def _result_table(reader: Any) -> None:
 def _short(value: Any) -> Any:
     if isinstance(value, int | float | bool | None):
         return value
-    text = str(value)
+    from stepsearch_data.pipeline.output import readable
+
+    text = readable(value)
     return text if len(text) <= _CELL or "\n" in text else text[: _CELL - 1] + "…"
 
 
@@ -289,14 +326,15 @@ def trajectory(store: Store, question_id: str | None, *, as_json: bool) -> None:
 
     with store.reading() as manifest, connect(store, manifest) as connection:
         if manifest.output(TRAJECTORIES.name) is None or manifest.output(ROUNDS.name) is None:
-            raise StoreError("the store is not built to its end", f"stepsearch-data build --store {store.root}")
+            raise StoreError("the store is not built to its end", f"stepsearch-data build{_store_flag(store)}")
         chosen = "WHERE question_id = $id" if question_id else "LIMIT 1"
         wholes = _records(
             connection, f"SELECT * FROM trajectories {chosen}", {"id": question_id} if question_id else {}
         )
         if not wholes:
             of = f" of question {question_id}" if question_id else ""
-            raise StoreError(f"there is no trajectory{of}", _LIST)
+            listing = f'stepsearch-data sql{_store_flag(store)} "SELECT question_id FROM trajectories"'
+            raise StoreError(f"there is no trajectory{of}", f"list them: {listing}")
         identity = {"id": wholes[0]["question_id"]}
         steps = _records(connection, "SELECT * FROM rounds WHERE question_id = $id ORDER BY round", identity)
     if as_json:
@@ -310,23 +348,16 @@ def _records(connection: Any, sql: str, parameters: dict[str, Any]) -> list[dict
 
 
 def _tell(whole: dict[str, Any], steps: Sequence[dict[str, Any]]) -> None:
-    console = _console()
-    console.print(Text(whole["question"], style="bold"))
-    console.print(Text(f"{whole['question_id']} · {whole['source']} · {whole['question_type']} · {whole['hops']} hops"))
+    _say(whole["question"], style="bold")
+    _say(f"{whole['question_id']} · {whole['source']} · {whole['question_type']} · {whole['hops']} hops")
     for step in steps:
-        console.print(Text.assemble("\n", (f"Round {step['round']}  ", "bold"), step["sub_question"]))
-        verdict = ("kept", "green") if step["kept"] else ("not kept", "red")
-        console.print(Text.assemble("  search  ", (step["query"], "cyan"), "  ", verdict))
+        _say("\n", (f"Round {step['round']}  ", "bold"), step["sub_question"])
+        _say("  search  ", (step["query"], "cyan"), "  ", ("kept", "green") if step["kept"] else ("not kept", "red"))
         for other in step["alternatives"]:
-            console.print(Text(f"     also  {other}", style="dim"))
+            _say(f"     also  {other}", style="dim")
         for document in step["documents"]:
-            mark = ("★ gold ", "yellow") if document["is_gold"] else ("       ", "")
-            console.print(
-                Text.assemble(
-                    "  ",
-                    mark,
-                    f"{document['rank']}. {document['title']}  ({document['engine']} {document['score']:.2f})",
-                )
-            )
-        console.print(Text.assemble("  found   ", (step["sub_answer"], "green")))
-    console.print(Text.assemble("\n", ("Answer  ", "bold"), (whole["answer"], "bold green")))
+            mark = ("★ gold ", "yellow") if document["is_gold"] else "       "
+            place = f"{document['rank']}. {document['title']}  ({document['engine']} {document['score']:.2f})"
+            _say("  ", mark, place)
+        _say("  found   ", (step["sub_answer"], "green"))
+    _say("\n", ("Answer  ", "bold"), (whole["answer"], "bold green"))

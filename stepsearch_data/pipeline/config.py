@@ -130,6 +130,8 @@ def _relative_to(folder: Path, source: Any) -> Any:
 
 
 def _set_from_environment(data: dict[str, Any], name: str, value: str, stages: Sequence[Stage]) -> None:
+    if not value:  # set to nothing is not set
+        return
     if name == "OPENAI_BASE_URL":
         _put(data, "llm", "base_url", value)
         return

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from stepsearch_data.pipeline.catalog import write_catalog
 from stepsearch_data.pipeline.config import RunConfig
 from stepsearch_data.pipeline.context import StageContext, read_rows
+from stepsearch_data.pipeline.digest import digest_of
 from stepsearch_data.pipeline.errors import ConfigError, StoreError
 from stepsearch_data.pipeline.llm.money import Budget
 from stepsearch_data.pipeline.progress import Clock, Reporter
@@ -86,6 +87,7 @@ class Build:
                     f"{name} will be made anew by {made_anew[name]}" for name in stage.reads if name in made_anew
                 ]
             if reasons:
+                self._check_inputs(stage, manifest, made_anew)
                 made_anew.update((output.name, stage.name) for output in stage.writes)
             decisions.append(Decision(stage.name, tuple(reasons)))
         return decisions
@@ -112,9 +114,8 @@ class Build:
         """Run what is not current, in order. Each finished stage is committed at once."""
         try:
             with self.store.locked():
-                outcomes = [self._run_or_skip(stage, reporter) for stage in self._selected]
-                write_catalog(self.store)
-                return outcomes
+                self._tidy()
+                return [self._run_or_skip(stage, reporter) for stage in self._selected]
         except OSError as error:
             raise _store_error(self.store.root, error) from error
 
@@ -136,8 +137,11 @@ class Build:
     def _choose_sources(self) -> tuple[Source, ...]:
         """The given sources; none where the store's own load stands; the embedded sample for a new store."""
         committed = self.store.manifest().stages.get(self._stages[0].name)
-        texts = self.config.sources or (() if committed else SAMPLE)
-        return parse_sources(texts)
+        if self.config.sources:
+            return parse_sources(self.config.sources)
+        sample = parse_sources(SAMPLE)
+        is_sample = committed is None or committed.recipe["inputs"] == _digests(sample)
+        return sample if is_sample else ()
 
     def _inputs(self, stage: Stage, manifest: Manifest) -> dict[str, str]:
         """Content digests of what the stage reads; nothing for an input that is not there."""
@@ -150,8 +154,7 @@ class Build:
         if not self._sources:
             return dict(manifest.stages[stage.name].recipe["inputs"])
         if self._source_digests is None:
-            numbered = enumerate(self._sources, start=1)
-            self._source_digests = {f"source {n} ({s.kind})": s.digest() for n, s in numbered}
+            self._source_digests = _digests(self._sources)
         return self._source_digests
 
     def _recipe(self, stage: Stage, manifest: Manifest) -> Recipe:
@@ -175,8 +178,8 @@ class Build:
         skipped = tuple(f"inputs.{name}:" for name in ignore)
         changes = differences(entry.recipe, recipe)
         changed = [change for change in changes if not change.startswith(skipped)]
-        missing = [name for name, o in entry.outputs.items() if not self.store.path(o).exists()]
-        return changed + [f"{name} is missing from the store" for name in missing]
+        broken = [name for name, output in entry.outputs.items() if not self.store.is_whole(output)]
+        return changed + [f"{name} is missing from the store, or cut" for name in broken]
 
     def _run_or_skip(self, stage: Stage, reporter: Reporter) -> Outcome:
         manifest = self.store.manifest()
@@ -192,10 +195,9 @@ class Build:
         return outcome
 
     def _run(self, stage: Stage, manifest: Manifest, reporter: Reporter) -> Entry:
-        if stage.reads_sources and not self._sources:
-            raise ConfigError(f"{stage.name} must run again, but no source was given", "repeat --source KIND=PATH")
+        self._check_inputs(stage, manifest)
         recipe = self._recipe(stage, manifest)
-        inputs = self._input_paths(stage, manifest)
+        inputs = {name: self.store.path(output) for name in stage.reads if (output := manifest.output(name))}
         with self.store.staging() as folder, reporter.stage(stage.name) as meter:
             context = StageContext(
                 stage,
@@ -213,9 +215,20 @@ class Build:
             try:
                 stage.run(context)
                 rows = context.finish()
+            except Exception:
+                self._blame_inputs(stage, manifest)
+                raise
             finally:
                 context.close()
-            return self.store.commit(stage.name, digest(recipe), recipe, folder, rows)
+            entry = self.store.commit(stage.name, digest(recipe), recipe, folder, rows)
+        self._tidy()
+        return entry
+
+    def _tidy(self) -> None:
+        """Bring the catalogue up to the manifest, then remove what no longer counts: never the other way round."""
+        if self.store.manifest().stages:
+            write_catalog(self.store)
+        self.store.sweep()
 
     def _model(self, stage: Stage) -> Llm | None:
         """The language model of a stage that asks one; all stages of a build share one budget."""
@@ -229,18 +242,30 @@ class Build:
             self._budget = Budget(settings.max_cost, settings.max_tokens_total, paid)
         return Llm(settings, stage.name, self._budget, partial(self.store.log, "llm_calls"))
 
-    def _input_paths(self, stage: Stage, manifest: Manifest) -> dict[str, Path]:
-        paths = {}
+    def _check_inputs(self, stage: Stage, manifest: Manifest, coming: Mapping[str, str] = {}) -> None:
+        """Everything that the stage reads is there and up to date, or `coming` from a stage before it."""
+        if stage.reads_sources and not self._sources:
+            raise ConfigError(f"{stage.name} must run again, but no source was given", "repeat --source KIND=PATH")
         for name in stage.reads:
+            if name in coming:
+                continue
             output = manifest.output(name)
             if output is None:
                 writer = next(s.name for s in self._stages if name in {o.name for o in s.writes})
-                raise ConfigError(
-                    f"{stage.name} reads {name}, which is not in the store yet",
-                    f"run stage {writer} first: --to {stage.name}",
-                )
-            paths[name] = self.store.path(output)
-        return paths
+                raise ConfigError(f"{stage.name} reads {name}, which is not in the store yet", _from(writer, stage))
+            writer = manifest.writer(name)
+            if not manifest.is_fresh(writer):
+                raise ConfigError(f"{stage.name} reads {name}, which is out of date", _from(writer, stage))
+            if not self.store.is_whole(output):
+                raise StoreError(f"{name} is missing from the store, or cut", _from(writer, stage))
+
+    def _blame_inputs(self, stage: Stage, manifest: Manifest) -> None:
+        """Raises StoreError when a failure comes from an input whose bytes have changed since they were committed."""
+        for name in stage.reads:
+            output = manifest.output(name)
+            if output and digest_of(self.store.path(output)) != output.digest:
+                writer = manifest.writer(name)
+                raise StoreError(f"{name} is damaged", f"make it anew: --force --stage {writer}")
 
     def _record(self, outcome: Outcome) -> None:
         scale = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes there, in KiB elsewhere
@@ -254,6 +279,14 @@ class Build:
                 "folder": outcome.entry.folder,
             },
         )
+
+
+def _digests(sources: Sequence[Source]) -> dict[str, str]:
+    return {f"source {number} ({source.kind})": source.digest() for number, source in enumerate(sources, start=1)}
+
+
+def _from(writer: str, stage: Stage) -> str:
+    return f"build it first: --from {writer} --to {stage.name}"
 
 
 def _summary(outcome: Outcome) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,27 +20,56 @@ from stepsearch_data.pipeline.errors import QueryError
 _INTEGERS = 1 << 63  # larger ones are beyond most readers of JSON
 
 
-def write(reader: pa.RecordBatchReader, form: str, path: Path | None) -> None:
-    """Write all rows. A file appears under its name only when it is whole."""
-    with _target(path) as file:
-        {"csv": _csv, "json": _json, "jsonl": _jsonl, "parquet": _parquet, "table": _csv}[form](reader, file)
+def write(reader: pa.RecordBatchReader, form: str, path: Path | None, *, store: Path | None = None) -> None:
+    """Write all rows. A file appears under its name only when it is whole.
+
+    Raises QueryError, also for a file inside the folder `store`.
+    """
+    try:
+        with _target(path, store) as file:
+            {"csv": _csv, "json": _json, "jsonl": _jsonl, "parquet": _parquet}[form](reader, file)
+    except pa.ArrowException as error:
+        reason = str(error).partition("\n")[0]
+        raise QueryError(f"a column cannot be written as {form}; cast it to VARCHAR in the query ({reason})") from error
 
 
 @contextmanager
-def _target(path: Path | None) -> Iterator[BinaryIO]:
+def _target(path: Path | None, store: Path | None) -> Iterator[BinaryIO]:
     if path is None:
         yield sys.stdout.buffer
         sys.stdout.flush()
         return
-    if path.is_dir():
+    try:
+        with _special(path) if _is_special(path) else _whole(path, store) as file:
+            yield file
+    except OSError as error:
+        raise QueryError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _is_special(path: Path) -> bool:
+    """Whether this is a device or a FIFO, which takes rows as it is and must not be replaced by a file."""
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
+@contextmanager
+def _special(path: Path) -> Iterator[BinaryIO]:
+    with open(path, "wb") as file:
+        yield file
+
+
+@contextmanager
+def _whole(path: Path, store: Path | None) -> Iterator[BinaryIO]:
+    """A file that takes its name when it is whole; behind a symlink, it is the link's target that is replaced."""
+    target = Path(os.path.realpath(path))
+    if target.is_dir():
         raise QueryError(f"cannot write {path}: it is a folder")
-    temporary = path.with_name(f".{path.name}.part")
+    if store is not None and target.is_relative_to(os.path.realpath(store)):
+        raise QueryError(f"cannot write {path}: it lies in the store and could damage it")
+    temporary = target.with_name(f".{target.name}.part")
     try:
         with open(temporary, "wb") as file:
             yield file
-        temporary.replace(path)
-    except OSError as error:
-        raise QueryError(f"cannot write {path}: {error.strerror or error}") from error
+        temporary.replace(target)
     finally:
         with suppress(OSError):
             temporary.unlink()
@@ -89,7 +119,7 @@ def values(data: pa.RecordBatch | pa.Array) -> list[Any]:
     """Rows or values as Python objects. Raises QueryError for dates that Python does not know."""
     try:
         return data.to_pylist()  # type: ignore[no-any-return]
-    except (OverflowError, ValueError) as error:
+    except (OverflowError, ValueError, pa.ArrowException) as error:
         raise QueryError(f"a value cannot be shown: {error}", "cast it to VARCHAR in the query") from error
 
 
@@ -100,6 +130,19 @@ def _dump(value: Any) -> bytes:
 def _plain(value: Any) -> Any:
     """Decimals, which DuckDB's sums are, as numbers; what JSON does not know as text."""
     if not isinstance(value, Decimal):
-        return str(value)
+        return readable(value)
     whole = int(value)
     return whole if whole == value and abs(whole) < _INTEGERS else float(value)
+
+
+def readable(value: Any) -> str:
+    """A value as text that DuckDB reads too: bytes as hex, intervals with their units."""
+    if isinstance(value, bytes):
+        return value.hex()
+    return _interval(value) if isinstance(value, pa.MonthDayNano) else str(value)
+
+
+def _interval(value: Any) -> str:
+    seconds = f"{Decimal(value.nanoseconds).scaleb(-9).normalize():f}"
+    parts = ((value.months, "months"), (value.days, "days"), (value.nanoseconds and seconds, "seconds"))
+    return " ".join(f"{count} {unit}" for count, unit in parts if count) or "0 days"

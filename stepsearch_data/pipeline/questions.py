@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from stepsearch_data.pipeline.context import StageContext, read_rows
-from stepsearch_data.pipeline.errors import RowRejected
+from stepsearch_data.pipeline.errors import RowRejected, StoreError
 from stepsearch_data.schemas.rows import Question, Row
 from stepsearch_data.schemas.tables import QUESTIONS, Table
 
@@ -39,7 +39,9 @@ def units(inputs: Mapping[str, Path], *tables: Table) -> Iterator[Unit]:
     readers = {table.name: _ByQuestion(read_rows(inputs[table.name], table)) for table in tables}
     for question in read_rows(inputs[QUESTIONS.name], QUESTIONS):
         yield Unit(question, {name: reader.take(question.question_id) for name, reader in readers.items()})
-    assert not any(reader.left for reader in readers.values()), "a table is not in the order of its questions"
+    left = [name for name, reader in readers.items() if reader.left]
+    if left:
+        raise StoreError(f"{', '.join(left)} does not follow the order of the questions", "build anew, with --force")
 
 
 def for_each_question(

@@ -76,10 +76,10 @@ class Manifest(BaseModel):
         return next(stage for stage, entry in self.stages.items() if name in entry.outputs)
 
     def is_fresh(self, stage: str) -> bool:
-        """Whether the stage's rows were made from what is committed now."""
+        """Whether the stage's rows were made from what is committed now, and that from what it was made from."""
         recorded = self.stages[stage].recipe["inputs"]
-        now = {name: self.output(name) for name in recorded}
-        return all(output is None or output.digest == recorded[name] for name, output in now.items())
+        now = {name: output for name in recorded if (output := self.output(name))}
+        return all(o.digest == recorded[name] and self.is_fresh(self.writer(name)) for name, o in now.items())
 
 
 class Store:
@@ -122,6 +122,11 @@ class Store:
         """SHA-256 of the manifest: two stores with the same one hold the same bytes in every table."""
         return digest_of(self._manifest_path)
 
+    def is_whole(self, output: Output) -> bool:
+        """Whether an output is there in its committed size."""
+        path = self.path(output)
+        return path.exists() and _size(path) == output.bytes
+
     def path(self, output: Output) -> Path:
         """Where an output lies."""
         return self.root / output.path
@@ -153,7 +158,7 @@ class Store:
             handle.truncate(0)
             handle.write(str(os.getpid()))
             handle.flush()
-            self._sweep()
+            self.manifest()  # a folder that is somebody else's is refused before anything is touched
             try:
                 yield
             finally:
@@ -193,7 +198,6 @@ class Store:
         )
         stages = dict(sorted({**self.manifest().stages, stage: entry}.items()))
         self._replace(self._manifest_path, Manifest(stages=stages).model_dump_json(indent=1).encode())
-        self._sweep()
         return entry
 
     def write_text(self, name: str, text: str) -> None:
@@ -202,14 +206,11 @@ class Store:
 
     def retries(self, stage: str) -> dict[str, int]:
         """How often each question of a stage was tried again, by question id."""
-        path = self.root / "retries.json"
-        known: dict[str, dict[str, int]] = orjson.loads(path.read_bytes()) if path.exists() else {}
-        return known.get(stage, {})
+        return self._all_retries().get(stage, {})
 
     def try_again(self, stage: str, question_ids: Iterable[str]) -> None:
         """Count one more try for these questions of a stage."""
-        path = self.root / "retries.json"
-        known: dict[str, dict[str, int]] = orjson.loads(path.read_bytes()) if path.exists() else {}
+        known = self._all_retries()
         tries = known.setdefault(stage, {})
         for question_id in question_ids:
             tries[question_id] = tries.get(question_id, 0) + 1
@@ -228,6 +229,10 @@ class Store:
             os.write(file, orjson.dumps(record) + b"\n")
         finally:
             os.close(file)
+
+    def _all_retries(self) -> dict[str, dict[str, int]]:
+        path = self.root / "retries.json"
+        return orjson.loads(path.read_bytes()) if path.exists() else {}
 
     def has_log(self, name: str) -> bool:
         """Whether anything was logged under that name."""
@@ -258,7 +263,7 @@ class Store:
         _sync_folder(target.parent)
         return target
 
-    def _sweep(self) -> None:
+    def sweep(self) -> None:
         """Remove what no manifest names: staging, and folders of interrupted or superseded stages."""
         shutil.rmtree(self.root / ".staging", ignore_errors=True)
         kept = {entry.folder for entry in self.manifest().stages.values()}

@@ -8,7 +8,7 @@ or mistyped ones are errors.
 from typing import Annotated, Any
 
 import orjson
-from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt
 
 
 class _SourceRow(BaseModel):
@@ -46,10 +46,10 @@ def _tuples(*orders: tuple[str, ...]) -> BeforeValidator:
 class MusiqueParagraph(_SourceRow):
     """A candidate paragraph of a MuSiQue question."""
 
-    idx: int
+    idx: StrictInt
     title: str
     paragraph_text: str
-    is_supporting: bool
+    is_supporting: StrictBool
 
 
 class MusiqueStep(_SourceRow):
@@ -57,7 +57,7 @@ class MusiqueStep(_SourceRow):
 
     question: str
     answer: str
-    paragraph_support_idx: int | None = None
+    paragraph_support_idx: StrictInt | None = None
 
 
 class MusiqueRow(_SourceRow):
@@ -69,7 +69,7 @@ class MusiqueRow(_SourceRow):
     question_decomposition: Annotated[list[MusiqueStep], BeforeValidator(_records)]
     answer: str
     answer_aliases: Annotated[list[str], BeforeValidator(_records)] = []
-    answerable: bool = True
+    answerable: StrictBool = True
 
 
 class HotpotRow(_SourceRow):
@@ -78,7 +78,7 @@ class HotpotRow(_SourceRow):
     id: str = Field(validation_alias=AliasChoices("_id", "id"))
     question: str
     answer: str
-    supporting_facts: Annotated[list[tuple[str, int]], _tuples(("title", "sent_id"))]
+    supporting_facts: Annotated[list[tuple[str, StrictInt]], _tuples(("title", "sent_id"))]
     context: Annotated[list[tuple[str, list[str]]], _tuples(("title", "sentences"), ("title", "content"))]
     type: str
     level: str = ""
@@ -98,7 +98,7 @@ class JsonlParagraph(_SourceRow):
 
     title: str
     text: str
-    supporting: bool = False
+    supporting: StrictBool = False
 
 
 class JsonlHop(_SourceRow):
@@ -106,7 +106,7 @@ class JsonlHop(_SourceRow):
 
     question: str
     answer: str
-    paragraph: int
+    paragraph: StrictInt
 
 
 class JsonlRow(_SourceRow):

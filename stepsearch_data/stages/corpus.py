@@ -13,7 +13,7 @@ _BATCH = 20_000
 
 
 class CorpusConfig(StageConfig):
-    """The corpus is every paragraph of the sources; nothing to choose yet."""
+    """The corpus is every paragraph of the sources: there is nothing to choose."""
 
 
 def corpus(context: StageContext) -> None:

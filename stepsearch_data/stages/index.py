@@ -16,7 +16,7 @@ INDEX = Folder("index", "BM25 index: arrays, vocabulary and passage ids")
 class IndexConfig(StageConfig):
     """BM25's parameters; Lucene's defaults."""
 
-    k1: float = Field(default=1.2, gt=0, description="how fast repeated words saturate")
+    k1: float = Field(default=1.2, gt=0, allow_inf_nan=False, description="how fast repeated words saturate")
     title_weight: int = Field(default=2, ge=0, description="how often the title counts beside the text")
     b: float = Field(default=0.75, ge=0, le=1, description="how much long passages are held back")
 

@@ -46,6 +46,8 @@ class _Loader:
         taken = 0
         records = source.records()
         first = list(islice(records, _FIRST))
+        if not first:
+            raise SourceError(f"{source.location} holds no row")
         _check_format(source, first)
         for record in chain(first, records):
             try:
@@ -122,8 +124,16 @@ def _check_question(question: Question, paragraphs: list[Paragraph], config: Loa
             raise RowRejected(f"{name} is empty")
     for name, text in _texts(question):
         _check_text(name, text)
+    for number, step in enumerate(question.decomposition, start=1):
+        if not (step.answer.strip() and all(part.strip() for part in step.text.split(">>"))):
+            raise RowRejected(f"step {number}: the sub-question or its answer is empty")
+    if config.answer_in_paragraph and question.answerable:
+        _check_answer(question, paragraphs)
+
+
+def _check_answer(question: Question, paragraphs: list[Paragraph]) -> None:
     answers = (question.answer, *question.answer_aliases)
-    if not config.answer_in_paragraph or not question.answerable or question.answer.lower() in ("yes", "no"):
+    if question.answer.lower() in ("yes", "no"):
         return
     if not any(mentions(f"{p.title} {p.text}", answer) for p in paragraphs for answer in answers):
         raise RowRejected("the answer occurs in none of the paragraphs")

@@ -17,7 +17,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -42,6 +42,7 @@ from stepsearch_data.synth.vocabulary import (
 HOPS = {"2hop": 2, "3hop1": 3, "3hop2": 3, "4hop1": 4, "4hop2": 4, "4hop3": 4}
 JOINS = {"3hop2": (1, 0), "4hop2": (1, 1), "4hop3": (2, 0)}  # steps to the left, after the join
 TRIES = 2000
+SUFFIXES = ("", ".jsonl", ".json")  # of a file to write, before any .gz
 # What a world of n cycles surely has: this many chains times n, this many pairs times n squared.
 CHAINS = {"2hop": 85, "3hop1": 190, "4hop1": 340}
 PAIRS = 7
@@ -312,20 +313,40 @@ def write_world(
 ) -> int:
     """Write the rows as JSONL (gzip for .gz); return how many. The file appears only when whole.
 
-    `progress` is called after each row with the number of rows written so far.
+    `progress` is called after each row with the number of rows written so far. A symlink stays one,
+    and a device or a FIFO takes the rows as it is. Raises ValueError for a name that promises
+    another format.
     """
-    target = Path(path)
+    named = Path(path)
+    if named.exists() and not named.is_file() and not named.is_dir():
+        _write_rows(config, named, named.suffix == ".gz", progress)
+        return config.questions
+    _check_name(named)
+    target = Path(os.path.realpath(named))
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
-        with ExitStack() as stack:
-            out: IO[bytes] | gzip.GzipFile = stack.enter_context(part.open("wb"))
-            if target.suffix == ".gz":  # no name and no time inside: the same rows, the same bytes
-                out = stack.enter_context(gzip.GzipFile("", "wb", 6, out, mtime=0))
-            for count, row in enumerate(rows(config), 1):
-                out.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
-                if progress:
-                    progress(count)
+        _write_rows(config, part, named.suffix == ".gz", progress)
         part.replace(target)
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink()
     return config.questions
+
+
+def _check_name(path: Path) -> None:
+    if path.name == "-" or path.is_dir():
+        raise ValueError(f"cannot write {path}: it is {'a folder' if path.is_dir() else 'no name of a file'}")
+    plain = path.with_suffix("") if path.suffix == ".gz" else path
+    if plain.suffix not in SUFFIXES:
+        raise ValueError(f"cannot write {path}: the rows are JSON lines, so name it .jsonl or .jsonl.gz")
+
+
+def _write_rows(config: WorldConfig, path: Path, compressed: bool, progress: Callable[[int], None] | None) -> None:  # noqa: FBT001
+    with ExitStack() as stack:
+        out: IO[bytes] | gzip.GzipFile = stack.enter_context(path.open("wb"))
+        if compressed:  # no name and no time inside: the same rows, the same bytes
+            out = stack.enter_context(gzip.GzipFile("", "wb", 6, out, mtime=0))
+        for count, row in enumerate(rows(config), 1):
+            out.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
+            if progress:
+                progress(count)

@@ -165,8 +165,12 @@ def test_a_variable_that_sets_nothing_is_refused(name: str) -> None:
 
 
 def test_a_wrong_value_of_a_variable_is_refused() -> None:
-    assert "filter.k" in refusal(None, STEPSEARCH_FILTER_K="")
+    assert "filter.k" in refusal(None, STEPSEARCH_FILTER_K="many")
 
 
 def test_other_variables_are_left_alone() -> None:
     assert load(None, (), {"STEPSEARCHING": "1", "STEPSEARCH_CONFIG": "read elsewhere", "FILTER_K": "9"}) == load()
+
+
+def test_a_variable_that_is_set_to_nothing_is_not_set() -> None:
+    assert load_config(STAGES, environment={"STEPSEARCH_FILTER_K": "", "STEPSEARCH_STORE": ""}).store == Path("store")

@@ -82,7 +82,7 @@ def test_a_missing_file_is_made_anew(world: World) -> None:
     output = world.store.manifest().output("signs")
     assert output is not None
     world.store.path(output).unlink()
-    assert world.planned()["sign"] == ("signs is missing from the store",)
+    assert world.planned()["sign"] == ("signs is missing from the store, or cut",)
     assert world.ran() == ["sign"]
     assert len(world.rows(SIGNS)) == 5
     assert world.ran() == []
@@ -126,7 +126,7 @@ def test_a_stage_whose_input_is_missing_says_which_stage_makes_it(world: World) 
     world.ran(only=["load"])
     with pytest.raises(ConfigError, match="count reads signs, which is not in the store yet") as caught:
         world.ran(only=["count"])
-    assert "run stage sign first" in caught.value.hint
+    assert caught.value.hint == "build it first: --from sign --to count"
 
 
 def test_rejects_are_counted_and_kept(world: World) -> None:

@@ -34,7 +34,9 @@ def put(store: Store, text: str, *, stage: str = "load", name: str = NAME) -> En
     """Commit a stage with one table (of text, which the store does not mind)."""
     with store.locked(), store.staging() as folder:
         (folder / "numbers.parquet").write_text(text)
-        return store.commit(stage, name, {"inputs": {}}, folder, {"numbers": 1})
+        entry = store.commit(stage, name, {"inputs": {}}, folder, {"numbers": 1})
+    store.sweep()
+    return entry
 
 
 def folders(store: Store) -> list[str]:
@@ -114,8 +116,9 @@ def test_left_overs_of_a_crash_are_swept_by_the_next_build(store: Store) -> None
         (store.root / left).mkdir(parents=True)
         (store.root / left / "half.parquet").write_text("ha")
     with store.locked():
-        assert folders(store) == [f"load-{NAME}"]
-        assert not (store.root / ".staging").exists()
+        store.sweep()
+    assert folders(store) == [f"load-{NAME}"]
+    assert not (store.root / ".staging").exists()
 
 
 def test_a_folder_that_is_not_ours_is_not_swept(store: Store) -> None:
@@ -134,8 +137,9 @@ def test_a_reader_keeps_its_files_while_a_build_replaces_them(store: Store) -> N
         output = manifest.output("numbers")
         assert output is not None
         assert store.path(output).read_text() == "one"
-    with store.locked():
-        assert folders(store) == ["load-ba9876543210"]
+        assert folders(store) == [f"load-{NAME}", "load-ba9876543210"]
+    store.sweep()
+    assert folders(store) == ["load-ba9876543210"]
 
 
 def test_readers_do_not_wait_for_each_other_or_for_a_build(store: Store) -> None:

@@ -69,7 +69,7 @@ def _rows(reply: Decomposition, question: Question) -> list[SubQuestion]:
             source=question.source,
             hop=number,
             hops=len(answers),
-            sub_question=fill(step.question, answers),
+            sub_question=fill(step.question, answers, references(step.question)),
             template=step.question,
             relation_form=form,
             sub_answer=step.answer,

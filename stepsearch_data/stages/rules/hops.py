@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 
 from stepsearch_data.schemas.rows import Evidence, Question, SubQuestion, SupportingParagraph
@@ -14,15 +14,16 @@ from stepsearch_data.text import contains, mentions, normalise
 _COMPARISONS = ("comparison", "bridge_comparison")
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Hop:
-    """A hop before its place in the table is known. `template` may hold `#k`."""
+    """A hop before its place in the table is known. `template` holds `#k` where `question` holds an answer."""
 
     template: str
+    question: str
     answer: str
     passages: list[str]
+    depends: tuple[int, ...] = ()
     relation_form: str = ""
-    extra_depends: list[int] = field(default_factory=list)
 
 
 def decompose(question: Question) -> list[SubQuestion]:
@@ -39,18 +40,17 @@ def decompose(question: Question) -> list[SubQuestion]:
 
 
 def _number(question: Question, hops: Sequence[_Hop], method: str) -> list[SubQuestion]:
-    answers = [hop.answer for hop in hops]
     return [
         SubQuestion(
             question_id=question.question_id,
             source=question.source,
             hop=number,
             hops=len(hops),
-            sub_question=fill(hop.template, answers),
+            sub_question=hop.question,
             template=hop.template,
             relation_form=hop.relation_form,
             sub_answer=hop.answer,
-            depends_on=sorted({*references(hop.template), *hop.extra_depends}),
+            depends_on=sorted(hop.depends),
             gold_passage_ids=hop.passages,
             method=method,
         )
@@ -59,15 +59,15 @@ def _number(question: Question, hops: Sequence[_Hop], method: str) -> list[SubQu
 
 
 def _official(question: Question) -> list[_Hop]:
-    return [
-        _Hop(
-            template=as_question(step.text),
-            answer=step.answer,
-            passages=[step.passage_id],
-            relation_form=step.text if ">>" in step.text else "",
-        )
-        for step in question.decomposition
-    ]
+    """Every `#k` in an official step is a placeholder: `load` has checked that it points to an earlier one."""
+    answers = [step.answer for step in question.decomposition]
+    hops = []
+    for step in question.decomposition:
+        template, depends = as_question(step.text), references(step.text)
+        relation_form = step.text if ">>" in step.text else ""
+        asked = fill(template, answers, depends)
+        hops.append(_Hop(template, asked, step.answer, [step.passage_id], tuple(depends), relation_form))
+    return hops
 
 
 # --- 2WikiMultihopQA: evidence triples -------------------------------------------------------------
@@ -88,22 +88,25 @@ def _evidence_hop(
     question: Question, paragraph: SupportingParagraph, triples: list[Evidence], earlier: list[str]
 ) -> _Hop:
     if not triples:
-        return _Hop(_about(paragraph, question), _supporting_text(paragraph), [paragraph.passage_id])
-    asked = [ask(_refer(triple.subject, earlier), triple.relation) for triple in triples]
+        return _look_up(paragraph, question)
+    sources = [_found_by(triple.subject, earlier) for triple in triples]
+    shown = [f"#{hop}" if hop else triple.subject for hop, triple in zip(sources, triples, strict=True)]
+    known = [earlier[hop - 1] if hop else triple.subject for hop, triple in zip(sources, triples, strict=True)]
+    relations = [triple.relation for triple in triples]
     return _Hop(
-        template=" ".join(asked),
+        template=" ".join(map(ask, shown, relations)),
+        question=" ".join(map(ask, known, relations)),
         answer="; ".join(triple.object for triple in triples),
         passages=[paragraph.passage_id],
-        relation_form="; ".join(f"{_refer(t.subject, earlier)} >> {t.relation}" for t in triples),
+        depends=tuple({hop for hop in sources if hop}),
+        relation_form="; ".join(f"{subject} >> {relation}" for subject, relation in zip(shown, relations, strict=True)),
     )
 
 
-def _refer(subject: str, earlier: list[str]) -> str:
-    """`#k` when an earlier hop found the subject, else the subject."""
-    for number, answer in enumerate(earlier, start=1):
-        if normalise(answer) == normalise(subject):
-            return f"#{number}"
-    return subject
+def _found_by(subject: str, earlier: list[str]) -> int:
+    """The earlier hop (from 1) that found the subject; 0 where none did."""
+    answers = [normalise(answer) for answer in earlier]
+    return answers.index(normalise(subject)) + 1 if normalise(subject) in answers else 0
 
 
 def _assign(evidences: Sequence[Evidence], paragraphs: Sequence[SupportingParagraph]) -> dict[str, list[Evidence]]:
@@ -135,25 +138,29 @@ def _overlap(one: str, other: str) -> float:
 
 def _compare(question: Question) -> list[_Hop]:
     """Independent look-ups, one a supporting paragraph, in the order in which the question names them."""
-    places = {p.passage_id: _place(question.question, p) for p in question.supporting}
-    paragraphs = sorted(question.supporting, key=lambda p: places[p.passage_id])
-    return [_Hop(_about(p, question), _supporting_text(p), [p.passage_id]) for p in paragraphs]
+    paragraphs = sorted(question.supporting, key=lambda paragraph: _place(question.question, paragraph))
+    return [_look_up(paragraph, question) for paragraph in paragraphs]
 
 
 def _bridge(question: Question) -> list[_Hop]:
     """A chain: each paragraph but the last leads to the entity that the next one is about."""
     chain = _order(question)
-    hops = []
-    for number, (paragraph, following) in enumerate(pairwise(chain), start=1):
-        depends = [number - 1] if number > 1 else []
-        start = f"#{number - 1}" if depends else _known_name(paragraph, question)
-        asked = f"Which entity leads from {start} to the answer of: {question.question}"
-        hops.append(_Hop(asked, _plain(following.title), [paragraph.passage_id], extra_depends=depends))
-    last = chain[-1]
+    hops: list[_Hop] = []
+    for paragraph, following in pairwise(chain):
+        start = hops[-1].answer if hops else _known_name(paragraph, question)
+        template, asked = (
+            f"Which entity leads from {name} to the answer of: {question.question}"
+            for name in (f"#{len(hops)}" if hops else start, start)
+        )
+        hops.append(_Hop(template, asked, _plain(following.title), [paragraph.passage_id], _last_of(hops)))
     if not hops:
-        return [_Hop(question.question, question.answer, [last.passage_id])]
-    asked = f"Knowing #{len(hops)}: {question.question}"
-    return [*hops, _Hop(asked, question.answer, [last.passage_id])]
+        return [_Hop(question.question, question.question, question.answer, [chain[-1].passage_id])]
+    template, asked = (f"Knowing {name}: {question.question}" for name in (f"#{len(hops)}", hops[-1].answer))
+    return [*hops, _Hop(template, asked, question.answer, [chain[-1].passage_id], _last_of(hops))]
+
+
+def _last_of(hops: Sequence[_Hop]) -> tuple[int, ...]:
+    return (len(hops),) if hops else ()
 
 
 def _order(question: Question) -> list[SupportingParagraph]:
@@ -182,9 +189,10 @@ def _known_name(paragraph: SupportingParagraph, question: Question) -> str:
     return name if contains(question.question, name) else "the question's first clue"
 
 
-def _about(paragraph: SupportingParagraph, question: Question) -> str:
-    name = _plain(paragraph.title)
-    return f"What about {name} is needed to answer: {question.question}"
+def _look_up(paragraph: SupportingParagraph, question: Question) -> _Hop:
+    """A hop that needs no other: what the paragraph says towards the answer."""
+    asked = f"What about {_plain(paragraph.title)} is needed to answer: {question.question}"
+    return _Hop(asked, asked, _supporting_text(paragraph), [paragraph.passage_id])
 
 
 def _supporting_text(paragraph: SupportingParagraph) -> str:

@@ -82,7 +82,7 @@ def _from_sub_question(
     hop: SubQuestion, answers: list[str], gold: Sequence[SupportingParagraph]
 ) -> Iterator[tuple[str, str]]:
     words = keywords(hop.sub_question)
-    parts = split_relation(fill(hop.relation_form.partition("; ")[0], answers))
+    parts = split_relation(fill(hop.relation_form.partition("; ")[0], answers, hop.depends_on))
     if parts:
         subject, relation = parts
         yield "subject_relation", f"{subject} {relation}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Sequence
 
 _QUESTIONS = {
     "applies to jurisdiction": "Which jurisdiction does {} apply to?",
@@ -90,9 +91,9 @@ def as_question(text: str) -> str:
     return question[:1].upper() + question[1:]
 
 
-def fill(text: str, answers: list[str]) -> str:
-    """Put the answer of hop k (from 1) in place of every `#k`."""
-    return re.sub(r"#(\d+)", lambda match: answers[int(match[1]) - 1], text)
+def fill(text: str, answers: Sequence[str], hops: Collection[int]) -> str:
+    """Put the answer of hop k (from 1) in place of `#k`, for these hops only: "the #1 hit" is no placeholder."""
+    return re.sub(r"#(\d+)", lambda match: answers[int(match[1]) - 1] if int(match[1]) in hops else match[0], text)
 
 
 def references(text: str) -> list[int]:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import pytest
+
 from stepsearch_data.schemas.rows import DecompositionStep, Evidence
-from stepsearch_data.stages.rules import decompose
+from stepsearch_data.stages.rules import decompose, write_queries
 from tests.builders import question, supporting
 
 
@@ -103,3 +105,31 @@ def test_every_hop_depends_on_earlier_hops_only() -> None:
 def test_one_supporting_paragraph_is_one_hop() -> None:
     (hop,) = decompose(question(source="jsonl", supporting=[supporting("p1", "Pesaro", "Rossini was born in Pesaro.")]))
     assert (hop.sub_question, hop.sub_answer) == (question().question, "Pesaro")
+
+
+@pytest.mark.parametrize("rank", ["#40", "#1", "#2", "#0"])
+@pytest.mark.parametrize("kind", ["bridge", "comparison"])
+def test_a_rank_in_the_question_is_no_placeholder(rank: str, kind: str) -> None:
+    asked = f"Which singer of the {rank} hit was born where the opera was composed?"
+    for hop in decompose(question(source="hotpotqa", question_type=kind, question=asked)):
+        assert asked in hop.sub_question
+        assert all(earlier < hop.hop for earlier in hop.depends_on)
+
+
+def test_a_subject_that_looks_like_a_placeholder_is_none() -> None:
+    dream = question(
+        source="2wiki",
+        supporting=[supporting("p1", "#9 Dream", "By Al Ash."), supporting("p2", "Al Ash", "Born 1901.")],
+        evidences=[
+            Evidence(subject="#9 Dream", relation="performer", object="Al Ash"),
+            Evidence(subject="Al Ash", relation="date of birth", object="1901"),
+        ],
+    )
+    first, second = decompose(dream)
+    assert first.sub_question == "Who performed #9 Dream?"
+    assert (second.template, second.sub_question, second.depends_on) == (
+        "When was #1 born?",
+        "When was Al Ash born?",
+        [1],
+    )
+    assert write_queries(dream, [first, second], first, 2)[0].query == "#9 Dream performer"

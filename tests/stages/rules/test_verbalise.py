@@ -26,9 +26,13 @@ def test_a_relation_splits_into_subject_and_name() -> None:
 
 
 def test_placeholders_are_filled_with_the_answers_of_their_hops() -> None:
-    assert fill("When did #1 and #2 meet #1?", ["Ada", "Bob"]) == "When did Ada and Bob meet Ada?"
+    assert fill("When did #1 and #2 meet #1?", ["Ada", "Bob"], [1, 2]) == "When did Ada and Bob meet Ada?"
     assert references("When did #2 and #1 meet #1?") == [1, 2]
 
 
 def test_an_answer_with_a_backslash_is_taken_as_it_is() -> None:
-    assert fill("#1?", [r"\g<0>"]) == r"\g<0>?"
+    assert fill("#1?", [r"\g<0>"], [1]) == r"\g<0>?"
+
+
+def test_only_the_named_hops_are_filled_in() -> None:
+    assert fill("the #1 hit of #2 and #40", ["Ada", "Bob"], [2]) == "the #1 hit of Bob and #40"
