@@ -51,7 +51,7 @@ def trajectories(context: StageContext) -> None:
 
 async def _build(passages: PassageTexts, shown: int, unit: Unit) -> list[Row]:
     hops: list[SubQuestion] = unit.related[SUB_QUESTIONS.name]
-    if not hops:
+    if not hops or not unit.related[QUERIES.name]:  # no gold hops, or rejected when its queries were written
         return []
     rounds = [_round(passages, shown, unit, hop) for hop in hops]
     question = unit.question

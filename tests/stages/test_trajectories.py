@@ -95,6 +95,12 @@ def test_the_engine_that_shows_gold_is_shown(run_stage: RunStage) -> None:
     assert [(d.engine, d.passage_id) for d in first.documents] == [("b", "p1")]
 
 
+def test_a_question_without_any_query_was_rejected_before(run_stage: RunStage) -> None:
+    inputs = {"questions": [question()], "sub_questions": HOPS, "passages": TEXTS}
+    tables = run_stage(trajectories.STAGE, **inputs, queries=[], votes=[], hits=[])
+    assert (tables["trajectories"], tables["rejects"]) == ([], [])
+
+
 def test_a_hop_without_queries_rejects_the_question(run_stage: RunStage) -> None:
     tables = run_stage(
         trajectories.STAGE,
