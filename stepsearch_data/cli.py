@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 import os
 import shlex
 import signal
@@ -166,12 +165,6 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-def _number(value: float) -> float:
-    if math.isnan(value):  # it lies in every range
-        raise typer.BadParameter("nan is not a number")
-    return value
-
-
 @app.callback()
 def _main(
     version: Annotated[
@@ -280,7 +273,7 @@ def sql(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file, not to stdout.")] = None,
     timeout: Annotated[
         float,
-        typer.Option("--timeout", min=0.01, max=86_400, callback=_number, help="Seconds before the query is stopped."),
+        typer.Option("--timeout", min=0.01, max=86_400, help="Seconds before the query is stopped."),
     ] = 60.0,
 ) -> None:
     """Query the store with DuckDB SQL, read-only: no other file, no extension, no write can be reached.
@@ -505,7 +498,8 @@ def _mend_streams() -> None:
     """Streams that exist, whatever the caller closed, and that can print every character in some way."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, os.fdopen(nowhere, mode, closefd=False))  # as Python's own: never closed
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -61,13 +61,14 @@ def _store_flag(store: Store) -> str:
     return "" if store.root == Path("store") else f" --store {shlex.quote(str(store.root))}"
 
 
-def _grid(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str = "") -> None:
+def _grid(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str = "", *, tight: bool = False) -> None:
     """A table; numbers to the right. Cells are plain text, whatever brackets the data holds.
 
     Where the terminal is too narrow, text is folded but no number: then the lines are longer than it.
     """
     listed = list(rows)
     grid = Grid(title=title or None, title_justify="left", box=None, header_style="bold", pad_edge=False)
+    grid.collapse_padding = tight
     for at, column in enumerate(columns):
         numeric = any(isinstance(row[at], int | float) for row in listed)
         words = [word for text in (column, *(_cell(row[at]) for row in listed)) for word in text.split()]
@@ -77,10 +78,14 @@ def _grid(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str = ""
             justify="right" if numeric else "left",
             overflow="fold",
             min_width=longest if numeric else min(longest, _FOLDED),
+            no_wrap=numeric and len(column) <= longest,
         )
     for row in listed:
         grid.add_row(*(Text(visible(_cell(value))) for value in row))
-    _console().print(grid, crop=False)
+    console = _console()
+    gap = 1 if tight else 2
+    console.width = max(console.width, sum((column.min_width or 0) + gap for column in grid.columns))
+    console.print(grid, crop=False)
 
 
 def _cell(value: Any) -> str:
@@ -277,7 +282,8 @@ def audit(measures: dict[str, Any], *, as_json: bool) -> None:
         parts = measures[group]
         names = [name for name in next(iter(parts.values()), {}) if name in _AUDITED]
         short = [name.replace("_at_", "@").replace("_", " ") for name in names]
-        _grid((title, *short), [(part, *(numbers[name] for name in names)) for part, numbers in parts.items()])
+        shown = [(part, *(numbers[name] for name in names)) for part, numbers in parts.items()]
+        _grid((title, *short), shown, tight=True)
         print()
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import resource
+import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -20,7 +22,7 @@ from stepsearch_data.cli import app
 from stepsearch_data.schemas.tables import TABLES
 from stepsearch_data.stages import STAGES
 from tests.conftest import Run
-from tests.rows import jsonl, write_lines
+from tests.rows import QUESTION, jsonl, musique, write_lines
 from tests.tree import tree
 
 VERBS = sorted(command.name or command.callback.__name__ for command in app.registered_commands if command.callback)
@@ -352,3 +354,118 @@ def test_the_environment_and_a_run_file_choose_the_store(cli: Run, sample_store:
         cli(*count, "--store", sample_store, env={"STEPSEARCH_STORE": "elsewhere"}),
     ):
         assert (done.returncode, done.stdout) == (0, '"all"\ntrue\n'), done.stderr
+
+
+@pytest.fixture
+def odd_store(sample_store: Path, tmp_path: Path) -> Path:
+    """A store in a folder that a shell would take for several words."""
+    return Path(shutil.copytree(sample_store, tmp_path / "my; $(store)"))
+
+
+def test_sql_writes_nothing_into_the_store(cli: Run, odd_store: Path) -> None:
+    before = tree(odd_store)
+    done = cli("sql", "SELECT 1", "--store", odd_store, "-f", "csv", "-o", odd_store / "manifest.json")
+    assert "it lies in the store" in refused(done, 1)
+    assert tree(odd_store) == before
+
+
+def test_sql_writes_no_table_into_a_file(cli: Run, sample_store: Path, tmp_path: Path) -> None:
+    for form in ([], ["--format", "table"]):
+        done = cli("sql", "SELECT 1", "--store", sample_store, "-o", tmp_path / "out", *form)
+        assert "hint: name another: --format csv" in refused(done, 2)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("seconds", ["inf", "nan", "1e12", "86401", "0"])
+def test_a_timeout_that_is_no_time_is_refused(seconds: str, cli: Run, sample_store: Path) -> None:
+    done = cli("sql", "SELECT 1", "--store", sample_store, "--timeout", seconds)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Traceback" not in done.stderr
+
+
+def test_synth_says_what_is_wrong_with_a_name(cli: Run, tmp_path: Path) -> None:
+    assert "name it .jsonl or .jsonl.gz" in refused(cli("synth", "-o", tmp_path / "w.jsonl.zst"), 2)
+    assert "cannot write .: it is a folder" in refused(cli("synth", "-o", "."), 2)
+    assert "cannot write -: it is no name of a file" in refused(cli("synth", "-o", "-"), 2)
+
+
+def test_closed_streams_are_no_traceback(sample_store: Path) -> None:
+    done = shell('STEPSEARCH sql - --store "$1" <&-', sample_store)
+    assert (done.returncode, done.stderr) == (1, "error: expected one statement, got 0\n")
+    for verb in ("status", "show", "audit --json", "sql 'SELECT 1'", "sql 'SELECT 1' -f csv"):
+        done = shell(f'STEPSEARCH {verb} --store "$1" >&-', sample_store)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", ""), verb
+    for verb in ("--help", "--version", "stages", "schema --json"):
+        done = shell(f"STEPSEARCH {verb} >&- <&-")
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", ""), verb
+    assert shell("STEPSEARCH bogus 2>&-").returncode == 2
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("option", ["--help", "--version", "sql --help"])
+def test_help_on_a_full_disk_is_one_line(option: str) -> None:
+    done = shell(f"STEPSEARCH {option} > /dev/full")
+    assert (done.returncode, done.stderr) == (1, "error: output: No space left on device\n")
+
+
+def test_output_that_cannot_hold_a_character_has_its_number(cli: Run, sample_store: Path) -> None:
+    ascii_only = {"PYTHONIOENCODING": "ascii"}
+    shown = cli("show", "--store", sample_store, env=ascii_only)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert r" \xb7 musique" in shown.stdout
+    assert r"\u2605 gold" in shown.stdout
+    explained = cli("explain", "--store", sample_store, "--set", "filter.k=1", env=ascii_only)
+    assert r"config.k: 3 \u2192 1" in explained.stdout
+
+
+def words(text: str, mark: str) -> list[str]:
+    """The shell's words of the command that follows the mark."""
+    return shlex.split(text.partition(mark)[2].splitlines()[0])
+
+
+def test_suggested_commands_can_be_pasted(cli: Run, odd_store: Path, tmp_path: Path) -> None:
+    built = cli("build", "--store", odd_store)
+    for verb in ("show", "audit", "sql"):
+        assert words(built.stdout, f"  stepsearch-data {verb} ")[:2] == ["--store", str(odd_store)]
+    missing = cli("show", "none", "--store", odd_store)
+    assert words(missing.stderr, "stepsearch-data sql ") == [
+        "--store",
+        str(odd_store),
+        "SELECT question_id FROM trajectories",
+    ]
+    world = tmp_path / "a $(world).jsonl"
+    told = cli("synth", "-n", "1", "-o", world)
+    assert words(told.stderr, "stepsearch-data build ") == ["--source", f"musique={world}"]
+    file = tmp_path / "my run.toml"
+    assert words(cli("init", file).stderr, "stepsearch-data build ") == ["--config", str(file)]
+
+
+def test_data_does_nothing_to_a_terminal(cli: Run, sample_store: Path, tmp_path: Path) -> None:
+    sql = r"SELECT e'\x1b]0;pwn\x07hi\r' || chr(155) AS " + '"a\x1b[1m"'
+    shown = cli("sql", sql, "--store", sample_store)
+    assert shown.stdout.split() == [r"a\x1b[1m", r"\x1b]0;pwn\x07hi\x0d\x9b"]
+    as_json = cli("sql", sql, "--store", sample_store, "-f", "jsonl")
+    assert json.loads(as_json.stdout) == {"a\x1b[1m": "\x1b]0;pwn\x07hi\r\x9b"}
+    failed = cli("sql", r"SELECT e'\x1b'::INT", "--store", sample_store)
+    assert "\x1b" not in failed.stderr
+    row = musique("q", question=f"{QUESTION}\x1b]0;pwn\x07")
+    row["paragraphs"][0]["title"] += "\x1b[31m"
+    source = write_lines(tmp_path / "rows.jsonl", [row])
+    assert cli("build", "--source", f"musique={source}", "--store", tmp_path / "store", "-q").returncode == 0
+    told = cli("show", "--store", tmp_path / "store")
+    assert rf"{QUESTION}\x1b]0;pwn\x07" in told.stdout
+    assert r"Seville\x1b[31m" in told.stdout
+    assert "\x1b" not in told.stdout
+    assert "\x1b" in data(cli("show", "--store", tmp_path / "store", "--json"))["question"]
+
+
+def test_nothing_is_folded_where_no_terminal_is(cli: Run, sample_store: Path) -> None:
+    narrow = {"COLUMNS": "20"}
+    audited = cli("audit", "--store", sample_store, env=narrow).stdout
+    measures = data(cli("audit", "--store", sample_store, "--json"))
+    rows = sum(len(parts) for parts in measures.values())
+    assert len(audited.splitlines()) == rows + 2 * len(measures)  # a header and an empty line each
+    assert "kept share" not in audited
+    assert "kept_share" in measures["by_source"]["musique"]
+    wide = ", ".join(f"'{'x' * 50}' AS c{n}" for n in range(20))
+    assert len(cli("sql", f"SELECT {wide}", "--store", sample_store, env=narrow).stdout.splitlines()) == 2

@@ -91,3 +91,14 @@ def test_links_point_to_files() -> None:
         for link in re.findall(r"\]\(([^)]+)\)", path.read_text()):
             if not link.startswith("http"):
                 assert (path.parent / link).exists(), f"{path.name}: {link}"
+
+
+def test_the_figures_are_those_of_the_benchmarks() -> None:
+    figures = next(block for name, block in blocks("text") if name == "README.md" and "growth" in block)
+    assert re.search(
+        r"^ +2,500 questions, +14,000 paragraphs: median [\d.]+ s .*peak [\d,]+ MiB$", figures, re.MULTILINE
+    )
+    assert re.search(
+        r"^ +25,000 questions, +140,000 paragraphs: median [\d.]+ s .*peak [\d,]+ MiB$", figures, re.MULTILINE
+    )
+    assert re.search(r"^growth: n\^\d\.\d\d$", figures, re.MULTILINE)

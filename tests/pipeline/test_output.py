@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -142,3 +143,82 @@ def test_a_place_that_cannot_be_written_is_an_error(path: str, tmp_path: Path, m
     with pytest.raises(QueryError, match="cannot write"):
         write(reader(ROWS), "csv", Path(path))
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_symlink_stays_one(form: str, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("folder/out")
+    for _ in range(2):  # at first it leads nowhere
+        write(reader(ROWS), form, tmp_path / "link")
+        assert (tmp_path / "link").is_symlink()
+        assert len(read(form, tmp_path / "folder" / "out")) == len(ROWS)
+    assert len(list(tmp_path.rglob("*"))) == 3
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_fifo_stays_one_and_takes_the_rows(form: str, tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    end = os.open(fifo, os.O_RDWR)  # so that neither side waits for the other
+    try:
+        write(reader(ROWS), form, fifo)
+        assert fifo.is_fifo()
+        (tmp_path / "out").write_bytes(os.read(end, 1 << 16))
+    finally:
+        os.close(end)
+    assert len(read(form, tmp_path / "out")) == len(ROWS)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("form", FORMS)
+def test_a_device_stays_one(form: str, tmp_path: Path) -> None:
+    (tmp_path / "full").symlink_to("/dev/full")
+    with pytest.raises(QueryError, match="No space left"):
+        write(reader(ROWS), form, tmp_path / "full")
+    assert (tmp_path / "full").is_char_device()
+
+
+@pytest.mark.parametrize("place", ["store/manifest.json", "store/new", "link", "folder/new"])
+def test_a_file_of_the_store_is_refused(place: str, tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "manifest.json").write_text("old")
+    (tmp_path / "link").symlink_to("store/manifest.json")
+    (tmp_path / "folder").symlink_to("store")
+    with pytest.raises(QueryError, match="it lies in the store"):
+        write(reader(ROWS), "csv", tmp_path / place, store=tmp_path / "store")
+    assert [(file.name, file.read_text()) for file in (tmp_path / "store").iterdir()] == [("manifest.json", "old")]
+
+
+@pytest.mark.parametrize(
+    ("value", "form"),
+    [
+        ("INTERVAL 3 DAY", "csv"),
+        ("INTERVAL 3 DAY", "parquet"),
+        ("'101'::BIT", "csv"),
+        ("union_value(a := 1)", "parquet"),
+    ],
+)
+def test_a_type_that_a_format_lacks_is_an_error(value: str, form: str, tmp_path: Path) -> None:
+    rows = duckdb.connect().sql(f"SELECT {value} AS v").to_arrow_reader()
+    with pytest.raises(QueryError, match=f"cannot be written as {form}; cast it to VARCHAR"):
+        write(rows, form, tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ("'\\x00\\xFFa'::BLOB", "00ff61"),
+        ("[INTERVAL 0 DAY]", ["0 days"]),
+        ("INTERVAL 3 DAY", "3 days"),
+        ("INTERVAL '-14 months 1 hour 0.5 second'", "-14 months 3600.5 seconds"),
+        ("INTERVAL 10 MINUTE", "600 seconds"),
+    ],
+)
+@pytest.mark.parametrize("form", ["json", "jsonl"])
+def test_bytes_and_intervals_are_readable_in_json(form: str, value: str, told: Any, tmp_path: Path) -> None:
+    write(duckdb.connect().sql(f"SELECT {value} AS v").to_arrow_reader(), form, tmp_path / "out")
+    assert read(form, tmp_path / "out") == [{"v": told}]
+    if isinstance(told, str) and value.startswith("INTERVAL"):
+        assert duckdb.execute(f"SELECT '{told}'::INTERVAL = {value}").fetchall() == [(True,)]

@@ -1,6 +1,7 @@
 """The synthetic world keeps MuSiQue's row format and its promises about names, graphs and bytes."""
 
 import gzip
+import os
 import re
 from itertools import islice
 from pathlib import Path
@@ -171,6 +172,49 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
     with pytest.raises(InterruptedError):
         write_world(SMALL, target, stop)
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.jsonl", "old")]
+
+
+def test_a_symlink_stays_one(tmp_path: Path) -> None:
+    (tmp_path / "there.jsonl").write_text("old")
+    (tmp_path / "link.jsonl").symlink_to("there.jsonl")
+    write_world(SMALL, tmp_path / "link.jsonl")
+    assert (tmp_path / "link.jsonl").is_symlink()
+    assert len((tmp_path / "there.jsonl").read_text().splitlines()) == SMALL.questions
+
+
+def test_a_fifo_stays_one_and_takes_the_rows(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    end = os.open(fifo, os.O_RDWR)  # so that neither side waits for the other
+    try:
+        write_world(WorldConfig(questions=2, per_question=4, sentences=1), fifo)
+        assert fifo.is_fifo()
+        assert len(os.read(end, 1 << 16).splitlines()) == 2
+    finally:
+        os.close(end)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_device_stays_one(tmp_path: Path) -> None:
+    (tmp_path / "full").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left"):
+        write_world(SMALL, tmp_path / "full")
+    assert (tmp_path / "full").is_char_device()
+
+
+@pytest.mark.parametrize("name", ["w.jsonl.zst", "w.zst", "w.txt", "w.csv.gz", "w.parquet"])
+def test_a_name_that_promises_another_format_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"\.jsonl or \.jsonl\.gz"):
+        write_world(SMALL, tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("name", "said"), [(".", "it is a folder"), ("/", "it is a folder"), ("-", "no name")])
+def test_what_names_no_file_is_refused(name: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=said):
+        write_world(SMALL, name)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_large_world_starts_at_once() -> None:
