@@ -6,9 +6,12 @@ crash loses at most the last window. Failures are never kept.
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import time
+import weakref
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import orjson
@@ -21,6 +24,16 @@ WINDOW_SECONDS = 0.2
 WINDOW_REPLIES = 64
 _TABLE = "CREATE TABLE IF NOT EXISTS replies (digest TEXT PRIMARY KEY, reply BLOB NOT NULL) WITHOUT ROWID"
 _BATCHED = "CREATE TABLE IF NOT EXISTS batched (digest TEXT PRIMARY KEY, model TEXT NOT NULL, batch TEXT NOT NULL)"
+
+
+_OPEN: weakref.WeakSet[Replay] = weakref.WeakSet()
+
+
+def rescue() -> None:
+    """Commit what all open caches hold, as far as that goes: for the handler of a signal that ends the process."""
+    for replay in list(_OPEN):
+        with suppress(StoreError):
+            replay.flush()
 
 
 class Replay:
@@ -47,6 +60,7 @@ class Replay:
             ) from error
         self._pending: dict[str, bytes] = {}
         self._since = 0.0
+        _OPEN.add(self)
 
     def get(self, digest: str) -> Reply | None:
         """The reply that was paid for before, marked as cached."""
@@ -64,12 +78,19 @@ class Replay:
         self._pending[digest] = orjson.dumps([reply.text, reply.finish_reason, *usage])
         if len(self._pending) >= WINDOW_REPLIES or now - self._since >= WINDOW_SECONDS:
             self.flush()
+        elif len(self._pending) == 1:  # where replies are rare, none may wait for the next one
+            with suppress(RuntimeError):  # no event loop runs
+                asyncio.get_running_loop().call_later(WINDOW_SECONDS, self._flush_late)
 
     def flush(self) -> None:
         """Commit what is pending. Raises StoreError when the disk is full."""
         if self._pending:
             self._write("INSERT OR IGNORE INTO replies VALUES (?, ?)", self._pending.items())
             self._pending.clear()
+
+    def _flush_late(self) -> None:
+        with suppress(StoreError):  # the next reply meets the same trouble, and says so
+            self.flush()
 
     def batch_of(self, digest: str) -> str | None:
         """The batch that was sent with this request and whose replies have not been fetched yet."""

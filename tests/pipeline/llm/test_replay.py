@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 from stepsearch_data.pipeline.errors import StoreError
 from stepsearch_data.pipeline.llm import replay
 from stepsearch_data.pipeline.llm.chat import Message, Reply, Request, Usage
-from stepsearch_data.pipeline.llm.replay import WINDOW_REPLIES, Replay
+from stepsearch_data.pipeline.llm.replay import WINDOW_REPLIES, WINDOW_SECONDS, Replay, rescue
 
 REPLY = Reply("text", "stop", Usage(10, 2), latency=0.3, attempts=2)
 REQUEST = Request("mock", (Message("user", "Hi"),))
@@ -198,3 +199,27 @@ def test_what_is_no_cache_is_named(tmp_path: Path) -> None:
             Replay(path)
         assert "llm.replay" in fault.value.hint
     assert no_database.read_text().startswith("hello")
+
+
+def test_a_reply_does_not_wait_for_the_next_one(tmp_path: Path) -> None:
+    async def main() -> None:
+        replay = Replay(tmp_path / "replay.sqlite")
+        replay.put("one", Reply("1"))
+        await asyncio.sleep(2 * WINDOW_SECONDS)
+        other = Replay(tmp_path / "replay.sqlite")
+        assert other.get("one") is not None
+        other.close()
+        replay.close()
+
+    asyncio.run(main())
+
+
+def test_a_signal_rescues_what_is_pending(tmp_path: Path) -> None:
+    replay = Replay(tmp_path / "replay.sqlite")
+    replay.put("one", Reply("1"))
+    rescue()
+    other = Replay(tmp_path / "replay.sqlite")
+    assert other.get("one") is not None
+    for each in (other, replay):
+        each.close()
+    rescue()
