@@ -1,0 +1,76 @@
+"""The options that several verbs share: one name, one meaning, one help text."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def _stage_names(incomplete: str) -> list[str]:
+    from stepsearch_data.stages import STAGES
+
+    return [stage.name for stage in STAGES if stage.name.startswith(incomplete)]
+
+
+class Mode(StrEnum):
+    """How a model is asked."""
+
+    online = "online"
+    batch = "batch"
+
+
+StoreOption = Annotated[
+    Path | None, typer.Option("--store", help="Folder of the store (default ./store).", envvar="STEPSEARCH_STORE")
+]
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", "-c", help="TOML run file; `init` writes one.", envvar="STEPSEARCH_CONFIG")
+]
+SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="STAGE.KEY=VALUE", help="Override one setting.")]
+SourceOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--source",
+        "-s",
+        metavar="KIND=PATH",
+        help="Questions to read, repeatable: musique, hotpotqa, 2wiki or jsonl = a file (.gz, .bz2, .zst too), "
+        "hf:REPO@REV:CONFIG/SPLIT on the Hub (all after REPO optional), or `sample`. Default: what the store was "
+        "loaded from, or the embedded sample.",
+    ),
+]
+StageOption = Annotated[
+    str, typer.Option("--stage", help="`all`, one stage, or several with commas.", autocompletion=_stage_names)
+]
+FromOption = Annotated[str | None, typer.Option("--from", help="First stage to run.", autocompletion=_stage_names)]
+ToOption = Annotated[str | None, typer.Option("--to", help="Last stage to run.", autocompletion=_stage_names)]
+LimitOption = Annotated[
+    int | None, typer.Option("--limit", "-n", min=1, help="Only the first N questions of each source (load.limit).")
+]
+ForceOption = Annotated[bool, typer.Option("--force", help="Run the chosen stages even when they are current.")]
+LlmOption = Annotated[
+    str | None,
+    typer.Option("--llm", metavar="MODEL", help="Model for decompose and queries; `offline` is rules."),
+]
+PromptOption = Annotated[
+    list[str] | None,
+    typer.Option("--prompt", metavar="NAME=FILE", help="Your own prompt: decompose, queries or judge."),
+]
+CostOption = Annotated[
+    float | None, typer.Option("--max-cost", help="US dollars for this store before the build stops (llm.max_cost).")
+]
+TokensOption = Annotated[
+    int | None, typer.Option("--max-tokens-total", help="Tokens for this store before it stops (llm.max_tokens_total).")
+]
+ModeOption = Annotated[
+    Mode | None,
+    typer.Option("--llm-mode", help="batch: OpenAI's Batch API, half the price within 24 hours (llm.mode)."),
+]
+ConcurrencyOption = Annotated[
+    int | None, typer.Option("--max-concurrency", min=1, help="Calls in flight at most (llm.max_concurrency).")
+]
+RpmOption = Annotated[float | None, typer.Option("--rpm", help="Requests a minute at most (llm.rpm).")]
+TpmOption = Annotated[float | None, typer.Option("--tpm", help="Tokens a minute at most (llm.tpm).")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no log lines.")]
