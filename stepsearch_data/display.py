@@ -350,7 +350,7 @@ def trajectory(store: Store, question_id: str | None, *, as_json: bool) -> None:
 
 
 def _records(connection: Any, sql: str, parameters: dict[str, Any]) -> list[dict[str, Any]]:
-    return connection.sql(sql, params=parameters).to_arrow_table().to_pylist()  # type: ignore[no-any-return]
+    return connection.sql(sql, params=parameters).to_arrow_table().to_pylist()  # type: ignore[no-any-return]  # pyarrow ships no types
 
 
 def _tell(whole: dict[str, Any], steps: Sequence[dict[str, Any]]) -> None:

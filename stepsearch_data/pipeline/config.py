@@ -183,5 +183,5 @@ def _explain(model: type[BaseModel], error: dict[str, Any]) -> str:
 
 def _known(model: type[BaseModel], parents: list[str]) -> Iterable[str]:
     for parent in parents:
-        model = model.model_fields[parent].annotation  # type: ignore[assignment]
+        model = model.model_fields[parent].annotation  # type: ignore[assignment]  # sections are models
     return model.model_fields

@@ -118,7 +118,7 @@ def _rows(reader: pa.RecordBatchReader) -> Iterator[bytes]:
 def values(data: pa.RecordBatch | pa.Array) -> list[Any]:
     """Rows or values as Python objects. Raises QueryError for dates that Python does not know."""
     try:
-        return data.to_pylist()  # type: ignore[no-any-return]
+        return data.to_pylist()  # type: ignore[no-any-return]  # pyarrow ships no types
     except (OverflowError, ValueError, pa.ArrowException) as error:
         raise QueryError(f"a value cannot be shown: {error}", "cast it to VARCHAR in the query") from error
 

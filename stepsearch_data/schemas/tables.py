@@ -37,7 +37,7 @@ class Table:
     @cached_property
     def adapter(self) -> TypeAdapter[list[Any]]:
         """Validates and dumps many rows in one call."""
-        return TypeAdapter(list[self.row])  # type: ignore[name-defined]
+        return TypeAdapter(list[self.row])  # type: ignore[name-defined]  # a type made at run time
 
     @property
     def doc(self) -> str:

@@ -25,7 +25,7 @@ SECRET = "the secret outside"
 
 def ask(store: Path, sql: str, timeout: float = 20) -> list[dict[str, Any]]:
     with catalog.query(Store.open(store), sql, timeout) as reader:
-        return reader.read_all().to_pylist()  # type: ignore[no-any-return]
+        return reader.read_all().to_pylist()  # type: ignore[no-any-return]  # pyarrow ships no types
 
 
 def rows(store: Path, view: str) -> list[dict[str, Any]]:
@@ -368,7 +368,7 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.chdir(store)
         with duckdb.connect() as connection:
             connection.execute((store / "catalog.sql").read_text())
-            return connection.sql(f"SELECT * FROM {view} ORDER BY ALL").to_arrow_table().to_pylist()  # type: ignore[no-any-return]
+            return connection.sql(f"SELECT * FROM {view} ORDER BY ALL").to_arrow_table().to_pylist()  # type: ignore[no-any-return]  # pyarrow ships no types
 
     return read
 

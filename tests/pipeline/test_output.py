@@ -41,9 +41,9 @@ def reader(rows: list[dict[str, Any]], schema: pa.Schema = SCHEMA) -> pa.RecordB
 
 def read(form: str, path: Path) -> list[dict[str, Any]]:
     if form == "parquet":
-        return pq.read_table(path).to_pylist()  # type: ignore[no-any-return]
+        return pq.read_table(path).to_pylist()  # type: ignore[no-any-return]  # pyarrow ships no types
     if form == "json":
-        return json.loads(path.read_bytes())  # type: ignore[no-any-return]
+        return json.loads(path.read_bytes())  # type: ignore[no-any-return]  # JSON is Any
     if form == "jsonl":
         return [json.loads(line) for line in path.read_bytes().splitlines()]
     return list(csv.DictReader(io.StringIO(path.read_text())))

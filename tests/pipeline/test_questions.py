@@ -107,7 +107,7 @@ def test_items_are_not_taken_far_ahead_of_an_unused_result(caplog: pytest.LogCap
         try:
             return await anext(results)
         finally:
-            await results.aclose()  # type: ignore[attr-defined]
+            await results.aclose()  # type: ignore[attr-defined]  # an async generator, as AsyncIterator says not
 
     assert asyncio.run(first()) == 0
     assert len(taken) < 100

@@ -69,6 +69,6 @@ def test_long_values_are_cut() -> None:
 
 def test_a_stage_config_is_strict_and_immutable() -> None:
     with pytest.raises(ValidationError):
-        SignConfig(filp=True)  # type: ignore[call-arg]
+        SignConfig(filp=True)  # type: ignore[call-arg]  # the mistake is the test
     with pytest.raises(ValidationError):
-        SignConfig().flip = True  # type: ignore[misc]
+        SignConfig().flip = True  # type: ignore[misc]  # the mistake is the test

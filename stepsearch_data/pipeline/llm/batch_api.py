@@ -91,7 +91,7 @@ class BatchApi:
 
 def _digest(file: IO[bytes]) -> str:
     file.seek(0)
-    return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+    return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # IO[bytes] reads into buffers too
 
 
 def _copy(file: IO[bytes]) -> IO[bytes]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -49,8 +48,11 @@ class Bm25:
         except (OSError, ValueError, KeyError) as error:
             raise SearchError(f"{folder} holds no BM25 index: {error}", "build it: --stage index") from error
         self._vocabulary: dict[str, int] = self._index.vocab_dict
-        self._workers = min(workers, os.cpu_count() or 1)  # numba refuses more threads than cores
+        self._workers = workers
         if len(self._ids) >= _NUMBA_FROM:
+            import numba
+
+            self._workers = min(workers, numba.get_num_threads())  # it refuses more than it was started with
             self._index.backend = "numba"
             self._index.activate_numba_scorer()
 

@@ -11,6 +11,7 @@ from stepsearch_data.stages.model.converse import Invalid, ModelSettings, conver
 from stepsearch_data.stages.model.prompts import Prompt
 from stepsearch_data.stages.model.replies import QueryList, schema_of
 from stepsearch_data.stages.model.structured import parse_json
+from stepsearch_data.stages.rules.keywords import numbered
 from stepsearch_data.stages.rules.leaks import forbidden, leaked
 from stepsearch_data.stages.rules.verbalise import references
 from stepsearch_data.text import normalise
@@ -49,17 +50,7 @@ async def write_queries(
         if len(best) < min(_ENOUGH, count):
             raise
         texts = best
-    return [
-        Query(
-            query_id=f"{hop.question_id}/{hop.hop}/{n}",
-            question_id=hop.question_id,
-            hop=hop.hop,
-            n=n,
-            query=text,
-            form="model",
-        )
-        for n, text in enumerate(texts, start=1)
-    ]
+    return numbered(hop, (("model", text) for text in texts))
 
 
 def queries_request(

@@ -6,7 +6,7 @@ hops. The gold paragraph only decides which of these words are kept (form `match
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from stepsearch_data.schemas.rows import Query, Question, SubQuestion, SupportingParagraph
 from stepsearch_data.stages.rules.leaks import forbidden, leaked
@@ -36,6 +36,11 @@ def write_queries(question: Question, hops: Sequence[SubQuestion], hop: SubQuest
             chosen[key] = (form, text)
         if len(chosen) == count:
             break
+    return numbered(hop, chosen.values())
+
+
+def numbered(hop: SubQuestion, written: Iterable[tuple[str, str]]) -> list[Query]:
+    """Queries of a hop from (form, text) pairs, in order."""
     return [
         Query(
             query_id=f"{hop.question_id}/{hop.hop}/{n}",
@@ -45,7 +50,7 @@ def write_queries(question: Question, hops: Sequence[SubQuestion], hop: SubQuest
             query=text,
             form=form,
         )
-        for n, (form, text) in enumerate(chosen.values(), start=1)
+        for n, (form, text) in enumerate(written, start=1)
     ]
 
 

@@ -33,18 +33,23 @@ def _answer(request: dict[str, Any]) -> str | Fault:
     return error(400, "this row is bad") if "bad" in said else f"reply to {said}"
 
 
+class BatchServer(LlmServer):
+    """A server with a Batch API."""
+
+    def __init__(self) -> None:
+        super().__init__(_answer)
+        self.api = BatchApi(self)
+
+
 @pytest.fixture
-def server() -> Iterator[LlmServer]:
-    """A server with a Batch API, at `server.api`."""
-    made = LlmServer(_answer)
-    made.api = BatchApi(made)  # type: ignore[attr-defined]
-    with made:
+def server() -> Iterator[BatchServer]:
+    with BatchServer() as made:
         yield made
 
 
 @pytest.fixture
-def api(server: LlmServer) -> BatchApi:
-    return server.api  # type: ignore[attr-defined, no-any-return]
+def api(server: BatchServer) -> BatchApi:
+    return server.api
 
 
 def request_of(text: str) -> Request:

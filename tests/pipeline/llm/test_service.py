@@ -6,10 +6,10 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from itertools import chain, repeat
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from tenacity import wait_none
@@ -24,6 +24,7 @@ from tests.llm_server import Answer, Fault, LlmServer, completion, error
 
 KEY = "sk-test-0123456789abcdef"
 Outcome = Reply | BaseException
+T = TypeVar("T")
 
 GARBAGE = Fault(body=b"<html>Bad gateway</html>")
 EMPTY: dict[str, Any] = {"choices": []}
@@ -80,7 +81,7 @@ class World:
         async def go(model: Llm) -> list[Outcome]:
             return list(await asyncio.gather(*map(model.complete, requests), return_exceptions=True))
 
-        return self.run(url, go, budget, **changes)  # type: ignore[no-any-return]
+        return self.run(url, go, budget, **changes)
 
     def stop(self, url: str, number: int, **changes: Any) -> BaseException:
         """What stops a build that makes so many requests."""
@@ -94,12 +95,12 @@ class World:
                 return stops.exceptions[0]
             raise AssertionError("nothing stopped it")
 
-        return self.run(url, go, **changes)  # type: ignore[no-any-return]
+        return self.run(url, go, **changes)
 
-    def run(self, url: str, work: Callable[[Llm], Any], budget: Budget | None = None, **changes: Any) -> Any:
+    def run(self, url: str, work: Callable[[Llm], Awaitable[T]], budget: Budget | None = None, **changes: Any) -> T:
         """What some work with a model returns."""
 
-        async def go() -> Any:
+        async def go() -> T:
             self.model = Llm(self.settings(url, **changes), "decompose", budget, self.records.append)
             try:
                 return await work(self.model)

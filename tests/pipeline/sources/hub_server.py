@@ -50,7 +50,7 @@ def running_hub() -> Iterator[Hub]:
     """A hub that listens on a free port of 127.0.0.1."""
     with ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as server:
         hub = Hub(f"http://127.0.0.1:{server.server_port}")
-        server.hub = hub  # type: ignore[attr-defined]
+        server.hub = hub  # type: ignore[attr-defined]  # how http.server hands state to its handlers
         server.daemon_threads = True
         thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
@@ -74,7 +74,7 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def _answer(self) -> None:
-        hub: Hub = self.server.hub  # type: ignore[attr-defined]
+        hub: Hub = self.server.hub  # type: ignore[attr-defined]  # see running_hub
         path = unquote(urlsplit(self.path).path)
         hub.requests.append(f"{self.command} {path}")
         parts = path.removeprefix("/api").strip("/").split("/")
