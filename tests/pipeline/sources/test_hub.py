@@ -18,7 +18,7 @@ import pytest
 from stepsearch_data.pipeline.errors import ConfigError
 from stepsearch_data.pipeline.sources import hub
 from tests.conftest import Run
-from tests.pipeline.sources.hub_server import Hub, running_hub
+from tests.hub_server import Hub, User, running_hub
 from tests.rows import Row, hotpotqa, jsonl, line, musique, two_wiki
 
 TOKEN = "hf_thisIsASecretThatNobodyMaySee"
@@ -28,6 +28,7 @@ Build = Callable[..., CompletedProcess[str]]
 @pytest.fixture
 def server() -> Iterator[Hub]:
     with running_hub() as running:
+        running.users[TOKEN] = User("ann")
         yield running
 
 
