@@ -14,6 +14,7 @@ ALLOWED = {
     "schemas": set(),
     "text": set(),
     "exports": {"schemas", "text", "pipeline"},
+    "release": {"schemas", "text", "pipeline", "exports"},
     "synth": set(),
     "rewards": {"text"},
     "pipeline": {"schemas", "text"},

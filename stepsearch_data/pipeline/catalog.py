@@ -105,9 +105,14 @@ def _read_parquet(_name: str, paths: list[str]) -> str:
 
 def write_catalog(store: Store) -> None:
     """Write `catalog.sql`: the views with paths relative to the store, so that it may be moved."""
-    views = view_definitions(store.manifest(), _read_parquet, _logs(store))
+    store.write_text("catalog.sql", catalog(store.manifest(), _logs(store)))
+
+
+def catalog(manifest: Manifest, logs: Mapping[str, str] = {}) -> str:
+    """The text of `catalog.sql`. A log that is not among `logs` gets an empty view."""
+    views = view_definitions(manifest, _read_parquet, logs)
     statements = [f"CREATE OR REPLACE VIEW {name} AS {select};" for name, select in views.items()]
-    store.write_text("catalog.sql", _HEADER + "\n".join(statements) + "\n")
+    return _HEADER + "\n".join(statements) + "\n"
 
 
 def _logs(store: Store) -> dict[str, str]:

@@ -7,6 +7,7 @@ StepSearchError
 ├── ProviderError    language models and the servers that they run on
 ├── BudgetError      the user's own limit on what may be spent
 ├── StoreError       the folder that a build writes and everything else reads
+├── PublishError     releases: written, checked, sent to the Hub and taken from it
 └── QueryError       SQL given by the user
 
 A bad row is no error but a reject (see `RowRejected`); anything else that is raised is a bug.
@@ -52,6 +53,10 @@ class BudgetError(StepSearchError):
 
 class StoreError(StepSearchError):
     """The store cannot be read, written or locked."""
+
+
+class PublishError(StepSearchError):
+    """A release cannot be written, is damaged, or cannot go to the Hub or come from it."""
 
 
 class QueryError(StepSearchError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -44,7 +45,7 @@ def _settings(model: type[BaseModel]) -> Iterable[str]:
         for line in textwrap.wrap(info.description or "", 100):
             yield f"# {line}"
         unset = info.default in (None, "", {}, PydanticUndefined)
-        yield f"# {name} =" if unset else f"{name} = {_toml(info.default)}"
+        yield f"# {name} =" if unset else f"{name} = {toml(info.default)}"
 
 
 def _commented(model: type[BaseModel]) -> Iterable[str]:
@@ -52,9 +53,12 @@ def _commented(model: type[BaseModel]) -> Iterable[str]:
     return (line if line.startswith("#") else f"# {line}" for line in _settings(model))
 
 
-def _toml(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, tuple):
-        return "[" + ", ".join(_toml(item) for item in value) + "]"
-    return f'"{value}"' if isinstance(value, str) else str(value)
+def toml(value: Any) -> str:
+    """A value as TOML writes it."""
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{toml(name)} = {toml(inner)}" for name, inner in value.items()) + " }"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(toml(item) for item in value) + "]"
+    if isinstance(value, bool | str):
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return str(value)

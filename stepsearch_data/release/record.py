@@ -1,0 +1,93 @@
+"""`release.json`: what a release holds and what it was made from, every file and every input by digest."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+
+from stepsearch_data.pipeline.errors import PublishError
+
+NAME = "release.json"
+CARD = "README.md"
+RUN_FILE = "run.toml"
+DATA, STORE = "data", "store"
+OWN = (NAME, CARD, RUN_FILE, DATA, STORE)
+"""What a release consists of; whatever else lies beside it is none of its business."""
+FORMAT = 1
+
+
+class File(BaseModel):
+    """A file of a release; `rows` is null where it is no table."""
+
+    model_config = ConfigDict(frozen=True)
+
+    sha256: str
+    bytes: int
+    rows: int | None = None
+
+
+class Split(BaseModel):
+    """A split of a config: its rows, their bytes in memory and its files, by their paths."""
+
+    model_config = ConfigDict(frozen=True)
+
+    rows: int
+    bytes: int
+    files: tuple[str, ...]
+
+
+class Record(BaseModel):
+    """What a release says of itself."""
+
+    model_config = ConfigDict(frozen=True)
+
+    format: int = FORMAT
+    name: str
+    version: str | None
+    package: str
+    store: str
+    command: str
+    run_file: str
+    lineage: dict[str, Any]
+    configs: dict[str, dict[str, Split]]
+    files: dict[str, File]
+
+    @field_validator("files")
+    @classmethod
+    def _lie_inside(cls, files: dict[str, File]) -> dict[str, File]:
+        for path in files:
+            parts = PurePosixPath(path).parts
+            if not parts or parts[0] not in OWN or ".." in parts or "\\" in path:
+                raise ValueError(f"{path} is no path of a release")
+        return files
+
+
+class _Format(BaseModel):
+    format: int
+
+
+def read_record(folder: Path) -> Record:
+    """The record of a release's folder. Raises PublishError where it is none, or of another version."""
+    path = folder / NAME
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise PublishError(f"there is no release at {folder}: cannot read {path} ({error.strerror})") from error
+    return parse_record(data, str(path))
+
+
+def parse_record(data: bytes, where: str) -> Record:
+    """The record that these bytes hold; `where` they come from is for the message. Raises PublishError."""
+    try:
+        found = _Format.model_validate_json(data).format
+        if found == FORMAT:
+            return Record.model_validate_json(data)
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"]
+        raise PublishError(f"{where} does not describe a release: {reason}") from None
+    raise PublishError(
+        f"{where} has release format {found}; this version reads {FORMAT}",
+        "use the version of stepsearch-data that wrote it",
+    )
