@@ -1,0 +1,197 @@
+"""A dataset repository on the Hugging Face Hub: the few calls that a release needs, patient, and plain when they fail.
+
+Every method raises PublishError.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple, TypeVar
+
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants, get_token
+from huggingface_hub.errors import RepositoryNotFoundError
+from huggingface_hub.hf_api import RepoFile
+from huggingface_hub.utils import disable_progress_bars
+
+from stepsearch_data.pipeline.errors import ConfigError, PublishError
+from stepsearch_data.pipeline.progress import Meter
+from stepsearch_data.release.client import Say, patiently, use_client
+from stepsearch_data.release.faults import clean, told
+from stepsearch_data.release.record import File
+
+T = TypeVar("T")
+PATIENCE = 300.0  # seconds
+_KIND = "dataset"
+_NAME = re.compile(r"(?P<repo>\w[\w.-]*/\w[\w.-]*)(?:@(?P<revision>[^\s@]+))?")
+_AT_ONCE = 5  # files that are uploaded side by side
+
+
+class User(NamedTuple):
+    """Whose token it is, where it may write, and whether it may at all."""
+
+    name: str
+    namespaces: tuple[str, ...]
+    writes: bool
+
+
+class Head(NamedTuple):
+    """A commit of the repository."""
+
+    sha: str
+    private: bool
+
+
+class RemoteFile(NamedTuple):
+    """A file of a commit: `oid` names it in git, `sha256` where it is stored apart from git."""
+
+    bytes: int
+    oid: str
+    sha256: str | None
+
+
+def parse_name(text: str) -> tuple[str, str | None]:
+    """`USER/NAME` or `USER/NAME@REVISION`. Raises ConfigError."""
+    match = _NAME.fullmatch(text)
+    if not match or ".." in match["repo"] or "--" in match["repo"]:
+        raise ConfigError(f"{text!r} is no dataset on the Hub", "expected USER/NAME, or USER/NAME@TAG")
+    return match["repo"], match["revision"]
+
+
+class Hub:
+    """One dataset repository. `patience` is how many seconds a call is repeated while the Hub is busy."""
+
+    def __init__(self, repo: str, patience: float = PATIENCE, say: Say = lambda _: None) -> None:
+        self.repo = repo
+        self._patience, self._say = patience, say
+        self._api = HfApi()
+        use_client(patience)
+        disable_progress_bars()
+
+    @property
+    def url(self) -> str:
+        """Where people see it."""
+        return f"{constants.ENDPOINT}/datasets/{self.repo}"
+
+    @property
+    def tokens(self) -> str:
+        """Where people make tokens."""
+        return f"{constants.ENDPOINT}/settings/tokens"
+
+    def user(self) -> User:
+        """Whose token it is. Raises PublishError without one, too."""
+        who = self._ask("ask the Hub who you are", self._api.whoami)
+        name = str(who["name"])
+        role = who.get("auth", {}).get("accessToken", {}).get("role", "write")  # fineGrained: the Hub will tell
+        return User(name, (name, *(str(org["name"]) for org in who.get("orgs", ()))), role != "read")
+
+    def find(self, revision: str | None = None) -> Head | None:
+        """The commit that a revision names, by default the newest; None where there is no repository to see."""
+
+        def look() -> Any:
+            try:
+                return self._api.repo_info(self.repo, repo_type=_KIND, revision=revision)
+            except RepositoryNotFoundError as error:
+                if revision or error.response.headers.get("X-Error-Code") != "RepoNotFound":
+                    raise
+                return None
+
+        found = self._ask(f"look at {self.repo}" + (f"@{revision}" if revision else ""), look)
+        return Head(str(found.sha), bool(found.private)) if found else None
+
+    def check_write(self) -> None:
+        """Raises PublishError where the token may not write to the repository."""
+        self._ask(f"write to {self.repo}", lambda: self._api.auth_check(self.repo, repo_type=_KIND, write=True))
+
+    def create(self, *, private: bool) -> None:
+        """Make the repository, where there is none."""
+        make = self._api.create_repo
+        visible = {"private": True} if private else {}
+        self._ask(f"create {self.repo}", lambda: make(self.repo, repo_type=_KIND, exist_ok=True, **visible))
+
+    def tree(self, revision: str) -> dict[str, RemoteFile]:
+        """The files of a revision, by their paths."""
+
+        def read() -> list[Any]:
+            return list(self._api.list_repo_tree(self.repo, recursive=True, revision=revision, repo_type=_KIND))
+
+        listed = self._ask(f"list {self.repo}@{revision}", read)
+        files = {found.path: found for found in listed if isinstance(found, RepoFile)}
+        return {path: RemoteFile(f.size, f.blob_id, f.lfs.sha256 if f.lfs else None) for path, f in files.items()}
+
+    def tags(self) -> dict[str, str]:
+        """The commits that tags name."""
+        refs = self._ask(f"list tags of {self.repo}", lambda: self._api.list_repo_refs(self.repo, repo_type=_KIND))
+        return {ref.name: ref.target_commit for ref in refs.tags}
+
+    def tag(self, name: str, sha: str) -> None:
+        """Name a commit."""
+        make = self._api.create_tag
+        self._ask(f"tag {self.repo} as {name}", lambda: make(self.repo, tag=name, revision=sha, repo_type=_KIND))
+
+    def commit(
+        self,
+        files: Mapping[str, tuple[Path, File]],
+        deleted: Iterable[str],
+        message: str,
+        parent: str,
+        meter: Meter,
+    ) -> str:
+        """Upload and delete files in one commit on top of `parent`, and nowhere else; returns the commit.
+
+        Uploads come first and are seen by nobody before the commit. An attempt sends what the last one has not.
+        """
+        removed = [CommitOperationDelete(path, is_folder=False) for path in deleted]
+        uploaded: set[str] = set()
+        meter.expect(len(files))
+
+        def attempt() -> str:
+            added = [_addition(path, *of) for path, of in files.items()]  # an operation keeps what it saw of the remote
+            for group in _groups(added):
+                self._api.preupload_lfs_files(self.repo, group, repo_type=_KIND, free_memory=False)
+                paths = {one.path_in_repo for one in group}
+                meter.advance(len(paths - uploaded))
+                uploaded.update(paths)
+            with warnings.catch_warnings(action="ignore"):  # the Hub's advice about the card
+                done = self._api.create_commit(
+                    self.repo, [*added, *removed], commit_message=message, repo_type=_KIND, parent_commit=parent
+                )
+            return str(done.oid)
+
+        return self._ask(f"commit to {self.repo}", attempt)
+
+    def download(self, path: str, revision: str, folder: Path) -> Path:
+        """Fetch a file into a folder, unless the folder has it already."""
+        if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
+            raise PublishError(f"{self.repo}@{revision} has a file outside itself: {path}")
+        fetch = self._api.hf_hub_download
+        found = self._ask(
+            f"fetch {path} of {self.repo}@{revision}",
+            lambda: fetch(self.repo, path, repo_type=_KIND, revision=revision, local_dir=folder),
+        )
+        return Path(found)
+
+    def _ask(self, doing: str, call: Callable[[], T]) -> T:
+        try:
+            return patiently(call, self._patience, lambda text: self._say(clean(text, get_token())))
+        except Exception as error:  # noqa: BLE001 - the client's own, httpx2's, and whatever odd answers lead to
+            raise told(error, doing, constants.ENDPOINT, get_token()) from None
+
+
+def git_oid(path: Path) -> str:
+    """What git names a file's content by."""
+    data = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
+
+
+def _addition(path: str, local: Path, file: File) -> CommitOperationAdd:
+    addition = CommitOperationAdd(path, local)
+    addition.upload_info.sha256 = bytes.fromhex(file.sha256)  # known: the file is not read once more for it
+    return addition
+
+
+def _groups(added: Sequence[CommitOperationAdd]) -> Iterable[Sequence[CommitOperationAdd]]:
+    return (added[at : at + _AT_ONCE] for at in range(0, len(added), _AT_ONCE))

@@ -1,0 +1,171 @@
+"""From a release folder to the Hub: compare, commit once, tag, look again.
+
+A release is there whole or not at all, because the Hub sees one commit on top of what was compared. Whatever interrupts
+this, the same command goes on: it compares with what is there, and does what is left to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from stepsearch_data.pipeline.digest import digest_of
+from stepsearch_data.pipeline.errors import PublishError
+from stepsearch_data.pipeline.progress import Meter
+from stepsearch_data.release.hub import Head, Hub, RemoteFile, git_oid
+from stepsearch_data.release.layout import Release
+from stepsearch_data.release.record import CARD, NAME, OWN, File
+
+State = Literal["new", "changed", "stale", "same"]
+
+
+class Change(NamedTuple):
+    """What a commit would do to a file, and the bytes that it has on the side that stays or goes."""
+
+    path: str
+    state: State
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is left to do. `head` is the commit that was compared with, None where there is no repository.
+
+    `done` is the commit that holds exactly this release already, where there is one.
+    """
+
+    release: Release
+    head: Head | None
+    changes: tuple[Change, ...]
+    done: str | None
+    tagged: bool
+
+    @property
+    def nothing(self) -> bool:
+        """Whether the Hub has all of it."""
+        return self.done is not None and self.tagged
+
+    def paths(self, *states: State) -> list[str]:
+        """The files in one of these states."""
+        return [change.path for change in self.changes if change.state in states]
+
+
+def check_account(hub: Hub, *, private: bool) -> None:
+    """Raises PublishError where the token may not publish this: asked before anything is written, here or there."""
+    user = hub.user()
+    if not user.writes:
+        raise PublishError("the token may only read", f"make one with the role `write`: {hub.tokens}")
+    namespace = hub.repo.partition("/")[0]
+    if namespace not in user.namespaces:
+        hint = f"the token is {user.name}'s; it may write to: {', '.join(user.namespaces)}"
+        raise PublishError(f"cannot write to {hub.repo}: {namespace} is somebody else", hint)
+    found = hub.find()
+    if found:
+        hub.check_write()
+    if found and private and not found.private:
+        raise PublishError(
+            f"{hub.repo} is public", f"make it private first ({hub.url}/settings), or leave out --private"
+        )
+
+
+def prepare(hub: Hub, release: Release) -> Plan:
+    """Compare a release with the repository. Raises PublishError for a tag that names other content.
+
+    Also for a repository whose data are not a release's: they would be lost.
+    """
+    head = hub.find()
+    remote = hub.tree(head.sha) if head else {}
+    changes = compare(release, remote)
+    tag = release.record.version
+    tagged = hub.tags().get(tag) if head and tag else None
+    if tagged and not is_whole(release, hub.tree(tagged)):
+        raise PublishError(
+            f"the tag {tag} of {hub.repo} names another release", "a tag that is out stays as it is: choose a new --tag"
+        )
+    foreign = [change.path for change in changes if change.state in ("changed", "stale") and change.path != CARD]
+    if foreign and NAME not in remote:
+        named = ", ".join(foreign[:3])
+        raise PublishError(f"{hub.repo} holds data that are no release's: {named}", "choose another name")
+    same = head is not None and all(change.state == "same" for change in changes)
+    done = tagged or (head.sha if head and same else None)
+    return Plan(release, head, changes, done, tagged=not tag or tagged is not None)
+
+
+def carry_out(hub: Hub, plan: Plan, meter: Meter, *, private: bool, message: str | None) -> str:
+    """Do what a plan says; returns the commit that holds the release. Raises PublishError."""
+    if plan.head is None:
+        hub.create(private=private)
+        plan = prepare(hub, plan.release)
+    tag = plan.release.record.version
+    sha = plan.done or _commit(hub, plan, meter, message or f"Release {tag or plan.release.record.store[:12]}")
+    if tag and not plan.tagged:
+        _tag(hub, plan.release, tag, sha)
+    if not is_whole(plan.release, hub.tree(tag or sha)):
+        raise PublishError(f"{hub.repo}@{tag or sha} does not hold what was sent", "run the same command again")
+    return sha
+
+
+def compare(release: Release, remote: Mapping[str, RemoteFile]) -> tuple[Change, ...]:
+    """What tells a release from the files of a commit; of those, only its own folders count."""
+    local = files_of(release)
+    states = (Change(path, _state(release, path, file, remote.get(path)), file.bytes) for path, file in local.items())
+    gone = (path for path in remote if path.partition("/")[0] in OWN and path not in local)
+    return (*states, *(Change(path, "stale", remote[path].bytes) for path in sorted(gone)))
+
+
+def is_whole(release: Release, remote: Mapping[str, RemoteFile]) -> bool:
+    """Whether a commit holds exactly this release, and perhaps files of others."""
+    return all(change.state == "same" for change in compare(release, remote))
+
+
+def files_of(release: Release) -> dict[str, File]:
+    """All files of a release, its record too."""
+    record = release.folder / NAME
+    return {**release.record.files, NAME: File(sha256=digest_of(record), bytes=record.stat().st_size)}
+
+
+def _state(release: Release, path: str, file: File, there: RemoteFile | None) -> State:
+    if there is None:
+        return "new"
+    if there.bytes != file.bytes:
+        return "changed"
+    same = there.sha256 == file.sha256 if there.sha256 else there.oid == git_oid(release.folder / path)
+    return "same" if same else "changed"
+
+
+def _commit(hub: Hub, plan: Plan, meter: Meter, message: str) -> str:
+    assert plan.head
+    files = files_of(plan.release)
+    sent = {path: (plan.release.folder / path, files[path]) for path in plan.paths("new", "changed")}
+    try:
+        return hub.commit(sent, plan.paths("stale"), message, plan.head.sha, meter)
+    except PublishError as error:
+        landed = _landed(hub, plan)  # the answer may be lost, and the commit not
+        if landed is None:
+            raise
+        if landed == plan.head.sha:
+            raise type(error)(f"{error.message}; {hub.repo} is as it was", error.hint) from None
+        return landed
+
+
+def _landed(hub: Hub, plan: Plan) -> str | None:
+    """The newest commit, where it is the one compared with or holds the release; None where that is not known."""
+    try:
+        head = hub.find()
+        if head and (head == plan.head or is_whole(plan.release, hub.tree(head.sha))):
+            return head.sha
+    except PublishError:
+        pass
+    return None
+
+
+def _tag(hub: Hub, release: Release, tag: str, sha: str) -> None:
+    try:
+        hub.tag(tag, sha)
+    except PublishError as error:
+        tagged = hub.tags().get(tag)
+        if tagged is None:
+            raise type(error)(f"{error.message}; the release is there, only its tag is not", error.hint) from None
+        if not is_whole(release, hub.tree(tagged)):
+            raise
