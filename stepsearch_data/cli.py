@@ -355,6 +355,27 @@ def audit(store: StoreOption = None, config: ConfigOption = None, as_json: JsonO
 
 
 @app.command()
+def verify(
+    path: Annotated[Path, typer.Argument(help="A store, or the folder of a release.")] = Path("store"),
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Recompute every digest of a store or a release: which files are as recorded, changed, missing or unexpected.
+
+    Exit code 1 where any is not as recorded.
+    """
+    from stepsearch_data import display
+    from stepsearch_data.pipeline.progress import Reporter
+    from stepsearch_data.release.verify import verify as check
+
+    with Reporter(quiet=quiet).stage("verify") as meter:
+        report = check(path, meter)
+    if report.faults or not quiet:
+        display.verified(report, as_json=as_json)
+    raise typer.Exit(StepSearchError.exit_code if report.faults else OK)
+
+
+@app.command()
 def search(
     query: Annotated[str, typer.Argument(help="What to search for.")],
     store: StoreOption = None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -20,6 +21,8 @@ from stepsearch_data.pipeline.engine import Decision, Outcome
 from stepsearch_data.pipeline.errors import StoreError
 from stepsearch_data.pipeline.stage import Stage
 from stepsearch_data.pipeline.store import Store
+from stepsearch_data.release.verify import Report as Verified
+from stepsearch_data.release.verify import State
 from stepsearch_data.schemas.tables import REJECTS, ROUNDS, TABLES, TRAJECTORIES
 from stepsearch_data.stages.model import Estimate
 from stepsearch_data.terminal import visible
@@ -281,6 +284,20 @@ def _type(data_type: Any) -> str:
     if data_type.num_fields:
         return "struct<" + ", ".join(data_type.field(at).name for at in range(data_type.num_fields)) + ">"
     return str(data_type)
+
+
+def verified(report: Verified, *, as_json: bool) -> None:
+    """How every file stands: all of them as JSON, for people those that are not as recorded."""
+    if as_json:
+        _json({**asdict(report), "ok": not report.faults})
+        return
+    counts = Counter(finding.state for finding in report.findings)
+    for fault in report.faults:
+        _say((f"{fault.state:<11}", "bold red"), fault.path)
+    _say(f"{report.kind} {report.where}: ", ", ".join(f"{count:,} {state}" for state, count in sorted(counts.items())))
+    if counts[State.absent]:
+        _say("absent: an index, which a build makes anew", style="dim")
+    _say(f"sha256 {report.digest}", style="dim")
 
 
 def audit(measures: dict[str, Any], *, as_json: bool) -> None:

@@ -119,7 +119,7 @@ def _logs(store: Store) -> dict[str, str]:
     return {log.name: f"log/{log.name}.jsonl" for log in LOGS if store.has_log(log.name)}
 
 
-def _inside(root: Path, path: str) -> str:
+def inside(root: Path, path: str) -> str:
     """A path of the store in full. Raises StoreError where it leads out: a store may come from a stranger."""
     resolved = (root / path).resolve()
     if not resolved.is_relative_to(root):
@@ -141,14 +141,14 @@ def connect(store: Store, manifest: Manifest) -> duckdb.DuckDBPyConnection:
     root = store.root.resolve()
 
     def register(name: str, paths: list[str]) -> str:
-        inside = [_inside(root, path) for path in paths]
-        files = dataset.dataset(inside, format="parquet", filesystem=LocalFileSystem())
+        resolved = [inside(root, path) for path in paths]
+        files = dataset.dataset(resolved, format="parquet", filesystem=LocalFileSystem())
         registered = f"{name}_as_written" if name in JUDGED else name
         connection.register(registered, files)
         return f"SELECT * FROM {registered}"
 
     try:
-        logs = {name: _inside(root, path) for name, path in _logs(store).items()}
+        logs = {name: inside(root, path) for name, path in _logs(store).items()}
         views = view_definitions(manifest, register, logs)
         for log in LOGS:
             connection.execute(f"CREATE TABLE {log.name} AS {views[log.name]}")

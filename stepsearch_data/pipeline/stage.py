@@ -50,7 +50,8 @@ class StageConfig(BaseModel):
 
 def _content(location: str | Path) -> str:
     if isinstance(location, str):
-        return parse_source(location).digest()
+        source = parse_source(location)
+        return f"{source.kind} {source.digest()}"
     try:
         return digest_of(location)
     except OSError as error:
@@ -107,7 +108,7 @@ class Stage:
             **({"retries": dict(retries)} if retries else {}),
             **({"engines": dict(engines)} if engines else {}),
             "version": self.version,
-            "config": config.model_dump(mode="json"),
+            "config": config.model_dump(mode="json", exclude=set(config.files)),  # what they hold, not where they lie
             "inputs": dict(inputs),
             "outputs": {output.name: _shape(output) for output in self.writes},
         }

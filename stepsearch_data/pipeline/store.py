@@ -249,13 +249,18 @@ class Store:
                     yield orjson.loads(line)
 
     def _place(self, staged: Path, name: str, digests: dict[str, str]) -> Path:
-        """Move a staged folder to its name, keeping what is there if it is the same, byte for byte."""
-        _sync(staged)
+        """Move a staged folder to its name; where that holds the same, byte for byte, add what it lacks."""
+        sync(staged)
         target = self.root / "stages" / name
         target.parent.mkdir(exist_ok=True)
         number = 1
         while target.exists():
-            if {p.name.removesuffix(".parquet"): digest_of(p) for p in sorted(target.iterdir())} == digests:
+            there = {p.name.removesuffix(".parquet"): digest_of(p) for p in sorted(target.iterdir())}
+            if there.items() <= digests.items():
+                for path in staged.iterdir():
+                    if not (target / path.name).exists():
+                        path.rename(target / path.name)
+                _sync_folder(target)
                 return target
             number += 1
             target = target.with_name(f"{name}.{number}")
@@ -302,7 +307,7 @@ def _size(path: Path) -> int:
     return sum(p.stat().st_size for p in path.rglob("*") if p.is_file()) if path.is_dir() else path.stat().st_size
 
 
-def _sync(folder: Path) -> None:
+def sync(folder: Path) -> None:
     """Force a folder and all its files to the disk."""
     for path in folder.rglob("*"):
         if path.is_dir():

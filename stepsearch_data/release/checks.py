@@ -33,7 +33,8 @@ def check_store(store: Store, manifest: Manifest, max_rejects: float) -> dict[st
                 raise StoreError(f"{name} is missing from the store, or cut", f"make it anew: {build}")
     if not _fit(inputs):
         raise PublishError(
-            "nothing to release: no trajectory is complete and passed the quality gates", "see why: stepsearch-data audit"
+            "nothing to release: no trajectory is complete and passed the quality gates",
+            "see why: stepsearch-data audit",
         )
     _check_rejects(manifest, inputs, max_rejects)
     return inputs

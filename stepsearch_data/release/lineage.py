@@ -79,7 +79,7 @@ def run_file(manifest: Manifest, found: Sequence[Origin]) -> str:
         decides = {key: value for key, value in recipe.items() if key not in ("version", "corpus")}
         parts += ["", f"[engines.{name}]", *_settings(decides)]
         if "corpus" in recipe:
-            parts += [f"# index = \"\"  # of another corpus: {recipe['corpus']}"]
+            parts += [f'# index = ""  # of another corpus: {recipe["corpus"]}']
     return "\n".join(parts) + "\n"
 
 

@@ -36,7 +36,9 @@ class ReleasedRound(Row):
     query_id: str = Field(description="id of that query in the config `queries`")
     kept_queries: list[str] = Field(description="all queries of the hop that passed the vote")
     rejected_queries: list[str] = Field(description="all queries of the hop that the vote dropped")
-    gold_rank: int | None = Field(description="rank of the first gold passage among `documents`; null when there is none")
+    gold_rank: int | None = Field(
+        description="rank of the first gold passage among `documents`; null when there is none"
+    )
     documents: list[ReleasedDocument] = Field(description="documents shown in this round, best first")
     gold: list[Paragraph] = Field(description="gold paragraphs of the hop")
     information_gain: float = Field(description="G^t of the paper, 0 to 1")

@@ -1,0 +1,95 @@
+"""From a release back to the store that it was made of."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+
+from stepsearch_data.pipeline.catalog import inside, write_catalog
+from stepsearch_data.pipeline.digest import digest_of
+from stepsearch_data.pipeline.errors import PublishError
+from stepsearch_data.pipeline.progress import Meter
+from stepsearch_data.pipeline.store import Manifest, Store, sync
+from stepsearch_data.release.record import STORE
+from stepsearch_data.release.verify import Report, verify_release
+
+_SHOWN = 3  # files that a message names
+_LEFT_OVERS = {".lock", ".staging", "stages", "catalog.sql", "retries.json", "log"}
+"""What a build or a restoring that was killed may leave where there is no manifest yet."""
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A store that was restored; `fresh` where it was not there before."""
+
+    store: Store
+    digest: str
+    fresh: bool
+
+
+def restore(folder: Path, root: Path, meter: Meter) -> Restored:
+    """Make `root` the store that the release in `folder` was written from.
+
+    Every digest is checked first, and the manifest comes last: until then there is no store, and the same command
+    goes on. A store that is there already must be the same one; what it lacks is mended.
+    Raises PublishError for a damaged release and for another store or foreign files in `root`, StoreError, OSError.
+    """
+    check_whole(verify_release(folder, meter))
+    _refuse_foreign(root)
+    source, target = Store(folder / STORE), Store(root)
+    with target.locked():
+        fresh = not target.manifest().stages
+        if not fresh and target.digest() != source.digest():
+            raise PublishError(f"{root} holds another store", "choose another --store")
+        _copy_tables(source, target)
+        if fresh:
+            _write_retries(source.manifest(), target)
+        target.write_text("manifest.json", (source.root / "manifest.json").read_text(encoding="utf-8"))
+        write_catalog(target)
+    return Restored(target, target.digest(), fresh)
+
+
+def check_whole(report: Report) -> None:
+    """Raises PublishError where anything is not as recorded."""
+    if report.faults:
+        named = ", ".join(f"{fault.path} ({fault.state})" for fault in report.faults[:_SHOWN])
+        more = f" and {len(report.faults) - _SHOWN} more" if len(report.faults) > _SHOWN else ""
+        raise PublishError(f"the {report.kind} {report.where} is damaged: {named}{more}", "get it again")
+
+
+def _refuse_foreign(root: Path) -> None:
+    if not root.exists():
+        return
+    if not root.is_dir():
+        raise PublishError(f"{root} is a file", "choose another --store")
+    foreign = sorted(path.name for path in root.iterdir() if path.name not in _LEFT_OVERS)
+    if foreign and "manifest.json" not in foreign:
+        raise PublishError(f"{root} holds other files, such as {foreign[0]}", "choose another --store")
+
+
+def _copy_tables(source: Store, target: Store) -> None:
+    """Bring every table to its place, those left alone that are there as they should be."""
+    outputs = [output for entry in source.manifest().stages.values() for output in entry.outputs.values()]
+    target.sweep()
+    with target.staging() as staging:
+        for output in outputs:
+            place = Path(inside(target.root.resolve(), output.path))
+            if output.rows is None or (place.is_file() and digest_of(place) == output.digest):
+                continue
+            copied = staging / place.name
+            shutil.copyfile(source.path(output), copied)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            copied.replace(place)
+        if (target.root / "stages").exists():
+            sync(target.root / "stages")
+
+
+def _write_retries(manifest: Manifest, target: Store) -> None:
+    """Which questions were tried again: a part of their stages' recipes, without which they would run anew."""
+    retries = {name: entry.recipe["retries"] for name, entry in manifest.stages.items() if entry.recipe.get("retries")}
+    if retries:
+        text = orjson.dumps(retries, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS).decode()
+        target.write_text("retries.json", text)

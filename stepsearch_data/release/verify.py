@@ -1,0 +1,156 @@
+"""Whether a store or a release still is what its manifest says, file by file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from stepsearch_data.pipeline.catalog import inside
+from stepsearch_data.pipeline.digest import digest_of
+from stepsearch_data.pipeline.errors import PublishError
+from stepsearch_data.pipeline.progress import Meter
+from stepsearch_data.pipeline.store import Store
+from stepsearch_data.release.record import DATA, NAME, STORE, Record, parse_record
+
+MANIFEST = f"{STORE}/manifest.json"
+
+
+class State(StrEnum):
+    """How a file stands: as recorded, or not. What is `absent` a build makes anew: an index."""
+
+    ok = "ok"
+    changed = "changed"
+    missing = "missing"
+    unexpected = "unexpected"
+    absent = "absent"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A file, or a folder that counts as one, and how it stands."""
+
+    path: str
+    state: State
+
+    @property
+    def is_fault(self) -> bool:
+        """Whether it is not what was recorded."""
+        return self.state not in (State.ok, State.absent)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found of a `kind`, store or release. `digest` is the SHA-256 of the file that names all others."""
+
+    kind: str
+    where: str
+    digest: str
+    findings: tuple[Finding, ...]
+
+    @property
+    def faults(self) -> list[Finding]:
+        """All that is changed, missing or unexpected."""
+        return [finding for finding in self.findings if finding.is_fault]
+
+
+def verify(path: Path, meter: Meter) -> Report:
+    """Recompute every digest of a release's folder or of a store.
+
+    Raises PublishError where there is neither, or where the release contradicts itself, StoreError, OSError.
+    """
+    if (path / NAME).is_file():
+        return verify_release(path, meter)
+    if (path / "manifest.json").is_file():
+        return _verify_store(path, meter)
+    raise PublishError(
+        f"there is neither a store nor a release at {path}", "name a folder with a manifest.json or a release.json"
+    )
+
+
+def verify_release(folder: Path, meter: Meter) -> Report:
+    """The same for a release's folder."""
+    data = (folder / NAME).read_bytes()
+    record = parse_record(data, str(folder / NAME))
+    paths = [*record.files, *extra(record, _files(folder, (DATA, STORE)))]
+    report = compare(
+        "release", str(folder), digest_of(folder / NAME), _recorded(record), _digests(folder, paths, meter)
+    )
+    if not report.faults:
+        check_lineage(record, Store(folder / STORE))
+    return report
+
+
+def compare(
+    kind: str,
+    where: str,
+    digest: str,
+    recorded: Mapping[str, str],
+    found: Mapping[str, str],
+    absent: Iterable[str] = (),
+) -> Report:
+    """Compare digests by path: those that were recorded with those that are there."""
+    states = {path: _state(recorded.get(path), found.get(path)) for path in sorted({*recorded, *found})}
+    states.update(dict.fromkeys(absent, State.absent))
+    return Report(kind, where, digest, tuple(Finding(path, state) for path, state in states.items()))
+
+
+def _state(recorded: str | None, found: str | None) -> State:
+    if recorded is None:
+        return State.unexpected
+    if found is None:
+        return State.missing
+    return State.ok if found == recorded else State.changed
+
+
+def extra(record: Record, paths: Iterable[str]) -> list[str]:
+    """Of these paths, those that a release does not name, in the folders that are its alone."""
+    return [path for path in paths if path not in record.files and path.split("/")[0] in (DATA, STORE)]
+
+
+def check_lineage(record: Record, store: Store) -> None:
+    """Raises PublishError where a record and the manifest of its store do not speak of the same tables."""
+    outputs = [output for entry in store.manifest().stages.values() for output in entry.outputs.values()]
+    recorded = _recorded(record)
+    agree = recorded.get(MANIFEST) == record.store and all(
+        recorded.get(f"{STORE}/{output.path}") == output.digest for output in outputs if output.rows is not None
+    )
+    if not agree:
+        raise PublishError(
+            f"{NAME} and {MANIFEST} contradict each other", "the release was not written by this program"
+        )
+
+
+def _verify_store(root: Path, meter: Meter) -> Report:
+    store = Store.open(root)
+    with store.reading() as manifest:
+        folders = [entry.folder for entry in manifest.stages.values()]
+        outputs = [output for entry in manifest.stages.values() for output in entry.outputs.values()]
+        for path in (*folders, *(output.path for output in outputs)):
+            inside(root.resolve(), path)
+        absent = [output.path for output in outputs if output.rows is None and not store.path(output).exists()]
+        recorded = {output.path: output.digest for output in outputs if output.path not in absent}
+        there = (p for folder in folders for p in sorted((root / folder).glob("*")))
+        paths = [*recorded, *(path for p in there if (path := p.relative_to(root).as_posix()) not in recorded)]
+        return compare("store", str(root), store.digest(), recorded, _digests(root, paths, meter), absent)
+
+
+def _recorded(record: Record) -> dict[str, str]:
+    return {path: file.sha256 for path, file in record.files.items()}
+
+
+def _files(folder: Path, rooms: Iterable[str]) -> list[str]:
+    found = (path for room in rooms for path in sorted((folder / room).rglob("*")) if path.is_file())
+    return [path.relative_to(folder).as_posix() for path in found]
+
+
+def _digests(root: Path, paths: list[str], meter: Meter) -> dict[str, str]:
+    """Digests of what is there, by path."""
+    meter.expect(len(paths))
+    found = {}
+    for path in paths:
+        if (root / path).exists():
+            found[path] = digest_of(root / path)
+        meter.advance()
+    return found
