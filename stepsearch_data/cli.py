@@ -27,13 +27,16 @@ from stepsearch_data.options import (
     FromOption,
     IndexOption,
     JsonOption,
+    LicenceOption,
     LimitOption,
     LlmOption,
     ModeOption,
     NeededCorpusOption,
+    PatienceOption,
     Preset,
     PromptOption,
     QuietOption,
+    RepoArgument,
     RpmOption,
     SetOption,
     SourceOption,
@@ -44,13 +47,17 @@ from stepsearch_data.options import (
     ToOption,
     TpmOption,
     engine_settings,
+    licences_of,
 )
-from stepsearch_data.pipeline.errors import ConfigError, StepSearchError
+from stepsearch_data.pipeline.errors import ConfigError, PublishError, StepSearchError
 from stepsearch_data.terminal import visible
 
 if TYPE_CHECKING:
     from stepsearch_data.pipeline.config import RunConfig
     from stepsearch_data.pipeline.engine import Build
+    from stepsearch_data.pipeline.progress import Meter, Reporter
+    from stepsearch_data.release.hub import Hub
+    from stepsearch_data.release.verify import Report
 
 OK, QUARANTINED, INTERRUPTED = 0, 3, 130
 _GOES_ON = "interrupted; the same command goes on where it stopped"
@@ -61,6 +68,7 @@ _FORMATS = (  # exports.formats has them in full, but a help text must not need 
     "verl, stepsearch, search-r1, verl-sft, trl-sft, trl-grpo, trl-dpo, trl-stepwise, llama-factory, sharegpt, "
     "verifiers, corpus"
 )
+_GLANCE = 10.0  # seconds that a dry run waits for the Hub
 _SHOW_CURSOR = b"\x1b[?25h\n"  # a progress bar hides it
 
 EPILOG = (
@@ -356,23 +364,118 @@ def audit(store: StoreOption = None, config: ConfigOption = None, as_json: JsonO
 
 @app.command()
 def verify(
-    path: Annotated[Path, typer.Argument(help="A store, or the folder of a release.")] = Path("store"),
+    path: Annotated[
+        Path, typer.Argument(help="A store, the folder of a release, or USER/NAME[@TAG] on the Hub.")
+    ] = Path("store"),
+    patience: PatienceOption = None,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Recompute every digest of a store or a release: which files are as recorded, changed, missing or unexpected.
 
-    Exit code 1 where any is not as recorded.
+    Exit code 1 where any is not as recorded. On the Hub, large files are compared by the digests that it keeps.
     """
     from stepsearch_data import display
     from stepsearch_data.pipeline.progress import Reporter
     from stepsearch_data.release.verify import verify as check
 
-    with Reporter(quiet=quiet).stage("verify") as meter:
-        report = check(path, meter)
+    reporter = Reporter(quiet=quiet)
+    with reporter.stage("verify") as meter:
+        if path.exists() or not _is_name(str(path)):
+            report = check(path, meter)
+        else:
+            report = _verify_remote(*_hub(str(path), patience, reporter), meter)
     if report.faults or not quiet:
         display.verified(report, as_json=as_json)
     raise typer.Exit(StepSearchError.exit_code if report.faults else OK)
+
+
+@app.command()
+def publish(
+    repo: RepoArgument,
+    store: StoreOption = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="DIR", help="Folder of the release (default STORE.release)."),
+    ] = None,
+    tag: Annotated[str | None, typer.Option("--tag", help="Name of this version, such as v1.0.0.")] = None,
+    private: Annotated[bool, typer.Option("--private", help="Nobody else may see it.")] = False,
+    licences: LicenceOption = None,
+    max_rejects: Annotated[
+        float, typer.Option("--max-rejects", min=0, max=1, help="Share of rows set aside that is still accepted.")
+    ] = 0.05,
+    message: Annotated[str | None, typer.Option("--message", "-m", help="What the commit says.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Write the folder and say what would change on the Hub; send nothing.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before sending.")] = False,
+    patience: PatienceOption = None,
+    config: ConfigOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Publish a store as a dataset on the Hugging Face Hub: one commit, a tag, and a look at what arrived.
+
+    Needs HF_TOKEN, or `hf auth login`. Whatever interrupts it, the Hub has all of the release or nothing of it, and the
+    same command goes on. Look first: stepsearch-data publish USER/NAME --tag v1.0.0 --dry-run
+    """
+    if not (yes or dry_run or sys.stdin.isatty()):
+        raise ConfigError("publishing asks before it sends, and nobody can answer here", "--yes, or look: --dry-run")
+    _end_at_once()
+    from stepsearch_data import display
+    from stepsearch_data.pipeline.progress import Reporter
+    from stepsearch_data.release import ReleaseSettings, write_release
+
+    reporter, opened = Reporter(quiet=quiet), _open(store, config)
+    hub, revision = _hub(repo, patience or (_GLANCE if dry_run else None), reporter)
+    if revision:
+        raise ConfigError(f"{repo}: a release is named when it is published", f"--tag {revision}")
+    from stepsearch_data.release.publish import carry_out, check_account, check_tag, prepare, rehearse
+
+    check_tag(tag)
+    settings = ReleaseSettings(name=hub.repo, version=tag, licences=licences_of(licences), max_rejects=max_rejects)
+    if not dry_run:
+        check_account(hub, private=private)
+    with reporter.stage("release") as meter:
+        release = write_release(opened, output or opened.root.with_name(f"{opened.root.name}.release"), settings, meter)
+    reporter.line(f"wrote {release.folder}")
+    if dry_run:
+        display.rehearsed(rehearse(hub, release, private=private), hub.repo)
+        return
+    plan = prepare(hub, release)
+    if not quiet:
+        display.changes(plan, hub.repo)
+    if not (plan.nothing or yes or typer.confirm(f"Publish to {hub.url}?", err=True)):
+        raise PublishError("nothing was sent")
+    with reporter.stage("publish") as meter:
+        carry_out(hub, plan, meter, private=private, message=message)
+    display.published(plan, hub)
+
+
+@app.command()
+def pull(
+    repo: RepoArgument,
+    store: StoreOption = None,
+    patience: PatienceOption = None,
+    config: ConfigOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Fetch the store of a release from the Hugging Face Hub: for `sql`, `audit`, `export`, `build` and the others.
+
+    Every file is checked against the release's digests before the store appears. An interrupted pull goes on.
+
+    Example: stepsearch-data pull USER/NAME@v1.0.0 --store store
+    """
+    _end_at_once()
+    from stepsearch_data import display
+    from stepsearch_data.pipeline.progress import Reporter
+
+    reporter = Reporter(quiet=quiet)
+    hub, revision = _hub(repo, patience, reporter)
+    from stepsearch_data.release.pull import pull as fetch
+
+    restored = fetch(hub, revision, store or _load_config(config).store, reporter)
+    if not quiet:
+        display.pulled(restored)
 
 
 @app.command()
@@ -665,6 +768,28 @@ def _open(store: Path | None, config: Path | None) -> Any:
     from stepsearch_data.pipeline.store import Store
 
     return Store.open(store or _load_config(config).store)
+
+
+def _hub(repo: str, patience: float | None, reporter: Reporter) -> tuple[Hub, str | None]:
+    """A repository on the Hub, and the revision that was named with it."""
+    try:
+        from stepsearch_data.release.hub import PATIENCE, Hub, parse_name
+    except ImportError as error:
+        hint = "pip install 'stepsearch-data[hub]'"
+        raise PublishError(f"the Hub needs an extra: there is no {error.name}", hint) from error
+    name, revision = parse_name(repo)
+    return Hub(name, patience or PATIENCE, reporter.line), revision
+
+
+def _is_name(text: str) -> bool:
+    """Whether this may be a dataset on the Hub."""
+    return text.count("/") == 1 and not text.startswith((".", "/", "~")) and not text.endswith("/")
+
+
+def _verify_remote(hub: Hub, revision: str | None, meter: Meter) -> Report:
+    from stepsearch_data.release.pull import verify_remote
+
+    return verify_remote(hub, revision, meter)
 
 
 def _interrupt(_signal: int, _frame: object) -> NoReturn:

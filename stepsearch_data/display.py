@@ -28,6 +28,9 @@ from stepsearch_data.stages.model import Estimate
 from stepsearch_data.terminal import visible
 
 if TYPE_CHECKING:
+    from stepsearch_data.release.hub import Hub
+    from stepsearch_data.release.publish import Plan, Rehearsal
+    from stepsearch_data.release.restore import Restored
     from stepsearch_data.score import Report
 
 _KILO = 1000
@@ -46,6 +49,7 @@ _AUDITED = (  # of all measures, those that fit a terminal; the JSON has the oth
     "complete",
     "leaks",
 )
+_COMMITTED = {"new": "add", "changed": "replace", "stale": "delete", "same": "keep"}
 _VOTED = ("queries", "answered", "valid", "gold_at_1", "gold_at_3", "valid_alone", "invalid_alone")
 
 
@@ -298,6 +302,46 @@ def verified(report: Verified, *, as_json: bool) -> None:
     if counts[State.absent]:
         _say("absent: an index, which a build makes anew", style="dim")
     _say(f"sha256 {report.digest}", style="dim")
+
+
+def changes(plan: Plan, repo: str) -> None:
+    """What a commit would do to the repository, by folder."""
+    groups: dict[tuple[str, str], list[int]] = {}
+    for change in plan.changes:
+        folder = "/".join(change.path.split("/")[:-1][:2]) or change.path
+        groups.setdefault((change.state, folder), []).append(change.bytes)
+    order = {"new": 0, "changed": 1, "stale": 2, "same": 3}
+    listed = sorted(groups.items(), key=lambda group: order[group[0][0]])
+    rows = [(_COMMITTED[state], folder, len(sizes), _size(sum(sizes))) for (state, folder), sizes in listed]
+    _grid(("would", f"in {repo}", "files", "size"), rows)
+    if plan.head is None:
+        _say(f"{repo} is made first")
+    if plan.nothing:
+        _say("all of it is there already")
+
+
+def rehearsed(found: Rehearsal, repo: str) -> None:
+    """What publishing would do, and what would end it."""
+    if found.plan:
+        changes(found.plan, repo)
+    if found.fault:
+        what = "" if found.plan else "nothing was compared, and "
+        print(f"note: {what}publishing would fail now: {visible(found.fault.message)}", file=sys.stderr)
+        print(f"hint: {visible(found.fault.hint)}", file=sys.stderr)
+
+
+def published(plan: Plan, hub: Hub) -> None:
+    """Where the release is, and how it is loaded."""
+    version = plan.release.record.version
+    revision = f', revision="{version}"' if version else ""
+    print(f"{hub.url}/tree/{version or 'main'}")
+    print(f'load_dataset("{hub.repo}", "{next(iter(plan.release.record.configs))}"{revision})')
+
+
+def pulled(restored: Restored) -> None:
+    """A store that came from the Hub."""
+    _say(f"{restored.store.root}  sha256 {restored.digest}", "" if restored.fresh else "  (it was there already)")
+    _say(f"try: stepsearch-data audit{_store_flag(restored.store)}")
 
 
 def audit(measures: dict[str, Any], *, as_json: bool) -> None:

@@ -38,6 +38,12 @@ def engine_settings(values: list[str] | None) -> list[str]:
     return [f"engines.use={json.dumps(names)}", *settings] if names else []
 
 
+def licences_of(values: list[str] | None) -> dict[str, str]:
+    """`--license ID` of the user's own rows, and `--license KIND=ID`, as licences by kind of source."""
+    pairs = [value.rpartition("=") for value in values or []]
+    return {kind or "jsonl": licence for kind, _, licence in pairs}
+
+
 class Preset(StrEnum):
     """Whose rewards."""
 
@@ -127,3 +133,18 @@ SwitchOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Set one switch of the preset; docs/rewards.md.")
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no log lines.")]
+RepoArgument = Annotated[
+    str, typer.Argument(metavar="USER/NAME[@TAG]", help="Dataset on the Hub; what --tag names when it is published.")
+]
+LicenceOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--license",
+        metavar="[KIND=]ID",
+        help="Licence of your own rows, as the Hub names it (cc-by-4.0, apache-2.0, …); of a kind of source: KIND=ID.",
+    ),
+]
+PatienceOption = Annotated[
+    float | None,
+    typer.Option("--patience", min=0.1, help="Seconds to go on trying while the Hub is busy or away (default 300)."),
+]

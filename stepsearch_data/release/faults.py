@@ -75,7 +75,8 @@ def _known(error: Exception, doing: str, endpoint: str) -> PublishError | None:
 def _answered(error: Exception, doing: str, endpoint: str) -> PublishError:
     response = next((cause for cause in chain(error) if isinstance(cause, HfHubHTTPError)), None)
     if response is None:
-        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        *_, root = chain(error)
+        reason = next((line for line in str(root).splitlines() if line.strip()), type(root).__name__)
         return PublishError(f"cannot {doing}: {reason[:_WORDS]}", _AGAIN)
     status, said = response.response.status_code, (response.server_message or "")[:_WORDS]
     if status == _UNAUTHORIZED:

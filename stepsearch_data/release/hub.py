@@ -155,13 +155,13 @@ class Hub:
                 paths = {one.path_in_repo for one in group}
                 meter.advance(len(paths - uploaded))
                 uploaded.update(paths)
-            with warnings.catch_warnings(action="ignore"):  # the Hub's advice about the card
-                done = self._api.create_commit(
-                    self.repo, [*added, *removed], commit_message=message, repo_type=_KIND, parent_commit=parent
-                )
+            done = self._api.create_commit(
+                self.repo, [*added, *removed], commit_message=message, repo_type=_KIND, parent_commit=parent
+            )
             return str(done.oid)
 
-        return self._ask(f"commit to {self.repo}", attempt)
+        with warnings.catch_warnings(action="ignore"):  # the Hub's advice about cards, and httpx2's to its callers
+            return self._ask(f"commit to {self.repo}", attempt)
 
     def download(self, path: str, revision: str, folder: Path) -> Path:
         """Fetch a file into a folder, unless the folder has it already."""

@@ -6,17 +6,20 @@ this, the same command goes on: it compares with what is there, and does what is
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from stepsearch_data.pipeline.digest import digest_of
-from stepsearch_data.pipeline.errors import PublishError
+from stepsearch_data.pipeline.errors import ConfigError, PublishError
 from stepsearch_data.pipeline.progress import Meter
 from stepsearch_data.release.hub import Head, Hub, RemoteFile, git_oid
 from stepsearch_data.release.layout import Release
 from stepsearch_data.release.record import CARD, NAME, OWN, File
 
+_TAG = re.compile(r"\w[\w.+-]*(?<![.])")
+_SHA = re.compile(r"[0-9a-f]{40}")
 State = Literal["new", "changed", "stale", "same"]
 
 
@@ -49,6 +52,12 @@ class Plan:
     def paths(self, *states: State) -> list[str]:
         """The files in one of these states."""
         return [change.path for change in self.changes if change.state in states]
+
+
+def check_tag(tag: str | None) -> None:
+    """Raises ConfigError for what git or the Hub would not take as the name of a tag, or would take for another."""
+    if tag is not None and (not _TAG.fullmatch(tag) or ".." in tag or tag == "main" or _SHA.fullmatch(tag)):
+        raise ConfigError(f"--tag {tag}: no name of a version", "such as v1.0.0")
 
 
 def check_account(hub: Hub, *, private: bool) -> None:
@@ -90,6 +99,25 @@ def prepare(hub: Hub, release: Release) -> Plan:
     same = head is not None and all(change.state == "same" for change in changes)
     done = tagged or (head.sha if head and same else None)
     return Plan(release, head, changes, done, tagged=not tag or tagged is not None)
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What publishing would do; `plan` is None where that is not known, `fault` what would end it."""
+
+    plan: Plan | None
+    fault: PublishError | None
+
+
+def rehearse(hub: Hub, release: Release, *, private: bool) -> Rehearsal:
+    """Look at what publishing would do. A folder is written by then: that the Hub cannot be asked is no failure."""
+    plan = None
+    try:
+        plan = prepare(hub, release)
+        check_account(hub, private=private)
+    except PublishError as error:
+        return Rehearsal(plan, error)
+    return Rehearsal(plan, None)
 
 
 def carry_out(hub: Hub, plan: Plan, meter: Meter, *, private: bool, message: str | None) -> str:

@@ -30,8 +30,12 @@ def pull(hub: Hub, revision: str | None, root: Path, reporter: Reporter) -> Rest
         raise PublishError(f"{root} holds another store", "choose another --store")
     with reporter.stage("pull") as meter:
         _fetch(hub, sha, [path for path in tree if path.startswith(f"{STORE}/")], folder, meter)
-    with reporter.stage("verify") as meter:
-        restored = restore(folder, root, meter)
+    try:
+        with reporter.stage("verify") as meter:
+            restored = restore(folder, root, meter)
+    except PublishError:
+        shutil.rmtree(folder, ignore_errors=True)  # what is damaged is to be fetched anew
+        raise
     for left in root.parent.glob(f".{root.name}.pull-*"):
         shutil.rmtree(left, ignore_errors=True)
     return restored

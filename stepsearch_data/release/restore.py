@@ -33,11 +33,11 @@ class Restored:
 def restore(folder: Path, root: Path, meter: Meter) -> Restored:
     """Make `root` the store that the release in `folder` was written from.
 
-    Every digest is checked first, and the manifest comes last: until then there is no store, and the same command
-    goes on. A store that is there already must be the same one; what it lacks is mended.
+    Every digest of what it takes is checked first, and the manifest comes last: until then there is no store, and the
+    same command goes on. A store that is there already must be the same one; what it lacks is mended.
     Raises PublishError for a damaged release and for another store or foreign files in `root`, StoreError, OSError.
     """
-    check_whole(verify_release(folder, meter))
+    check_whole(verify_release(folder, meter, (STORE,)))
     _refuse_foreign(root)
     source, target = Store(folder / STORE), Store(root)
     with target.locked():

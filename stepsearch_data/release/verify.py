@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -12,7 +12,7 @@ from stepsearch_data.pipeline.digest import digest_of
 from stepsearch_data.pipeline.errors import PublishError
 from stepsearch_data.pipeline.progress import Meter
 from stepsearch_data.pipeline.store import Store
-from stepsearch_data.release.record import DATA, NAME, STORE, Record, parse_record
+from stepsearch_data.release.record import DATA, NAME, OWN, STORE, Record, parse_record
 
 MANIFEST = f"{STORE}/manifest.json"
 
@@ -69,14 +69,13 @@ def verify(path: Path, meter: Meter) -> Report:
     )
 
 
-def verify_release(folder: Path, meter: Meter) -> Report:
-    """The same for a release's folder."""
+def verify_release(folder: Path, meter: Meter, rooms: Collection[str] = OWN) -> Report:
+    """The same for a release's folder, or for some of its `rooms`."""
     data = (folder / NAME).read_bytes()
     record = parse_record(data, str(folder / NAME))
-    paths = [*record.files, *extra(record, _files(folder, (DATA, STORE)))]
-    report = compare(
-        "release", str(folder), digest_of(folder / NAME), _recorded(record), _digests(folder, paths, meter)
-    )
+    recorded = {path: digest for path, digest in _recorded(record).items() if path.split("/")[0] in rooms}
+    paths = [*recorded, *extra(record, _files(folder, {DATA, STORE}.intersection(rooms)))]
+    report = compare("release", str(folder), digest_of(folder / NAME), recorded, _digests(folder, paths, meter))
     if not report.faults:
         check_lineage(record, Store(folder / STORE))
     return report
