@@ -21,8 +21,6 @@ from stepsearch_data.pipeline.engine import Decision, Outcome
 from stepsearch_data.pipeline.errors import StoreError
 from stepsearch_data.pipeline.stage import Stage
 from stepsearch_data.pipeline.store import Store
-from stepsearch_data.release.verify import Report as Verified
-from stepsearch_data.release.verify import State
 from stepsearch_data.schemas.tables import REJECTS, ROUNDS, TABLES, TRAJECTORIES
 from stepsearch_data.stages.model import Estimate
 from stepsearch_data.terminal import visible
@@ -31,6 +29,7 @@ if TYPE_CHECKING:
     from stepsearch_data.release.hub import Hub
     from stepsearch_data.release.publish import Plan, Rehearsal
     from stepsearch_data.release.restore import Restored
+    from stepsearch_data.release.verify import Report as Verified
     from stepsearch_data.score import Report
 
 _KILO = 1000
@@ -295,11 +294,11 @@ def verified(report: Verified, *, as_json: bool) -> None:
     if as_json:
         _json({**asdict(report), "ok": not report.faults})
         return
-    counts = Counter(finding.state for finding in report.findings)
+    counts = Counter(str(finding.state) for finding in report.findings)
     for fault in report.faults:
         _say((f"{fault.state:<11}", "bold red"), fault.path)
     _say(f"{report.kind} {report.where}: ", ", ".join(f"{count:,} {state}" for state, count in sorted(counts.items())))
-    if counts[State.absent]:
+    if counts["absent"]:
         _say("absent: an index, which a build makes anew", style="dim")
     _say(f"sha256 {report.digest}", style="dim")
 

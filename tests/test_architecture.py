@@ -14,7 +14,7 @@ ALLOWED = {
     "schemas": set(),
     "text": set(),
     "exports": {"schemas", "text", "pipeline"},
-    "release": {"schemas", "text", "pipeline", "exports"},
+    "release": {"schemas", "text", "pipeline", "exports", "audit", "terminal"},
     "synth": set(),
     "rewards": {"text"},
     "pipeline": {"schemas", "text"},

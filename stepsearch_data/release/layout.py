@@ -26,6 +26,7 @@ from stepsearch_data.release.placing import placing
 from stepsearch_data.release.reading import Corpus, items
 from stepsearch_data.release.record import CARD, DATA, NAME, RUN_FILE, STORE, File, Record, Split
 from stepsearch_data.release.shards import Shards
+from stepsearch_data.release.statistics import Statistics
 from stepsearch_data.release.tables import CONFIGS, CORPUS
 from stepsearch_data.schemas.tables import PASSAGES, QUESTIONS
 
@@ -37,8 +38,8 @@ class ReleaseSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field(min_length=1)
-    version: str | None = None
+    name: str = Field(pattern=r"^[\w.-]+(/[\w.-]+)?$")
+    version: str | None = Field(default=None, pattern=r"^\w[\w.+/-]*$")
     licences: dict[str, str] = {}
     max_rejects: float = Field(default=0.05, ge=0, le=1)
     shard_bytes: int = Field(default=500_000_000, ge=1)
@@ -78,7 +79,7 @@ def write_release(store: Store, folder: Path, settings: ReleaseSettings, meter: 
                 configs=configs,
                 files=_files(staging),
             )
-            (staging / CARD).write_text(card(staging, store, manifest, record, found), encoding="utf-8")
+            (staging / CARD).write_text(card(Statistics(staging, record, store, manifest), found), encoding="utf-8")
             record = record.model_copy(update={"files": _files(staging)})
             (staging / NAME).write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
     return Release(folder, record)

@@ -102,7 +102,7 @@ def _location(commit: str) -> str:
 def _section(recipe: dict[str, Any]) -> Lines:
     yield from _settings(recipe["config"])
     for name, content in recipe.get("files", {}).items():
-        yield f"# {name}: sha256 {content}"
+        yield f"# {name}: {content}"
     for name, content in recipe.get("prompts", {}).items():
         yield f"# prompt {name}: sha256 {content}"
 

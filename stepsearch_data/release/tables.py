@@ -36,20 +36,20 @@ def _feature(kind: pa.DataType) -> Any:
         return [_feature(kind.value_type)]
     if pa.types.is_struct(kind):
         return {field.name: _feature(field.type) for field in kind}
-    return {"dtype": _dtype(kind), "_type": "Value"}
+    return {"dtype": dtype(kind), "_type": "Value"}
 
 
 def _listed(field: pa.Field) -> dict[str, Any]:
     if not pa.types.is_list(field.type):
-        return {"name": field.name, "dtype": _dtype(field.type)}
+        return {"name": field.name, "dtype": dtype(field.type)}
     inner = field.type.value_type
     return {
         "name": field.name,
-        "list": [_listed(part) for part in inner] if pa.types.is_struct(inner) else _dtype(inner),
+        "list": [_listed(part) for part in inner] if pa.types.is_struct(inner) else dtype(inner),
     }
 
 
-def _dtype(kind: pa.DataType) -> str:
+def dtype(kind: pa.DataType) -> str:
     """What `datasets` calls a type of ours."""
     return {pa.float64(): "float64", pa.bool_(): "bool"}.get(kind) or str(kind)
 
