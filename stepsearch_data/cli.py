@@ -404,6 +404,9 @@ def publish(
     max_rejects: Annotated[
         float, typer.Option("--max-rejects", min=0, max=1, help="Share of rows set aside that is still accepted.")
     ] = 0.05,
+    allow_paths: Annotated[
+        bool, typer.Option("--allow-paths", help="Even where the settings tell paths of this machine.")
+    ] = False,
     message: Annotated[str | None, typer.Option("--message", "-m", help="What the commit says.")] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Write the folder and say what would change on the Hub; send nothing.")
@@ -432,7 +435,13 @@ def publish(
     from stepsearch_data.release.publish import carry_out, check_account, check_tag, prepare, rehearse
 
     check_tag(tag)
-    settings = ReleaseSettings(name=hub.repo, version=tag, licences=licences_of(licences), max_rejects=max_rejects)
+    settings = ReleaseSettings(
+        name=hub.repo,
+        version=tag,
+        licences=licences_of(licences),
+        max_rejects=max_rejects,
+        allow_paths=allow_paths,
+    )
     if not dry_run:
         check_account(hub, private=private)
     with reporter.stage("release") as meter:

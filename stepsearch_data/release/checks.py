@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pyarrow.parquet as pq
@@ -13,6 +16,7 @@ from stepsearch_data.pipeline.errors import PublishError, StoreError
 from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.schemas.tables import PARAGRAPHS, PASSAGES, QUALITY, QUESTIONS, REJECTS, TABLES, TRAJECTORIES
 
+_PATH = re.compile(r"(file:)?(/|~|\\\\|\.\.?/|[A-Za-z]:[\\/])")
 _COMMITTED = tuple(table.name for table in TABLES if table not in (REJECTS, *LOGS))
 
 
@@ -38,6 +42,30 @@ def check_store(store: Store, manifest: Manifest, max_rejects: float) -> dict[st
         )
     _check_rejects(manifest, inputs, max_rejects)
     return inputs
+
+
+def check_private(manifest: Manifest) -> None:
+    """Raises PublishError where a recipe tells a path of the publisher's machine, such as a model's folder."""
+    for name, entry in manifest.stages.items():
+        recipe = entry.recipe
+        for key, value in _strings({"config": recipe["config"], "engines": recipe.get("engines", {})}, name):
+            if _PATH.match(value):
+                raise PublishError(
+                    f"the store's manifest tells a path of your machine: {key} = {value}",
+                    "build with a model that is served under a name of its own, or allow it: --allow-paths",
+                )
+
+
+def _strings(value: Any, key: str) -> Iterator[tuple[str, str]]:
+    """All texts inside of a value, each with its place."""
+    if isinstance(value, str):
+        yield key, value
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _strings(inner, f"{key}.{name}")
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _strings(inner, key)
 
 
 def check_place(store: Store, folder: Path) -> None:

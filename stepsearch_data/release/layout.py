@@ -19,7 +19,7 @@ from stepsearch_data.pipeline.errors import StoreError
 from stepsearch_data.pipeline.progress import Meter
 from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.release.card import card
-from stepsearch_data.release.checks import check_place, check_store
+from stepsearch_data.release.checks import check_place, check_private, check_store
 from stepsearch_data.release.licences import by_kind, origins
 from stepsearch_data.release.lineage import lineage, run_file
 from stepsearch_data.release.placing import placing
@@ -42,6 +42,7 @@ class ReleaseSettings(BaseModel):
     version: str | None = Field(default=None, pattern=r"^\w[\w.+/-]*$")
     licences: dict[str, str] = {}
     max_rejects: float = Field(default=0.05, ge=0, le=1)
+    allow_paths: bool = False
     shard_bytes: int = Field(default=500_000_000, ge=1)
 
 
@@ -62,6 +63,8 @@ def write_release(store: Store, folder: Path, settings: ReleaseSettings, meter: 
     check_place(store, folder)
     with store.reading() as manifest:
         inputs = check_store(store, manifest, settings.max_rejects)
+        if not settings.allow_paths:
+            check_private(manifest)
         found = origins(manifest.stages["load"].recipe, settings.licences)
         with placing(folder) as staging:
             configs = _write_data(staging, inputs, Corpus(inputs, by_kind(found)), settings.shard_bytes, meter)
