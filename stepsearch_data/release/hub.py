@@ -27,6 +27,7 @@ T = TypeVar("T")
 PATIENCE = 300.0  # seconds
 _KIND = "dataset"
 _NAME = re.compile(r"(?P<repo>\w[\w.-]*/\w[\w.-]*)(?:@(?P<revision>[^\s@]+))?")
+_SHA = re.compile(r"[0-9a-f]{40}")
 _AT_ONCE = 5  # files that are uploaded side by side
 
 
@@ -83,24 +84,30 @@ class Hub:
 
     def user(self) -> User:
         """Whose token it is. Raises PublishError without one, too."""
-        who = self._ask("ask the Hub who you are", self._api.whoami)
-        name = str(who["name"])
-        role = who.get("auth", {}).get("accessToken", {}).get("role", "write")  # fineGrained: the Hub will tell
-        return User(name, (name, *(str(org["name"]) for org in who.get("orgs", ()))), role != "read")
+
+        def ask() -> User:
+            who = self._api.whoami()
+            name = str(who["name"])
+            role = who.get("auth", {}).get("accessToken", {}).get("role", "write")  # fineGrained: the Hub will tell
+            return User(name, (name, *(str(org["name"]) for org in who.get("orgs", ()))), role != "read")
+
+        return self._ask("ask the Hub who you are", ask)
 
     def find(self, revision: str | None = None) -> Head | None:
         """The commit that a revision names, by default the newest; None where there is no repository to see."""
 
-        def look() -> Any:
+        def look() -> Head | None:
             try:
-                return self._api.repo_info(self.repo, repo_type=_KIND, revision=revision)
+                found = self._api.repo_info(self.repo, repo_type=_KIND, revision=revision)
             except RepositoryNotFoundError as error:
                 if revision or error.response.headers.get("X-Error-Code") != "RepoNotFound":
                     raise
                 return None
+            if not _SHA.fullmatch(found.sha or ""):
+                raise ValueError("the Hub names no commit")
+            return Head(found.sha, bool(found.private))
 
-        found = self._ask(f"look at {self.repo}" + (f"@{revision}" if revision else ""), look)
-        return Head(str(found.sha), bool(found.private)) if found else None
+        return self._ask(f"look at {self.repo}" + (f"@{revision}" if revision else ""), look)
 
     def check_write(self) -> None:
         """Raises PublishError where the token may not write to the repository."""
