@@ -41,7 +41,7 @@ def filter_queries(context: StageContext) -> None:
         batch = queries.slice(start, _BATCH)
         hits = (
             pl.scan_parquet(context.inputs[HITS.name], glob=False)
-            .join(batch.lazy(), on="query_id", how="semi")
+            .join(batch.lazy(), on="query_id", how="semi", maintain_order="left")
             .collect()
         )
         ballots = _ballots(_judged(context, hits, config))
@@ -127,5 +127,5 @@ STAGE = Stage(
     writes=(BALLOTS, VOTES),
     config=FilterConfig,
     run=filter_queries,
-    version=2,
+    version=3,
 )

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
+from stepsearch_data.schemas.tables import HITS
 from stepsearch_data.stages import filter as voting
 from tests.builders import hit, passage, query, sub_question
 from tests.stages.conftest import RunStage, Tables
@@ -130,3 +133,15 @@ def test_votes_are_in_the_order_of_the_queries(run_stage: RunStage) -> None:
     hits = [hit(q, 1, "p1") for q in queries]
     tables = run_stage(voting.STAGE, queries=queries, hits=hits, sub_questions=[], passages=TEXTS)
     assert [vote.query_id for vote in tables["votes"]] == [q.query_id for q in queries]
+
+
+def test_ballots_follow_the_queries_however_the_hits_are_cut_into_row_groups(
+    run_stage: RunStage, tmp_path: Path
+) -> None:
+    queries = [query(1, question_id=f"q{number}") for number in range(2_000)]
+    found = [hit(of, 1, "p1", engine=engine) for of in queries for engine in ("b", "a")]
+    path = tmp_path / "many-groups.parquet"
+    pq.write_table(HITS.to_arrow(found), path, row_group_size=50)
+    tables = run_stage(voting.STAGE, queries=queries, hits=path, sub_questions=[sub_question()], passages=TEXTS)
+    assert [(b.query_id, b.engine) for b in tables["ballots"]] == [(h.query_id, h.engine) for h in found]
+    assert [vote.query_id for vote in tables["votes"]] == [of.query_id for of in queries]

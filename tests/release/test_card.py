@@ -1,0 +1,213 @@
+"""The card: YAML that the Hub's client and `datasets` read, Markdown that no text of the data breaks."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytest
+import yaml
+from datasets.info import DatasetInfosDict
+from huggingface_hub import DatasetCard
+from pydantic import ValidationError
+
+from stepsearch_data.pipeline.store import Store
+from stepsearch_data.release import ReleaseSettings
+from stepsearch_data.release.markdown import example, fence, plain, table
+from stepsearch_data.release.record import read_record
+from stepsearch_data.release.tables import CONFIGS
+from tests import rows
+from tests.llm_server import LlmServer
+from tests.oracle import Oracle
+from tests.releases import build, release
+
+SECTIONS = (
+    "Quick start",
+    "Configs and splits",
+    "Schema",
+    "Example row",
+    "How it was made",
+    "Models, prompts and search engines",
+    "Filtering and decontamination",
+    "Statistics",
+    "Cost",
+    "Intended use",
+    "Limitations",
+    "Licences and attribution",
+    "Versions",
+    "Reproduce",
+    "Citation",
+)
+HOSTILE = "</pre>\n---\nlicense: mit\n```\n# Title ![x](http://e.example/x) <script>alert(1)</script> | $name \u202etxt"
+
+
+def card_of(folder: Path) -> DatasetCard:
+    return DatasetCard.load(folder / "README.md")
+
+
+def outside_of_code(text: str) -> str:
+    """The card without its code blocks."""
+    return re.sub(r"^(`{3,})\w*\n.*?^\1$", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def test_the_hubs_client_reads_the_yaml(sample_release: Path) -> None:
+    data = card_of(sample_release).data.to_dict()
+    assert data["license"] == "apache-2.0"
+    assert data["size_categories"] == ["n<1K"]
+    assert data["pretty_name"] == "data"
+    assert [config["config_name"] for config in data["configs"]] == [config.name for config in CONFIGS]
+    assert [config for config in data["configs"] if config.get("default")] == [data["configs"][0]]
+    assert all(data[name] for name in ("language", "annotations_creators", "language_creators", "source_datasets", "tags"))
+
+
+def test_dataset_info_goes_round_through_datasets(sample_release: Path) -> None:
+    card = card_of(sample_release)
+    infos = DatasetInfosDict.from_dataset_card_data(card.data)
+    record = read_record(sample_release)
+    for config in CONFIGS:
+        info, splits = infos[config.name], record.configs[config.name]
+        assert info.features == datasets.Features.from_arrow_schema(config.schema.remove_metadata())
+        assert {name: split.num_examples for name, split in info.splits.items()} == {n: s.rows for n, s in splits.items()}
+        assert info.download_size == sum(record.files[path].bytes for split in splits.values() for path in split.files)
+        assert info.dataset_size == sum(split.bytes for split in splits.values())
+    again = yaml.safe_load(yaml.safe_dump([{"config_name": name, **info._to_yaml_dict()} for name, info in infos.items()]))
+    assert again == card.data.to_dict()["dataset_info"]
+
+
+def test_all_sections_are_there_and_no_placeholder_is_left(sample_release: Path) -> None:
+    text = card_of(sample_release).text
+    assert re.findall(r"^## (.+)$", outside_of_code(text), re.MULTILINE) == list(SECTIONS)
+    assert "$" not in outside_of_code(text)
+    assert not re.search(r"\n{3,}", outside_of_code(re.sub(r"^(`{3,})\w*\n.*?^\1$", "x", text, flags=re.M | re.S)))
+
+
+def test_every_column_is_described(sample_release: Path) -> None:
+    lines = card_of(sample_release).text.splitlines()
+    for config in CONFIGS:
+        for name in config.row.model_fields:
+            assert any(re.match(rf"\| `{name}(\[\])*` \| \S+( or null)? \| \S", line) for line in lines), name
+
+
+def test_the_numbers_are_those_of_the_files(sample_release: Path) -> None:
+    text, record = card_of(sample_release).text, read_record(sample_release)
+    for config, splits in record.configs.items():
+        for name, split in splits.items():
+            assert re.search(rf"\| `{config}` \| .+ \| {name} \| {split.rows:,} \| 1 \|", text)
+    (train, validation) = (split.rows for split in record.configs["trajectories"].values())
+    released = re.findall(r"^\| (?:hotpotqa|musique) \| \d+ \| \d+ \| (\d+) \| (\d+) \|$", text, re.MULTILINE)
+    assert (sum(int(t) for t, _ in released), sum(int(v) for _, v in released)) == (train, validation)
+    assert record.store in text
+
+
+def test_the_example_row_is_the_first_one_as_json(sample_release: Path) -> None:
+    (block,) = re.findall(r"^```json\n(.*?)^```", card_of(sample_release).text, re.MULTILINE | re.DOTALL)
+    loaded = datasets.load_dataset(str(sample_release), "trajectories", split="train", streaming=True)
+    first = next(iter(loaded))
+    shown = json.loads(block)
+    assert shown["question"] == first["question"]
+    assert shown.keys() == first.keys()
+    assert shown["rollout"].startswith(first["rollout"][:200])
+
+
+@pytest.fixture(scope="module")
+def hostile_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A release whose texts would be markup, YAML and HTML if they could."""
+    folder = tmp_path_factory.mktemp("hostile")
+    paragraphs = [
+        {"title": f"{title} {HOSTILE}", "text": f"{text} {HOSTILE}", "supporting": title != "Bologna"}
+        for title, text in (rows.OPERA, rows.COMPOSER, rows.DISTRACTOR)
+    ]
+    question = f"{rows.QUESTION} {HOSTILE}"
+    file = rows.write_lines(folder / "mine.jsonl", [rows.jsonl("q1", question=question, paragraphs=paragraphs)])
+    store = build(folder / "store", sources=[f"jsonl={file}"])
+    release(store, folder / "release", licences={"jsonl": "mit"})
+    return folder / "release"
+
+
+def test_texts_of_the_data_end_no_block_and_begin_none(hostile_release: Path) -> None:
+    card = card_of(hostile_release)
+    assert card.data.to_dict()["license"] == "mit"
+    outside = outside_of_code(card.text)
+    assert re.findall(r"^## (.+)$", outside, re.MULTILINE) == list(SECTIONS)
+    for sign in ("<script", "e.example", "</pre>", "\u202e"):
+        assert sign not in outside
+    assert "\u202e" not in card.text
+    assert "alert(1)" in card.text
+
+
+def test_a_hostile_release_loads_as_any_other(hostile_release: Path, tmp_path: Path) -> None:
+    (row,) = datasets.load_dataset(str(hostile_release), split="train", cache_dir=str(tmp_path)).to_list()
+    assert row["question"].endswith(HOSTILE)
+
+
+@pytest.mark.parametrize(
+    ("text", "safe"),
+    [
+        ("a|b", r"a\|b"),
+        ("<b>&", "&lt;b&gt;&amp;"),
+        ("[x](y)", r"\[x\]\(y\)"),
+        ("# one\n\ntwo", r"\# one two"),
+        ("\x1b[31m", r"\\x1b\[31m"),
+    ],
+)
+def test_a_line_of_text_is_no_markup(text: str, safe: str) -> None:
+    assert plain(text) == safe
+
+
+def test_a_fence_is_longer_than_any_inside() -> None:
+    assert fence("a\n````\nb") == "`````\na\n````\nb\n`````"
+
+
+def test_a_table_aligns_numbers_and_writes_shares_as_percentages() -> None:
+    assert table(("a|", "n", "share"), [("x|y", 1234, 0.5), ("z", None, 1.0)]).splitlines() == [
+        "| a| | n | share |",
+        "| --- | ---: | ---: |",
+        r"| x\|y | 1,234 | 50.0% |",
+        "| z | – | 100.0% |",
+    ]
+
+
+def test_an_example_is_cut_but_stays_json() -> None:
+    shown = example({"text": "x" * 1000, "list": list(range(10)), "n": None})
+    row = json.loads(shown.removeprefix("```json\n").removesuffix("\n```"))
+    assert row == {"text": "x" * 240 + "… (1,000 characters)", "list": [0, 1, 2, "… 7 more"], "n": None}
+
+
+@pytest.mark.parametrize("field", [{"name": "a/b\nlicense: mit"}, {"name": "a/b`"}, {"name": "a/b", "version": "v1\n---"}])
+def test_names_and_versions_that_could_be_markup_are_refused(field: dict[str, str]) -> None:
+    with pytest.raises(ValidationError):
+        ReleaseSettings(**field)  # type: ignore[arg-type]  # texts all
+
+
+def test_models_prompts_and_what_they_cost_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = model_release(tmp_path, monkeypatch, "llm.prices={mock=[1000.0, 1000.0]}")
+    text, lineage = card_of(folder).text, read_record(folder).lineage
+    assert lineage["models"] == {"decompose": "mock", "queries": "mock"}
+    assert "You split multi-hop questions into the single searches" in text
+    assert all(sha in text for prompts in lineage["prompts"].values() for sha in prompts.values())
+    (decompose, _) = lineage["cost"]
+    assert decompose["calls"] >= 4
+    assert decompose["cost"] == pytest.approx((decompose["prompt_tokens"] + decompose["completion_tokens"]) / 1000)
+    assert f"| decompose | mock | {decompose['calls']} | {decompose['prompt_tokens']:,} |" in text
+    assert "machine-generated" in card_of(folder).data.to_dict()["language_creators"]
+    assert "written by a language model" in text
+
+
+def model_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *settings: str) -> Path:
+    """The release of a store whose hops and queries a model wrote."""
+    store = model_store(tmp_path, monkeypatch, settings)
+    release(store, tmp_path / "release")
+    return tmp_path / "release"
+
+
+def model_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Sequence[str]) -> Store:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test-0123456789abcdef")
+    asked = ("decompose.llm=mock", "queries.llm=mock", "load.limit=4", f"llm.replay={tmp_path / 'replay.sqlite'}")
+    with LlmServer(Oracle()) as server:
+        return build(tmp_path / "store", *asked, f"llm.base_url={server.url}", *settings)
+
+
