@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.releases import build, release
+
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -43,6 +45,14 @@ def sample_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     built = run_cli("build", "--store", store, "--quiet")
     assert built.returncode == 0, built.stderr
     return store
+
+
+@pytest.fixture(scope="session")
+def sample_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The release of a store of the sample, a fifth of it for validation. Tests only read it."""
+    folder = tmp_path_factory.mktemp("sample-release")
+    release(build(folder / "store", "quality.validation=0.2"), folder / "release")
+    return folder / "release"
 
 
 @pytest.fixture(scope="session")

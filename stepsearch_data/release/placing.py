@@ -23,17 +23,30 @@ def placing(folder: Path) -> Iterator[Path]:
     refuse_foreign(folder)
     target = folder.resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
-    staging, old = (target.with_name(f".{target.name}.{suffix}") for suffix in ("new", "old"))
+    staging = target.with_name(f".{target.name}.new")
     with _alone(staging, folder):
         try:
             yield staging
             refuse_foreign(folder)
-            with suppress(FileNotFoundError):
-                target.rename(old)
-            staging.rename(target)
-        finally:
+            _swap(staging, target)
+        except BaseException:
             shutil.rmtree(staging, ignore_errors=True)
-            shutil.rmtree(old, ignore_errors=True)
+            raise
+
+
+def _swap(staging: Path, target: Path) -> None:
+    """Put the new folder where the old one is, which comes back where that fails."""
+    old = target.with_name(f".{target.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    with suppress(FileNotFoundError):
+        target.rename(old)
+    try:
+        staging.rename(target)
+    except OSError:
+        with suppress(FileNotFoundError):
+            old.rename(target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def refuse_foreign(folder: Path) -> None:

@@ -14,7 +14,7 @@ from stepsearch_data.pipeline.context import Sink
 from stepsearch_data.release.tables import Config
 
 _GROUP_BYTES = 32 << 20  # of a row group in memory, far below the 100 MB that the viewer reads
-_BATCH = 50  # rows that become Arrow at a time
+_BATCH = 20  # rows that become Arrow at a time
 
 
 @dataclass
@@ -36,6 +36,7 @@ class Shards:
         self._folder, self._split, self._config, self._shard_bytes = folder, split, config, shard_bytes
         self._rows: list[Any] = []
         self._pending: list[pa.Table] = []
+        self._pending_bytes = 0
         self._sink: Sink | None = None
         self._file: pq.ParquetWriter | None = None
         self.written = Written()
@@ -69,11 +70,13 @@ class Shards:
             return
         rows, self._rows = self._rows, []
         table = self._config.to_arrow(rows)
+        if self._pending_bytes + table.nbytes > _GROUP_BYTES:
+            self._flush()
         self._pending.append(table)
+        self._pending_bytes += table.nbytes
         self.written.rows += table.num_rows
         self.written.size += table.nbytes
-        waiting = sum(part.num_rows for part in self._pending)
-        if waiting >= self._config.rows_per_group or sum(part.nbytes for part in self._pending) >= _GROUP_BYTES:
+        if sum(part.num_rows for part in self._pending) >= self._config.rows_per_group:
             self._flush()
 
     def _flush(self) -> None:
@@ -81,9 +84,9 @@ class Shards:
         if not self._pending:
             return
         table = pa.concat_tables(self._pending)
-        self._pending = []
+        groups = -(-self._pending_bytes // _GROUP_BYTES)
+        self._pending, self._pending_bytes = [], 0
         file, sink = self._shard()
-        groups = -(-table.nbytes // (2 * _GROUP_BYTES))
         file.write_table(table, row_group_size=max(1, -(-table.num_rows // groups)))
         sink.pass_on()
         if self.written.paths[-1].stat().st_size >= self._shard_bytes:
