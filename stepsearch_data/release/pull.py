@@ -10,10 +10,9 @@ from pathlib import Path
 
 from stepsearch_data.pipeline.errors import PublishError
 from stepsearch_data.pipeline.progress import Meter, Reporter
-from stepsearch_data.pipeline.store import Store
 from stepsearch_data.release.hub import Hub, RemoteFile
 from stepsearch_data.release.record import NAME, STORE, Record, read_record
-from stepsearch_data.release.restore import Restored, restore
+from stepsearch_data.release.restore import Restored, check_place, restore
 from stepsearch_data.release.verify import Report, compare, extra
 
 
@@ -24,12 +23,11 @@ def pull(hub: Hub, revision: str | None, root: Path, reporter: Reporter) -> Rest
     there is no release, it is damaged, or `root` holds something else; StoreError, OSError.
     """
     sha, tree = _look(hub, revision)
+    with tempfile.TemporaryDirectory() as temporary:
+        check_place(root, _record(hub, sha, Path(temporary)).store)
     folder = root.with_name(f".{root.name}.pull-{sha[:12]}")
-    record = _record(hub, sha, folder)
-    if Store(root).manifest().stages and Store(root).digest() != record.store:
-        raise PublishError(f"{root} holds another store", "choose another --store")
     with reporter.stage("pull") as meter:
-        _fetch(hub, sha, [path for path in tree if path.startswith(f"{STORE}/")], folder, meter)
+        _fetch(hub, sha, [NAME, *(path for path in tree if path.startswith(f"{STORE}/"))], folder, meter)
     try:
         with reporter.stage("verify") as meter:
             restored = restore(folder, root, meter)

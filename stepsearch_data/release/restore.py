@@ -38,12 +38,11 @@ def restore(folder: Path, root: Path, meter: Meter) -> Restored:
     Raises PublishError for a damaged release and for another store or foreign files in `root`, StoreError, OSError.
     """
     check_whole(verify_release(folder, meter, (STORE,)))
-    _refuse_foreign(root)
     source, target = Store(folder / STORE), Store(root)
+    check_place(root, source.digest())
     with target.locked():
+        check_place(root, source.digest())
         fresh = not target.manifest().stages
-        if not fresh and target.digest() != source.digest():
-            raise PublishError(f"{root} holds another store", "choose another --store")
         _copy_tables(source, target)
         if fresh:
             _write_retries(source.manifest(), target)
@@ -60,11 +59,14 @@ def check_whole(report: Report) -> None:
         raise PublishError(f"the {report.kind} {report.where} is damaged: {named}{more}", "get it again")
 
 
-def _refuse_foreign(root: Path) -> None:
+def check_place(root: Path, digest: str) -> None:
+    """Raises PublishError where `root` is neither free nor the store of this digest, StoreError."""
     if not root.exists():
         return
     if not root.is_dir():
         raise PublishError(f"{root} is a file", "choose another --store")
+    if Store(root).manifest().stages and Store(root).digest() != digest:
+        raise PublishError(f"{root} holds another store", "choose another --store")
     foreign = sorted(path.name for path in root.iterdir() if path.name not in _LEFT_OVERS)
     if foreign and "manifest.json" not in foreign:
         raise PublishError(f"{root} holds other files, such as {foreign[0]}", "choose another --store")
