@@ -74,7 +74,7 @@ _SHOW_CURSOR = b"\x1b[?25h\n"  # a progress bar hides it
 EPILOG = (
     "Data goes to stdout, logs and progress to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage, "
     "3 done with rows set aside (in the table rejects, or in rejects.jsonl beside the output), 4 budget reached, "
-    "5 the model's server does not answer, 130 interrupted (the same command goes on)."
+    "5 the model's server or the Hub does not answer, 130 interrupted (the same command goes on)."
 )
 
 
