@@ -445,7 +445,7 @@ def publish(
     if not dry_run:
         check_account(hub, private=private)
     with reporter.stage("release") as meter:
-        release = write_release(opened, output or opened.root.with_name(f"{opened.root.name}.release"), settings, meter)
+        release = write_release(opened, output or _beside(opened.root, ".release"), settings, meter)
     reporter.line(f"wrote {release.folder}")
     if dry_run:
         display.rehearsed(rehearse(hub, release, private=private), hub.repo)
@@ -788,6 +788,12 @@ def _hub(repo: str, patience: float | None, reporter: Reporter) -> tuple[Hub, st
         raise PublishError(f"the Hub needs an extra: there is no {error.name}", hint) from error
     name, revision = parse_name(repo)
     return Hub(name, patience or PATIENCE, reporter.line), revision
+
+
+def _beside(folder: Path, suffix: str) -> Path:
+    """A folder's neighbour of the same name and a suffix, also where the name is `.` or `..`."""
+    named = folder if folder.name.strip(".") else folder.resolve()
+    return named.with_name(f"{named.name}{suffix}")
 
 
 def _is_name(text: str) -> bool:

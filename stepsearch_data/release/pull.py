@@ -25,7 +25,8 @@ def pull(hub: Hub, revision: str | None, root: Path, reporter: Reporter) -> Rest
     sha, tree = _look(hub, revision)
     with tempfile.TemporaryDirectory() as temporary:
         check_place(root, _record(hub, sha, Path(temporary)).store)
-    folder = root.with_name(f".{root.name}.pull-{sha[:12]}")
+    place = root.resolve()
+    folder = place.with_name(f"{_waiting(place)}{sha[:12]}")
     with reporter.stage("pull") as meter:
         _fetch(hub, sha, [NAME, *(path for path in tree if path.startswith(f"{STORE}/"))], folder, meter)
     try:
@@ -34,8 +35,9 @@ def pull(hub: Hub, revision: str | None, root: Path, reporter: Reporter) -> Rest
     except PublishError:
         shutil.rmtree(folder, ignore_errors=True)  # what is damaged is to be fetched anew
         raise
-    for left in root.parent.glob(f".{root.name}.pull-*"):
-        shutil.rmtree(left, ignore_errors=True)
+    for left in place.parent.iterdir():
+        if left.name.startswith(_waiting(place)):
+            shutil.rmtree(left, ignore_errors=True)
     return restored
 
 
@@ -57,6 +59,11 @@ def verify_remote(hub: Hub, revision: str | None, meter: Meter) -> Report:
         digest = _digest(hub, sha, NAME, tree[NAME], folder)
     recorded = {path: file.sha256 for path, file in record.files.items()}
     return compare("release", f"{hub.repo}@{revision or sha}", digest, recorded, found)
+
+
+def _waiting(place: Path) -> str:
+    """How the names of folders begin in which a store's files wait."""
+    return f".{place.name}.pull-"
 
 
 def _look(hub: Hub, revision: str | None) -> tuple[str, dict[str, RemoteFile]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import shutil
 import subprocess
 import sys
 import time
@@ -123,6 +124,20 @@ def test_public_does_not_become_private(hub: Hub, publish: Command) -> None:
     assert said.code == 1
     assert "error: ann/data is public" in said.err
     assert len(hub.repositories[REPO].commits) == 2
+
+
+def test_the_folder_lies_beside_the_store_unless_told(
+    hub: Hub, command: Command, small_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(small_store, tmp_path / "mine")
+    monkeypatch.chdir(tmp_path / "mine")
+    assert command("publish", REPO, "--dry-run", "--store", ".").code == 0
+    assert (tmp_path / "mine.release" / "release.json").is_file()
+    assert command("publish", REPO, "--yes", "--quiet", "--store", ".").code == 0
+    (tmp_path / "pulled").mkdir()
+    monkeypatch.chdir(tmp_path / "pulled")
+    assert command("pull", REPO, "--store", ".").code == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "mine.release", "pulled"]
 
 
 def test_an_organization_is_published_to_by_its_members(hub: Hub, command: Command, small_store: Path) -> None:
