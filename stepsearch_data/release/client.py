@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import httpx2
 from huggingface_hub import get_session, set_client_factory
 from huggingface_hub.utils import logging, parse_ratelimit_headers
-from tenacity import RetryCallState, Retrying, retry_if_exception, stop_before_delay, wait_random_exponential
+from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
 
 from stepsearch_data.pipeline.remote.http import RETRIED, TransientError, retry_after
 
@@ -72,13 +72,19 @@ def transient(error: BaseException | None) -> TransientError | None:
 
 
 def patiently(call: Callable[[], T], patience: float, say: Say) -> T:
-    """The call's result; it is repeated for `patience` seconds at most, or the last error is raised."""
+    """The call's result. It is repeated until `patience` seconds after it first failed; then the last error is raised."""
+    failed: list[float] = []
     growing = wait_random_exponential(multiplier=1, max=_LONGEST)
 
     def wait(state: RetryCallState) -> float:
         found = transient(state.outcome.exception() if state.outcome else None)
         asked = found.retry_after if found else None
         return growing(state) if asked is None else asked
+
+    def stop(state: RetryCallState) -> bool:
+        now = state.outcome_timestamp or 0.0
+        failed.append(now)  # from the first on, as an upload may take an hour before anything goes wrong
+        return now - failed[0] + state.upcoming_sleep > patience
 
     def tell(state: RetryCallState) -> None:
         found = transient(state.outcome.exception() if state.outcome else None)
@@ -89,7 +95,7 @@ def patiently(call: Callable[[], T], patience: float, say: Say) -> T:
     return Retrying(
         retry=retry_if_exception(lambda error: transient(error) is not None),
         wait=wait,
-        stop=stop_before_delay(patience),
+        stop=stop,
         before_sleep=tell,
         reraise=True,
     )(call)

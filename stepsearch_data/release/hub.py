@@ -9,6 +9,7 @@ import hashlib
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, TypeVar
 
@@ -149,26 +150,19 @@ class Hub:
     ) -> str:
         """Upload and delete files in one commit on top of `parent`, and nowhere else; returns the commit.
 
-        Uploads come first and are seen by nobody before the commit. An attempt sends what the last one has not.
+        Uploads come first and are seen by nobody before the commit; what the Hub has already is not sent.
         """
-        removed = [CommitOperationDelete(path, is_folder=False) for path in deleted]
-        uploaded: set[str] = set()
         meter.expect(len(files))
-
-        def attempt() -> str:
-            added = [_addition(path, *of) for path, of in files.items()]  # an operation keeps what it saw of the remote
-            for group in _groups(added):
-                self._api.preupload_lfs_files(self.repo, group, repo_type=_KIND, free_memory=False)
-                paths = {one.path_in_repo for one in group}
-                meter.advance(len(paths - uploaded))
-                uploaded.update(paths)
-            done = self._api.create_commit(
-                self.repo, [*added, *removed], commit_message=message, repo_type=_KIND, parent_commit=parent
-            )
-            return str(done.oid)
-
+        added = [_addition(path, *of) for path, of in files.items()]  # for this parent alone: they keep what they saw
+        removed = [CommitOperationDelete(path, is_folder=False) for path in deleted]
+        upload, commit = self._api.preupload_lfs_files, self._api.create_commit
         with warnings.catch_warnings(action="ignore"):  # the Hub's advice about cards, and httpx2's to its callers
-            return self._ask(f"commit to {self.repo}", attempt)
+            for group in _groups(added):
+                send = partial(upload, self.repo, group, repo_type=_KIND, free_memory=False)
+                self._ask(f"upload to {self.repo}", send)
+                meter.advance(len(group))
+            finish = partial(commit, commit_message=message, repo_type=_KIND, parent_commit=parent)
+            return self._ask(f"commit to {self.repo}", lambda: str(finish(self.repo, [*added, *removed]).oid))
 
     def download(self, path: str, revision: str, folder: Path) -> Path:
         """Fetch a file into a folder, unless the folder has it already."""

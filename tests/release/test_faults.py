@@ -199,7 +199,7 @@ def test_uploads_that_are_always_cut(hub: Hub, publish: Command, tmp_path: Path)
     hub.fail("upload", Fault(cut=1000), times=1000)
     said = publish()
     assert said.code == 5
-    assert "error: cannot commit to ann/data" in said.err
+    assert "error: cannot upload to ann/data" in said.err
     assert "ann/data is as it was" in said.err
     assert untouched(hub)
     assert ends_in_one_release(hub, publish, tmp_path)
