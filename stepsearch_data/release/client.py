@@ -72,7 +72,7 @@ def transient(error: BaseException | None) -> TransientError | None:
 
 
 def patiently(call: Callable[[], T], patience: float, say: Say) -> T:
-    """The call's result. It is repeated until `patience` seconds after it first failed; then the last error is raised."""
+    """The call's result. Repeated until `patience` seconds after it first failed; then its last error is raised."""
     failed: list[float] = []
     growing = wait_random_exponential(multiplier=1, max=_LONGEST)
 

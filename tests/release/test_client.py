@@ -38,7 +38,7 @@ def test_also_where_it_is_the_cause_of_another_error() -> None:
 
 def test_what_stays_wrong_is_not() -> None:
     call = Call(ValueError("no"), ValueError("still no"))
-    with pytest.raises(ValueError, match="^no$"):
+    with pytest.raises(ValueError, match=r"^no$"):
         patiently(call, 1.0, print)
     assert call.calls == 1
 
