@@ -36,13 +36,17 @@ class Origin:
 def origins(load: Recipe, given: Mapping[str, str]) -> list[Origin]:
     """The sources that a store was loaded from. `given` are the publisher's own words, licences by kind.
 
-    Raises ConfigError where a licence is not known, or is no name that the Hub has.
+    Raises ConfigError where a licence is not known, is no name that the Hub has, or is of no source.
     """
-    return [_origin(label, digest, given) for label, digest in load["inputs"].items()]
+    kinds = {label: label.partition("(")[2].removesuffix(")") for label in load["inputs"]}
+    unknown = sorted(given.keys() - kinds.values())
+    if unknown:
+        named = ", ".join(sorted(set(kinds.values())))
+        raise ConfigError(f"--license: the store has no source {unknown[0]}", f"it has: {named}; say KIND=LICENCE")
+    return [_origin(label, kinds[label], digest, given) for label, digest in load["inputs"].items()]
 
 
-def _origin(label: str, digest: str, given: Mapping[str, str]) -> Origin:
-    kind = label.partition("(")[2].removesuffix(")")
+def _origin(label: str, kind: str, digest: str, given: Mapping[str, str]) -> Origin:
     if kind in ("musique", "hotpotqa") and digest == parse_source(f"{kind}=sample").digest():
         return Origin(label, kind, digest, _SAMPLE, "sample")
     if kind in given:

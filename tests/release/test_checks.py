@@ -157,6 +157,15 @@ def test_a_manifest_that_tells_a_path_of_the_machine(store: Store, tmp_path: Pat
     release(store, tmp_path / "release", allow_paths=True)
 
 
+def test_a_manifest_that_points_out_of_its_store(store: Store, tmp_path: Path) -> None:
+    manifest = orjson.loads((store.root / "manifest.json").read_bytes())
+    passages = manifest["stages"]["corpus"]["outputs"]["passages"]
+    (store.root / passages["path"]).rename(tmp_path / "passages.parquet")
+    passages["path"] = "../passages.parquet"
+    (store.root / "manifest.json").write_bytes(orjson.dumps(manifest))
+    assert "lies outside of the store" in refusal(store, tmp_path, StoreError)
+
+
 def test_files_that_a_setting_names_are_told_by_what_they_hold_alone(tmp_path: Path) -> None:
     evaluation = rows.write_lines(tmp_path / "secret-place.jsonl", [rows.musique("2hop__9_9", question="Unlike?")])
     store = build(tmp_path / "store", "load.limit=4", f"quality.eval_sources=['musique={evaluation}']")

@@ -100,6 +100,13 @@ def test_own_data_needs_a_word_on_its_licence(tmp_path: Path) -> None:
     assert {row["licence"] for row in read(tmp_path / "release", "trajectories")} == {"cc-by-nc-4.0"}
 
 
+def test_a_licence_of_a_source_that_the_store_does_not_have_is_refused(tmp_path: Path) -> None:
+    store = build(tmp_path / "store", sources=sources(tmp_path, "musique"))
+    with pytest.raises(ConfigError, match="the store has no source jsonl") as refused:
+        release(store, tmp_path / "release", licences={"jsonl": "mit"})
+    assert "it has: musique" in refused.value.hint
+
+
 def test_own_data_in_a_public_format_can_be_said_to_be_own(tmp_path: Path) -> None:
     store = build(tmp_path / "store", sources=sources(tmp_path, "musique"))
     release(store, tmp_path / "release", licences={"musique": "cc0-1.0"})
