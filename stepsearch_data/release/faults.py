@@ -62,7 +62,7 @@ def _known(error: Exception, doing: str, endpoint: str) -> PublishError | None:
         if isinstance(cause, OfflineModeIsEnabled):
             return PublishError(f"cannot {doing}: HF_HUB_OFFLINE is set", "unset it")
         if isinstance(cause, RevisionNotFoundError):
-            return PublishError(f"cannot {doing}: there is no such tag, branch or commit", f"see {endpoint}/datasets")
+            return PublishError(f"cannot {doing}: there is no such tag, branch or commit", "without @TAG: the newest")
         if isinstance(cause, RepositoryNotFoundError):
             hint = "check the name; a private one needs HF_TOKEN, of somebody who may read it"
             return PublishError(f"cannot {doing}: there is no such dataset that you may see", hint)
