@@ -1,0 +1,154 @@
+"""What the page is told: the JSON between Python and the browser, each shape written down once.
+
+Python makes these, `page/` reads them. A report is three things: one `Summary`, an `Index` of all trajectories
+(what is searched, filtered and sorted, kept small), and for each trajectory a `Record` (what is looked at).
+"""
+
+from typing import Any, Literal, TypedDict
+
+Spec = dict[str, Any]
+"""A Vega-Lite specification with its data inside."""
+
+
+class Step(TypedDict):
+    """A step of the funnel, or a reason for which rows left it."""
+
+    name: str
+    count: int
+    note: str  # what is counted, in words; for a reason, the reason
+    lost: list["Step"]  # reasons for which rows did not reach the next step, most frequent first
+
+
+class Chart(TypedDict):
+    """A chart, and the same in words and numbers for those who cannot see it."""
+
+    id: str
+    title: str
+    note: str  # what to look for
+    spec: Spec
+    columns: list[str]
+    rows: list[list[str | float | None]]  # the table behind the chart
+
+
+class Facts(TypedDict):
+    """A named list of facts: provenance, cost, gates."""
+
+    title: str
+    columns: list[str]
+    rows: list[list[str | float | None]]
+
+
+class Summary(TypedDict):
+    """All but the trajectories."""
+
+    title: str
+    made_with: str  # stepsearch-data 0.x
+    store: str  # digest of the manifest
+    tiles: list[Facts]  # a handful of headline numbers: title, [], [[value]]
+    funnel: list[Step]  # questions, hops, queries, kept, trajectories, passed
+    charts: list[Chart]
+    tables: list[Facts]  # agreement, calls and costs, gates, provenance, prompts
+
+
+class Index(TypedDict):
+    """All trajectories, a list a column, in the order of the store. Row i lies in chunk i // chunk_rows."""
+
+    chunk_rows: int
+    id: list[str]
+    question: list[str]
+    answer: list[str]
+    source: list[str]
+    type: list[str]
+    hops: list[int]
+    split: list[str]  # train, validation, or empty where it has not passed
+    passed: list[bool | None]  # null where no gate has run
+    complete: list[bool]
+    answerable: list[bool]
+    difficulty: list[str]
+    flags: list[list[str]]  # gates that it fails
+    queries: list[int]  # written for its hops
+    kept: list[int]  # of those, kept by the vote
+    gain: list[float]  # sum of G over its rounds
+    redundancy: list[float]  # sum of P
+    reward: list[float]  # sum of G - P
+
+
+class Ballot(TypedDict):
+    """What an engine said about a query."""
+
+    engine: str
+    answered: bool
+    valid: bool
+    gold_rank: int | None
+
+
+class Query(TypedDict):
+    """A query of a hop, kept or rejected."""
+
+    query: str
+    form: str
+    verdict: Literal["chosen", "kept", "rejected", "waiting", "not voted"]
+    gold_rank: int | None
+    ballots: list[Ballot]
+
+
+class Document(TypedDict):
+    """A document that a round shows."""
+
+    rank: int
+    title: str
+    text: str
+    url: str | None
+    engine: str
+    score: float
+    gold: bool  # of the round's own hop
+
+
+class Segment(TypedDict):
+    """A piece of the rollout's text."""
+
+    kind: Literal["think", "search", "information", "observation", "answer", "text"]
+    text: str
+    round: int | None  # position in `Record.rounds`, from 0, of a search and its information
+
+
+class Round(TypedDict):
+    """A search of the trajectory, with what the store knows of it."""
+
+    round: int
+    hop: int
+    role: str
+    sub_question: str
+    sub_answer: str
+    query: str
+    kept: bool
+    gold_rank: int | None
+    gain: float  # G
+    redundancy: float  # P
+    reward: float  # G - P
+    documents: list[Document]
+    queries: list[Query]  # all queries of its hop, the chosen one first
+
+
+class Record(TypedDict):
+    """A trajectory as it is looked at."""
+
+    id: str
+    question: str
+    answer: str
+    aliases: list[str]
+    source: str
+    type: str
+    hops: int
+    split: str
+    passed: bool | None
+    complete: bool
+    answerable: bool
+    difficulty: str
+    flags: list[str]
+    reasons: list[str]  # one for each flag
+    key_reward: float
+    answer_reward: float
+    gold: list[tuple[str, str]]  # title and text of the supporting paragraphs
+    segments: list[Segment]
+    rounds: list[Round]
