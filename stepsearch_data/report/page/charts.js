@@ -1,0 +1,71 @@
+// Charts: Vega-Lite draws them, here they get the page's colours and stand above the same numbers as a table.
+
+const RAMPS = { light: ["#eef5f4", "#68b3ad"], dark: ["#1f2b2c", "#27706b"] }; // ends that the text on them can be read on
+
+/** Vega's settings. Colours are the page's variables, so that charts follow the theme, on paper too. */
+function chartSettings() {
+  const ramp = RAMPS[isDark() ? "dark" : "light"];
+  const text = { labelColor: "var(--soft)", titleColor: "var(--soft)", labelFontSize: 11, titleFontSize: 11, titleFontWeight: 500 };
+  return {
+    aria: false, // the figure is labelled as a whole, and its table is below
+    background: "transparent",
+    font: "system-ui, sans-serif",
+    padding: 4,
+    view: { stroke: null },
+    axis: { ...text, gridColor: "var(--line)", domainColor: "var(--line)", tickColor: "var(--line)", labelLimit: 140 },
+    legend: { ...text, orient: "top", symbolType: "circle" },
+    header: text,
+    title: { color: "var(--ink)" },
+    mark: { color: "var(--accent)" },
+    rule: { color: "var(--soft)" },
+    text: { color: "var(--ink)", fontSize: 11 },
+    range: { category: [1, 2, 3, 4, 5, 6].map((n) => `var(--c${n})`), ramp, heatmap: ramp },
+  };
+}
+
+/** A figure: title, note, place of the chart, and its table. */
+function figure(chart) {
+  const place = el("div.chart", { role: "img", "aria-label": `${chart.title}. ${chart.note}`, "data-chart": chart.id });
+  return el(
+    "figure",
+    {},
+    el("figcaption", {}, el("h3", {}, chart.title), el("p.quiet", {}, chart.note)),
+    place,
+    el("details", {}, el("summary", {}, "Numbers"), table(chart.title, chart.columns, chart.rows)),
+  );
+}
+
+/** Draw charts into their places, one a frame so that the page can be used meanwhile. Returns how to end them. */
+function drawCharts(node, charts) {
+  let ended = false;
+  const views = [];
+  const draw = async () => {
+    for (const chart of charts) {
+      await new Promise((resolve) => setTimeout(resolve));
+      if (ended) return;
+      const place = node.querySelector(`[data-chart="${CSS.escape(chart.id)}"]`);
+      await drawChart(place, chart, views);
+    }
+  };
+  void draw();
+  return () => {
+    ended = true;
+    for (const view of views) view.finalize();
+  };
+}
+
+async function drawChart(place, chart, views) {
+  const options = {
+    ast: true, // expressions are interpreted: the page's policy forbids eval
+    actions: false,
+    renderer: "svg",
+    defaultStyle: false,
+    tooltip: { disableDefaultStyle: true },
+    config: chartSettings(),
+  };
+  try {
+    views.push(await window.vegaEmbed(place, chart.spec, options));
+  } catch (error) {
+    place.replaceChildren(el("p.problem", {}, `This chart could not be drawn: ${error.message}`));
+  }
+}

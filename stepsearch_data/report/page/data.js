@@ -1,0 +1,189 @@
+// Where trajectories come from: from inside the page, from chunks beside it, or from the server of `view`.
+// All three have summary(), list(params, offset, limit), around(id, params) and record(id); `params` are URLSearchParams
+// with the same names in the page's address and in the server's API.
+
+const LISTED = ["source", "type", "hops", "split", "difficulty"]; // parameters with the values to keep, any of them
+const TOLD = ["passed", "complete", "answerable"]; // true or false
+const MEASURED = ["hops", "queries", "kept", "share", "gain", "redundancy", "reward"]; // …_min and …_max
+const KEPT_CHUNKS = 8; // of the last trajectories that were looked at
+
+/** The source that the page was made with. */
+async function openSource() {
+  const { mode } = JSON.parse(document.getElementById("mode").textContent);
+  if (mode === "remote") return new Remote();
+  const summary = JSON.parse(document.getElementById("summary").textContent);
+  const index = await unpacked(document.getElementById("index").textContent);
+  return new Local(summary, index, mode === "chunks" ? fromFile : fromPage);
+}
+
+/** JSON from gzip in base64. */
+async function unpacked(text) {
+  const raw = atob(text.trim());
+  const bytes = new Uint8Array(raw.length);
+  for (let at = 0; at < raw.length; at++) bytes[at] = raw.charCodeAt(at);
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Response(stream).json();
+}
+
+function fromPage(number) {
+  return unpacked(document.getElementById(`chunk-${number}`).textContent);
+}
+
+const arriving = new Map(); // number of a chunk → who waits for its text
+window.stepsearchChunk = (number, text) => arriving.get(number)?.(text);
+
+/** A chunk beside the page. A script tag also works from file://, where fetch() does not. */
+async function fromFile(number) {
+  const file = `chunks/${String(number).padStart(4, "0")}.js`;
+  const script = el("script", { src: file });
+  const text = await new Promise((resolve, reject) => {
+    arriving.set(number, resolve);
+    script.addEventListener("error", () => reject(new Error(`${file} is missing: it must lie beside this page.`)));
+    document.head.append(script);
+  }).finally(() => script.remove());
+  return unpacked(text);
+}
+
+/** All in this page: an index of columns in memory, and chunks of records. */
+class Local {
+  constructor(summary, index, load) {
+    Object.assign(this, { about: summary, index, load, chunks: new Map(), found: { key: null, rows: [] } });
+    index.share = index.kept.map((kept, at) => kept / index.queries[at]);
+    this.rowOf = new Map(index.id.map((id, at) => [id, at]));
+    this.words = null; // lower-cased texts, made when first searched
+  }
+
+  summary() {
+    return this.about;
+  }
+
+  list(params, offset, limit) {
+    const rows = this.matching(params);
+    return { total: rows.length, rows: rows.slice(offset, offset + limit).map((at) => this.row(at)) };
+  }
+
+  around(id, params) {
+    const rows = this.matching(params);
+    const at = rows.indexOf(this.rowOf.get(id));
+    const neighbour = (place) => (at >= 0 && place in rows ? this.index.id[rows[place]] : null);
+    return { at, total: rows.length, before: neighbour(at - 1), after: neighbour(at + 1) };
+  }
+
+  async record(id) {
+    const at = this.rowOf.get(id);
+    if (at === undefined) return null;
+    const size = this.index.chunk_rows;
+    return (await this.chunk(Math.floor(at / size)))[at % size];
+  }
+
+  /** The last chunks are kept; one that could not be read is asked for again. */
+  async chunk(number) {
+    const records = this.chunks.get(number) ?? (await this.load(number));
+    this.chunks.delete(number);
+    this.chunks.set(number, records);
+    if (this.chunks.size > KEPT_CHUNKS) this.chunks.delete(this.chunks.keys().next().value);
+    return records;
+  }
+
+  row(at) {
+    const { id, question, answer, source, hops, split, passed, flags, queries, kept, reward, complete } = this.index;
+    return {
+      id: id[at], question: question[at], answer: answer[at], source: source[at], hops: hops[at], split: split[at],
+      passed: passed[at], flags: flags[at], queries: queries[at], kept: kept[at], reward: reward[at],
+      complete: complete[at],
+    };
+  }
+
+  /** Rows that pass all filters, sorted; the last answer is kept, since pages and neighbours ask the same. */
+  matching(params) {
+    const key = question(params).toString();
+    if (this.found.key !== key) {
+      const tests = this.tests(params);
+      const rows = [];
+      for (let at = 0; at < this.index.id.length; at++) if (tests.every((test) => test(at))) rows.push(at);
+      this.found = { key, rows: this.sorted(rows, params.get("sort")) };
+    }
+    return this.found.rows;
+  }
+
+  tests(params) {
+    const { index } = this;
+    const tests = [];
+    for (const name of LISTED) {
+      const wanted = new Set(params.getAll(name));
+      if (wanted.size) tests.push((at) => wanted.has(String(index[name][at])));
+    }
+    const flags = new Set(params.getAll("flags"));
+    if (flags.size) tests.push((at) => index.flags[at].some((flag) => flags.has(flag)));
+    for (const name of TOLD) {
+      const wanted = params.get(name);
+      if (wanted) tests.push((at) => String(index[name][at]) === wanted);
+    }
+    for (const name of MEASURED) {
+      const [least, most] = [params.get(`${name}_min`), params.get(`${name}_max`)];
+      if (least) tests.push((at) => index[name][at] >= Number(least));
+      if (most) tests.push((at) => index[name][at] <= Number(most));
+    }
+    const words = searched(params);
+    if (words.length) tests.push((at) => words.every((word) => this.text(at).includes(word)));
+    return tests;
+  }
+
+  text(at) {
+    const { id, question, answer } = this.index;
+    this.words ??= id.map((name, row) => `${name}\n${question[row]}\n${answer[row]}`.toLowerCase());
+    return this.words[at];
+  }
+
+  /** By a column, descending with "-" before its name; equal ones stay in the order of the store. */
+  sorted(rows, sort) {
+    const column = this.index[(sort ?? "").replace(/^-/, "")];
+    if (!Array.isArray(column)) return rows;
+    const way = sort.startsWith("-") ? -1 : 1;
+    return rows.sort((a, b) => (column[a] < column[b] ? -way : column[a] > column[b] ? way : a - b));
+  }
+}
+
+/** The server of `view`, over a store that may be growing. */
+class Remote {
+  summary() {
+    return this.get("api/summary");
+  }
+
+  list(params, offset, limit) {
+    return this.get(`api/trajectories?${new URLSearchParams([...question(params), ["offset", offset], ["limit", limit]])}`);
+  }
+
+  async around(id, params) {
+    const at = Number(params.get("at") ?? -1);
+    if (at < 0) return { at: -1, total: 0, before: null, after: null };
+    const first = Math.max(0, at - 1);
+    const { total, rows } = await this.list(params, first, 3);
+    const names = rows.map((row) => row.id);
+    const here = names.indexOf(id);
+    if (here < 0) return { at: -1, total, before: null, after: null };
+    return { at: first + here, total, before: names[here - 1] ?? null, after: names[here + 1] ?? null };
+  }
+
+  async record(id) {
+    return this.get(`api/trajectory/${encodeURIComponent(id)}`, { 404: null });
+  }
+
+  async get(path, instead = {}) {
+    const reply = await fetch(path).catch(() => null);
+    if (!reply) throw new Error("The server does not answer: is `stepsearch-data view` still running?");
+    if (reply.status in instead) return instead[reply.status];
+    const told = await reply.json().catch(() => ({}));
+    if (!reply.ok) throw new Error(told.detail ?? `The server answered with status ${reply.status}.`);
+    return told;
+  }
+}
+
+/** What of these parameters decides the rows and their order. */
+function question(params) {
+  return new URLSearchParams([...params].filter(([name, value]) => !["offset", "at"].includes(name) && (value || name === "split")));
+}
+
+function searched(params) {
+  return (params.get("text") ?? "").toLowerCase().split(/\s+/).filter(Boolean);
+}
