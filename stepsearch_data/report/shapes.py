@@ -38,14 +38,27 @@ class Facts(TypedDict):
     rows: list[list[str | float | None]]
 
 
+class Facets(TypedDict):
+    """The values that occur in columns of the `Index`, sorted: what the browser's filters offer."""
+
+    source: list[str]
+    type: list[str]
+    hops: list[int]
+    split: list[str]
+    difficulty: list[str]
+    flags: list[str]
+
+
 class Summary(TypedDict):
     """All but the trajectories."""
 
     title: str
     made_with: str  # stepsearch-data 0.x
     store: str  # digest of the manifest
+    notes: list[str]  # what is missing or left out, and why
+    facets: Facets
     tiles: list[Facts]  # a handful of headline numbers: title, [], [[value]]
-    funnel: list[Step]  # questions, hops, queries, kept, trajectories, passed
+    funnel: list[Step]  # read, questions, hops, queries, kept, trajectories, passed
     charts: list[Chart]
     tables: list[Facts]  # agreement, calls and costs, gates, provenance, prompts
 

@@ -121,6 +121,18 @@ def parse(text: str, *, lazy: bool = False, keep_next_label: bool = False) -> Ro
     )
 
 
+def sections(text: str) -> Iterator[tuple[str, Span]]:
+    """All blocks of a text in order, read by tags, each with its tag's name; what stands outside of them is `text`."""
+    at = 0
+    for block in [*_blocks(text)[0], _Block("text", len(text), len(text), len(text), len(text), closed=True)]:
+        between = _span(text, at, block.first)
+        if between.text:
+            yield "text", between
+        if block.name != "text":
+            yield block.name, _span(text, block.start, block.end)
+        at = block.after
+
+
 def _span(text: str, start: int, end: int) -> Span:
     piece = text[start:end]
     content = piece.strip()

@@ -11,10 +11,15 @@ from pydantic import BaseModel, ConfigDict, Field
 OPENAI = "https://api.openai.com/v1"
 
 
+def cache_folder() -> Path:
+    """Where this user's programs keep what can be had again, and our folder in it."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "stepsearch-data"
+
+
 def default_replay() -> Path:
     """Where paid replies are kept: one file for all stores of this user."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "stepsearch-data" / "replay.sqlite"
+    return cache_folder() / "replay.sqlite"
 
 
 class LlmSettings(BaseModel):

@@ -1,0 +1,159 @@
+"""The tables of the overview: engines, calls, gates, and where everything comes from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from stepsearch_data.pipeline.stage import digest
+from stepsearch_data.pipeline.store import Manifest
+from stepsearch_data.report.shapes import Facts
+from stepsearch_data.schemas.tables import PASSAGES, QUALITY
+from stepsearch_data.stages import STAGES
+from stepsearch_data.stages.gates import GATES, QualityConfig
+from stepsearch_data.stages.model import PROMPTS, load_prompt
+
+if TYPE_CHECKING:
+    import duckdb
+
+_SHORT = 12  # digits of a digest that tell it from others
+_DECLARED = {stage.name: stage for stage in STAGES}
+_ENGINES = """
+SELECT engine, count(*) AS queries, count(*) FILTER (answered) AS answered,
+       round(avg(b.valid::INT) FILTER (answered), 4) AS valid,
+       round(avg(coalesce(b.gold_rank <= 1, false)::INT) FILTER (answered), 4) AS "gold at 1",
+       round(avg(coalesce(b.gold_rank <= 3, false)::INT) FILTER (answered), 4) AS "gold in top 3",
+       count(*) FILTER (b.valid AND v.valid_engines = 1 AND v.engines > 1) AS "valid alone",
+       count(*) FILTER (answered AND NOT b.valid AND v.valid_engines = v.engines - 1 AND v.engines > 1)
+       AS "not valid alone"
+FROM ballots b JOIN votes v USING (query_id) GROUP BY engine ORDER BY engine
+"""
+_LLM_CALLS = """
+SELECT stage, model, count(*) FILTER (NOT cached) AS paid, count(*) FILTER (cached) AS replayed,
+       sum(prompt_tokens) FILTER (NOT cached)::BIGINT AS "prompt tokens",
+       sum(completion_tokens) FILTER (NOT cached)::BIGINT AS "reply tokens",
+       round(sum(cost), 6) AS "US dollars",
+       round(median(latency) FILTER (NOT cached), 3) AS "median seconds",
+       round(quantile_cont(latency, 0.95) FILTER (NOT cached), 3) AS "95th percentile"
+FROM llm_calls GROUP BY ALL ORDER BY stage, model
+"""
+_SEARCH_CALLS = """
+SELECT engine, count(*) FILTER (NOT cached) AS sent, count(*) FILTER (cached) AS replayed,
+       sum(queries)::BIGINT AS queries, sum(failed)::BIGINT AS failed,
+       round(median(latency) FILTER (NOT cached), 4) AS "median seconds",
+       round(quantile_cont(latency, 0.95) FILTER (NOT cached), 4) AS "95th percentile"
+FROM search_calls GROUP BY ALL ORDER BY engine
+"""
+_SOURCES = """
+SELECT source, count(*) AS questions, count(*) FILTER (answerable) AS answerable FROM questions GROUP BY source
+ORDER BY source
+"""
+_FLAGGED = "SELECT flag, count(*) FROM (SELECT unnest(flags) AS flag FROM quality) GROUP BY flag"
+
+
+def tables(connection: duckdb.DuckDBPyConnection, manifest: Manifest) -> list[Facts]:
+    """All tables that have rows. None of them names a path of the user's machine, or a key."""
+    found = [
+        _queried("Search engines", connection, _ENGINES),
+        _queried("Calls of language models", connection, _LLM_CALLS),
+        _queried("Calls of search engines", connection, _SEARCH_CALLS),
+        _gates(connection, manifest),
+        _queried("Sources", connection, _SOURCES),
+        _inputs(manifest),
+        _engine_settings(manifest),
+        _stages(manifest),
+        _prompts(manifest),
+    ]
+    return [facts for facts in found if facts["rows"]]
+
+
+def _queried(title: str, connection: duckdb.DuckDBPyConnection, sql: str) -> Facts:
+    cursor = connection.execute(sql)
+    columns = [column[0] for column in cursor.description or []]
+    return {"title": title, "columns": columns, "rows": [list(row) for row in cursor.fetchall()]}
+
+
+def _gates(connection: duckdb.DuckDBPyConnection, manifest: Manifest) -> Facts:
+    config = decided_by(manifest, "quality", "config")
+    flagged = dict(connection.execute(_FLAGGED).fetchall())
+    gates = [gate for gate in GATES if manifest.output(QUALITY.name)]
+    fields = QualityConfig.model_fields
+    rows: list[list[str | float | None]] = [
+        [gate, config.get(gate), flagged.get(gate, 0), fields[gate].description or ""] for gate in gates
+    ]
+    return {"title": "Quality gates", "columns": ["gate", "does", "trajectories", "fails when"], "rows": rows}
+
+
+def _inputs(manifest: Manifest) -> Facts:
+    """What was read, by digest."""
+    rows: list[list[str | float | None]] = [
+        [name, content] for name, content in decided_by(manifest, "load", "inputs").items()
+    ]
+    corpus = manifest.output(PASSAGES.name)
+    if corpus:
+        rows.append([f"corpus of {corpus.rows:,} passages", corpus.digest])
+    return {"title": "Inputs", "columns": ["input", "SHA-256"], "rows": rows}
+
+
+def _engine_settings(manifest: Manifest) -> Facts:
+    engines = decided_by(manifest, "retrieve", "engines")
+    rows: list[list[str | float | None]] = [
+        [name, engine.get("kind"), _settings({key: value for key, value in engine.items() if key != "kind"})]
+        for name, engine in engines.items()
+        if isinstance(engine, dict)
+    ]
+    return {"title": "Engines and their settings", "columns": ["engine", "kind", "settings"], "rows": rows}
+
+
+def _stages(manifest: Manifest) -> Facts:
+    order = [*(name for name in _DECLARED if name in manifest.stages), *(manifest.stages.keys() - _DECLARED.keys())]
+    rows = []
+    for name in order:
+        entry = manifest.stages[name]
+        made = ", ".join(
+            f"{output.rows:,} {key}" for key, output in sorted(entry.outputs.items()) if output.rows is not None
+        )
+        own_files = _DECLARED[name].config.files if name in _DECLARED else ()
+        config = {key: value for key, value in decided_by(manifest, name, "config").items() if key not in own_files}
+        rows.append([name, made, entry.recipe.get("version"), digest(entry.recipe), _settings(config)])
+    return {"title": "Stages", "columns": ["stage", "rows", "version", "recipe", "settings"], "rows": rows}
+
+
+def _prompts(manifest: Manifest) -> Facts:
+    rows: list[list[str | float | None]] = []
+    ours = {hashlib.sha256(text.encode()).hexdigest(): text for text in map(_our_prompt, PROMPTS)}
+    for stage in manifest.stages:
+        model = decided_by(manifest, stage, "config").get("llm")
+        for name, content in decided_by(manifest, stage, "prompts").items():
+            text = ours.get(content, "a prompt of the builder's own, of which the store keeps the digest alone")
+            rows.append([name, stage, model, content[:_SHORT], text])
+    return {"title": "Prompts", "columns": ["prompt", "stage", "model", "SHA-256", "text"], "rows": rows}
+
+
+def _our_prompt(name: str) -> str:
+    return load_prompt(name).text
+
+
+def decided_by(manifest: Manifest, stage: str, part: str) -> dict[str, Any]:
+    """A part of a stage's recipe; empty where it has none. A stranger's recipe may hold anything."""
+    entry = manifest.stages.get(stage)
+    found = entry.recipe.get(part) if entry else None
+    return found if isinstance(found, dict) else {}
+
+
+def _settings(config: Mapping[str, Any]) -> str:
+    return ", ".join(_told(config))
+
+
+def _told(config: Mapping[str, Any]) -> Iterator[str]:
+    """Settings in words; those that are not set are left out, and of an address all but server and path."""
+    for name, value in config.items():
+        if value not in (None, [], {}, ""):
+            yield f"{name} = {_public(value) if isinstance(value, str) else value}"
+
+
+def _public(text: str) -> str:
+    parts = urlsplit(text)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}" if parts.scheme and parts.netloc else text

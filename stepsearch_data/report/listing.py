@@ -1,0 +1,152 @@
+"""The list of all trajectories, a row each: what the page's browser searches, filters and sorts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+import pyarrow.parquet as pq
+
+from stepsearch_data.pipeline.errors import QueryError
+from stepsearch_data.pipeline.store import Manifest, Store
+from stepsearch_data.report.shapes import Facets, Index
+from stepsearch_data.schemas.tables import TRAJECTORIES
+
+if TYPE_CHECKING:
+    import duckdb
+
+COLUMNS = tuple(name for name in Index.__annotations__ if name != "chunk_rows")
+CHOICES = {"source": str, "type": str, "hops": int, "split": str, "difficulty": str, "flags": str}
+"""Columns that are filtered by some of their values."""
+SWITCHES = ("passed", "complete", "answerable")
+RANGES = {name: name for name in ("hops", "queries", "kept", "gain", "redundancy", "reward")} | {
+    "share": "kept / queries"
+}
+"""What is filtered by a smallest and a largest value, each as SQL."""
+LARGEST_PAGE = 500
+_PAGE = 100
+
+_LISTING = """
+CREATE TABLE listing AS
+WITH written AS (
+    SELECT question_id, count(*) AS queries, count(*) FILTER (kept) AS kept FROM queries GROUP BY question_id
+), rewards AS (
+    SELECT question_id, sum(information_gain) AS gain, sum(redundancy_penalty) AS redundancy, sum(step_reward) AS reward
+    FROM rounds GROUP BY question_id
+)
+SELECT question_id AS id, t.question, t.answer, t.source, question_type AS type, t.hops,
+       coalesce(split, '') AS split, passed, complete, answerable, coalesce(difficulty, '') AS difficulty,
+       coalesce(flags, []) AS flags, coalesce(queries, 0) AS queries, coalesce(kept, 0) AS kept,
+       coalesce(round(gain, 4), 0) AS gain, coalesce(round(redundancy, 4), 0) AS redundancy,
+       coalesce(round(reward, 4), 0) AS reward,
+       lower(t.question || ' ' || t.answer || ' ' || question_id) AS searched, place
+FROM trajectories t JOIN places USING (question_id) LEFT JOIN quality USING (question_id)
+     LEFT JOIN written USING (question_id) LEFT JOIN rewards USING (question_id)
+ORDER BY place
+"""
+
+
+class Page(NamedTuple):
+    """Rows `offset` and following of those that fit, and how many fit in all."""
+
+    total: int
+    offset: int
+    rows: list[dict[str, Any]]
+
+
+def make_listing(connection: duckdb.DuckDBPyConnection, store: Store, manifest: Manifest) -> None:
+    """Make the table `listing`, which all else here reads; rows are in the order of the store."""
+    output = manifest.output(TRAJECTORIES.name)
+    empty = TRAJECTORIES.schema.empty_table().select(["question_id"])
+    ids = pq.read_table(store.path(output), columns=["question_id"]) if output else empty
+    connection.register("places", ids.append_column("place", [range(ids.num_rows)]))
+    connection.execute(_LISTING)
+
+
+def read_index(connection: duckdb.DuckDBPyConnection, chunk_rows: int) -> Index:
+    """All rows, a list a column."""
+    columns = connection.sql(f"SELECT {', '.join(COLUMNS)} FROM listing ORDER BY place").to_arrow_table().to_pydict()
+    return cast(Index, {"chunk_rows": chunk_rows, **columns})
+
+
+def facets(connection: duckdb.DuckDBPyConnection) -> Facets:
+    """The values that occur in the columns that are filtered by value."""
+    found = {}
+    for name in CHOICES:
+        column = "unnest(flags)" if name == "flags" else name
+        rows = connection.execute(f"SELECT DISTINCT {column} AS value FROM listing ORDER BY value").fetchall()
+        found[name] = [value for (value,) in rows]
+    return cast(Facets, found)
+
+
+def find(connection: duckdb.DuckDBPyConnection, asked: Mapping[str, Sequence[str]]) -> Page:
+    """The rows that fit a query string: text, choices, switches, ranges, sort, offset, limit. Raises QueryError."""
+    known = {"text", "sort", "offset", "limit", *CHOICES, *SWITCHES, *(f"{n}_{end}" for n in RANGES for end in _ENDS)}
+    unknown = asked.keys() - known
+    if unknown:
+        raise QueryError(f"unknown: {', '.join(sorted(unknown))}")
+    conditions, values = _conditions(asked)
+    where = " AND ".join(conditions) or "true"
+    offset, limit = _whole(asked, "offset", 0, 1 << 62), _whole(asked, "limit", _PAGE, LARGEST_PAGE)
+    (total,) = connection.execute(f"SELECT count(*) FROM listing WHERE {where}", values).fetchone() or (0,)
+    found = connection.sql(
+        f"SELECT {', '.join(COLUMNS)} FROM listing WHERE {where} ORDER BY {_order(asked)} LIMIT {limit} OFFSET {offset}",
+        params=values,
+    )
+    return Page(total, offset, found.to_arrow_table().to_pylist())
+
+
+_ENDS = {"min": ">=", "max": "<="}
+
+
+def _conditions(asked: Mapping[str, Sequence[str]]) -> tuple[list[str], list[Any]]:
+    """SQL conditions, and the values of their placeholders."""
+    words = [word for text in asked.get("text", ()) for word in text.lower().split()]
+    conditions, values = ["contains(searched, ?)"] * len(words), list[Any](words)
+    for name, kind in CHOICES.items():
+        chosen = [_value(name, text, kind) for text in asked.get(name, ())]
+        if chosen:
+            marks = ", ".join("?" * len(chosen))
+            conditions.append(f"list_has_any(flags, [{marks}])" if name == "flags" else f"{name} IN ({marks})")
+            values += chosen
+    for name in SWITCHES:
+        for text in asked.get(name, ()):
+            conditions.append(f"{name} = ?")
+            values.append(_switch(name, text))
+    for name, sql in RANGES.items():
+        for end, sign in _ENDS.items():
+            for text in asked.get(f"{name}_{end}", ()):
+                conditions.append(f"{sql} {sign} ?")
+                values.append(_value(f"{name}_{end}", text, float))
+    return conditions, values
+
+
+def _order(asked: Mapping[str, Sequence[str]]) -> str:
+    (sort,) = asked.get("sort", ("",))[-1:] or ("",)
+    column, descending = sort.removeprefix("-"), sort.startswith("-")
+    if not column:
+        return "place"
+    if column not in {*COLUMNS, "share"} - {"flags"}:
+        raise QueryError(f"sort: there is no column {column!r}")
+    return f"{RANGES.get(column, column)} {'DESC' if descending else 'ASC'} NULLS LAST, place"
+
+
+def _whole(asked: Mapping[str, Sequence[str]], name: str, default: int, largest: int) -> int:
+    texts = asked.get(name, ())
+    number = _value(name, texts[-1], int) if texts else default
+    if not 0 <= number <= largest:
+        raise QueryError(f"{name}: expected 0 to {largest}")
+    return int(number)
+
+
+def _value(name: str, text: str, kind: type[Any]) -> Any:
+    try:
+        return kind(text)
+    except ValueError:
+        raise QueryError(f"{name}: {text!r} is no number") from None
+
+
+def _switch(name: str, text: str) -> bool:
+    if text not in {"true", "false"}:
+        raise QueryError(f"{name}: expected true or false")
+    return text == "true"

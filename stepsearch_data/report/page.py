@@ -1,0 +1,115 @@
+"""The page: one HTML document made of `page/`, the charts' library, and data that cannot become markup."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import html
+from contextlib import suppress
+from enum import StrEnum
+from importlib import metadata, resources
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orjson
+
+from stepsearch_data import __version__
+from stepsearch_data.pipeline.llm.settings import cache_folder
+
+
+class Mode(StrEnum):
+    """Where the page finds trajectories: in itself, in scripts beside it, or at the server that it came from."""
+
+    embedded = "embedded"
+    chunks = "chunks"
+    remote = "remote"
+
+
+_GENERATOR = f'<meta name="generator" content="stepsearch-data {__version__}">'
+MARK = b'<meta name="generator" content="stepsearch-data '
+_ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
+
+
+class Shell(NamedTuple):
+    """The page around its data: what stands before it, what after it, and the policy that both are held to."""
+
+    before: bytes
+    after: bytes
+    policy: str
+
+
+def shell(mode: Mode, title: str) -> Shell:
+    """The page without its data."""
+    files = resources.files("stepsearch_data") / "report" / "page"
+    names = sorted(path.name for path in files.iterdir() if path.name.endswith(".js"))
+    app = "\n".join((files / name).read_text(encoding="utf-8") for name in names)
+    vega = _vega()
+    policy = _policy(mode, [vega, app])
+    parts = {
+        "CSP": f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n{_GENERATOR}',
+        "TITLE": html.escape(title),
+        "STYLE": f"<style>{(files / 'style.css').read_text(encoding='utf-8')}</style>",
+        "VEGA": f"<script>{vega}</script>",
+        "APP": f"<script>{app}</script>",
+    }
+    before, _, after = (files / "index.html").read_text(encoding="utf-8").partition("<!--DATA-->")
+    for name, text in parts.items():
+        before, after = before.replace(f"<!--{name}-->", text), after.replace(f"<!--{name}-->", text)
+    return Shell(before.encode(), after.encode(), policy)
+
+
+def _policy(mode: Mode, scripts: list[str]) -> str:
+    """What the page may do: run these scripts and no others, and reach nothing, or its own server.
+
+    Scripts beside a page of `file://` have no address that a policy could name; those that our own script adds may run.
+    """
+    hashes = [f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'" for text in scripts]
+    rules = {
+        "default-src": "'none'",
+        "script-src": " ".join([*hashes, *(["'strict-dynamic'"] if mode is Mode.chunks else [])]),
+        "style-src": "'unsafe-inline'",  # charts set styles of their own
+        "img-src": "data:",
+        **({"connect-src": "'self'"} if mode is Mode.remote else {}),
+        "base-uri": "'none'",
+        "form-action": "'none'",
+    }
+    return "; ".join(f"{name} {value}" for name, value in rules.items())
+
+
+def data_script(name: str, value: Any) -> bytes:
+    """A value as JSON that a script element holds: nothing in it can end the element."""
+    text = orjson.dumps(value).decode()
+    for character, escape in _ESCAPES.items():
+        text = text.replace(character, escape)
+    return f'<script type="application/json" id="{name}">{text}</script>\n'.encode()
+
+
+def packed_script(name: str, packed: bytes) -> bytes:
+    """The same for what `pack` made."""
+    return b'<script type="text/plain" id="%s">%s</script>\n' % (name.encode(), packed)
+
+
+def pack(value: Any) -> bytes:
+    """A value as JSON, compressed, in letters and digits: a fifth of its size, and the same bytes every time."""
+    return base64.b64encode(gzip.compress(orjson.dumps(value), compresslevel=6, mtime=0))
+
+
+def _vega() -> str:
+    """Vega, Vega-Lite and their embedding as one script. Making it takes seconds, so it is kept for the next time."""
+    kept = cache_folder() / f"vega-{metadata.version('vl-convert-python')}.js"
+    with suppress(OSError):
+        return kept.read_text(encoding="utf-8")
+    import vl_convert
+
+    made = str(vl_convert.javascript_bundle())
+    with suppress(OSError):
+        _keep(kept, made)
+    return made
+
+
+def _keep(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{hashlib.sha256(text.encode()).hexdigest()[:8]}")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)

@@ -1,0 +1,186 @@
+"""Trajectories as they are looked at: everything that the store knows of one, put together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow.parquet as pq
+
+from stepsearch_data.exports.examples import Paragraph
+from stepsearch_data.exports.reading import Passages, files
+from stepsearch_data.pipeline.questions import Unit, units
+from stepsearch_data.pipeline.store import Manifest, Store
+from stepsearch_data.report import shapes
+from stepsearch_data.rewards.rollout import sections
+from stepsearch_data.schemas.rows import Ballot, Document, Hit, Quality, Query, Round, Trajectory, Vote
+from stepsearch_data.schemas.tables import (
+    BALLOTS,
+    HITS,
+    PASSAGES,
+    QUALITY,
+    QUERIES,
+    QUESTIONS,
+    ROUNDS,
+    TRAJECTORIES,
+    VOTES,
+    Table,
+)
+
+Shown = Callable[[Document], Paragraph]
+"""Gives a document's title and text."""
+Verdict = Literal["chosen", "kept", "rejected", "waiting", "not voted"]
+
+_ALWAYS = (TRAJECTORIES, ROUNDS, QUERIES)
+_WHERE_BUILT = (VOTES, BALLOTS, QUALITY)
+_KINDS: dict[str, Literal["think", "search", "information", "observation", "answer", "text"]] = {
+    "think": "think",
+    "plan": "think",
+    "search": "search",
+    "information": "information",
+    "observation": "observation",
+    "answer": "answer",
+    "text": "text",
+}
+_VERDICTS = ("chosen", "kept", "waiting", "not voted", "rejected")  # in the order in which a hop's queries are shown
+
+
+def tables_of(store: Store, manifest: Manifest) -> dict[Table, Path]:
+    """The tables that records are made from, `QUESTIONS` and `PASSAGES` apart, and their files."""
+    built = [table for table in _WHERE_BUILT if manifest.output(table.name)]
+    paths = files(store, manifest, *(table.name for table in (*_ALWAYS, *built)))
+    found = {table: paths[table.name] for table in (*_ALWAYS, *built)}
+    hits = manifest.output(HITS.name)
+    if hits and _has_addresses(store.path(hits)):  # else they have nothing that rounds do not say
+        found[HITS] = store.path(hits)
+    return found
+
+
+def records(store: Store, manifest: Manifest) -> Iterator[shapes.Record]:
+    """All trajectories in the order of the store, few of them in memory; none where the store has none."""
+    if manifest.output(TRAJECTORIES.name) is None:
+        return
+    tables = tables_of(store, manifest)
+    paths = files(store, manifest, QUESTIONS.name, PASSAGES.name)
+    passages = Passages(paths[PASSAGES.name])
+    inputs = {**paths, **{table.name: path for table, path in tables.items()}}
+    for unit in units(inputs, *tables):
+        if unit.related[TRAJECTORIES.name]:
+            yield record(unit, passages.shown)
+
+
+def record(unit: Unit, shown: Shown) -> shapes.Record:
+    """The trajectory of a question; `unit` holds its rows of `tables_of`."""
+    whole: Trajectory = unit.related[TRAJECTORIES.name][0]
+    rounds: list[Round] = unit.related[ROUNDS.name]
+    quality: Quality | None = next(iter(unit.related.get(QUALITY.name, ())), None)
+    return {
+        "id": whole.question_id,
+        "question": whole.question,
+        "answer": whole.answer,
+        "aliases": whole.answer_aliases,
+        "source": whole.source,
+        "type": whole.question_type,
+        "hops": whole.hops,
+        "split": quality.split if quality else "",
+        "passed": quality.passed if quality else None,
+        "complete": whole.complete,
+        "answerable": whole.answerable,
+        "difficulty": quality.difficulty if quality else "",
+        "flags": quality.flags if quality else [],
+        "reasons": quality.reasons if quality else [],
+        "key_reward": whole.key_reward,
+        "answer_reward": whole.answer_reward,
+        "gold": [(paragraph.title, paragraph.text) for paragraph in unit.question.supporting],
+        "segments": _segments(whole.rollout, len(rounds)),
+        "rounds": [_round(step, unit.related, shown) for step in rounds],
+    }
+
+
+def _segments(rollout: str, rounds: int) -> list[shapes.Segment]:
+    """The rollout's parts; the n-th search and what it returned belong to the n-th round."""
+    found: list[shapes.Segment] = []
+    searches = 0
+    for name, span in sections(rollout):
+        searches += name == "search"
+        at = searches - 1 if name in {"search", "information"} else None
+        own = at if at is not None and 0 <= at < rounds else None
+        found.append({"kind": _KINDS[name], "text": span.text, "round": own})
+    return found
+
+
+def _round(step: Round, related: Mapping[str, list[Any]], shown: Shown) -> shapes.Round:
+    hits: list[Hit] = related.get(HITS.name, [])
+    addresses = {(hit.engine, hit.rank): hit.url for hit in hits if hit.query_id == step.query_id}
+    return {
+        "round": step.round,
+        "hop": step.hop,
+        "role": step.role,
+        "sub_question": step.sub_question,
+        "sub_answer": step.sub_answer,
+        "query": step.query,
+        "kept": step.kept,
+        "gold_rank": step.gold_rank,
+        "gain": step.information_gain,
+        "redundancy": step.redundancy_penalty,
+        "reward": step.step_reward,
+        "documents": [_document(each, shown(each), addresses.get((each.engine, each.rank))) for each in step.documents],
+        "queries": _queries(step, related),
+    }
+
+
+def _document(document: Document, paragraph: Paragraph, url: str | None) -> shapes.Document:
+    return {
+        "rank": document.rank,
+        "title": paragraph.title,
+        "text": paragraph.text,
+        "url": url,
+        "engine": document.engine,
+        "score": document.score,
+        "gold": document.is_gold,
+    }
+
+
+def _queries(step: Round, related: Mapping[str, list[Any]]) -> list[shapes.Query]:
+    """All queries of the round's hop, the chosen one first, then by verdict."""
+    votes: dict[str, Vote] = {vote.query_id: vote for vote in related.get(VOTES.name, ())}
+    ballots: list[Ballot] = related.get(BALLOTS.name, [])
+    queries: list[Query] = [query for query in related[QUERIES.name] if query.hop == step.hop]
+    found: list[shapes.Query] = []
+    for query in queries:
+        vote = votes.get(query.query_id)
+        found.append(
+            {
+                "query": query.query,
+                "form": query.form,
+                "verdict": "chosen" if query.query_id == step.query_id else _verdict(vote),
+                "gold_rank": vote.gold_rank if vote else None,
+                "ballots": [_ballot(ballot) for ballot in ballots if ballot.query_id == query.query_id],
+            }
+        )
+    return sorted(found, key=lambda query: _VERDICTS.index(query["verdict"]))
+
+
+def _verdict(vote: Vote | None) -> Verdict:
+    if vote is None:
+        return "not voted"
+    return "kept" if vote.kept else "waiting" if vote.waiting else "rejected"
+
+
+def _ballot(ballot: Ballot) -> shapes.Ballot:
+    return {
+        "engine": ballot.engine,
+        "answered": ballot.answered,
+        "valid": ballot.valid,
+        "gold_rank": ballot.gold_rank,
+    }
+
+
+def _has_addresses(path: Path) -> bool:
+    """Whether a document has an address; the file's statistics tell."""
+    metadata = pq.read_metadata(path)
+    at = metadata.schema.names.index("url")
+    groups = (metadata.row_group(number) for number in range(metadata.num_row_groups))
+    counts = (group.column(at).statistics.null_count - group.num_rows for group in groups)
+    return any(counts)

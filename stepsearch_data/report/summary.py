@@ -1,0 +1,172 @@
+"""The overview of a store: headline numbers, the funnel from rows to trajectories, charts and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from stepsearch_data import __version__
+from stepsearch_data.pipeline.errors import StoreError
+from stepsearch_data.pipeline.store import Manifest, Store
+from stepsearch_data.report.charts import charts
+from stepsearch_data.report.facts import decided_by, tables
+from stepsearch_data.report.listing import facets
+from stepsearch_data.report.shapes import Facts, Step, Summary
+from stepsearch_data.report.tables import up_to_date
+from stepsearch_data.schemas.tables import QUALITY, QUESTIONS, SUB_QUESTIONS, TRAJECTORIES
+from stepsearch_data.stages import STAGES
+from stepsearch_data.stages.gates import QualityConfig
+
+if TYPE_CHECKING:
+    import duckdb
+
+_REASONS = 8  # that are told apart; the others are counted together
+_NUMBERS = """
+SELECT (SELECT count(*) FROM questions) AS questions, (SELECT count(*) FROM sub_questions) AS hops,
+       (SELECT count(*) FROM queries) AS queries, (SELECT count(*) FROM queries WHERE kept) AS kept,
+       (SELECT count(*) FROM queries WHERE waiting) AS waiting,
+       (SELECT count(*) FROM queries WHERE NOT kept AND NOT waiting) AS dropped,
+       (SELECT count(*) FROM trajectories) AS trajectories, (SELECT count(*) FROM quality WHERE passed) AS passed,
+       (SELECT count(*) FROM rejects WHERE stage = 'load') AS refused,
+       (SELECT avg(information_gain) FROM rounds WHERE role = 'gold') AS gain,
+       (SELECT sum(cost) FROM llm_calls) AS cost
+"""
+_FOUND = """
+SELECT avg(found::INT) FROM (
+    SELECT coalesce(bool_or(kept AND gold_rank <= 3), false) AS found
+    FROM sub_questions s LEFT JOIN queries USING (question_id, hop)
+    WHERE len(s.gold_passage_ids) > 0 GROUP BY question_id, hop
+)
+"""
+_REJECTS = r"""
+SELECT stage, regexp_replace(reason, '''[^'']*''|"[^"]*"|\d+', '…', 'g') AS said, count(*) AS n
+FROM rejects WHERE list_contains(?, stage) GROUP BY ALL ORDER BY n DESC, stage, said
+"""
+_LEFT_OUT = """
+SELECT count(*) FROM questions ANTI JOIN sub_questions USING (question_id)
+ANTI JOIN (SELECT question_id FROM rejects WHERE stage = 'decompose') USING (question_id)
+"""
+_GATES = """
+SELECT coalesce(list_filter(flags, lambda flag: list_contains(?, flag))[1], 'gates') AS gate, count(*) AS n
+FROM quality WHERE NOT passed GROUP BY gate ORDER BY n DESC, gate
+"""
+
+
+def summarize(
+    store: Store, manifest: Manifest, connection: duckdb.DuckDBPyConnection, title: str | None = None
+) -> Summary:
+    """The overview; `connection` has the tables that are up to date, and the listing.
+
+    Raises StoreError where there is nothing to show.
+    """
+    shown = up_to_date(manifest)
+    numbers = _numbers(connection)
+    if not numbers["questions"] and not numbers["refused"]:
+        raise StoreError(f"{store.root} has no questions to show", f"stepsearch-data build --store {store.root}")
+    return {
+        "title": title or _title(connection),
+        "made_with": f"stepsearch-data {__version__}",
+        "store": store.digest(),
+        "notes": _notes(manifest, shown),
+        "facets": facets(connection),
+        "tiles": _tiles(connection, numbers),
+        "funnel": _funnel(connection, shown, numbers),
+        "charts": charts(connection),
+        "tables": tables(connection, shown),
+    }
+
+
+def _numbers(connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
+    cursor = connection.execute(_NUMBERS)
+    names = [column[0] for column in cursor.description or []]
+    return dict(zip(names, cursor.fetchone() or (), strict=True))
+
+
+def _title(connection: duckdb.DuckDBPyConnection) -> str:
+    rows = connection.execute("SELECT DISTINCT source FROM questions ORDER BY source").fetchall()
+    return f"Search trajectories of {', '.join(source for (source,) in rows)}"
+
+
+def _notes(committed: Manifest, shown: Manifest) -> list[str]:
+    """What of the pipeline is not in the report."""
+    missing = [stage.name for stage in STAGES if stage.name not in committed.stages]
+    outdated = [stage.name for stage in STAGES if stage.name in committed.stages and stage.name not in shown.stages]
+    notes = []
+    if missing:
+        notes.append(f"Not built yet: {', '.join(missing)}.")
+    if outdated:
+        notes.append(f"Left out, because made from earlier inputs: {', '.join(outdated)}. A build renews them.")
+    return notes
+
+
+def _tiles(connection: duckdb.DuckDBPyConnection, numbers: dict[str, Any]) -> list[Facts]:
+    (found,) = connection.execute(_FOUND).fetchone() or (None,)
+    shown = {
+        "Trajectories": numbers["trajectories"],
+        "Pass the gates": _share(numbers["passed"], numbers["trajectories"]),
+        "Hops found by a kept query, in its top 3": _percent(found),
+        "Queries kept": _share(numbers["kept"], numbers["queries"]),
+        "Information gain a round": round(numbers["gain"], 3) if numbers["gain"] is not None else None,
+        "Spent on models": f"${numbers['cost']:,.2f}" if numbers["cost"] is not None else None,
+    }
+    return [{"title": name, "columns": [], "rows": [[value]]} for name, value in shown.items() if value is not None]
+
+
+def _share(part: int, whole: int) -> str | None:
+    return _percent(part / whole) if whole else None
+
+
+def _percent(share: float | None) -> str | None:
+    return None if share is None else f"{100 * share:.1f} %"
+
+
+def _funnel(connection: duckdb.DuckDBPyConnection, manifest: Manifest, numbers: dict[str, Any]) -> list[Step]:
+    def step(name: str, note: str, lost: Sequence[Step] = ()) -> Step:
+        return {"name": name, "count": numbers[name], "note": note, "lost": [reason for reason in lost if reason["count"]]}
+
+    def rejects(*stages: str) -> list[Step]:
+        rows = connection.execute(_REJECTS, [list(stages)]).fetchall()
+        return _shortened([_lost(*row) for row in rows])
+
+    numbers["read"] = numbers["questions"] + numbers["refused"]
+    voted = [_lost("voted out", "too few engines find a gold passage", numbers["dropped"])]
+    waiting = [_lost("waiting", "too few engines answered: stepsearch-data retry-failed", numbers["waiting"])]
+    steps = [
+        step("read", "rows of the sources", rejects("load")),
+        step("questions", "questions that can be used", [*rejects("decompose"), *_left_out(connection, manifest)]),
+        step("hops", "sub-questions", rejects("queries")),
+        step("queries", "search queries written for the hops", [*voted, *waiting]),
+        step("kept", "queries that pass the vote", rejects("retrieve", "filter", "trajectories")),
+        step("trajectories", "whole rollouts, one a question", _by_gate(connection, manifest)),
+        step("passed", "trajectories that pass all gates"),
+    ]
+    last = {"hops": SUB_QUESTIONS, "trajectories": TRAJECTORIES, "passed": QUALITY, "questions": QUESTIONS}
+    return [each for each in steps if each["name"] not in last or manifest.output(last[each["name"]].name)]
+
+
+def _lost(name: str, note: str, count: int) -> Step:
+    return {"name": name, "count": count, "note": note, "lost": []}
+
+
+def _shortened(reasons: list[Step]) -> list[Step]:
+    others = reasons[_REASONS:]
+    rest = _lost("others", f"{len(others)} other reasons", sum(reason["count"] for reason in others))
+    return [*reasons[:_REASONS], *([rest] if others else [])]
+
+
+def _left_out(connection: duckdb.DuckDBPyConnection, manifest: Manifest) -> list[Step]:
+    """Unanswerable twins, of which hops are made only by choice."""
+    (count,) = connection.execute(_LEFT_OUT).fetchone() or (0,)
+    if not count or manifest.output(SUB_QUESTIONS.name) is None:
+        return []
+    return [_lost("unanswerable", "left out: decompose.unanswerable is off", count)]
+
+
+def _by_gate(connection: duckdb.DuckDBPyConnection, manifest: Manifest) -> list[Step]:
+    """Rejected trajectories, each counted by the first gate that rejects it."""
+    if manifest.output(QUALITY.name) is None:
+        return []
+    rejecting = [gate for gate, action in decided_by(manifest, "quality", "config").items() if action == "reject"]
+    rows = connection.execute(_GATES, [rejecting]).fetchall()
+    fields = QualityConfig.model_fields
+    return [_lost(gate, (fields[gate].description or "") if gate in fields else "", n) for gate, n in rows]

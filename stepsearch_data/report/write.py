@@ -1,0 +1,162 @@
+"""Writing a report: one HTML file where the data is small, else a folder whose page loads what is looked at."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+from stepsearch_data.pipeline.errors import StoreError
+from stepsearch_data.pipeline.progress import Meter
+from stepsearch_data.pipeline.store import Manifest, Store
+from stepsearch_data.report.listing import make_listing, read_index
+from stepsearch_data.report.page import MARK, Mode, Shell, data_script, pack, packed_script, shell
+from stepsearch_data.report.records import records
+from stepsearch_data.report.shapes import Index, Record, Summary
+from stepsearch_data.report.summary import summarize
+from stepsearch_data.report.tables import open_tables, up_to_date
+
+CHUNK_ROWS = 100
+ONE_FILE = 20_000_000  # bytes of packed trajectories from which on a browser is slow to open a single file
+_CHUNKS = "chunks"
+_HEAD = 4096  # bytes of a page in which its generator is named
+
+
+@dataclass(frozen=True)
+class Written:
+    """The page to open, the trajectories that it shows, and its bytes with those beside it."""
+
+    page: Path
+    trajectories: int
+    bytes: int
+
+
+class _Data(NamedTuple):
+    """What a page shows; `packed` holds the chunks of trajectories, a line each."""
+
+    summary: Summary
+    index: Index
+    packed: Path
+
+
+def report(
+    store: Store,
+    output: Path,
+    meter: Meter,
+    *,
+    title: str | None = None,
+    folder: bool = False,
+    one_file: int = ONE_FILE,
+) -> Written:
+    """Write `output`.html or, where the trajectories take more than `one_file` bytes, the folder `output`.
+
+    It takes its place only when it is whole, and replaces an earlier report there; `folder` asks for a folder
+    whatever the size. Raises StoreError: the store is stale or has nothing to show, or the place is not ours; OSError.
+    """
+    output = output.resolve()
+    name = output.with_suffix("") if output.suffix in {".html", ".htm"} else output
+    page = name.with_name(f"{name.name}.html")
+    for place in (output, name if folder else page):
+        _check(place, store)
+    name.parent.mkdir(parents=True, exist_ok=True)
+    with store.reading() as manifest, _scratch(name) as scratch:
+        _refuse_stale(store, manifest)
+        data = _gather(store, manifest, scratch / "packed", meter, title)
+        whole = folder or data.packed.stat().st_size > one_file
+        target, mode = (name, Mode.chunks) if whole else (page, Mode.embedded)
+        _check(target, store)
+        made = scratch / target.name
+        (_write_folder if whole else _write_file)(made, data, shell(mode, data.summary["title"]))
+        size = sum(path.stat().st_size for path in ([made] if made.is_file() else made.rglob("*.*")))
+        _place(made, target, scratch / "earlier")
+    return Written(target / "index.html" if whole else target, len(data.index["id"]), size)
+
+
+def _refuse_stale(store: Store, manifest: Manifest) -> None:
+    outdated = sorted(manifest.stages.keys() - up_to_date(manifest).stages.keys())
+    if outdated:
+        raise StoreError(
+            f"the store is not up to date: {', '.join(outdated)} come from earlier inputs",
+            f"stepsearch-data build --store {store.root}, or look at the rest with stepsearch-data view",
+        )
+
+
+def _check(place: Path, store: Store) -> None:
+    """Refuse to write into the store, and over what is no report."""
+    if place.is_relative_to(store.root.resolve()):
+        raise StoreError(f"cannot write {place}: it lies in the store and could damage it")
+    if place.exists() and not _is_report(place):
+        raise StoreError(f"{place} is there already and is no report", "give the report another place with --output")
+
+
+def _is_report(place: Path) -> bool:
+    if place.is_dir():
+        names = {path.name for path in place.iterdir()}
+        return not names or (names <= {"index.html", _CHUNKS} and _is_report(place / "index.html"))
+    with open(place, "rb") as file:
+        return MARK in file.read(_HEAD)
+
+
+@contextmanager
+def _scratch(name: Path) -> Iterator[Path]:
+    """A folder beside what is to be written, gone in the end."""
+    folder = Path(tempfile.mkdtemp(prefix=f".{name.name}.", dir=name.parent))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _gather(store: Store, manifest: Manifest, packed: Path, meter: Meter, title: str | None) -> _Data:
+    with closing(open_tables(store, manifest)) as connection:
+        make_listing(connection, store, manifest)
+        summary, index = summarize(store, manifest, connection, title), read_index(connection, CHUNK_ROWS)
+    meter.expect(len(index["id"]))
+    with open(packed, "wb") as file:
+        for chunk in _chunks(records(store, manifest)):
+            file.write(pack(chunk) + b"\n")
+            meter.advance(len(chunk))
+    return _Data(summary, index, packed)
+
+
+def _chunks(rows: Iterator[Record]) -> Iterator[list[Record]]:
+    while chunk := list(islice(rows, CHUNK_ROWS)):
+        yield chunk
+
+
+def _write_file(path: Path, data: _Data, page: Shell) -> None:
+    with open(path, "wb") as file, open(data.packed, "rb") as lines:
+        file.write(page.before + data_script("mode", {"mode": Mode.embedded}) + data_script("summary", data.summary))
+        file.write(packed_script("index", pack(data.index)))
+        for number, line in enumerate(lines):
+            file.write(packed_script(f"chunk-{number}", line.rstrip()))
+        file.write(page.after)
+
+
+def _write_folder(path: Path, data: _Data, page: Shell) -> None:
+    """The page, and beside it scripts that it adds to itself: those alone can be loaded from `file://`."""
+    (path / _CHUNKS).mkdir(parents=True)
+    with open(path / "index.html", "wb") as file:
+        file.write(page.before + data_script("mode", {"mode": Mode.chunks}) + data_script("summary", data.summary))
+        file.write(packed_script("index", pack(data.index)) + page.after)
+    with open(data.packed, "rb") as lines:
+        for number, line in enumerate(lines):
+            script = b'stepsearchChunk(%d, "%s");\n' % (number, line.rstrip())
+            (path / _CHUNKS / f"{number:04}.js").write_bytes(script)
+
+
+def _place(made: Path, target: Path, earlier: Path) -> None:
+    """Give what was made its name. A folder cannot take another's place in one step, so that one goes aside first."""
+    if made.is_dir() and target.exists():
+        target.rename(earlier)
+    try:
+        made.rename(target)
+    except OSError:
+        if earlier.exists():
+            earlier.rename(target)
+        raise
