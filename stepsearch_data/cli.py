@@ -43,6 +43,7 @@ from stepsearch_data.options import (
     StageOption,
     StoreOption,
     SwitchOption,
+    TitleOption,
     TokensOption,
     ToOption,
     TpmOption,
@@ -485,6 +486,58 @@ def pull(
     restored = fetch(hub, revision, store or _load_config(config).store, reporter)
     if not quiet:
         display.pulled(restored)
+
+
+@app.command()
+def report(
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="What to write: OUTPUT.html, or for large stores a folder OUTPUT."),
+    ] = Path("stepsearch-report"),
+    store: StoreOption = None,
+    title: TitleOption = None,
+    folder: Annotated[
+        bool, typer.Option("--folder", help="Write a folder even where one file would do: it opens faster.")
+    ] = False,
+    config: ConfigOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Write the store as a web page to look at and to pass on: funnel, charts, provenance, every trajectory.
+
+    The page needs no network and no server. From about 20 MB on it is a folder: open its index.html. `view` shows
+    the same without writing anything.
+    """
+    from stepsearch_data.pipeline.progress import Reporter
+    from stepsearch_data.report.write import report as write
+
+    try:
+        with Reporter(quiet=quiet).stage("report") as meter:
+            written = write(_open(store, config), output, meter, title=title, folder=folder)
+    except OSError as error:
+        raise StepSearchError(f"cannot write {error.filename or output}: {error.strerror or error}") from error
+    if not quiet:
+        megabytes = written.bytes / 1e6
+        typer.echo(f"wrote {written.page}: {written.trajectories:,} trajectories, {megabytes:,.1f} MB", err=True)
+
+
+@app.command()
+def view(
+    store: StoreOption = None,
+    port: Annotated[int, typer.Option("--port", min=0, max=65_535, help="0 takes any that is free.")] = 8765,
+    browser: Annotated[
+        bool | None, typer.Option("--open/--no-open", help="Open a browser (default: on a desktop's terminal).")
+    ] = None,
+    title: TitleOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Look at the store in a browser, on this machine alone, as it is at each moment: a build may go on meanwhile.
+
+    For stores of any size. From another machine: ssh -L 8765:127.0.0.1:8765 HOST.
+    """
+    _end_at_once()
+    from stepsearch_data.report.server import view as show_page
+
+    show_page(_open(store, config), port, partial(typer.echo, err=True), title=title, browser=browser)
 
 
 @app.command()

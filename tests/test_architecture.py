@@ -18,6 +18,7 @@ ALLOWED = {
     "synth": set(),
     "rewards": {"text"},
     "pipeline": {"schemas", "text"},
+    "report": {"schemas", "pipeline", "stages", "rewards", "exports", "serve"},
     "stages": {"schemas", "text", "pipeline", "rewards"},
 }
 

@@ -68,12 +68,12 @@ def _ranks(connection: duckdb.DuckDBPyConnection) -> Chart:
     )
 
 
-def _gain(connection: duckdb.DuckDBPyConnection) -> Chart:
+def _gain(connection: duckdb.DuckDBPyConnection) -> Chart | None:
     note = "What a round's documents add to what is known of the gold paragraphs: G, from 0 to 1."
     return _histogram(connection, "gain", "Information gain per round", note, "information_gain", "rounds")
 
 
-def _redundancy(connection: duckdb.DuckDBPyConnection) -> Chart:
+def _redundancy(connection: duckdb.DuckDBPyConnection) -> Chart | None:
     note = "Share of a round's documents that an earlier round has shown: P, from 0 to 1."
     return _histogram(connection, "redundancy", "Redundancy per round", note, "redundancy_penalty", "rounds")
 
@@ -107,13 +107,13 @@ def _reward(connection: duckdb.DuckDBPyConnection) -> Chart:
     return _chart("reward", "Step reward by round", note, spec, columns, rows)
 
 
-def _rollout_words(connection: duckdb.DuckDBPyConnection) -> Chart:
+def _rollout_words(connection: duckdb.DuckDBPyConnection) -> Chart | None:
     note = "Words of a whole rollout, the documents that it shows among them."
     words = _WORDS.format("rollout")
     return _histogram(connection, "rollout_words", "Length of trajectories", note, words, "trajectories")
 
 
-def _document_words(connection: duckdb.DuckDBPyConnection) -> Chart:
+def _document_words(connection: duckdb.DuckDBPyConnection) -> Chart | None:
     note = "Words of a passage of the corpus."
     return _histogram(
         connection, "document_words", "Length of documents", note, _WORDS.format("text"), "passages", "documents"
@@ -228,31 +228,28 @@ def _histogram(
         return None
     width = _round_width((high - low) / _BINS)
     # The largest value of a scale that ends on a bin's border, such as 1.0, belongs to the bin below it.
-    last = max(_floor(low, width), -int(-high // width) - 1)
+    last = max(int(low // width), -int(-high // width) - 1)
     rows = _rows(
         connection,
         f"SELECT least(floor({value} / {width} + 1e-9), {last})::BIGINT AS bin, count(*) FROM {table} "
         "GROUP BY bin ORDER BY bin",
     )
     columns = ["from", "to", counted or table]
-    binned = [[round(at * width, 6), round((at + 1) * width, 6), count] for at, count in rows]
+    binned = [[_short(at * width), _short((at + 1) * width), count] for at, count in rows]
     axis = {"field": "from", "type": "quantitative", "bin": {"binned": True, "step": width}, "title": title}
     spec = {"mark": "bar", "encoding": {"x": axis, "x2": {"field": "to"}, "y": _count(columns[-1])}}
     return _chart(name, title, note, spec, columns, binned)
 
 
-def _floor(value: float, width: float) -> int:
-    return int(value // width)
+def _short(value: float) -> float:
+    """Without what adding up fractions leaves behind."""
+    return round(value, 6)
 
 
 def _round_width(width: float) -> float:
     """The next larger number that is 1, 2 or 5 with zeros."""
-    for exponent in range(-3, 12):
-        for digit in (1, 2, 5):
-            candidate = digit * 10**exponent if exponent >= 0 else digit / 10**-exponent
-            if candidate >= width:
-                return candidate
-    return width
+    candidates = (float(f"{digit}e{exponent}") for exponent in range(-3, 12) for digit in (1, 2, 5))
+    return next(candidate for candidate in candidates if candidate >= width)
 
 
 def _rows(connection: duckdb.DuckDBPyConnection, sql: str) -> Rows:

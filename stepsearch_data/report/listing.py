@@ -66,7 +66,7 @@ def make_listing(connection: duckdb.DuckDBPyConnection, store: Store, manifest: 
 def read_index(connection: duckdb.DuckDBPyConnection, chunk_rows: int) -> Index:
     """All rows, a list a column."""
     columns = connection.sql(f"SELECT {', '.join(COLUMNS)} FROM listing ORDER BY place").to_arrow_table().to_pydict()
-    return cast(Index, {"chunk_rows": chunk_rows, **columns})
+    return cast("Index", {"chunk_rows": chunk_rows, **columns})
 
 
 def facets(connection: duckdb.DuckDBPyConnection) -> Facets:
@@ -76,7 +76,7 @@ def facets(connection: duckdb.DuckDBPyConnection) -> Facets:
         column = "unnest(flags)" if name == "flags" else name
         rows = connection.execute(f"SELECT DISTINCT {column} AS value FROM listing ORDER BY value").fetchall()
         found[name] = [value for (value,) in rows]
-    return cast(Facets, found)
+    return cast("Facets", found)
 
 
 def find(connection: duckdb.DuckDBPyConnection, asked: Mapping[str, Sequence[str]]) -> Page:
@@ -88,11 +88,9 @@ def find(connection: duckdb.DuckDBPyConnection, asked: Mapping[str, Sequence[str
     conditions, values = _conditions(asked)
     where = " AND ".join(conditions) or "true"
     offset, limit = _whole(asked, "offset", 0, 1 << 62), _whole(asked, "limit", _PAGE, LARGEST_PAGE)
-    (total,) = connection.execute(f"SELECT count(*) FROM listing WHERE {where}", values).fetchone() or (0,)
-    found = connection.sql(
-        f"SELECT {', '.join(COLUMNS)} FROM listing WHERE {where} ORDER BY {_order(asked)} LIMIT {limit} OFFSET {offset}",
-        params=values,
-    )
+    ((total,),) = connection.execute(f"SELECT count(*) FROM listing WHERE {where}", values).fetchall()
+    part = f"ORDER BY {_order(asked)} LIMIT {limit} OFFSET {offset}"
+    found = connection.sql(f"SELECT {', '.join(COLUMNS)} FROM listing WHERE {where} {part}", params=values)
     return Page(total, offset, found.to_arrow_table().to_pylist())
 
 

@@ -97,12 +97,12 @@ def pack(value: Any) -> bytes:
 
 def _vega() -> str:
     """Vega, Vega-Lite and their embedding as one script. Making it takes seconds, so it is kept for the next time."""
-    kept = cache_folder() / f"vega-{metadata.version('vl-convert-python')}.js"
+    kept = cache_folder() / f"vega-embed-{metadata.version('vl-convert-python')}.js"
     with suppress(OSError):
         return kept.read_text(encoding="utf-8")
     import vl_convert
 
-    made = str(vl_convert.javascript_bundle())
+    made = str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
     with suppress(OSError):
         _keep(kept, made)
     return made

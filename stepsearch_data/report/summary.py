@@ -79,7 +79,7 @@ def summarize(
 def _numbers(connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
     cursor = connection.execute(_NUMBERS)
     names = [column[0] for column in cursor.description or []]
-    return dict(zip(names, cursor.fetchone() or (), strict=True))
+    return dict(zip(names, *cursor.fetchall(), strict=True))
 
 
 def _title(connection: duckdb.DuckDBPyConnection) -> str:
@@ -100,7 +100,7 @@ def _notes(committed: Manifest, shown: Manifest) -> list[str]:
 
 
 def _tiles(connection: duckdb.DuckDBPyConnection, numbers: dict[str, Any]) -> list[Facts]:
-    (found,) = connection.execute(_FOUND).fetchone() or (None,)
+    ((found,),) = connection.execute(_FOUND).fetchall()
     shown = {
         "Trajectories": numbers["trajectories"],
         "Pass the gates": _share(numbers["passed"], numbers["trajectories"]),
@@ -122,7 +122,12 @@ def _percent(share: float | None) -> str | None:
 
 def _funnel(connection: duckdb.DuckDBPyConnection, manifest: Manifest, numbers: dict[str, Any]) -> list[Step]:
     def step(name: str, note: str, lost: Sequence[Step] = ()) -> Step:
-        return {"name": name, "count": numbers[name], "note": note, "lost": [reason for reason in lost if reason["count"]]}
+        return {
+            "name": name,
+            "count": numbers[name],
+            "note": note,
+            "lost": [reason for reason in lost if reason["count"]],
+        }
 
     def rejects(*stages: str) -> list[Step]:
         rows = connection.execute(_REJECTS, [list(stages)]).fetchall()
@@ -156,7 +161,7 @@ def _shortened(reasons: list[Step]) -> list[Step]:
 
 def _left_out(connection: duckdb.DuckDBPyConnection, manifest: Manifest) -> list[Step]:
     """Unanswerable twins, of which hops are made only by choice."""
-    (count,) = connection.execute(_LEFT_OUT).fetchone() or (0,)
+    ((count,),) = connection.execute(_LEFT_OUT).fetchall()
     if not count or manifest.output(SUB_QUESTIONS.name) is None:
         return []
     return [_lost("unanswerable", "left out: decompose.unanswerable is off", count)]

@@ -9,7 +9,6 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
 
 from stepsearch_data.pipeline.errors import StoreError
 from stepsearch_data.pipeline.progress import Meter
@@ -36,7 +35,8 @@ class Written:
     bytes: int
 
 
-class _Data(NamedTuple):
+@dataclass(frozen=True)
+class _Data:
     """What a page shows; `packed` holds the chunks of trajectories, a line each."""
 
     summary: Summary
@@ -133,8 +133,7 @@ def _write_file(path: Path, data: _Data, page: Shell) -> None:
     with open(path, "wb") as file, open(data.packed, "rb") as lines:
         file.write(page.before + data_script("mode", {"mode": Mode.embedded}) + data_script("summary", data.summary))
         file.write(packed_script("index", pack(data.index)))
-        for number, line in enumerate(lines):
-            file.write(packed_script(f"chunk-{number}", line.rstrip()))
+        file.writelines(packed_script(f"chunk-{number}", line.rstrip()) for number, line in enumerate(lines))
         file.write(page.after)
 
 

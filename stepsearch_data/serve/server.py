@@ -41,7 +41,7 @@ async def run(served: Served, bound: socket.socket, ready: Callable[[], None]) -
         await runner.setup()
         try:
             await web.SockSite(runner, bound, backlog=_BACKLOG).start()
-            with _stopping() as stop:
+            with stopping() as stop:
                 ready()
                 await stop.wait()
         finally:
@@ -69,7 +69,7 @@ def _server(app: App) -> web.Server:
 
 
 @contextmanager
-def _stopping() -> Iterator[asyncio.Event]:
+def stopping() -> Iterator[asyncio.Event]:
     """Set by a signal that asks for the end; after the block the next one ends the process at once."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

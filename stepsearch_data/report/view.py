@@ -1,0 +1,72 @@
+"""The live store behind `view`: what is committed at the moment of each request."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from stepsearch_data.pipeline.store import Manifest, Store
+from stepsearch_data.report.listing import Page, find, make_listing
+from stepsearch_data.report.lookup import Lookup
+from stepsearch_data.report.shapes import Record, Summary
+from stepsearch_data.report.summary import summarize
+from stepsearch_data.report.tables import open_tables, up_to_date
+from stepsearch_data.schemas.tables import TRAJECTORIES
+
+if TYPE_CHECKING:
+    import duckdb
+
+
+@dataclass(frozen=True)
+class _Snapshot:
+    """What is asked of a manifest, made once: the list in memory, the places of all rows, the overview."""
+
+    committed: Manifest
+    connection: duckdb.DuckDBPyConnection
+    summary: Summary
+    lookup: Lookup | None
+
+
+class View:
+    """Answers for a store that may be built meanwhile. May be used by several threads."""
+
+    def __init__(self, store: Store, title: str | None = None) -> None:
+        self._store, self._title = store, title
+        self._snapshot: _Snapshot | None = None
+        self._making = threading.Lock()
+
+    def summary(self) -> Summary:
+        """The overview. Raises StoreError where there is nothing to show."""
+        with self._now() as snapshot:
+            return snapshot.summary
+
+    def trajectories(self, asked: Mapping[str, Sequence[str]]) -> Page:
+        """A page of the trajectories that fit a query string. Raises QueryError, StoreError."""
+        with self._now() as snapshot, snapshot.connection.cursor() as cursor:
+            return find(cursor, asked)
+
+    def trajectory(self, question_id: str) -> Record | None:
+        """A trajectory, if there is one of this question. Raises StoreError."""
+        with self._now() as snapshot:
+            return snapshot.lookup.find(question_id) if snapshot.lookup else None
+
+    @contextmanager
+    def _now(self) -> Iterator[_Snapshot]:
+        """What is committed, its files in place until the block ends."""
+        with self._store.reading() as manifest:
+            with self._making:
+                if self._snapshot is None or self._snapshot.committed != manifest:
+                    self._snapshot = self._look(manifest)
+                snapshot = self._snapshot
+            yield snapshot
+
+    def _look(self, committed: Manifest) -> _Snapshot:
+        manifest = up_to_date(committed)
+        connection = open_tables(self._store, manifest)
+        make_listing(connection, self._store, manifest)
+        summary = summarize(self._store, committed, connection, self._title)
+        lookup = Lookup(self._store, manifest) if manifest.output(TRAJECTORIES.name) else None
+        return _Snapshot(committed, connection, summary, lookup)
