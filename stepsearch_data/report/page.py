@@ -50,8 +50,8 @@ def shell(mode: Mode, title: str) -> Shell:
         "CSP": f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n{_GENERATOR}',
         "TITLE": html.escape(title),
         "STYLE": f"<style>{(files / 'style.css').read_text(encoding='utf-8')}</style>",
-        "VEGA": f"<script>{vega}</script>",
-        "APP": f"<script>{app}</script>",
+        "VEGA": f'<script type="module">{vega}</script>',  # a module has names of its own: those of both are many
+        "APP": f'<script type="module">{app}</script>',
     }
     before, _, after = (files / "index.html").read_text(encoding="utf-8").partition("<!--DATA-->")
     for name, text in parts.items():

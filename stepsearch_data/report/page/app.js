@@ -149,7 +149,7 @@ function isDark() {
 function theme(name) {
   if (name === "auto") delete document.documentElement.dataset.theme;
   else document.documentElement.dataset.theme = name;
-  document.getElementById("theme").textContent = `Theme: ${name}`;
+  document.getElementById("theme").replaceChildren(el("span", {}, "Theme: "), name);
 }
 
 function nextTheme() {

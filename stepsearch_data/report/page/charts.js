@@ -5,21 +5,25 @@ const RAMPS = { light: ["#eef5f4", "#68b3ad"], dark: ["#1f2b2c", "#27706b"] }; /
 /** Vega's settings. Colours are the page's variables, so that charts follow the theme, on paper too. */
 function chartSettings() {
   const ramp = RAMPS[isDark() ? "dark" : "light"];
+  const colours = [1, 2, 3, 4, 5, 6].map((n) => `var(--c${n})`);
   const text = { labelColor: "var(--soft)", titleColor: "var(--soft)", labelFontSize: 11, titleFontSize: 11, titleFontWeight: 500 };
   return {
     aria: false, // the figure is labelled as a whole, and its table is below
     background: "transparent",
     font: "system-ui, sans-serif",
     padding: 4,
-    view: { stroke: null },
-    axis: { ...text, gridColor: "var(--line)", domainColor: "var(--line)", tickColor: "var(--line)", labelLimit: 140 },
+    view: { stroke: null, continuousHeight: 200, discreteHeight: { step: 28 } },
+    axis: { ...text, gridColor: "var(--line)", domainColor: "var(--line)", tickColor: "var(--line)", labelLimit: 200, labelOverlap: true, labelSeparation: 6 },
+    axisQuantitative: { tickCount: 5, domain: false, ticks: false },
+    axisDiscrete: { ticks: false },
     legend: { ...text, orient: "top", symbolType: "circle" },
     header: text,
     title: { color: "var(--ink)" },
     mark: { color: "var(--accent)" },
     rule: { color: "var(--soft)" },
     text: { color: "var(--ink)", fontSize: 11 },
-    range: { category: [1, 2, 3, 4, 5, 6].map((n) => `var(--c${n})`), ramp, heatmap: ramp },
+    bar: { cornerRadiusEnd: 2 },
+    range: { category: colours, ordinal: colours, ramp, heatmap: ramp },
   };
 }
 

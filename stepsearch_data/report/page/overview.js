@@ -31,16 +31,16 @@ function funnel(steps) {
     el(
       "li",
       {},
-      el("div.step", {}, el("strong", {}, step.name), el("span.count", {}, number(step.count)), bar(step.count / most)),
-      el("p.quiet", {}, step.note),
+      el("div.step", {}, el("p", {}, el("strong", {}, step.name), " ", el("span.quiet", {}, step.note)),
+        el("span.count", {}, number(step.count)), bar(step.count / most)),
       step.lost.length > 0 && el("ul.lost", { "aria-label": `Lost after ${step.name}` }, step.lost.map(loss)),
     ),
   ));
 }
 
 function loss({ name, count, note }) {
-  return el("li", {}, el("span.count", {}, `−${number(count)}`), " ", el("span", {}, spoken(name)),
-    note && note !== name && el("span.quiet", {}, ` ${note}`));
+  return el("li", {}, el("span.count", {}, `−${number(count)}`),
+    el("span", {}, spoken(name), note && note !== name && el("span.quiet", {}, ` ${note}`)));
 }
 
 function facts({ title, columns, rows }, at) {

@@ -64,7 +64,7 @@ function header(record) {
 }
 
 function flagged(record) {
-  return el("section.flags", { "aria-labelledby": "flags" }, el("h2", { id: "flags" }, "Gates that it fails"),
+  return el("section.flags", { "aria-labelledby": "flags" }, el("h2", { id: "flags" }, "What the gates say"),
     el("ul", {}, record.flags.map((flag, n) => el("li", {}, el("strong", {}, `⚑ ${spoken(flag)}`), " ", record.reasons[n] ?? ""))));
 }
 
@@ -82,12 +82,12 @@ function timeline(record) {
   }));
 }
 
-/** A thought begins a group; a search belongs to the thought before it, and brings the round. */
+/** A thought begins a group; a search belongs to the thought before it and brings the round, an answer likewise. */
 function grouped(segments) {
   const groups = [];
   for (const segment of segments.filter(({ text }) => text.trim())) {
     const last = groups.at(-1);
-    const begins = ["think", "answer"].includes(segment.kind) || (segment.kind === "search" && last?.round !== null);
+    const begins = segment.kind === "think" || (["search", "answer"].includes(segment.kind) && last?.round !== null);
     if (!last || begins) groups.push({ round: segment.round, segments: [segment] });
     else {
       last.round ??= segment.round;
