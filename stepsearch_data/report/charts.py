@@ -26,7 +26,7 @@ def _hops(connection: duckdb.DuckDBPyConnection) -> Chart:
     rows = _rows(connection, "SELECT hops, source, count(*) FROM trajectories GROUP BY ALL ORDER BY ALL")
     spec = {
         "mark": "bar",
-        "encoding": {"x": _category("hops"), "y": _count("trajectories"), "color": _category("source")},
+        "encoding": {"x": _category("hops"), "y": _count("trajectories"), "color": _colour("source")},
     }
     note = "How many searches a question needs, and where it comes from."
     return _chart("hops", "Hops", note, spec, ["hops", "source", "trajectories"], rows)
@@ -59,7 +59,7 @@ def _ranks(connection: duckdb.DuckDBPyConnection) -> Chart:
             "x": _category("rank of gold", sort=order),
             "xOffset": {"field": "engine"},
             "y": _share("share of queries"),
-            "color": _category("engine"),
+            "color": _colour("engine"),
         },
     }
     note = "Where each engine ranks the first gold passage; none where it is not among what the engine returned."
@@ -70,12 +70,13 @@ def _ranks(connection: duckdb.DuckDBPyConnection) -> Chart:
 
 def _gain(connection: duckdb.DuckDBPyConnection) -> Chart | None:
     note = "What a round's documents add to what is known of the gold paragraphs: G, from 0 to 1."
-    return _histogram(connection, "gain", "Information gain per round", note, "information_gain", "rounds")
+    return _histogram(connection, "gain", ("Information gain per round", "gain", note), "information_gain", "rounds")
 
 
 def _redundancy(connection: duckdb.DuckDBPyConnection) -> Chart | None:
     note = "Share of a round's documents that an earlier round has shown: P, from 0 to 1."
-    return _histogram(connection, "redundancy", "Redundancy per round", note, "redundancy_penalty", "rounds")
+    titles = ("Redundancy per round", "redundancy", note)
+    return _histogram(connection, "redundancy", titles, "redundancy_penalty", "rounds")
 
 
 def _reward(connection: duckdb.DuckDBPyConnection) -> Chart:
@@ -109,15 +110,14 @@ def _reward(connection: duckdb.DuckDBPyConnection) -> Chart:
 
 def _rollout_words(connection: duckdb.DuckDBPyConnection) -> Chart | None:
     note = "Words of a whole rollout, the documents that it shows among them."
-    words = _WORDS.format("rollout")
-    return _histogram(connection, "rollout_words", "Length of trajectories", note, words, "trajectories")
+    titles = ("Length of trajectories", "words", note)
+    return _histogram(connection, "rollout_words", titles, _WORDS.format("rollout"), "trajectories")
 
 
 def _document_words(connection: duckdb.DuckDBPyConnection) -> Chart | None:
     note = "Words of a passage of the corpus."
-    return _histogram(
-        connection, "document_words", "Length of documents", note, _WORDS.format("text"), "passages", "documents"
-    )
+    titles = ("Length of documents", "words", note)
+    return _histogram(connection, "document_words", titles, _WORDS.format("text"), "passages")
 
 
 def _agreement(connection: duckdb.DuckDBPyConnection) -> Chart:
@@ -129,15 +129,12 @@ def _agreement(connection: duckdb.DuckDBPyConnection) -> Chart:
            FROM ballots a JOIN ballots b USING (query_id) WHERE a.answered AND b.answered AND a.engine <> b.engine
            GROUP BY ALL ORDER BY ALL""",
     )
-    encoding = {
-        "x": _category("one engine"),
-        "y": _category("another"),
-    }
+    faint = {"domain": [0, 1], "range": [0, 0.5]}  # so that a number can be read on it, in light and dark
     spec = {
-        "encoding": encoding,
+        "encoding": {"x": _category("one engine"), "y": _category("another")},
         "layer": [
-            {"mark": "rect", "encoding": {"color": {**_share("agreement"), "scale": {"domain": [0, 1]}}}},
-            {"mark": {"type": "text"}, "encoding": {"text": {"field": "agreement", "format": ".0%"}}},
+            {"mark": "rect", "encoding": {"opacity": {**_number("agreement", ""), "scale": faint, "legend": None}}},
+            {"mark": "text", "encoding": {"text": {"field": "agreement", "type": "quantitative", "format": ".0%"}}},
         ],
     }
     note = "Share of the queries that both engines answered on which they say the same: valid, or not."
@@ -153,7 +150,7 @@ def _gates(connection: duckdb.DuckDBPyConnection) -> Chart:
     )
     spec = {
         "mark": "bar",
-        "encoding": {"y": _category("gate", sort="-x"), "x": _count("trajectories"), "color": _category("source")},
+        "encoding": {"y": _category("gate", sort="-x"), "x": _count("trajectories"), "color": _colour("source")},
     }
     note = "Trajectories that fail a gate; one may fail several, and some gates only flag."
     return _chart("gates", "Quality gates", note, spec, ["gate", "source", "trajectories"], rows)
@@ -191,7 +188,7 @@ def _cost(connection: duckdb.DuckDBPyConnection) -> Chart:
     )
     priced = any(cost for *_, cost in rows)
     measure = "US dollars" if priced else "reply tokens"
-    spec = {"mark": "bar", "encoding": {"y": _category("stage"), "x": _count(measure), "color": _category("model")}}
+    spec = {"mark": "bar", "encoding": {"y": _category("stage"), "x": _count(measure), "color": _colour("model")}}
     note = "What the paid calls of each stage cost." if priced else "Tokens of replies; the models have no price."
     columns = ["stage", "model", "prompt tokens", "reply tokens", "US dollars"]
     return _chart("cost", "Cost of model calls", note, spec, columns, rows)
@@ -214,15 +211,13 @@ _CHARTS: tuple[Callable[[duckdb.DuckDBPyConnection], Chart | None], ...] = (
 
 
 def _histogram(
-    connection: duckdb.DuckDBPyConnection,
-    name: str,
-    title: str,
-    note: str,
-    value: str,
-    table: str,
-    counted: str | None = None,
+    connection: duckdb.DuckDBPyConnection, name: str, titles: tuple[str, str, str], value: str, table: str
 ) -> Chart | None:
-    """How often a value of a table lies in each of some two dozen bins of a round width."""
+    """How often a value of a table lies in each of some two dozen bins of a round width.
+
+    `titles` are those of the chart and of its axis, and the note.
+    """
+    title, measured, note = titles
     ((low, high),) = _rows(connection, f"SELECT min({value}), max({value}) FROM {table}")
     if low is None:
         return None
@@ -234,10 +229,10 @@ def _histogram(
         f"SELECT least(floor({value} / {width} + 1e-9), {last})::BIGINT AS bin, count(*) FROM {table} "
         "GROUP BY bin ORDER BY bin",
     )
-    columns = ["from", "to", counted or table]
+    columns = ["from", "to", table]
     binned = [[_short(at * width), _short((at + 1) * width), count] for at, count in rows]
-    axis = {"field": "from", "type": "quantitative", "bin": {"binned": True, "step": width}, "title": title}
-    spec = {"mark": "bar", "encoding": {"x": axis, "x2": {"field": "to"}, "y": _count(columns[-1])}}
+    axis = {"field": "from", "type": "quantitative", "bin": {"binned": True, "step": width}, "title": measured}
+    spec = {"mark": "bar", "encoding": {"x": axis, "x2": {"field": "to"}, "y": _count(table)}}
     return _chart(name, title, note, spec, columns, binned)
 
 
@@ -265,6 +260,10 @@ def _chart(name: str, title: str, note: str, spec: Spec, columns: Sequence[str],
 
 def _category(field: str, **more: Any) -> Spec:
     return {"field": field, "type": "ordinal", "axis": {"labelAngle": 0}, **more}
+
+
+def _colour(field: str) -> Spec:
+    return {"field": field, "type": "nominal"}
 
 
 def _number(field: str, title: str) -> Spec:

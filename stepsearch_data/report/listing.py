@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import duckdb
 
 COLUMNS = tuple(name for name in Index.__annotations__ if name != "chunk_rows")
-CHOICES = {"source": str, "type": str, "hops": int, "split": str, "difficulty": str, "flags": str}
+CHOICES = {"source": str, "type": str, "hops": float, "split": str, "difficulty": str, "flags": str}
 """Columns that are filtered by some of their values."""
 SWITCHES = ("passed", "complete", "answerable")
 RANGES = {name: name for name in ("hops", "queries", "kept", "gain", "redundancy", "reward")} | {
