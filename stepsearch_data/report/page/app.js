@@ -92,7 +92,7 @@ function change(next, kind, first, id) {
   [view, shown] = [next, kind === "trajectory" ? id : kind];
   main.replaceChildren(next.node);
   main.removeAttribute("aria-busy");
-  document.title = kind === "overview" ? next.title : `${next.title} · ${source.title ?? "stepsearch-data"}`;
+  document.title = kind === "overview" ? next.title : `${next.title} · stepsearch-data`;
   for (const [name, here] of [["to-overview", kind === "overview"], ["to-trajectories", kind !== "overview"]]) {
     const link = document.getElementById(name);
     if (here) link.setAttribute("aria-current", kind === "trajectory" ? "true" : "page");

@@ -8,11 +8,10 @@ function chartSettings() {
   const colours = [1, 2, 3, 4, 5, 6].map((n) => `var(--c${n})`);
   const text = { labelColor: "var(--soft)", titleColor: "var(--soft)", labelFontSize: 11, titleFontSize: 11, titleFontWeight: 500 };
   return {
-    aria: false, // the figure is labelled as a whole, and its table is below
     background: "transparent",
     font: "system-ui, sans-serif",
     padding: 4,
-    view: { stroke: null, continuousHeight: 200, discreteHeight: { step: 28 } },
+    view: { stroke: null, continuousHeight: 200, discreteHeight: 200 },
     axis: { ...text, gridColor: "var(--line)", domainColor: "var(--line)", tickColor: "var(--line)", labelLimit: 200, labelOverlap: true, labelSeparation: 6 },
     axisQuantitative: { tickCount: 5, domain: false, ticks: false },
     axisDiscrete: { ticks: false },
@@ -27,9 +26,9 @@ function chartSettings() {
   };
 }
 
-/** A figure: title, note, place of the chart, and its table. */
+/** A figure: title, note, place of the chart, and its table, which is all of it for those who do not see the chart. */
 function figure(chart) {
-  const place = el("div.chart", { role: "img", "aria-label": `${chart.title}. ${chart.note}`, "data-chart": chart.id });
+  const place = el("div.chart", { "aria-hidden": "true", "data-chart": chart.id });
   return el(
     "figure",
     {},

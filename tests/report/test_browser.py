@@ -1,0 +1,387 @@
+"""The report in a real browser: what one sees, clicks and types, and what hostile texts cannot do there."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import quote
+
+import pytest
+
+from stepsearch_data.pipeline.catalog import query
+from stepsearch_data.pipeline.store import Store
+from stepsearch_data.report.page import Mode, data_script, pack, packed_script, shell
+from stepsearch_data.report.view import View
+from tests.browser import Browser, chromium
+from tests.conftest import run_cli
+from tests.rows import jsonl, write_lines
+
+EVIL = "</script><script>window.pwned = 1</script><img src=x onerror='window.pwned = 2'>\u2028"
+LINK = "javascript:window.pwned=3"
+STRUCTURE = {"kind", "verdict", "spec"}  # what no text of a store can be
+
+browser = pytest.fixture(scope="module")(chromium)
+
+
+def build(store: Path, *sources: str) -> Path:
+    built = run_cli("build", "--quiet", "--store", store, *sources)
+    assert built.returncode == 0, built.stderr
+    return store
+
+
+def write_report(store: Path, folder: Path, *flags: str) -> str:
+    """Address of the report of a store."""
+    made = run_cli("report", "--quiet", "--store", store, "--output", folder / "report", *flags)
+    assert made.returncode == 0, made.stderr
+    return (folder / "report/index.html" if flags else folder / "report.html").as_uri()
+
+
+@contextmanager
+def viewing(store: Path) -> Iterator[str]:
+    """Address at which `view` shows a store."""
+    command = [sys.executable, "-m", "stepsearch_data", "view", "--port", "0", "--no-open", "--store", str(store)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        said = process.stderr.readline()
+        found = re.search(r"http://127\.0\.0\.1:\d+/", said)
+        assert found, said + process.stderr.read()
+        try:
+            yield found[0]
+        finally:
+            process.terminate()
+
+
+@pytest.fixture(scope="module")
+def sample(browser: Browser, sample_store: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The report of the embedded sample, one file."""
+    return write_report(sample_store, tmp_path_factory.mktemp("one"))
+
+
+@pytest.fixture(scope="module", params=["file", "folder", "view"])
+def page(
+    request: pytest.FixtureRequest, browser: Browser, sample_store: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """The same trajectories from inside the page, from chunks beside it, and from the server."""
+    if request.param == "view":
+        with viewing(sample_store) as url:
+            yield url
+    else:
+        flags = ["--folder"] if request.param == "folder" else []
+        yield write_report(sample_store, tmp_path_factory.mktemp("page"), *flags)
+
+
+def rows(store: Path, sql: str) -> list[dict[str, Any]]:
+    """What the store itself tells."""
+    with query(Store(store), sql, timeout=10) as batches:
+        found: list[dict[str, Any]] = batches.read_all().to_pylist()
+    return found
+
+
+def questions(browser: Browser) -> list[str]:
+    return browser.texts(".row a")
+
+
+def numbers(browser: Browser, selector: str) -> list[float]:
+    return [float(text.replace("−", "-")) for text in browser.texts(selector)]
+
+
+def total(browser: Browser) -> str:
+    return " ".join(browser.texts("#results .total"))
+
+
+# ---- the same in one file, in a folder, and live
+
+
+def test_words_filters_and_order_find_what_sql_finds(browser: Browser, page: str, sample_store: Path) -> None:
+    browser.look()
+    browser.open(f"{page}#/t", ".row")
+    assert total(browser) == "70 trajectories"
+    browser.one("select[name=hops]").send_keys("4 hops")
+    browser.one("select[name=sort]").send_keys("reward, lowest first")
+    browser.one("#search").send_keys("the WHO")
+    browser.wait(lambda: browser.hash() == "/t?text=the+WHO&hops=4&sort=reward")
+    found = "contains(lower(concat_ws(' ', question_id, question, answer)), '{}')".format
+    expected = rows(
+        sample_store,
+        "SELECT question, sum(step_reward) AS reward FROM trajectories JOIN rounds USING (question_id)"
+        f" WHERE hops = 4 AND {found('the')} AND {found('who')} GROUP BY question_id, question",
+    )
+    assert expected
+    browser.wait(lambda: len(questions(browser)) == len(expected))
+    assert sorted(questions(browser)) == sorted(row["question"] for row in expected)
+    assert numbers(browser, ".measure:nth-child(5) .value") == pytest.approx(
+        sorted(row["reward"] for row in expected), abs=0.0051
+    )
+    assert browser.texts(".row mark")
+
+
+def test_an_address_opens_a_trajectory_and_the_way_back_leads_to_the_results(browser: Browser, page: str) -> None:
+    browser.look()
+    browser.open(f"{page}#/t?hops=3", ".row")
+    listed = questions(browser)
+    browser.all(".row a")[1].click()
+    browser.wait(lambda: browser.texts("h1") == [listed[1]])
+    assert browser.texts(".part .kind")[:4] == ["Think", "Search", "Information", "Observation"]
+    assert browser.texts(".part .kind")[-1] == "Answer"
+    address = browser.driver.current_url
+    browser.one(".around a[rel=next]").click()
+    browser.wait(lambda: browser.texts("h1") == [listed[2]])
+    browser.driver.back()
+    browser.wait(lambda: browser.texts("h1") == [listed[1]])
+    browser.driver.back()
+    browser.wait(lambda: questions(browser) == listed)
+    assert browser.driver.switch_to.active_element.text == listed[1]
+    browser.open(address, ".line")
+    assert browser.text("h1") == listed[1]
+    assert browser.text(".around .quiet") == f"2 of {len(listed)}"
+
+
+def test_a_trajectory_shows_what_the_store_knows_of_it(browser: Browser, page: str, sample_store: Path) -> None:
+    (row,) = rows(
+        sample_store,
+        "SELECT question_id, answer FROM trajectories JOIN (SELECT question_id, bool_or(NOT kept) AS lost FROM queries"
+        " GROUP BY ALL) USING (question_id) WHERE lost AND complete ORDER BY question_id LIMIT 1",
+    )
+    measures = ("information_gain", "redundancy_penalty", "step_reward")
+    known = rows(
+        sample_store,
+        f"SELECT query, sub_question, {', '.join(measures)} FROM rounds"
+        f" WHERE question_id = '{row['question_id']}' ORDER BY round",
+    )
+    rejected = rows(
+        sample_store, f"SELECT query FROM queries WHERE question_id = '{row['question_id']}' AND NOT kept ORDER BY ALL"
+    )
+    browser.open(f"{page}#/t/{quote(row['question_id'], safe='')}", ".line")
+    assert browser.texts("p.query") == [found["query"] for found in known]
+    assert browser.texts(".line h3 span") == [found["sub_question"] for found in known]
+    rewards = [of_round[name] for of_round in known for name in measures]
+    assert numbers(browser, ".scores dd") == pytest.approx(rewards, abs=0.0051)
+    assert sorted(browser.texts("tr.rejected .query")) == [lost["query"] for lost in rejected]
+    assert set(browser.texts("tr.rejected .verdict")) == {"✕ rejected"}
+    assert browser.texts(".line .gold .mark") == ["★ gold"] * len(browser.all(".line .gold"))
+    assert browser.text(".answer .body") == row["answer"]
+
+
+def test_nothing_is_asked_of_the_network_and_nothing_could_be(browser: Browser, page: str) -> None:
+    browser.open(f"{page}#/", ".chart svg")
+    browser.open(f"{page}#/t", ".row")
+    browser.all(".row a")[0].click()
+    browser.wait(lambda: browser.all(".line"))
+    home = page.rpartition("/")[0]
+    assert all(url.startswith((home, "data:", "blob:", "about:")) for url in browser.requests())
+    assert browser.complaints() == []
+    stopped = """const [url, done] = arguments;
+        addEventListener("securitypolicyviolation", ({effectiveDirective}) => done(effectiveDirective), {once: true});
+        fetch(url).catch(() => {});"""
+    assert browser.driver.execute_async_script(stopped, "http://127.0.0.1:9/") == "connect-src"
+
+
+def test_what_is_not_there_is_said(browser: Browser, page: str) -> None:
+    browser.open(f"{page}#/t/no%2Fsuch%20id")
+    assert browser.text("h1") == "No such trajectory"
+    assert browser.text("main code") == "no/such id"
+    browser.open(f"{page}#/t?text=zzzz", ".total")
+    assert total(browser) == "Nothing found"
+
+
+# ---- keys and eyes
+
+
+def test_all_can_be_done_with_keys(browser: Browser, sample: str) -> None:
+    browser.look()
+    browser.open(sample, ".tiles")
+    browser.press("/")
+    browser.wait(lambda: browser.run("return document.activeElement.id") == "search")
+    browser.press("j", "?", "n", "/")
+    assert browser.run("return document.activeElement.value") == "j?n/"
+    assert not browser.all("dialog[open]")
+    browser.wait(lambda: browser.hash() == "/t?text=j%3Fn%2F")
+    browser.press(*["BACKSPACE"] * 4)
+    browser.wait(lambda: browser.hash() == "/t" and total(browser) == "70 trajectories")
+    browser.press("TAB")
+    listed = questions(browser)
+    browser.press("j", "j", "k", "ARROW_DOWN", "ENTER")
+    browser.wait(lambda: browser.texts("h1") == [listed[1]])
+    assert browser.run("return document.activeElement.tagName") == "H1"
+    browser.press("n", "n")
+    browser.wait(lambda: browser.texts("h1") == [listed[3]])
+    browser.press("p")
+    browser.wait(lambda: browser.texts("h1") == [listed[2]])
+    browser.press("ESCAPE")
+    browser.wait(lambda: questions(browser) == listed)
+    assert browser.driver.switch_to.active_element.text == listed[2]
+    browser.press("?")
+    assert browser.all("dialog[open]")
+    browser.press("ESCAPE")
+    assert not browser.all("dialog[open]")
+
+
+def test_stepping_past_the_last_result_turns_the_page(browser: Browser, sample: str) -> None:
+    browser.open(f"{sample}#/t", ".row")
+    browser.run("[...document.querySelectorAll('.row a')].at(-1).focus()")
+    browser.press("j")
+    browser.wait(lambda: browser.hash() == "/t?offset=50" and len(questions(browser)) == 20)
+    assert browser.driver.switch_to.active_element.text == questions(browser)[0]
+
+
+def test_letters_are_no_keys_when_they_are_switched_off(browser: Browser, sample: str) -> None:
+    browser.open(f"{sample}#/t", ".row")
+    browser.one("#help-open").click()
+    browser.one("#keys-on").click()
+    browser.press("ESCAPE")
+    browser.press("/")
+    assert browser.run("return document.activeElement.id") != "search"
+    browser.run("localStorage.clear()")
+
+
+def test_results_are_told_to_a_screen_reader(browser: Browser, sample: str) -> None:
+    browser.open(f"{sample}#/t", ".row")
+    browser.one("#search").send_keys("Seville")
+    browser.wait(lambda: browser.hash() == "/t?text=Seville")
+    browser.wait(lambda: browser.run("return document.querySelector('[role=status]').textContent") == total(browser))
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("place", ["", "#/t", "#/t?text=nothing+of+this", "#/t/2hop__811040_270741"])
+def test_nobody_is_shut_out(browser: Browser, sample: str, place: str, theme: Literal["light", "dark"]) -> None:
+    browser.look(theme=theme)
+    browser.open(sample + place)
+    assert browser.barriers() == []
+
+
+@pytest.mark.parametrize("place", ["", "#/t", "#/t/2hop__811040_270741"])
+def test_it_fits_a_phone(browser: Browser, sample: str, place: str) -> None:
+    browser.look(width=360)
+    browser.open(sample + place, "h1" if place else ".chart svg")
+    assert browser.run("return document.documentElement.scrollWidth") == 360
+
+
+def test_the_theme_is_chosen_and_remembered(browser: Browser, sample: str) -> None:
+    browser.look(theme="light")
+    browser.open(sample)
+    colour = "return getComputedStyle(document.body).backgroundColor"
+    light = browser.run(colour)
+    browser.one("#theme").click()
+    assert browser.text("#theme") == "Theme: light"
+    browser.one("#theme").click()
+    dark = browser.run(colour)
+    assert dark != light
+    browser.open(sample)
+    assert browser.run(colour) == dark
+    browser.run("localStorage.clear()")
+
+
+def test_on_paper_everything_is_unfolded(browser: Browser, sample: str) -> None:
+    browser.look(theme="dark")
+    browser.open(f"{sample}#/t/2hop__811040_270741", ".line")
+    closed = len(browser.all("main details:not([open])"))
+    browser.run("dispatchEvent(new Event('beforeprint'))")
+    assert browser.texts("main details:not([open]) > summary") == ["Text of the rollout"]
+    browser.run("dispatchEvent(new Event('afterprint'))")
+    assert len(browser.all("main details:not([open])")) == closed
+
+
+# ---- real rows
+
+
+@pytest.fixture(scope="module")
+def real_store(browser: Browser, real_sources: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    settings = ["--engine=bm25", "--engine=chargram", "--limit=40"]
+    return build(tmp_path_factory.mktemp("real") / "store", *real_sources, *settings)
+
+
+@pytest.fixture(scope="module")
+def real(real_store: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The report of real rows."""
+    return write_report(real_store, tmp_path_factory.mktemp("report"))
+
+
+@pytest.mark.parametrize("report", ["sample", "real"])
+def test_all_charts_are_drawn_and_have_a_table(browser: Browser, report: str, request: pytest.FixtureRequest) -> None:
+    browser.look()
+    browser.open(request.getfixturevalue(report))
+    charts = len(browser.all("figure"))
+    assert charts >= 8
+    browser.wait(lambda: len(browser.all(".chart svg")) == charts)
+    marks = "return [...document.querySelectorAll('.chart')].map((c) => c.querySelectorAll('.role-mark path').length)"
+    assert all(browser.run(marks))
+    cells = "return [...document.querySelectorAll('figure')].map((f) => f.querySelectorAll('tbody tr').length)"
+    assert all(browser.run(cells))
+    assert browser.complaints() == []
+
+
+def test_real_rows_are_found_and_shown(browser: Browser, real: str, real_store: Path) -> None:
+    browser.open(f"{real}#/t?source=hotpotqa&passed=false", ".row")
+    failed = rows(real_store, "SELECT question_id FROM quality WHERE source = 'hotpotqa' AND NOT passed")
+    assert len(questions(browser)) == len(failed) > 0
+    for row in rows(real_store, "SELECT question_id, answer FROM trajectories ORDER BY hops DESC, question_id LIMIT 3"):
+        browser.open(f"{real}#/t/{quote(row['question_id'], safe='')}", ".line")
+        assert browser.texts(".answer .body") == [row["answer"]]
+    assert browser.complaints() == []
+
+
+# ---- hostile texts
+
+
+def test_hostile_rows_stay_text_from_the_source_to_the_screen(
+    browser: Browser, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    row = jsonl("evil<b>", question=f"Where was the composer of The Barber of Seville born? {EVIL}")
+    for paragraph in row["paragraphs"]:
+        paragraph.update(title=f"{paragraph['title']} {EVIL}", text=f"{paragraph['text']} {EVIL}")
+    source = write_lines(tmp_path / "evil.jsonl", [row])
+    store = build(tmp_path / "store", f"--source=jsonl={source}")
+    browser.open(write_report(store, tmp_path) + "#/t", ".row")
+    assert EVIL.strip() in questions(browser)[0]
+    browser.all(".row a")[0].click()
+    browser.wait(lambda: browser.all(".line"))
+    assert EVIL.strip() in browser.text("h1")
+    assert all(EVIL.strip() in title for title in browser.texts(".line .documents .title"))
+    assert not browser.all("main img, main script")
+    assert browser.run("return window.pwned") is None
+
+
+def poisoned(value: Any, name: str = "") -> Any:
+    """The same shape with hostile text in every string."""
+    if isinstance(value, Mapping):
+        return {key: inner if key in STRUCTURE else poisoned(inner, key) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [poisoned(inner, name) for inner in value]
+    if name == "url":
+        return LINK
+    return value + EVIL if isinstance(value, str) else value
+
+
+def poisoned_chart(chart: dict[str, Any]) -> dict[str, Any]:
+    data = {"values": poisoned(chart["spec"]["data"]["values"])}
+    return {**poisoned(chart), "spec": {**chart["spec"], "data": data}}
+
+
+def test_no_text_of_any_field_becomes_markup_or_runs(browser: Browser, sample_store: Path, tmp_path: Path) -> None:
+    view = View(Store(sample_store))
+    record = view.trajectory("2hop__811040_270741")
+    row = view.trajectories({"text": ["2hop__811040_270741"]}).rows[0]
+    assert record
+    summary: dict[str, Any] = poisoned(view.summary())
+    summary["charts"] = [poisoned_chart(dict(chart)) for chart in view.summary()["charts"]]
+    index = {"chunk_rows": 1, **{name: [poisoned(value)] for name, value in row.items()}}
+    about = shell(Mode.embedded, EVIL)
+    data = [data_script("mode", {"mode": Mode.embedded}), data_script("summary", summary)]
+    data += [packed_script("index", pack(index)), packed_script("chunk-0", pack([poisoned(record)]))]
+    path = tmp_path / "evil.html"
+    path.write_bytes(about.before + b"".join(data) + about.after)
+    browser.look()
+    browser.open(path.as_uri())
+    browser.wait(lambda: len(browser.all(".chart svg")) == len(summary["charts"]))
+    browser.open(f"{path.as_uri()}#/t", ".row")
+    browser.all(".row a")[0].click()
+    browser.wait(lambda: browser.all(".line"))
+    assert browser.texts(".documents a") == []
+    assert not browser.all("main img, main script, head img")
+    assert browser.run("return window.pwned") is None
+    assert browser.complaints() == []
