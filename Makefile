@@ -2,6 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 MODEL ?= Qwen/Qwen2.5-7B-Instruct
 PORT ?= 8000
+AXE := 4.14.1
 
 .DEFAULT_GOAL := help
 .PHONY: help build test test-serve serve-llm check format bench dist clean
@@ -12,7 +13,7 @@ help:  ## list the targets
 build: .venv/base  ## install the package and build the embedded sample into ./store
 	$(BIN)/stepsearch-data build --stage all
 
-test: .venv/test  ## install what the tests need and run them
+test: .venv/test .venv/browser  ## install what the tests need and run them
 	$(BIN)/python -m pytest -n 2 -m "not slow"
 
 test-serve: .venv-serve/done  ## run against a real server and TRL's trainers, with tiny random models (installs torch)
@@ -31,10 +32,11 @@ format: .venv/check  ## mend what the linter can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: .venv/test  ## measure how a build scales, a model is asked, rollouts are scored (about twenty minutes)
+bench: .venv/test .venv/browser  ## measure how a build scales, a model is asked, rollouts are scored, a report opens (about half an hour)
 	$(BIN)/python benchmarks/scale.py
 	$(BIN)/python benchmarks/llm.py
 	$(BIN)/python benchmarks/rewards.py
+	$(BIN)/python benchmarks/report.py
 
 dist: .venv/base  ## build the wheel and try it in a clean environment
 	rm -rf dist && $(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
@@ -53,6 +55,16 @@ clean:  ## remove everything that make made
 
 .venv/test: pyproject.toml | .venv/bin/python
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[hub,test]" && touch $@ .venv/base
+
+# Chromium, and axe-core (npm keeps it, we run it in the page). Where they cannot be installed, the tests that need them say so.
+.venv/browser: Makefile | .venv/bin/python
+	@command -v chromedriver >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	  apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium chromium-driver >/dev/null; } || \
+	  echo "no Chromium: its tests are skipped (apt install chromium chromium-driver)"
+	@mkdir -p .venv/axe && cd .venv/axe && npm pack --silent axe-core@$(AXE) >/dev/null && \
+	  tar -xzf axe-core-$(AXE).tgz --strip-components=1 package/axe.min.js || \
+	  echo "no axe-core: its tests are skipped (needs npm)"
+	@! command -v chromedriver >/dev/null || [ ! -f .venv/axe/axe.min.js ] || touch $@
 
 .venv/check: .venv/test
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[check]" && touch $@
