@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 Rows = list[list[Any]]
 _SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 _BINS = 24  # of a histogram, about
-_WORDS = r"len(regexp_split_to_array(trim({0}), '\s+'))"
+_WORDS = "len(string_split(replace({0}, chr(10), ' '), ' '))"
 
 
 def charts(connection: duckdb.DuckDBPyConnection) -> list[Chart]:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from stepsearch_data.pipeline.stage import digest
 from stepsearch_data.pipeline.store import Manifest
@@ -144,16 +143,5 @@ def decided_by(manifest: Manifest, stage: str, part: str) -> dict[str, Any]:
 
 
 def _settings(config: Mapping[str, Any]) -> str:
-    return ", ".join(_told(config))
-
-
-def _told(config: Mapping[str, Any]) -> Iterator[str]:
-    """Settings in words; those that are not set are left out, and of an address all but server and path."""
-    for name, value in config.items():
-        if value not in (None, [], {}, ""):
-            yield f"{name} = {_public(value) if isinstance(value, str) else value}"
-
-
-def _public(text: str) -> str:
-    parts = urlsplit(text)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}" if parts.scheme and parts.netloc else text
+    """Settings in words, without those that are not set."""
+    return ", ".join(f"{name} = {value}" for name, value in config.items() if value not in (None, [], {}, ""))

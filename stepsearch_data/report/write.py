@@ -18,7 +18,7 @@ from stepsearch_data.report.page import MARK, Mode, Shell, data_script, pack, pa
 from stepsearch_data.report.records import records
 from stepsearch_data.report.shapes import Index, Record, Summary
 from stepsearch_data.report.summary import summarize
-from stepsearch_data.report.tables import open_tables, up_to_date
+from stepsearch_data.report.tables import open_tables, readable, up_to_date
 
 CHUNK_ROWS = 100
 ONE_FILE = 20_000_000  # bytes of packed trajectories from which on a browser is slow to open a single file
@@ -64,7 +64,7 @@ def report(
     for place in (output, name if folder else page):
         _check(place, store)
     name.parent.mkdir(parents=True, exist_ok=True)
-    with store.reading() as manifest, _scratch(name) as scratch:
+    with readable(store), store.reading() as manifest, _scratch(name) as scratch:
         _refuse_stale(store, manifest)
         data = _gather(store, manifest, scratch / "packed", meter, title)
         whole = folder or data.packed.stat().st_size > one_file
