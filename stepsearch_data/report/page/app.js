@@ -149,7 +149,7 @@ function isDark() {
 function theme(name) {
   if (name === "auto") delete document.documentElement.dataset.theme;
   else document.documentElement.dataset.theme = name;
-  document.getElementById("theme").replaceChildren(el("span", {}, "Theme: "), name);
+  document.getElementById("theme").replaceChildren("◐ ", el("span", {}, "Theme: "), name);
 }
 
 function nextTheme() {
@@ -163,7 +163,7 @@ function nextTheme() {
 
 /** On paper nothing can be unfolded: what is folded is opened before printing, and closed again. */
 function unfold(open) {
-  const chosen = open ? "main details:not([open], .raw)" : "details[data-unfolded]";
+  const chosen = open ? "main details:not([open], .raw, figure > *)" : "details[data-unfolded]";
   for (const details of document.querySelectorAll(chosen)) {
     details.open = open;
     details.toggleAttribute("data-unfolded", open);

@@ -40,7 +40,7 @@ function filters(facets, params) {
     "form.filters",
     { role: "search", "aria-label": "Trajectories", submit: (event) => event.preventDefault() },
     el("label.wide", {}, el("span", {}, "Search"),
-      el("input", { id: "search", type: "search", name: "text", placeholder: "words of the question, the answer or the id", autocomplete: "off", spellcheck: "false" })),
+      el("input", { id: "search", type: "search", name: "text", placeholder: "words of question, answer or id", autocomplete: "off", spellcheck: "false" })),
     el("details.more", { open: matchMedia("(min-width: 48rem)").matches }, el("summary", {}, "Filters and order"),
       el("div.fields", {},
         choice("source", "Source", values("source")),
@@ -93,14 +93,15 @@ async function fill(source, results, params, view) {
   const told = total ? counted(total, "trajectory", "trajectories") : "Nothing found";
   results.replaceChildren(
     el("p.total", {}, told),
-    rows.length ? el("ol.rows", { start: offset + 1 }, rows.map((row, at) => line(row, params, offset + at))) : nothing(total),
+    rows.length ? el("ol.rows", { start: offset + 1 }, rows.map((row, at) => line(row, params, offset + at))) : nothing(total, params),
     pages(params, offset, total) ?? "",
   );
   say(told);
 }
 
-function nothing(total) {
-  return el("p.quiet", {}, total ? "This page is past the last one." : "Fewer words or filters find more.");
+function nothing(total, params) {
+  const asked = question(params).toString();
+  return el("p.quiet", {}, total ? "This page is past the last one." : asked ? "Fewer words or filters find more." : "The store has no trajectories yet.");
 }
 
 function line(row, params, at) {

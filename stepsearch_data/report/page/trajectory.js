@@ -111,14 +111,14 @@ function search(text, round) {
 function scores(round) {
   const shown = [["Information gain", "G", round.gain, ""], ["Redundancy", "P", round.redundancy, "striped"], ["Step reward", "G − P", round.reward, "strong"]];
   return el("dl.scores", {}, shown.map(([name, sign, value, look]) =>
-    el("div", {}, el("dt", {}, name, " ", el("span.sign", {}, sign)), el("dd", {}, signed(value), bar(value, look)))));
+    el("div", {}, el("dt", {}, name, " ", el("span.sign", {}, sign)), el("dd", {}, signed(value), bar(Math.abs(value), value < 0 ? "minus" : look)))));
 }
 
 /** All queries of the hop with what each engine said of them. */
 function ballots(round) {
   if (!round.queries.length) return null;
   const engines = [...new Set(round.queries.flatMap((query) => query.ballots.map((ballot) => ballot.engine)))];
-  const kept = round.queries.filter(({ verdict }) => verdict === "chosen" || verdict === "kept").length;
+  const kept = round.queries.filter(({ verdict }) => verdict === "kept" || (verdict === "chosen" && round.kept)).length;
   const name = `Queries of round ${round.round}`;
   return el(
     "details.queries",
@@ -127,13 +127,14 @@ function ballots(round) {
     el("div.scroll", { tabindex: "0", role: "region", "aria-label": name },
       el("table", {}, el("caption.unseen", {}, name),
         el("thead", {}, el("tr", {}, ["Query", "Verdict", "Written from", ...engines].map((head) => el("th", { scope: "col" }, head)))),
-        el("tbody", {}, round.queries.map((query) => queryRow(query, engines))))),
+        el("tbody", {}, round.queries.map((query) => queryRow(query, round.kept, engines))))),
   );
 }
 
-function queryRow(query, engines) {
+function queryRow(query, kept, engines) {
+  const verdict = query.verdict === "chosen" && !kept ? "★ chosen, not kept" : VERDICTS[query.verdict];
   const said = new Map(query.ballots.map((ballot) => [ballot.engine, ballot]));
-  return el(`tr.${query.verdict.replace(" ", "-")}`, {}, el("td.query", {}, query.query), el("td.verdict", {}, VERDICTS[query.verdict]),
+  return el(`tr.${query.verdict.replace(" ", "-")}`, {}, el("td.query", {}, query.query), el("td.verdict", {}, verdict),
     el("td", {}, spoken(query.form)), engines.map((engine) => el("td", {}, vote(said.get(engine)))));
 }
 
