@@ -47,8 +47,8 @@ def test_commands_are_understood(document: str, command: str, sample_store: Path
         assert result.returncode == 1
         assert "error: cannot re" in result.stderr
         return
-    if verb == "export":  # writes files, and says on stderr where
-        result = cli(verb, *arguments, "--output", tmp_path, "--store", sample_store)
+    if verb in {"export", "report"}:  # write files, and say on stderr where
+        result = cli(verb, *arguments, "--output", tmp_path / "written", "--store", sample_store)
         assert result.returncode == 0, result.stderr
         assert f"{tmp_path}" in result.stderr
         return
@@ -91,7 +91,7 @@ def test_every_setting_that_is_named_exists() -> None:
         for setting in re.findall(
             rf"(?<![\w/.\[])(?:{names})\.(?:[a-z0-9-]+\.)?[a-z_0-9]+\b(?!\.|/|\()", path.read_text()
         ):
-            assert setting in known or setting.endswith((".json", ".sql", ".md", ".toml")), f"{path.name}: {setting}"
+            assert setting in known or setting.endswith((".json", ".sql", ".md", ".toml", ".html")), f"{path.name}: {setting}"
 
 
 def test_every_target_that_is_named_exists() -> None:

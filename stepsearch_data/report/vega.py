@@ -1,0 +1,89 @@
+"""Parts of Vega-Lite specifications. Colours are the page's, which knows light from dark."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from stepsearch_data.report.shapes import Chart, Spec
+
+if TYPE_CHECKING:
+    import duckdb
+
+Rows = list[list[Any]]
+_SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
+_BINS = 24  # of a histogram, about
+
+
+def histogram(
+    connection: duckdb.DuckDBPyConnection, name: str, titles: tuple[str, str, str], value: str, table: str
+) -> Chart | None:
+    """How often a value of a table lies in each of some two dozen bins of a round width.
+
+    `titles` are those of the chart and of its axis, and the note.
+    """
+    title, measured, note = titles
+    ((low, high),) = fetch(connection, f"SELECT min({value}), max({value}) FROM {table}")
+    if low is None:
+        return None
+    width = _round_width((high - low) / _BINS)
+    # The largest value of a scale that ends on a bin's border, such as 1.0, belongs to the bin below it.
+    last = max(int(low // width), -int(-high // width) - 1)
+    rows = fetch(
+        connection,
+        f"SELECT least(floor({value} / {width} + 1e-9), {last})::BIGINT AS bin, count(*) FROM {table} "
+        "GROUP BY bin ORDER BY bin",
+    )
+    columns = ["from", "to", table]
+    binned = [[_short(at * width), _short((at + 1) * width), times] for at, times in rows]
+    axis = {"field": "from", "type": "quantitative", "bin": {"binned": True, "step": width}, "title": measured}
+    spec = {"mark": "bar", "encoding": {"x": axis, "x2": {"field": "to"}, "y": count(table)}}
+    return chart(name, title, note, spec, columns, binned)
+
+
+def _short(value: float) -> float:
+    """Without what adding up fractions leaves behind."""
+    return round(value, 6)
+
+
+def _round_width(width: float) -> float:
+    """The next larger number that is 1, 2 or 5 with zeros."""
+    candidates = (float(f"{digit}e{exponent}") for exponent in range(-3, 12) for digit in (1, 2, 5))
+    return next(candidate for candidate in candidates if candidate >= width)
+
+
+def fetch(connection: duckdb.DuckDBPyConnection, sql: str) -> Rows:
+    """The rows of a query."""
+    return [list(row) for row in connection.execute(sql).fetchall()]
+
+
+def chart(name: str, title: str, note: str, spec: Spec, columns: Sequence[str], rows: Rows) -> Chart:
+    """A chart whose data is its table."""
+    values = [dict(zip(columns, row, strict=True)) for row in rows]
+    whole = {"$schema": _SCHEMA, "width": "container", "data": {"values": values}, **spec}
+    return {"id": name, "title": title, "note": note, "spec": whole, "columns": list(columns), "rows": rows}
+
+
+def category(field: str, **more: Any) -> Spec:
+    """A place on an axis for each value."""
+    return {"field": field, "type": "ordinal", "axis": {"labelAngle": 0}, **more}
+
+
+def colour(field: str) -> Spec:
+    """A colour for each value."""
+    return {"field": field, "type": "nominal"}
+
+
+def number(field: str, title: str) -> Spec:
+    """A number on an axis."""
+    return {"field": field, "type": "quantitative", "title": title}
+
+
+def count(field: str) -> Spec:
+    """A count, stacked where there are several."""
+    return {"field": field, "type": "quantitative", "aggregate": "sum", "title": field}
+
+
+def share(field: str) -> Spec:
+    """A number from 0 to 1, in per cent."""
+    return {"field": field, "type": "quantitative", "axis": {"format": "%"}, "title": field}
