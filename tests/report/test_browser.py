@@ -208,10 +208,9 @@ def test_all_can_be_done_with_keys(browser: Browser, sample: str) -> None:
     browser.press("j", "j", "k", "ARROW_DOWN", "ENTER")
     browser.wait(lambda: browser.texts("h1") == [listed[1]])
     assert browser.run("return document.activeElement.tagName") == "H1"
-    browser.press("n", "n")
-    browser.wait(lambda: browser.texts("h1") == [listed[3]])
-    browser.press("p")
-    browser.wait(lambda: browser.texts("h1") == [listed[2]])
+    for key, there in (("n", 2), ("n", 3), ("p", 2)):
+        browser.press(key)
+        browser.wait(lambda there=there: browser.texts("h1") == [listed[there]])
     browser.press("ESCAPE")
     browser.wait(lambda: questions(browser) == listed)
     assert browser.driver.switch_to.active_element.text == listed[2]

@@ -73,7 +73,7 @@ function table(name, columns, rows) {
   const head = columns.map((column, at) => el(numeric(at) ? "th.number" : "th", { scope: "col" }, column));
   return el(
     "div.scroll",
-    { tabindex: "0", role: "region", "aria-label": name },
+    { tabindex: "0", role: "group", "aria-label": name },
     el("table", {}, el("caption.unseen", {}, name), el("thead", {}, el("tr", {}, head)),
       el("tbody", {}, rows.map((row) => el("tr", {}, row.map(cell))))),
   );

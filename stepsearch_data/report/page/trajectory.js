@@ -124,7 +124,7 @@ function ballots(round) {
     "details.queries",
     { open: true },
     el("summary", {}, `${counted(round.queries.length, "query", "queries")} written, ${kept} kept`),
-    el("div.scroll", { tabindex: "0", role: "region", "aria-label": name },
+    el("div.scroll", { tabindex: "0", role: "group", "aria-label": name },
       el("table", {}, el("caption.unseen", {}, name),
         el("thead", {}, el("tr", {}, ["Query", "Verdict", "Written from", ...engines].map((head) => el("th", { scope: "col" }, head)))),
         el("tbody", {}, round.queries.map((query) => queryRow(query, round.kept, engines))))),
