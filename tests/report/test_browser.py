@@ -144,7 +144,7 @@ def test_an_address_opens_a_trajectory_and_the_way_back_leads_to_the_results(bro
 def test_a_trajectory_shows_what_the_store_knows_of_it(browser: Browser, page: str, sample_store: Path) -> None:
     (row,) = rows(
         sample_store,
-        "SELECT question_id, answer FROM trajectories JOIN (SELECT question_id, bool_or(NOT kept) AS lost FROM queries"
+        "SELECT question_id, answer, rollout FROM trajectories JOIN (SELECT question_id, bool_or(NOT kept) AS lost FROM queries"
         " GROUP BY ALL) USING (question_id) WHERE lost AND complete ORDER BY question_id LIMIT 1",
     )
     measures = ("information_gain", "redundancy_penalty", "step_reward")
@@ -165,6 +165,8 @@ def test_a_trajectory_shows_what_the_store_knows_of_it(browser: Browser, page: s
     assert set(browser.texts("tr.rejected .verdict")) == {"✕ rejected"}
     assert browser.texts(".line .gold .mark") == ["★ gold"] * len(browser.all(".line .gold"))
     assert browser.text(".answer .body") == row["answer"]
+    browser.one(".raw summary").click()
+    assert browser.text(".raw pre").split() == row["rollout"].split()
 
 
 def test_nothing_is_asked_of_the_network_and_nothing_could_be(browser: Browser, page: str) -> None:
@@ -208,9 +210,12 @@ def test_all_can_be_done_with_keys(browser: Browser, sample: str) -> None:
     browser.press("j", "j", "k", "ARROW_DOWN", "ENTER")
     browser.wait(lambda: browser.texts("h1") == [listed[1]])
     assert browser.run("return document.activeElement.tagName") == "H1"
-    for key, there in (("n", 2), ("n", 3), ("p", 2)):
-        browser.press(key)
-        browser.wait(lambda there=there: browser.texts("h1") == [listed[there]])
+    browser.press("n")
+    browser.wait(lambda: browser.texts("h1") == [listed[2]])
+    browser.press("n")
+    browser.wait(lambda: browser.texts("h1") == [listed[3]])
+    browser.press("p")
+    browser.wait(lambda: browser.texts("h1") == [listed[2]])
     browser.press("ESCAPE")
     browser.wait(lambda: questions(browser) == listed)
     assert browser.driver.switch_to.active_element.text == listed[2]

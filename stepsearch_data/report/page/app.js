@@ -3,7 +3,7 @@
 const THEMES = ["auto", "light", "dark"];
 let source;
 let view = null; // what is shown: {title, node}, and where there is need shown(), left(), update(params), keys, escape()
-let shown = ""; // its kind: overview, t (the list), or the id of a trajectory
+let shown = {}; // its place: {kind: "overview", "t" (the list) or "trajectory", params, id}
 let turns = 0;
 
 document.addEventListener("DOMContentLoaded", start);
@@ -62,40 +62,48 @@ function go(there) {
   location.hash = there;
 }
 
-/** Another address without a step back to the old one, as while typing. */
-function replacePlace(kind, params) {
-  history.replaceState(null, "", address(kind, params));
+/** Another address of the list without a step back to the old one, as while typing. */
+function replaceList(params) {
+  if (place().kind !== "t") return; // a result was opened meanwhile
+  history.replaceState(null, "", address("t", params));
   void show({ typing: true });
 }
 
 // ---- views
 
+const VIEWS = {
+  overview: () => overview(source),
+  t: ({ params }) => browse(source, params),
+  trajectory: ({ params, id }) => trajectory(source, params, id),
+};
+
 async function show({ first = false, typing = false }) {
-  const { kind, params, id } = place();
+  const there = place();
   const turn = ++turns;
   try {
-    if (kind === "t" && shown === "t" && typing) await view.update(params);
-    else {
-      const next = await { overview: () => overview(source), t: () => browse(source, params), trajectory: () => trajectory(source, params, id) }[kind]();
-      if (turn !== turns) return;
-      change(next, kind, first, id);
-    }
+    if (typing && shown.kind === "t") return void (await view.update(there.params));
+    const next = await VIEWS[there.kind](there);
+    if (turn === turns) change(next, there, first);
   } catch (error) {
     if (turn === turns) problem(error);
   }
 }
 
-function change(next, kind, first, id) {
+function change(next, there, first) {
   const main = document.getElementById("main");
-  const [before, way] = [shown, view?.arriving];
+  const [before, way] = [shown.id, view?.arriving];
   view?.left?.();
-  [view, shown] = [next, kind === "trajectory" ? id : kind];
+  [view, shown] = [next, there];
   main.replaceChildren(next.node);
   main.removeAttribute("aria-busy");
-  document.title = kind === "overview" ? next.title : `${next.title} · stepsearch-data`;
-  for (const [name, here] of [["to-overview", kind === "overview"], ["to-trajectories", kind !== "overview"]]) {
-    const link = document.getElementById(name);
-    if (here) link.setAttribute("aria-current", kind === "trajectory" ? "true" : "page");
+  document.title = `${next.title} · stepsearch-data`;
+  const current = {
+    overview: there.kind === "overview" && "page",
+    trajectories: { t: "page", trajectory: "true" }[there.kind],
+  };
+  for (const [name, value] of Object.entries(current)) {
+    const link = document.getElementById(`to-${name}`);
+    if (value) link.setAttribute("aria-current", value);
     else link.removeAttribute("aria-current");
   }
   next.shown?.();
@@ -114,15 +122,29 @@ function attend(node, before, way) {
 function problem(error) {
   const main = document.getElementById("main");
   main.removeAttribute("aria-busy");
-  [view, shown] = [null, ""];
-  main.replaceChildren(el("article", {}, el("h1", { tabindex: "-1" }, "This cannot be shown"), el("p.problem", { role: "alert" }, error.message)));
+  [view, shown] = [null, {}];
+  main.replaceChildren(
+    el(
+      "article",
+      {},
+      el("h1", { tabindex: "-1" }, "This cannot be shown"),
+      el("p.problem", { role: "alert" }, error.message),
+    ),
+  );
 }
 
 // ---- keys
 
 /** Keys of the view and of the page; never those that a field, a modifier or an open dialog wants. */
 function pressed(event) {
-  if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
+  if (
+    event.defaultPrevented ||
+    event.ctrlKey ||
+    event.metaKey ||
+    event.altKey ||
+    document.querySelector("dialog[open]")
+  )
+    return;
   const typing = event.target.closest("input:not([type=checkbox]), select, textarea, [contenteditable]");
   const keys = { ...view?.keys, "/": toSearch, "?": () => document.getElementById("help").showModal() };
   const act = event.key === "Escape" ? view?.escape : document.getElementById("keys-on").checked && keys[event.key];
@@ -132,7 +154,7 @@ function pressed(event) {
 }
 
 async function toSearch() {
-  if (shown !== "t") {
+  if (shown.kind !== "t") {
     history.pushState(null, "", "#/t");
     await show({});
   }
@@ -140,11 +162,6 @@ async function toSearch() {
 }
 
 // ---- theme, paper, memory
-
-function isDark() {
-  const chosen = document.documentElement.dataset.theme;
-  return chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-}
 
 function theme(name) {
   if (name === "auto") delete document.documentElement.dataset.theme;
@@ -157,8 +174,6 @@ function nextTheme() {
   const next = THEMES[(THEMES.indexOf(chosen) + 1) % THEMES.length];
   remember("theme", next);
   theme(next);
-  view?.left?.();
-  view?.shown?.(); // charts have ramps of their own for the dark
 }
 
 /** On paper nothing can be unfolded: what is folded is opened before printing, and closed again. */

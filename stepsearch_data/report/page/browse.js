@@ -11,7 +11,10 @@ const ORDERS = [
   ["-hops", "most hops"],
   ["question", "question, A to Z"],
 ];
-const YES_NO = [["true", "yes"], ["false", "no"]];
+const YES_NO = [
+  ["true", "yes"],
+  ["false", "no"],
+];
 
 async function browse(source, params) {
   const about = await source.summary();
@@ -35,19 +38,43 @@ async function browse(source, params) {
 
 /** The form. Every change of it becomes the page's address, and the address what is shown. */
 function filters(facets, params) {
-  const values = (name, say = spoken) => facets[name].map((value) => [String(value), value === "" ? "none" : say(String(value))]);
+  const values = (name, say = spoken) =>
+    facets[name].map((value) => [String(value), value === "" ? "none" : say(String(value))]);
   const form = el(
     "form.filters",
     { role: "search", "aria-label": "Trajectories", submit: (event) => event.preventDefault() },
-    el("label.wide", {}, el("span", {}, "Search"),
-      el("input", { id: "search", type: "search", name: "text", placeholder: "words of question, answer or id", autocomplete: "off", spellcheck: "false" })),
-    el("details.more", { open: matchMedia("(min-width: 48rem)").matches }, el("summary", {}, "Filters and order"),
-      el("div.fields", {},
+    el(
+      "label.wide",
+      {},
+      el("span", {}, "Search"),
+      el("input", {
+        id: "search",
+        type: "search",
+        name: "text",
+        placeholder: "words of question, answer or id",
+        autocomplete: "off",
+        spellcheck: "false",
+      }),
+    ),
+    el(
+      "details.more",
+      { open: matchMedia("(min-width: 48rem)").matches },
+      el("summary", {}, "Filters and order"),
+      el(
+        "div.fields",
+        {},
         choice("source", "Source", values("source")),
         choice("type", "Type", values("type")),
-        choice("hops", "Hops", values("hops", (value) => counted(Number(value), "hop"))),
+        choice(
+          "hops",
+          "Hops",
+          values("hops", (value) => counted(Number(value), "hop")),
+        ),
         choice("difficulty", "Difficulty", values("difficulty")),
-        choice("passed", "Gates", [["true", "passed"], ["false", "failed"]]),
+        choice("passed", "Gates", [
+          ["true", "passed"],
+          ["false", "failed"],
+        ]),
         choice("flags", "Failed gate", values("flags"), 1),
         choice("split", "Split", values("split")),
         choice("complete", "Complete", YES_NO),
@@ -55,15 +82,17 @@ function filters(facets, params) {
         range("share", "Share of queries kept", 0.05),
         range("reward", "Reward, G − P", 0.1),
         choice("sort", "Order", ORDERS, 1),
-        el("button", { type: "reset" }, "Clear"))),
+        el("button", { type: "reset" }, "Clear"),
+      ),
+    ),
   );
   for (const [name, value] of params) if (form.elements[name]) form.elements[name].value = value;
   let waiting;
   form.addEventListener("input", () => {
     clearTimeout(waiting);
-    waiting = setTimeout(() => replacePlace("t", chosen(form)), 80);
+    waiting = setTimeout(() => replaceList(chosen(form)), 80);
   });
-  form.addEventListener("reset", () => setTimeout(() => replacePlace("t", chosen(form))));
+  form.addEventListener("reset", () => setTimeout(() => replaceList(chosen(form))));
   return form;
 }
 
@@ -71,12 +100,28 @@ function filters(facets, params) {
 function choice(name, label, values, least = 2) {
   if (values.length < least) return null;
   const any = name === "sort" ? [] : [el("option", { value: "any" }, "any")];
-  return el("label", {}, el("span", {}, label),
-    el("select", { name }, any, values.map(([value, text]) => el("option", { value }, text))));
+  return el(
+    "label",
+    {},
+    el("span", {}, label),
+    el(
+      "select",
+      { name },
+      any,
+      values.map(([value, text]) => el("option", { value }, text)),
+    ),
+  );
 }
 
 function range(name, label, step) {
-  const end = (which, text) => el("input", { type: "number", name: `${name}_${which}`, step, placeholder: text, "aria-label": `${label}, ${text}` });
+  const end = (which, text) =>
+    el("input", {
+      type: "number",
+      name: `${name}_${which}`,
+      step,
+      placeholder: text,
+      "aria-label": `${label}, ${text}`,
+    });
   return el("fieldset", {}, el("legend", {}, label), end("min", "least"), " – ", end("max", "most"));
 }
 
@@ -93,7 +138,13 @@ async function fill(source, results, params, view) {
   const told = total ? counted(total, "trajectory", "trajectories") : "Nothing found";
   results.replaceChildren(
     el("p.total", {}, told),
-    rows.length ? el("ol.rows", { start: offset + 1 }, rows.map((row, at) => line(row, params, offset + at))) : nothing(total, params),
+    rows.length
+      ? el(
+          "ol.rows",
+          { start: offset + 1 },
+          rows.map((row, at) => line(row, params, offset + at)),
+        )
+      : nothing(total, params),
     pages(params, offset, total) ?? "",
   );
   say(told);
@@ -101,7 +152,15 @@ async function fill(source, results, params, view) {
 
 function nothing(total, params) {
   const asked = question(params).toString();
-  return el("p.quiet", {}, total ? "This page is past the last one." : asked ? "Fewer words or filters find more." : "The store has no trajectories yet.");
+  return el(
+    "p.quiet",
+    {},
+    total
+      ? "This page is past the last one."
+      : asked
+        ? "Fewer words or filters find more."
+        : "The store has no trajectories yet.",
+  );
 }
 
 function line(row, params, at) {
@@ -114,8 +173,15 @@ function line(row, params, at) {
     {},
     el("a", { href: address("t", there, row.id), "data-id": row.id }, marked(row.question, words)),
     el("p.answer", {}, marked(row.answer, words)),
-    el("p.facts", {}, el("span", {}, row.source), el("span", {}, counted(row.hops, "hop")),
-      row.split && el("span", {}, row.split), !row.complete && el("span", {}, "not complete"), failed),
+    el(
+      "p.facts",
+      {},
+      el("span", {}, row.source),
+      el("span", {}, counted(row.hops, "hop")),
+      row.split && el("span", {}, row.split),
+      !row.complete && el("span", {}, "not complete"),
+      failed,
+    ),
     measure("kept", `${row.kept}/${row.queries}`, row.kept / row.queries),
     measure("reward", signed(row.reward), row.reward / row.hops),
   );
@@ -134,10 +200,15 @@ function pages(params, offset, total) {
     return el("a", { href: address("t", changed), rel }, text);
   };
   const last = Math.floor((total - 1) / PAGE) * PAGE;
-  return el("nav.pages", { "aria-label": "Pages of results" },
-    to(offset ? 0 : -1, "First"), to(offset ? Math.max(0, offset - PAGE) : -1, "Previous", "prev"),
+  return el(
+    "nav.pages",
+    { "aria-label": "Pages of results" },
+    to(offset ? 0 : -1, "First"),
+    to(offset ? Math.max(0, offset - PAGE) : -1, "Previous", "prev"),
     el("span", {}, `${number(offset + 1)}–${number(Math.min(total, offset + PAGE))} of ${number(total)}`),
-    to(offset + PAGE, "Next", "next"), to(offset < last ? last : -1, "Last"));
+    to(offset + PAGE, "Next", "next"),
+    to(offset < last ? last : -1, "Last"),
+  );
 }
 
 /** Focus the next (or previous) result; after the last one the next page comes. */

@@ -1,18 +1,22 @@
 // Charts: Vega-Lite draws them, here they get the page's colours and stand above the same numbers as a table.
 
-const RAMPS = { light: ["#eef5f4", "#68b3ad"], dark: ["#1f2b2c", "#27706b"] }; // ends that the text on them can be read on
-
 /** Vega's settings. Colours are the page's variables, so that charts follow the theme, on paper too. */
 function chartSettings() {
-  const ramp = RAMPS[isDark() ? "dark" : "light"];
   const colours = [1, 2, 3, 4, 5, 6].map((n) => `var(--c${n})`);
-  const text = { labelColor: "var(--soft)", titleColor: "var(--soft)", labelFontSize: 11, titleFontSize: 11, titleFontWeight: 500 };
+  const text = {
+    labelColor: "var(--soft)",
+    titleColor: "var(--soft)",
+    labelFontSize: 11,
+    titleFontSize: 11,
+    titleFontWeight: 500,
+  };
+  const lines = { gridColor: "var(--line)", domainColor: "var(--line)", tickColor: "var(--line)" };
   return {
     background: "transparent",
     font: "system-ui, sans-serif",
     padding: 4,
     view: { stroke: null, continuousHeight: 200, discreteHeight: 200 },
-    axis: { ...text, gridColor: "var(--line)", domainColor: "var(--line)", tickColor: "var(--line)", labelLimit: 200, labelOverlap: true, labelSeparation: 6 },
+    axis: { ...text, ...lines, labelLimit: 200, labelOverlap: true, labelSeparation: 6 },
     axisQuantitative: { tickCount: 5, domain: false, ticks: false },
     axisDiscrete: { ticks: false },
     legend: { ...text, orient: "top", symbolType: "circle" },
@@ -22,7 +26,7 @@ function chartSettings() {
     rule: { color: "var(--soft)" },
     text: { color: "var(--ink)", fontSize: 11 },
     bar: { cornerRadiusEnd: 2 },
-    range: { category: colours, ordinal: colours, ramp, heatmap: ramp },
+    range: { category: colours, ordinal: colours },
   };
 }
 

@@ -88,8 +88,17 @@ class Local {
   row(at) {
     const { id, question, answer, source, hops, split, passed, flags, queries, kept, reward, complete } = this.index;
     return {
-      id: id[at], question: question[at], answer: answer[at], source: source[at], hops: hops[at], split: split[at],
-      passed: passed[at], flags: flags[at], queries: queries[at], kept: kept[at], reward: reward[at],
+      id: id[at],
+      question: question[at],
+      answer: answer[at],
+      source: source[at],
+      hops: hops[at],
+      split: split[at],
+      passed: passed[at],
+      flags: flags[at],
+      queries: queries[at],
+      kept: kept[at],
+      reward: reward[at],
       complete: complete[at],
     };
   }
@@ -151,7 +160,9 @@ class Remote {
   }
 
   list(params, offset, limit) {
-    return this.get(`api/trajectories?${new URLSearchParams([...question(params), ["offset", offset], ["limit", limit]])}`);
+    return this.get(
+      `api/trajectories?${new URLSearchParams([...question(params), ["offset", offset], ["limit", limit]])}`,
+    );
   }
 
   async around(id, params) {
@@ -181,7 +192,9 @@ class Remote {
 
 /** What of these parameters decides the rows and their order. */
 function question(params) {
-  return new URLSearchParams([...params].filter(([name, value]) => !["offset", "at"].includes(name) && (value || name === "split")));
+  return new URLSearchParams(
+    [...params].filter(([name, value]) => !["offset", "at"].includes(name) && (value || name === "split")),
+  );
 }
 
 function searched(params) {

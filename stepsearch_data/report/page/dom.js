@@ -7,7 +7,8 @@ function el(kind, attributes = {}, ...children) {
   if (classes.length) node.className = classes.join(" ");
   for (const [name, value] of Object.entries(attributes)) {
     if (typeof value === "function") node.addEventListener(name, value);
-    else if (value !== null && value !== undefined && value !== false) node.setAttribute(name, value === true ? "" : value);
+    else if (value !== null && value !== undefined && value !== false)
+      node.setAttribute(name, value === true ? "" : value);
   }
   node.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
   return node;
@@ -44,7 +45,9 @@ function bar(share, look = "") {
 function marked(text, words) {
   const wanted = words.filter(Boolean).map((word) => word.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"));
   if (!wanted.length) return [text];
-  return text.split(new RegExp(`(${wanted.join("|")})`, "giu")).map((part, at) => (at % 2 ? el("mark", {}, part) : part));
+  return text
+    .split(new RegExp(`(${wanted.join("|")})`, "giu"))
+    .map((part, at) => (at % 2 ? el("mark", {}, part) : part));
 }
 
 /** A long text folded behind its first words, a short one as it is. */
@@ -74,8 +77,17 @@ function table(name, columns, rows) {
   return el(
     "div.scroll",
     { tabindex: "0", role: "group", "aria-label": name },
-    el("table", {}, el("caption.unseen", {}, name), el("thead", {}, el("tr", {}, head)),
-      el("tbody", {}, rows.map((row) => el("tr", {}, row.map(cell))))),
+    el(
+      "table",
+      {},
+      el("caption.unseen", {}, name),
+      el("thead", {}, el("tr", {}, head)),
+      el(
+        "tbody",
+        {},
+        rows.map((row) => el("tr", {}, row.map(cell))),
+      ),
+    ),
   );
 }
 

@@ -6,12 +6,26 @@ async function overview(source) {
     "article",
     {},
     el("h1", { tabindex: "-1" }, about.title),
-    about.notes.length > 0 && el("ul.notes", { "aria-label": "Notes" }, about.notes.map((note) => el("li", {}, note))),
+    about.notes.length > 0 &&
+      el(
+        "ul.notes",
+        { "aria-label": "Notes" },
+        about.notes.map((note) => el("li", {}, note)),
+      ),
     el("dl.tiles", {}, about.tiles.map(tile)),
-    el("section", { "aria-labelledby": "funnel" }, el("h2", { id: "funnel" }, "From questions to trajectories"), funnel(about.funnel)),
+    el(
+      "section",
+      { "aria-labelledby": "funnel" },
+      el("h2", { id: "funnel" }, "From questions to trajectories"),
+      funnel(about.funnel),
+    ),
     about.charts.length > 0 &&
-      el("section", { "aria-labelledby": "charts" }, el("h2", { id: "charts" }, "How it is spread"),
-        el("div.figures", {}, about.charts.map(figure))),
+      el(
+        "section",
+        { "aria-labelledby": "charts" },
+        el("h2", { id: "charts" }, "How it is spread"),
+        el("div.figures", {}, about.charts.map(figure)),
+      ),
     about.tables.map(facts),
     el("p.made", {}, `${about.made_with} · store `, el("code", {}, about.store)),
   );
@@ -21,28 +35,51 @@ async function overview(source) {
 
 function tile({ title, rows }) {
   const value = rows[0][0];
-  return el("div", {}, el("dt", {}, title), el("dd", {}, typeof value === "number" ? number(value) : String(value ?? "–")));
+  return el(
+    "div",
+    {},
+    el("dt", {}, title),
+    el("dd", {}, typeof value === "number" ? number(value) : String(value ?? "–")),
+  );
 }
 
 /** Steps with a bar on one scale, and below each the reasons for which rows did not go on. */
 function funnel(steps) {
   const most = Math.max(1, ...steps.map((step) => step.count));
-  return el("ol.funnel", {}, steps.map((step) =>
-    el(
-      "li",
-      {},
-      el("div.step", {}, el("p", {}, el("strong", {}, step.name), " ", el("span.quiet", {}, step.note)),
-        el("span.count", {}, number(step.count)), bar(step.count / most)),
-      step.lost.length > 0 && el("ul.lost", { "aria-label": `Lost after ${step.name}` }, step.lost.map(loss)),
+  return el(
+    "ol.funnel",
+    {},
+    steps.map((step) =>
+      el(
+        "li",
+        {},
+        el(
+          "div.step",
+          {},
+          el("p", {}, el("strong", {}, step.name), " ", el("span.quiet", {}, step.note)),
+          el("span.count", {}, number(step.count)),
+          bar(step.count / most),
+        ),
+        step.lost.length > 0 && el("ul.lost", { "aria-label": `Lost after ${step.name}` }, step.lost.map(loss)),
+      ),
     ),
-  ));
+  );
 }
 
 function loss({ name, count, note }) {
-  return el("li", {}, el("span.count", {}, `−${number(count)}`),
-    el("span", {}, spoken(name), note && note !== name && el("span.quiet", {}, ` ${note}`)));
+  return el(
+    "li",
+    {},
+    el("span.count", {}, `−${number(count)}`),
+    el("span", {}, spoken(name), note && note !== name && el("span.quiet", {}, ` ${note}`)),
+  );
 }
 
 function facts({ title, columns, rows }, at) {
-  return el("section", { "aria-labelledby": `facts-${at}` }, el("h2", { id: `facts-${at}` }, title), table(title, columns, rows));
+  return el(
+    "section",
+    { "aria-labelledby": `facts-${at}` },
+    el("h2", { id: `facts-${at}` }, title),
+    table(title, columns, rows),
+  );
 }

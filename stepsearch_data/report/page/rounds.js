@@ -1,0 +1,175 @@
+// The time line of a trajectory: its segments by rounds, and beside each search what the store knows of it.
+
+const KINDS = {
+  think: "Think",
+  search: "Search",
+  information: "Information",
+  observation: "Observation",
+  answer: "Answer",
+  text: "Text",
+};
+const VERDICTS = {
+  chosen: "★ chosen",
+  kept: "✓ kept",
+  rejected: "✕ rejected",
+  waiting: "… waiting",
+  "not voted": "– not voted",
+};
+
+/** Segments in order, those of a round together: its thought, search, information and observation. */
+function timeline(record) {
+  return el(
+    "ol.line",
+    {},
+    grouped(record.segments).map(({ round, segments }) => {
+      const known = round === null ? null : record.rounds[round];
+      return el(
+        "li",
+        {},
+        known && el("h3", {}, `Round ${known.round}`, known.sub_question && el("span", {}, known.sub_question)),
+        known && known.role !== "gold" && el("p.role", {}, `Its role here: ${spoken(known.role)}`),
+        segments.map((segment) => part(segment, known)),
+      );
+    }),
+  );
+}
+
+/** A thought begins a group; a search belongs to the thought before it and brings the round, an answer likewise. */
+function grouped(segments) {
+  const groups = [];
+  for (const segment of segments.filter(({ text }) => text.trim())) {
+    const last = groups.at(-1);
+    const begins = segment.kind === "think" || (["search", "answer"].includes(segment.kind) && last?.round !== null);
+    if (!last || begins) groups.push({ round: segment.round, segments: [segment] });
+    else {
+      last.round ??= segment.round;
+      last.segments.push(segment);
+    }
+  }
+  return groups;
+}
+
+function part(segment, round) {
+  const { kind, text } = segment;
+  const body = { search: () => search(text, round), information: () => information(text, round) }[kind];
+  return el(
+    `div.part.${kind}`,
+    {},
+    el("p.kind", {}, KINDS[kind]),
+    el("div.body", {}, body ? body() : folded(text.trim(), 600)),
+  );
+}
+
+function search(text, round) {
+  if (!round) return el("p.query", {}, text.trim());
+  return [el("p.query", {}, text.trim()), scores(round), ballots(round)];
+}
+
+function scores(round) {
+  const shown = [
+    ["Information gain", "G", round.gain, ""],
+    ["Redundancy", "P", round.redundancy, "striped"],
+    ["Step reward", "G − P", round.reward, "strong"],
+  ];
+  return el(
+    "dl.scores",
+    {},
+    shown.map(([name, sign, value, look]) =>
+      el(
+        "div",
+        {},
+        el("dt", {}, name, " ", el("span.sign", {}, sign)),
+        el("dd", {}, signed(value), bar(Math.abs(value), value < 0 ? "minus" : look)),
+      ),
+    ),
+  );
+}
+
+/** All queries of the hop with what each engine said of them. */
+function ballots(round) {
+  if (!round.queries.length) return null;
+  const engines = [...new Set(round.queries.flatMap((query) => query.ballots.map((ballot) => ballot.engine)))];
+  const kept = round.queries.filter(({ verdict }) => verdict === "kept" || (verdict === "chosen" && round.kept)).length;
+  const name = `Queries of round ${round.round}`;
+  return el(
+    "details.queries",
+    { open: true },
+    el("summary", {}, `${counted(round.queries.length, "query", "queries")} written, ${kept} kept`),
+    el(
+      "div.scroll",
+      { tabindex: "0", role: "group", "aria-label": name },
+      el(
+        "table",
+        {},
+        el("caption.unseen", {}, name),
+        el(
+          "thead",
+          {},
+          el(
+            "tr",
+            {},
+            ["Query", "Verdict", "Written from", ...engines].map((head) => el("th", { scope: "col" }, head)),
+          ),
+        ),
+        el(
+          "tbody",
+          {},
+          round.queries.map((query) => queryRow(query, round.kept, engines)),
+        ),
+      ),
+    ),
+  );
+}
+
+function queryRow(query, kept, engines) {
+  const verdict = query.verdict === "chosen" && !kept ? "★ chosen, not kept" : VERDICTS[query.verdict];
+  const said = new Map(query.ballots.map((ballot) => [ballot.engine, ballot]));
+  return el(
+    `tr.${query.verdict.replace(" ", "-")}`,
+    {},
+    el("td.query", {}, query.query),
+    el("td.verdict", {}, verdict),
+    el("td", {}, spoken(query.form)),
+    engines.map((engine) => el("td", {}, vote(said.get(engine)))),
+  );
+}
+
+function vote(ballot) {
+  if (!ballot) return "–";
+  if (!ballot.answered) return "no answer";
+  const rank = ballot.gold_rank === null ? "no gold" : `gold at ${ballot.gold_rank}`;
+  return `${ballot.valid ? "✓" : "✕"} ${rank}`;
+}
+
+function information(text, round) {
+  if (!round?.documents.length) return folded(text.trim(), 600);
+  const found = round.sub_answer ? [round.sub_answer] : [];
+  return el(
+    "ol.documents",
+    {},
+    round.documents.map((document) => paper(document, found)),
+  );
+}
+
+function paper(found, words) {
+  const title = [el("span.rank", {}, `${found.rank}`), " ", link(found.url, found.title || "without a title")];
+  return el(
+    found.gold ? "li.gold" : "li",
+    {},
+    el(
+      "p.title",
+      {},
+      title,
+      found.gold && el("span.mark", {}, "★ gold"),
+      el("span.quiet", {}, `${found.engine} ${number(found.score, 2)}`),
+    ),
+    clamped(found.text, found.gold ? words : []),
+  );
+}
+
+/** A paragraph; a long one is cut to a few lines until asked for. */
+function clamped(text, words = []) {
+  const body = marked(text, words);
+  if (text.length <= 320) return el("p", {}, body);
+  return el("details.clamped", {}, el("summary", {}, el("span", {}, body)));
+}
