@@ -504,8 +504,8 @@ def report(
 ) -> None:
     """Write the store as a web page to look at and to pass on: funnel, charts, provenance, every trajectory.
 
-    The page needs no network and no server. From about 20 MB on it is a folder: open its index.html. `view` shows
-    the same without writing anything.
+    The page needs no network and no server. From about 20 MB on it is a folder: open its index.html.
+    Example: stepsearch-data report --store ./store --output my-report
     """
     from stepsearch_data.pipeline.progress import Reporter
     from stepsearch_data.report.write import report as write
@@ -535,9 +535,10 @@ def view(
     For stores of any size. From another machine: ssh -L 8765:127.0.0.1:8765 HOST.
     """
     _end_at_once()
+    from stepsearch_data.pipeline.progress import Reporter
     from stepsearch_data.report.server import view as show_page
 
-    show_page(_open(store, config), port, partial(typer.echo, err=True), title=title, browser=browser)
+    show_page(_open(store, config), port, Reporter(), title=title, browser=browser)
 
 
 @app.command()

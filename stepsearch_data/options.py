@@ -132,7 +132,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout."
 SwitchOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Set one switch of the preset; docs/rewards.md.")
 ]
-TitleOption = Annotated[str | None, typer.Option("--title", help="Title of the page (default: its sources).")]
+TitleOption = Annotated[str | None, typer.Option("--title", help="Title of the page (default: names its sources).")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no log lines.")]
 RepoArgument = Annotated[
     str, typer.Argument(metavar="USER/NAME[@TAG]", help="Dataset on the Hub; what --tag names when it is published.")

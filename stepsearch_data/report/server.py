@@ -16,6 +16,7 @@ import orjson
 from aiohttp import web
 
 from stepsearch_data.pipeline.errors import QueryError, StoreError
+from stepsearch_data.pipeline.progress import Reporter
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.report.page import Mode, Shell, data_script, shell
 from stepsearch_data.report.view import View
@@ -35,20 +36,20 @@ _log = logging.getLogger(__name__)
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def view(
-    store: Store, port: int, say: Callable[[str], None], *, title: str | None = None, browser: bool | None = None
-) -> None:
+def view(store: Store, port: int, reporter: Reporter, *, title: str | None = None, browser: bool | None = None) -> None:
     """Show a store until a signal says stop; in a `browser`, by default where there is a desktop to open it on.
 
     Raises StoreError where there is nothing to show, SearchError where the port is taken.
     """
     with closing(bind(HOST, port)) as bound:
         seen = View(store, title)
-        page = shell(Mode.remote, seen.summary()["title"])
+        with reporter.stage("view") as meter:
+            meter.say("reading the store")
+            page = shell(Mode.remote, seen.summary()["title"])
         url = f"http://{HOST}:{bound.getsockname()[1]}/"
 
         def ready() -> None:
-            say(f"{store.root} is on {url} (stop with Ctrl-C)")
+            reporter.line(f"{store.root} is on {url} (stop with Ctrl-C)")
             if _on_desktop() if browser is None else browser:
                 threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
 

@@ -23,13 +23,15 @@ if TYPE_CHECKING:
 _REASONS = 8  # that are told apart; the others are counted together
 _NUMBERS = """
 SELECT (SELECT count(*) FROM questions) AS questions, (SELECT count(*) FROM sub_questions) AS hops,
-       (SELECT count(*) FROM queries) AS queries, (SELECT count(*) FROM queries WHERE kept) AS kept,
-       (SELECT count(*) FROM queries WHERE waiting) AS waiting,
-       (SELECT count(*) FROM queries WHERE NOT kept AND NOT waiting) AS dropped,
+       queries, kept, waiting, dropped,
        (SELECT count(*) FROM trajectories) AS trajectories, (SELECT count(*) FROM quality WHERE passed) AS passed,
        (SELECT count(*) FROM rejects WHERE stage = 'load') AS refused,
        (SELECT avg(information_gain) FROM rounds WHERE role = 'gold') AS gain,
        (SELECT sum(cost) FROM llm_calls) AS cost
+FROM (
+    SELECT count(*) AS queries, count(*) FILTER (kept) AS kept, count(*) FILTER (waiting) AS waiting,
+           count(*) FILTER (NOT kept AND NOT waiting) AS dropped FROM queries
+)
 """
 _FOUND = """
 SELECT avg(found::INT) FROM (

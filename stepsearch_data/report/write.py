@@ -59,10 +59,10 @@ def report(
     whatever the size. Raises StoreError: the store is stale or has nothing to show, or the place is not ours; OSError.
     """
     output = output.resolve()
+    _check(output, store)
     name = output.with_suffix("") if output.suffix in {".html", ".htm"} else output
     page = name.with_name(f"{name.name}.html")
-    for place in (output, name if folder else page):
-        _check(place, store)
+    _check(name if folder else page, store)
     name.parent.mkdir(parents=True, exist_ok=True)
     with readable(store), store.reading() as manifest, _scratch(name) as scratch:
         _refuse_stale(store, manifest)

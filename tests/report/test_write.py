@@ -104,6 +104,7 @@ def test_what_is_no_report_is_left_alone(sample: Store, tmp_path: Path) -> None:
         ("page", False),
         ("page.html", False),
         ("mine/thesis.txt", True),
+        ("/", False),
     ):
         with pytest.raises(StoreError, match="already"):
             report(sample, tmp_path / output, METER, folder=folder)
