@@ -91,7 +91,9 @@ def test_every_setting_that_is_named_exists() -> None:
         for setting in re.findall(
             rf"(?<![\w/.\[])(?:{names})\.(?:[a-z0-9-]+\.)?[a-z_0-9]+\b(?!\.|/|\()", path.read_text()
         ):
-            assert setting in known or setting.endswith((".json", ".sql", ".md", ".toml", ".html")), f"{path.name}: {setting}"
+            assert setting in known or setting.endswith((".json", ".sql", ".md", ".toml", ".html")), (
+                f"{path.name}: {setting}"
+            )
 
 
 def test_every_target_that_is_named_exists() -> None:
