@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from stepsearch_data.report.shapes import Chart
+from stepsearch_data.report.shapes import Chart, Spec
 from stepsearch_data.report.vega import category, chart, colour, count, fetch, histogram, number, share
 
 if TYPE_CHECKING:
@@ -20,11 +20,17 @@ def charts(connection: duckdb.DuckDBPyConnection) -> list[Chart]:
     return [each for each in drawn if each is not None and each["rows"]]
 
 
+def _source(connection: duckdb.DuckDBPyConnection) -> Spec:
+    """A colour for each source, the same in all charts: also where one of them has no rows."""
+    sources = [name for (name,) in fetch(connection, "SELECT DISTINCT source FROM questions ORDER BY source")]
+    return {**colour("source"), "scale": {"domain": sources}}
+
+
 def _hops(connection: duckdb.DuckDBPyConnection) -> Chart:
     rows = fetch(connection, "SELECT hops, source, count(*) FROM trajectories GROUP BY ALL ORDER BY ALL")
     spec = {
         "mark": "bar",
-        "encoding": {"x": category("hops"), "y": count("trajectories"), "color": colour("source")},
+        "encoding": {"x": category("hops"), "y": count("trajectories"), "color": _source(connection)},
     }
     note = "How many searches a question needs, and where it comes from."
     return chart("hops", "Hops", note, spec, ["hops", "source", "trajectories"], rows)
@@ -148,7 +154,7 @@ def _gates(connection: duckdb.DuckDBPyConnection) -> Chart:
     )
     spec = {
         "mark": "bar",
-        "encoding": {"y": category("gate", sort="-x"), "x": count("trajectories"), "color": colour("source")},
+        "encoding": {"y": category("gate", sort="-x"), "x": count("trajectories"), "color": _source(connection)},
     }
     note = "Trajectories that fail a gate; one may fail several, and some gates only flag."
     return chart("gates", "Quality gates", note, spec, ["gate", "source", "trajectories"], rows)

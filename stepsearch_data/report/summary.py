@@ -13,7 +13,7 @@ from stepsearch_data.report.facts import decided_by, tables
 from stepsearch_data.report.listing import facets
 from stepsearch_data.report.shapes import Facts, Step, Summary
 from stepsearch_data.report.tables import up_to_date
-from stepsearch_data.schemas.tables import QUALITY, QUESTIONS, SUB_QUESTIONS, TRAJECTORIES
+from stepsearch_data.schemas.tables import QUALITY, QUERIES, QUESTIONS, SUB_QUESTIONS, TRAJECTORIES, VOTES
 from stepsearch_data.stages import STAGES
 from stepsearch_data.stages.gates import QualityConfig
 
@@ -27,19 +27,26 @@ SELECT (SELECT count(*) FROM questions) AS questions, (SELECT count(*) FROM sub_
        (SELECT count(*) FROM trajectories) AS trajectories, (SELECT count(*) FROM quality WHERE passed) AS passed,
        (SELECT count(*) FROM rejects WHERE stage = 'load') AS refused,
        (SELECT avg(information_gain) FROM rounds WHERE role = 'gold') AS gain,
+       (SELECT avg(found::INT) FROM (
+           SELECT coalesce(bool_or(kept AND gold_rank <= 3), false) AS found
+           FROM sub_questions s LEFT JOIN queries USING (question_id, hop)
+           WHERE len(s.gold_passage_ids) > 0 GROUP BY question_id, hop
+       )) AS found,
        (SELECT sum(cost) FROM llm_calls) AS cost
 FROM (
     SELECT count(*) AS queries, count(*) FILTER (kept) AS kept, count(*) FILTER (waiting) AS waiting,
            count(*) FILTER (NOT kept AND NOT waiting) AS dropped FROM queries
 )
 """
-_FOUND = """
-SELECT avg(found::INT) FROM (
-    SELECT coalesce(bool_or(kept AND gold_rank <= 3), false) AS found
-    FROM sub_questions s LEFT JOIN queries USING (question_id, hop)
-    WHERE len(s.gold_passage_ids) > 0 GROUP BY question_id, hop
-)
-"""
+_COUNTED_IN = {
+    "questions": QUESTIONS,
+    "hops": SUB_QUESTIONS,
+    "queries": QUERIES,
+    **dict.fromkeys(("kept", "waiting", "dropped", "found"), VOTES),
+    "trajectories": TRAJECTORIES,
+    "passed": QUALITY,
+}
+"""The table that has to be there for a number to mean anything."""
 _REJECTS = r"""
 SELECT stage, regexp_replace(reason, '''[^'']*''|"[^"]*"|\d+', '…', 'g') AS said, count(*) AS n
 FROM rejects WHERE list_contains(?, stage) GROUP BY ALL ORDER BY n DESC, stage, said
@@ -62,7 +69,7 @@ def summarize(
     Raises StoreError where there is nothing to show.
     """
     shown = up_to_date(manifest)
-    numbers = _numbers(connection)
+    numbers = _numbers(connection, shown)
     if not numbers["questions"] and not numbers["refused"]:
         raise StoreError(f"{store.root} has no questions to show", f"stepsearch-data build --store {store.root}")
     return {
@@ -71,17 +78,20 @@ def summarize(
         "store": store.digest(),
         "notes": _notes(manifest, shown),
         "facets": facets(connection),
-        "tiles": _tiles(connection, numbers),
+        "tiles": _tiles(numbers),
         "funnel": _funnel(connection, shown, numbers),
         "charts": charts(connection),
         "tables": tables(connection, shown),
     }
 
 
-def _numbers(connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
+def _numbers(connection: duckdb.DuckDBPyConnection, manifest: Manifest) -> dict[str, Any]:
+    """Counts by name; None for what no stage has made: a zero would say that it was looked for."""
     cursor = connection.execute(_NUMBERS)
     names = [column[0] for column in cursor.description or []]
-    return dict(zip(names, *cursor.fetchall(), strict=True))
+    counted = dict(zip(names, *cursor.fetchall(), strict=True))
+    unknown = [name for name, table in _COUNTED_IN.items() if manifest.output(table.name) is None]
+    return {**counted, **dict.fromkeys(unknown), "read": counted["questions"] + counted["refused"]}
 
 
 def _title(connection: duckdb.DuckDBPyConnection) -> str:
@@ -101,12 +111,11 @@ def _notes(committed: Manifest, shown: Manifest) -> list[str]:
     return notes
 
 
-def _tiles(connection: duckdb.DuckDBPyConnection, numbers: dict[str, Any]) -> list[Facts]:
-    ((found,),) = connection.execute(_FOUND).fetchall()
+def _tiles(numbers: dict[str, Any]) -> list[Facts]:
     shown = {
         "Trajectories": numbers["trajectories"],
         "Pass the gates": _share(numbers["passed"], numbers["trajectories"]),
-        "Hops found by a kept query, in its top 3": _percent(found),
+        "Hops found by a kept query, in its top 3": _percent(numbers["found"]),
         "Queries kept": _share(numbers["kept"], numbers["queries"]),
         "Information gain a round": round(numbers["gain"], 3) if numbers["gain"] is not None else None,
         "Spent on models": f"${numbers['cost']:,.2f}" if numbers["cost"] is not None else None,
@@ -114,8 +123,8 @@ def _tiles(connection: duckdb.DuckDBPyConnection, numbers: dict[str, Any]) -> li
     return [{"title": name, "columns": [], "rows": [[value]]} for name, value in shown.items() if value is not None]
 
 
-def _share(part: int, whole: int) -> str | None:
-    return _percent(part / whole) if whole else None
+def _share(part: int | None, whole: int | None) -> str | None:
+    return _percent(part / whole) if part is not None and whole else None
 
 
 def _percent(share: float | None) -> str | None:
@@ -135,9 +144,8 @@ def _funnel(connection: duckdb.DuckDBPyConnection, manifest: Manifest, numbers: 
         rows = connection.execute(_REJECTS, [list(stages)]).fetchall()
         return _shortened([_lost(*row) for row in rows])
 
-    numbers["read"] = numbers["questions"] + numbers["refused"]
-    voted = [_lost("voted out", "too few engines find a gold passage", numbers["dropped"])]
-    waiting = [_lost("waiting", "too few engines answered: stepsearch-data retry-failed", numbers["waiting"])]
+    voted = [_lost("voted out", "too few engines find a gold passage", numbers["dropped"] or 0)]
+    waiting = [_lost("waiting", "too few engines answered: stepsearch-data retry-failed", numbers["waiting"] or 0)]
     steps = [
         step("read", "rows of the sources", rejects("load")),
         step("questions", "questions that can be used", [*rejects("decompose"), *_left_out(connection, manifest)]),
@@ -147,8 +155,7 @@ def _funnel(connection: duckdb.DuckDBPyConnection, manifest: Manifest, numbers: 
         step("trajectories", "whole rollouts, one a question", _by_gate(connection, manifest)),
         step("passed", "trajectories that pass all gates"),
     ]
-    last = {"hops": SUB_QUESTIONS, "trajectories": TRAJECTORIES, "passed": QUALITY, "questions": QUESTIONS}
-    return [each for each in steps if each["name"] not in last or manifest.output(last[each["name"]].name)]
+    return [each for each in steps if each["count"] is not None]
 
 
 def _lost(name: str, note: str, count: int) -> Step:

@@ -19,6 +19,7 @@ from tests.conftest import Run, run_cli
 from tests.report.holds import check
 from tests.search_servers import SearchServer
 
+KEPT, FOUND = "Queries kept", "Hops found by a kept query, in its top 3"
 CALLS = [
     {"stage": "decompose", "model": "m", "cached": False, "cost": 0.75, "latency": latency, "completion_tokens": 5}
     for latency in (1.0, 2.0, 9.0)
@@ -42,6 +43,16 @@ def summary(rich: Store) -> Summary:
 def copy(sample: Store, tmp_path: Path) -> Store:
     shutil.copytree(sample.root, tmp_path / "store")
     return Store.open(tmp_path / "store")
+
+
+def build_up_to(store: Store, last: str) -> list[str]:
+    """Have the store end after a stage; the stages that it then lacks."""
+    names = [stage.name for stage in STAGES]
+    ends = names.index(last) + 1
+    whole = store.manifest()
+    partial = Manifest(stages={name: whole.stages[name] for name in names[:ends]})
+    store.write_text("manifest.json", partial.model_dump_json())
+    return names[ends:]
 
 
 def steps(found: Summary) -> dict[str, Step]:
@@ -113,6 +124,11 @@ def test_colours_are_left_to_the_page(summary: Summary) -> None:
     assert "scheme" not in specs
 
 
+def test_a_source_has_the_same_colour_in_all_charts(summary: Summary) -> None:
+    domains = [chart(summary, name)["spec"]["encoding"]["color"]["scale"]["domain"] for name in ("hops", "gates")]
+    assert domains == [summary["facets"]["source"]] * 2
+
+
 def test_histograms_count_every_row_once(summary: Summary, rich: Store) -> None:
     rows = {name: output.rows for entry in rich.manifest().stages.values() for name, output in entry.outputs.items()}
     for name, counted in (
@@ -152,17 +168,20 @@ def test_paid_calls_are_told_with_their_cost_and_latency(copy: Store) -> None:
 
 @pytest.mark.parametrize("last", ["load", "decompose", "queries", "retrieve", "filter", "trajectories"])
 def test_a_store_that_is_not_built_to_its_end_is_shown_as_far_as_it_goes(copy: Store, last: str) -> None:
-    names = [stage.name for stage in STAGES]
-    built = names[: names.index(last) + 1]
-    whole = copy.manifest()
-    partial = Manifest(stages={name: whole.stages[name] for name in built})
-    copy.write_text("manifest.json", partial.model_dump_json())
+    left = build_up_to(copy, last)
     found = summary_of(copy)
     check(found, Summary)
-    assert found["notes"] == [f"Not built yet: {', '.join(names[len(built) :])}."]
-    assert found["tiles"][0]["title"] == "Trajectories"
+    assert found["notes"] == [f"Not built yet: {', '.join(left)}."]
     assert ("trajectories" in steps(found)) == (last == "trajectories")
     assert "passed" not in steps(found)
+
+
+@pytest.mark.parametrize(("last", "told"), [("retrieve", []), ("filter", [KEPT, FOUND])])
+def test_what_was_not_run_has_no_number(copy: Store, last: str, told: list[str]) -> None:
+    build_up_to(copy, last)
+    found = summary_of(copy)
+    assert sorted(tile["title"] for tile in found["tiles"]) == sorted(told)
+    assert ("kept" in steps(found)) == (KEPT in told)
 
 
 def test_what_comes_from_earlier_inputs_is_left_out_and_said(copy: Store, cli: Run) -> None:
@@ -170,9 +189,9 @@ def test_what_comes_from_earlier_inputs_is_left_out_and_said(copy: Store, cli: R
     assert cli("build", "--store", copy.root, "--quiet", *change).returncode == 0
     found = summary_of(copy)
     check(found, Summary)
-    assert [*steps(found)] == ["read", "questions", "hops", "queries", "kept"]
+    assert [*steps(found)] == ["read", "questions", "hops", "queries"]
     assert any("earlier inputs: retrieve, filter, trajectories, quality, pairs" in note for note in found["notes"])
-    assert steps(found)["kept"]["count"] == 0
+    assert found["tiles"] == []
 
 
 def test_a_store_without_questions_is_refused(tmp_path: Path) -> None:
