@@ -17,6 +17,22 @@ from stepsearch_data.pipeline.errors import PublishError
 from stepsearch_data.release.client import CONFLICT, chain, transient
 
 TOKENS = "a token with the role `write` ({}/settings/tokens), as HF_TOKEN or by: hf auth login"
+_KNOWN = (
+    (LocalTokenNotFoundError, "there is no token", f"give {TOKENS}"),
+    (UnicodeEncodeError, "the token is not one of the Hub's", f"give {TOKENS}"),  # it goes into a header as it is
+    (OfflineModeIsEnabled, "HF_HUB_OFFLINE is set", "unset it"),
+    (RevisionNotFoundError, "there is no such tag, branch or commit", "without @TAG: the newest"),
+    (
+        RepositoryNotFoundError,
+        "there is no such dataset that you may see",
+        "check the name; a private one needs HF_TOKEN, of somebody who may read it",
+    ),
+    (
+        json.JSONDecodeError,
+        "{} answers with something that is not the Hub's",
+        "is a proxy or a login page in between? check HF_ENDPOINT and HTTPS_PROXY",
+    ),
+)
 _AGAIN = "run the same command again: it goes on from what is there"
 _SECRET = re.compile(r"\bhf_[A-Za-z0-9]{8,}|(?<=[?&])[^\s=&]+=[^\s&]+")  # tokens, and what signs a URL
 _WORDS = 300  # characters of a server's message that we repeat
@@ -57,18 +73,9 @@ def _passing(error: Exception, doing: str, endpoint: str) -> PublishError | None
 
 def _known(error: Exception, doing: str, endpoint: str) -> PublishError | None:
     for cause in chain(error):
-        if isinstance(cause, LocalTokenNotFoundError):
-            return PublishError(f"cannot {doing}: there is no token", f"give {TOKENS.format(endpoint)}")
-        if isinstance(cause, OfflineModeIsEnabled):
-            return PublishError(f"cannot {doing}: HF_HUB_OFFLINE is set", "unset it")
-        if isinstance(cause, RevisionNotFoundError):
-            return PublishError(f"cannot {doing}: there is no such tag, branch or commit", "without @TAG: the newest")
-        if isinstance(cause, RepositoryNotFoundError):
-            hint = "check the name; a private one needs HF_TOKEN, of somebody who may read it"
-            return PublishError(f"cannot {doing}: there is no such dataset that you may see", hint)
-        if isinstance(cause, json.JSONDecodeError):
-            hint = "is a proxy or a login page in between? check HF_ENDPOINT and HTTPS_PROXY"
-            return PublishError(f"cannot {doing}: {endpoint} answers with something that is not the Hub's", hint)
+        for kind, why, hint in _KNOWN:
+            if isinstance(cause, kind):
+                return PublishError(f"cannot {doing}: {why.format(endpoint)}", hint.format(endpoint))
     return None
 
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants, get_token
 from huggingface_hub.errors import RepositoryNotFoundError
 from huggingface_hub.hf_api import RepoFile
-from huggingface_hub.utils import disable_progress_bars
+from huggingface_hub.utils import HFValidationError, disable_progress_bars, validate_repo_id
 
 from stepsearch_data.pipeline.errors import ConfigError, PublishError
 from stepsearch_data.pipeline.progress import Meter
@@ -27,7 +27,7 @@ from stepsearch_data.release.record import File
 T = TypeVar("T")
 PATIENCE = 300.0  # seconds
 _KIND = "dataset"
-_NAME = re.compile(r"(?P<repo>\w[\w.-]*/\w[\w.-]*)(?:@(?P<revision>[^\s@]+))?")
+_NAME = re.compile(r"(?P<repo>[^/@\s]+/[^/@\s]+)(?:@(?P<revision>[^\s@]+))?")
 _SHA = re.compile(r"[0-9a-f]{40}")
 _AT_ONCE = 5  # files that are uploaded side by side
 
@@ -58,9 +58,13 @@ class RemoteFile(NamedTuple):
 def parse_name(text: str) -> tuple[str, str | None]:
     """`USER/NAME` or `USER/NAME@REVISION`. Raises ConfigError."""
     match = _NAME.fullmatch(text)
-    if not match or ".." in match["repo"] or "--" in match["repo"]:
-        raise ConfigError(f"{text!r} is no dataset on the Hub", "expected USER/NAME, or USER/NAME@TAG")
-    return match["repo"], match["revision"]
+    try:
+        if match:
+            validate_repo_id(match["repo"])
+            return match["repo"], match["revision"]
+    except HFValidationError:
+        pass
+    raise ConfigError(f"{text!r} is no name of a dataset on the Hub", "expected USER/NAME, or USER/NAME@TAG")
 
 
 class Hub:
@@ -169,10 +173,11 @@ class Hub:
         if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
             raise PublishError(f"{self.repo}@{revision} has a file outside itself: {path}")
         fetch = self._api.hf_hub_download
-        found = self._ask(
-            f"fetch {path} of {self.repo}@{revision}",
-            lambda: fetch(self.repo, path, repo_type=_KIND, revision=revision, local_dir=folder),
-        )
+        with warnings.catch_warnings(action="ignore"):  # of a disk that is nearly full: the error says it
+            found = self._ask(
+                f"fetch {path} of {self.repo}@{revision}",
+                lambda: fetch(self.repo, path, repo_type=_KIND, revision=revision, local_dir=folder),
+            )
         return Path(found)
 
     def _ask(self, doing: str, call: Callable[[], T]) -> T:

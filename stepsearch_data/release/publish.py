@@ -18,7 +18,7 @@ from stepsearch_data.release.hub import Head, Hub, RemoteFile, git_oid
 from stepsearch_data.release.layout import Release
 from stepsearch_data.release.record import CARD, NAME, OWN, File
 
-_TAG = re.compile(r"\w[\w.+-]*(?<![.])")
+_TAG = re.compile(r"(?!(?:main|HEAD)$)\w[\w.+-]{0,99}(?<!\.)(?<!\.lock)", re.ASCII)
 _SHA = re.compile(r"[0-9a-f]{40}")
 State = Literal["new", "changed", "stale", "same"]
 
@@ -56,8 +56,8 @@ class Plan:
 
 def check_tag(tag: str | None) -> None:
     """Raises ConfigError for what git or the Hub would not take as the name of a tag, or would take for another."""
-    if tag is not None and (not _TAG.fullmatch(tag) or ".." in tag or tag == "main" or _SHA.fullmatch(tag)):
-        raise ConfigError(f"--tag {tag}: no name of a version", "such as v1.0.0")
+    if tag is not None and (not _TAG.fullmatch(tag) or ".." in tag or _SHA.fullmatch(tag)):
+        raise ConfigError(f"--tag {tag!r}: no name of a version", "such as v1.0.0")
 
 
 def check_account(hub: Hub, *, private: bool) -> None:

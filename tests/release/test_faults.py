@@ -53,10 +53,11 @@ def ends_in_one_release(hub: Hub, publish: Command, folder: Path) -> bool:
     [
         ("", "there is no token", "HF_TOKEN"),
         ("hf_badbadbadbad", "the Hub does not accept the token", "/settings/tokens"),
+        ("hf_bäd", "the token is not one of the Hub's", "/settings/tokens"),
         (READ, "the token may only read", "role `write`"),
         (BOB, "cannot write to ann/data: ann is somebody else", "the token is bob's; it may write to: bob"),
     ],
-    ids=["no", "bad", "read-only", "somebody else's"],
+    ids=["no", "bad", "no ASCII", "read-only", "somebody else's"],
 )
 def test_a_token_that_will_not_do(
     hub: Hub, publish: Command, tmp_path: Path, token: str, error: str, hint: str
