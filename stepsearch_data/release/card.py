@@ -50,7 +50,7 @@ def card(numbers: Statistics, found: Sequence[Origin]) -> str:
         revision=f", revision={record.version!r}" if record.version else "",
         at=f"@{record.version}" if record.version else "",
         first_split=next(iter(splits)),
-        sizes=" ".join(f"{split.rows:,} are in `{name}`." for name, split in splits.items()),
+        sizes=", ".join(f"{split.rows:,} in `{name}`" for name, split in splits.items()),
         configs=_configs(record),
         schemas="\n\n".join(_schema(config) for config in CONFIGS),
         example=example(numbers.example()),
@@ -80,12 +80,13 @@ def card(numbers: Statistics, found: Sequence[Origin]) -> str:
 
 
 def _configs(record: Record) -> str:
+    names = list(record.configs[TRAJECTORIES.name])
+    parts = {config: record.configs[config.name] for config in CONFIGS}
     rows = (
-        (code(config.name), config.doc, name, split.rows, len(split.files))
-        for config in CONFIGS
-        for name, split in record.configs[config.name].items()
+        (code(config.name), config.doc, *(splits[name].rows if name in splits else None for name in names))
+        for config, splits in parts.items()
     )
-    return table(("config", "a row is", "split", "rows", "files"), rows)
+    return table(("config", "a row is", *(f"rows in {name}" for name in names)), rows)
 
 
 def _schema(config: Config) -> str:
@@ -157,13 +158,20 @@ def _cost(record: Record) -> str:
     rows = [(*call.values(),) for call in record.lineage["cost"]]
     columns = ("stage", "model", "calls", "prompt tokens", "completion tokens", "US dollars")
     priced = [(*row[:-1], f"{row[-1]:.2f}") for row in rows]
-    return table(columns, priced) if rows else "No call to a language model was paid for."
+    if rows:
+        return table(columns, priced)
+    if record.lineage["models"]:  # a store that was pulled comes without its logs
+        return "Not on record here: the model's replies are from earlier builds, or the store came without its logs."
+    return "No language model was asked."
 
 
 def _limits(record: Record, licences: Sequence[str]) -> str:
     lines: list[str] = []
     if record.lineage["models"]:
-        lines.append("- Hops or queries were written by a language model, whose provider's terms hold for them too.")
+        lines.append(
+            "- Hops or queries were written by a language model, whose provider's terms hold for them too. Asked again "
+            "it may write others: `stepsearch-data pull` gets these."
+        )
     if OTHER in licences:
         lines.append(
             "- Rows under `other` hold texts from elsewhere, such as snippets of web search, which stay their owners', "

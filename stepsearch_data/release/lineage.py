@@ -22,7 +22,7 @@ _HEAD = """\
 def lineage(store: Store, manifest: Manifest, found: Sequence[Origin]) -> dict[str, Any]:
     """Every input by what identifies it, and the recipe of every stage by its digest.
 
-    `cost` sums what was paid for: the calls of language models, and the requests to search engines elsewhere.
+    `cost` sums the calls of language models that were paid for, as far as the store has its log of them.
     """
     passages = manifest.output(PASSAGES.name)
     assert passages

@@ -13,7 +13,7 @@ from stepsearch_data.terminal import visible
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()#|~!])")
 _INVISIBLE = re.compile("[\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")  # what reorders or hides a text
 _TICKS = re.compile("`+")
-_LONGEST_TEXT, _LONGEST_LIST = 240, 3  # of an example row
+_LONGEST_TEXT, _LONGEST_LIST = 160, 2  # of an example row
 
 
 class Markup(str):
