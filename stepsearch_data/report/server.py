@@ -118,6 +118,8 @@ async def _answer(request: web.Request, handler: _Handler) -> web.StreamResponse
         return _error(503, error.message)
     except web.HTTPException as error:
         return _error(error.status, error.reason)
+    except OSError as error:
+        return _error(503, f"the store cannot be read: {error.strerror or error}")
     except Exception:  # noqa: BLE001 - a bug: the server goes on, and the log tells what it was
         _log.exception("a request failed")
         return _error(500, "the request failed; the server's log says why")

@@ -204,6 +204,10 @@ def test_a_store_that_is_damaged_meanwhile_is_said_and_the_server_goes_on(sample
         broken = running.get("api/summary")
         assert (broken.status, "not a store's manifest" in broken.json()["detail"]) == (503, True)
         (store / "manifest.json").write_bytes(manifest)
+        store.rename(tmp_path / "elsewhere")
+        broken = running.get("api/summary")
+        assert (broken.status, "cannot be read" in broken.json()["detail"]) == (503, True)
+        (tmp_path / "elsewhere").rename(store)
         assert running.get("api/summary").status == 200
 
 
