@@ -99,7 +99,7 @@ class Cli(TyperGroup):
 
 
 def _failed(error: OSError) -> int:
-    complain(StepSearchError(f"{error.filename or 'output'}: {error.strerror or error}"))
+    complain(StepSearchError(f"{error.filename2 or error.filename or 'output'}: {error.strerror or error}"))
     _forget_stdout()
     return StepSearchError.exit_code
 
