@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from stepsearch_data.pipeline.errors import PublishError
+from stepsearch_data.pipeline.scratch import alone
 from stepsearch_data.release.record import OWN, read_record
 
 
@@ -24,7 +23,8 @@ def placing(folder: Path) -> Iterator[Path]:
     target = folder.resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
     staging = target.with_name(f".{target.name}.new")
-    with _alone(staging, folder):
+    busy = PublishError(f"another process is writing {folder}", "wait for it, or choose another --output")
+    with alone(staging, busy):
         try:
             yield staging
             refuse_foreign(folder)
@@ -62,22 +62,3 @@ def refuse_foreign(folder: Path) -> None:
             named = ", ".join((foreign or there)[:3])
             raise PublishError(f"{folder} is not empty, and {named} is no release's", "choose another --output")
         read_record(folder)
-
-
-@contextmanager
-def _alone(staging: Path, folder: Path) -> Iterator[None]:
-    """Have the staging folder to oneself, emptied of what a killed process left in it."""
-    staging.mkdir(exist_ok=True)
-    handle = os.open(staging, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise PublishError(f"another process is writing {folder}", "wait for it, or choose another --output") from (
-                error
-            )
-        for left in staging.iterdir():
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
-        yield
-    finally:
-        os.close(handle)

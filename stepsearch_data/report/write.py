@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from stepsearch_data.pipeline.errors import StoreError
 from stepsearch_data.pipeline.progress import Meter
+from stepsearch_data.pipeline.scratch import alone
 from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.report.listing import make_listing, read_index
 from stepsearch_data.report.page import MARK, Mode, Shell, data_script, pack, packed_script, shell
@@ -104,12 +104,14 @@ def _is_report(place: Path) -> bool:
 
 @contextmanager
 def _scratch(name: Path) -> Iterator[Path]:
-    """A folder beside what is to be written, gone in the end."""
-    folder = Path(tempfile.mkdtemp(prefix=f".{name.name}.", dir=name.parent))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    """A folder beside what is to be written, gone in the end. Raises StoreError where another process has it."""
+    folder = name.with_name(f".{name.name}.new")
+    busy = StoreError(f"another process is writing {name}", "wait for it, or choose another --output")
+    with alone(folder, busy):
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _gather(store: Store, manifest: Manifest, packed: Path, meter: Meter, title: str | None) -> _Data:

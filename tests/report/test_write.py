@@ -8,6 +8,7 @@ import pytest
 
 from stepsearch_data.pipeline.errors import StoreError
 from stepsearch_data.pipeline.progress import Meter
+from stepsearch_data.pipeline.scratch import alone
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.report import write
 from stepsearch_data.report.page import pack
@@ -139,6 +140,18 @@ def test_a_report_that_fails_leaves_nothing_and_keeps_the_one_before(sample: Sto
         report(sample, tmp_path / "out", Full(None, "report"))
     assert [path.name for path in tmp_path.iterdir()] == ["out.html"]
     assert (tmp_path / "out.html").read_bytes() == before
+
+
+def test_what_a_killed_process_left_goes_with_the_next_report(sample: Store, tmp_path: Path) -> None:
+    (tmp_path / ".out.new").mkdir()
+    (tmp_path / ".out.new" / "packed").write_text("half of")
+    report(sample, tmp_path / "out", METER)
+    assert [path.name for path in tmp_path.iterdir()] == ["out.html"]
+
+
+def test_one_process_writes_a_report_at_a_time(sample: Store, tmp_path: Path) -> None:
+    with alone(tmp_path / ".out.new", StoreError("")), pytest.raises(StoreError, match="another process is writing"):
+        report(sample, tmp_path / "out", METER)
 
 
 def test_a_table_that_is_damaged_is_a_clear_error(sample: Store, tmp_path: Path) -> None:
