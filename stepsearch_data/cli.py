@@ -366,7 +366,7 @@ def audit(store: StoreOption = None, config: ConfigOption = None, as_json: JsonO
 @app.command()
 def verify(
     path: Annotated[
-        Path, typer.Argument(help="A store, the folder of a release, or USER/NAME[@TAG] on the Hub.")
+        Path, typer.Argument(help="A store, the folder of a release, or USER/NAME or USER/NAME@TAG on the Hub.")
     ] = Path("store"),
     patience: PatienceOption = None,
     quiet: QuietOption = False,
@@ -393,7 +393,7 @@ def verify(
 
 @app.command()
 def publish(
-    repo: RepoArgument,
+    repo: Annotated[str, typer.Argument(metavar="USER/NAME", help="Dataset on the Hub.")],
     store: StoreOption = None,
     output: Annotated[
         Path | None,

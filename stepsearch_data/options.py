@@ -134,9 +134,7 @@ SwitchOption = Annotated[
 ]
 TitleOption = Annotated[str | None, typer.Option("--title", help="Title of the page (default: names its sources).")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no log lines.")]
-RepoArgument = Annotated[
-    str, typer.Argument(metavar="USER/NAME[@TAG]", help="Dataset on the Hub; what --tag names when it is published.")
-]
+RepoArgument = Annotated[str, typer.Argument(metavar="USER/NAME[@TAG]", help="Dataset on the Hub.")]
 LicenceOption = Annotated[
     list[str] | None,
     typer.Option(
