@@ -9,9 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.releases import build, release
 
+settings.register_profile("same examples in every run", derandomize=True)
+settings.load_profile("same examples in every run")
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 Run = Callable[..., subprocess.CompletedProcess[str]]
 

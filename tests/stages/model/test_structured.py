@@ -11,7 +11,8 @@ from pydantic import BaseModel, JsonValue
 from stepsearch_data.stages.model import Unreadable, parse_json
 from stepsearch_data.stages.model.replies import Decomposition, Judgement, QueryList
 
-TEXT = st.text(st.characters(exclude_categories=["Cs"]))
+# The reply is what stands behind the last `</think>`, also one that a string holds.
+TEXT = st.text(st.characters(exclude_categories=["Cs"])).filter(lambda text: "</think>" not in text)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**9), 10**9) | TEXT,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
