@@ -5,7 +5,7 @@ PORT ?= 8000
 AXE := 4.14.1
 
 .DEFAULT_GOAL := help
-.PHONY: help build test test-serve serve-llm check format bench dist clean
+.PHONY: help build test test-long test-serve serve-llm check format bench dist clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -13,8 +13,11 @@ help:  ## list the targets
 build: .venv/base  ## install the package and build the embedded sample into ./store
 	$(BIN)/stepsearch-data build --stage all
 
-test: .venv/test .venv/browser  ## install what the tests need and run them
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+test: .venv/test  ## install what the tests need and run them
+	$(BIN)/python -m pytest -n 2 -m "not slow and not long"
+
+test-long: .venv/test .venv/browser  ## the tests that take long: a browser, a Hub that fails in every way, kill -9
+	$(BIN)/python -m pytest -n 2 -m long
 
 test-serve: .venv-serve/done  ## run against a real server and TRL's trainers, with tiny random models (installs torch)
 	.venv-serve/bin/python -m pytest -m slow tests/test_real_server.py tests/exports/test_trl.py

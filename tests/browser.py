@@ -1,4 +1,4 @@
-"""A real Chromium for tests, and axe-core to judge a page by; `make test` installs both where it can."""
+"""A real Chromium for tests, and axe-core to judge a page by; `make test-long` installs both where it can."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ axe.run(document, {resultTypes: ["violations"]}).then(({violations}) => done(vio
 
 def lacking(what: str) -> NoReturn:
     """Skip the test where something cannot be installed; where it must be there, fail."""
-    reason = f"needs {what}: `make test` installs it as root on Debian"
+    reason = f"needs {what}: `make test-long` installs it as root on Debian"
     if os.environ.get("CI"):
         pytest.fail(reason)
     pytest.skip(reason)

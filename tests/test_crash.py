@@ -22,6 +22,8 @@ from stepsearch_data.pipeline.store import Store
 from tests.conftest import Run
 from tests.tree import tree
 
+pytestmark = pytest.mark.long
+
 KILLS = 20
 STAGES = 8
 LAUNCH = """

@@ -15,6 +15,8 @@ from tests.hub_server import LOST, PAGE, Fault, Hub
 from tests.release.conftest import BOB, READ, REPO, Command
 from tests.release.test_publish import on_disk, on_hub
 
+pytestmark = pytest.mark.long
+
 ONE_RELEASE = ["initial commit", "Release v1.0.0"]
 BUSY = Fault(503, "busy", {"Retry-After": "0"})
 LOST_AFTER = Fault(cut=0, landed=True)

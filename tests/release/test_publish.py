@@ -22,6 +22,8 @@ from stepsearch_data.release.publish import carry_out, prepare
 from tests.hub_server import Fault, Files, Hub
 from tests.release.conftest import REPO, TOKEN, Command
 
+pytestmark = pytest.mark.long
+
 
 def on_disk(folder: Path) -> Files:
     """The files of a release's folder."""

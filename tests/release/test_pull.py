@@ -17,6 +17,8 @@ from tests.hub_server import Fault, Hub
 from tests.release.conftest import REPO, TOKEN, Command, holds_secret
 from tests.release.test_publish import environment
 
+pytestmark = pytest.mark.long
+
 Rows = dict[str, dict[str, list[Any]]]
 LOAD = """
 import json, sys

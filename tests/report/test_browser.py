@@ -21,6 +21,8 @@ from tests.browser import Browser, chromium
 from tests.conftest import run_cli
 from tests.rows import jsonl, write_lines
 
+pytestmark = pytest.mark.long
+
 EVIL = "</script><script>window.pwned = 1</script><img src=x onerror='window.pwned = 2'>\u2028"
 LINK = "javascript:window.pwned=3"
 STRUCTURE = {"kind", "verdict", "spec"}  # what no text of a store can be
