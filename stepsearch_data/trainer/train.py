@@ -35,7 +35,8 @@ from stepsearch_data.rewards import PAPER, RewardConfig
 from stepsearch_data.trainer.batch import collate
 from stepsearch_data.trainer.episode import Episode, Referee, Task
 from stepsearch_data.trainer.model import ActorCritic, Reference
-from stepsearch_data.trainer.rollout import CachedSampler, Retrieve, Sampler, roll_out
+from stepsearch_data.trainer.rollout import Retrieve, Sampler, roll_out
+from stepsearch_data.trainer.sampler import CachedSampler
 from stepsearch_data.trainer.score import Earned, earned
 from stepsearch_data.trainer.update import PPO, Metrics, improve, look_back
 
