@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from stepsearch_data.exports.examples import Example
 from stepsearch_data.exports.reading import examples
 from stepsearch_data.exports.template import Template
-from stepsearch_data.pipeline.errors import ConfigError, TrainError
+from stepsearch_data.pipeline.errors import ConfigError
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.trainer.episode import Encode, Task
 
@@ -43,16 +43,14 @@ def demonstration(example: Example, template: Template) -> list[tuple[str, bool]
     return [*parts, (template.last(example).text, True)]
 
 
-def encode_demonstration(parts: Sequence[tuple[str, bool]], encode: Encode, eos: int, longest: int) -> dict[str, list[int]]:
+def encode_demonstration(parts: Sequence[tuple[str, bool]], encode: Encode, eos: int) -> dict[str, list[int]]:
     """Token ids and labels, −100 where nothing is learnt: prompt and observations. Ends with `eos`, which is learnt.
 
-    Parts are encoded one by one, as episodes do. Raises TrainError where it has more than `longest` tokens.
+    Parts are encoded one by one, as episodes do.
     """
     ids, labels = [], []
     for text, own in parts:
         tokens = encode(text)
         ids += tokens
         labels += tokens if own else [-100] * len(tokens)
-    if len(ids) >= longest:
-        raise TrainError(f"a demonstration has {len(ids) + 1} tokens, more than {longest}")
     return {"input_ids": [*ids, eos], "labels": [*labels, eos]}
