@@ -128,6 +128,14 @@ class Format(StrEnum):
     parquet = "parquet"
 
 
+class Axis(StrEnum):
+    """What `plot` compares runs by."""
+
+    updates = "updates"
+    rollouts = "rollouts"
+    tokens = "tokens"
+
+
 def _print_version(wanted: bool) -> None:
     if wanted:
         typer.echo(__version__)
@@ -520,6 +528,147 @@ def score(
     if report.rejected:
         display.set_aside(report, rejects_of(target))
         raise typer.Exit(QUARANTINED)
+
+
+@app.command()
+def plot(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs, or folders that hold some.")],
+    metric: Annotated[
+        list[str] | None,
+        typer.Option("--metric", "-m", help="What to draw, a panel each: eval_em (default), reward, kl..."),
+    ] = None,
+    x: Annotated[Axis, typer.Option("--x", help="What the runs are compared by.")] = Axis.updates,
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to draw: .png, .svg or .html.")] = Path(
+        "curves.png"
+    ),
+    at: Annotated[
+        list[float] | None,
+        typer.Option("--at", min=0, help="Budgets of the table (default: quarters of what all runs did)."),
+    ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option("--against", metavar="VARIANT", help="What is subtracted (default: the first variant)."),
+    ] = None,
+    solved: Annotated[float, typer.Option("--solved", help="Held-out exact match of a solved run.")] = 0.9,
+    smooth: Annotated[
+        int, typer.Option("--smooth", min=1, help="Draw moving means of so many updates; the table has none.")
+    ] = 1,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Draw learning curves of training runs, seeds as a mean with a band, and print values and paired differences.
+
+    Variants are drawn in the order of the folders given. Example: stepsearch-data plot runs/weak runs/strong -m eval_em
+    """
+    from stepsearch_data import display
+    from stepsearch_data.trainer.chart import check_name, draw, write
+    from stepsearch_data.trainer.curves import SOLVED_BY, Curves
+    from stepsearch_data.trainer.runs import load_runs
+
+    check_name(output)
+    found, notes = load_runs(runs)
+    curves = Curves(found, metric or [SOLVED_BY], x.value)
+    compared = curves.compare(sorted(at) if at else curves.budgets(), against, solved)
+    write(draw(curves, smooth), output)
+    display.curves(compared, as_json=as_json)
+    if not quiet:
+        for note in [*notes, *curves.notes, f"wrote {output}"]:
+            typer.echo(note, err=True)
+
+
+@app.command("eval")
+def evaluate(
+    checkpoint: Annotated[
+        str | None,
+        typer.Argument(help="A run of `train`, one of its checkpoints, or any causal language model of `transformers`."),
+    ] = None,
+    llm: Annotated[
+        str | None, typer.Option("--llm", metavar="MODEL", help="Model of an OpenAI-compatible server, instead.")
+    ] = None,
+    base_url: Annotated[str | None, typer.Option("--base-url", help="The server (llm.base_url).")] = None,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Continue one text (/completions), as trained policies do, not a chat.")
+    ] = False,
+    questions: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--questions",
+            metavar="KIND=FILE",
+            help="Questions to ask, repeatable: an official file of musique, hotpotqa, 2wiki or bamboogle, or jsonl. "
+            "Default: those of the store.",
+        ),
+    ] = None,
+    store: StoreOption = None,
+    split: Annotated[str, typer.Option("--split", help="Split of the store to ask.")] = "validation",
+    limit: Annotated[
+        int | None, typer.Option("--limit", "-n", min=1, help="Only the first N questions of each source.")
+    ] = None,
+    engine: EngineOption = None,
+    index: IndexOption = None,
+    corpus: CorpusOption = None,
+    template: Annotated[
+        str | None,
+        typer.Option(
+            "--template",
+            "-t",
+            metavar="NAME|FILE",
+            help="How prompts are worded: musique, paper or a file of yours (default: the checkpoint's, or musique).",
+        ),
+    ] = None,
+    turns: Annotated[int, typer.Option("--turns", min=0, help="Turns that may search; one more may answer.")] = 5,
+    k: Annotated[int, typer.Option("-k", min=1, max=100, help="Documents a search.")] = 3,
+    max_tokens: Annotated[int, typer.Option("--max-tokens", min=1, help="Tokens of a turn at most.")] = 500,
+    length: Annotated[int, typer.Option("--length", min=16, help="Tokens of a rollout with its prompt.")] = 4096,
+    temperature: Annotated[float, typer.Option("--temperature", min=0, help="0 takes the likeliest token.")] = 0.0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of sampling.")] = 0,
+    batch: Annotated[
+        int | None, typer.Option("--batch", min=1, help="Rollouts at once (default 64; of a server 4 × concurrency).")
+    ] = None,
+    max_concurrency: ConcurrencyOption = None,
+    max_cost: Annotated[float | None, typer.Option("--max-cost", help="US dollars at most (llm.max_cost).")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="DIR", help="Folder for rollouts and metrics: can go on, once stopped."),
+    ] = None,
+    config: ConfigOption = None,
+    settings: SetOption = None,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Let a policy answer questions with a search engine: exact match, F1, recall of gold paragraphs, searches.
+
+    Example: stepsearch-data eval --llm gpt-4o-mini --split train --limit 50 --output evals/gpt-4o-mini
+    """
+    if output:
+        _end_at_once()
+    from stepsearch_data import display
+    from stepsearch_data.indexes import Choice
+    from stepsearch_data.pipeline.progress import Reporter
+    from stepsearch_data.stages.formats import PARSERS
+    from stepsearch_data.trainer.episode import Limits
+    from stepsearch_data.trainer.evaluate import Options
+    from stepsearch_data.trainer.evaluate import evaluate as run
+
+    flags = {"llm.base_url": base_url, "llm.max_concurrency": max_concurrency, "llm.max_cost": max_cost}
+    options = Options(
+        checkpoint=checkpoint,
+        llm=llm,
+        raw=raw,
+        questions=tuple(questions or ()),
+        split=split,
+        choice=Choice(corpus, store, index),
+        template=template,
+        limits=Limits(turns=turns, documents=k, total=length, turn=max_tokens),
+        limit=limit,
+        batch=batch,
+        temperature=temperature,
+        seed=seed,
+        output=output,
+    )
+    load = partial(_load_before, config, [*engine_settings(engine), *_merge(flags, settings)])
+    report = run(options, load, PARSERS, Reporter(quiet=quiet))
+    display.evaluation(report, output, as_json=as_json)
+    raise typer.Exit(QUARANTINED if report.rejects or report.refused else OK)
 
 
 @app.command()
