@@ -580,7 +580,7 @@ def plot(
 def evaluate(
     checkpoint: Annotated[
         str | None,
-        typer.Argument(help="A run of `train`, one of its checkpoints, or any causal language model of `transformers`."),
+        typer.Argument(help="A run of `train`, one of its checkpoints, or a language model of `transformers`."),
     ] = None,
     llm: Annotated[
         str | None, typer.Option("--llm", metavar="MODEL", help="Model of an OpenAI-compatible server, instead.")

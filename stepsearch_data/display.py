@@ -26,8 +26,8 @@ from stepsearch_data.terminal import visible
 
 if TYPE_CHECKING:
     from stepsearch_data.score import Report
-    from stepsearch_data.trainer.evaluate import Report as Evaluation
     from stepsearch_data.trainer.curves import Comparison
+    from stepsearch_data.trainer.evaluate import Report as Evaluation
     from stepsearch_data.trainer.statistics import Interval
 
 _KILO = 1000
@@ -455,8 +455,11 @@ def evaluation(report: Evaluation, output: Path | None, *, as_json: bool) -> Non
     else:
         shown = (
             ("recall", "support_recall"),
-            *((name.replace("_", " "), name) for name in ("searches", "redundant_searches", "repeated_queries")),
-            *((name.replace("_", " "), name) for name in ("format_errors", "own_tokens")),
+            ("searches", "searches"),
+            ("redundant", "redundant_searches"),
+            ("repeated", "repeated_queries"),
+            ("format errors", "format_errors"),
+            ("own tokens", "own_tokens"),
         )
         rows = [
             (
@@ -484,10 +487,11 @@ def _with_interval(part: dict[str, Any], name: str) -> tuple[float, str]:
 
 def _tell_faults(report: Evaluation) -> None:
     """On stderr: rows that could not be asked, rollouts that were refused, and what is wrong as a whole."""
-    counted = ((len(report.rejects), "rows cannot be asked", report.rejects[:_REASONS]),)
     refused = [f"{times:,} × {reason}" for reason, times in report.refused.most_common(_REASONS)]
-    counted += ((report.refused.total(), "rollouts were refused; the same command tries them again", refused),)
-    for times, what, reasons in counted:
+    for times, what, reasons in (
+        (len(report.rejects), "rows cannot be asked", report.rejects[:_REASONS]),
+        (report.refused.total(), "rollouts were refused; the same command tries them again", refused),
+    ):
         if times:
             print(visible(f"{times:,} {what}:"), *(visible(f"  {why}") for why in reasons), sep="\n", file=sys.stderr)
     for note in report.notes():

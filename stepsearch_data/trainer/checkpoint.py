@@ -1,0 +1,84 @@
+"""A checkpoint as a policy to evaluate: a `transformers` model of this process."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
+
+from stepsearch_data.exports.template import Template
+from stepsearch_data.pipeline.errors import TrainError
+from stepsearch_data.trainer.episode import Limits, Referee, Task
+from stepsearch_data.trainer.measure import Played
+from stepsearch_data.trainer.rollout import Retrieve, roll_out
+from stepsearch_data.trainer.sampler import CachedSampler, end_tokens
+
+
+class LocalPolicy:
+    """See `Policy`. The model's own limit on the length of a text holds too. Raises TrainError."""
+
+    def __init__(
+        self, location: str, template: Template, limits: Limits, *, batch: int, temperature: float, seed: int
+    ) -> None:
+        model, tokenizer = _load(location)
+        longest = getattr(model.config, "max_position_embeddings", limits.total)
+        limits = Limits(limits.turns, limits.documents, min(limits.total, longest), limits.turn, limits.observation)
+
+        def encode(text: str) -> list[int]:
+            return tokenizer.encode(text, add_special_tokens=False)  # type: ignore[no-any-return]
+
+        def decode(tokens: Sequence[int]) -> str:
+            return tokenizer.decode(list(tokens))  # type: ignore[no-any-return]
+
+        self.batch = batch
+        self._referee = Referee(template, limits, encode, decode, end_tokens(model, tokenizer))
+        self._sampler = CachedSampler(model, tokenizer, temperature=temperature)
+        self._seed = seed
+        self._played = self._written = 0
+        self._seconds = 0.0
+
+    def play(self, tasks: Sequence[Task], retrieve: Retrieve) -> list[Played]:
+        """See `Policy.play`."""
+        torch.manual_seed(self._seed + self._played)
+        begun = time.perf_counter()
+        try:
+            episodes = roll_out(tasks, self._referee, self._sampler, retrieve)
+        except torch.OutOfMemoryError as error:
+            raise TrainError(
+                f"the device's memory does not hold {len(tasks)} rollouts at once",
+                "fewer with --batch, or shorter ones with --max-tokens; the same command goes on",
+            ) from error
+        self._seconds += time.perf_counter() - begun
+        self._played += len(tasks)
+        played = [Played(episode, sum(episode.own)) for episode in episodes]
+        self._written += sum(each.own_tokens for each in played)
+        return played
+
+    def describe(self) -> str:
+        """See `Policy.describe`."""
+        return f"{self._written / self._seconds:,.0f} tokens/s" if self._seconds else ""
+
+    def usage(self) -> dict[str, float]:
+        """See `Policy.usage`."""
+        return {"own_tokens": self._written, "seconds": round(self._seconds, 3)}
+
+    def close(self) -> None:
+        """See `Policy.close`."""
+
+
+def _load(location: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        model = AutoModelForCausalLM.from_pretrained(location, dtype="auto")
+        tokenizer = AutoTokenizer.from_pretrained(location)
+    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise TrainError(
+            f"cannot load {location}: {reason}", "is it a causal language model with its tokenizer?"
+        ) from error
+    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval(), tokenizer
