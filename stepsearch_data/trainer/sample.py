@@ -11,7 +11,10 @@ from stepsearch_data.terminal import visible
 from stepsearch_data.trainer.episode import Episode, Search
 from stepsearch_data.trainer.score import Earned
 
-_BLOCK = re.compile(r"<(think|plan|search|information|observation|answer|warning)>(.*?)</\1>", re.DOTALL)
+_TAG = "think|plan|search|information|observation|answer|warning"
+_BLOCK = re.compile(  # only what the engine wrote, results and warnings, may hold tags
+    rf"<({_TAG})>((?:(?!</?(?:{_TAG})>).)*|(?<=<information>).*?|(?<=<warning>).*?)</\1>", re.DOTALL
+)
 _STYLES = {"search": "cyan", "warning": "yellow", "information": "red"}
 _LONG = 240  # characters of what the policy wrote in a block
 _DOCUMENT = 90  # characters of a document

@@ -86,6 +86,14 @@ def test_a_sample_shows_what_stands_outside_of_tags_and_warnings_and_made_up_res
     assert "<search> Barber composer </search>" in lines
 
 
+def test_an_unclosed_block_swallows_no_search() -> None:
+    unclosed = played(f"<observation> half {SEARCH}", "<answer> x </answer>", found=[[GOLD]])
+    lines = sample(unclosed, earned(unclosed)).plain.splitlines()
+    assert "<observation> half" in lines
+    assert "<think> I look. </think>" in lines
+    assert any(line.startswith("<search> Barber composer </search>  +") for line in lines)
+
+
 def test_a_right_answer_is_green_and_a_wrong_one_red() -> None:
     def style(episode: Episode) -> str:
         text = sample(episode, earned(episode))
