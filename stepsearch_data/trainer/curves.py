@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
+from operator import itemgetter
 
 import numpy as np
 
@@ -95,9 +96,9 @@ class Curves:
 
     def budgets(self) -> tuple[float, ...]:
         """Quarters of the way that every run has gone; a note names a run that is short."""
-        ends = {run: float(x[-1]) for points in self._points.values() for run, (x, _) in points.items()}
-        shortest = min(ends, key=lambda run: ends[run])
-        end, longest = ends[shortest], max(ends.values())
+        ends = [(float(x[-1]), run) for points in self._points.values() for run, (x, _) in points.items()]
+        end, shortest = min(ends, key=itemgetter(0))
+        longest, _ = max(ends, key=itemgetter(0))
         if end < _SHORT * longest:
             self.notes.append(
                 f"{shortest.path} ends at {end:,.0f} {self.axis}, others go on to {longest:,.0f}: "
@@ -106,7 +107,10 @@ class Curves:
         return tuple(dict.fromkeys(end * quarter / 4 for quarter in (1, 2, 3, 4)))
 
     def compare(self, budgets: Sequence[float], against: str | None = None, solved: float = 0.9) -> Comparison:
-        """Values and differences at these budgets. The baseline is the first variant if `against` names no other."""
+        """Values and differences at these budgets. The baseline is the first variant if `against` names no other.
+
+        Raises ConfigError for a baseline that no run is of, TrainError where no run has come to any of the budgets.
+        """
         baseline = against or self.variants[0]
         if baseline not in self.variants:
             raise ConfigError(f"no run is of the variant {baseline}", f"there are {', '.join(self.variants)}")
@@ -123,6 +127,9 @@ class Curves:
                 pairs = [ys[pair] - found[baseline][pair] for pair in ys if pair in found[baseline]]
                 if pairs and name != baseline:
                     differences.append(Difference(metric, start, name, baseline, at, t_interval(pairs)))
+        if not values:
+            reach = max(x[-1] for points in self._points.values() for x, _ in points.values())
+            raise TrainError(f"no run was measured at these {self.axis}", f"they go up to {reach:,.0f}")
         return Comparison(self.axis, tuple(budgets), values, differences)
 
     def _note_unpaired(self, baseline: str) -> None:

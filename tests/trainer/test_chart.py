@@ -56,6 +56,15 @@ def test_from_the_ninth_variant_on_lines_are_dashed(tmp_path: Path) -> None:
     assert "One run a curve" in texts(svg)
 
 
+def test_runs_that_have_just_begun_or_never_overlap_can_be_drawn(tmp_path: Path) -> None:
+    write_run(tmp_path / "begun", evaluated(u0=0.1))
+    write_run(tmp_path / "apart-1", evaluated(u0=0.1, u20=0.2))
+    write_run(tmp_path / "apart-2", evaluated(u30=0.1, u40=0.2))
+    write(draw(Curves(load_runs([tmp_path])[0], ["eval_em"])), tmp_path / "a.svg")
+    shown = texts((tmp_path / "a.svg").read_text())
+    assert {"begun", "apart", "Mean of 1 to 2 runs a curve; shaded: its 95 % t-interval"} <= shown
+
+
 def test_plot_prints_what_it_draws(runs: Path, tmp_path: Path, cli: Run) -> None:
     png = tmp_path / "curves.png"
     done = cli("plot", runs / "weak", runs / "strong", "-o", png, "--at", "20", "--against", "outcome")

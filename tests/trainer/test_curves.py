@@ -101,6 +101,15 @@ def test_budgets_are_quarters_of_the_way_that_all_went_and_a_short_run_is_named(
     ]
 
 
+def test_all_metrics_have_a_value_at_every_budget(tmp_path: Path) -> None:
+    lines = [{"update": n, "reward": 1.0, **({"eval_em": 0.5} if n % 20 == 0 else {})} for n in range(40)]
+    add(tmp_path, "steppo", 0, lines)
+    for metrics in (("eval_em", "reward"), ("reward", "eval_em")):
+        found = curves(tmp_path, *metrics)
+        assert found.budgets() == (5, 10, 15, 20)
+        assert len(found.compare(found.budgets()).values) == 8
+
+
 def test_runs_without_the_metric_are_named_and_a_metric_that_none_has_is_an_error(tmp_path: Path) -> None:
     add(tmp_path, "steppo", 0, evaluated(u0=0.0, u20=1.0))
     lacking = add(tmp_path, "steppo", 1, [{"update": 1, "reward": 0.5}])
@@ -116,6 +125,13 @@ def test_an_unknown_baseline_is_an_error(tmp_path: Path) -> None:
     add(tmp_path, "steppo", 0, evaluated(u0=0.0))
     with pytest.raises(ConfigError, match="no run is of the variant outcome"):
         curves(tmp_path).compare([0], against="outcome")
+
+
+def test_budgets_that_no_run_has_come_to_are_an_error(tmp_path: Path) -> None:
+    add(tmp_path, "steppo", 0, evaluated(u0=0.0, u120=1.0))
+    with pytest.raises(TrainError, match="no run was measured at these updates") as error:
+        curves(tmp_path).compare([500])
+    assert error.value.hint == "they go up to 120"
 
 
 def test_a_band_reaches_as_far_as_all_its_runs_do(tmp_path: Path) -> None:
