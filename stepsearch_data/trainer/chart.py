@@ -37,10 +37,12 @@ _AXES = {"updates": "updates", "rollouts": "rollouts", "tokens": "tokens that th
 def draw(curves: Curves, smooth: int = 1) -> Spec:
     """The Vega-Lite specification of all bands, with its data."""
     bands = list(curves.bands(smooth))
+    ends = [float(end) for band in bands for x, _ in band.runs for end in (x[0], x[-1])]
+    across = {"domain": [min(ends), max(ends)], "nice": False}
     rows = []
     for metric in curves.metrics:
         panels = ([band for band in bands if (band.metric, band.start) == (metric, start)] for start in curves.starts)
-        drawn = [_panel(curves, panel) for panel in panels if panel]
+        drawn = [_panel(curves, panel, across) for panel in panels if panel]
         rows.append({"hconcat": drawn, "spacing": 30, "resolve": {"scale": {"y": "shared"}}})
     return {
         "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
@@ -81,10 +83,10 @@ def _caption(bands: Sequence[Band], smooth: int) -> str:
     counts = sorted({len(band.runs) for band in bands})
     many = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     what = "One run a curve" if counts == [1] else f"Mean of {many} runs a curve; shaded: its 95 % t-interval"
-    return what + (f"; moving mean of {smooth} updates" if smooth > 1 else "")
+    return what + (f"; training metrics: moving means of {smooth} updates" if smooth > 1 else "")
 
 
-def _panel(curves: Curves, bands: Sequence[Band]) -> Spec:
+def _panel(curves: Curves, bands: Sequence[Band], scale: Spec) -> Spec:
     first = bands[0]
     rows = [
         {"variant": band.variant, "x": x, "mean": each.mean, "low": each.low, "high": each.high, "runs": each.n}
@@ -93,8 +95,8 @@ def _panel(curves: Curves, bands: Sequence[Band]) -> Spec:
     ]
     share = first.metric.removeprefix("eval_") in _SHARES
     title = _title(first.metric) if first.start == curves.starts[0] else None
-    across = _AXES[curves.axis] if first.metric == curves.metrics[-1] else None
-    x = {"field": "x", "type": "quantitative", "title": across, "scale": {"nice": False}, "axis": {"format": "~s"}}
+    below = _AXES[curves.axis] if first.metric == curves.metrics[-1] else None
+    x = {"field": "x", "type": "quantitative", "title": below, "scale": scale, "axis": _THOUSANDS}
     y = {"type": "quantitative", "title": title, "scale": {"domain": [0, 1]} if share else {"zero": False}}
     colour = {"field": "variant", "type": "nominal", "title": None, "scale": _palette(curves.variants)}
     numbers = ({"field": name, "format": ".3~g"} for name in ("x", "mean", "low", "high", "runs"))
@@ -152,10 +154,12 @@ def _dashes(variants: Sequence[str]) -> Spec:
     return {"domain": list(variants), "range": [solid if at < len(_COLOURS) else dashed for at in range(len(variants))]}
 
 
+_THOUSANDS = {"format": "~s", "labelExpr": "datum.value ? datum.label : '0'"}
 _CONFIG: Spec = {
     "font": "Helvetica Neue, Helvetica, Arial, sans-serif",
     "view": {"stroke": None},
     "title": {"fontSize": 13, "fontWeight": 600, "color": _INK, "anchor": "start", "offset": 10},
+    "line": {"strokeJoin": "round", "strokeCap": "round"},
     "point": {"filled": True, "opacity": 1},
     "axis": {
         "domain": False,
