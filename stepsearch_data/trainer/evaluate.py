@@ -171,7 +171,7 @@ def find_checkpoint(location: str) -> str:
 def _model(options: Options) -> str:
     """The folder of the checkpoint, or the model's name."""
     if bool(options.checkpoint) == bool(options.llm):
-        raise ConfigError("expected one policy: CHECKPOINT, or --llm MODEL")
+        raise ConfigError("expected one policy", "name a CHECKPOINT or --llm MODEL, not both")
     return options.llm or find_checkpoint(options.checkpoint or "")
 
 
