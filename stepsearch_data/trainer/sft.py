@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +14,7 @@ from stepsearch_data.exports.examples import Example
 from stepsearch_data.exports.template import Template
 from stepsearch_data.pipeline.errors import TrainError
 from stepsearch_data.trainer.data import demonstration, encode_demonstration
-
-
-@dataclass(frozen=True)
-class SFT:
-    """How the cold start is trained."""
-
-    steps: int = 300
-    batch: int = 16
-    micro: int = 8
-    lr: float = 1e-5
-    warmup: float = 0.05
-    """Share of the steps in which the learning rate rises; it then falls in a line to a tenth."""
-    longest: int = 4096
-    """Tokens of a demonstration; longer ones are left out."""
-    seed: int = 0
+from stepsearch_data.trainer.settings import SFT
 
 
 def cold_start(

@@ -17,7 +17,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -38,36 +37,9 @@ from stepsearch_data.trainer.model import ActorCritic, Reference
 from stepsearch_data.trainer.rollout import Retrieve, Sampler, roll_out
 from stepsearch_data.trainer.sampler import CachedSampler
 from stepsearch_data.trainer.score import Earned, earned
-from stepsearch_data.trainer.update import PPO, Metrics, improve, look_back
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How long is trained, on how much and how fast (arXiv 2505.15107, appendix B)."""
-
-    updates: int = 500
-    """Batches of rollouts."""
-    rollouts: int = 256
-    """Rollouts of an update, over all processes."""
-    actor_lr: float = 7e-7
-    critic_lr: float = 7e-6
-    actor_warmup: float = 0.285
-    """Share of all optimiser steps in which the policy's learning rate rises from 0."""
-    critic_warmup: float = 0.015
-    """The same of the critic's."""
-    temperature: float = 1.0
-    """Of sampling while training."""
-    seed: int = 0
-    save_every: int = 50
-    """Updates between checkpoints; 0 saves the last only."""
-    keep: int = 2
-    """Checkpoints that are kept."""
-    eval_every: int = 50
-    """Updates between evaluations; 0 evaluates never."""
-
-
-Watch = Callable[[Metrics, Sequence[Episode], Sequence[Earned]], None]
-"""Told of every update: its metrics, episodes and what they earned."""
+from stepsearch_data.trainer.settings import PPO, Schedule
+from stepsearch_data.trainer.update import Metrics, improve, look_back
+from stepsearch_data.trainer.watch import Watch
 
 
 class StePPO:
@@ -123,19 +95,22 @@ class StePPO:
         """Train to the end of the schedule, from where `resume` left off. Raises TrainError, SearchError."""
         self.output.mkdir(parents=True, exist_ok=True)
         self._forget_later_metrics()
+        if self.done == 0 and self._is_due(self.schedule.eval_every):
+            self._tell({"update": 0, **self.evaluate()}, [], [])
         while self.done < self.schedule.updates:
-            if self.done == 0 and self.schedule.eval_every:
-                self._record({"update": 0, **self.evaluate()})
-            metrics = self.update()
-            if self.schedule.eval_every and self.done % self.schedule.eval_every == 0:
+            metrics, episodes, got = self.update()
+            if self._is_due(self.schedule.eval_every):
                 metrics |= self.evaluate()
-            self._record(metrics)
-            if self.schedule.save_every and self.done % self.schedule.save_every == 0:
+            self._tell(metrics, episodes, got)
+            if self._is_due(self.schedule.save_every):
                 self.save()
         self.save()
 
-    def update(self) -> Metrics:
-        """One batch of rollouts and what is learnt from it; its metrics."""
+    def _is_due(self, every: int) -> bool:
+        return every > 0 and self.done % every == 0
+
+    def update(self) -> tuple[Metrics, list[Episode], list[Earned]]:
+        """One batch of rollouts and what is learnt from it: its metrics, this process's episodes, what they earned."""
         clock = _Clock()
         with self._going_back():
             episodes = roll_out(self._next_tasks(), self.referee, self.sampler, self.retrieve)
@@ -151,11 +126,9 @@ class StePPO:
         clock.lap("improve")
         self.done += 1
         seconds = clock.seconds
-        metrics = {"update": self.done, **summary(episodes, got), **metrics, **seconds}
+        metrics = {"update": self.done, "rollouts": self.schedule.rollouts, **summary(episodes, got), **metrics, **seconds}
         metrics["tokens_per_second"] = batch.attention.sum().item() / sum(seconds.values())
-        if self.watch:
-            self.watch(metrics, episodes, got)
-        return metrics
+        return metrics, episodes, got
 
     def evaluate(self) -> Metrics:
         """Greedy rollouts of the held-out tasks; nothing random is drawn."""
@@ -208,10 +181,13 @@ class StePPO:
             self.done = orjson.loads((found[-1] / "update.json").read_bytes())["update"]
         return bool(found)
 
-    def _record(self, metrics: dict[str, Any]) -> None:
+    def _tell(self, metrics: Metrics, episodes: Sequence[Episode], got: Sequence[Earned]) -> None:
+        """Record an update's metrics, and show it to who watches."""
         if self.accelerator.is_main_process:
             with open(self.output / "metrics.jsonl", "ab") as file:
                 file.write(orjson.dumps(metrics) + b"\n")
+            if self.watch:
+                self.watch(metrics, episodes, got)
 
     def _forget_later_metrics(self) -> None:
         """Remove the metrics of updates that will be repeated."""

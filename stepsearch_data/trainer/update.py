@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
 
 import torch
 from accelerate import Accelerator
@@ -14,36 +13,9 @@ from stepsearch_data.pipeline.errors import TrainError
 from stepsearch_data.trainer.batch import Batch
 from stepsearch_data.trainer.maths import explained_variance, gae, kl, masked_mean, policy_loss, value_loss, whiten
 from stepsearch_data.trainer.model import Reference
+from stepsearch_data.trainer.settings import PPO
 
 Metrics = dict[str, float]
-
-
-@dataclass(frozen=True)
-class PPO:
-    """The numbers of PPO (arXiv 2505.15107, appendix B; where it is silent, the release's)."""
-
-    gamma: float = 1.0
-    """γ of returns."""
-    lam: float = 1.0
-    """λ of generalised advantage estimation."""
-    clip: float = 0.2
-    """ε of the policy's loss."""
-    value_clip: float = 0.5
-    """How far a value may move in one update."""
-    kl: float = 1e-3
-    """Coefficient of the KL to the reference, taken off the rewards."""
-    entropy: float = 0.0
-    """Coefficient of the entropy bonus (the release: 0.001)."""
-    whiten: bool = True
-    """Advantages get mean 0 and variance 1."""
-    epochs: int = 1
-    """How often the update goes over the batch."""
-    minibatch: int = 64
-    """Rollouts of an optimiser step, over all processes."""
-    micro: int = 32
-    """Rollouts of a forward pass, on one process: lower it when memory runs out, results stay the same."""
-    max_norm: float = 1.0
-    """Norm that the gradients of the policy, and of the critic, are clipped to."""
 
 
 @torch.no_grad()

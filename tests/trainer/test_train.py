@@ -21,8 +21,8 @@ from transformers import AutoModelForTokenClassification  # noqa: E402
 
 from stepsearch_data.exports.examples import Paragraph  # noqa: E402
 from stepsearch_data.pipeline.errors import SearchError, TrainError  # noqa: E402
-from stepsearch_data.trainer.train import Schedule, StePPO  # noqa: E402
-from stepsearch_data.trainer.update import PPO  # noqa: E402
+from stepsearch_data.trainer.settings import PPO, Schedule
+from stepsearch_data.trainer.train import StePPO  # noqa: E402
 from tests.trainer.tiny import TASKS, policy, referee, retrieve, template, tokenizer  # noqa: E402, F401 - fixtures
 
 QUICK = {"updates": 6, "rollouts": 8, "actor_lr": 1e-3, "critic_lr": 1e-3, "save_every": 2, "eval_every": 3, "keep": 9}
@@ -67,9 +67,9 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, policy: Any, 
     first = trainer(parts, type(policy).from_pretrained(start), tokenizer, referee)
     parts.mkdir()
     for _ in range(2):
-        first._record(first.update())
+        first._tell(*first.update())
     first.save()
-    first._record(first.update())  # lost with the crash
+    first._tell(*first.update())  # lost with the crash
     torch.manual_seed(random.randrange(10_000))
     second = trainer(parts, type(policy).from_pretrained(start), tokenizer, referee)
     assert second.resume()

@@ -1,0 +1,164 @@
+"""`eval` of a checkpoint: a tiny model that knows eight trajectories by heart plays them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the extra train")
+
+from stepsearch_data.exports.template_file import load_template  # noqa: E402 - torch must be there
+from stepsearch_data.indexes import Choice  # noqa: E402
+from stepsearch_data.pipeline.config import load_config  # noqa: E402
+from stepsearch_data.pipeline.errors import StepSearchError  # noqa: E402
+from stepsearch_data.pipeline.progress import Reporter  # noqa: E402
+from stepsearch_data.pipeline.store import Store  # noqa: E402
+from stepsearch_data.stages import STAGES  # noqa: E402
+from stepsearch_data.stages.formats import PARSERS  # noqa: E402
+from stepsearch_data.synth import WorldConfig, write_world  # noqa: E402
+from stepsearch_data.trainer import demo  # noqa: E402
+from stepsearch_data.trainer.data import demonstration, encode_demonstration, load_examples  # noqa: E402
+from stepsearch_data.trainer.demo.tiny import make_model, make_tokenizer  # noqa: E402
+from stepsearch_data.trainer.episode import Limits  # noqa: E402
+from stepsearch_data.trainer.evaluate import Options, Report, evaluate  # noqa: E402
+from tests.conftest import run_cli  # noqa: E402
+
+TEMPLATE = Path(demo.__path__[0]) / "template.txt"
+KNOWN = 8
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A little world, with one document a search."""
+    folder = tmp_path_factory.mktemp("world")
+    write_world(WorldConfig(20, 100, 1, 6, 1), folder / "world.jsonl")
+    source = ("--source", f"musique={folder / 'world.jsonl'}", "--set", "trajectories.documents=1")
+    built = run_cli("build", "--store", folder / "store", *source, "--set", "quality.validation=0", "--quiet")
+    assert built.returncode in {0, 3}, built.stderr
+    return folder / "store"
+
+
+@pytest.fixture(scope="module")
+def run(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run's folder, whose newest checkpoint has learnt the first questions by heart and the older one nothing."""
+    torch.set_num_threads(1)
+    template = load_template(str(TEMPLATE))
+    demos = [demonstration(each, template) for each in load_examples(Store.open(store), "train")][:KNOWN]
+    tokenizer = make_tokenizer(text for parts in demos for text, _ in parts)
+    model = make_model(tokenizer, width=32, layers=2)
+    folder = tmp_path_factory.mktemp("run")
+    save(folder / "checkpoint-000009", model, tokenizer)
+
+    def encode(text: str) -> list[int]:
+        return list(tokenizer.encode(text, add_special_tokens=False))
+
+    rows = [encode_demonstration(parts, encode, tokenizer.eos_token_id) for parts in demos]
+    width = max(len(row["labels"]) for row in rows)
+    ids = torch.tensor([row["input_ids"] + [0] * (width - len(row["input_ids"])) for row in rows])
+    labels = torch.tensor([row["labels"] + [-100] * (width - len(row["labels"])) for row in rows])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for _ in range(80):
+        optimizer.zero_grad()
+        model(input_ids=ids, labels=labels).loss.backward()
+        optimizer.step()
+    save(folder / "checkpoint-000010", model, tokenizer)
+    return folder
+
+
+def save(folder: Path, model: Any, tokenizer: Any) -> None:
+    model.save_pretrained(folder / "policy")
+    tokenizer.save_pretrained(folder / "policy")
+    (folder / "policy" / "template.txt").write_text(TEMPLATE.read_text())
+
+
+def ask(store: Path, checkpoint: Path, **options: Any) -> Report:
+    limits = Limits(turns=4, documents=1, total=400, turn=40)
+    asked = {"split": "train", "limit": KNOWN, "limits": limits, "choice": Choice(store=store), **options}
+    load = lambda first: load_config(STAGES, None, [*first, "run.workers=1"], {})  # noqa: E731
+    return evaluate(Options(checkpoint=str(checkpoint), **asked), load, PARSERS, Reporter(quiet=True))
+
+
+def whole(report: Report) -> dict[str, Any]:
+    return report.measures["all"]["all"]
+
+
+def test_the_newest_checkpoint_of_a_run_plays_what_it_has_learnt(run: Path, store: Path, tmp_path: Path) -> None:
+    report = ask(store, run, output=tmp_path)
+    found = whole(report)
+    assert (found["em"], found["support_recall"], found["format_errors"]) == (1, 1, 0)
+    assert found["ended"]["answer"] == 1
+    assert report.settings["model"] == str(run / "checkpoint-000010" / "policy")
+    assert found["own_tokens"] * KNOWN == report.usage["own_tokens"]
+    template = load_template(str(TEMPLATE))
+    golds = [demonstration(each, template)[1:] for each in load_examples(Store.open(store), "train")][:KNOWN]
+    rows = [json.loads(line) for line in (tmp_path / "rollouts.jsonl").read_text().splitlines()]
+    assert [row["response"] for row in rows] == ["".join(text for text, _ in parts) for parts in golds]
+
+
+def test_batches_change_nothing(run: Path, store: Path, tmp_path: Path) -> None:
+    one, many = ask(store, run, batch=1, output=tmp_path / "one"), ask(store, run, batch=5, output=tmp_path / "many")
+    assert one.measures == many.measures
+    assert (tmp_path / "one" / "rollouts.jsonl").read_bytes() == (tmp_path / "many" / "rollouts.jsonl").read_bytes()
+
+
+def test_sampling_repeats_by_its_seed(run: Path, store: Path, tmp_path: Path) -> None:
+    def texts(name: str, seed: int) -> bytes:
+        older = run / "checkpoint-000009"
+        ask(store, older, temperature=1.0, seed=seed, output=tmp_path / name)
+        return (tmp_path / name / "rollouts.jsonl").read_bytes()
+
+    assert texts("a", 1) == texts("b", 1) != texts("c", 2)
+
+
+def test_an_untrained_policy_is_told_of(run: Path, store: Path) -> None:
+    report = ask(store, run / "checkpoint-000009" / "policy")
+    assert whole(report)["em"] == 0
+    assert report.notes()[0].startswith("none of the 8 rollouts ends with an answer")
+
+
+def test_what_was_played_is_not_played_again(run: Path, store: Path, tmp_path: Path) -> None:
+    first = ask(store, run, output=tmp_path, limit=3)
+    rows = (tmp_path / "rollouts.jsonl").read_bytes()
+    again = ask(store, run, output=tmp_path)
+    assert (whole(first)["questions"], whole(again)["questions"]) == (3, KNOWN)
+    assert (tmp_path / "rollouts.jsonl").read_bytes().startswith(rows)
+    assert again.usage["own_tokens"] < whole(again)["own_tokens"] * KNOWN
+
+
+def test_weights_that_changed_are_another_policy(run: Path, store: Path, tmp_path: Path) -> None:
+    policy = tmp_path / "policy"
+    for file in (run / "checkpoint-000010" / "policy").iterdir():
+        policy.mkdir(exist_ok=True)
+        (policy / file.name).write_bytes(file.read_bytes())
+    ask(store, policy, limit=1, output=tmp_path / "out")
+    (policy / "model.safetensors").touch()
+    with pytest.raises(StepSearchError, match="holds another evaluation: stamp"):
+        ask(store, policy, limit=1, output=tmp_path / "out")
+
+
+def test_a_folder_that_is_no_language_model(store: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "nothing"}')
+    with pytest.raises(StepSearchError, match="cannot load") as failed:
+        ask(store, tmp_path)
+    assert "\n" not in failed.value.message
+
+
+def test_memory_that_runs_out_is_explained(run: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> Any:
+        raise torch.OutOfMemoryError("no room")
+
+    monkeypatch.setattr(torch.nn.Embedding, "forward", full)  # a device's memory cannot be filled in a test
+    with pytest.raises(StepSearchError, match="does not hold 8 rollouts at once") as failed:
+        ask(store, run)
+    assert "--batch" in failed.value.hint
+
+
+def test_the_verb_takes_a_run(run: Path, store: Path) -> None:
+    lengths = ("--turns", "4", "-k", "1", "--length", "400", "--max-tokens", "40")
+    done = run_cli("eval", run, "--store", store, "--split", "train", "-n", str(KNOWN), *lengths, "--quiet")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[1].split()[:3] == ["all", "8", "1.000"]
+    assert done.stderr == ""
