@@ -75,7 +75,7 @@ def save(folder: Path, model: Any, tokenizer: Any) -> None:
 
 
 def ask(store: Path, checkpoint: Path, **options: Any) -> Report:
-    limits = Limits(turns=4, documents=1, total=400, turn=40)
+    limits = Limits(turns=5, documents=1, total=400, turn=40)
     asked = {"split": "train", "limit": KNOWN, "limits": limits, "choice": Choice(store=store), **options}
     load = lambda first: load_config(STAGES, None, [*first, "run.workers=1"], {})  # noqa: E731
     return evaluate(Options(checkpoint=str(checkpoint), **asked), load, PARSERS, Reporter(quiet=True))
@@ -157,7 +157,7 @@ def test_memory_that_runs_out_is_explained(run: Path, store: Path, monkeypatch: 
 
 
 def test_the_verb_takes_a_run(run: Path, store: Path) -> None:
-    lengths = ("--turns", "4", "-k", "1", "--length", "400", "--max-tokens", "40")
+    lengths = ("--turns", "5", "-k", "1", "--length", "400", "--max-tokens", "40")
     done = run_cli("eval", run, "--store", store, "--split", "train", "-n", str(KNOWN), *lengths, "--quiet")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[1].split()[:3] == ["all", "8", "1.000"]
