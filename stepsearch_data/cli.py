@@ -612,13 +612,22 @@ def evaluate(
             "--template",
             "-t",
             metavar="NAME|FILE",
-            help="How prompts are worded: musique, paper or a file of yours (default: the checkpoint's, or musique).",
+            help="How prompts are worded: musique, paper or a file of yours (default: as trained, or musique).",
         ),
     ] = None,
-    turns: Annotated[int, typer.Option("--turns", min=0, help="Turns that may search; one more may answer.")] = 5,
-    k: Annotated[int, typer.Option("-k", min=1, max=100, help="Documents a search.")] = 3,
-    max_tokens: Annotated[int, typer.Option("--max-tokens", min=1, help="Tokens of a turn at most.")] = 500,
-    length: Annotated[int, typer.Option("--length", min=16, help="Tokens of a rollout with its prompt.")] = 4096,
+    turns: Annotated[
+        int | None, typer.Option("--turns", min=0, help="Turns that may search (default: as trained, or 5).")
+    ] = None,
+    k: Annotated[
+        int | None, typer.Option("-k", min=1, max=100, help="Documents a search (default: as trained, or 3).")
+    ] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option("--max-tokens", min=1, help="Tokens of a turn (default: as trained, or 500).")
+    ] = None,
+    length: Annotated[
+        int | None,
+        typer.Option("--length", min=16, help="Tokens of a rollout and its prompt (default: as trained, or 4096)."),
+    ] = None,
     temperature: Annotated[float, typer.Option("--temperature", min=0, help="0 takes the likeliest token.")] = 0.0,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of sampling.")] = 0,
     batch: Annotated[
@@ -645,10 +654,10 @@ def evaluate(
     from stepsearch_data.indexes import Choice
     from stepsearch_data.pipeline.progress import Reporter
     from stepsearch_data.stages.formats import PARSERS
-    from stepsearch_data.trainer.episode import Limits
     from stepsearch_data.trainer.evaluate import Options
     from stepsearch_data.trainer.evaluate import evaluate as run
 
+    lengths = {"turns": turns, "documents": k, "turn": max_tokens, "total": length}
     flags = {"llm.base_url": base_url, "llm.max_concurrency": max_concurrency, "llm.max_cost": max_cost}
     options = Options(
         checkpoint=checkpoint,
@@ -658,7 +667,7 @@ def evaluate(
         split=split,
         choice=Choice(corpus, store, index),
         template=template,
-        limits=Limits(turns=turns, documents=k, total=length, turn=max_tokens),
+        lengths={name: value for name, value in lengths.items() if value is not None},
         limit=limit,
         batch=batch,
         temperature=temperature,

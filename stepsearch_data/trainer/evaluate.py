@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
 import orjson
+from pydantic import ValidationError
 
 from stepsearch_data.exports.template import Template
 from stepsearch_data.exports.template_file import load_template
@@ -26,12 +27,13 @@ from stepsearch_data.pipeline.store import Store
 from stepsearch_data.trainer.episode import Limits, Task
 from stepsearch_data.trainer.measure import Played, Row, Tally, row_of
 from stepsearch_data.trainer.questions import Asked, Files, Parsers, Questions, SplitOfStore
+from stepsearch_data.trainer.recipe import Recipe
 from stepsearch_data.trainer.retrieval import retriever
 from stepsearch_data.trainer.rollout import Retrieve
 from stepsearch_data.trainer.rollout_file import REPLIES, RolloutFolder
 
 _MODEL_FILES = ("config.json", "adapter_config.json")
-_TEMPLATE = "template.txt"  # beside a checkpoint: how its training worded prompts
+_RECIPE = "recipe.json"
 
 
 class Policy(Protocol):
@@ -54,7 +56,11 @@ class Policy(Protocol):
 
 @dataclass(frozen=True)
 class Options:
-    """What is evaluated, on what, and how: a checkpoint, or the model `llm` of an endpoint."""
+    """What is evaluated, on what, and how: a checkpoint, or the model `llm` of an endpoint.
+
+    A store, a template and the `lengths` (fields of `Limits`) that are not named are those that a checkpoint was
+    trained with.
+    """
 
     checkpoint: str | None = None
     llm: str | None = None
@@ -63,12 +69,22 @@ class Options:
     split: str = "validation"
     choice: Choice = field(default_factory=Choice)
     template: str | None = None
-    limits: Limits = field(default_factory=Limits)
+    lengths: Mapping[str, int] = field(default_factory=dict)
     limit: int | None = None
     batch: int | None = None
     temperature: float = 0.0
     seed: int = 0
     output: Path | None = None
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What the options come to."""
+
+    model: str
+    template: Template
+    limits: Limits
+    choice: Choice
 
 
 @dataclass
@@ -101,13 +117,12 @@ def evaluate(options: Options, load: Load, parsers: Parsers, reporter: Reporter)
     """
     with ExitStack() as stack:
         config = load(())
-        model = _model(options)
-        template = _template(options, model)
-        questions = _questions(options, config, template, parsers)
+        setup = _set_up(options)
+        questions = _questions(options, setup, config, parsers)
         total = questions.count()
-        engine, retrieve = stack.enter_context(_searching(options.choice, config, load, reporter))
-        policy = stack.enter_context(closing(_policy(options, config, model, template, stack)))
-        settings = _settings(options, config, model, template, questions, engine)
+        engine, retrieve = stack.enter_context(_searching(setup.choice, config, load, reporter))
+        policy = stack.enter_context(closing(_policy(options, setup, config, stack)))
+        settings = _settings(options, setup, config, questions, engine)
         folder = stack.enter_context(RolloutFolder(options.output, settings))
         report = Report(settings, rejects=questions.rejects)
         meter = stack.enter_context(reporter.stage("eval"))
@@ -168,31 +183,39 @@ def find_checkpoint(location: str) -> str:
     raise ConfigError(f"{location} {missing}", "name a run, one of its checkpoints, or a folder with a config.json")
 
 
-def _model(options: Options) -> str:
-    """The folder of the checkpoint, or the model's name."""
+def _set_up(options: Options) -> Setup:
+    """Raises ConfigError."""
     if bool(options.checkpoint) == bool(options.llm):
         raise ConfigError("expected one policy", "name a CHECKPOINT or --llm MODEL, not both")
-    return options.llm or find_checkpoint(options.checkpoint or "")
-
-
-def _template(options: Options, model: str) -> Template:
-    """The template that is named, or lies beside the checkpoint, or else the default. Raises ConfigError."""
-    beside = Path(model) / _TEMPLATE
-    template = load_template(options.template or (str(beside) if beside.is_file() else "musique"))
+    model = options.llm or find_checkpoint(options.checkpoint or "")
+    recipe = None if options.llm else _recipe(Path(model))
+    template = load_template(options.template or (recipe.template if recipe else "musique"))
     if template.tool:
         raise ConfigError(f"the template {template.name} calls a tool; episodes are written in tags", "try musique")
-    return template
+    limits = replace(recipe.limits if recipe else Limits(), **options.lengths)
+    choice = options.choice if options.choice.store or not recipe else replace(options.choice, store=recipe.store)
+    return Setup(model, template, limits, choice)
 
 
-def _policy(options: Options, config: RunConfig, model: str, template: Template, stack: ExitStack) -> Policy:
+def _recipe(model: Path) -> Recipe | None:
+    """What a checkpoint was trained with, if its run tells. Raises ConfigError."""
+    told = [folder / _RECIPE for folder in (model, *model.parents[:2]) if (folder / _RECIPE).is_file()]
+    try:
+        return Recipe.model_validate_json(told[0].read_bytes()) if told else None
+    except ValidationError as error:
+        raise ConfigError(f"{told[0]} is no recipe of this version", "move it away, and name its settings") from error
+
+
+def _policy(options: Options, setup: Setup, config: RunConfig, stack: ExitStack) -> Policy:
     how: Any = {"temperature": options.temperature, "seed": options.seed}
+    what = (setup.model, setup.template, setup.limits)
     if options.llm:
         from stepsearch_data.trainer.endpoint import ServedPolicy
 
         kept = options.output or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         llm = config.llm.model_copy(update={"replay": kept / REPLIES})  # another model may have the name tomorrow
         batch = options.batch or 4 * llm.max_concurrency
-        return ServedPolicy(llm, model, template, options.limits, batch=batch, raw=options.raw, **how)
+        return ServedPolicy(llm, *what, batch=batch, raw=options.raw, **how)
     try:
         from stepsearch_data.trainer.checkpoint import LocalPolicy
     except ImportError as error:
@@ -200,17 +223,17 @@ def _policy(options: Options, config: RunConfig, model: str, template: Template,
             f"evaluating a checkpoint needs {error.name}",
             "pip install 'stepsearch-data[train]'; an endpoint, with --llm, needs nothing",
         ) from error
-    return LocalPolicy(model, template, options.limits, batch=options.batch or 64, **how)
+    return LocalPolicy(*what, batch=options.batch or 64, **how)
 
 
 # ---- on what
 
 
-def _questions(options: Options, config: RunConfig, template: Template, parsers: Parsers) -> Questions:
+def _questions(options: Options, setup: Setup, config: RunConfig, parsers: Parsers) -> Questions:
     if options.questions:
-        return Files(options.questions, template, parsers, options.limit)
-    store = Store.open(options.choice.store or config.store)
-    return SplitOfStore(store, options.split, template, options.limit)
+        return Files(options.questions, setup.template, parsers, options.limit)
+    store = Store.open(setup.choice.store or config.store)
+    return SplitOfStore(store, options.split, setup.template, options.limit)
 
 
 @contextmanager
@@ -235,23 +258,21 @@ def _searching(choice: Choice, config: RunConfig, load: Load, reporter: Reporter
         yield settings, stack.enter_context(retriever(found))
 
 
-def _settings(
-    options: Options, config: RunConfig, model: str, template: Template, questions: Questions, engine: Row
-) -> Row:
+def _settings(options: Options, setup: Setup, config: RunConfig, questions: Questions, engine: Row) -> Row:
     """All that decides the rollouts."""
-    policy: Row = {"model": model}
+    policy: Row = {"model": setup.model}
     if options.llm:
         policy |= {"base_url": config.llm.base_url, "raw": options.raw}
-    elif Path(model).is_dir():
-        policy |= {"stamp": max(path.stat().st_mtime_ns for path in Path(model).iterdir())}
-    wording = hashlib.sha256(orjson.dumps(template.parts, option=orjson.OPT_SORT_KEYS)).hexdigest()[:12]
+    elif Path(setup.model).is_dir():
+        policy |= {"stamp": max(path.stat().st_mtime_ns for path in Path(setup.model).iterdir())}
+    wording = hashlib.sha256(orjson.dumps(setup.template.parts, option=orjson.OPT_SORT_KEYS)).hexdigest()[:12]
     return {
         **policy,
         "questions": questions.name,
         "digest": questions.digest(),
         "engine": engine,
-        "template": f"{template.name} {wording}",
-        "limits": vars(options.limits),
+        "template": f"{setup.template.name} {wording}",
+        "limits": vars(setup.limits),
         "temperature": options.temperature,
         "seed": options.seed,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,8 @@ from stepsearch_data.synth import WorldConfig, write_world  # noqa: E402
 from stepsearch_data.trainer import demo  # noqa: E402
 from stepsearch_data.trainer.data import demonstration, encode_demonstration, load_examples  # noqa: E402
 from stepsearch_data.trainer.demo.tiny import make_model, make_tokenizer  # noqa: E402
-from stepsearch_data.trainer.episode import Limits  # noqa: E402
 from stepsearch_data.trainer.evaluate import Options, Report, evaluate  # noqa: E402
+from stepsearch_data.trainer.recipe import Recipe  # noqa: E402
 from tests.conftest import run_cli  # noqa: E402
 
 TEMPLATE = Path(demo.__path__[0]) / "template.txt"
@@ -65,18 +66,20 @@ def run(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         model(input_ids=ids, labels=labels).loss.backward()
         optimizer.step()
     save(folder / "checkpoint-000010", model, tokenizer)
+    limits = {"turns": 5, "documents": 1, "total": 400, "turn": 40}
+    trained = {"store": store, "template": str(TEMPLATE), "model": {"path": "tiny"}, "limits": limits}
+    recipe = Recipe.model_validate(trained)
+    (folder / "recipe.json").write_text(recipe.model_dump_json())
     return folder
 
 
 def save(folder: Path, model: Any, tokenizer: Any) -> None:
     model.save_pretrained(folder / "policy")
     tokenizer.save_pretrained(folder / "policy")
-    (folder / "policy" / "template.txt").write_text(TEMPLATE.read_text())
 
 
-def ask(store: Path, checkpoint: Path, **options: Any) -> Report:
-    limits = Limits(turns=5, documents=1, total=400, turn=40)
-    asked = {"split": "train", "limit": KNOWN, "limits": limits, "choice": Choice(store=store), **options}
+def ask(checkpoint: Path, **options: Any) -> Report:
+    asked = {"split": "train", "limit": KNOWN, **options}
     load = lambda first: load_config(STAGES, None, [*first, "run.workers=1"], {})  # noqa: E731
     return evaluate(Options(checkpoint=str(checkpoint), **asked), load, PARSERS, Reporter(quiet=True))
 
@@ -86,7 +89,7 @@ def whole(report: Report) -> dict[str, Any]:
 
 
 def test_the_newest_checkpoint_of_a_run_plays_what_it_has_learnt(run: Path, store: Path, tmp_path: Path) -> None:
-    report = ask(store, run, output=tmp_path)
+    report = ask(run, output=tmp_path)
     found = whole(report)
     assert (found["em"], found["support_recall"], found["format_errors"]) == (1, 1, 0)
     assert found["ended"]["answer"] == 1
@@ -98,67 +101,80 @@ def test_the_newest_checkpoint_of_a_run_plays_what_it_has_learnt(run: Path, stor
     assert [row["response"] for row in rows] == ["".join(text for text, _ in parts) for parts in golds]
 
 
-def test_batches_change_nothing(run: Path, store: Path, tmp_path: Path) -> None:
-    one, many = ask(store, run, batch=1, output=tmp_path / "one"), ask(store, run, batch=5, output=tmp_path / "many")
+def test_batches_change_nothing(run: Path, tmp_path: Path) -> None:
+    one, many = ask(run, batch=1, output=tmp_path / "one"), ask(run, batch=5, output=tmp_path / "many")
     assert one.measures == many.measures
     assert (tmp_path / "one" / "rollouts.jsonl").read_bytes() == (tmp_path / "many" / "rollouts.jsonl").read_bytes()
 
 
-def test_sampling_repeats_by_its_seed(run: Path, store: Path, tmp_path: Path) -> None:
+def test_sampling_repeats_by_its_seed(run: Path, tmp_path: Path) -> None:
     def texts(name: str, seed: int) -> bytes:
         older = run / "checkpoint-000009"
-        ask(store, older, temperature=1.0, seed=seed, output=tmp_path / name)
+        ask(older, temperature=1.0, seed=seed, output=tmp_path / name)
         return (tmp_path / name / "rollouts.jsonl").read_bytes()
 
     assert texts("a", 1) == texts("b", 1) != texts("c", 2)
 
 
-def test_an_untrained_policy_is_told_of(run: Path, store: Path) -> None:
-    report = ask(store, run / "checkpoint-000009" / "policy")
+def test_an_untrained_policy_is_told_of(run: Path) -> None:
+    report = ask(run / "checkpoint-000009" / "policy")
     assert whole(report)["em"] == 0
     assert report.notes()[0].startswith("none of the 8 rollouts ends with an answer")
 
 
-def test_what_was_played_is_not_played_again(run: Path, store: Path, tmp_path: Path) -> None:
-    first = ask(store, run, output=tmp_path, limit=3)
+def test_what_was_played_is_not_played_again(run: Path, tmp_path: Path) -> None:
+    first = ask(run, output=tmp_path, limit=3)
     rows = (tmp_path / "rollouts.jsonl").read_bytes()
-    again = ask(store, run, output=tmp_path)
+    again = ask(run, output=tmp_path)
     assert (whole(first)["questions"], whole(again)["questions"]) == (3, KNOWN)
     assert (tmp_path / "rollouts.jsonl").read_bytes().startswith(rows)
     assert again.usage["own_tokens"] < whole(again)["own_tokens"] * KNOWN
 
 
-def test_weights_that_changed_are_another_policy(run: Path, store: Path, tmp_path: Path) -> None:
-    policy = tmp_path / "policy"
-    for file in (run / "checkpoint-000010" / "policy").iterdir():
-        policy.mkdir(exist_ok=True)
-        (policy / file.name).write_bytes(file.read_bytes())
-    ask(store, policy, limit=1, output=tmp_path / "out")
-    (policy / "model.safetensors").touch()
+def test_a_run_tells_what_it_was_trained_with_and_what_is_named_wins(run: Path, store: Path) -> None:
+    report = ask(run, limit=1)
+    assert report.settings["limits"] == {"turns": 5, "documents": 1, "total": 400, "turn": 40, "observation": 600}
+    assert report.settings["template"].startswith(str(TEMPLATE))
+    assert report.settings["questions"] == f"{store}:train"
+    named = ask(run, limit=1, lengths={"turns": 0}, template="paper", choice=Choice(store=store))
+    assert named.settings["limits"] == {**report.settings["limits"], "turns": 0}
+    assert named.settings["template"].startswith("paper ")
+
+
+def test_a_recipe_that_cannot_be_read(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "run" / "recipe.json").write_text('{"modle": 1}')
+    with pytest.raises(StepSearchError, match=r"recipe\.json is no recipe of this version"):
+        ask(tmp_path / "run")
+
+
+def test_weights_that_changed_are_another_policy(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    ask(tmp_path / "run", limit=1, output=tmp_path / "out")
+    (tmp_path / "run" / "checkpoint-000010" / "policy" / "model.safetensors").touch()
     with pytest.raises(StepSearchError, match="holds another evaluation: stamp"):
-        ask(store, policy, limit=1, output=tmp_path / "out")
+        ask(tmp_path / "run", limit=1, output=tmp_path / "out")
 
 
 def test_a_folder_that_is_no_language_model(store: Path, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "nothing"}')
     with pytest.raises(StepSearchError, match="cannot load") as failed:
-        ask(store, tmp_path)
+        ask(tmp_path, choice=Choice(store=store))
     assert "\n" not in failed.value.message
 
 
-def test_memory_that_runs_out_is_explained(run: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_that_runs_out_is_explained(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any, **__: Any) -> Any:
         raise torch.OutOfMemoryError("no room")
 
     monkeypatch.setattr(torch.nn.Embedding, "forward", full)  # a device's memory cannot be filled in a test
     with pytest.raises(StepSearchError, match="does not hold 8 rollouts at once") as failed:
-        ask(store, run)
+        ask(run)
     assert "--batch" in failed.value.hint
 
 
-def test_the_verb_takes_a_run(run: Path, store: Path) -> None:
-    lengths = ("--turns", "5", "-k", "1", "--length", "400", "--max-tokens", "40")
-    done = run_cli("eval", run, "--store", store, "--split", "train", "-n", str(KNOWN), *lengths, "--quiet")
+def test_the_verb_takes_a_run(run: Path) -> None:
+    done = run_cli("eval", run, "--split", "train", "-n", str(KNOWN), "--quiet")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[1].split()[:3] == ["all", "8", "1.000"]
     assert done.stderr == ""

@@ -18,7 +18,6 @@ from stepsearch_data.pipeline.errors import StepSearchError
 from stepsearch_data.pipeline.progress import Reporter
 from stepsearch_data.stages import STAGES
 from stepsearch_data.stages.formats import PARSERS
-from stepsearch_data.trainer.episode import Limits
 from stepsearch_data.trainer.evaluate import Options, Report, evaluate
 from tests.conftest import Run
 from tests.llm_server import LlmServer, error
@@ -244,7 +243,7 @@ def test_real_official_rows(ask: Ask, real_sources: list[str]) -> None:
 )
 def test_a_collapsed_policy_and_a_wrong_index_are_told_of(ask: Ask, turns: tuple[str, ...], note: str | None) -> None:
     with LlmServer(lambda request: turns[len(request["messages"]) // 2]) as server:
-        report = ask(server.url, limits=Limits(turns=1))
+        report = ask(server.url, lengths={"turns": 1})
     assert report.notes() == ([note] if note else [])
 
 
