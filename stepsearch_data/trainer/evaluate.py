@@ -187,6 +187,8 @@ def _set_up(options: Options) -> Setup:
     """Raises ConfigError."""
     if bool(options.checkpoint) == bool(options.llm):
         raise ConfigError("expected one policy", "name a CHECKPOINT or --llm MODEL, not both")
+    if options.output and options.output.exists() and not options.output.is_dir():
+        raise ConfigError(f"{options.output} is no folder", "name another with --output")
     model = options.llm or find_checkpoint(options.checkpoint or "")
     recipe = None if options.llm else _recipe(Path(model))
     template = load_template(options.template or (recipe.template if recipe else "musique"))

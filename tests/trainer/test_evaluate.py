@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -350,6 +352,12 @@ def test_a_split_without_questions(ask: Ask, cli: Run, tmp_path: Path) -> None:
     assert "validation" in message
 
 
+def test_a_folder_that_is_a_file(ask: Ask, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    assert failure(ask, DEAD, output=file) == (2, f"{file} is no folder", "name another with --output")
+
+
 # ---- the verb
 
 
@@ -380,6 +388,30 @@ def test_what_is_wrong_is_on_stderr_and_in_the_exit_code(cli: Run, sample_store:
         "  1 × the server refuses the request (400): content policy",
         "note: none of the 1 rollouts ends with an answer (100% refused): look at some of them",
     ]
+
+
+def test_an_interrupted_evaluation_goes_on(gold: GoldPolicy, sample_store: Path, tmp_path: Path) -> None:
+    def command(output: str, url: str) -> list[str]:
+        served = ["--llm", "mock", "--base-url", url, "--max-concurrency", "1", "--batch", "2", "--json"]
+        chosen = ["--store", str(sample_store), "--split", "train", "-n", "4", "--output", str(tmp_path / output)]
+        return [sys.executable, "-m", "stepsearch_data", "eval", *served, *chosen]
+
+    environment = {**os.environ, "OPENAI_API_KEY": KEY}
+    with gold.server() as server:
+        whole = subprocess.run(command("whole", server.url), capture_output=True, check=True, env=environment)
+        needed, server.requests, server.delay = len(server.requests), [], 0.05
+        with subprocess.Popen(
+            command("out", server.url), stderr=subprocess.PIPE, text=True, env=environment
+        ) as process:
+            while len(server.requests) < 9:
+                time.sleep(0.01)
+            process.send_signal(signal.SIGINT)
+            _, told = process.communicate(timeout=30)
+        assert (process.returncode, told) == (130, "interrupted; the same command goes on where it stopped\n")
+        assert 2 <= len(rollouts(tmp_path / "out")) < 8
+        again = subprocess.run(command("out", server.url), capture_output=True, check=True, env=environment)
+        assert len(server.requests) <= needed + 1  # the reply that was on its way
+    assert json.loads(again.stdout)["all"] == json.loads(whole.stdout)["all"]
 
 
 WITHOUT_TORCH = """
