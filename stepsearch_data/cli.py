@@ -654,8 +654,8 @@ def evaluate(
     from stepsearch_data.indexes import Choice
     from stepsearch_data.pipeline.progress import Reporter
     from stepsearch_data.stages.formats import PARSERS
-    from stepsearch_data.trainer.evaluate import Options
     from stepsearch_data.trainer.evaluate import evaluate as run
+    from stepsearch_data.trainer.setup import Options
 
     lengths = {"turns": turns, "documents": k, "turn": max_tokens, "total": length}
     flags = {"llm.base_url": base_url, "llm.max_concurrency": max_concurrency, "llm.max_cost": max_cost}

@@ -13,7 +13,7 @@ from transformers.utils import logging
 from stepsearch_data.exports.template import Template
 from stepsearch_data.pipeline.errors import TrainError
 from stepsearch_data.trainer.episode import Limits, Referee, Task
-from stepsearch_data.trainer.measure import Played
+from stepsearch_data.trainer.policy import Played
 from stepsearch_data.trainer.rollout import Retrieve, roll_out
 from stepsearch_data.trainer.sampler import CachedSampler, end_tokens
 

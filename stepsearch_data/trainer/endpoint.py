@@ -17,7 +17,7 @@ from stepsearch_data.pipeline.llm.chat import ChatModel, Message, Reply, TurnReq
 from stepsearch_data.pipeline.llm.service import Llm
 from stepsearch_data.pipeline.llm.settings import LlmSettings
 from stepsearch_data.trainer.episode import STOPS, Limits, Referee, Task
-from stepsearch_data.trainer.measure import Played
+from stepsearch_data.trainer.policy import Played
 from stepsearch_data.trainer.rollout import Retrieve, roll_out
 
 END = -1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from stepsearch_data.exports.examples import Paragraph
 from stepsearch_data.rewards import hotpotqa_answer, musique_answer, read, wiki2_answer
 from stepsearch_data.text import normalise
-from stepsearch_data.trainer.episode import Episode, Search
+from stepsearch_data.trainer.episode import Search
+from stepsearch_data.trainer.policy import Played
 
 Row = dict[str, Any]
 Group = tuple[str, ...]
@@ -35,14 +36,6 @@ OFFICIAL: dict[str, Callable[[str, Sequence[str]], tuple[float, float]]] = {
     "2wiki": _wiki2,
 }
 """Exact match and F1 by the script of a source, given its golds, the main one first; others are scored as MuSiQue."""
-
-
-class Played(NamedTuple):
-    """An episode, how many tokens the policy wrote in it, and why it was not played to its end, if so."""
-
-    episode: Episode
-    own_tokens: int
-    refused: str = ""
 
 
 def row_of(played: Played, hops: int) -> Row:

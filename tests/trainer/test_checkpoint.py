@@ -23,8 +23,9 @@ from stepsearch_data.synth import WorldConfig, write_world  # noqa: E402
 from stepsearch_data.trainer import demo  # noqa: E402
 from stepsearch_data.trainer.data import demonstration, encode_demonstration, load_examples  # noqa: E402
 from stepsearch_data.trainer.demo.tiny import make_model, make_tokenizer  # noqa: E402
-from stepsearch_data.trainer.evaluate import Options, Report, evaluate  # noqa: E402
+from stepsearch_data.trainer.evaluate import Report, evaluate  # noqa: E402
 from stepsearch_data.trainer.recipe import Recipe  # noqa: E402
+from stepsearch_data.trainer.setup import Options  # noqa: E402
 from tests.conftest import run_cli  # noqa: E402
 
 TEMPLATE = Path(demo.__path__[0]) / "template.txt"

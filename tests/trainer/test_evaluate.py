@@ -20,7 +20,8 @@ from stepsearch_data.pipeline.errors import StepSearchError
 from stepsearch_data.pipeline.progress import Reporter
 from stepsearch_data.stages import STAGES
 from stepsearch_data.stages.formats import PARSERS
-from stepsearch_data.trainer.evaluate import Options, Report, evaluate
+from stepsearch_data.trainer.evaluate import Report, evaluate
+from stepsearch_data.trainer.setup import Options
 from tests.conftest import Run
 from tests.llm_server import LlmServer, error
 from tests.search_servers import Page, SearchServer

@@ -7,7 +7,8 @@ import pytest
 
 from stepsearch_data.exports.examples import Paragraph
 from stepsearch_data.trainer.episode import Episode, Search, Task
-from stepsearch_data.trainer.measure import Played, Row, Tally, interval, row_of
+from stepsearch_data.trainer.measure import Row, Tally, interval, row_of
+from stepsearch_data.trainer.policy import Played
 
 A, B, C = Paragraph("A", "Ada wrote it."), Paragraph("B", "It was  written\nin 1843."), Paragraph("C", "Else.")
 ANSWERED = "<think> t </think><search> q </search><information> i </information><answer> {} </answer>"
