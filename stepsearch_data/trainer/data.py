@@ -35,7 +35,9 @@ def to_task(example: Example, template: Template) -> Task:
 def demonstration(example: Example, template: Template) -> list[tuple[str, bool]]:
     """A gold trajectory as an episode would write it: texts, and whether each is the policy's own."""
     if template.tool:
-        raise ConfigError(f"the template {template.name} calls a tool; episodes are written in tags", "musique or paper")
+        raise ConfigError(
+            f"the template {template.name} calls a tool; episodes are written in tags", "musique or paper"
+        )
     parts = [(template.opening(example.question), False)]
     for at, step in enumerate(example.steps):
         parts.append((template.turn(example, at).text, True))

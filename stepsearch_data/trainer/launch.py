@@ -51,12 +51,14 @@ def launch(recipe: Recipe, retrieve: Retrieve, *, resume: bool, say: Callable[[s
     )
     checkpoints = sorted(recipe.output.glob("checkpoint-*"))
     if checkpoints and not resume:
-        raise ConfigError(f"{recipe.output} holds a training already", "go on with --resume, or choose another --output")
+        raise ConfigError(
+            f"{recipe.output} holds a training already", "go on with --resume, or choose another --output"
+        )
     policy, tokenizer = load_policy(recipe.model)
     cold = recipe.output / "cold-start"
     if recipe.sft and not checkpoints:
         start(policy, tokenizer, examples, template, recipe, cold, say)
-    critic = load_critic(recipe, policy, cold if recipe.sft else None)
+    critic = load_critic(recipe, cold if recipe.sft else None)
     recipe.output.mkdir(parents=True, exist_ok=True)
     about = About(variant=recipe.rewards.name, seed=recipe.schedule.seed)
     (recipe.output / ABOUT).write_text(about.model_dump_json(), encoding="utf-8")
@@ -132,7 +134,7 @@ def load_policy(model: Model) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]
     return _adapted(policy, model, "CAUSAL_LM"), tokenizer
 
 
-def load_critic(recipe: Recipe, policy: PreTrainedModel, cold: Path | None) -> PreTrainedModel:
+def load_critic(recipe: Recipe, cold: Path | None) -> PreTrainedModel:
     """The critic: the trunk of the model that the policy starts from, and a value head of its own."""
     location = recipe.critic or (str(cold) if cold else recipe.model.path)
     torch.manual_seed(recipe.schedule.seed)
@@ -149,7 +151,7 @@ def _adapted(model: PreTrainedModel, config: Model, task: str) -> PreTrainedMode
 
     lora = LoraConfig(r=config.lora_rank, lora_alpha=config.lora_alpha, target_modules="all-linear", task_type=task)
     adapted: Any = get_peft_model(model, lora)
-    return adapted  # type: ignore[no-any-return]  # behaves as the model that it wraps
+    return adapted
 
 
 def make_referee(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Sequence
-from dataclasses import fields, is_dataclass, replace
+from collections.abc import Iterable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from stepsearch_data.pipeline.config import parse_value
 from stepsearch_data.pipeline.errors import ConfigError
-from stepsearch_data.rewards import ABLATIONS, PRESETS, RewardConfig, without
+from stepsearch_data.rewards import PRESETS, RewardConfig, without
 from stepsearch_data.trainer.episode import Limits
 from stepsearch_data.trainer.settings import PPO, SFT, Schedule
 

@@ -21,9 +21,7 @@ class CachedSampler:
     cache. Sampling uses torch's global generator; temperature 0 takes the likeliest token.
     """
 
-    def __init__(
-        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, temperature: float = 1.0
-    ) -> None:
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, temperature: float = 1.0) -> None:
         self._model, self._tokenizer, self._temperature = model, tokenizer, temperature
         self._eos = end_tokens(model, tokenizer)
         self._closing = {token for text, token in tokenizer.get_vocab().items() if ">" in text}
@@ -78,8 +76,10 @@ class CachedSampler:
 
     def _sample(self, logits: Tensor) -> list[int]:
         if self._temperature == 0:
-            return logits.argmax(dim=-1).tolist()
-        return torch.multinomial(torch.softmax(logits / self._temperature, dim=-1), 1)[:, 0].tolist()
+            tokens = logits.argmax(dim=-1)
+        else:
+            tokens = torch.multinomial(torch.softmax(logits / self._temperature, dim=-1), 1)[:, 0]
+        return [int(token) for token in tokens]
 
     def _ended(self, turn: list[int]) -> bool:
         if turn[-1] in self._eos:

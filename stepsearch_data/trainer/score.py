@@ -23,8 +23,9 @@ class Earned:
 
 
 def earned(episode: Episode, config: RewardConfig = PAPER) -> Earned:
-    """Score an episode (arXiv 2505.15107): r_step^t on the last token that the policy wrote in search round t,
-    r_answer + γ_key · r_key on its last token of all.
+    """Score an episode (arXiv 2505.15107).
+
+    r_step^t lies on the last token that the policy wrote in search round t, r_answer + γ_key · r_key on its last one.
 
     Only searches that the engine answered earn a step reward: a round whose `<information>` the policy made up
     is read by the reward's patterns too, but ends with no token of a search.

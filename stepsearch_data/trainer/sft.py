@@ -23,17 +23,18 @@ def cold_start(
     examples: Sequence[Example],
     template: Template,
     output: Path,
-    config: SFT = SFT(),
+    config: SFT,
     **options: Any,
 ) -> dict[str, float]:
-    """Fine-tune the model in place on what the policy writes in these trajectories; what the engine writes is not learnt.
+    """Fine-tune the model in place on what the policy writes in these trajectories, not on what the engine writes.
 
-    `options` are further ones of `trl.SFTConfig`. The mean loss, and how many trajectories were too long. Raises TrainError where
-    none is left.
+    `options` are further ones of `trl.SFTConfig`. The mean loss, and how many trajectories were too long. Raises
+    TrainError where none is left.
     """
 
     def encode(text: str) -> list[int]:
-        return tokenizer.encode(text, add_special_tokens=False)
+        tokens: list[int] = tokenizer.encode(text, add_special_tokens=False)
+        return tokens
 
     rows = [encode_demonstration(demonstration(each, template), encode, tokenizer.eos_token_id) for each in examples]
     kept = [row for row in rows if len(row["input_ids"]) <= config.longest]

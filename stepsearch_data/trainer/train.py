@@ -18,7 +18,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -59,8 +58,8 @@ class StePPO:
         output: Path,
         *,
         held_out: Sequence[Task] = (),
-        schedule: Schedule = Schedule(),
-        ppo: PPO = PPO(),
+        schedule: Schedule,
+        ppo: PPO,
         rewards: RewardConfig = PAPER,
         accelerator: Accelerator | None = None,
         sampler: Sampler | None = None,
@@ -126,7 +125,13 @@ class StePPO:
         clock.lap("improve")
         self.done += 1
         seconds = clock.seconds
-        metrics = {"update": self.done, "rollouts": self.schedule.rollouts, **summary(episodes, got), **metrics, **seconds}
+        metrics = {
+            "update": self.done,
+            "rollouts": self.schedule.rollouts,
+            **summary(episodes, got),
+            **metrics,
+            **seconds,
+        }
         metrics["tokens_per_second"] = batch.attention.sum().item() / sum(seconds.values())
         return metrics, episodes, got
 
@@ -138,10 +143,12 @@ class StePPO:
         return {f"eval_{name}": value for name, value in summary(episodes, got).items()}
 
     def _next_tasks(self) -> list[Task]:
-        """This process's part of the next batch: each epoch goes through all tasks in an order of its own."""
+        """What this process rolls out next: each epoch goes through all tasks, in an order of its own."""
         size = self.schedule.rollouts // self.accelerator.num_processes
         first = self.done * self.schedule.rollouts + self.accelerator.process_index * size
-        return [self.tasks[_place(position, len(self.tasks), self.schedule.seed)] for position in range(first, first + size)]
+        return [
+            self.tasks[_place(position, len(self.tasks), self.schedule.seed)] for position in range(first, first + size)
+        ]
 
     @contextmanager
     def _going_back(self) -> Iterator[None]:

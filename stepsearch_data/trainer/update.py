@@ -11,7 +11,16 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from stepsearch_data.pipeline.errors import TrainError
 from stepsearch_data.trainer.batch import Batch
-from stepsearch_data.trainer.maths import explained_variance, gae, kl, masked_mean, policy_loss, value_loss, whiten
+from stepsearch_data.trainer.maths import (
+    Total,
+    explained_variance,
+    gae,
+    kl,
+    masked_mean,
+    policy_loss,
+    value_loss,
+    whiten,
+)
 from stepsearch_data.trainer.model import Reference
 from stepsearch_data.trainer.settings import PPO
 
@@ -59,36 +68,29 @@ def improve(
 ) -> Metrics:
     """PPO's epochs over a batch that `look_back` has filled in; means of the losses.
 
-    `parts` are the parameters of policy and critic, whose gradients are clipped apart. A minibatch's loss is the mean over
-    all its tokens, however it is cut into micro batches and spread over processes. Raises TrainError for a loss
+    `parts` are the parameters of policy and critic, whose gradients are clipped apart. A minibatch's loss is the mean
+    over all its tokens, however it is cut into micro batches and spread over processes. Raises TrainError for a loss
     that is no number, before it reaches the weights.
     """
     seen: defaultdict[str, list[float]] = defaultdict(list)
     size = config.minibatch // accelerator.num_processes
     steps = size // config.micro
-    for _ in range(config.epochs):
-        for mini in batch.split(size, torch.randperm(len(batch)).to(batch.tokens.device)):
-            tokens = _total(accelerator)(mini.own.sum()) / accelerator.num_processes
-            for part in mini.split(config.micro):
-                with accelerator.accumulate(model):
-                    loss, means = _loss(model, part, config)
-                    share = part.own.sum() / tokens.clamp(min=1)
-                    if not torch.isfinite(loss):
-                        raise TrainError(
-                            f"the loss is no number ({', '.join(f'{k} {v:.3g}' for k, v in means.items())})",
-                            "lower the learning rate or the clip, or train in float32; the last checkpoint is whole",
-                        )
-                    accelerator.backward(loss * share * steps)  # accelerate takes the mean over micro batches
-                    for name, value in means.items():
-                        seen[name].append(value * share.item() * steps)
-                    if accelerator.sync_gradients:
-                        for name, parameters in parts.items():
-                            norm = accelerator.clip_grad_norm_(parameters, config.max_norm)
-                            seen[f"{name}_norm"].append(float(norm or 0))
-                    optimizer.step()
-                    optimizer.zero_grad()
+    for mini in (mini for _ in range(config.epochs) for mini in batch.split(size, _shuffled(batch))):
+        tokens = _total(accelerator)(mini.own.sum()) / accelerator.num_processes
+        for part in mini.split(config.micro):
+            with accelerator.accumulate(model):
+                share = part.own.sum() / tokens.clamp(min=1)
+                loss, means = _loss(model, part, config)
+                accelerator.backward(loss * share * steps)  # accelerate takes the mean over micro batches
                 if accelerator.sync_gradients:
-                    schedule.step()
+                    for name, parameters in parts.items():
+                        norm = accelerator.clip_grad_norm_(parameters, config.max_norm)
+                        seen[f"{name}_norm"].append(float(norm or 0))
+                optimizer.step()
+                optimizer.zero_grad()
+            for name, value in means.items():
+                seen[name].append(value * share.item() * steps)
+        schedule.step()
     return {name: sum(values) / len(values) for name, values in seen.items()}
 
 
@@ -99,8 +101,18 @@ def _loss(model: nn.Module, part: Batch, config: PPO) -> tuple[Tensor, Metrics]:
     loss = policy + critic  # they share no weight, so no coefficient between them means anything
     if config.entropy:
         loss = loss - config.entropy * masked_mean(read.entropy, part.own)
-    return loss, {"policy_loss": policy.item(), "value_loss": critic.item(), "clipped": clipped.item()}
+    means = {"policy_loss": policy.item(), "value_loss": critic.item(), "clipped": clipped.item()}
+    if not torch.isfinite(loss):
+        raise TrainError(
+            f"the loss is no number ({', '.join(f'{name} {value:.3g}' for name, value in means.items())})",
+            "lower the learning rate or the clip, or train in float32; the last checkpoint is whole",
+        )
+    return loss, means
 
 
-def _total(accelerator: Accelerator):
+def _shuffled(batch: Batch) -> Tensor:
+    return torch.randperm(len(batch)).to(batch.tokens.device)
+
+
+def _total(accelerator: Accelerator) -> Total:
     return lambda summed: accelerator.reduce(summed, reduction="sum")

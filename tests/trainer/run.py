@@ -9,20 +9,15 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from stepsearch_data.exports.template_file import load_template
-from stepsearch_data.trainer.episode import Limits, Referee
-from stepsearch_data.trainer.sampler import end_tokens
+from stepsearch_data.trainer.episode import Limits
+from stepsearch_data.trainer.launch import make_referee
 from tests.trainer.test_train import trainer
 
 torch.set_num_threads(1)
 model, output = sys.argv[1:]
 tokenizer, policy = AutoTokenizer.from_pretrained(model), AutoModelForCausalLM.from_pretrained(model)
-referee = Referee(
-    load_template("musique"),
-    Limits(turns=3, documents=2, total=300, turn=12, observation=60),
-    lambda text: tokenizer.encode(text, add_special_tokens=False),
-    tokenizer.decode,
-    end_tokens(policy, tokenizer),
-)
+limits = Limits(turns=3, documents=2, total=300, turn=12, observation=60)
+referee = make_referee(policy, tokenizer, load_template("musique"), limits)
 run = trainer(Path(output), policy, tokenizer, referee)
 run.resume()
 run.train()

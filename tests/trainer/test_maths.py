@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 
@@ -71,7 +72,9 @@ def test_gae_is_that_of_the_sequence_with_the_observations_taken_out() -> None:
     mask = torch.rand(1, 30, generator=generator) < 0.6
     rewards = rewards * mask
     full = maths.gae(rewards, values, mask, gamma=0.97, lam=0.9)
-    own = maths.gae(rewards[mask][None], values[mask][None], torch.ones(1, int(mask.sum()), dtype=torch.bool), 0.97, 0.9)
+    own = maths.gae(
+        rewards[mask][None], values[mask][None], torch.ones(1, int(mask.sum()), dtype=torch.bool), 0.97, 0.9
+    )
     for among, alone in zip(full, own, strict=True):
         torch.testing.assert_close(among[mask], alone[0])
 
@@ -119,7 +122,7 @@ def test_what_stands_outside_of_the_mask_changes_nothing(garbage: float) -> None
     mask = torch.rand(4, 12, generator=generator) < 0.5
     clean = [torch.randn(4, 12, generator=generator) for _ in range(4)]
 
-    def results(tensors: list[torch.Tensor]) -> list[torch.Tensor]:
+    def results(tensors: list[Any]) -> list[Any]:
         logps, old, values, others = tensors
         logps, values = logps.clone().requires_grad_(), values.clone().requires_grad_()
         rewards = torch.where(mask, others, 0)

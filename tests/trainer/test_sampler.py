@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch", reason="needs the extra train")
 from stepsearch_data.trainer.episode import Referee  # noqa: E402 - torch must be there
 from stepsearch_data.trainer.rollout import roll_out  # noqa: E402
 from stepsearch_data.trainer.sampler import CachedSampler  # noqa: E402
-from tests.trainer.tiny import TASKS, policy, referee, retrieve, template, tokenizer  # noqa: E402, F401 - fixtures
+from tests.trainer.tiny import TASKS, retrieve  # noqa: E402
 
 
 class Recorder(CachedSampler):

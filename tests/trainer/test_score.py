@@ -37,7 +37,8 @@ def test_each_search_and_the_last_token_earn_their_part() -> None:
     first, second, last = got.steps
     assert first == (made.searches[0].token, scores.step_rewards[0])
     assert second == (made.searches[1].token, scores.step_rewards[1])
-    assert last == (len(made.tokens) - 1, pytest.approx(1 + 0.618))
+    assert last[0] == len(made.tokens) - 1
+    assert last[1] == pytest.approx(1 + 0.618)
     assert second[1] > first[1]
     assert got.total == pytest.approx(sum(scores.step_rewards) + 1.618)
 

@@ -21,9 +21,9 @@ from transformers import AutoModelForTokenClassification  # noqa: E402
 
 from stepsearch_data.exports.examples import Paragraph  # noqa: E402
 from stepsearch_data.pipeline.errors import SearchError, TrainError  # noqa: E402
-from stepsearch_data.trainer.settings import PPO, Schedule
+from stepsearch_data.trainer.settings import PPO, Schedule  # noqa: E402
 from stepsearch_data.trainer.train import StePPO  # noqa: E402
-from tests.trainer.tiny import TASKS, policy, referee, retrieve, template, tokenizer  # noqa: E402, F401 - fixtures
+from tests.trainer.tiny import TASKS, retrieve  # noqa: E402
 
 QUICK = {"updates": 6, "rollouts": 8, "actor_lr": 1e-3, "critic_lr": 1e-3, "save_every": 2, "eval_every": 3, "keep": 9}
 
@@ -105,7 +105,7 @@ def test_a_retriever_that_goes_down_leaves_a_checkpoint_to_go_on_from(
 
 
 def test_kill_and_resume(tmp_path: Path, policy: Any, tokenizer: Any) -> None:
-    """kill -9 at a random moment, twice; in the end the metrics are those of a run that nobody disturbed."""
+    """Kill -9 at a random moment, twice; in the end the metrics are those of a run that nobody disturbed."""
     policy.save_pretrained(tmp_path / "start")
     tokenizer.save_pretrained(tmp_path / "start")
     program = [sys.executable, "-W", "ignore", str(Path(__file__).with_name("run.py")), str(tmp_path / "start")]

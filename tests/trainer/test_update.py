@@ -17,9 +17,8 @@ from stepsearch_data.pipeline.errors import TrainError  # noqa: E402
 from stepsearch_data.trainer.batch import Batch, collate  # noqa: E402
 from stepsearch_data.trainer.episode import Episode, Task  # noqa: E402
 from stepsearch_data.trainer.model import ActorCritic, Reference  # noqa: E402
-from stepsearch_data.trainer.settings import PPO
+from stepsearch_data.trainer.settings import PPO  # noqa: E402
 from stepsearch_data.trainer.update import improve, look_back  # noqa: E402
-from tests.trainer.tiny import policy, template, tokenizer  # noqa: E402, F401 - fixtures
 
 CONFIG = PPO(gamma=0.9, lam=0.8, kl=0.1, minibatch=4, micro=2, max_norm=0.5)
 LR, EPS = 1e-2, 1e-4  # with a smaller ε the first step is the sign of gradients that are nothing but rounding

@@ -1,7 +1,8 @@
 """Demonstrations of a policy that can search, read and answer, but has hardly been shown how to plan.
 
-A cold start on gold trajectories leaves little to learn, one on nothing leaves nothing to learn from. In between lies what
-a small pretrained model is like: it answers simple questions, keeps to the format, and asks the wrong things in between.
+A cold start on gold trajectories leaves little to learn, one on nothing leaves nothing to learn from. In between
+lies what a small pretrained model is like: it answers simple questions and keeps to the format, but asks the wrong
+things on the way to an answer that takes several searches.
 """
 
 from __future__ import annotations

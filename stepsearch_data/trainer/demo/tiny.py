@@ -1,4 +1,4 @@
-"""A language model small enough for two cores: a real architecture from scratch, and a tokenizer made of a world's words."""
+"""A language model small enough for two cores: a real architecture from scratch, its tokenizer a world's words."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 
 _PAD, _UNKNOWN, _END = "<pad>", "<unk>", "<end>"
 _PIECES = r"Doc \d+<## Title:| ##>|\s?</?\w+>\n?| ?[^\s<>.,?#():]+| ?[.,?#():<>]+|\s"
-"""What a token is: a document's label, a tag with the white space around it, a word with the space before it, punctuation, or
-what is left. In sequence they are the text, letter for letter."""
+"""What a token is: a document's label, a tag with the white space around it, a word with the space before it,
+punctuation, or what is left. In sequence they are the text, letter for letter."""
 
 
 def make_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
@@ -31,7 +31,9 @@ def make_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
     )
 
 
-def make_model(tokenizer: PreTrainedTokenizerFast, *, width: int = 64, layers: int = 3, seed: int = 0) -> PreTrainedModel:
+def make_model(
+    tokenizer: PreTrainedTokenizerFast, *, width: int = 64, layers: int = 3, seed: int = 0
+) -> PreTrainedModel:
     """A Qwen3 of so many layers with random weights."""
     torch.manual_seed(seed)
     config = Qwen3Config(
