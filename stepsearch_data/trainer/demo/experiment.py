@@ -10,16 +10,43 @@ Everything that is done is kept: the same command goes on where it stopped, or a
 
 from __future__ import annotations
 
+import os
+import random
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
 from pathlib import Path
 
-from stepsearch_data.pipeline.errors import TrainError
-from stepsearch_data.pipeline.store import Store
-from stepsearch_data.trainer.recipe import Rewards
+import torch
+from accelerate import Accelerator
+from transformers import AutoModelForCausalLM, AutoModelForTokenClassification, AutoTokenizer
+from transformers.utils import logging
 
+from stepsearch_data.exports.examples import Example
+from stepsearch_data.exports.template import Template
+from stepsearch_data.exports.template_file import load_template
+from stepsearch_data.indexes import Choice, Load
+from stepsearch_data.pipeline.errors import TrainError
+from stepsearch_data.pipeline.progress import Reporter
+from stepsearch_data.pipeline.store import Store
+from stepsearch_data.trainer.data import demonstration, load_examples, to_task
+from stepsearch_data.trainer.demo.noise import demonstrations
+from stepsearch_data.trainer.demo.tiny import make_model, make_tokenizer
+from stepsearch_data.trainer.episode import Limits
+from stepsearch_data.trainer.launch import make_referee
+from stepsearch_data.trainer.recipe import Rewards
+from stepsearch_data.trainer.runs import ABOUT, About
+from stepsearch_data.trainer.settings import PPO, SFT, Schedule
+from stepsearch_data.trainer.setup import searching
+from stepsearch_data.trainer.sft import cold_start
+from stepsearch_data.trainer.train import StePPO
+
+LIMITS = Limits(turns=5, documents=2, total=500, turn=40, observation=200)
+SCHEDULE = Schedule(actor_lr=3e-4, critic_lr=5e-4, actor_warmup=0.05, critic_warmup=0.0, save_every=20, keep=1)
+UPDATE = PPO(minibatch=32, micro=32)
 TEMPLATE = Path(__file__).with_name("template.txt")
 VARIANTS = {
     "StePPO": Rewards(),
@@ -97,16 +124,97 @@ def jobs(folder: Path, size: Size) -> Iterator[Job]:
                     yield Job(folder, start, variant, sft_seed, seed, size)
 
 
-def make_world(folder: Path, questions: int = 3000, seed: int = 1) -> Store:
-    """The store of a world of chains of two to four facts, built as a user would build it; kept if there."""
+def make_world(folder: Path, questions: int = 1500, facts: int = 300) -> Store:
+    """The store of a world of chains of two to four facts, built as a user would build it; kept if there.
+
+    Raises TrainError.
+    """
     from stepsearch_data.synth import WorldConfig, write_world
 
     file, store = folder / "world.jsonl", folder / "store"
     if not file.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        write_world(WorldConfig(questions, None, seed, sentences=1, shapes=("2hop", "3hop1", "4hop1")), file)
+        chains, kinds = ("2hop", "3hop1", "4hop1"), ("person", "city", "country")
+        write_world(WorldConfig(questions, facts, seed=1, sentences=1, shapes=chains, kinds=kinds), file)
     command = [sys.executable, "-m", "stepsearch_data", "build", "--store", str(store), "--source", f"musique={file}"]
     built = subprocess.run([*command, "--set", "trajectories.documents=2", "--quiet"], check=False)  # noqa: S603
     if built.returncode:
         raise TrainError(f"the demo's world could not be built into {store}")
     return Store.open(store)
+
+
+def parts(store: Store, held_out: int) -> tuple[list[Example], list[Example]]:
+    """Questions to train on, and held-out ones: other compositions of the same facts."""
+    examples = list(load_examples(store, "train"))
+    random.Random(0).shuffle(examples)
+    return examples[held_out:], examples[:held_out]
+
+
+def cold(job: Job, examples: Sequence[Example], template: Template) -> Path:
+    """The folder of a job's cold start, trained if it is not there."""
+    start = STARTS[job.start]
+    folder = job.folder / "starts" / f"{start.name}-{job.sft_seed}"
+    if not folder.exists():
+        tokenizer = make_tokenizer(text for each in examples for text, _ in demonstration(each, template))
+        model = make_model(tokenizer, seed=job.sft_seed)
+        shown = demonstrations(examples, start.right, job.sft_seed)
+        config = SFT(steps=start.steps, batch=16, micro=16, lr=2e-3, longest=LIMITS.total, seed=job.sft_seed)
+        cold_start(model, tokenizer, shown, template, job.folder / ".sft", config, use_cpu=True)
+        part = folder.with_name(f".{folder.name}.{os.getpid()}")
+        model.save_pretrained(part)
+        tokenizer.save_pretrained(part)
+        part.rename(folder)
+    return folder
+
+
+def run(job: Job, load: Load) -> Path:
+    """Train one variant from its cold start, from where it was left; the folder of its run."""
+    torch.set_num_threads(1)
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    store, template = Store.open(job.folder / "store"), load_template(str(TEMPLATE))
+    examples, held_out = parts(store, job.size.held_out)
+    start = cold(job, examples, template)
+    policy = AutoModelForCausalLM.from_pretrained(start)
+    tokenizer = AutoTokenizer.from_pretrained(start)
+    torch.manual_seed(job.seed)
+    critic = AutoModelForTokenClassification.from_pretrained(start, num_labels=1)
+    about = About(variant=job.variant, start=job.start, sft_seed=job.sft_seed, seed=job.seed)
+    job.output.mkdir(parents=True, exist_ok=True)
+    (job.output / ABOUT).write_text(about.model_dump_json(), encoding="utf-8")
+    size, seed = job.size, 1000 * job.sft_seed + job.seed
+    with searching(Choice(store=store.root), load(()), load, Reporter(quiet=True)) as (_, retrieve):
+        training = StePPO(
+            policy,
+            critic,
+            tokenizer,
+            make_referee(policy, tokenizer, template, LIMITS),
+            retrieve,
+            [to_task(each, template) for each in examples],
+            job.output,
+            held_out=[to_task(each, template) for each in held_out],
+            schedule=replace(
+                SCHEDULE, updates=size.updates, rollouts=size.rollouts, eval_every=size.eval_every, seed=seed
+            ),
+            ppo=UPDATE,
+            rewards=VARIANTS[job.variant].config(),
+            accelerator=Accelerator(cpu=True),
+        )
+        training.resume()
+        training.train()
+    return job.output
+
+
+def experiment(folder: Path, size: Size, load: Load, workers: int, say: Callable[[str], None]) -> list[Path]:
+    """Run all trainings of a size that are not done yet, so many at a time; the folders of all."""
+    make_world(folder)
+    wanted = list(jobs(folder, size))
+    left = [job for job in wanted if not job.is_done]
+    first = {(job.start, job.sft_seed): job for job in reversed(left)}  # these make the cold starts, the others wait
+    order = [*first.values(), *(job for job in left if job not in first.values())]
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        running = {pool.submit(run, job, load): job for job in order}
+        for done in as_completed(running):
+            done.result()
+            say(f"{running[done].output.relative_to(folder)} done")
+    return [job.output for job in wanted]
