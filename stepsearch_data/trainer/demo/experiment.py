@@ -150,31 +150,31 @@ def parts(store: Store, held_out: int) -> tuple[list[Example], list[Example]]:
     return examples[held_out:], examples[:held_out]
 
 
-def cold(job: Job, examples: Sequence[Example], template: Template) -> Path:
-    """The folder of a job's cold start, trained if it is not there."""
-    start = STARTS[job.start]
-    folder = job.folder / "starts" / f"{start.name}-{job.sft_seed}"
-    if not folder.exists():
+def cold(folder: Path, start: Start, seed: int, held_out: int) -> Path:
+    """The folder of a cold start, trained if it is not there."""
+    output = folder / "starts" / f"{start.name}-{seed}"
+    if not output.exists():
+        _quiet()
+        template = load_template(str(TEMPLATE))
+        examples, _ = parts(Store.open(folder / "store"), held_out)
         tokenizer = make_tokenizer(text for each in examples for text, _ in demonstration(each, template))
-        model = make_model(tokenizer, seed=job.sft_seed)
-        shown = demonstrations(examples, start.right, job.sft_seed)
-        config = SFT(steps=start.steps, batch=16, micro=16, lr=2e-3, longest=LIMITS.total, seed=job.sft_seed)
-        cold_start(model, tokenizer, shown, template, job.folder / ".sft", config, use_cpu=True)
-        part = folder.with_name(f".{folder.name}.{os.getpid()}")
+        model = make_model(tokenizer, seed=seed)
+        shown = demonstrations(examples, start.right, seed)
+        config = SFT(steps=start.steps, batch=16, micro=16, lr=2e-3, longest=LIMITS.total, seed=seed)
+        part = output.with_name(f".{output.name}")
+        cold_start(model, tokenizer, shown, template, part, config, use_cpu=True)
         model.save_pretrained(part)
         tokenizer.save_pretrained(part)
-        part.rename(folder)
-    return folder
+        part.rename(output)
+    return output
 
 
 def run(job: Job, load: Load) -> Path:
     """Train one variant from its cold start, from where it was left; the folder of its run."""
-    torch.set_num_threads(1)
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    _quiet()
     store, template = Store.open(job.folder / "store"), load_template(str(TEMPLATE))
     examples, held_out = parts(store, job.size.held_out)
-    start = cold(job, examples, template)
+    start = cold(job.folder, STARTS[job.start], job.sft_seed, job.size.held_out)
     policy = AutoModelForCausalLM.from_pretrained(start)
     tokenizer = AutoTokenizer.from_pretrained(start)
     torch.manual_seed(job.seed)
@@ -209,12 +209,19 @@ def experiment(folder: Path, size: Size, load: Load, workers: int, say: Callable
     """Run all trainings of a size that are not done yet, so many at a time; the folders of all."""
     make_world(folder)
     wanted = list(jobs(folder, size))
-    left = [job for job in wanted if not job.is_done]
-    first = {(job.start, job.sft_seed): job for job in reversed(left)}  # these make the cold starts, the others wait
-    order = [*first.values(), *(job for job in left if job not in first.values())]
+    starts = {(job.start, job.sft_seed) for job in wanted}
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        running = {pool.submit(run, job, load): job for job in order}
-        for done in as_completed(running):
-            done.result()
-            say(f"{running[done].output.relative_to(folder)} done")
+        cooling = [pool.submit(cold, folder, STARTS[name], seed, size.held_out) for name, seed in sorted(starts)]
+        for each in cooling:
+            say(f"{each.result().relative_to(folder)} done")
+        running = {pool.submit(run, job, load): job for job in wanted if not job.is_done}
+        for each in as_completed(running):
+            say(f"{each.result().relative_to(folder)} done")
     return [job.output for job in wanted]
+
+
+def _quiet() -> None:
+    """One thread a process: there are as many processes as cores."""
+    torch.set_num_threads(1)
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
