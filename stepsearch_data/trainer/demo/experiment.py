@@ -10,7 +10,6 @@ Everything that is done is kept: the same command goes on where it stopped, or a
 
 from __future__ import annotations
 
-import os
 import random
 import subprocess
 import sys
@@ -26,7 +25,6 @@ from transformers import AutoModelForCausalLM, AutoModelForTokenClassification, 
 from transformers.utils import logging
 
 from stepsearch_data.exports.examples import Example
-from stepsearch_data.exports.template import Template
 from stepsearch_data.exports.template_file import load_template
 from stepsearch_data.indexes import Choice, Load
 from stepsearch_data.pipeline.errors import TrainError
