@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import shlex
 import signal
@@ -126,6 +127,13 @@ class Format(StrEnum):
     json = "json"
     jsonl = "jsonl"
     parquet = "parquet"
+
+
+class Demo(StrEnum):
+    """How much of the demo `train` runs."""
+
+    quick = "quick"
+    full = "full"
 
 
 class Axis(StrEnum):
@@ -528,6 +536,66 @@ def score(
     if report.rejected:
         display.set_aside(report, rejects_of(target))
         raise typer.Exit(QUARANTINED)
+
+
+@app.command()
+def train(
+    recipe: Annotated[
+        Path | None,
+        typer.Option("--config", "-c", metavar="RECIPE", help="TOML file of a training; recipes/ has some."),
+    ] = None,
+    store: StoreOption = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="DIR", help="Folder of the run (default runs/steppo, or runs/demo)."),
+    ] = None,
+    engine: EngineOption = None,
+    index: IndexOption = None,
+    corpus: CorpusOption = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override one setting of the recipe, or of an engine."),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint of the output.")] = False,
+    report_to: Annotated[
+        str | None, typer.Option("--report-to", help="tensorboard, wandb, trackio or none (report_to).")
+    ] = None,
+    demo: Annotated[
+        Demo | None,
+        typer.Option("--demo", help="Show on a made-up world and tiny models what the step rewards are for."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Trainings of the demo at once (default: all cores).")
+    ] = None,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a policy on a store with StePPO: PPO with a reward for every search.
+
+    Questions come from the store, documents from its engine or another. --demo needs neither, nor a GPU.
+
+    Example: stepsearch-data train --config recipes/qwen2.5-3b.toml --store musique --engine http=http://localhost:8000
+    """
+    from stepsearch_data import display
+    from stepsearch_data.indexes import Choice
+    from stepsearch_data.trainer.recipe import load_recipe
+    from stepsearch_data.trainer.start import demonstrate
+    from stepsearch_data.trainer.start import train as run
+
+    if (recipe is None) == (demo is None):
+        raise ConfigError("expected a recipe or the demo", "name one: --config RECIPE, or --demo quick")
+    say = partial(typer.echo, err=True) if not quiet else lambda _: None
+    of_engines = [setting for setting in settings or [] if setting.startswith("engines.")]
+    load = partial(_load_before, None, [*engine_settings(engine), *of_engines])
+    if demo:
+        compared = demonstrate(output or Path("runs/demo"), demo.value, load, workers or os.cpu_count() or 1, say)
+        display.curves(compared, as_json=as_json)
+        return
+    flags = {"store": store, "output": output, "report_to": report_to}
+    named = [f"{key}={json.dumps(str(value))}" for key, value in flags.items() if value is not None]
+    chosen = load_recipe(recipe, [*named, *(setting for setting in settings or [] if setting not in of_engines)])
+    choice = Choice(corpus, chosen.store, index)
+    typer.echo(run(chosen, choice, load, say, resume=resume, quiet=quiet))
 
 
 @app.command()

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
-from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import logging
 
 from stepsearch_data.exports.template import Template
 from stepsearch_data.pipeline.errors import TrainError
-from stepsearch_data.trainer.episode import Limits, Referee, Task
+from stepsearch_data.trainer.episode import Limits, Task
+from stepsearch_data.trainer.loading import load_model, load_tokenizer, make_referee
 from stepsearch_data.trainer.policy import Played
 from stepsearch_data.trainer.rollout import Retrieve, roll_out
-from stepsearch_data.trainer.sampler import CachedSampler, end_tokens
+from stepsearch_data.trainer.sampler import CachedSampler
 
 
 class LocalPolicy:
@@ -24,18 +23,12 @@ class LocalPolicy:
     def __init__(
         self, location: str, template: Template, limits: Limits, *, batch: int, temperature: float, seed: int
     ) -> None:
-        model, tokenizer = _load(location)
+        model, tokenizer = load_model(location), load_tokenizer(location)
+        model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
         longest = getattr(model.config, "max_position_embeddings", limits.total)
-        limits = Limits(limits.turns, limits.documents, min(limits.total, longest), limits.turn, limits.observation)
-
-        def encode(text: str) -> list[int]:
-            return tokenizer.encode(text, add_special_tokens=False)  # type: ignore[no-any-return]
-
-        def decode(tokens: Sequence[int]) -> str:
-            return tokenizer.decode(list(tokens))  # type: ignore[no-any-return]
-
+        limits = replace(limits, total=min(limits.total, longest))
         self.batch = batch
-        self._referee = Referee(template, limits, encode, decode, end_tokens(model, tokenizer))
+        self._referee = make_referee(model, tokenizer, template, limits)
         self._sampler = CachedSampler(model, tokenizer, temperature=temperature)
         self._seed = seed
         self._played = self._written = 0
@@ -68,17 +61,3 @@ class LocalPolicy:
 
     def close(self) -> None:
         """See `Policy.close`."""
-
-
-def _load(location: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        model = AutoModelForCausalLM.from_pretrained(location, dtype="auto")
-        tokenizer = AutoTokenizer.from_pretrained(location)
-    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
-        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise TrainError(
-            f"cannot load {location}: {reason}", "is it a causal language model with its tokenizer?"
-        ) from error
-    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval(), tokenizer

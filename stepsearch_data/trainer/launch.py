@@ -2,77 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator
-from transformers import (
-    AutoModelForCausalLM,
-    AutoModelForTokenClassification,
-    AutoTokenizer,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from accelerate.utils import DistributedType
+from rich.console import Console
 
+from stepsearch_data.exports.examples import Example
 from stepsearch_data.exports.template import Template
 from stepsearch_data.exports.template_file import load_template
 from stepsearch_data.pipeline.errors import ConfigError, TrainError
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.trainer.data import load_examples, to_task
-from stepsearch_data.trainer.episode import Limits, Referee
-from stepsearch_data.trainer.recipe import Model, Recipe
+from stepsearch_data.trainer.loading import load_critic, load_policy, make_referee
+from stepsearch_data.trainer.recipe import Recipe
 from stepsearch_data.trainer.rollout import Retrieve
 from stepsearch_data.trainer.runs import ABOUT, About
-from stepsearch_data.trainer.sampler import end_tokens
-from stepsearch_data.trainer.sft import cold_start
 from stepsearch_data.trainer.trackers import tracker_options, tracking
 from stepsearch_data.trainer.train import StePPO
-from stepsearch_data.trainer.vllm import VllmSampler
 from stepsearch_data.trainer.watch import together, watching
 
+COLD_START = "cold-start"
+_SHARDED = {DistributedType.FSDP, DistributedType.DEEPSPEED}
+Say = Callable[[str], None]
 
-def launch(recipe: Recipe, retrieve: Retrieve, *, resume: bool, say: Callable[[str], None]) -> Path:
-    """Train as the recipe says; the folder of the last checkpoint.
+
+def launch(recipe: Recipe, retrieve: Retrieve, *, resume: bool, say: Say, console: Console | None = None) -> Path:
+    """Train as the recipe says, shown on the console; the folder of the last checkpoint.
+
+    Under accelerate every process calls it.
 
     Raises TrainError, ConfigError, StoreError, SearchError; what was reached is in the last checkpoint.
     """
+    recipe = recipe.anywhere()
     template = load_template(recipe.template)
     store = Store.open(recipe.store)
     examples = list(load_examples(store, "train"))
     held_out = [to_task(each, template) for each in islice(load_examples(store, "validation"), recipe.held_out)]
     if not examples:
         raise TrainError(f"no trajectory of {store.root} is for training", "stepsearch-data audit tells why")
+    _claim(recipe.output, resume=resume)
     accelerator = Accelerator(
         mixed_precision="bf16" if recipe.bf16 else "no", **tracker_options(recipe.report_to, recipe.output)
     )
-    checkpoints = sorted(recipe.output.glob("checkpoint-*"))
-    if checkpoints and not resume:
-        raise ConfigError(
-            f"{recipe.output} holds a training already", "go on with --resume, or choose another --output"
-        )
-    policy, tokenizer = load_policy(recipe.model)
-    cold = recipe.output / "cold-start"
-    if recipe.sft and not checkpoints:
-        start(policy, tokenizer, examples, template, recipe, cold, say)
-    critic = load_critic(recipe, cold if recipe.sft else None)
-    recipe.output.mkdir(parents=True, exist_ok=True)
-    about = About(variant=recipe.rewards.name, seed=recipe.schedule.seed)
-    (recipe.output / ABOUT).write_text(about.model_dump_json(), encoding="utf-8")
-    (recipe.output / "recipe.json").write_text(recipe.model_dump_json(indent=1), encoding="utf-8")
-    with ExitStack() as stack:
-        screen = stack.enter_context(watching(recipe.schedule.updates))
-        tracker = stack.enter_context(tracking(accelerator, recipe.model_dump(mode="json"), recipe.output.name))
+    main = accelerator.is_main_process
+    tell: Say = say if main else lambda _: None
+    with ExitStack() as stack, _memory_explained():
+        start = cold_start(recipe, examples, template, accelerator, tell) if recipe.sft else recipe.model.path
+        policy, tokenizer = load_policy(start, recipe)
+        if main:
+            _describe(recipe)
         sampler = None
         if recipe.vllm:
+            from stepsearch_data.trainer.vllm import VllmSampler
+
             temperature = recipe.schedule.temperature
             sampler = VllmSampler(policy, tokenizer, accelerator, recipe.vllm, recipe.limits, temperature)
+        screen = stack.enter_context(watching(recipe.schedule.updates, console=console))
+        tracker = stack.enter_context(tracking(accelerator, recipe.model_dump(mode="json"), recipe.output.name))
         training = StePPO(
             policy,
-            critic,
+            load_critic(recipe.critic or start, recipe),
             tokenizer,
             make_referee(policy, tokenizer, template, recipe.limits),
             retrieve,
@@ -87,84 +81,68 @@ def launch(recipe: Recipe, retrieve: Retrieve, *, resume: bool, say: Callable[[s
             watch=together(screen, tracker),
         )
         if resume and training.resume():
-            say(f"goes on after update {training.done}")
-        try:
-            training.train()
-        except torch.OutOfMemoryError as error:
-            raise TrainError(
-                "the device's memory does not hold this update",
-                "lower ppo.micro (results stay the same), use lora_rank or gradient_checkpointing; then --resume",
-            ) from error
+            tell(f"goes on after update {training.done}")
+        training.train()
         return training.save()
 
 
-def start(
-    policy: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    examples: Sequence[Any],
-    template: Template,
-    recipe: Recipe,
-    folder: Path,
-    say: Callable[[str], None],
-) -> None:
-    """The cold start, kept in a folder; loaded from it where it is there already."""
-    assert recipe.sft is not None
-    if (folder / "config.json").exists():
-        policy.load_state_dict(AutoModelForCausalLM.from_pretrained(folder).state_dict())
+def cold_start(
+    recipe: Recipe, examples: Sequence[Example], template: Template, accelerator: Accelerator, say: Say
+) -> str:
+    """The folder of a whole model, fine-tuned on gold trajectories; trained if it is not there.
+
+    Policy, critic and reference all start from it, so LoRA adapters are merged: the KL is to the cold start, not to
+    the model before it. Several processes share the work. Raises ConfigError where they share the weights too.
+    """
+    folder = recipe.output / COLD_START
+    if folder.exists():
         say(f"cold start: taken from {folder}")
-        return
-    told = cold_start(policy, tokenizer, examples, template, folder.with_name(".sft"), recipe.sft, bf16=recipe.bf16)
-    policy.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+        return str(folder)
+    if accelerator.distributed_type in _SHARDED:
+        raise ConfigError(
+            "a cold start does not run with sharded weights",
+            f"make it without accelerate and with --set schedule.updates=0; "
+            f"then leave [sft] out and name its folder {COLD_START} as model.path",
+        )
+    from stepsearch_data.trainer.sft import cold_start as fine_tune
+
+    assert recipe.sft is not None
+    whole = recipe.model_copy(update={"bf16": False})  # merged in float32, in whatever it is trained
+    policy, tokenizer = load_policy(recipe.model.path, whole)
+    part = folder.with_name(f".{COLD_START}")
+    saving = {"bf16": recipe.bf16, "activation_checkpointing": recipe.model.gradient_checkpointing}
+    told = fine_tune(policy, tokenizer, examples, template, part, recipe.sft, say=say, **saving)
+    if accelerator.is_main_process:
+        (policy.merge_and_unload() if recipe.model.lora_rank else policy).save_pretrained(part)
+        tokenizer.save_pretrained(part)
+        part.rename(folder)
+    accelerator.wait_for_everyone()
     say(f"cold start: {told['demonstrations']:,.0f} trajectories, {recipe.sft.steps} steps, loss {told['loss']:.3f}")
+    return str(folder)
 
 
-def load_policy(model: Model) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The policy in float32, with LoRA adapters where they are wanted, and its tokenizer. Raises TrainError."""
+def _claim(output: Path, *, resume: bool) -> None:
+    """Raises ConfigError for a folder that holds a training which nobody wants to go on with."""
+    begun = output.is_dir() and any((output / COLD_START).glob("*")) | any(output.glob("checkpoint-*"))
+    if begun and not resume:
+        raise ConfigError(f"{output} holds a training already", "go on with --resume, or choose another --output")
+
+
+def _describe(recipe: Recipe) -> None:
+    """Tell `plot` and `eval` what the run is."""
+    recipe.output.mkdir(parents=True, exist_ok=True)
+    about = About(variant=recipe.rewards.name, seed=recipe.schedule.seed)
+    (recipe.output / ABOUT).write_text(about.model_dump_json(), encoding="utf-8")
+    (recipe.output / "recipe.json").write_text(recipe.model_dump_json(indent=1), encoding="utf-8")
+
+
+@contextmanager
+def _memory_explained() -> Iterator[None]:
     try:
-        options = {"revision": model.revision, "attn_implementation": model.attention, "dtype": torch.float32}
-        policy = AutoModelForCausalLM.from_pretrained(model.path, **options)
-        tokenizer = AutoTokenizer.from_pretrained(model.path, revision=model.revision)
-    except (OSError, ValueError) as error:
-        raise TrainError(f"cannot load the model {model.path}: {str(error).partition(chr(10))[0]}") from error
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    if model.gradient_checkpointing:
-        policy.gradient_checkpointing_enable()
-    return _adapted(policy, model, "CAUSAL_LM"), tokenizer
-
-
-def load_critic(recipe: Recipe, cold: Path | None) -> PreTrainedModel:
-    """The critic: the trunk of the model that the policy starts from, and a value head of its own."""
-    location = recipe.critic or (str(cold) if cold else recipe.model.path)
-    torch.manual_seed(recipe.schedule.seed)
-    critic = AutoModelForTokenClassification.from_pretrained(location, num_labels=1, dtype=torch.float32)
-    if recipe.model.gradient_checkpointing:
-        critic.gradient_checkpointing_enable()
-    return _adapted(critic, recipe.model, "TOKEN_CLS")
-
-
-def _adapted(model: PreTrainedModel, config: Model, task: str) -> PreTrainedModel:
-    if not config.lora_rank:
-        return model
-    from peft import LoraConfig, get_peft_model
-
-    lora = LoraConfig(r=config.lora_rank, lora_alpha=config.lora_alpha, target_modules="all-linear", task_type=task)
-    adapted: Any = get_peft_model(model, lora)
-    return adapted
-
-
-def make_referee(
-    policy: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, template: Template, limits: Limits
-) -> Referee:
-    """The rules of an episode for a model's tokenizer."""
-
-    def encode(text: str) -> list[int]:
-        found: list[int] = tokenizer.encode(text, add_special_tokens=False)
-        return found
-
-    def decode(tokens: Sequence[int]) -> str:
-        text: str = tokenizer.decode(list(tokens))
-        return text
-
-    return Referee(template, limits, encode, decode, end_tokens(policy, tokenizer))
+        yield
+    except torch.OutOfMemoryError as error:
+        raise TrainError(
+            "the device's memory does not hold this training",
+            "lower ppo.micro or sft.micro (results stay the same), use model.lora_rank or "
+            "model.gradient_checkpointing; then --resume",
+        ) from error

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from stepsearch_data.exports.template_file import TEMPLATES
 from stepsearch_data.pipeline.config import parse_value
 from stepsearch_data.pipeline.errors import ConfigError
 from stepsearch_data.rewards import PRESETS, RewardConfig, without
@@ -85,6 +86,14 @@ class Recipe(Section):
     rewards: Rewards = Rewards()
     vllm: Vllm | None = None
 
+    def anywhere(self) -> Recipe:
+        """The same with absolute paths, so that it can be read from any folder."""
+        places = {"store": self.store.absolute(), "output": self.output.absolute()}
+        template = self.template if self.template in TEMPLATES else str(Path(self.template).absolute())
+        path = Path(self.model.path)
+        model = self.model.model_copy(update={"path": str(path.absolute())}) if path.is_dir() else self.model
+        return self.model_copy(update={**places, "template": template, "model": model})
+
     @model_validator(mode="before")
     @classmethod
     def _known(cls, data: Any) -> Any:
@@ -125,9 +134,9 @@ def _read(file: Path) -> dict[str, Any]:
         raise ConfigError(f"cannot read the recipe {file}: {error.strerror}", "recipes/ has some") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file} is not valid TOML: {error}") from error
-    for name in ("store", "output"):
-        if name in data:
-            data[name] = file.parent / str(data[name])
+    for name in ("store", "output", "template"):
+        if name in data and data[name] not in TEMPLATES:
+            data[name] = str(file.parent / str(data[name]))
     return data
 
 

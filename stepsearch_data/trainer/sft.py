@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from datasets import Dataset
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
 from stepsearch_data.exports.examples import Example
@@ -24,12 +25,14 @@ def cold_start(
     template: Template,
     output: Path,
     config: SFT,
+    *,
+    say: Callable[[str], None] | None = None,
     **options: Any,
 ) -> dict[str, float]:
     """Fine-tune the model in place on what the policy writes in these trajectories, not on what the engine writes.
 
-    `options` are further ones of `trl.SFTConfig`. The mean loss, and how many trajectories were too long. Raises
-    TrainError where none is left.
+    `say` is told the loss along the way; `options` are further ones of `trl.SFTConfig`. The mean loss, and how many
+    trajectories were too long. Raises TrainError where none is left.
     """
 
     def encode(text: str) -> list[int]:
@@ -44,15 +47,31 @@ def cold_start(
         output_dir=str(output),
         max_steps=config.steps,
         per_device_train_batch_size=config.micro,
-        gradient_accumulation_steps=max(1, config.batch // config.micro),
         learning_rate=config.lr,
         warmup_steps=round(config.warmup * config.steps),
         lr_scheduler_type="linear",
         max_length=None,
         seed=config.seed,
         save_strategy="no",
+        dataloader_pin_memory=torch.cuda.is_available(),
         **{"report_to": "none", "logging_steps": 50, "disable_tqdm": True, **options},
     )
+    arguments.gradient_accumulation_steps = max(1, config.batch // (config.micro * arguments.world_size))
     trainer = SFTTrainer(model, args=arguments, train_dataset=Dataset.from_list(kept), processing_class=tokenizer)
+    trainer.remove_callback(PrinterCallback)  # it prints to stdout, which is for data
+    if say:
+        trainer.add_callback(_Telling(say))
     loss = trainer.train().training_loss
     return {"loss": loss, "demonstrations": len(kept), "too_long": len(rows) - len(kept)}
+
+
+class _Telling(TrainerCallback):
+    """Says the loss of each logging step."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:  # noqa: ARG002
+        """See `TrainerCallback`."""
+        if logs and "loss" in logs:
+            self._say(f"cold start: step {state.global_step} of {state.max_steps}, loss {float(logs['loss']):.3f}")

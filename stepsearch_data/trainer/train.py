@@ -11,6 +11,7 @@ Where it departs from the released trainer, a fork of verl 0.1:
 
 from __future__ import annotations
 
+import logging
 import random
 import shutil
 import time
@@ -39,6 +40,9 @@ from stepsearch_data.trainer.score import Earned, earned
 from stepsearch_data.trainer.settings import PPO, Schedule
 from stepsearch_data.trainer.update import Metrics, improve, look_back
 from stepsearch_data.trainer.watch import Watch
+
+# Of tied weights one name is saved, as it should be; accelerate would say so at every checkpoint.
+logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)
 
 
 class StePPO:
@@ -86,6 +90,7 @@ class StePPO:
         warmups = [schedule.actor_warmup * steps, schedule.critic_warmup * steps]
         self.rates = LambdaLR(optimizer, [_rising(warmup) for warmup in warmups])
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
+        self.model.eval()
         self.accelerator.register_for_checkpointing(self.rates)
         self.inner: ActorCritic = self.accelerator.unwrap_model(self.model)
         self.sampler = sampler or CachedSampler(self.inner.policy, tokenizer, temperature=schedule.temperature)
@@ -111,7 +116,7 @@ class StePPO:
     def update(self) -> tuple[Metrics, list[Episode], list[Earned]]:
         """One batch of rollouts and what is learnt from it: its metrics, this process's episodes, what they earned."""
         clock = _Clock()
-        with self._going_back():
+        with self._going_back(), self.accelerator.autocast():
             episodes = roll_out(self._next_tasks(), self.referee, self.sampler, self.retrieve)
         clock.lap("rollout")
         got = [earned(episode, self.rewards) for episode in episodes]
@@ -121,7 +126,9 @@ class StePPO:
         metrics = look_back(self.model, self.inner.policy, self.reference, batch, self.ppo, self.accelerator)
         clock.lap("look_back")
         parts = {"policy": list(self.inner.policy.parameters()), "critic": list(self.inner.critic.parameters())}
+        self.model.train()  # without dropout, it only switches on gradient checkpointing
         metrics |= improve(self.model, parts, self.optimizer, self.rates, batch, self.ppo, self.accelerator)
+        self.model.eval()
         clock.lap("improve")
         self.done += 1
         seconds = clock.seconds
@@ -138,7 +145,8 @@ class StePPO:
     def evaluate(self) -> Metrics:
         """Greedy rollouts of the held-out tasks; nothing random is drawn."""
         sampler = CachedSampler(self.inner.policy, self.tokenizer, temperature=0)
-        episodes = roll_out(self.held_out, self.referee, sampler, self.retrieve)
+        with self.accelerator.autocast():
+            episodes = roll_out(self.held_out, self.referee, sampler, self.retrieve)
         got = [earned(episode, self.rewards) for episode in episodes]
         return {f"eval_{name}": value for name, value in summary(episodes, got).items()}
 

@@ -41,7 +41,8 @@ def look_back(
         part = batch.rows(rows)
         width = part.tokens.shape[1]
         read = model(part.tokens, part.attention, part.own)
-        before = reference.logps(policy, part.tokens, part.attention, part.own)
+        with accelerator.autocast():
+            before = reference.logps(policy, part.tokens, part.attention, part.own)
         batch.logps[rows, :width], batch.values[rows, :width] = read.logps, read.values
         divergence[rows, :width], entropy[rows, :width] = kl(read.logps, before, part.own), read.entropy
     rewards = batch.rewards - config.kl * divergence

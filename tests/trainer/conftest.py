@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from stepsearch_data.exports.template import Template
 from stepsearch_data.exports.template_file import load_template
+from stepsearch_data.synth import WorldConfig, write_world
 from stepsearch_data.trainer.episode import Limits, Referee
+from tests.conftest import run_cli
 from tests.trainer.tiny import TASKS
 
 
@@ -25,6 +28,17 @@ def tokenizer() -> Any:
     return make_tokenizer([said, *(f" {task.prompt} {task.golds[0].text}" for task in TASKS)] * 2)
 
 
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A little world, with one document a search."""
+    folder = tmp_path_factory.mktemp("world")
+    write_world(WorldConfig(20, 100, 1, 6, 1), folder / "world.jsonl")
+    source = ("--source", f"musique={folder / 'world.jsonl'}", "--set", "trajectories.documents=1")
+    built = run_cli("build", "--store", folder / "store", *source, "--set", "quality.validation=0", "--quiet")
+    assert built.returncode in {0, 3}, built.stderr
+    return folder / "store"
+
+
 @pytest.fixture
 def policy(tokenizer: Any) -> Any:
     import torch
@@ -37,7 +51,7 @@ def policy(tokenizer: Any) -> Any:
 
 @pytest.fixture
 def referee(tokenizer: Any, policy: Any, template: Template) -> Referee:
-    from stepsearch_data.trainer.launch import make_referee
+    from stepsearch_data.trainer.loading import make_referee
 
     limits = Limits(turns=3, documents=2, total=300, turn=12, observation=60)
     return make_referee(policy, tokenizer, template, limits)

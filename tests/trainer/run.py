@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from stepsearch_data.exports.template_file import load_template
 from stepsearch_data.trainer.episode import Limits
-from stepsearch_data.trainer.launch import make_referee
+from stepsearch_data.trainer.loading import make_referee
 from tests.trainer.test_train import trainer
 
 torch.set_num_threads(1)

@@ -19,7 +19,6 @@ from stepsearch_data.pipeline.progress import Reporter  # noqa: E402
 from stepsearch_data.pipeline.store import Store  # noqa: E402
 from stepsearch_data.stages import STAGES  # noqa: E402
 from stepsearch_data.stages.formats import PARSERS  # noqa: E402
-from stepsearch_data.synth import WorldConfig, write_world  # noqa: E402
 from stepsearch_data.trainer import demo  # noqa: E402
 from stepsearch_data.trainer.data import demonstration, encode_demonstration, load_examples  # noqa: E402
 from stepsearch_data.trainer.demo.tiny import make_model, make_tokenizer  # noqa: E402
@@ -30,17 +29,6 @@ from tests.conftest import run_cli  # noqa: E402
 
 TEMPLATE = Path(demo.__path__[0]) / "template.txt"
 KNOWN = 8
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A little world, with one document a search."""
-    folder = tmp_path_factory.mktemp("world")
-    write_world(WorldConfig(20, 100, 1, 6, 1), folder / "world.jsonl")
-    source = ("--source", f"musique={folder / 'world.jsonl'}", "--set", "trajectories.documents=1")
-    built = run_cli("build", "--store", folder / "store", *source, "--set", "quality.validation=0", "--quiet")
-    assert built.returncode in {0, 3}, built.stderr
-    return folder / "store"
 
 
 @pytest.fixture(scope="module")
