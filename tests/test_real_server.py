@@ -1,7 +1,7 @@
 """A real OpenAI-compatible server that is not ours: `transformers serve` with a tiny random Llama.
 
 Random text is no JSON, so a build cannot succeed: what is looked at is whether everything ends as it should.
-`make test-serve` installs what this needs.
+`make test-train` installs what this needs.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _MISSING = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(bool(_MISSING), reason=f"needs {', '.join(_MISSING)}: make test-serve installs it"),
+    pytest.mark.skipif(bool(_MISSING), reason=f"needs {', '.join(_MISSING)}: make test-train installs it"),
 ]
 
 _MAKE = """

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="needs the extra train")
+torch = pytest.importorskip("torch", reason="needs torch: make test-train")
 
 from stepsearch_data.exports.template_file import load_template  # noqa: E402 - torch must be there
 from stepsearch_data.indexes import Choice  # noqa: E402

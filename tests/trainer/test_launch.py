@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="needs the extra train")
+torch = pytest.importorskip("torch", reason="needs torch: make test-train")
 
 from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402 - torch must be there
 
@@ -172,7 +172,7 @@ def test_the_verb_trains(recipe: Path, store: Path, tmp_path: Path) -> None:
 def test_a_retriever_that_is_down_is_one_line(recipe: Path, store: Path, tmp_path: Path) -> None:
     arguments = ("--config", recipe, "--store", store, "--output", tmp_path / "run", "--quiet")
     broken = ("--engine", "http=http://127.0.0.1:9", "--set", "engines.http.max_attempts=1")
-    searching = ("--set", "sft.steps=60", "--set", "sft.lr=1e-2")
+    searching = ("--set", "sft.steps=100", "--set", "sft.lr=1e-2")
     done = run_cli("train", *arguments, *broken, *searching)
     assert done.returncode != 0
     assert done.stderr.startswith("error: ")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="needs the extra train")
+torch = pytest.importorskip("torch", reason="needs torch: make test-train")
 
 from stepsearch_data.trainer import maths  # noqa: E402 - torch must be there
 

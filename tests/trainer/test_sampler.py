@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="needs the extra train")
+torch = pytest.importorskip("torch", reason="needs torch: make test-train")
 
 from stepsearch_data.trainer.episode import Referee  # noqa: E402 - torch must be there
 from stepsearch_data.trainer.rollout import roll_out  # noqa: E402

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-accelerate = pytest.importorskip("accelerate", reason="needs the extra train")
+accelerate = pytest.importorskip("accelerate", reason="needs torch: make test-train")
 
 from stepsearch_data.pipeline.errors import ConfigError, TrainError  # noqa: E402 - accelerate must be there
 from stepsearch_data.trainer.trackers import grouped, tracker_options, tracking  # noqa: E402

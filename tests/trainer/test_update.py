@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="needs the extra train")
+torch = pytest.importorskip("torch", reason="needs torch: make test-train")
 
 from accelerate import Accelerator  # noqa: E402 - torch must be there
 from transformers import AutoModelForTokenClassification  # noqa: E402

@@ -8,7 +8,7 @@ from io import StringIO
 
 import pytest
 
-pytest.importorskip("torch", reason="needs the extra train")
+pytest.importorskip("torch", reason="needs torch: make test-train")
 
 from rich.console import Console
 
