@@ -4,7 +4,7 @@ MODEL ?= Qwen/Qwen2.5-7B-Instruct
 PORT ?= 8000
 
 .DEFAULT_GOAL := help
-.PHONY: help build test train test-train serve-llm check format bench dist clean
+.PHONY: help build test train test-train bench-train serve-llm check format bench dist clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -17,6 +17,9 @@ test: .venv/test  ## install what the tests need and run them
 
 train: .venv-train/done  ## show on tiny models what the step rewards are for (installs torch; minutes on two cores)
 	.venv-train/bin/stepsearch-data train --demo quick
+
+bench-train: .venv-train/done  ## measure rollouts and updates of the trainer, on a GPU where there is one
+	.venv-train/bin/python benchmarks/rollouts.py
 
 test-train: .venv-train/done  ## test the trainer, TRL's trainers and a real server with tiny models (installs torch)
 	.venv-train/bin/python -m pytest tests/trainer

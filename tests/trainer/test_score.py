@@ -6,10 +6,10 @@ import pytest
 
 pytest.importorskip("torch", reason="needs torch: make test-train")
 
-from stepsearch_data.exports.examples import Paragraph  # noqa: E402 - torch must be there
-from stepsearch_data.rewards import PAPER, RELEASED, score_rollout, without  # noqa: E402
-from stepsearch_data.trainer.episode import Episode, Search, Task  # noqa: E402
-from stepsearch_data.trainer.score import earned  # noqa: E402
+from stepsearch_data.exports.examples import Paragraph
+from stepsearch_data.rewards import PAPER, RELEASED, score_rollout, without
+from stepsearch_data.trainer.episode import Episode, Search, Task
+from stepsearch_data.trainer.score import earned
 
 GOLD = Paragraph("Barber", "The Barber of Seville was composed by Gioachino Rossini")
 OTHER = Paragraph("Seville", "Seville is a city of oranges")
