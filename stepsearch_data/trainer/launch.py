@@ -51,6 +51,8 @@ def launch(recipe: Recipe, retrieve: Retrieve, *, resume: bool, say: Say, consol
     )
     main = accelerator.is_main_process
     tell: Say = say if main else lambda _: None
+    if not held_out and recipe.held_out:
+        tell(f"no trajectory of {store.root} is for validation: nothing is held out")
     with ExitStack() as stack, _memory_explained():
         start = cold_start(recipe, examples, template, accelerator, tell) if recipe.sft else recipe.model.path
         policy, tokenizer = load_policy(start, recipe)

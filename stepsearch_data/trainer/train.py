@@ -99,16 +99,19 @@ class StePPO:
         """Train to the end of the schedule, from where `resume` left off. Raises TrainError, SearchError."""
         self.output.mkdir(parents=True, exist_ok=True)
         self._forget_later_metrics()
-        if self.done == 0 and self._is_due(self.schedule.eval_every):
+        if self.done == 0 and self._evaluates():
             self._tell({"update": 0, **self.evaluate()}, [], [])
         while self.done < self.schedule.updates:
             metrics, episodes, got = self.update()
-            if self._is_due(self.schedule.eval_every):
+            if self._evaluates():
                 metrics |= self.evaluate()
             self._tell(metrics, episodes, got)
             if self._is_due(self.schedule.save_every):
                 self.save()
         self.save()
+
+    def _evaluates(self) -> bool:
+        return bool(self.held_out) and self._is_due(self.schedule.eval_every)
 
     def _is_due(self, every: int) -> bool:
         return every > 0 and self.done % every == 0
@@ -135,11 +138,10 @@ class StePPO:
         metrics = {
             "update": self.done,
             "rollouts": self.schedule.rollouts,
-            **summary(episodes, got),
-            **metrics,
+            **self._over_processes({**summary(episodes, got), **metrics}),
             **seconds,
         }
-        metrics["tokens_per_second"] = batch.attention.sum().item() / sum(seconds.values())
+        metrics["tokens_per_second"] = metrics["tokens"] * self.schedule.rollouts / sum(seconds.values())
         return metrics, episodes, got
 
     def evaluate(self) -> Metrics:
@@ -149,6 +151,13 @@ class StePPO:
             episodes = roll_out(self.held_out, self.referee, sampler, self.retrieve)
         got = [earned(episode, self.rewards) for episode in episodes]
         return {f"eval_{name}": value for name, value in summary(episodes, got).items()}
+
+    def _over_processes(self, metrics: Metrics) -> Metrics:
+        """Means over processes, each of which has as many rollouts."""
+        if self.accelerator.num_processes == 1:
+            return metrics
+        values = torch.tensor([*metrics.values()], device=self.accelerator.device)
+        return dict(zip(metrics, self.accelerator.reduce(values, reduction="mean").tolist(), strict=True))
 
     def _next_tasks(self) -> list[Task]:
         """What this process rolls out next: each epoch goes through all tasks, in an order of its own."""

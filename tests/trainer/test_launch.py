@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -95,16 +98,17 @@ def test_from_a_cold_start_to_the_evaluation_of_a_checkpoint(
     recipe: Path, store: Path, tmp_path: Path, settings: tuple[str, ...]
 ) -> None:
     said = launch(recipe, store, tmp_path / "run", *settings)
-    assert said[0].startswith("cold start: ")
+    assert said[0] == f"no trajectory of {store} is for validation: nothing is held out"
+    assert said[1].startswith("cold start: ")
     first = metrics(tmp_path / "run")
-    assert [row["update"] for row in first] == [0, 1, 2]
-    assert first[1]["kl"] == pytest.approx(0, abs=1e-6)  # the reference is the cold start
-    assert first[2]["kl"] != pytest.approx(0, abs=1e-6)
+    assert [row["update"] for row in first] == [1, 2]
+    assert first[0]["kl"] == pytest.approx(0, abs=1e-6)  # the reference is the cold start
+    assert first[1]["kl"] != pytest.approx(0, abs=1e-6)
     said = launch(recipe, store, tmp_path / "run", *settings, "schedule.updates=3", resume=True)
-    assert said[0].startswith("cold start: taken from")
-    assert said[1] == "goes on after update 2"
-    assert metrics(tmp_path / "run")[:3] == first
-    assert len(metrics(tmp_path / "run")) == 4
+    assert said[1].startswith("cold start: taken from")
+    assert said[2] == "goes on after update 2"
+    assert metrics(tmp_path / "run")[:2] == first
+    assert len(metrics(tmp_path / "run")) == 3
     assert not list((tmp_path / "run").glob(".*"))
     saved = tmp_path / "run" / "checkpoint-000003" / "policy"
     assert (saved / "adapter_config.json").exists() == bool(settings)
@@ -162,7 +166,9 @@ def test_the_verb_trains(recipe: Path, store: Path, tmp_path: Path) -> None:
     done = run_cli("train", *arguments, env={"OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == str(tmp_path / "run" / "checkpoint-000002")
-    assert all(line.startswith(("cold start: ", "update ")) for line in done.stderr.splitlines()), done.stderr
+    assert all(
+        line.startswith(("no trajectory of ", "cold start: ", "update ")) for line in done.stderr.splitlines()
+    ), done.stderr
     about = json.loads((tmp_path / "run" / "run.json").read_text())
     assert (about["variant"], about["seed"]) == ("paper", 0)
     again = run_cli("train", *arguments, "--quiet", "--resume", "--set", "schedule.updates=3")
@@ -177,3 +183,21 @@ def test_a_retriever_that_is_down_is_one_line(recipe: Path, store: Path, tmp_pat
     assert done.returncode != 0
     assert done.stderr.startswith("error: ")
     assert len(done.stderr.splitlines()) == 2, done.stderr
+
+
+def test_two_processes_train_together(recipe: Path, store: Path, tmp_path: Path) -> None:
+    """One cold start, one set of metrics, over the rollouts of both."""
+    launcher = ("accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1")
+    precision = ("--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0")
+    arguments = ("train", "--config", recipe, "--store", store, "--output", tmp_path, "--set", "schedule.rollouts=8")
+    done = subprocess.run(
+        [sys.executable, "-m", *launcher, *precision, "-m", "stepsearch_data", *map(str, arguments)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert sum("trajectories, 4 steps" in line for line in done.stderr.splitlines()) == 1
+    assert [row["update"] for row in metrics(tmp_path)] == [1, 2]
+    assert metrics(tmp_path)[0]["rollouts"] == 8
