@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from huggingface_hub import constants
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
@@ -16,6 +17,8 @@ from stepsearch_data.exports.template import Template
 from stepsearch_data.pipeline.errors import TrainError
 from stepsearch_data.trainer.data import demonstration, encode_demonstration
 from stepsearch_data.trainer.settings import SFT
+
+constants.HF_HUB_DISABLE_TELEMETRY = True  # TRL's trainers would tell the Hub that they are used
 
 
 def cold_start(
@@ -54,7 +57,13 @@ def cold_start(
         seed=config.seed,
         save_strategy="no",
         dataloader_pin_memory=torch.cuda.is_available(),
-        **{"report_to": "none", "logging_steps": 50, "disable_tqdm": True, **options},
+        **{
+            "report_to": "none",
+            "logging_steps": 50,
+            "disable_tqdm": True,
+            "activation_checkpointing": False,
+            **options,
+        },
     )
     arguments.gradient_accumulation_steps = max(1, config.batch // (config.micro * arguments.world_size))
     trainer = SFTTrainer(model, args=arguments, train_dataset=Dataset.from_list(kept), processing_class=tokenizer)

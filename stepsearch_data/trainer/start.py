@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,7 @@ def train(recipe: Recipe, choice: Choice, load: Load, say: Say, *, resume: bool,
     """
     with needing_torch():
         from stepsearch_data.trainer.launch import launch
+    _hear_interrupts()
     with searching(choice, load(()), load, Reporter(quiet=quiet)) as (_, retrieve):
         return launch(recipe, retrieve, resume=resume, say=say, console=Console(stderr=True, quiet=quiet))
 
@@ -40,6 +42,7 @@ def demonstrate(folder: Path, size: str, load: Load, workers: int, say: Say) -> 
     """
     with needing_torch():
         from stepsearch_data.trainer.demo.experiment import SIZES, experiment
+    _hear_interrupts()
     runs, notes = load_runs(experiment(folder, SIZES[size], load, workers, say))
     curves = Curves(runs, [SOLVED_BY])
     compared = curves.compare(curves.budgets(), _BASELINE)
@@ -56,3 +59,11 @@ def needing_torch() -> Iterator[None]:
         yield
     except ImportError as error:
         raise ConfigError(f"training needs {error.name}", "pip install 'stepsearch-data[train]'") from error
+
+
+def _hear_interrupts() -> None:
+    """Have Python raise KeyboardInterrupt, upon which a training saves itself: importing polars takes SIGINT away."""
+    import polars as pl  # noqa: F401 - before its handler is replaced
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.default_int_handler)

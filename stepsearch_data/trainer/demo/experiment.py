@@ -11,12 +11,14 @@ Everything that is done is kept: the same command goes on where it stopped, or a
 from __future__ import annotations
 
 import random
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 
 import torch
@@ -208,7 +210,7 @@ def experiment(folder: Path, size: Size, load: Load, workers: int, say: Callable
     make_world(folder)
     wanted = list(jobs(folder, size))
     starts = {(job.start, job.sft_seed) for job in wanted}
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with _processes(workers) as pool:
         cooling = [pool.submit(cold, folder, STARTS[name], seed, size.held_out) for name, seed in sorted(starts)]
         for each in cooling:
             say(f"{each.result().relative_to(folder)} done")
@@ -216,6 +218,22 @@ def experiment(folder: Path, size: Size, load: Load, workers: int, say: Callable
         for each in as_completed(running):
             say(f"{each.result().relative_to(folder)} done")
     return [job.output for job in wanted]
+
+
+@contextmanager
+def _processes(count: int) -> Iterator[ProcessPoolExecutor]:
+    """So many processes, which end at once where the block is interrupted or fails: checkpoints hold what they did."""
+    with ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_leave_interrupts_to_parent) as pool:
+        try:
+            yield pool
+        except BaseException:
+            for process in active_children():
+                process.terminate()
+            raise
+
+
+def _leave_interrupts_to_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _quiet() -> None:
