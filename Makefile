@@ -5,7 +5,7 @@ PORT ?= 8000
 AXE := 4.14.1
 
 .DEFAULT_GOAL := help
-.PHONY: help build test test-long test-serve serve-llm check format bench dist clean
+.PHONY: help build test test-long train test-train bench-train serve-llm check format bench dist clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -19,8 +19,15 @@ test: .venv/test  ## install what the tests need and run them
 test-long: .venv/test .venv/browser  ## the tests that take long: a browser, a Hub that fails in every way, kill -9
 	$(BIN)/python -m pytest -n 2 -m long
 
-test-serve: .venv-serve/done  ## run against a real server and TRL's trainers, with tiny random models (installs torch)
-	.venv-serve/bin/python -m pytest -m slow tests/test_real_server.py tests/exports/test_trl.py
+train: .venv-train/done  ## show on tiny models what the step rewards are for (installs torch; minutes on two cores)
+	.venv-train/bin/stepsearch-data train --demo quick
+
+bench-train: .venv-train/done  ## measure rollouts and updates of the trainer, on a GPU where there is one
+	.venv-train/bin/python benchmarks/rollouts.py
+
+test-train: .venv-train/done  ## test the trainer, TRL's trainers and a real server with tiny models (installs torch)
+	.venv-train/bin/python -m pytest tests/trainer
+	.venv-train/bin/python -m pytest -m slow tests/test_real_server.py tests/exports/test_trl.py
 
 serve-llm: .venv-vllm/done  ## serve MODEL with vLLM on PORT for --llm (needs a CUDA GPU)
 	.venv-vllm/bin/vllm serve $(MODEL) --host 127.0.0.1 --port $(PORT) \
@@ -47,7 +54,7 @@ dist: .venv/base  ## build the wheel and try it in a clean environment
 	dist/env/bin/stepsearch-data build --store dist/store --quiet && rm -rf dist/env dist/store
 
 clean:  ## remove everything that make made
-	rm -rf .venv .venv-serve .venv-vllm store dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-train .venv-vllm store dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # Stamps: an extra is installed anew only when pyproject.toml changes.
 .venv/bin/python:
@@ -72,10 +79,10 @@ clean:  ## remove everything that make made
 .venv/check: .venv/test
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[check]" && touch $@
 
-# vLLM pins its own torch, and the tests of a real server another: neither may meet the package's environment.
+# vLLM pins its own torch, and the trainer here another: neither may meet the package's environment.
 .venv-vllm/done: pyproject.toml
 	$(PYTHON) -m venv .venv-vllm && .venv-vllm/bin/pip install --quiet --disable-pip-version-check ".[vllm]" && touch $@
 
-.venv-serve/done: pyproject.toml
-	$(PYTHON) -m venv .venv-serve
-	.venv-serve/bin/pip install --quiet --disable-pip-version-check --editable ".[test,serve-test]" && touch $@
+.venv-train/done: pyproject.toml
+	$(PYTHON) -m venv .venv-train
+	.venv-train/bin/pip install --quiet --disable-pip-version-check --editable ".[test,train-test]" && touch $@

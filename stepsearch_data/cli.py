@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import shlex
 import signal
@@ -135,6 +136,21 @@ class Format(StrEnum):
     json = "json"
     jsonl = "jsonl"
     parquet = "parquet"
+
+
+class Demo(StrEnum):
+    """How much of the demo `train` runs."""
+
+    quick = "quick"
+    full = "full"
+
+
+class Axis(StrEnum):
+    """What `plot` compares runs by."""
+
+    updates = "updates"
+    rollouts = "rollouts"
+    tokens = "tokens"
 
 
 def _print_version(wanted: bool) -> None:
@@ -707,6 +723,216 @@ def score(
     if report.rejected:
         display.set_aside(report, rejects_of(target))
         raise typer.Exit(QUARANTINED)
+
+
+@app.command()
+def train(
+    recipe: Annotated[
+        Path | None,
+        typer.Option("--config", "-c", metavar="RECIPE", help="TOML file of a training; recipes/ has some."),
+    ] = None,
+    store: StoreOption = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="DIR", help="Folder of the run (default runs/steppo, or runs/demo)."),
+    ] = None,
+    engine: EngineOption = None,
+    index: IndexOption = None,
+    corpus: CorpusOption = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override one setting of the recipe, or of an engine."),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint of the output.")] = False,
+    report_to: Annotated[
+        str | None, typer.Option("--report-to", help="tensorboard, wandb, trackio or none (report_to).")
+    ] = None,
+    demo: Annotated[
+        Demo | None,
+        typer.Option("--demo", help="Show on a made-up world and tiny models what the step rewards are for."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Trainings of the demo at once (default: all cores).")
+    ] = None,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a policy on a store with StePPO: PPO with a reward for every search.
+
+    Questions come from the store, documents from its engine or another. --demo needs neither, nor a GPU.
+
+    Example: stepsearch-data train --config recipes/qwen2.5-3b.toml --store musique --engine http=http://localhost:8000
+    """
+    from stepsearch_data import display
+    from stepsearch_data.indexes import Choice
+    from stepsearch_data.trainer.recipe import load_recipe
+    from stepsearch_data.trainer.start import demonstrate
+    from stepsearch_data.trainer.start import train as run
+
+    if (recipe is None) == (demo is None):
+        raise ConfigError("expected a recipe or the demo", "name one: --config RECIPE, or --demo quick")
+    say = partial(typer.echo, err=True) if not quiet else lambda _: None
+    of_engines = [setting for setting in settings or [] if setting.startswith("engines.")]
+    load = partial(_load_before, None, [*engine_settings(engine), *of_engines])
+    if demo:
+        compared = demonstrate(output or Path("runs/demo"), demo.value, load, workers or os.cpu_count() or 1, say)
+        display.curves(compared, as_json=as_json)
+        return
+    flags = {"store": store, "output": output, "report_to": report_to}
+    named = [f"{key}={json.dumps(str(value))}" for key, value in flags.items() if value is not None]
+    chosen = load_recipe(recipe, [*named, *(setting for setting in settings or [] if setting not in of_engines)])
+    choice = Choice(corpus, chosen.store, index)
+    typer.echo(run(chosen, choice, load, say, resume=resume, quiet=quiet))
+
+
+@app.command()
+def plot(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs, or folders that hold some.")],
+    metric: Annotated[
+        list[str] | None,
+        typer.Option("--metric", "-m", help="What to draw, a panel each: eval_em (default), reward, kl..."),
+    ] = None,
+    x: Annotated[Axis, typer.Option("--x", help="What the runs are compared by.")] = Axis.updates,
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to draw: .png, .svg or .html.")] = Path(
+        "curves.png"
+    ),
+    at: Annotated[
+        list[float] | None,
+        typer.Option("--at", min=0, help="Budgets of the table (default: quarters of what all runs did)."),
+    ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option("--against", metavar="VARIANT", help="What is subtracted (default: the first variant)."),
+    ] = None,
+    solved: Annotated[float, typer.Option("--solved", help="Held-out exact match of a solved run.")] = 0.9,
+    smooth: Annotated[
+        int, typer.Option("--smooth", min=1, help="Draw moving means of so many updates; the table has none.")
+    ] = 1,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Draw learning curves of training runs, seeds as a mean with a band, and print values and paired differences.
+
+    Variants are drawn in the order of the folders given. Example: stepsearch-data plot runs/weak runs/strong -m eval_em
+    """
+    from stepsearch_data import display
+    from stepsearch_data.trainer.chart import check_name, draw, write
+    from stepsearch_data.trainer.curves import SOLVED_BY, Curves
+    from stepsearch_data.trainer.runs import load_runs
+
+    check_name(output)
+    found, notes = load_runs(runs)
+    curves = Curves(found, metric or [SOLVED_BY], x.value)
+    compared = curves.compare(sorted(at) if at else curves.budgets(), against, solved)
+    write(draw(curves, smooth), output)
+    display.curves(compared, as_json=as_json)
+    if not quiet:
+        for note in [*notes, *curves.notes, f"wrote {output}"]:
+            typer.echo(note, err=True)
+
+
+@app.command("eval")
+def evaluate(
+    checkpoint: Annotated[
+        str | None,
+        typer.Argument(help="A run of `train`, one of its checkpoints, or a language model of `transformers`."),
+    ] = None,
+    llm: Annotated[
+        str | None, typer.Option("--llm", metavar="MODEL", help="Model of an OpenAI-compatible server, instead.")
+    ] = None,
+    base_url: Annotated[str | None, typer.Option("--base-url", help="The server (llm.base_url).")] = None,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Continue one text (/completions), as trained policies do, not a chat.")
+    ] = False,
+    questions: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--questions",
+            metavar="KIND=FILE",
+            help="Questions to ask, repeatable: an official file of musique, hotpotqa, 2wiki or bamboogle, or jsonl. "
+            "Default: those of the store.",
+        ),
+    ] = None,
+    store: StoreOption = None,
+    split: Annotated[str, typer.Option("--split", help="Split of the store to ask.")] = "validation",
+    limit: Annotated[
+        int | None, typer.Option("--limit", "-n", min=1, help="Only the first N questions of each source.")
+    ] = None,
+    engine: EngineOption = None,
+    index: IndexOption = None,
+    corpus: CorpusOption = None,
+    template: Annotated[
+        str | None,
+        typer.Option(
+            "--template",
+            "-t",
+            metavar="NAME|FILE",
+            help="How prompts are worded: musique, paper or a file of yours (default: as trained, or musique).",
+        ),
+    ] = None,
+    turns: Annotated[
+        int | None, typer.Option("--turns", min=0, help="Turns that may search (default: as trained, or 5).")
+    ] = None,
+    k: Annotated[
+        int | None, typer.Option("-k", min=1, max=100, help="Documents a search (default: as trained, or 3).")
+    ] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option("--max-tokens", min=1, help="Tokens of a turn (default: as trained, or 500).")
+    ] = None,
+    length: Annotated[
+        int | None,
+        typer.Option("--length", min=16, help="Tokens of a rollout and its prompt (default: as trained, or 4096)."),
+    ] = None,
+    temperature: Annotated[float, typer.Option("--temperature", min=0, help="0 takes the likeliest token.")] = 0.0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of sampling.")] = 0,
+    batch: Annotated[
+        int | None, typer.Option("--batch", min=1, help="Rollouts at once (default 64; of a server 4 × concurrency).")
+    ] = None,
+    max_concurrency: ConcurrencyOption = None,
+    max_cost: Annotated[float | None, typer.Option("--max-cost", help="US dollars at most (llm.max_cost).")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="DIR", help="Folder for rollouts and metrics: can go on, once stopped."),
+    ] = None,
+    config: ConfigOption = None,
+    settings: SetOption = None,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Let a policy answer questions with a search engine: exact match, F1, recall of gold paragraphs, searches.
+
+    Example: stepsearch-data eval --llm gpt-4o-mini --split train --limit 50 --output evals/gpt-4o-mini
+    """
+    if output:
+        _end_at_once()
+    from stepsearch_data import display
+    from stepsearch_data.indexes import Choice
+    from stepsearch_data.pipeline.progress import Reporter
+    from stepsearch_data.stages.formats import PARSERS
+    from stepsearch_data.trainer.evaluate import evaluate as run
+    from stepsearch_data.trainer.setup import Options
+
+    lengths = {"turns": turns, "documents": k, "turn": max_tokens, "total": length}
+    flags = {"llm.base_url": base_url, "llm.max_concurrency": max_concurrency, "llm.max_cost": max_cost}
+    options = Options(
+        checkpoint=checkpoint,
+        llm=llm,
+        raw=raw,
+        questions=tuple(questions or ()),
+        split=split,
+        choice=Choice(corpus, store, index),
+        template=template,
+        lengths={name: value for name, value in lengths.items() if value is not None},
+        limit=limit,
+        batch=batch,
+        temperature=temperature,
+        seed=seed,
+        output=output,
+    )
+    load = partial(_load_before, config, [*engine_settings(engine), *_merge(flags, settings)])
+    report = run(options, load, PARSERS, Reporter(quiet=quiet))
+    display.evaluation(report, output, as_json=as_json)
+    raise typer.Exit(QUARANTINED if report.rejects or report.refused else OK)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""Imports point one way: schemas ← pipeline ← stages ← the verbs; rewards stand beside them."""
+"""Imports point one way: schemas ← pipeline ← stages ← the verbs; rewards stand beside them, the trainer on them."""
 
 from __future__ import annotations
 
@@ -20,10 +20,15 @@ ALLOWED = {
     "pipeline": {"schemas", "text"},
     "report": {"schemas", "pipeline", "stages", "rewards", "exports", "serve"},
     "stages": {"schemas", "text", "pipeline", "rewards"},
+    "trainer": {"schemas", "text", "pipeline", "rewards", "exports", "indexes", "terminal"},
+    "demo": {"schemas", "text", "pipeline", "rewards", "exports", "indexes", "terminal", "trainer", "synth"},
 }
 
 
 def room(path: Path) -> str:
+    """The first folder below the package; the demo is a room of its own inside of the trainer's."""
+    if path.parent == ROOT / "trainer" / "demo":
+        return "demo"
     return path.relative_to(ROOT).parts[0].removesuffix(".py")
 
 

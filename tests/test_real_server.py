@@ -1,7 +1,7 @@
 """A real OpenAI-compatible server that is not ours: `transformers serve` with a tiny random Llama.
 
 Random text is no JSON, so a build cannot succeed: what is looked at is whether everything ends as it should.
-`make test-serve` installs what this needs.
+`make test-train` installs what this needs.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _MISSING = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(bool(_MISSING), reason=f"needs {', '.join(_MISSING)}: make test-serve installs it"),
+    pytest.mark.skipif(bool(_MISSING), reason=f"needs {', '.join(_MISSING)}: make test-train installs it"),
 ]
 
 _MAKE = """
@@ -131,3 +131,21 @@ def test_by_default_a_model_that_babbles_stops_the_build(server: str, model: str
     assert result.returncode == 1
     assert "rows of musique were rejected" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("how", [(), ("--raw",)])
+def test_a_policy_that_babbles_is_evaluated(
+    server: str, model: str, cli: Run, sample_store: Path, tmp_path: Path, how: tuple[str, ...]
+) -> None:
+    asked = ["--store", sample_store, "--split", "train", "-n", "1", "--turns", "1", "--max-tokens", "12", *how]
+    command = ["eval", "--llm", model, "--base-url", server, *asked, "--output", tmp_path / "out", "--json"]
+    result = cli(*command, env={"OPENAI_API_KEY": ""})
+    assert result.returncode == 0, result.stderr
+    found = orjson.loads(result.stdout)
+    assert found["all"]["all"]["em"] == 0
+    assert found["usage"]["calls"] == 4
+    assert 0 < found["all"]["all"]["own_tokens"] <= 24
+    assert "note: none of the 2 rollouts ends with an answer" in result.stderr
+
+    again = cli(*command, env={"OPENAI_API_KEY": ""})
+    assert orjson.loads(again.stdout)["usage"]["calls"] == 0

@@ -195,10 +195,10 @@ def _put(data: dict[str, Any], section: str, name: str, value: str) -> None:
         inner = inner.setdefault(part, {})
         if not isinstance(inner, dict):
             raise ConfigError(f"{section} is no stage", "stepsearch-data stages lists them")
-    inner[name] = _parse(value)
+    inner[name] = parse_value(value)
 
 
-def _parse(value: str) -> Any:
+def parse_value(value: str) -> Any:
     """A TOML value, or else the text itself, so that strings need no quotes."""
     try:
         return tomllib.loads(f"value = {value}")["value"]

@@ -8,7 +8,8 @@ StepSearchError
 ├── BudgetError      the user's own limit on what may be spent
 ├── StoreError       the folder that a build writes and everything else reads
 ├── PublishError     releases: written, checked, sent to the Hub and taken from it
-└── QueryError       SQL given by the user
+├── QueryError       SQL given by the user
+└── TrainError       training that cannot go on
 
 A bad row is no error but a reject (see `RowRejected`); anything else that is raised is a bug.
 """
@@ -61,6 +62,10 @@ class PublishError(StepSearchError):
 
 class QueryError(StepSearchError):
     """The SQL is refused, fails or takes too long."""
+
+
+class TrainError(StepSearchError):
+    """Training or evaluation cannot go on; the last checkpoint is whole."""
 
 
 class RowRejected(Exception):

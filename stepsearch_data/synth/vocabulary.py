@@ -1,6 +1,6 @@
 """The words of the synthetic world: relations, name forms, filler sentences."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 # Two lines a relation: kinds and name | noun phrase (| title of a pair), then question | fact.
@@ -128,7 +128,28 @@ RELATIONS = list(_relations(iter(RELATIONS_TABLE.strip().splitlines())))
 ONSETS, CYCLE, ADJECTIVES, THINGS = (line.split() for line in LEXICON.strip().splitlines())
 FILLERS = FILLERS_TABLE.strip().splitlines()
 SYLLABLES = [onset + vowel for onset in ONSETS for vowel in "aeiou"]
-OF_KINDS = {key: [r for r in RELATIONS if r.subjects == key] for key, *_ in RELATIONS}
-PLACES = {kind: [i for i, other in enumerate(CYCLE) if other == kind] for kind in NAMES}
-FACTS = [(slot, relation) for slot, kind in enumerate(CYCLE) for relation in OF_KINDS[(kind,)]]
-FIRST = [[slot for slot, _ in FACTS].index(slot) for slot in range(len(CYCLE))]
+
+
+class Frame:
+    """The cycle of entity kinds that a world repeats, and the relations among them.
+
+    A place of the cycle is a `slot`; `facts` are (slot, relation) of one cycle, `first` the first of them for each
+    slot.
+    """
+
+    def __init__(self, kinds: Iterable[str] = NAMES) -> None:
+        admitted = set(kinds)
+        relations = [r for r in RELATIONS if {*r.subjects, r.object} <= admitted]
+        self.cycle = [kind for kind in CYCLE if kind in admitted]
+        self.of_kinds = {key: [r for r in relations if r.subjects == key] for key, *_ in relations}
+        self.places = {kind: [i for i, other in enumerate(self.cycle) if other == kind] for kind in admitted}
+        self.facts = [(slot, r) for slot, kind in enumerate(self.cycle) for r in self.of_kinds.get((kind,), ())]
+        self.first = [sum(other < slot for other, _ in self.facts) for slot in range(len(self.cycle))]
+
+    def walks(self, hops: int) -> int:
+        """Chains of so many facts that begin in one cycle."""
+
+        def onward(kind: str, left: int) -> int:
+            return sum(onward(r.object, left - 1) for r in self.of_kinds.get((kind,), ())) if left else 1
+
+        return sum(onward(kind, hops) for kind in self.cycle)

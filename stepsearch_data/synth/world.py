@@ -19,25 +19,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from random import Random
 from typing import IO, NamedTuple
 
 import orjson
 
-from stepsearch_data.synth.vocabulary import (
-    ADJECTIVES,
-    CYCLE,
-    FACTS,
-    FILLERS,
-    FIRST,
-    NAMES,
-    OF_KINDS,
-    PLACES,
-    SYLLABLES,
-    THINGS,
-    Relation,
-)
+from stepsearch_data.synth.vocabulary import ADJECTIVES, FILLERS, NAMES, SYLLABLES, THINGS, Frame, Relation
 
 HOPS = {"2hop": 2, "3hop1": 3, "3hop2": 3, "4hop1": 4, "4hop2": 4, "4hop3": 4}
 JOINS = {"3hop2": (1, 0), "4hop2": (1, 1), "4hop3": (2, 0)}  # steps to the left, after the join
@@ -68,17 +57,27 @@ class WorldConfig:
     per_question: int = 20
     sentences: int = 4  # the fact and filler; 1 is the fact alone
     shapes: tuple[str, ...] = tuple(HOPS)
+    kinds: tuple[str, ...] = tuple(NAMES)  # of entities: fewer make a world with fewer relations, of chains only
 
     def __post_init__(self) -> None:
         if self.questions < 1 or self.sentences < 1:
             raise ValueError("questions and sentences must be at least 1")
         if not self.shapes or not set(self.shapes) <= HOPS.keys():
             raise ValueError(f"shapes must be some of {', '.join(HOPS)}, not {self.shapes!r}")
+        if len(self.kinds) < len(NAMES) and not set(self.shapes) <= CHAINS.keys():
+            raise ValueError(f"a world of some kinds only has no shapes but {', '.join(CHAINS)}")
+        if not all(self.frame.walks(HOPS[shape]) for shape in self.shapes):
+            raise ValueError(f"the kinds {', '.join(self.kinds)} have too few relations among them")
         if self.per_question < max(HOPS.values()):
             raise ValueError(f"per_question must be at least 4, not {self.per_question}")
         if self.size < self.minimum:
             need = f"{self.questions} questions need at least {self.minimum} paragraphs"
             raise ValueError(f"{need}, not {self.size}")
+
+    @cached_property
+    def frame(self) -> Frame:
+        """The kinds of entities and their relations."""
+        return Frame(self.kinds)
 
     @property
     def counts(self) -> Counter[str]:
@@ -95,16 +94,18 @@ class WorldConfig:
     @property
     def minimum(self) -> int:
         """The smallest world, in paragraphs, that surely holds so many questions."""
-        chains = (math.ceil(self.counts[shape] / most) for shape, most in CHAINS.items())
+        full = Frame()
+        most = {s: n * self.frame.walks(HOPS[s]) // full.walks(HOPS[s]) for s, n in CHAINS.items()}
+        chains = (math.ceil(self.counts[shape] / max(1, most[shape])) for shape in CHAINS)
         cycles = max(1, math.ceil(math.sqrt(self.pairs / PAIRS)), *chains)
-        return self.pairs + max(self.per_question, cycles * len(FACTS))
+        return self.pairs + max(self.per_question, cycles * len(self.frame.facts))
 
     @property
     def size(self) -> int:
         """Paragraphs of the world."""
         if self.paragraphs is not None:
             return self.paragraphs
-        return max(round(5.6 * self.questions), self.minimum + 2 * len(FACTS))
+        return max(round(5.6 * self.questions), self.minimum + 2 * len(self.frame.facts))
 
 
 class _World:
@@ -112,8 +113,9 @@ class _World:
 
     def __init__(self, config: WorldConfig) -> None:
         self.config = config
+        self.frame = config.frame
         self.singles = config.size - config.pairs
-        self.cycles = self.singles // len(FACTS)
+        self.cycles = self.singles // len(self.frame.facts)
         self.pairs: list[Fact] = []
         self.paired: set[frozenset[int]] = set()
         self.asked: set[tuple[object, ...]] = set()
@@ -124,7 +126,7 @@ class _World:
         self.cursor = 0
         self.order = list(range(self.singles))
         rng.shuffle(self.order)
-        entities = (self.cycles + 1) * len(CYCLE)
+        entities = (self.cycles + 1) * len(self.frame.cycle)
         self.syllables = max(3, math.ceil(math.log(2 * entities, len(SYLLABLES))))
         self.words = rng.sample(range(len(SYLLABLES) ** self.syllables), entities)
 
@@ -132,22 +134,22 @@ class _World:
         return Random("/".join(map(str, (self.config.seed, *key))))
 
     def name(self, entity: int) -> str:
-        ending, *forms = NAMES[CYCLE[entity % len(CYCLE)]].split("|")
+        ending, *forms = NAMES[self.frame.cycle[entity % len(self.frame.cycle)]].split("|")
         word, code = "", self.words[entity]
         for _ in range(self.syllables):
             code, digit = divmod(code, len(SYLLABLES))
             word += SYLLABLES[digit]
-        return forms[entity // len(CYCLE) % len(forms)].format(word.capitalize() + ending)
+        return forms[entity // len(self.frame.cycle) % len(forms)].format(word.capitalize() + ending)
 
     def entity(self, kind: str, rng: Random) -> int:
-        return rng.randrange(self.cycles) * len(CYCLE) + rng.choice(PLACES[kind])
+        return rng.randrange(self.cycles) * len(self.frame.cycle) + rng.choice(self.frame.places[kind])
 
     def fact(self, number: int) -> Fact:
         if number >= self.singles:
             return self.pairs[number - self.singles]
-        cycle, place = divmod(number, len(FACTS))
-        slot, relation = FACTS[place]
-        subject = value = cycle * len(CYCLE) + slot
+        cycle, place = divmod(number, len(self.frame.facts))
+        slot, relation = self.frame.facts[place]
+        subject = value = cycle * len(self.frame.cycle) + slot
         rng = self.rng("fact", number)
         while value == subject:
             value = self.entity(relation.object, rng)
@@ -155,9 +157,9 @@ class _World:
 
     def about(self, entity: int) -> range:
         """The numbers of the single facts whose subject this is."""
-        cycle, slot = divmod(entity, len(CYCLE))
-        first = cycle * len(FACTS) + FIRST[slot]
-        return range(first, min(first + len(OF_KINDS[(CYCLE[slot],)]), self.singles))
+        cycle, slot = divmod(entity, len(self.frame.cycle))
+        first = cycle * len(self.frame.facts) + self.frame.first[slot]
+        return range(first, min(first + len(self.frame.of_kinds.get((self.frame.cycle[slot],), ())), self.singles))
 
     def paragraph(self, number: int) -> tuple[str, str]:
         fact = self.fact(number)
@@ -188,7 +190,7 @@ class _World:
         hops, after = JOINS[shape]
         left, right = self.wander([], hops, rng), self.wander([], 1, rng)
         ends = (left[-1].object, right[-1].object)
-        relations = OF_KINDS.get((left[-1].relation.object, right[-1].relation.object))
+        relations = self.frame.of_kinds.get((left[-1].relation.object, right[-1].relation.object))
         if relations is None or frozenset(ends) in self.paired:
             return []
         relation = rng.choice(relations)
@@ -220,7 +222,7 @@ class _World:
             if fact.number >= self.singles:
                 near.add(self.singles + rng.randrange(len(self.pairs)))
             else:
-                near.add(rng.randrange(self.cycles) * len(FACTS) + fact.number % len(FACTS))
+                near.add(rng.randrange(self.cycles) * len(self.frame.facts) + fact.number % len(self.frame.facts))
         found = sorted(near - {fact.number for fact in facts})
         rng.shuffle(found)
         return found

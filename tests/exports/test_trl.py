@@ -1,4 +1,4 @@
-"""TRL's own trainers prepare our files: what they learn is what the model writes. `make test-serve` installs TRL."""
+"""TRL's own trainers prepare our files: what they learn is what the model writes. `make test-train` installs TRL."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MISSING = [name for name in ("torch", "transformers", "trl") if importlib.util.
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(bool(_MISSING), reason=f"needs {', '.join(_MISSING)}: make test-serve installs it"),
+    pytest.mark.skipif(bool(_MISSING), reason=f"needs {', '.join(_MISSING)}: make test-train installs it"),
     pytest.mark.filterwarnings("default"),  # these are TRL's and torch's own
 ]
 QUIET: dict[str, Any] = {"report_to": "none", "use_cpu": True, "max_steps": 1, "per_device_train_batch_size": 2}

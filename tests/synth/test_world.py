@@ -246,3 +246,18 @@ def test_the_smallest_world_allowed_has_all_its_questions(shapes: tuple[str, ...
         least = int(str(refusal.value).split(" paragraphs")[0].split()[-1])
         config = WorldConfig(questions, least, seed, per_question=5, sentences=1, shapes=shapes)
         assert len({row["id"] for row in rows(config)}) == questions
+
+
+def test_fewer_kinds_of_entities_make_fewer_relations() -> None:
+    config = WorldConfig(60, None, 1, 20, 1, ("2hop", "3hop1"), kinds=("person", "city", "country"))
+    told = list(rows(config))
+    asked = {step["question"].partition(" >> ")[2] for row in told for step in row["question_decomposition"]} - {""}  # type: ignore[attr-defined]
+    assert asked <= {"place of birth", "student of", "country", "head of government", "capital", "head of state"}
+    assert len({row["question"] for row in told}) == 60
+
+
+def test_kinds_without_relations_among_them_are_no_world() -> None:
+    with pytest.raises(ValueError, match="too few relations"):
+        WorldConfig(10, shapes=("2hop",), kinds=("song", "book"))
+    with pytest.raises(ValueError, match="no shapes but"):
+        WorldConfig(10, kinds=("person", "city", "country"))

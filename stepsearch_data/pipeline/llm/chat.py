@@ -37,6 +37,18 @@ class Request:
 
 
 @dataclass(frozen=True)
+class TurnRequest(Request):
+    """A request for one turn of an episode: the reply ends before any of the texts in `stop`.
+
+    `raw` has the server go on with the only message's text, without a chat template (`/completions`).
+    A class of its own, as `digest` names a request by all of its fields.
+    """
+
+    stop: tuple[str, ...] = ()
+    raw: bool = False
+
+
+@dataclass(frozen=True)
 class Usage:
     """Tokens that a call was billed for."""
 

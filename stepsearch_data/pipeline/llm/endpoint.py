@@ -14,7 +14,7 @@ import aiohttp
 import orjson
 
 from stepsearch_data.pipeline.errors import ProviderError, RowRejected
-from stepsearch_data.pipeline.llm.chat import Reply, Request, Usage
+from stepsearch_data.pipeline.llm.chat import Reply, Request, TurnRequest, Usage
 from stepsearch_data.pipeline.remote.http import (
     OK,
     RETRIED,
@@ -28,9 +28,9 @@ from stepsearch_data.pipeline.remote.http import (
 
 
 class Endpoint:
-    """A server that speaks `/chat/completions`. Use as an async context manager.
+    """A server that speaks `/chat/completions`, or `/completions`. Use as an async context manager.
 
-    Settings that a server refuses (strict schemas, a temperature, `max_tokens`) are left out from
+    Settings that a server refuses (strict schemas, a temperature, `max_tokens`, `stop`) are left out from
     then on: each refusal is met once.
     """
 
@@ -40,7 +40,7 @@ class Endpoint:
         self._http = Http(timeout, connections, secrets=[api_key], headers=headers)
         self._formats = ["json_schema", "json_object", "text"]
         self._limit_name = "max_tokens"
-        self._with_temperature = True
+        self._with_temperature = self._with_stop = True
 
     @property
     def format(self) -> str:
@@ -60,8 +60,9 @@ class Endpoint:
         """One call. Raises TransientError, RowRejected, or ProviderError when no call can succeed."""
         while True:
             payload = self.payload(request)
+            path = "/completions" if "prompt" in payload else "/chat/completions"
             start = time.perf_counter()
-            status, headers, body = await self._request("POST", "/chat/completions", orjson.dumps(payload))
+            status, headers, body = await self._request("POST", path, orjson.dumps(payload))
             if status == OK:
                 return reply_of(_object(body), time.perf_counter() - start)
             message = self._http.message(body)
@@ -97,6 +98,11 @@ class Endpoint:
             payload["temperature"] = request.temperature
         if request.sample:
             payload["seed"] = request.sample
+        if isinstance(request, TurnRequest):
+            if request.stop and self._with_stop:
+                payload["stop"] = request.stop
+            if request.raw:
+                payload["prompt"] = payload.pop("messages")[0]["content"]
         if request.schema and self.format == "json_schema":
             schema = {"name": "reply", "strict": True, "schema": request.schema}
             payload["response_format"] = {"type": "json_schema", "json_schema": schema}
@@ -119,6 +125,9 @@ class Endpoint:
             return True
         if "temperature" in payload and "temperature" in said:
             self._with_temperature = False
+            return True
+        if "stop" in payload and "'stop'" in said:
+            self._with_stop = False
             return True
         return False
 
@@ -154,7 +163,7 @@ class Endpoint:
 
 
 def reply_of(data: dict[str, Any], latency: float) -> Reply:
-    """The reply that a body of `/chat/completions` holds. Raises TransientError."""
+    """The reply that a body of `/chat/completions` or `/completions` holds. Raises TransientError."""
     choices = data.get("choices")
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
         raise TransientError("the server's reply holds no choice")
@@ -162,7 +171,7 @@ def reply_of(data: dict[str, Any], latency: float) -> Reply:
     refusal = message.get("refusal")
     usage = _dict(data.get("usage"))
     return Reply(
-        text=str(refusal or message.get("content") or ""),
+        text=str(refusal or message.get("content") or choices[0].get("text") or ""),
         finish_reason="refusal" if refusal else str(choices[0].get("finish_reason") or "stop"),
         usage=Usage(_count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))),
         latency=latency,

@@ -10,9 +10,10 @@ from itertools import cycle
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from stepsearch_data.pipeline.errors import ProviderError, RowRejected
-from stepsearch_data.pipeline.llm.chat import Message, Reply, Request, Usage
+from stepsearch_data.pipeline.llm.chat import Message, Reply, Request, TurnRequest, Usage
 from stepsearch_data.pipeline.llm.endpoint import Endpoint
 from stepsearch_data.pipeline.remote.http import TransientError
 from tests.llm_server import Answer, Fault, LlmServer, completion, error
@@ -222,6 +223,42 @@ def test_all_that_newer_models_refuse_is_left_out_from_then_on() -> None:
     assert [r["max_completion_tokens"] for r in server.requests[1:]] == [1024] * 3
     for request in server.requests[2:]:
         assert not {"max_tokens", "temperature"} & request.keys()
+
+
+def test_a_turn_names_where_it_stops() -> None:
+    with LlmServer(lambda _: "<search> a") as server:
+        (reply,) = ask(server.url, TurnRequest("mock", (Message("user", "Hi"),), stop=("</search>", "</answer>")))
+    assert reply.text == "<search> a"
+    assert server.requests[0]["stop"] == ["</search>", "</answer>"]
+
+
+def test_a_raw_turn_continues_a_text() -> None:
+    asked: list[dict[str, Any]] = []
+
+    async def completions(request: web.Request) -> web.Response:
+        asked.append(await request.json())
+        choice = {"text": " went on", "finish_reason": "length"}
+        return web.json_response({"choices": [choice], "usage": {"prompt_tokens": 3, "completion_tokens": 2}})
+
+    server = LlmServer(lambda _: OK)
+    server.more_routes = [web.post("/v1/completions", completions)]
+    with server:
+        (reply,) = ask(server.url, TurnRequest("mock", (Message("user", "It"),), stop=("</search>",), raw=True))
+    assert (reply.text, reply.finish_reason, reply.usage) == (" went on", "length", Usage(3, 2))
+    assert asked == [{"model": "mock", "prompt": "It", "max_tokens": 1024, "temperature": 0.0, "stop": ["</search>"]}]
+    assert server.requests == []
+
+
+def test_a_stop_that_is_refused_is_left_out_from_then_on() -> None:
+    def answer(request: dict[str, Any]) -> str | Fault:
+        return (
+            error(400, "Unsupported parameter: 'stop' is not supported with this model.") if "stop" in request else OK
+        )
+
+    turn = TurnRequest("mock", (Message("user", "Hi"),), stop=("</search>",))
+    with LlmServer(answer) as server:
+        ask(server.url, turn, turn)
+    assert ["stop" in request for request in server.requests] == [True, False, False]
 
 
 def test_refusals_that_many_calls_meet_together_cost_one_format_only() -> None:

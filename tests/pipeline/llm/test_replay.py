@@ -6,12 +6,13 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from stepsearch_data.pipeline.errors import StoreError
-from stepsearch_data.pipeline.llm.chat import Message, Reply, Request, Usage
+from stepsearch_data.pipeline.llm.chat import Message, Reply, Request, TurnRequest, Usage
 from stepsearch_data.pipeline.llm.replay import Replay
 from stepsearch_data.pipeline.remote import cache as remote_cache
 from stepsearch_data.pipeline.remote.cache import WINDOW_REPLIES, WINDOW_SECONDS, rescue
@@ -104,10 +105,22 @@ def test_a_window_ends_with_its_time_too(tmp_path: Path, monkeypatch: pytest.Mon
         Request("mock", (Message("user", "Hi"),), temperature=0.1),
         Request("mock", (Message("user", "Hi"),), max_tokens=1),
         Request("mock", (Message("user", "Hi"),), sample=1),
+        TurnRequest("mock", (Message("user", "Hi"),)),
     ],
 )
 def test_everything_that_decides_a_reply_is_in_the_digest(other: Request) -> None:
     assert REQUEST.digest("http://a/v1") != other.digest("http://a/v1")
+
+
+def test_a_digest_never_changes_or_paid_replies_would_be_paid_again() -> None:
+    digest = "ad33ee434be14cc32359e0737b50b1500ece84d597b14efe30f70910800cd3d0"
+    assert Request("mock", (Message("user", "Hi"),), {"type": "object"}, 0.5, 7, 2).digest("http://a/v1") == digest
+
+
+def test_where_a_turn_stops_and_whether_it_is_raw_is_in_its_digest() -> None:
+    turn = TurnRequest("mock", (Message("user", "Hi"),), stop=("</search>",))
+    others = [replace(turn, stop=()), replace(turn, raw=True)]
+    assert len({request.digest("http://a/v1") for request in [turn, *others]}) == 3
 
 
 def test_the_digest_names_the_endpoint_and_no_order_of_keys() -> None:

@@ -1,0 +1,64 @@
+"""Episodes as tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from stepsearch_data.trainer.episode import Episode
+from stepsearch_data.trainer.maths import Steps, token_rewards
+
+
+@dataclass
+class Batch:
+    """Rows of prompt and response, padded on the right. All tensors are (rows, tokens).
+
+    `tokens` are ids, `attention` is true where there is one, `own` where the policy wrote it, `rewards` lie on
+    own tokens. The others are filled in before the update, 0 where `own` is false: `logps` and `values` under
+    the weights that sampled, `advantages`, `returns`.
+    """
+
+    tokens: Tensor
+    attention: Tensor
+    own: Tensor
+    rewards: Tensor
+    logps: Tensor
+    values: Tensor
+    advantages: Tensor
+    returns: Tensor
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def rows(self, which: Tensor | slice) -> Batch:
+        """Some of the rows, without columns in which they have no token."""
+        width = int(self.attention[which].sum(dim=1).max())
+        return Batch(*(getattr(self, each.name)[which, :width] for each in fields(self)))
+
+    def split(self, size: int, order: Tensor | None = None) -> Iterator[Batch]:
+        """Parts of so many rows, in this order of rows."""
+        rows = torch.arange(len(self), device=self.tokens.device) if order is None else order
+        yield from (self.rows(part) for part in rows.split(size))
+
+
+def collate(episodes: Sequence[Episode], steps: Sequence[Steps], pad: int, device: torch.device) -> Batch:
+    """A batch of episodes. `steps` are the rewards of each on tokens of its response."""
+    rows = [episode.prompt + episode.tokens for episode in episodes]
+    shape = (len(rows), max(map(len, rows)))
+    tokens = torch.full(shape, pad)
+    attention, own = torch.zeros(shape, dtype=torch.bool), torch.zeros(shape, dtype=torch.bool)
+    for row, episode in enumerate(episodes):
+        start, end = len(episode.prompt), len(rows[row])
+        tokens[row, :end] = torch.tensor(rows[row])
+        attention[row, :end] = True
+        own[row, start:end] = torch.tensor(episode.own, dtype=torch.bool)
+    shifted = [
+        [(len(episode.prompt) + token, reward) for token, reward in earned]
+        for episode, earned in zip(episodes, steps, strict=True)
+    ]
+    rewards = token_rewards(shifted, own)
+    tensors = (tokens, attention, own, rewards, *(torch.zeros(shape) for _ in range(4)))
+    return Batch(*(tensor.to(device) for tensor in tensors))

@@ -1,0 +1,243 @@
+"""What the step rewards are for, on two cores: a made-up world, a tiny model, StePPO against outcome-only PPO.
+
+    world    a synthetic world of some hundred facts, built into a store by the pipeline as any other source is
+    start    a model of some ten thousand weights learns to search, read and answer, but hardly to plan (see `noise`)
+    runs     from the same start, with the same seeds and as many rollouts: one training for each variant
+    judge    greedy exact match on held-out compositions of known facts, along the way
+
+Everything that is done is kept: the same command goes on where it stopped, or adds what a larger size wants.
+"""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from multiprocessing import active_children, get_context
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from transformers import AutoModelForCausalLM, AutoModelForTokenClassification, AutoTokenizer
+from transformers.utils import logging
+
+from stepsearch_data.exports.examples import Example
+from stepsearch_data.exports.template_file import load_template
+from stepsearch_data.indexes import Choice, Load
+from stepsearch_data.pipeline.errors import TrainError
+from stepsearch_data.pipeline.progress import Reporter
+from stepsearch_data.pipeline.store import Store
+from stepsearch_data.trainer.data import demonstration, load_examples, to_task
+from stepsearch_data.trainer.demo.noise import demonstrations
+from stepsearch_data.trainer.demo.tiny import make_model, make_tokenizer
+from stepsearch_data.trainer.episode import Limits
+from stepsearch_data.trainer.loading import make_referee
+from stepsearch_data.trainer.recipe import Rewards
+from stepsearch_data.trainer.runs import ABOUT, About
+from stepsearch_data.trainer.settings import PPO, SFT, Schedule
+from stepsearch_data.trainer.setup import searching
+from stepsearch_data.trainer.sft import cold_start
+from stepsearch_data.trainer.train import StePPO
+
+LIMITS = Limits(turns=5, documents=2, total=500, turn=40, observation=200)
+SCHEDULE = Schedule(actor_lr=3e-4, critic_lr=5e-4, actor_warmup=0.05, critic_warmup=0.0, save_every=20, keep=1)
+UPDATE = PPO(minibatch=32, micro=32)
+TEMPLATE = Path(__file__).with_name("template.txt")
+VARIANTS = {
+    "StePPO": Rewards(),
+    "outcome only": Rewards(preset="outcome"),
+    "no key": Rewards(without=["key"]),
+    "no gain": Rewards(without=["gain"]),
+    "no penalty": Rewards(without=["penalty"]),
+    "no step": Rewards(without=["step"]),
+    "released": Rewards(preset="released"),
+}
+"""What is compared. `no gain` and `no penalty` keep the other part of the step reward."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """A cold start: how often a step of its demonstrations is the right one."""
+
+    name: str
+    right: float
+    steps: int
+
+
+STARTS = {start.name: start for start in (Start("weak", 0.2, 800), Start("strong", 0.6, 800))}
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much of the experiment is run."""
+
+    starts: Sequence[str]
+    variants: Sequence[str]
+    sft_seeds: int
+    seeds: int
+    """For each seed of the cold start."""
+    updates: int
+    rollouts: int = 128
+    eval_every: int = 10
+    held_out: int = 200
+
+
+SIZES = {
+    "quick": Size(("weak",), ("StePPO", "outcome only"), 1, 1, 60),
+    "full": Size(("weak", "strong"), tuple(VARIANTS), 2, 4, 120),
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training."""
+
+    folder: Path
+    start: str
+    variant: str
+    sft_seed: int
+    seed: int
+    size: Size
+
+    @property
+    def output(self) -> Path:
+        """Where its run lies."""
+        return self.folder / "runs" / self.start / f"{self.variant.replace(' ', '-')}-{self.sft_seed}{self.seed}"
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it has been trained to its end."""
+        return (self.output / f"checkpoint-{self.size.updates:06}").is_dir()
+
+
+def jobs(folder: Path, size: Size) -> Iterator[Job]:
+    """All trainings of a size; what is compared runs side by side."""
+    for seed in range(size.seeds):
+        for sft_seed in range(size.sft_seeds):
+            for start in size.starts:
+                for variant in size.variants:
+                    yield Job(folder, start, variant, sft_seed, seed, size)
+
+
+def make_world(folder: Path, questions: int = 1500, facts: int = 300) -> Store:
+    """The store of a world of chains of two to four facts, built as a user would build it; kept if there.
+
+    Raises TrainError.
+    """
+    from stepsearch_data.synth import WorldConfig, write_world
+
+    file, store = folder / "world.jsonl", folder / "store"
+    if not file.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        chains, kinds = ("2hop", "3hop1", "4hop1"), ("person", "city", "country")
+        write_world(WorldConfig(questions, facts, seed=1, sentences=1, shapes=chains, kinds=kinds), file)
+    command = [sys.executable, "-m", "stepsearch_data", "build", "--store", str(store), "--source", f"musique={file}"]
+    built = subprocess.run([*command, "--set", "trajectories.documents=2", "--quiet"], check=False)  # noqa: S603
+    if built.returncode:
+        raise TrainError(f"the demo's world could not be built into {store}")
+    return Store.open(store)
+
+
+def parts(store: Store, held_out: int) -> tuple[list[Example], list[Example]]:
+    """Questions to train on, and held-out ones: other compositions of the same facts."""
+    examples = list(load_examples(store, "train"))
+    random.Random(0).shuffle(examples)
+    return examples[held_out:], examples[:held_out]
+
+
+def cold(folder: Path, start: Start, seed: int, held_out: int) -> Path:
+    """The folder of a cold start, trained if it is not there."""
+    output = folder / "starts" / f"{start.name}-{seed}"
+    if not output.exists():
+        _quiet()
+        template = load_template(str(TEMPLATE))
+        examples, _ = parts(Store.open(folder / "store"), held_out)
+        tokenizer = make_tokenizer(text for each in examples for text, _ in demonstration(each, template))
+        model = make_model(tokenizer, seed=seed)
+        shown = demonstrations(examples, start.right, seed)
+        config = SFT(steps=start.steps, batch=16, micro=16, lr=2e-3, longest=LIMITS.total, seed=seed)
+        part = output.with_name(f".{output.name}")
+        cold_start(model, tokenizer, shown, template, part, config, use_cpu=True)
+        model.save_pretrained(part)
+        tokenizer.save_pretrained(part)
+        part.rename(output)
+    return output
+
+
+def run(job: Job, load: Load) -> Path:
+    """Train one variant from its cold start, from where it was left; the folder of its run."""
+    _quiet()
+    store, template = Store.open(job.folder / "store"), load_template(str(TEMPLATE))
+    examples, held_out = parts(store, job.size.held_out)
+    start = cold(job.folder, STARTS[job.start], job.sft_seed, job.size.held_out)
+    policy = AutoModelForCausalLM.from_pretrained(start)
+    tokenizer = AutoTokenizer.from_pretrained(start)
+    torch.manual_seed(job.seed)
+    critic = AutoModelForTokenClassification.from_pretrained(start, num_labels=1)
+    about = About(variant=job.variant, start=job.start, sft_seed=job.sft_seed, seed=job.seed)
+    job.output.mkdir(parents=True, exist_ok=True)
+    (job.output / ABOUT).write_text(about.model_dump_json(), encoding="utf-8")
+    size, seed = job.size, 1000 * job.sft_seed + job.seed
+    with searching(Choice(store=store.root), load(()), load, Reporter(quiet=True)) as (_, retrieve):
+        training = StePPO(
+            policy,
+            critic,
+            tokenizer,
+            make_referee(policy, tokenizer, template, LIMITS),
+            retrieve,
+            [to_task(each, template) for each in examples],
+            job.output,
+            held_out=[to_task(each, template) for each in held_out],
+            schedule=replace(
+                SCHEDULE, updates=size.updates, rollouts=size.rollouts, eval_every=size.eval_every, seed=seed
+            ),
+            ppo=UPDATE,
+            rewards=VARIANTS[job.variant].config(),
+            accelerator=Accelerator(cpu=True),
+        )
+        training.resume()
+        training.train()
+    return job.output
+
+
+def experiment(folder: Path, size: Size, load: Load, workers: int, say: Callable[[str], None]) -> list[Path]:
+    """Run all trainings of a size that are not done yet, so many at a time; the folders of all."""
+    make_world(folder)
+    wanted = list(jobs(folder, size))
+    starts = {(job.start, job.sft_seed) for job in wanted}
+    with _processes(workers) as pool:
+        cooling = [pool.submit(cold, folder, STARTS[name], seed, size.held_out) for name, seed in sorted(starts)]
+        for each in cooling:
+            say(f"{each.result().relative_to(folder)} done")
+        running = {pool.submit(run, job, load): job for job in wanted if not job.is_done}
+        for each in as_completed(running):
+            say(f"{each.result().relative_to(folder)} done")
+    return [job.output for job in wanted]
+
+
+@contextmanager
+def _processes(count: int) -> Iterator[ProcessPoolExecutor]:
+    """So many processes, which end at once where the block is interrupted or fails: checkpoints hold what they did."""
+    with ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_leave_interrupts_to_parent) as pool:
+        try:
+            yield pool
+        except BaseException:
+            for process in active_children():
+                process.terminate()
+            raise
+
+
+def _leave_interrupts_to_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _quiet() -> None:
+    """One thread a process: there are as many processes as cores."""
+    torch.set_num_threads(1)
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()

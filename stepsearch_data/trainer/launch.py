@@ -1,0 +1,150 @@
+"""From a recipe to a training: models, tokenizer, tasks and engine, the cold start, then StePPO."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from itertools import islice
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedType
+from rich.console import Console
+
+from stepsearch_data.exports.examples import Example
+from stepsearch_data.exports.template import Template
+from stepsearch_data.exports.template_file import load_template
+from stepsearch_data.pipeline.errors import ConfigError, TrainError
+from stepsearch_data.pipeline.store import Store
+from stepsearch_data.trainer.data import load_examples, to_task
+from stepsearch_data.trainer.loading import load_critic, load_policy, make_referee
+from stepsearch_data.trainer.recipe import Recipe
+from stepsearch_data.trainer.rollout import Retrieve
+from stepsearch_data.trainer.runs import ABOUT, About
+from stepsearch_data.trainer.trackers import tracker_options, tracking
+from stepsearch_data.trainer.train import StePPO
+from stepsearch_data.trainer.watch import together, watching
+
+COLD_START = "cold-start"
+_SHARDED = {DistributedType.FSDP, DistributedType.DEEPSPEED}
+Say = Callable[[str], None]
+
+
+def launch(recipe: Recipe, retrieve: Retrieve, *, resume: bool, say: Say, console: Console | None = None) -> Path:
+    """Train as the recipe says, shown on the console; the folder of the last checkpoint.
+
+    Under accelerate every process calls it.
+
+    Raises TrainError, ConfigError, StoreError, SearchError; what was reached is in the last checkpoint.
+    """
+    recipe = recipe.anywhere()
+    template = load_template(recipe.template)
+    store = Store.open(recipe.store)
+    examples = list(load_examples(store, "train"))
+    held_out = [to_task(each, template) for each in islice(load_examples(store, "validation"), recipe.held_out)]
+    if not examples:
+        raise TrainError(f"no trajectory of {store.root} is for training", "stepsearch-data audit tells why")
+    _claim(recipe.output, resume=resume)
+    accelerator = Accelerator(
+        mixed_precision="bf16" if recipe.bf16 else "no", **tracker_options(recipe.report_to, recipe.output)
+    )
+    main = accelerator.is_main_process
+    tell: Say = say if main else lambda _: None
+    if not held_out and recipe.held_out:
+        tell(f"no trajectory of {store.root} is for validation: nothing is held out")
+    with ExitStack() as stack, _memory_explained():
+        start = cold_start(recipe, examples, template, accelerator, tell) if recipe.sft else recipe.model.path
+        policy, tokenizer = load_policy(start, recipe)
+        if main:
+            _describe(recipe)
+        sampler = None
+        if recipe.vllm:
+            from stepsearch_data.trainer.vllm import VllmSampler
+
+            temperature = recipe.schedule.temperature
+            sampler = VllmSampler(policy, tokenizer, accelerator, recipe.vllm, recipe.limits, temperature)
+        screen = stack.enter_context(watching(recipe.schedule.updates, console=console))
+        tracker = stack.enter_context(tracking(accelerator, recipe.model_dump(mode="json"), recipe.output.name))
+        training = StePPO(
+            policy,
+            load_critic(recipe.critic or start, recipe),
+            tokenizer,
+            make_referee(policy, tokenizer, template, recipe.limits),
+            retrieve,
+            [to_task(each, template) for each in examples],
+            recipe.output,
+            held_out=held_out,
+            schedule=recipe.schedule,
+            ppo=recipe.ppo,
+            rewards=recipe.rewards.config(),
+            accelerator=accelerator,
+            sampler=sampler,
+            watch=together(screen, tracker),
+        )
+        if resume and training.resume():
+            tell(f"goes on after update {training.done}")
+        training.train()
+        return training.save()
+
+
+def cold_start(
+    recipe: Recipe, examples: Sequence[Example], template: Template, accelerator: Accelerator, say: Say
+) -> str:
+    """The folder of a whole model, fine-tuned on gold trajectories; trained if it is not there.
+
+    Policy, critic and reference all start from it, so LoRA adapters are merged: the KL is to the cold start, not to
+    the model before it. Several processes share the work. Raises ConfigError where they share the weights too.
+    """
+    folder = recipe.output / COLD_START
+    if folder.exists():
+        say(f"cold start: taken from {folder}")
+        return str(folder)
+    if accelerator.distributed_type in _SHARDED:
+        raise ConfigError(
+            "a cold start does not run with sharded weights",
+            f"make it without accelerate and with --set schedule.updates=0; "
+            f"then leave [sft] out and name its folder {COLD_START} as model.path",
+        )
+    from stepsearch_data.trainer.sft import cold_start as fine_tune
+
+    assert recipe.sft is not None
+    whole = recipe.model_copy(update={"bf16": False})  # merged in float32, in whatever it is trained
+    policy, tokenizer = load_policy(recipe.model.path, whole)
+    part = folder.with_name(f".{COLD_START}")
+    saving = {"bf16": recipe.bf16, "activation_checkpointing": recipe.model.gradient_checkpointing}
+    told = fine_tune(policy, tokenizer, examples, template, part, recipe.sft, say=say, **saving)
+    if accelerator.is_main_process:
+        (policy.merge_and_unload() if recipe.model.lora_rank else policy).save_pretrained(part)
+        tokenizer.save_pretrained(part)
+        part.rename(folder)
+    accelerator.wait_for_everyone()
+    say(f"cold start: {told['demonstrations']:,.0f} trajectories, {recipe.sft.steps} steps, loss {told['loss']:.3f}")
+    return str(folder)
+
+
+def _claim(output: Path, *, resume: bool) -> None:
+    """Raises ConfigError for a folder that holds a training which nobody wants to go on with."""
+    begun = output.is_dir() and any((output / COLD_START).glob("*")) | any(output.glob("checkpoint-*"))
+    if begun and not resume:
+        raise ConfigError(f"{output} holds a training already", "go on with --resume, or choose another --output")
+
+
+def _describe(recipe: Recipe) -> None:
+    """Tell `plot` and `eval` what the run is."""
+    recipe.output.mkdir(parents=True, exist_ok=True)
+    about = About(variant=recipe.rewards.name, seed=recipe.schedule.seed)
+    (recipe.output / ABOUT).write_text(about.model_dump_json(), encoding="utf-8")
+    (recipe.output / "recipe.json").write_text(recipe.model_dump_json(indent=1), encoding="utf-8")
+
+
+@contextmanager
+def _memory_explained() -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise TrainError(
+            "the device's memory does not hold this training",
+            "lower ppo.micro or sft.micro (results stay the same), use model.lora_rank or "
+            "model.gradient_checkpointing; then --resume",
+        ) from error

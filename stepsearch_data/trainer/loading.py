@@ -1,0 +1,115 @@
+"""Policies, critics and tokenizers from folders or the Hub."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import logging
+
+from stepsearch_data.exports.template import Template
+from stepsearch_data.pipeline.errors import TrainError
+from stepsearch_data.trainer.episode import Limits, Referee
+from stepsearch_data.trainer.recipe import Model, Recipe
+from stepsearch_data.trainer.sampler import end_tokens
+
+_HEADS = ["score", "classifier"]  # value heads: trained whole, not by adapters
+
+
+def load_policy(location: str, recipe: Recipe) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The policy of a folder or the Hub, with new LoRA adapters where they are wanted, and its tokenizer.
+
+    Raises TrainError.
+    """
+    policy = _load(AutoModelForCausalLM, location, **_options(location, recipe))
+    return _prepared(policy, recipe.model, "CAUSAL_LM"), load_tokenizer(location, **_revision(location, recipe))
+
+
+def load_critic(location: str, recipe: Recipe) -> PreTrainedModel:
+    """A critic: the trunk of the model of this location, and a value head of its own. Raises TrainError."""
+    torch.manual_seed(recipe.schedule.seed)
+    critic = _load(AutoModelForTokenClassification, location, num_labels=1, **_options(location, recipe))
+    return _prepared(critic, recipe.model, "TOKEN_CLS")
+
+
+def load_model(location: str) -> PreTrainedModel:
+    """A language model as it was saved, or the base of an adapter with it. Raises TrainError."""
+    return _load(AutoModelForCausalLM, location, dtype="auto")
+
+
+def load_tokenizer(location: str, **options: Any) -> PreTrainedTokenizerBase:
+    """A tokenizer that can pad. Raises TrainError."""
+    tokenizer: PreTrainedTokenizerBase = _load(AutoTokenizer, location, **options)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def make_referee(
+    policy: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, template: Template, limits: Limits
+) -> Referee:
+    """The rules of an episode for a model's tokenizer."""
+
+    def encode(text: str) -> list[int]:
+        found: list[int] = tokenizer.encode(text, add_special_tokens=False)
+        return found
+
+    def decode(tokens: Sequence[int]) -> str:
+        text: str = tokenizer.decode(list(tokens))
+        return text
+
+    return Referee(template, limits, encode, decode, end_tokens(policy, tokenizer))
+
+
+def _load(kind: Any, location: str, **options: Any) -> Any:
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        return kind.from_pretrained(location, **options)
+    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise TrainError(
+            f"cannot load {location}: {reason}", "is it a causal language model with its tokenizer?"
+        ) from error
+
+
+def _options(location: str, recipe: Recipe) -> dict[str, Any]:
+    """Weights that are trained are float32: at learning rates of 1e-6, updates of bfloat16 would be rounded away."""
+    dtype = torch.bfloat16 if recipe.bf16 and recipe.model.lora_rank else torch.float32
+    return {"dtype": dtype, "attn_implementation": recipe.model.attention, **_revision(location, recipe)}
+
+
+def _revision(location: str, recipe: Recipe) -> dict[str, str]:
+    return {"revision": recipe.model.revision} if location == recipe.model.path else {}
+
+
+def _prepared(model: PreTrainedModel, config: Model, task: str) -> PreTrainedModel:
+    if config.lora_rank:
+        from peft import LoraConfig, get_peft_model
+
+        lora = LoraConfig(
+            r=config.lora_rank,
+            lora_alpha=config.lora_alpha,
+            target_modules="all-linear",
+            exclude_modules=_HEADS if task == "TOKEN_CLS" else None,
+            task_type=task,
+        )
+        with warnings.catch_warnings():  # peft asks for checkpointing by a name that transformers deprecates
+            warnings.simplefilter("ignore", FutureWarning)
+            model = get_peft_model(model, lora)
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.float()
+    if config.gradient_checkpointing:
+        model.activation_checkpointing_enable()
+    return model

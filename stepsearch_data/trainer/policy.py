@@ -1,0 +1,35 @@
+"""What is evaluated: anything that can play an episode."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from stepsearch_data.trainer.episode import Episode, Task
+from stepsearch_data.trainer.rollout import Retrieve
+
+
+class Played(NamedTuple):
+    """An episode, how many tokens the policy wrote in it, and why it was not played to its end, if so."""
+
+    episode: Episode
+    own_tokens: int
+    refused: str = ""
+
+
+class Policy(Protocol):
+    """Plays episodes, `batch` of them at a time."""
+
+    batch: int
+
+    def play(self, tasks: Sequence[Task], retrieve: Retrieve) -> list[Played]:
+        """One episode a task, in their order. Raises TrainError, ProviderError, BudgetError, SearchError."""
+
+    def describe(self) -> str:
+        """How it goes, for a progress line."""
+
+    def usage(self) -> dict[str, float]:
+        """What was used so far."""
+
+    def close(self) -> None:
+        """Let go of what it holds."""

@@ -1,0 +1,91 @@
+"""What is asked in an evaluation: questions, be they a split of a store or of files (`benchmarks`)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+from stepsearch_data.exports.reading import files, split_names
+from stepsearch_data.exports.template import Template
+from stepsearch_data.pipeline.catalog import connect
+from stepsearch_data.pipeline.errors import ConfigError, SourceError
+from stepsearch_data.pipeline.store import Store
+from stepsearch_data.schemas.tables import QUALITY, TRAJECTORIES
+from stepsearch_data.trainer.data import load_examples, to_task
+from stepsearch_data.trainer.episode import Task
+
+
+class Asked(NamedTuple):
+    """A question of an evaluation. `hops` is 0 where nobody knows."""
+
+    task: Task
+    hops: int
+
+
+class Questions(Protocol):
+    """Questions, in an order that stays. `rejects` tells of each row that cannot be asked, as it is met."""
+
+    rejects: list[str]
+
+    @property
+    def name(self) -> str:
+        """What they are called."""
+
+    def count(self) -> int:
+        """How many there are at most; 0 where that is not known. Raises StepSearchError for a split without any."""
+
+    def digest(self) -> str:
+        """What identifies them."""
+
+    def __iter__(self) -> Iterator[Asked]:
+        """The questions. Raises StepSearchError where there is none."""
+
+
+@dataclass
+class SplitOfStore:
+    """The complete trajectories of a split that passed the gates; `limit` of each source."""
+
+    store: Store
+    split: str
+    template: Template
+    limit: int | None = None
+    rejects: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """The store and the split."""
+        return f"{self.store.root}:{self.split}"
+
+    def count(self) -> int:
+        """Rows of the split."""
+        with self.store.reading() as manifest:
+            files(self.store, manifest, TRAJECTORIES.name)
+            known = split_names(self.store, manifest)
+            if self.split not in known:
+                raise ConfigError(f"the store has no split {self.split}", f"it has {' and '.join(known)}")
+            with connect(self.store, manifest) as connection:
+                gates = manifest.output(QUALITY.name) is not None
+                passed = " JOIN quality USING (question_id) WHERE passed AND split = $split AND" if gates else " WHERE"
+                sql = f"SELECT trajectories.source, count(*) FROM trajectories{passed} complete GROUP BY ALL"
+                rows = connection.sql(sql, params={"split": self.split} if gates else {}).fetchall()
+        total = sum(min(int(count), self.limit or count) for _, count in rows)
+        if not total:
+            raise SourceError(
+                f"the split {self.split} of {self.store.root} holds no question",
+                "another with --split, or build the store with --set quality.validation=0.1",
+            )
+        return total
+
+    def digest(self) -> str:
+        """Of the store."""
+        return self.store.digest()
+
+    def __iter__(self) -> Iterator[Asked]:
+        """See `Questions.__iter__`."""
+        taken: Counter[str] = Counter()
+        for example in load_examples(self.store, self.split):
+            if self.limit is None or taken[example.source] < self.limit:
+                taken[example.source] += 1
+                yield Asked(to_task(example, self.template), example.hops)

@@ -1,0 +1,145 @@
+"""A training's recipe: a TOML file of sections, each a dataclass or a model that explains itself."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from stepsearch_data.exports.template_file import TEMPLATES
+from stepsearch_data.pipeline.config import parse_value
+from stepsearch_data.pipeline.errors import ConfigError
+from stepsearch_data.rewards import PRESETS, RewardConfig, without
+from stepsearch_data.trainer.episode import Limits
+from stepsearch_data.trainer.settings import PPO, SFT, Schedule
+
+Part = Literal["key", "gain", "penalty", "step"]
+
+
+class Section(BaseModel):
+    """A section whose unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Model(Section):
+    """Which model is trained, and in what form."""
+
+    path: str = Field(description="folder of a model, or its name on the Hub")
+    revision: str = Field(default="main", description="revision on the Hub")
+    attention: str = Field(default="sdpa", description="attention implementation: sdpa, flash_attention_2, eager")
+    lora_rank: int = Field(default=0, ge=0, description="rank of LoRA adapters; 0 trains all weights")
+    lora_alpha: int = Field(default=32, description="scale of LoRA adapters")
+    gradient_checkpointing: bool = Field(default=False, description="less memory for a third more time")
+
+
+class Rewards(Section):
+    """Whose rewards, and without which part (the paper's ablations)."""
+
+    preset: Literal["paper", "released", "outcome"] = Field(
+        default="paper", description="paper, released, or outcome: r_answer alone, ordinary PPO"
+    )
+    without: list[Part] = Field(default=[], description="parts that are left out: key, gain, penalty, step")
+
+    def config(self) -> RewardConfig:
+        """The rewards' configuration."""
+        outcome = self.preset == "outcome"
+        config = PRESETS["paper" if outcome else self.preset]
+        for part in {*self.without, *(("key", "step") if outcome else ())}:
+            config = without(config, part)
+        return config
+
+    @property
+    def name(self) -> str:
+        """What the variant is called in tables and plots."""
+        return "-".join([self.preset, *(f"no-{part}" for part in self.without)])
+
+
+class Vllm(Section):
+    """Rollouts by vLLM; without this section by `transformers`."""
+
+    mode: Literal["colocate", "server"] = Field(default="colocate", description="in this process, or `trl vllm-serve`")
+    url: str | None = Field(default=None, description="of the server")
+    memory: float = Field(default=0.3, gt=0, lt=1, description="share of the GPU's memory that it takes (colocate)")
+    sleep: bool = Field(default=True, description="gives its memory back while weights are updated (colocate)")
+
+
+class Recipe(Section):
+    """All that decides a training, and where its result goes."""
+
+    store: Path = Field(default=Path("store"), description="the store that questions come from")
+    output: Path = Field(default=Path("runs/steppo"), description="folder of metrics and checkpoints")
+    template: str = Field(default="musique", description="prompt template: musique, paper, or a file")
+    held_out: int = Field(default=200, ge=0, description="questions of the validation split that are asked")
+    bf16: bool = Field(default=False, description="mixed precision, weights stay float32 (needs a GPU that has it)")
+    report_to: str = Field(default="none", description="tensorboard, wandb, trackio or none")
+    model: Model
+    critic: str | None = Field(default=None, description="model that the critic starts from; the policy's by default")
+    sft: SFT | None = Field(default=None, description="cold start on gold trajectories before PPO; none by default")
+    schedule: Schedule = Schedule()
+    ppo: PPO = PPO()
+    limits: Limits = Limits()
+    rewards: Rewards = Rewards()
+    vllm: Vllm | None = None
+
+    def anywhere(self) -> Recipe:
+        """The same with absolute paths, so that it can be read from any folder."""
+        places = {"store": self.store.absolute(), "output": self.output.absolute()}
+        template = self.template if self.template in TEMPLATES else str(Path(self.template).absolute())
+        path = Path(self.model.path)
+        model = self.model.model_copy(update={"path": str(path.absolute())}) if path.is_dir() else self.model
+        return self.model_copy(update={**places, "template": template, "model": model})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known(cls, data: Any) -> Any:
+        """Dataclasses ignore what they do not know; a recipe must not."""
+        for name, kind in (("sft", SFT), ("schedule", Schedule), ("ppo", PPO), ("limits", Limits)):
+            known = [field.name for field in fields(kind)]
+            unknown = sorted(set(data.get(name) or ()) - set(known))
+            if unknown:
+                raise ValueError(f"{name}.{unknown[0]} is unknown; known: {', '.join(known)}")
+        return data
+
+
+def load_recipe(file: Path | None, settings: Iterable[str] = ()) -> Recipe:
+    """The recipe of a file, with `section.key=value` settings over it; relative paths are taken from its folder.
+
+    Raises ConfigError, naming every key that is unknown or wrong.
+    """
+    data = _read(file) if file else {}
+    for setting in settings:
+        key, separator, value = setting.partition("=")
+        if not separator:
+            raise ConfigError(f"--set {setting}: expected KEY=VALUE", "for example --set schedule.updates=100")
+        *sections, name = key.strip().split(".")
+        inner = data
+        for section in sections:
+            inner = inner.setdefault(section, {})
+        inner[name] = parse_value(value)
+    try:
+        return Recipe.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError(f"{file or 'the recipe'}: " + "; ".join(map(_explain, error.errors()))) from None
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        data = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the recipe {file}: {error.strerror}", "recipes/ has some") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} is not valid TOML: {error}") from error
+    for name in ("store", "output", "template"):
+        if name in data and data[name] not in TEMPLATES:
+            data[name] = str(file.parent / str(data[name]))
+    return data
+
+
+def _explain(error: Any) -> str:
+    where = ".".join(str(part) for part in error["loc"])
+    return f"{where}: {error['msg']}" if where else str(error["msg"])

@@ -1,0 +1,147 @@
+"""Runs of the trainer as their folders tell them: `metrics.jsonl`, and `run.json` beside it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from stepsearch_data.pipeline.errors import TrainError
+
+METRICS, ABOUT = "metrics.jsonl", "run.json"
+_NUMBERED = re.compile(r"(.+?)[-_](?:seed)?(\d+)")
+
+Axis = Literal["updates", "rollouts", "tokens"]
+Array = NDArray[np.float64]
+Points = tuple[Array, Array]
+Pair = tuple[str, int | None, int]
+
+
+class About(BaseModel):
+    """What `run.json` says. Runs that agree in all but `variant` are a pair; other keys are not read."""
+
+    model_config = ConfigDict(frozen=True)
+
+    variant: str
+    start: str = ""
+    """The cold start, such as weak or strong."""
+    sft_seed: int | None = None
+    """The seed of the cold start, where there are several."""
+    seed: int = 0
+
+    @property
+    def pair(self) -> Pair:
+        """What runs of several variants share."""
+        return self.start, self.sft_seed, self.seed
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A run: where it lies, what it is, and a line of metrics for each update; update 0 is before training."""
+
+    path: Path
+    about: About
+    lines: list[dict[str, Any]] = field(repr=False)
+
+    def points(self, metric: str, axis: Axis) -> Points:
+        """Where a metric was measured, and what it was. Raises TrainError where a line does not count its rollouts."""
+        spent = [line["update"] for line in self.lines] if axis == "updates" else list(self._spent(axis))
+        measured = [(x, line[metric]) for x, line in zip(spent, self.lines, strict=True) if _number(line.get(metric))]
+        found = np.array(measured, dtype=np.float64).reshape(-1, 2)
+        return found[:, 0], found[:, 1]
+
+    def _spent(self, axis: Axis) -> Iterator[float]:
+        """Rollouts, or tokens that the policy wrote, up to each line."""
+        try:
+            trained = [line if line["update"] else {"rollouts": 0, "own_tokens": 0} for line in self.lines]
+            each = [line["rollouts"] * (line["own_tokens"] if axis == "tokens" else 1) for line in trained]
+        except KeyError as error:
+            raise TrainError(f"{self.path / METRICS} has no {error}", "compare by updates: --x updates") from error
+        return accumulate(each)
+
+
+def load_runs(paths: Sequence[Path]) -> tuple[list[Run], list[str]]:
+    """The runs in these folders and below, and what was left out of them, in words.
+
+    Raises TrainError where there is none, for metrics or a run.json that cannot be read, and for two folders
+    that say to be the same run.
+    """
+    runs: list[Run] = []
+    notes: list[str] = []
+    for folder in dict.fromkeys(found for path in paths for found in _folders(path)):
+        lines, cut = _lines(folder / METRICS)
+        if cut:
+            notes.append(f"{folder}: the last line of {METRICS} is half-written and left out")
+        if lines:
+            runs.append(Run(folder, _about(folder), lines))
+        else:
+            notes.append(f"{folder} has no metrics yet and is left out")
+    if not runs:
+        raise TrainError(f"none of the runs in {', '.join(map(str, paths))} has metrics yet")
+    _refuse_twins(runs)
+    return runs, notes
+
+
+def _folders(path: Path) -> list[Path]:
+    """Folders of runs: those of seed 2 before those of seed 10."""
+    found = {file.parent.resolve(): file.parent for file in path.rglob(METRICS)}
+    if not found:
+        raise TrainError(f"no {METRICS} in {path}" if path.is_dir() else f"{path} is no folder", "give folders of runs")
+    return sorted(found.values(), key=_natural)
+
+
+def _natural(path: Path) -> list[str | int]:
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", str(path))]
+
+
+def _lines(path: Path) -> tuple[list[dict[str, Any]], bool]:
+    """Lines of metrics, the last of each update, and whether a half-written line at the end was left out."""
+    try:
+        raw = path.read_bytes().splitlines(keepends=True)
+    except OSError as error:
+        raise TrainError(f"cannot read {path}: {error.strerror}") from error
+    cut = bool(raw) and not raw[-1].endswith(b"\n")
+    lines: dict[int, dict[str, Any]] = {}
+    for number, line in enumerate(raw[: len(raw) - cut], start=1):
+        try:
+            row = orjson.loads(line)
+            lines[int(row["update"])] = row
+        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+            raise TrainError(f"{path}, line {number}, holds no update's metrics", "is it a run of `train`?") from error
+    return [lines[update] for update in sorted(lines)], cut
+
+
+def _about(folder: Path) -> About:
+    """What `run.json` says, or else the folder's name: `steppo-seed3` and `steppo-3` are seed 3 of steppo."""
+    path = folder / ABOUT
+    if path.exists():
+        try:
+            return About.model_validate_json(path.read_bytes())
+        except (OSError, ValidationError) as error:
+            raise TrainError(
+                f"{path} does not say what the run is", 'like {"variant": "steppo", "start": "weak", "seed": 1}'
+            ) from error
+    name = folder.resolve().name
+    numbered = _NUMBERED.fullmatch(name)
+    return About(variant=numbered[1], seed=int(numbered[2])) if numbered else About(variant=name)
+
+
+def _refuse_twins(runs: Sequence[Run]) -> None:
+    seen: dict[About, Path] = {}
+    for run in runs:
+        if run.about in seen:
+            what = ", ".join(f"{name} {value}" for name, value in run.about if value not in ("", None))
+            raise TrainError(f"{seen[run.about]} and {run.path} are both {what}", f"say what they are in {ABOUT}")
+        seen[run.about] = run.path
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, int | float) and bool(np.isfinite(value))

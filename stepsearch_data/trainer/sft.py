@@ -1,0 +1,86 @@
+"""Cold start: supervised fine-tuning on gold trajectories, by TRL's trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from huggingface_hub import constants
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
+from trl import SFTConfig, SFTTrainer
+
+from stepsearch_data.exports.examples import Example
+from stepsearch_data.exports.template import Template
+from stepsearch_data.pipeline.errors import TrainError
+from stepsearch_data.trainer.data import demonstration, encode_demonstration
+from stepsearch_data.trainer.settings import SFT
+
+constants.HF_HUB_DISABLE_TELEMETRY = True  # TRL's trainers would tell the Hub that they are used
+
+
+def cold_start(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Sequence[Example],
+    template: Template,
+    output: Path,
+    config: SFT,
+    *,
+    say: Callable[[str], None] | None = None,
+    **options: Any,
+) -> dict[str, float]:
+    """Fine-tune the model in place on what the policy writes in these trajectories, not on what the engine writes.
+
+    `say` is told the loss along the way; `options` are further ones of `trl.SFTConfig`. The mean loss, and how many
+    trajectories were too long. Raises TrainError where none is left.
+    """
+
+    def encode(text: str) -> list[int]:
+        tokens: list[int] = tokenizer.encode(text, add_special_tokens=False)
+        return tokens
+
+    rows = [encode_demonstration(demonstration(each, template), encode, tokenizer.eos_token_id) for each in examples]
+    kept = [row for row in rows if len(row["input_ids"]) <= config.longest]
+    if not kept:
+        raise TrainError(f"no trajectory has at most {config.longest} tokens", "raise sft.longest, or build a store")
+    arguments = SFTConfig(
+        output_dir=str(output),
+        max_steps=config.steps,
+        per_device_train_batch_size=config.micro,
+        learning_rate=config.lr,
+        warmup_steps=round(config.warmup * config.steps),
+        lr_scheduler_type="linear",
+        max_length=None,
+        seed=config.seed,
+        save_strategy="no",
+        dataloader_pin_memory=torch.cuda.is_available(),
+        **{
+            "report_to": "none",
+            "logging_steps": 50,
+            "disable_tqdm": True,
+            "activation_checkpointing": False,
+            **options,
+        },
+    )
+    arguments.gradient_accumulation_steps = max(1, config.batch // (config.micro * arguments.world_size))
+    trainer = SFTTrainer(model, args=arguments, train_dataset=Dataset.from_list(kept), processing_class=tokenizer)
+    trainer.remove_callback(PrinterCallback)  # it prints to stdout, which is for data
+    if say:
+        trainer.add_callback(_Telling(say))
+    loss = trainer.train().training_loss
+    return {"loss": loss, "demonstrations": len(kept), "too_long": len(rows) - len(kept)}
+
+
+class _Telling(TrainerCallback):
+    """Says the loss of each logging step."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:  # noqa: ARG002
+        """See `TrainerCallback`."""
+        if logs and "loss" in logs:
+            self._say(f"cold start: step {state.global_step} of {state.max_steps}, loss {float(logs['loss']):.3f}")

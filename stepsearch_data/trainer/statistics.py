@@ -1,0 +1,60 @@
+"""How sure a mean over few seeds is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over n values, and the 95 % confidence interval of it; both ends are None where n < 2."""
+
+    n: int
+    mean: float
+    low: float | None
+    high: float | None
+
+
+def t_interval(values: Sequence[float]) -> Interval:
+    """Student's interval of the mean: mean ± t · s / √n with n − 1 degrees of freedom. Needs a value.
+
+    Values that are all alike have an interval without width: n values say no more than that.
+    """
+    n, mean = len(values), fmean(values)
+    if n == 1:
+        return Interval(n, mean, None, None)
+    half = t_quantile(n - 1) * stdev(values) / math.sqrt(n)
+    return Interval(n, mean, mean - half, mean + half)
+
+
+def share_interval(hits: int, n: int, z: float = 1.959964) -> Interval:
+    """Wilson's interval of a share: honest for few cases, also where all or none of them hit. Needs a case."""
+    share, spread = hits / n, z * z / n
+    centre = (share + spread / 2) / (1 + spread)
+    half = math.sqrt(share * (1 - share) * spread + spread * spread / 4) / (1 + spread)
+    return Interval(n, share, max(0.0, centre - half), min(1.0, centre + half))
+
+
+def t_quantile(df: int, confidence: float = 0.95) -> float:
+    """The t for which |T| ≤ t with this probability, T being Student's with `df` ≥ 1 degrees of freedom."""
+    low, high = 0.0, 1.0
+    while _within(high, df) < confidence:
+        high *= 2
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (low, middle) if _within(middle, df) >= confidence else (middle, high)
+    return high
+
+
+def _within(t: float, df: int) -> float:
+    """P(|T| ≤ t), a finite sum for whole degrees of freedom (Abramowitz and Stegun 26.7.3 and 26.7.4)."""
+    angle = math.atan(t / math.sqrt(df))
+    odd = df % 2
+    term, total = math.cos(angle) if odd else 1.0, 0.0
+    for power in range(odd, df - 1, 2):
+        total += term
+        term *= math.cos(angle) ** 2 * (power + 1) / (power + 2)
+    return 2 / math.pi * (angle + math.sin(angle) * total) if odd else math.sin(angle) * total

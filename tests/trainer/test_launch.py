@@ -1,0 +1,203 @@
+"""A training from a recipe, from its cold start to the evaluation of its checkpoint."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs torch: make test-train")
+
+from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402 - torch must be there
+
+from stepsearch_data.exports.template_file import load_template  # noqa: E402
+from stepsearch_data.indexes import Choice  # noqa: E402
+from stepsearch_data.pipeline.config import load_config  # noqa: E402
+from stepsearch_data.pipeline.errors import ConfigError, TrainError  # noqa: E402
+from stepsearch_data.pipeline.progress import Reporter  # noqa: E402
+from stepsearch_data.pipeline.store import Store  # noqa: E402
+from stepsearch_data.stages import STAGES  # noqa: E402
+from stepsearch_data.stages.formats import PARSERS  # noqa: E402
+from stepsearch_data.trainer import demo  # noqa: E402
+from stepsearch_data.trainer.data import demonstration, encode_demonstration, load_examples  # noqa: E402
+from stepsearch_data.trainer.demo.tiny import make_model, make_tokenizer  # noqa: E402
+from stepsearch_data.trainer.evaluate import evaluate  # noqa: E402
+from stepsearch_data.trainer.recipe import load_recipe  # noqa: E402
+from stepsearch_data.trainer.setup import Options  # noqa: E402
+from stepsearch_data.trainer.start import train  # noqa: E402
+from tests.conftest import run_cli  # noqa: E402
+from tests.trainer.test_train import metrics  # noqa: E402
+
+TEMPLATE = Path(demo.__path__[0]) / "template.txt"
+RECIPE = """
+template = "words.txt"
+held_out = 4
+[model]
+path = "{model}"
+[sft]
+steps = 4
+batch = 4
+micro = 2
+lr = 1e-3
+[schedule]
+updates = 2
+rollouts = 4
+actor_lr = 1e-3
+critic_lr = 1e-3
+actor_warmup = 0
+save_every = 1
+eval_every = 2
+[ppo]
+minibatch = 2
+micro = 1
+[limits]
+turns = 3
+documents = 1
+total = 300
+turn = 20
+"""
+
+
+@pytest.fixture(scope="module")
+def recipe(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recipe beside its template, of a tiny model."""
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("recipe")
+    template = load_template(str(TEMPLATE))
+    examples = load_examples(Store.open(store), "train")
+    tokenizer = make_tokenizer(text for each in examples for text, _ in demonstration(each, template))
+    make_model(tokenizer, width=16, layers=2).save_pretrained(folder / "model")
+    tokenizer.save_pretrained(folder / "model")
+    (folder / "words.txt").write_text(TEMPLATE.read_text())
+    (folder / "tiny.toml").write_text(RECIPE.format(model=folder / "model"))
+    return folder / "tiny.toml"
+
+
+def load(first: Any) -> Any:
+    return load_config(STAGES, None, [*first, "run.workers=1"], {})
+
+
+def launch(recipe: Path, store: Path, output: Path, *settings: str, resume: bool = False) -> list[str]:
+    """Train; what was said."""
+    said: list[str] = []
+    chosen = load_recipe(recipe, [f"store={store}", f"output={output}", *settings])
+    train(chosen, Choice(store=store), load, said.append, resume=resume, quiet=True)
+    return said
+
+
+LORA = "model.lora_rank=4"
+
+
+@pytest.mark.parametrize("settings", [(), (LORA,)], ids=["all weights", "LoRA"])
+def test_from_a_cold_start_to_the_evaluation_of_a_checkpoint(
+    recipe: Path, store: Path, tmp_path: Path, settings: tuple[str, ...]
+) -> None:
+    said = launch(recipe, store, tmp_path / "run", *settings)
+    assert said[0] == f"no trajectory of {store} is for validation: nothing is held out"
+    assert said[1].startswith("cold start: ")
+    first = metrics(tmp_path / "run")
+    assert [row["update"] for row in first] == [1, 2]
+    assert first[0]["kl"] == pytest.approx(0, abs=1e-6)  # the reference is the cold start
+    assert first[1]["kl"] != pytest.approx(0, abs=1e-6)
+    said = launch(recipe, store, tmp_path / "run", *settings, "schedule.updates=3", resume=True)
+    assert said[1].startswith("cold start: taken from")
+    assert said[2] == "goes on after update 2"
+    assert metrics(tmp_path / "run")[:2] == first
+    assert len(metrics(tmp_path / "run")) == 3
+    assert not list((tmp_path / "run").glob(".*"))
+    saved = tmp_path / "run" / "checkpoint-000003" / "policy"
+    assert (saved / "adapter_config.json").exists() == bool(settings)
+    report = evaluate(Options(str(tmp_path / "run"), limit=3, split="train"), load, PARSERS, Reporter(quiet=True))
+    assert report.measures["all"]["all"]["questions"] == 3
+    assert report.settings["model"] == str(saved)
+    assert report.settings["limits"]["turn"] == 20
+
+
+def test_the_cold_start_is_a_whole_model_that_has_learnt(recipe: Path, store: Path, tmp_path: Path) -> None:
+    """With LoRA too: policy, critic and reference are loaded from it."""
+    before = loss_of(recipe.parent / "model", store)
+    for settings, share in (((), 0.9), ((LORA,), 0.98)):  # adapters of random weights can do little
+        output = tmp_path / str(share)
+        launch(recipe, store, output, "schedule.updates=0", "sft.steps=40", "sft.lr=1e-2", *settings)
+        assert not (output / "cold-start" / "adapter_config.json").exists()
+        assert loss_of(output / "cold-start", store) < share * before
+
+
+def loss_of(model: Path, store: Path) -> float:
+    """Of what the policy writes in the gold trajectories."""
+    policy, tokenizer = AutoModelForCausalLM.from_pretrained(model), AutoTokenizer.from_pretrained(model)
+    template = load_template(str(TEMPLATE))
+    losses = []
+    for each in load_examples(Store.open(store), "train"):
+        row = encode_demonstration(demonstration(each, template), tokenizer.encode, tokenizer.eos_token_id)
+        ids, labels = (torch.tensor([row[name]]) for name in ("input_ids", "labels"))
+        with torch.no_grad():
+            losses.append(float(policy(ids, labels=labels).loss))
+    return sum(losses) / len(losses)
+
+
+def test_gradient_checkpointing_changes_nothing(recipe: Path, store: Path, tmp_path: Path) -> None:
+    for name, settings in {"plain": (), "saving": ("model.gradient_checkpointing=true",)}.items():
+        launch(recipe, store, tmp_path / name, *settings)
+    for plain, saving in zip(metrics(tmp_path / "plain"), metrics(tmp_path / "saving"), strict=True):
+        assert saving == pytest.approx(plain, rel=1e-4, abs=1e-6)
+
+
+def test_a_run_is_not_overwritten(recipe: Path, store: Path, tmp_path: Path) -> None:
+    launch(recipe, store, tmp_path / "run", "schedule.updates=0")
+    with pytest.raises(ConfigError, match="holds a training already") as refused:
+        launch(recipe, store, tmp_path / "run")
+    assert "--resume" in refused.value.hint
+
+
+def test_a_model_that_is_not_there(recipe: Path, store: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainError, match="cannot load"):
+        launch(recipe, store, tmp_path / "run", f"model.path={tmp_path}")
+
+
+def test_the_verb_trains(recipe: Path, store: Path, tmp_path: Path) -> None:
+    """In words on stderr; on stdout only where the checkpoint is. No library says anything."""
+    arguments = ("--config", recipe, "--store", store, "--output", tmp_path / "run")
+    done = run_cli("train", *arguments, env={"OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(tmp_path / "run" / "checkpoint-000002")
+    assert all(
+        line.startswith(("no trajectory of ", "cold start: ", "update ")) for line in done.stderr.splitlines()
+    ), done.stderr
+    about = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert (about["variant"], about["seed"]) == ("paper", 0)
+    again = run_cli("train", *arguments, "--quiet", "--resume", "--set", "schedule.updates=3")
+    assert (again.returncode, again.stderr) == (0, "")
+
+
+def test_a_retriever_that_is_down_is_one_line(recipe: Path, store: Path, tmp_path: Path) -> None:
+    arguments = ("--config", recipe, "--store", store, "--output", tmp_path / "run", "--quiet")
+    broken = ("--engine", "http=http://127.0.0.1:9", "--set", "engines.http.max_attempts=1")
+    searching = ("--set", "sft.steps=100", "--set", "sft.lr=1e-2")
+    done = run_cli("train", *arguments, *broken, *searching)
+    assert done.returncode != 0
+    assert done.stderr.startswith("error: ")
+    assert len(done.stderr.splitlines()) == 2, done.stderr
+
+
+def test_two_processes_train_together(recipe: Path, store: Path, tmp_path: Path) -> None:
+    """One cold start, one set of metrics, over the rollouts of both."""
+    launcher = ("accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1")
+    precision = ("--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0")
+    arguments = ("train", "--config", recipe, "--store", store, "--output", tmp_path, "--set", "schedule.rollouts=8")
+    done = subprocess.run(
+        [sys.executable, "-m", *launcher, *precision, "-m", "stepsearch_data", *map(str, arguments)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert sum("trajectories, 4 steps" in line for line in done.stderr.splitlines()) == 1
+    assert [row["update"] for row in metrics(tmp_path)] == [1, 2]
+    assert metrics(tmp_path)[0]["rollouts"] == 8

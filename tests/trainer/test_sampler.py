@@ -1,0 +1,90 @@
+"""Turns with a cache that is kept are the turns of a model that reads everything anew."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs torch: make test-train")
+
+from stepsearch_data.trainer.episode import Referee  # noqa: E402 - torch must be there
+from stepsearch_data.trainer.rollout import roll_out  # noqa: E402
+from stepsearch_data.trainer.sampler import CachedSampler  # noqa: E402
+from tests.trainer.tiny import TASKS, retrieve  # noqa: E402
+
+
+class Recorder(CachedSampler):
+    """Notes the log-probability of each sampled token, as the sampler saw it."""
+
+    def __init__(self, *of: Any, **options: Any) -> None:
+        super().__init__(*of, **options)
+        self.seen: list[float] = []
+
+    def _sample(self, logits: Any) -> list[int]:
+        tokens = super()._sample(logits)
+        rows = torch.log_softmax(logits, dim=-1)
+        self.seen += [float(rows[row, token]) for row, token in enumerate(tokens)]
+        return tokens
+
+
+def anew(model: Any, tokens: list[int]) -> Any:
+    """Log-probabilities of tokens 1 … n − 1 by one plain pass."""
+    with torch.no_grad():
+        logits = model(torch.tensor([tokens])).logits[0, :-1].float()
+    return torch.log_softmax(logits, dim=-1).gather(1, torch.tensor(tokens[1:])[:, None])[:, 0]
+
+
+def test_sampled_tokens_have_the_probabilities_of_a_full_pass(policy: Any, tokenizer: Any, referee: Referee) -> None:
+    """Rows of different lengths, several turns, dropped rows: 64 episodes of a random model hold them all."""
+    torch.manual_seed(0)
+    sampler = Recorder(policy, tokenizer)
+    episodes = roll_out(TASKS * 16, referee, sampler, retrieve)
+    assert {episode.turns for episode in episodes} >= {1, 4}
+    expected = []
+    for episode in episodes:
+        full = anew(policy, episode.prompt + episode.tokens)
+        own = torch.tensor(episode.own)
+        expected += full[len(episode.prompt) - 1 :][own].tolist()
+    assert sorted(sampler.seen) == pytest.approx(sorted(expected), abs=2e-5)
+
+
+def test_a_row_does_not_see_its_neighbours(policy: Any, tokenizer: Any, referee: Referee) -> None:
+    together = roll_out(TASKS, referee, CachedSampler(policy, tokenizer, temperature=0), retrieve)
+    for task, among in zip(TASKS, together, strict=True):
+        (alone,) = roll_out([task], referee, CachedSampler(policy, tokenizer, temperature=0), retrieve)
+        assert alone.tokens == among.tokens
+        assert alone.text == among.text
+
+
+def test_the_same_seed_rolls_out_the_same(policy: Any, tokenizer: Any, referee: Referee) -> None:
+    def tokens(seed: int) -> list[list[int]]:
+        torch.manual_seed(seed)
+        return [episode.tokens for episode in roll_out(TASKS, referee, CachedSampler(policy, tokenizer), retrieve)]
+
+    assert tokens(1) == tokens(1)
+    assert tokens(1) != tokens(2)
+
+
+def test_a_turn_stops_at_a_closing_tag_at_its_budget_or_at_the_end_of_text(policy: Any, tokenizer: Any) -> None:
+    torch.manual_seed(0)
+    sampler = CachedSampler(policy, tokenizer)
+    sampler.begin([[5, 6]] * 200)
+    turns = sampler.turn([9] * 200)
+    stops = {*tokenizer.convert_tokens_to_ids([" </search>", " </answer>"]), tokenizer.eos_token_id}
+    assert any(len(turn) < 9 for turn in turns)
+    for turn in turns:
+        assert not stops & set(turn[:-1])
+        assert turn[-1] in stops or len(turn) == 9
+
+
+def test_a_row_without_budget_writes_nothing_and_goes_on(policy: Any, tokenizer: Any) -> None:
+    sampler = CachedSampler(policy, tokenizer, temperature=0)
+    sampler.begin([[5, 6], [5, 6]])
+    first = sampler.turn([0, 4])
+    assert first[0] == []
+    sampler.go_on([0, 1], [[7], [7]])
+    second = sampler.turn([4, 4])
+    alone = CachedSampler(policy, tokenizer, temperature=0)
+    alone.begin([[5, 6, 7]])
+    assert second[0] == alone.turn([4])[0]

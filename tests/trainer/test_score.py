@@ -1,0 +1,69 @@
+"""An episode's rewards lie on the tokens that earned them."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("torch", reason="needs torch: make test-train")
+
+from stepsearch_data.exports.examples import Paragraph
+from stepsearch_data.rewards import PAPER, RELEASED, score_rollout, without
+from stepsearch_data.trainer.episode import Episode, Search, Task
+from stepsearch_data.trainer.score import earned
+
+GOLD = Paragraph("Barber", "The Barber of Seville was composed by Gioachino Rossini")
+OTHER = Paragraph("Seville", "Seville is a city of oranges")
+TASK = Task("q", "?", "?\n", ("Rossini",), [["barber composer"]], (GOLD,))
+
+
+def episode(*turns: tuple[str, Paragraph | None]) -> Episode:
+    """Tokens are words and white space; a turn with a document is a search that was answered."""
+    made = Episode(TASK, [1])
+    for text, document in turns:
+        made.append([7] * len(text.split()), text, own=True)
+        if document:
+            made.searches.append(Search("", (document,), len(made.tokens) - 1, len(made.text)))
+            shown = f"\n<information> Doc 1<## Title: {document.title} ##> {document.text} </information>\n"
+            made.append([7] * len(shown.split()), shown, own=False)
+    return made
+
+
+SEARCH = "<think> so </think> <search> barber composer </search>"
+GOOD = [(SEARCH, OTHER), (SEARCH, GOLD), ("<think> yes </think> <answer> Rossini </answer>", None)]
+
+
+def test_each_search_and_the_last_token_earn_their_part() -> None:
+    made = episode(*GOOD)
+    got = earned(made)
+    scores = score_rollout(made.text, ["Rossini"], [["barber composer"]], [GOLD.text])
+    first, second, last = got.steps
+    assert first == (made.searches[0].token, scores.step_rewards[0])
+    assert second == (made.searches[1].token, scores.step_rewards[1])
+    assert last[0] == len(made.tokens) - 1
+    assert last[1] == pytest.approx(1 + 0.618)
+    assert second[1] > first[1]
+    assert got.total == pytest.approx(sum(scores.step_rewards) + 1.618)
+
+
+def test_a_made_up_result_earns_no_step_reward() -> None:
+    made = episode((f"{SEARCH} <information> {GOLD.text} </information> <answer> Rossini </answer>", None))
+    assert [token for token, _ in earned(made).steps] == [len(made.tokens) - 1]
+
+
+def test_the_last_token_of_the_policy_earns_the_score_where_an_observation_ends_the_episode() -> None:
+    made = episode(*GOOD[:1])
+    assert earned(made).steps[-1][0] == made.searches[0].token
+
+
+def test_without_step_rewards_only_the_score_is_left() -> None:
+    got = earned(episode(*GOOD), without(PAPER, "step"))
+    assert [reward for _, reward in got.steps] == [0.0, 0.0, pytest.approx(1.618)]
+
+
+def test_the_released_preset_forfeits_the_step_rewards_of_a_wrong_format() -> None:
+    got = earned(episode(*GOOD[:2], ("no answer", None)), RELEASED)
+    assert [reward for _, reward in got.steps] == [-1.0]
+
+
+def test_an_episode_without_a_word_of_the_policy_earns_nothing() -> None:
+    assert earned(Episode(TASK, [1])).steps == []

@@ -1,0 +1,34 @@
+"""What `train` refuses before anything is loaded."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Run
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+
+
+@pytest.mark.parametrize("arguments", [[], ["--demo", "quick", "--config", "recipe.toml"]], ids=["neither", "both"])
+def test_a_recipe_or_the_demo(cli: Run, arguments: list[str]) -> None:
+    done = cli("train", *arguments)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: expected a recipe or the demo\nhint: ")
+
+
+def test_a_setting_that_no_section_has(cli: Run) -> None:
+    done = cli("train", "--config", RECIPES / "qwen2.5-3b.toml", "--set", "ppo.clipp=1")
+    assert done.returncode == 2
+    assert "ppo.clipp is unknown; known: gamma" in done.stderr
+
+
+@pytest.mark.skipif(bool(importlib.util.find_spec("torch")), reason="torch is installed")
+@pytest.mark.parametrize("arguments", [["--demo", "quick"], ["--config", RECIPES / "qwen2.5-3b.toml"]])
+def test_without_torch_it_says_what_to_install(cli: Run, arguments: list[str | Path], tmp_path: Path) -> None:
+    done = cli("train", *arguments, "--output", tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: training needs ")
+    assert "hint: pip install 'stepsearch-data[train]'" in done.stderr

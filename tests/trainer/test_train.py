@@ -1,0 +1,160 @@
+"""The loop: it learns, stops where it must, and goes on where it stopped."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs torch: make test-train")
+
+from accelerate import Accelerator  # noqa: E402 - torch must be there
+from transformers import AutoModelForTokenClassification  # noqa: E402
+
+from stepsearch_data.exports.examples import Paragraph  # noqa: E402
+from stepsearch_data.pipeline.errors import SearchError, TrainError  # noqa: E402
+from stepsearch_data.trainer.settings import PPO, Schedule  # noqa: E402
+from stepsearch_data.trainer.train import StePPO  # noqa: E402
+from tests.trainer.tiny import TASKS, retrieve  # noqa: E402
+
+QUICK = {"updates": 6, "rollouts": 8, "actor_lr": 1e-3, "critic_lr": 1e-3, "save_every": 2, "eval_every": 3, "keep": 9}
+
+
+def trainer(output: Path, policy: Any, tokenizer: Any, referee: Any, search: Any = retrieve, **schedule: Any) -> StePPO:
+    config = policy.config.from_dict(policy.config.to_dict())
+    config.num_labels = 1
+    torch.manual_seed(4)
+    critic = AutoModelForTokenClassification.from_config(config)
+    return StePPO(
+        policy, critic, tokenizer, referee, search, TASKS, output, held_out=TASKS,
+        schedule=Schedule(**{**QUICK, **schedule}), ppo=PPO(minibatch=4, micro=2), accelerator=Accelerator(cpu=True),
+    )  # fmt: skip
+
+
+def metrics(output: Path) -> list[dict[str, float]]:
+    """What was recorded, times left out."""
+    rows = [orjson.loads(line) for line in (output / "metrics.jsonl").read_bytes().splitlines()]
+    return [{k: v for k, v in row.items() if "second" not in k} for row in rows]
+
+
+def test_metrics_and_checkpoints_are_written(tmp_path: Path, policy: Any, tokenizer: Any, referee: Any) -> None:
+    trainer(tmp_path, policy, tokenizer, referee).train()
+    rows = metrics(tmp_path)
+    assert [row["update"] for row in rows] == [0, 1, 2, 3, 4, 5, 6]
+    assert [row["update"] for row in rows if "eval_em" in row] == [0, 3, 6]
+    assert sorted(path.name for path in tmp_path.glob("checkpoint-*")) == [f"checkpoint-{n:06}" for n in (2, 4, 6)]
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_old_checkpoints_are_removed(tmp_path: Path, policy: Any, tokenizer: Any, referee: Any) -> None:
+    trainer(tmp_path, policy, tokenizer, referee, keep=1).train()
+    assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-000006"]
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, policy: Any, tokenizer: Any, referee: Any) -> None:
+    start = tmp_path / "start"
+    policy.save_pretrained(start)
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    trainer(whole, type(policy).from_pretrained(start), tokenizer, referee).train()
+    first = trainer(parts, type(policy).from_pretrained(start), tokenizer, referee)
+    parts.mkdir()
+    for _ in range(2):
+        first._tell(*first.update())
+    first.save()
+    first._tell(*first.update())  # lost with the crash
+    torch.manual_seed(random.randrange(10_000))
+    second = trainer(parts, type(policy).from_pretrained(start), tokenizer, referee)
+    assert second.resume()
+    assert second.done == 2
+    second.train()
+    assert metrics(parts) == [row for row in metrics(whole) if row["update"] > 0]
+
+
+def test_a_retriever_that_goes_down_leaves_a_checkpoint_to_go_on_from(
+    tmp_path: Path, policy: Any, tokenizer: Any, referee: Any
+) -> None:
+    start = tmp_path / "start"
+    policy.save_pretrained(start)
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    trainer(whole, type(policy).from_pretrained(start), tokenizer, referee).train()
+    asked = 0
+
+    def fragile(queries: Sequence[str], k: int) -> list[list[Paragraph]]:
+        nonlocal asked
+        asked += 1
+        if asked == 2:
+            raise SearchError("the engine is down")
+        return retrieve(queries, k)
+
+    run = trainer(broken, type(policy).from_pretrained(start), tokenizer, referee, fragile)
+    with pytest.raises(SearchError):
+        run.train()
+    again = trainer(broken, type(policy).from_pretrained(start), tokenizer, referee)
+    assert again.resume()
+    assert again.done == run.done
+    again.train()
+    assert metrics(broken) == metrics(whole)
+
+
+def test_kill_and_resume(tmp_path: Path, policy: Any, tokenizer: Any) -> None:
+    """Kill -9 at a random moment, twice; in the end the metrics are those of a run that nobody disturbed."""
+    policy.save_pretrained(tmp_path / "start")
+    tokenizer.save_pretrained(tmp_path / "start")
+    program = [sys.executable, "-W", "ignore", str(Path(__file__).with_name("run.py")), str(tmp_path / "start")]
+
+    def start(output: str) -> subprocess.Popen[bytes]:
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+        return subprocess.Popen([*program, str(tmp_path / output)], env=environment)
+
+    assert start("whole").wait() == 0
+    for _ in range(2):
+        running = start("killed")
+        wanted = len(list((tmp_path / "killed").glob("checkpoint-*"))) + 1
+        while running.poll() is None and len(list((tmp_path / "killed").glob("checkpoint-*"))) < wanted:
+            pass
+        with_luck = random.random() * 0.3
+        try:
+            running.wait(with_luck)
+        except subprocess.TimeoutExpired:
+            running.send_signal(signal.SIGKILL)
+            running.wait()
+    assert start("killed").wait() == 0
+    assert metrics(tmp_path / "killed") == metrics(tmp_path / "whole")
+
+
+def test_the_policy_learns_what_is_rewarded(tmp_path: Path, policy: Any, tokenizer: Any, referee: Any) -> None:
+    """From random weights the released preset's −1 for a wrong format can only be escaped by ending in an answer."""
+    from stepsearch_data.rewards import RELEASED
+
+    run = trainer(
+        tmp_path, policy, tokenizer, referee, updates=40, rollouts=64, actor_lr=5e-3, critic_lr=5e-3, eval_every=0,
+        save_every=0, actor_warmup=0.0,
+    )  # fmt: skip
+    run.rewards = RELEASED
+    run.train()
+    rewards = [row["reward"] for row in metrics(tmp_path)]
+    assert sum(rewards[-5:]) / 5 > sum(rewards[:5]) / 5 + 0.3
+
+
+def test_every_epoch_goes_through_all_tasks_in_another_order(
+    tmp_path: Path, policy: Any, tokenizer: Any, referee: Any
+) -> None:
+    run = trainer(tmp_path, policy, tokenizer, referee, rollouts=4)
+    orders = []
+    for run.done in range(8):
+        orders.append([task.id for task in run._next_tasks()])
+    assert all(sorted(order) == sorted(task.id for task in TASKS) for order in orders)
+    assert len({tuple(order) for order in orders}) > 1
+
+
+def test_sizes_that_do_not_fit_are_refused(tmp_path: Path, policy: Any, tokenizer: Any, referee: Any) -> None:
+    with pytest.raises(TrainError, match="7 rollouts"):
+        trainer(tmp_path, policy, tokenizer, referee, rollouts=7)

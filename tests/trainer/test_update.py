@@ -1,0 +1,190 @@
+"""A whole update against one written out in plain loops and float64."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs torch: make test-train")
+
+from accelerate import Accelerator  # noqa: E402 - torch must be there
+from transformers import AutoModelForTokenClassification  # noqa: E402
+
+from stepsearch_data.pipeline.errors import TrainError  # noqa: E402
+from stepsearch_data.trainer.batch import Batch, collate  # noqa: E402
+from stepsearch_data.trainer.episode import Episode, Task  # noqa: E402
+from stepsearch_data.trainer.model import ActorCritic, Reference  # noqa: E402
+from stepsearch_data.trainer.settings import PPO  # noqa: E402
+from stepsearch_data.trainer.update import improve, look_back  # noqa: E402
+
+CONFIG = PPO(gamma=0.9, lam=0.8, kl=0.1, minibatch=4, micro=2, max_norm=0.5)
+LR, EPS = 1e-2, 1e-4  # with a smaller ε the first step is the sign of gradients that are nothing but rounding
+
+
+def episodes() -> list[Episode]:
+    """Four rows of different lengths, observations inside."""
+    made = []
+    generator = torch.Generator().manual_seed(11)
+    for prompt, parts in ((2, (3, 2, 4)), (4, (2,)), (1, (1, 5, 1, 1, 2)), (3, (4, 4, 1))):
+        episode = Episode(Task("q", "", "", ()), torch.randint(3, 20, (prompt,), generator=generator).tolist())
+        for at, length in enumerate(parts):
+            tokens = torch.randint(3, 20, (length,), generator=generator).tolist()
+            episode.append(tokens, "", own=at % 2 == 0)
+        made.append(episode)
+    return made
+
+
+REWARDS = [[(2, 0.5), (8, 1.0)], [(1, -1.0)], [(0, 0.25), (6, -0.5), (9, 2.0)], [(8, 0.1)]]
+
+
+@pytest.fixture
+def critic(policy: Any) -> Any:
+    torch.manual_seed(2)
+    config = copy.deepcopy(policy.config)
+    config.num_labels = 1
+    return AutoModelForTokenClassification.from_config(config)
+
+
+@pytest.fixture
+def old_policy(policy: Any) -> Any:
+    """The reference: other weights than the policy's, so that there is a KL."""
+    other = copy.deepcopy(policy)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return other
+
+
+def updated(policy: Any, critic: Any, old_policy: Any, config: PPO = CONFIG) -> tuple[Any, Batch]:
+    """The policy and critic after one update by the trainer's functions, and the batch."""
+    accelerator = Accelerator(gradient_accumulation_steps=config.minibatch // config.micro, cpu=True)
+    model = ActorCritic(copy.deepcopy(policy), copy.deepcopy(critic))
+    batch = collate(episodes(), REWARDS, pad=0, device=torch.device("cpu"))
+    look_back(model, model.policy, Reference(old_policy), batch, config, accelerator)
+    parts = {"policy": list(model.policy.parameters()), "critic": list(model.critic.parameters())}
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=0.01, eps=EPS)
+    rates = torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
+    improve(model, parts, accelerator.prepare(optimizer), rates, batch, config, accelerator)
+    return model, batch
+
+
+# ---- the same in loops
+
+
+def by_hand(policy: Any, critic: Any, old_policy: Any) -> Any:
+    """One minibatch of all rows: every formula as it stands in the paper, row by row, token by token, in float64."""
+    model = ActorCritic(copy.deepcopy(policy).double(), copy.deepcopy(critic).double())
+    before = copy.deepcopy(old_policy).double()
+    rows = []
+    for episode, earned in zip(episodes(), REWARDS, strict=True):
+        ids = torch.tensor([episode.prompt + episode.tokens])
+        own = [len(episode.prompt) + at for at, mine in enumerate(episode.own) if mine]
+        logps, values = read(model, ids, own)
+        reference = [each.item() for each in read(ActorCritic(before, model.critic), ids, own)[0]]
+        old, estimates = [each.item() for each in logps], [each.item() for each in values]
+        rewards = dict.fromkeys(own, 0.0)
+        for token, reward in earned:
+            rewards[len(episode.prompt) + token] += reward
+        shaped = [rewards[at] - CONFIG.kl * (old[i] - reference[i]) for i, at in enumerate(own)]
+        rows.append((logps, values, old, estimates, *gae(shaped, estimates)))
+    flat = [advantage for row in rows for advantage in row[4]]
+    mean = sum(flat) / len(flat)
+    deviation = math.sqrt(sum((advantage - mean) ** 2 for advantage in flat) / len(flat) + 1e-8)
+    loss = torch.zeros((), dtype=torch.float64)
+    for logps, values, old, estimates, advantages, returns in rows:
+        for i, advantage in enumerate(advantages):
+            white = (advantage - mean) / deviation
+            ratio = torch.exp(logps[i] - old[i])
+            loss -= torch.minimum(ratio * white, ratio.clamp(0.8, 1.2) * white) / len(flat)
+            near = estimates[i] + (values[i] - estimates[i]).clamp(-CONFIG.value_clip, CONFIG.value_clip)
+            loss += 0.5 * torch.maximum((values[i] - returns[i]) ** 2, (near - returns[i]) ** 2) / len(flat)
+    loss.backward()
+    for part in (model.policy, model.critic):
+        adamw(list(part.parameters()))
+    return model
+
+
+def read(model: Any, ids: Any, own: list[int]) -> tuple[list[Any], list[Any]]:
+    logits, values = model.policy(ids).logits[0], model.critic(ids).logits[0, :, 0]
+    return [torch.log_softmax(logits[at - 1], dim=-1)[ids[0, at]] for at in own], [values[at - 1] for at in own]
+
+
+def gae(rewards: list[float], values: list[float]) -> tuple[list[float], list[float]]:
+    advantages = [0.0] * len(rewards)
+    for i in reversed(range(len(rewards))):
+        after, ahead = (values[i + 1], advantages[i + 1]) if i + 1 < len(rewards) else (0.0, 0.0)
+        advantages[i] = rewards[i] + CONFIG.gamma * after - values[i] + CONFIG.gamma * CONFIG.lam * ahead
+    return advantages, [advantage + value for advantage, value in zip(advantages, values, strict=True)]
+
+
+def adamw(parameters: list[Any]) -> None:
+    """The first step of AdamW (arXiv 1711.05101), the gradient's norm clipped."""
+    norm = math.sqrt(sum((p.grad**2).sum().item() for p in parameters if p.grad is not None))
+    scale = min(1.0, CONFIG.max_norm / (norm + 1e-6))
+    with torch.no_grad():
+        for parameter in parameters:
+            if parameter.grad is not None:
+                gradient = parameter.grad * scale
+                parameter.mul_(1 - LR * 0.01)
+                parameter.sub_(LR * gradient / (gradient.abs() + EPS))
+
+
+def test_an_update_is_that_of_the_formulas(policy: Any, critic: Any, old_policy: Any) -> None:
+    model, _ = updated(policy, critic, old_policy)
+    expected = by_hand(policy, critic, old_policy)
+    for (name, got), wanted in zip(model.named_parameters(), expected.parameters(), strict=True):
+        torch.testing.assert_close(got.double(), wanted, atol=1e-5, rtol=0, msg=lambda m, name=name: f"{name}: {m}")
+
+
+def test_the_first_ratio_is_1(policy: Any, critic: Any, old_policy: Any) -> None:
+    """Before any step the policy is the one that sampled."""
+    model = ActorCritic(policy, critic)
+    batch = collate(episodes(), REWARDS, pad=0, device=torch.device("cpu"))
+    look_back(model, policy, Reference(old_policy), batch, CONFIG, Accelerator(cpu=True))
+    for part in batch.split(2):
+        torch.testing.assert_close(model(part.tokens, part.attention, part.own).logps, part.logps)
+
+
+@pytest.mark.parametrize("micro", [1, 4])
+def test_micro_batches_change_nothing(policy: Any, critic: Any, old_policy: Any, micro: int) -> None:
+    torch.manual_seed(0)
+    one, _ = updated(policy, critic, old_policy)
+    torch.manual_seed(0)
+    other, _ = updated(policy, critic, old_policy, PPO(**{**vars(CONFIG), "micro": micro}))
+    for a, b in zip(one.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=0)
+
+
+def test_observations_are_read_but_never_learnt(policy: Any, critic: Any, old_policy: Any) -> None:
+    """A row's loss does not change with the logits at observation tokens: their gradient is exactly zero."""
+    batch = collate(episodes(), REWARDS, pad=0, device=torch.device("cpu"))
+    model = ActorCritic(policy, critic)
+    look_back(model, policy, Reference(old_policy), batch, CONFIG, Accelerator(cpu=True))
+    read = model(batch.tokens, batch.attention, batch.own)
+    for tensor in (batch.logps, batch.values, batch.advantages, batch.returns, *read):
+        assert torch.equal(tensor[~batch.own], torch.zeros_like(tensor[~batch.own]))
+        assert not torch.equal(tensor, torch.zeros_like(tensor))
+
+
+def test_padding_is_no_part_of_a_row(policy: Any, critic: Any, old_policy: Any) -> None:
+    batch = collate(episodes(), REWARDS, pad=0, device=torch.device("cpu"))
+    model = ActorCritic(policy, critic)
+    whole = model(batch.tokens, batch.attention, batch.own)
+    for row in range(len(batch)):
+        part = batch.rows(slice(row, row + 1))
+        alone = model(part.tokens, part.attention, part.own)
+        width = part.tokens.shape[1]
+        torch.testing.assert_close(alone.logps[0], whole.logps[row, :width])
+        torch.testing.assert_close(alone.values[0], whole.values[row, :width])
+
+
+def test_a_loss_that_is_no_number_stops_before_the_weights_change(policy: Any, critic: Any, old_policy: Any) -> None:
+    with torch.no_grad():
+        next(critic.parameters()).fill_(float("nan"))
+    kept = copy.deepcopy(policy.state_dict())
+    with pytest.raises(TrainError, match="no number"):
+        updated(policy, critic, old_policy)
+    assert all(torch.equal(kept[name], now) for name, now in policy.state_dict().items())
