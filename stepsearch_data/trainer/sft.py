@@ -62,6 +62,7 @@ def cold_start(
             "logging_steps": 50,
             "disable_tqdm": True,
             "activation_checkpointing": False,
+            "bf16": False,  # TRL turns it on, which costs a processor time and a small model digits
             **options,
         },
     )
