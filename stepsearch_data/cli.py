@@ -533,7 +533,8 @@ def report(
         raise StepSearchError(f"cannot write {error.filename or output}: {error.strerror or error}") from error
     if not quiet:
         megabytes = written.bytes / 1e6
-        typer.echo(f"wrote {written.page}: {written.trajectories:,} trajectories, {megabytes:,.1f} MB", err=True)
+        counted = "1 trajectory" if written.trajectories == 1 else f"{written.trajectories:,} trajectories"
+        typer.echo(f"wrote {written.page}: {counted}, {megabytes:,.1f} MB", err=True)
 
 
 @app.command()
