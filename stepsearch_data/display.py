@@ -254,6 +254,7 @@ def summary(store: Store, outcomes: Sequence[Outcome], *, as_json: bool, quiet: 
     for command in (
         f"stepsearch-data show{flag}",
         f"stepsearch-data audit{flag}",
+        f"stepsearch-data view{flag}",
         f'stepsearch-data sql{flag} "SELECT source, hops, count(*) AS n FROM trajectories GROUP BY ALL ORDER BY ALL"',
         *([f'stepsearch-data sql{flag} "SELECT * FROM rejects"'] if any(o.rejects for o in outcomes) else []),
     ):
