@@ -57,9 +57,8 @@ from stepsearch_data.terminal import visible
 if TYPE_CHECKING:
     from stepsearch_data.pipeline.config import RunConfig
     from stepsearch_data.pipeline.engine import Build
-    from stepsearch_data.pipeline.progress import Meter, Reporter
+    from stepsearch_data.pipeline.progress import Reporter
     from stepsearch_data.release.hub import Hub
-    from stepsearch_data.release.verify import Report
 
 OK, QUARANTINED, INTERRUPTED = 0, 3, 130
 _GOES_ON = "interrupted; the same command goes on where it stopped"
@@ -401,7 +400,10 @@ def verify(
         if path.exists() or not _is_name(str(path)):
             report = check(path, meter)
         else:
-            report = _verify_remote(*_hub(str(path), patience, reporter), meter)
+            hub, revision = _hub(str(path), patience, reporter)
+            from stepsearch_data.release.pull import verify_remote
+
+            report = verify_remote(hub, revision, meter)
     if report.faults or not quiet:
         display.verified(report, as_json=as_json)
     raise typer.Exit(StepSearchError.exit_code if report.faults else OK)
@@ -750,7 +752,7 @@ def train(
     ] = None,
     demo: Annotated[
         Demo | None,
-        typer.Option("--demo", help="Show on a made-up world and tiny models what the step rewards are for."),
+        typer.Option("--demo", help="Compare PPO with and without step rewards, on a made-up world with tiny models."),
     ] = None,
     workers: Annotated[
         int | None, typer.Option("--workers", min=1, help="Trainings of the demo at once (default: all cores).")
@@ -1080,12 +1082,6 @@ def _beside(folder: Path, suffix: str) -> Path:
 def _is_name(text: str) -> bool:
     """Whether this may be a dataset on the Hub."""
     return text.count("/") == 1 and not text.startswith((".", "/", "~")) and not text.endswith("/")
-
-
-def _verify_remote(hub: Hub, revision: str | None, meter: Meter) -> Report:
-    from stepsearch_data.release.pull import verify_remote
-
-    return verify_remote(hub, revision, meter)
 
 
 def _interrupt(_signal: int, _frame: object) -> NoReturn:
