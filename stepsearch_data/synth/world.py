@@ -55,13 +55,13 @@ class WorldConfig:
     paragraphs: int | None = None  # of the whole world; by default about 5.6 a question
     seed: int = 0
     per_question: int = 20
-    sentences: int = 4  # the fact and filler; 1 is the fact alone
+    sentences: int = 4  # the fact and filler; 1 is the fact alone, 0 the fact in note form
     shapes: tuple[str, ...] = tuple(HOPS)
     kinds: tuple[str, ...] = tuple(NAMES)  # of entities: fewer make a world with fewer relations, of chains only
 
     def __post_init__(self) -> None:
-        if self.questions < 1 or self.sentences < 1:
-            raise ValueError("questions and sentences must be at least 1")
+        if self.questions < 1 or self.sentences < 0:
+            raise ValueError("questions must be at least 1 and sentences at least 0")
         if not self.shapes or not set(self.shapes) <= HOPS.keys():
             raise ValueError(f"shapes must be some of {', '.join(HOPS)}, not {self.shapes!r}")
         if len(self.kinds) < len(NAMES) and not set(self.shapes) <= CHAINS.keys():
@@ -165,8 +165,11 @@ class _World:
         fact = self.fact(number)
         names = [self.name(subject) for subject in fact.subjects]
         rng = self.rng("text", number)
+        value = self.name(fact.object)
+        if not self.config.sentences:
+            return fact.relation.title.format(*names), f"{', '.join(names)}: {fact.relation.name} {value}."
         lines = self.filler(rng, self.config.sentences - 1)
-        told = fact.relation.fact.format(*names, o=self.name(fact.object))
+        told = fact.relation.fact.format(*names, o=value)
         lines.insert(rng.randrange(len(lines) + 1), told)
         return fact.relation.title.format(*names), " ".join(lines)
 

@@ -38,10 +38,13 @@ class Batch:
         width = int(self.attention[which].sum(dim=1).max())
         return Batch(*(getattr(self, each.name)[which, :width] for each in fields(self)))
 
-    def split(self, size: int, order: Tensor | None = None) -> Iterator[Batch]:
+    def by_length(self) -> Tensor:
+        """The rows, longest first: parts of them have little padding, and what does not fit shows at once."""
+        return self.attention.sum(dim=1).argsort(descending=True, stable=True)
+
+    def split(self, size: int, order: Tensor) -> Iterator[Batch]:
         """Parts of so many rows, in this order of rows."""
-        rows = torch.arange(len(self), device=self.tokens.device) if order is None else order
-        yield from (self.rows(part) for part in rows.split(size))
+        yield from (self.rows(part) for part in order.split(size))
 
 
 def collate(episodes: Sequence[Episode], steps: Sequence[Steps], pad: int, device: torch.device) -> Batch:

@@ -36,8 +36,7 @@ def look_back(
     `policy` is the policy inside of `model`.
     """
     divergence, entropy = torch.zeros_like(batch.rewards), torch.zeros_like(batch.rewards)
-    for start in range(0, len(batch), config.micro):
-        rows = slice(start, start + config.micro)
+    for rows in batch.by_length().split(config.micro):
         part = batch.rows(rows)
         width = part.tokens.shape[1]
         read = model(part.tokens, part.attention, part.own)
@@ -78,7 +77,7 @@ def improve(
     steps = size // config.micro
     for mini in (mini for _ in range(config.epochs) for mini in batch.split(size, _shuffled(batch))):
         tokens = _total(accelerator)(mini.own.sum()) / accelerator.num_processes
-        for part in mini.split(config.micro):
+        for part in mini.split(config.micro, mini.by_length()):
             with accelerator.accumulate(model):
                 share = part.own.sum() / tokens.clamp(min=1)
                 loss, means = _loss(model, part, config)

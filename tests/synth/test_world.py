@@ -114,6 +114,14 @@ def test_paragraphs_have_the_asked_length(sentences: int, least: int, most: int)
     assert all(len(re.findall(r"\.(?: |$)", text)) == sentences for _, text in told)
 
 
+def test_without_sentences_a_paragraph_is_a_note() -> None:
+    for row in tell(questions=6, sentences=0, shapes=("2hop",)):
+        for step in row["question_decomposition"]:
+            gold = row["paragraphs"][step["paragraph_support_idx"]]
+            subject, relation = re.escape(gold["title"]), r"[a-z ]+"
+            assert re.fullmatch(rf"{subject}: {relation} {re.escape(step['answer'])}\.", gold["paragraph_text"])
+
+
 @pytest.mark.parametrize("per_question", [4, 9, 20])
 def test_questions_have_distinct_paragraphs(per_question: int) -> None:
     for row in tell(questions=18, per_question=per_question):
@@ -225,8 +233,8 @@ def test_a_large_world_starts_at_once() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"questions": 0}, "questions and sentences must be at least 1"),
-        ({"sentences": 0}, "questions and sentences must be at least 1"),
+        ({"questions": 0}, "questions must be at least 1"),
+        ({"sentences": -1}, "sentences at least 0"),
         ({"per_question": 3}, "per_question must be at least 4, not 3"),
         ({"paragraphs": 70}, "200 questions need at least 239 paragraphs, not 70"),
         ({"shapes": ("5hop",)}, "shapes must be some of 2hop, 3hop1, .*5hop"),

@@ -144,7 +144,7 @@ def test_the_first_ratio_is_1(policy: Any, critic: Any, old_policy: Any) -> None
     model = ActorCritic(policy, critic)
     batch = collate(episodes(), REWARDS, pad=0, device=torch.device("cpu"))
     look_back(model, policy, Reference(old_policy), batch, CONFIG, Accelerator(cpu=True))
-    for part in batch.split(2):
+    for part in batch.split(2, torch.arange(len(batch))):
         torch.testing.assert_close(model(part.tokens, part.attention, part.own).logps, part.logps)
 
 

@@ -45,8 +45,8 @@ from stepsearch_data.trainer.sft import cold_start
 from stepsearch_data.trainer.train import StePPO
 
 LIMITS = Limits(turns=5, documents=2, total=500, turn=40, observation=200)
-SCHEDULE = Schedule(actor_lr=3e-4, critic_lr=5e-4, actor_warmup=0.05, critic_warmup=0.0, save_every=20, keep=1)
-UPDATE = PPO(minibatch=32, micro=32)
+SCHEDULE = Schedule(actor_lr=5e-4, critic_lr=1e-3, actor_warmup=0.05, critic_warmup=0.0, save_every=20, keep=1)
+UPDATE = PPO(minibatch=16, micro=8)
 TEMPLATE = Path(__file__).with_name("template.txt")
 VARIANTS = {
     "StePPO": Rewards(),
@@ -69,7 +69,7 @@ class Start:
     steps: int
 
 
-STARTS = {start.name: start for start in (Start("weak", 0.2, 800), Start("strong", 0.6, 800))}
+STARTS = {start.name: start for start in (Start("weak", 0.2, 1000), Start("strong", 0.5, 1000))}
 
 
 @dataclass(frozen=True)
@@ -82,14 +82,15 @@ class Size:
     seeds: int
     """For each seed of the cold start."""
     updates: int
-    rollouts: int = 128
+    rollouts: int = 64
     eval_every: int = 10
     held_out: int = 200
 
 
 SIZES = {
-    "quick": Size(("weak",), ("StePPO", "outcome only"), 1, 1, 60),
-    "full": Size(("weak", "strong"), tuple(VARIANTS), 2, 4, 120),
+    "quick": Size(("weak",), ("StePPO", "outcome only"), 1, 1, 80),
+    "full": Size(("weak", "strong"), ("StePPO", "outcome only", "no key", "no gain", "no penalty"), 2, 4, 80),
+    "all": Size(("weak", "strong"), tuple(VARIANTS), 2, 4, 80),
 }
 
 
@@ -117,9 +118,9 @@ class Job:
 
 def jobs(folder: Path, size: Size) -> Iterator[Job]:
     """All trainings of a size; what is compared runs side by side."""
-    for seed in range(size.seeds):
-        for sft_seed in range(size.sft_seeds):
-            for start in size.starts:
+    for start in size.starts:
+        for seed in range(size.seeds):
+            for sft_seed in range(size.sft_seeds):
                 for variant in size.variants:
                     yield Job(folder, start, variant, sft_seed, seed, size)
 
@@ -135,9 +136,11 @@ def make_world(folder: Path, questions: int = 1500, facts: int = 300) -> Store:
     if not file.exists():
         folder.mkdir(parents=True, exist_ok=True)
         chains, kinds = ("2hop", "3hop1", "4hop1"), ("person", "city", "country")
-        write_world(WorldConfig(questions, facts, seed=1, sentences=1, shapes=chains, kinds=kinds), file)
+        write_world(WorldConfig(questions, facts, seed=1, sentences=0, shapes=chains, kinds=kinds), file)
     command = [sys.executable, "-m", "stepsearch_data", "build", "--store", str(store), "--source", f"musique={file}"]
-    built = subprocess.run([*command, "--set", "trajectories.documents=2", "--quiet"], check=False)  # noqa: S603
+    settings = (f"trajectories.documents={LIMITS.documents}", "queries.per_sub_question=1")
+    more = [word for setting in settings for word in ("--set", setting)]
+    built = subprocess.run([*command, *more, "--quiet"], check=False)  # noqa: S603 - our own command
     if built.returncode:
         raise TrainError(f"the demo's world could not be built into {store}")
     return Store.open(store)
@@ -160,7 +163,7 @@ def cold(folder: Path, start: Start, seed: int, held_out: int) -> Path:
         tokenizer = make_tokenizer(text for each in examples for text, _ in demonstration(each, template))
         model = make_model(tokenizer, seed=seed)
         shown = demonstrations(examples, start.right, seed)
-        config = SFT(steps=start.steps, batch=16, micro=16, lr=2e-3, longest=LIMITS.total, seed=seed)
+        config = SFT(steps=start.steps, batch=16, micro=16, lr=4e-3, longest=LIMITS.total, seed=seed)
         part = output.with_name(f".{output.name}")
         cold_start(model, tokenizer, shown, template, part, config, use_cpu=True)
         model.save_pretrained(part)

@@ -2,16 +2,32 @@
 
 A cold start on gold trajectories leaves little to learn, one on nothing leaves nothing to learn from. In between
 lies what a small pretrained model is like: it answers simple questions and keeps to the format, but asks the wrong
-things on the way to an answer that takes several searches.
+things on the way to an answer that takes several searches: about something else that it has read of, or about
+something that has nothing to do with the question.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from stepsearch_data.exports.examples import Example
+from stepsearch_data.exports.examples import Example, Step
+
+NEAR = 0.5
+"""The share of wrong steps that ask about something that was read."""
+
+Steps = Mapping[str, Sequence[Step]]
+"""Steps by the title of the paragraph that they look for."""
+
+
+def steps_of(examples: Sequence[Example]) -> Steps:
+    """All steps of some trajectories."""
+    found: defaultdict[str, dict[str, Step]] = defaultdict(dict)
+    for step in (step for example in examples for step in example.steps):
+        found[step.gold[0].title][step.gold[0].text] = step
+    return {title: [*steps.values()] for title, steps in found.items()}
 
 
 def one_hop(example: Example, rng: random.Random) -> Example:
@@ -20,19 +36,24 @@ def one_hop(example: Example, rng: random.Random) -> Example:
     return replace(example, question=step.sub_question, answers=(step.found,), hops=1, steps=(replace(step, hop=1),))
 
 
-def noisy(example: Example, others: Sequence[Example], right: float, rng: random.Random) -> Example:
-    """A trajectory each of whose steps is right with a probability, else a step of another question.
+def noisy(example: Example, others: Steps, right: float, rng: random.Random) -> Example:
+    """A trajectory each of whose steps is right with a probability, else another one.
 
     Its answer is what its last step found, so that it still shows how an answer follows from what was read.
     """
-    steps = [
-        step if rng.random() < right else replace(rng.choice(rng.choice(others).steps), hop=step.hop)
-        for step in example.steps
-    ]
+    steps: list[Step] = []
+    read = example.question
+    for gold in example.steps:
+        step = gold
+        if rng.random() >= right:
+            near = [title for title in others if title in read] if rng.random() < NEAR else []
+            step = replace(rng.choice(others[rng.choice(near or [*others])]), hop=gold.hop)
+        steps.append(step)
+        read += " ".join(document.text for document in step.search.documents)
     return replace(example, answers=(steps[-1].found,), steps=tuple(steps))
 
 
 def demonstrations(examples: Sequence[Example], right: float, seed: int) -> list[Example]:
     """Of each trajectory one step as a simple question, and the whole, noisy."""
-    rng = random.Random(seed)
-    return [made for each in examples for made in (one_hop(each, rng), noisy(each, examples, right, rng))]
+    rng, others = random.Random(seed), steps_of(examples)
+    return [made for each in examples for made in (one_hop(each, rng), noisy(each, others, right, rng))]

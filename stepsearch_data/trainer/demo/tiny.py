@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast, Qwen3Config
+from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 _PAD, _UNKNOWN, _END = "<pad>", "<unk>", "<end>"
 _PIECES = r"Doc \d+<## Title:| ##>|\s?</?\w+>\n?| ?[^\s<>.,?#():]+| ?[.,?#():<>]+|\s"
@@ -34,16 +34,15 @@ def make_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
 def make_model(
     tokenizer: PreTrainedTokenizerFast, *, width: int = 64, layers: int = 3, seed: int = 0
 ) -> PreTrainedModel:
-    """A Qwen3 of so many layers with random weights."""
+    """A Llama of so many layers with random weights: of what loads anywhere, the family with the least to compute."""
     torch.manual_seed(seed)
-    config = Qwen3Config(
+    config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=width,
-        intermediate_size=4 * width,
+        intermediate_size=2 * width,
         num_hidden_layers=layers,
         num_attention_heads=4,
         num_key_value_heads=4,
-        head_dim=width // 4,
         max_position_embeddings=2048,
         tie_word_embeddings=True,
         pad_token_id=tokenizer.pad_token_id,
