@@ -38,6 +38,7 @@ from stepsearch_data.options import (
     PromptOption,
     QuietOption,
     RepoArgument,
+    RolloutsOption,
     RpmOption,
     SetOption,
     SourceOption,
@@ -142,6 +143,7 @@ class Demo(StrEnum):
 
     quick = "quick"
     full = "full"
+    all = "all"
 
 
 class Axis(StrEnum):
@@ -517,6 +519,7 @@ def report(
     folder: Annotated[
         bool, typer.Option("--folder", help="Write a folder even where one file would do: it opens faster.")
     ] = False,
+    rollouts: RolloutsOption = None,
     config: ConfigOption = None,
     quiet: QuietOption = False,
 ) -> None:
@@ -526,11 +529,13 @@ def report(
     Example: stepsearch-data report --store ./store --output my-report
     """
     from stepsearch_data.pipeline.progress import Reporter
+    from stepsearch_data.report.rollouts import Rollouts
     from stepsearch_data.report.write import report as write
 
     try:
         with Reporter(quiet=quiet).stage("report") as meter:
-            written = write(_open(store, config), output, meter, title=title, folder=folder)
+            shown = Rollouts(rollouts or ())
+            written = write(_open(store, config), output, meter, title=title, folder=folder, rollouts=shown)
     except OSError as error:
         raise StepSearchError(f"cannot write {error.filename or output}: {error.strerror or error}") from error
     if not quiet:
@@ -547,6 +552,7 @@ def view(
         bool | None, typer.Option("--open/--no-open", help="Open a browser (default: on a desktop's terminal).")
     ] = None,
     title: TitleOption = None,
+    rollouts: RolloutsOption = None,
     config: ConfigOption = None,
 ) -> None:
     """Look at the store in a browser, on this machine alone, as it is at each moment: a build may go on meanwhile.
@@ -555,9 +561,11 @@ def view(
     """
     _end_at_once()
     from stepsearch_data.pipeline.progress import Reporter
+    from stepsearch_data.report.rollouts import Rollouts
     from stepsearch_data.report.server import view as show_page
 
-    show_page(_open(store, config), port, Reporter(), title=title, browser=browser)
+    shown = Rollouts(rollouts or ())
+    show_page(_open(store, config), port, Reporter(), title=title, browser=browser, rollouts=shown)
 
 
 @app.command()

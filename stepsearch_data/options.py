@@ -133,6 +133,14 @@ SwitchOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Set one switch of the preset; docs/rewards.md.")
 ]
 TitleOption = Annotated[str | None, typer.Option("--title", help="Title of the page (default: names its sources).")]
+RolloutsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--rollouts",
+        metavar="[POLICY=]FILE",
+        help="Rollouts that `eval` wrote, a file or its folder, shown beside the gold trajectories; repeatable.",
+    ),
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no log lines.")]
 RepoArgument = Annotated[str, typer.Argument(metavar="USER/NAME[@TAG]", help="Dataset on the Hub.")]
 LicenceOption = Annotated[

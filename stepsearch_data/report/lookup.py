@@ -15,6 +15,7 @@ from stepsearch_data.exports.reading import files
 from stepsearch_data.pipeline.questions import Unit
 from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.report.records import record, tables_of
+from stepsearch_data.report.rollouts import NONE, Rollouts
 from stepsearch_data.report.shapes import Record
 from stepsearch_data.schemas.rows import Document, Passage, Round
 from stepsearch_data.schemas.tables import PASSAGES, QUESTIONS, ROUNDS, TRAJECTORIES, Table
@@ -23,7 +24,8 @@ from stepsearch_data.schemas.tables import PASSAGES, QUESTIONS, ROUNDS, TRAJECTO
 class Lookup:
     """The trajectories of a store, by the ids of their questions; all ids are kept in memory, and nothing else."""
 
-    def __init__(self, store: Store, manifest: Manifest) -> None:
+    def __init__(self, store: Store, manifest: Manifest, rollouts: Rollouts = NONE) -> None:
+        self._rollouts = rollouts
         paths = files(store, manifest, QUESTIONS.name, PASSAGES.name)
         self._questions = _Rows(paths[QUESTIONS.name], QUESTIONS, "question_id")
         self._passages = _Rows(paths[PASSAGES.name], PASSAGES, "passage_id")
@@ -45,7 +47,7 @@ class Lookup:
             held = passages[document.passage_id] if document.passage_id else document
             return Paragraph(held.title, held.text or "")
 
-        return record(Unit(found[0], related), paragraph)
+        return record(Unit(found[0], related), paragraph, self._rollouts)
 
 
 class _Rows:

@@ -13,7 +13,8 @@ from stepsearch_data.exports.reading import Passages, files
 from stepsearch_data.pipeline.questions import Unit, units
 from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.report import shapes
-from stepsearch_data.rewards.rollout import sections
+from stepsearch_data.report.rollouts import NONE, Rollouts
+from stepsearch_data.report.segments import segments
 from stepsearch_data.schemas.rows import Ballot, Document, Hit, Quality, Query, Round, Trajectory, Vote
 from stepsearch_data.schemas.tables import (
     BALLOTS,
@@ -34,15 +35,6 @@ Verdict = Literal["chosen", "kept", "rejected", "waiting", "not voted"]
 
 _ALWAYS = (TRAJECTORIES, ROUNDS, QUERIES)
 _WHERE_BUILT = (VOTES, BALLOTS, QUALITY)
-_KINDS: dict[str, Literal["think", "search", "information", "observation", "answer", "text"]] = {
-    "think": "think",
-    "plan": "think",
-    "search": "search",
-    "information": "information",
-    "observation": "observation",
-    "answer": "answer",
-    "text": "text",
-}
 _VERDICTS = ("chosen", "kept", "waiting", "not voted", "rejected")  # in the order in which a hop's queries are shown
 
 
@@ -57,7 +49,7 @@ def tables_of(store: Store, manifest: Manifest) -> dict[Table, Path]:
     return found
 
 
-def records(store: Store, manifest: Manifest) -> Iterator[shapes.Record]:
+def records(store: Store, manifest: Manifest, rollouts: Rollouts = NONE) -> Iterator[shapes.Record]:
     """All trajectories in the order of the store, few of them in memory; none where the store has none."""
     if manifest.output(TRAJECTORIES.name) is None:
         return
@@ -67,11 +59,11 @@ def records(store: Store, manifest: Manifest) -> Iterator[shapes.Record]:
     inputs = {**paths, **{table.name: path for table, path in tables.items()}}
     for unit in units(inputs, *tables):
         if unit.related[TRAJECTORIES.name]:
-            yield record(unit, passages.shown)
+            yield record(unit, passages.shown, rollouts)
 
 
-def record(unit: Unit, shown: Shown) -> shapes.Record:
-    """The trajectory of a question; `unit` holds its rows of `tables_of`."""
+def record(unit: Unit, shown: Shown, rollouts: Rollouts = NONE) -> shapes.Record:
+    """The trajectory of a question, and what policies did with it; `unit` holds its rows of `tables_of`."""
     whole: Trajectory = unit.related[TRAJECTORIES.name][0]
     rounds: list[Round] = unit.related[ROUNDS.name]
     quality: Quality | None = next(iter(unit.related.get(QUALITY.name, ())), None)
@@ -93,21 +85,10 @@ def record(unit: Unit, shown: Shown) -> shapes.Record:
         "key_reward": whole.key_reward,
         "answer_reward": whole.answer_reward,
         "gold": [(paragraph.title, paragraph.text) for paragraph in unit.question.supporting],
-        "segments": _segments(whole.rollout, len(rounds)),
+        "segments": segments(whole.rollout, len(rounds)),
         "rounds": [_round(step, unit.related, shown) for step in rounds],
+        "rollouts": rollouts.of(whole.question_id),
     }
-
-
-def _segments(rollout: str, rounds: int) -> list[shapes.Segment]:
-    """The rollout's parts; the n-th search and what it returned belong to the n-th round."""
-    found: list[shapes.Segment] = []
-    searches = 0
-    for name, span in sections(rollout):
-        searches += name == "search"
-        at = searches - 1 if name in {"search", "information"} else None
-        own = at if at is not None and 0 <= at < rounds else None
-        found.append({"kind": _KINDS[name], "text": span.text, "round": own})
-    return found
 
 
 def _round(step: Round, related: Mapping[str, list[Any]], shown: Shown) -> shapes.Round:

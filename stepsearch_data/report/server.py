@@ -19,6 +19,7 @@ from stepsearch_data.pipeline.errors import QueryError, StoreError
 from stepsearch_data.pipeline.progress import Reporter
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.report.page import Mode, Shell, data_script, shell
+from stepsearch_data.report.rollouts import NONE, Rollouts
 from stepsearch_data.report.view import View
 from stepsearch_data.serve.server import stopping
 from stepsearch_data.serve.start import bind
@@ -36,13 +37,21 @@ _log = logging.getLogger(__name__)
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def view(store: Store, port: int, reporter: Reporter, *, title: str | None = None, browser: bool | None = None) -> None:
+def view(
+    store: Store,
+    port: int,
+    reporter: Reporter,
+    *,
+    title: str | None = None,
+    browser: bool | None = None,
+    rollouts: Rollouts = NONE,
+) -> None:
     """Show a store until a signal says stop; in a `browser`, by default where there is a desktop to open it on.
 
     Raises StoreError where there is nothing to show, SearchError where the port is taken.
     """
     with closing(bind(HOST, port)) as bound:
-        seen = View(store, title)
+        seen = View(store, title, rollouts)
         with reporter.stage("view") as meter:
             meter.say("reading the store")
             page = shell(Mode.remote, seen.summary()["title"])

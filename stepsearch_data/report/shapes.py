@@ -113,8 +113,8 @@ class Document(TypedDict):
     text: str
     url: str | None
     engine: str
-    score: float
-    gold: bool  # of the round's own hop
+    score: float | None  # a rollout's text does not tell
+    gold: bool  # of the round's own hop; in a rollout, of the question
 
 
 class Segment(TypedDict):
@@ -143,6 +143,20 @@ class Round(TypedDict):
     queries: list[Query]  # all queries of its hop, the chosen one first
 
 
+class Rollout(TypedDict):
+    """What a policy did with the question, scored as the paper does."""
+
+    policy: str
+    answer: str | None
+    right: bool  # exact match
+    f1: float
+    format_ok: bool
+    answer_reward: float  # with the search keys' share
+    key_reward: float
+    segments: list[Segment]
+    rounds: list[Round]  # without hop, votes and queries
+
+
 class Record(TypedDict):
     """A trajectory as it is looked at."""
 
@@ -165,3 +179,4 @@ class Record(TypedDict):
     gold: list[tuple[str, str]]  # title and text of the supporting paragraphs
     segments: list[Segment]
     rounds: list[Round]
+    rollouts: list[Rollout]  # of policies, where some were given

@@ -11,6 +11,7 @@ from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.report.charts import charts
 from stepsearch_data.report.facts import decided_by, tables
 from stepsearch_data.report.listing import facets
+from stepsearch_data.report.rollouts import NONE, Rollouts
 from stepsearch_data.report.shapes import Facts, Step, Summary
 from stepsearch_data.report.tables import up_to_date
 from stepsearch_data.schemas.tables import QUALITY, QUERIES, QUESTIONS, SUB_QUESTIONS, TRAJECTORIES, VOTES
@@ -62,7 +63,11 @@ FROM quality WHERE NOT passed GROUP BY gate ORDER BY n DESC, gate
 
 
 def summarize(
-    store: Store, manifest: Manifest, connection: duckdb.DuckDBPyConnection, title: str | None = None
+    store: Store,
+    manifest: Manifest,
+    connection: duckdb.DuckDBPyConnection,
+    title: str | None = None,
+    rollouts: Rollouts = NONE,
 ) -> Summary:
     """The overview; `connection` has the tables that are up to date, and the listing.
 
@@ -72,16 +77,17 @@ def summarize(
     numbers = _numbers(connection, shown)
     if not numbers["questions"] and not numbers["refused"]:
         raise StoreError(f"{store.root} has no questions to show", f"stepsearch-data build --store {store.root}")
+    known = {question_id for (question_id,) in connection.execute("SELECT id FROM listing").fetchall()}
     return {
         "title": title or _title(connection),
         "made_with": f"stepsearch-data {__version__}",
         "store": store.digest(),
-        "notes": _notes(manifest, shown),
+        "notes": [*_notes(manifest, shown), *rollouts.notes(known)],
         "facets": facets(connection),
         "tiles": _tiles(numbers),
         "funnel": _funnel(connection, shown, numbers),
         "charts": charts(connection),
-        "tables": tables(connection, shown),
+        "tables": [*rollouts.facts(known), *tables(connection, shown)],
     }
 
 

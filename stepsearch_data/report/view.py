@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.report.listing import Page, find, make_listing
 from stepsearch_data.report.lookup import Lookup
+from stepsearch_data.report.rollouts import NONE, Rollouts
 from stepsearch_data.report.shapes import Record, Summary
 from stepsearch_data.report.summary import summarize
 from stepsearch_data.report.tables import open_tables, readable, up_to_date
@@ -33,8 +34,8 @@ class _Snapshot:
 class View:
     """Answers for a store that may be built meanwhile. May be used by several threads."""
 
-    def __init__(self, store: Store, title: str | None = None) -> None:
-        self._store, self._title = store, title
+    def __init__(self, store: Store, title: str | None = None, rollouts: Rollouts = NONE) -> None:
+        self._store, self._title, self._rollouts = store, title, rollouts
         self._snapshot: _Snapshot | None = None
         self._making = threading.Lock()
 
@@ -67,6 +68,6 @@ class View:
         manifest = up_to_date(committed)
         connection = open_tables(self._store, manifest)
         make_listing(connection, self._store, manifest)
-        summary = summarize(self._store, committed, connection, self._title)
-        lookup = Lookup(self._store, manifest) if manifest.output(TRAJECTORIES.name) else None
+        summary = summarize(self._store, committed, connection, self._title, self._rollouts)
+        lookup = Lookup(self._store, manifest, self._rollouts) if manifest.output(TRAJECTORIES.name) else None
         return _Snapshot(committed, connection, summary, lookup)

@@ -16,6 +16,7 @@ from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.report.listing import make_listing, read_index
 from stepsearch_data.report.page import MARK, Mode, Shell, data_script, pack, packed_script, shell
 from stepsearch_data.report.records import records
+from stepsearch_data.report.rollouts import NONE, Rollouts
 from stepsearch_data.report.shapes import Index, Record, Summary
 from stepsearch_data.report.summary import summarize
 from stepsearch_data.report.tables import open_tables, readable, up_to_date
@@ -52,11 +53,14 @@ def report(
     title: str | None = None,
     folder: bool = False,
     one_file: int = ONE_FILE,
+    rollouts: Rollouts = NONE,
 ) -> Written:
     """Write `output`.html or, where the trajectories take more than `one_file` bytes, the folder `output`.
 
     It takes its place only when it is whole, and replaces an earlier report there; `folder` asks for a folder
-    whatever the size. Raises StoreError: the store is stale or has nothing to show, or the place is not ours; OSError.
+    whatever the size, and `rollouts` are shown beside the trajectories.
+
+    Raises StoreError: the store is stale or has nothing to show, or the place is not ours; OSError.
     """
     output = output.resolve()
     _check(output, store)
@@ -66,7 +70,7 @@ def report(
     name.parent.mkdir(parents=True, exist_ok=True)
     with readable(store), store.reading() as manifest, _scratch(name) as scratch:
         _refuse_stale(store, manifest)
-        data = _gather(store, manifest, scratch / "packed", meter, title)
+        data = _gather(store, manifest, scratch / "packed", meter, rollouts, title)
         whole = folder or data.packed.stat().st_size > one_file
         target, mode = (name, Mode.chunks) if whole else (page, Mode.embedded)
         _check(target, store)
@@ -114,13 +118,16 @@ def _scratch(name: Path) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _gather(store: Store, manifest: Manifest, packed: Path, meter: Meter, title: str | None) -> _Data:
+def _gather(
+    store: Store, manifest: Manifest, packed: Path, meter: Meter, rollouts: Rollouts, title: str | None
+) -> _Data:
     with closing(open_tables(store, manifest)) as connection:
         make_listing(connection, store, manifest)
-        summary, index = summarize(store, manifest, connection, title), read_index(connection, CHUNK_ROWS)
+        summary = summarize(store, manifest, connection, title, rollouts)
+        index = read_index(connection, CHUNK_ROWS)
     meter.expect(len(index["id"]))
     with open(packed, "wb") as file:
-        for chunk in _chunks(records(store, manifest)):
+        for chunk in _chunks(records(store, manifest, rollouts)):
             file.write(pack(chunk) + b"\n")
             meter.advance(len(chunk))
     return _Data(summary, index, packed)

@@ -55,7 +55,7 @@ class WorldConfig:
     paragraphs: int | None = None  # of the whole world; by default about 5.6 a question
     seed: int = 0
     per_question: int = 20
-    sentences: int = 4  # the fact and filler; 1 is the fact alone, 0 the fact in note form
+    sentences: int = 4  # the fact and filler; 1 is the fact alone, 0 a note in the words of the questions
     shapes: tuple[str, ...] = tuple(HOPS)
     kinds: tuple[str, ...] = tuple(NAMES)  # of entities: fewer make a world with fewer relations, of chains only
 
@@ -167,7 +167,8 @@ class _World:
         rng = self.rng("text", number)
         value = self.name(fact.object)
         if not self.config.sentences:
-            return fact.relation.title.format(*names), f"{', '.join(names)}: {fact.relation.name} {value}."
+            noun = fact.relation.noun.format(*names)
+            return fact.relation.title.format(*names), f"{noun[0].upper()}{noun[1:]}: {value}."
         lines = self.filler(rng, self.config.sentences - 1)
         told = fact.relation.fact.format(*names, o=value)
         lines.insert(rng.randrange(len(lines) + 1), told)
@@ -266,7 +267,7 @@ class _World:
         for i, fact in enumerate(facts, 1):
             names = [places.get(subject) or self.name(subject) for subject in fact.subjects]
             asked = fact.relation.question.format(*names)
-            if len(names) == 1 and rng.random() < RELATION_FORM:
+            if self.config.sentences and len(names) == 1 and rng.random() < RELATION_FORM:
                 asked = f"{names[0]} >> {fact.relation.name}"
             yield asked, self.name(fact.object)
             places[fact.object] = f"#{i}"

@@ -27,6 +27,7 @@ from stepsearch_data.trainer.train import StePPO
 from stepsearch_data.trainer.watch import together, watching
 
 COLD_START = "cold-start"
+_SETTINGS = "settings.json"  # that a cold start was made with
 _SHARDED = {DistributedType.FSDP, DistributedType.DEEPSPEED}
 Say = Callable[[str], None]
 
@@ -94,10 +95,16 @@ def cold_start(
     """The folder of a whole model, fine-tuned on gold trajectories; trained if it is not there.
 
     Policy, critic and reference all start from it, so LoRA adapters are merged: the KL is to the cold start, not to
-    the model before it. Several processes share the work. Raises ConfigError where they share the weights too.
+    the model before it. Several processes share the work. Raises ConfigError where they share the weights too, and for
+    a cold start that was made with other settings.
     """
     folder = recipe.output / COLD_START
+    settings = recipe.model_dump_json(include={"sft", "template"}, exclude={"sft": {"micro"}})
     if folder.exists():
+        if (folder / _SETTINGS).read_text(encoding="utf-8") != settings:
+            raise ConfigError(
+                f"{folder} was made with another [sft] or template", "choose another --output, or remove that folder"
+            )
         say(f"cold start: taken from {folder}")
         return str(folder)
     if accelerator.distributed_type in _SHARDED:
@@ -117,6 +124,7 @@ def cold_start(
     if accelerator.is_main_process:
         (policy.merge_and_unload() if recipe.model.lora_rank else policy).save_pretrained(part)
         tokenizer.save_pretrained(part)
+        (part / _SETTINGS).write_text(settings, encoding="utf-8")
         part.rename(folder)
     accelerator.wait_for_everyone()
     say(f"cold start: {told['demonstrations']:,.0f} trajectories, {recipe.sft.steps} steps, loss {told['loss']:.3f}")

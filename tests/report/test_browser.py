@@ -44,9 +44,20 @@ def write_report(store: Path, folder: Path, *flags: str) -> str:
 
 
 @contextmanager
-def viewing(store: Path) -> Iterator[str]:
+def viewing(store: Path, *flags: str) -> Iterator[str]:
     """Address at which `view` shows a store."""
-    command = [sys.executable, "-m", "stepsearch_data", "view", "--port", "0", "--no-open", "--store", str(store)]
+    command = [
+        sys.executable,
+        "-m",
+        "stepsearch_data",
+        "view",
+        "--port",
+        "0",
+        "--no-open",
+        "--store",
+        str(store),
+        *flags,
+    ]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr
         said = process.stderr.readline()
@@ -169,6 +180,30 @@ def test_a_trajectory_shows_what_the_store_knows_of_it(browser: Browser, page: s
     assert browser.text(".answer .body") == row["answer"]
     browser.one(".raw summary").click()
     assert browser.text(".raw pre").split() == row["rollout"].split()
+
+
+def test_what_a_policy_did_stands_beside_the_gold_trajectory(
+    browser: Browser, sample_store: Path, tmp_path: Path
+) -> None:
+    asked = "2hop__811040_270741"
+    found = View(Store(sample_store)).trajectory(asked)
+    assert found
+    wrong = f"<think> I know it. {EVIL} </think> <search> {EVIL} </search>\n<information> {EVIL} </information>"
+    row = {"id": asked, "response": f"{wrong}\n<answer> {EVIL} </answer>", "target": [found["answer"]]}
+    write_lines(tmp_path / "rollouts.jsonl", [row])
+    with viewing(sample_store, "--rollouts", f"<i>policy</i>={tmp_path / 'rollouts.jsonl'}") as url:
+        browser.look(width=360)
+        browser.open(f"{url}#/t/{quote(asked)}", ".sides")
+        assert browser.run("return document.documentElement.scrollWidth") == 360
+        browser.look()
+        browser.open(f"{url}#/t/{quote(asked)}", ".sides")
+        gold, policy = browser.texts(".sides > div > h3")
+        assert gold == "Gold trajectory"
+        assert policy.startswith("<i>policy</i>")
+        assert "✕ wrong · F1 0 · 1 search" in policy
+        assert browser.run("return window.pwned") is None
+        assert browser.complaints() == []
+        assert browser.barriers() == []
 
 
 def test_nothing_is_asked_of_the_network_and_nothing_could_be(browser: Browser, page: str) -> None:

@@ -161,7 +161,7 @@ function paper(found, words) {
       {},
       title,
       found.gold && el("span.mark", {}, "★ gold"),
-      el("span.quiet", {}, `${found.engine} ${number(found.score, 2)}`),
+      found.score !== null && el("span.quiet", {}, `${found.engine} ${number(found.score, 2)}`),
     ),
     clamped(found.text, found.gold ? words : []),
   );

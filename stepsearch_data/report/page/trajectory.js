@@ -19,7 +19,7 @@ async function trajectory(source, params, id) {
     el("h1", { tabindex: "-1" }, record.question),
     header(record),
     record.flags.length > 0 && flagged(record),
-    el("section", { "aria-labelledby": "line" }, el("h2", { id: "line" }, "Step by step"), timeline(record)),
+    el("section", { "aria-labelledby": "line" }, el("h2", { id: "line" }, "Step by step"), sides(record)),
     supporting(record),
     el("details.raw", {}, el("summary", {}, "Text of the rollout"), el("pre", {}, raw(record.segments))),
   );
@@ -86,6 +86,31 @@ function header(record) {
     "dl.facts",
     {},
     told.filter(Boolean).map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))),
+  );
+}
+
+/** The gold trajectory, and beside it what policies did. */
+function sides(record) {
+  if (!record.rollouts.length) return timeline(record);
+  const gold = el("div", {}, el("h3.side", {}, "Gold trajectory"), timeline(record));
+  return el("div.sides", {}, gold, record.rollouts.map(side));
+}
+
+function side(rollout) {
+  const gained = rollout.rounds.reduce((sum, { reward }) => sum + reward, 0);
+  const told = [
+    rollout.right ? "✓ right" : "✕ wrong",
+    `F1 ${number(rollout.f1, 2)}`,
+    counted(rollout.rounds.length, "search", "searches"),
+    `G − P ${signed(gained)}`,
+    `keys ${signed(rollout.key_reward)}`,
+    !rollout.format_ok && "wrong format",
+  ];
+  return el(
+    "div",
+    {},
+    el("h3.side", {}, rollout.policy, el("span", {}, told.filter(Boolean).join(" · "))),
+    timeline(rollout),
   );
 }
 

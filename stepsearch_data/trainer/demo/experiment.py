@@ -44,9 +44,9 @@ from stepsearch_data.trainer.setup import searching
 from stepsearch_data.trainer.sft import cold_start
 from stepsearch_data.trainer.train import StePPO
 
-LIMITS = Limits(turns=5, documents=2, total=500, turn=40, observation=200)
+LIMITS = Limits(turns=5, documents=1, total=400, turn=40, observation=100)
 SCHEDULE = Schedule(actor_lr=5e-4, critic_lr=1e-3, actor_warmup=0.05, critic_warmup=0.0, save_every=20, keep=1)
-UPDATE = PPO(minibatch=16, micro=8)
+UPDATE = PPO(minibatch=16, micro=16)
 TEMPLATE = Path(__file__).with_name("template.txt")
 VARIANTS = {
     "StePPO": Rewards(),
@@ -62,14 +62,16 @@ VARIANTS = {
 
 @dataclass(frozen=True)
 class Start:
-    """A cold start: how often a step of its demonstrations is the right one."""
+    """A cold start: how often a step of its demonstrations is right on purpose, and how long is trained from it."""
 
     name: str
     right: float
-    steps: int
+    updates: int
+    steps: int = 1000
+    """Of the cold start itself."""
 
 
-STARTS = {start.name: start for start in (Start("weak", 0.2, 1000), Start("strong", 0.5, 1000))}
+STARTS = {start.name: start for start in (Start("weak", 0.1, 80), Start("strong", 0.4, 40))}
 
 
 @dataclass(frozen=True)
@@ -81,16 +83,15 @@ class Size:
     sft_seeds: int
     seeds: int
     """For each seed of the cold start."""
-    updates: int
     rollouts: int = 64
-    eval_every: int = 10
+    eval_every: int = 20
     held_out: int = 200
 
 
 SIZES = {
-    "quick": Size(("weak",), ("StePPO", "outcome only"), 1, 1, 80),
-    "full": Size(("weak", "strong"), ("StePPO", "outcome only", "no key", "no gain", "no penalty"), 2, 4, 80),
-    "all": Size(("weak", "strong"), tuple(VARIANTS), 2, 4, 80),
+    "quick": Size(("weak",), ("StePPO", "outcome only"), 1, 1),
+    "full": Size(("weak", "strong"), ("StePPO", "outcome only", "no key", "no gain", "no penalty"), 2, 4),
+    "all": Size(("weak", "strong"), tuple(VARIANTS), 2, 4),
 }
 
 
@@ -99,7 +100,7 @@ class Job:
     """One training."""
 
     folder: Path
-    start: str
+    start: Start
     variant: str
     sft_seed: int
     seed: int
@@ -108,12 +109,12 @@ class Job:
     @property
     def output(self) -> Path:
         """Where its run lies."""
-        return self.folder / "runs" / self.start / f"{self.variant.replace(' ', '-')}-{self.sft_seed}{self.seed}"
+        return self.folder / "runs" / self.start.name / f"{self.variant.replace(' ', '-')}-{self.sft_seed}{self.seed}"
 
     @property
     def is_done(self) -> bool:
         """Whether it has been trained to its end."""
-        return (self.output / f"checkpoint-{self.size.updates:06}").is_dir()
+        return (self.output / f"checkpoint-{self.start.updates:06}").is_dir()
 
 
 def jobs(folder: Path, size: Size) -> Iterator[Job]:
@@ -122,7 +123,7 @@ def jobs(folder: Path, size: Size) -> Iterator[Job]:
         for seed in range(size.seeds):
             for sft_seed in range(size.sft_seeds):
                 for variant in size.variants:
-                    yield Job(folder, start, variant, sft_seed, seed, size)
+                    yield Job(folder, STARTS[start], variant, sft_seed, seed, size)
 
 
 def make_world(folder: Path, questions: int = 1500, facts: int = 300) -> Store:
@@ -177,12 +178,12 @@ def run(job: Job, load: Load) -> Path:
     _quiet()
     store, template = Store.open(job.folder / "store"), load_template(str(TEMPLATE))
     examples, held_out = parts(store, job.size.held_out)
-    start = cold(job.folder, STARTS[job.start], job.sft_seed, job.size.held_out)
+    start = cold(job.folder, job.start, job.sft_seed, job.size.held_out)
     policy = AutoModelForCausalLM.from_pretrained(start)
     tokenizer = AutoTokenizer.from_pretrained(start)
     torch.manual_seed(job.seed)
     critic = AutoModelForTokenClassification.from_pretrained(start, num_labels=1)
-    about = About(variant=job.variant, start=job.start, sft_seed=job.sft_seed, seed=job.seed)
+    about = About(variant=job.variant, start=job.start.name, sft_seed=job.sft_seed, seed=job.seed)
     job.output.mkdir(parents=True, exist_ok=True)
     (job.output / ABOUT).write_text(about.model_dump_json(), encoding="utf-8")
     size, seed = job.size, 1000 * job.sft_seed + job.seed
@@ -197,7 +198,7 @@ def run(job: Job, load: Load) -> Path:
             job.output,
             held_out=[to_task(each, template) for each in held_out],
             schedule=replace(
-                SCHEDULE, updates=size.updates, rollouts=size.rollouts, eval_every=size.eval_every, seed=seed
+                SCHEDULE, updates=job.start.updates, rollouts=size.rollouts, eval_every=size.eval_every, seed=seed
             ),
             ppo=UPDATE,
             rewards=VARIANTS[job.variant].config(),
@@ -212,9 +213,9 @@ def experiment(folder: Path, size: Size, load: Load, workers: int, say: Callable
     """Run all trainings of a size that are not done yet, so many at a time; the folders of all."""
     make_world(folder)
     wanted = list(jobs(folder, size))
-    starts = {(job.start, job.sft_seed) for job in wanted}
+    starts = dict.fromkeys((job.start, job.sft_seed) for job in wanted)
     with _processes(workers) as pool:
-        cooling = [pool.submit(cold, folder, STARTS[name], seed, size.held_out) for name, seed in sorted(starts)]
+        cooling = [pool.submit(cold, folder, start, seed, size.held_out) for start, seed in starts]
         for each in cooling:
             say(f"{each.result().relative_to(folder)} done")
         running = {pool.submit(run, job, load): job for job in wanted if not job.is_done}

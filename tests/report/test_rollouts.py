@@ -1,0 +1,122 @@
+"""Rollouts of policies beside the gold trajectories."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stepsearch_data.pipeline.errors import ConfigError, SourceError
+from stepsearch_data.pipeline.store import Store
+from stepsearch_data.report.lookup import Lookup
+from stepsearch_data.report.records import records
+from stepsearch_data.report.rollouts import Rollouts
+from stepsearch_data.report.shapes import Record
+from tests.conftest import Run
+from tests.report.holds import check
+
+BLIND = "<think> I know it. </think>\n<answer> Atlantis </answer>"
+
+
+@pytest.fixture(scope="module")
+def gold(sample: Store) -> list[Record]:
+    return list(records(sample, sample.manifest()))
+
+
+def line(record: Record, response: str) -> str:
+    """A row as `eval` writes it."""
+    row = {
+        "id": record["id"],
+        "response": response,
+        "target": [record["answer"], *record["aliases"]],
+        "search_keys": [[each["query"]] for each in record["rounds"]],
+        "support_docs": [{"title": title, "paragraph_text": text} for title, text in record["gold"]],
+    }
+    return json.dumps(row)
+
+
+def text(record: Record) -> str:
+    """The gold trajectory as a rollout."""
+    return "\n".join(f"<{part['kind']}> {part['text']} </{part['kind']}>" for part in record["segments"])
+
+
+@pytest.fixture
+def files(gold: list[Record], tmp_path: Path) -> list[str]:
+    """A policy that does as the store does, and one that answers at once; the second knows other questions too."""
+    folder = tmp_path / "steppo"
+    folder.mkdir()
+    (folder / "rollouts.jsonl").write_text("\n".join(line(each, text(each)) for each in gold))
+    lines = [line(gold[0], BLIND), "no JSON", "", line({**gold[0], "id": "elsewhere"}, BLIND)]
+    (tmp_path / "blind.jsonl").write_text("\n".join(lines))
+    return [str(folder), f"who knows={tmp_path / 'blind.jsonl'}"]
+
+
+def test_a_rollout_stands_beside_its_trajectory(sample: Store, gold: list[Record], files: list[str]) -> None:
+    found = list(records(sample, sample.manifest(), Rollouts(files)))
+    for each, own in zip(found, gold, strict=True):
+        check(each, Record)
+        assert {**each, "rollouts": []} == own
+        same = each["rollouts"][0]
+        assert same["policy"] == "steppo"
+        assert (same["right"], same["format_ok"], same["answer"]) == (True, True, own["answer"])
+        assert [r["query"] for r in same["rounds"]] == [r["query"] for r in own["rounds"]]
+        assert [r["gain"] for r in same["rounds"]] == pytest.approx([r["gain"] for r in own["rounds"]], abs=1e-6)
+        assert [[d["title"] for d in r["documents"]] for r in same["rounds"]] == [
+            [d["title"] for d in r["documents"]] for r in own["rounds"]
+        ]
+        assert any(d["gold"] for r in same["rounds"] for d in r["documents"])
+        assert [part for part in same["segments"] if part["kind"] != "text"] == [
+            part for part in own["segments"] if part["kind"] != "text"
+        ]
+
+
+def test_one_that_searches_for_nothing_is_shown_as_it_is(sample: Store, gold: list[Record], files: list[str]) -> None:
+    _, blind = Rollouts(files).of(gold[0]["id"])
+    assert (blind["policy"], blind["right"], blind["answer"]) == ("who knows", False, "Atlantis")
+    assert blind["rounds"] == []
+    assert not blind["format_ok"]  # it has no search
+    assert [part["kind"] for part in blind["segments"]] == ["think", "answer"]
+    assert [each["policy"] for each in Rollouts(files).of(gold[1]["id"])] == ["steppo"]
+    assert Rollouts(files).of("nobody") == []
+
+
+def test_a_question_is_found_by_id_with_its_rollouts(sample: Store, files: list[str]) -> None:
+    shown = Rollouts(files)
+    lookup = Lookup(sample, sample.manifest(), shown)
+    for each in list(records(sample, sample.manifest(), shown))[:5]:
+        assert lookup.find(each["id"]) == each
+
+
+def test_policies_are_compared_and_what_is_not_shown_is_said(gold: list[Record], files: list[str]) -> None:
+    shown, known = Rollouts(files), {each["id"] for each in gold}
+    (facts,) = shown.facts(known)
+    assert [row[:3] for row in facts["rows"]] == [["steppo", len(gold), 1.0], ["who knows", 1, 0.0]]
+    searches = facts["columns"].index("Searches")
+    assert facts["rows"][0][searches] == sum(len(each["rounds"]) for each in gold) / len(gold)
+    assert shown.notes(known) == [
+        "who knows: rollouts of questions that have no trajectory here: 1.",
+        "who knows: lines that are no rollouts with an id: 1.",
+    ]
+    assert not Rollouts().facts(known)
+    assert not Rollouts().notes(known)
+
+
+def test_what_cannot_be_read_is_a_clear_error(files: list[str], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="two files of rollouts have one name"):
+        Rollouts([files[0], files[0]])
+    with pytest.raises(SourceError, match=r"cannot read .*nowhere\.jsonl: No such file"):
+        Rollouts([str(tmp_path / "nowhere.jsonl")])
+
+
+def test_the_verb_takes_them(sample: Store, files: list[str], tmp_path: Path, cli: Run) -> None:
+    given: list[Any] = [word for file in files for word in ("--rollouts", file)]
+    done = cli("report", "--store", sample.root, "--output", tmp_path / "report", *given)
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "Policies beside the gold trajectories" in page
+    refused = cli("report", "--store", sample.root, "--output", tmp_path / "other", "--rollouts", tmp_path / "none")
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("error: cannot read ")
+    assert not (tmp_path / "other.html").exists()
