@@ -99,12 +99,10 @@ def cold_start(
     a cold start that was made with other settings.
     """
     folder = recipe.output / COLD_START
-    settings = recipe.model_dump_json(include={"sft", "template"}, exclude={"sft": {"micro"}})
+    settings = recipe.model_dump_json(include={"sft"}, exclude={"sft": {"micro"}})
     if folder.exists():
         if (folder / _SETTINGS).read_text(encoding="utf-8") != settings:
-            raise ConfigError(
-                f"{folder} was made with another [sft] or template", "choose another --output, or remove that folder"
-            )
+            raise ConfigError(f"{folder} was made with another [sft]", "choose another --output, or remove that folder")
         say(f"cold start: taken from {folder}")
         return str(folder)
     if accelerator.distributed_type in _SHARDED:

@@ -41,11 +41,11 @@ def demonstrate(folder: Path, size: str, load: Load, workers: int, say: Say) -> 
     Raises StepSearchError; the same command goes on.
     """
     with needing_torch():
-        from stepsearch_data.trainer.demo.experiment import SIZES, experiment
+        from stepsearch_data.trainer.demo.experiment import SIZES, SOLVED, experiment
     _hear_interrupts()
     runs, notes = load_runs(experiment(folder, SIZES[size], load, workers, say))
     curves = Curves(runs, [SOLVED_BY])
-    compared = curves.compare(curves.budgets(), _BASELINE)
+    compared = curves.compare(SIZES[size].budgets, _BASELINE, SOLVED)
     write(draw(curves), folder / CURVES)
     for line in (*notes, *curves.notes, f"wrote {folder / CURVES}"):
         say(line)

@@ -109,6 +109,8 @@ def test_from_a_cold_start_to_the_evaluation_of_a_checkpoint(
     assert said[2] == "goes on after update 2"
     assert metrics(tmp_path / "run")[:2] == first
     assert len(metrics(tmp_path / "run")) == 3
+    with pytest.raises(ConfigError, match=r"cold-start was made with another \[sft\]"):
+        launch(recipe, store, tmp_path / "run", *settings, "sft.lr=0.5", resume=True)
     assert not list((tmp_path / "run").glob(".*"))
     saved = tmp_path / "run" / "checkpoint-000003" / "policy"
     assert (saved / "adapter_config.json").exists() == bool(settings)

@@ -87,6 +87,14 @@ class Size:
     eval_every: int = 20
     held_out: int = 200
 
+    @property
+    def budgets(self) -> range:
+        """Updates after which what is held out is asked."""
+        return range(self.eval_every, max(STARTS[start].updates for start in self.starts) + 1, self.eval_every)
+
+
+SOLVED = 0.5
+"""Held-out exact match from which on a run has solved the world: few come to more in so few updates."""
 
 SIZES = {
     "quick": Size(("weak",), ("StePPO", "outcome only"), 1, 1),
