@@ -265,7 +265,7 @@ def main() -> None:
     tokenizer = make_tokenizer([shown, *(f" {word}" for word in WORDS), *(f"## {each.title}" for each in PARAGRAPHS)])
     logging.set_verbosity_error()
     tasks = make_tasks(options.episodes)
-    benches = [(Bench("a tiny Qwen3 on the CPU", make_model(tokenizer), tokenizer, tasks, cpu=True), 32)]
+    benches = [(Bench("a tiny Llama on the CPU", make_model(tokenizer), tokenizer, tasks, cpu=True), 32)]
     if torch.cuda.is_available():
         name = f"Qwen2.5-0.5B's architecture on {torch.cuda.get_device_name()}"
         benches = [(Bench(name, half_a_billion(tokenizer), tokenizer, tasks, cpu=False), options.micro)]

@@ -793,7 +793,9 @@ def train(
     named = [f"{key}={json.dumps(str(value))}" for key, value in flags.items() if value is not None]
     chosen = load_recipe(recipe, [*named, *(setting for setting in settings or [] if setting not in of_engines)])
     choice = Choice(corpus, chosen.store, index)
-    typer.echo(run(chosen, choice, load, say, resume=resume, quiet=quiet))
+    last = run(chosen, choice, load, say, resume=resume, quiet=quiet)
+    if os.environ.get("RANK", "0") == "0":  # under accelerate, one process speaks for all
+        typer.echo(last)
 
 
 @app.command()
