@@ -19,7 +19,7 @@ test: .venv/test  ## install what the tests need and run them
 test-long: .venv/test .venv/browser  ## the tests that take long: a browser, a Hub that fails in every way, kill -9
 	$(BIN)/python -m pytest -n 2 -m long
 
-train: .venv-train/done  ## compare PPO with and without step rewards on tiny models (installs torch; eleven minutes on two cores)
+train: .venv-train/done  ## compare PPO with and without step rewards on tiny models (installs torch; six minutes on two cores)
 	.venv-train/bin/stepsearch-data train --demo quick
 
 bench-train: .venv-train/done  ## measure rollouts and updates of the trainer, on a GPU where there is one
