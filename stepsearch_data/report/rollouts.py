@@ -64,10 +64,10 @@ class Rollouts:
     def facts(self, known: Collection[str]) -> list[shapes.Facts]:
         """Means of each policy over the questions that the store shows; no table where there are no files."""
         counted: dict[str, list[tuple[Scores, int]]] = {policy: [] for policy in self._files}
-        for question_id in known:
-            for policy, row in self._rows(question_id):
-                for rollout, scores in _scored(row):
-                    counted[policy].append((scores, len(rollout.queries)))
+        shown = (question_id for question_id in self._places if question_id in known)  # in the order of the files
+        for policy, row in (found for question_id in shown for found in self._rows(question_id)):
+            for rollout, scores in _scored(row):
+                counted[policy].append((scores, len(rollout.queries)))
         columns = ["Policy", "Rollouts", "Exact match", "F1", "Search keys", "Σ (G − P)", "Searches", "Right format"]
         rows: list[list[str | float | None]] = [
             [policy, len(found), *_means(found)] for policy, found in counted.items() if found

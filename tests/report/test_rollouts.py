@@ -115,6 +115,9 @@ def test_the_verb_takes_them(sample: Store, files: list[str], tmp_path: Path, cl
     done = cli("report", "--store", sample.root, "--output", tmp_path / "report", *given)
     assert done.returncode == 0, done.stderr
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    again = cli("report", "--store", sample.root, "--output", tmp_path / "again", *given)
+    assert again.returncode == 0, again.stderr
+    assert (tmp_path / "again.html").read_text(encoding="utf-8") == page
     assert "Policies beside the gold trajectories" in page
     refused = cli("report", "--store", sample.root, "--output", tmp_path / "other", "--rollouts", tmp_path / "none")
     assert refused.returncode == 1

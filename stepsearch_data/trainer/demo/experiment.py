@@ -1,7 +1,7 @@
 """What the step rewards are for, on two cores: a made-up world, a tiny model, StePPO against outcome-only PPO.
 
     world    a synthetic world of some hundred facts, built into a store by the pipeline as any other source is
-    start    a model of some ten thousand weights learns to search, read and answer, but hardly to plan (see `noise`)
+    start    a model of 140,000 weights learns to search, read and answer, but hardly to plan (see `noise`)
     runs     from the same start, with the same seeds and as many rollouts: one training for each variant
     judge    greedy exact match on held-out compositions of known facts, along the way
 
