@@ -19,6 +19,8 @@ ALLOWED = {
     "rewards": {"text"},
     "pipeline": {"schemas", "text"},
     "report": {"schemas", "pipeline", "stages", "rewards", "exports", "serve"},
+    "scoring": {"schemas", "pipeline", "rewards"},
+    "display": {"schemas", "pipeline", "stages", "exports", "release", "scoring", "terminal", "trainer"},
     "stages": {"schemas", "text", "pipeline", "rewards"},
     "trainer": {"schemas", "text", "pipeline", "rewards", "exports", "indexes", "terminal"},
     "demo": {"schemas", "text", "pipeline", "rewards", "exports", "indexes", "terminal", "trainer", "synth"},

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from stepsearch_data import cli as module
 from stepsearch_data.exports.formats import FORMATS
+from stepsearch_data.verbs import sharing
 from tests.conftest import Run
 
 NAMES = [form.name for form in FORMATS]
@@ -52,7 +52,7 @@ def test_list_says_what_each_format_is_for(cli: Run) -> None:
 
 
 def test_the_help_names_every_format() -> None:
-    assert module._FORMATS.split(", ") == NAMES
+    assert sharing._FORMATS.split(", ") == NAMES
 
 
 @pytest.mark.parametrize(

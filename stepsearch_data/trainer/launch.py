@@ -19,12 +19,12 @@ from stepsearch_data.pipeline.errors import ConfigError, TrainError
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.trainer.data import load_examples, to_task
 from stepsearch_data.trainer.loading import load_critic, load_policy, make_referee
+from stepsearch_data.trainer.plot.runs import ABOUT, About
 from stepsearch_data.trainer.recipe import Recipe
 from stepsearch_data.trainer.rollout import Retrieve
-from stepsearch_data.trainer.runs import ABOUT, About
-from stepsearch_data.trainer.trackers import tracker_options, tracking
 from stepsearch_data.trainer.train import StePPO
-from stepsearch_data.trainer.watch import together, watching
+from stepsearch_data.trainer.watching.trackers import tracker_options, tracking
+from stepsearch_data.trainer.watching.watch import together, watching
 
 COLD_START = "cold-start"
 _SETTINGS = "settings.json"  # that a cold start was made with

@@ -12,11 +12,11 @@ from rich.console import Console
 from stepsearch_data.indexes import Choice, Load
 from stepsearch_data.pipeline.errors import ConfigError
 from stepsearch_data.pipeline.progress import Reporter
-from stepsearch_data.trainer.chart import draw, write
-from stepsearch_data.trainer.curves import SOLVED_BY, Comparison, Curves
+from stepsearch_data.trainer.evaluation.setup import searching
+from stepsearch_data.trainer.plot.chart import draw, write
+from stepsearch_data.trainer.plot.curves import SOLVED_BY, Comparison, Curves
+from stepsearch_data.trainer.plot.runs import load_runs
 from stepsearch_data.trainer.recipe import Recipe
-from stepsearch_data.trainer.runs import load_runs
-from stepsearch_data.trainer.setup import searching
 
 CURVES = "curves.png"
 _BASELINE = "outcome only"

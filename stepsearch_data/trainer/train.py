@@ -39,7 +39,7 @@ from stepsearch_data.trainer.sampler import CachedSampler
 from stepsearch_data.trainer.score import Earned, earned
 from stepsearch_data.trainer.settings import PPO, Schedule
 from stepsearch_data.trainer.update import Metrics, improve, look_back
-from stepsearch_data.trainer.watch import Watch
+from stepsearch_data.trainer.watching.watch import Watch
 
 # Of tied weights one name is saved, as it should be; accelerate would say so at every checkpoint.
 logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)

@@ -24,7 +24,7 @@ from stepsearch_data.rewards import (
     token_rewards,
     without,
 )
-from stepsearch_data.scorers import configure
+from stepsearch_data.scoring.scorer import configure
 from tests.rewards.test_rollout import texts
 
 COMPONENTS = ("score", "answer_correct", "step_scores", "search_key_score", "information_gain", "redundancy_penalty")

@@ -26,9 +26,9 @@ from stepsearch_data.stages.formats import PARSERS  # noqa: E402
 from stepsearch_data.trainer import demo  # noqa: E402
 from stepsearch_data.trainer.data import demonstration, encode_demonstration, load_examples  # noqa: E402
 from stepsearch_data.trainer.demo.tiny import make_model, make_tokenizer  # noqa: E402
-from stepsearch_data.trainer.evaluate import evaluate  # noqa: E402
+from stepsearch_data.trainer.evaluation.evaluate import evaluate  # noqa: E402
+from stepsearch_data.trainer.evaluation.setup import Options  # noqa: E402
 from stepsearch_data.trainer.recipe import load_recipe  # noqa: E402
-from stepsearch_data.trainer.setup import Options  # noqa: E402
 from stepsearch_data.trainer.start import train  # noqa: E402
 from tests.conftest import run_cli  # noqa: E402
 from tests.trainer.test_train import metrics  # noqa: E402

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from stepsearch_data.options import engine_settings
 from stepsearch_data.pipeline.errors import ConfigError, SearchError
 from stepsearch_data.pipeline.search import Answer, Engine, Found, Kind
 from stepsearch_data.pipeline.search.engine import SearchEngine
 from stepsearch_data.pipeline.search.kinds import EngineConfig, choose, kind_of, kinds, need
+from stepsearch_data.verbs.options import engine_settings
 from tests.conftest import Run
 
 PLUGIN = """

@@ -1,0 +1,89 @@
+"""How rows, lines and JSON are printed."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from stepsearch_data.pipeline.store import Store
+from stepsearch_data.terminal import visible
+
+_ENDLESS = 100_000  # characters of a line where stdout is no terminal: nothing is folded
+_FOLDED = 8  # characters that a column of text keeps, however narrow the terminal is
+_KILO = 1000
+
+
+def print_json(value: Any) -> None:
+    """A value on stdout, indented."""
+    sys.stdout.buffer.write(orjson.dumps(value, option=orjson.OPT_INDENT_2) + b"\n")
+    sys.stdout.flush()
+
+
+def make_console() -> Console:
+    """Wide enough for whole tables where stdout is no terminal."""
+    return Console(width=None if sys.stdout.isatty() else _ENDLESS, highlight=False)
+
+
+def say(*parts: str | tuple[str, str], style: str = "") -> None:
+    """A line of texts, each with or without a style; they are plain text, whatever the data holds."""
+    clean = [visible(part) if isinstance(part, str) else (visible(part[0]), part[1]) for part in parts]
+    make_console().print(Text.assemble(*clean, style=style))
+
+
+def store_flag(store: Store) -> str:
+    """The option that makes another command use this store, as a shell reads it."""
+    return "" if store.root == Path("store") else f" --store {shlex.quote(str(store.root))}"
+
+
+def grid(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str = "", *, tight: bool = False) -> None:
+    """A table; numbers to the right. Cells are plain text, whatever brackets the data holds.
+
+    Where the terminal is too narrow, text is folded but no number: then the lines are longer than it.
+    """
+    listed = list(rows)
+    table = Table(title=title or None, title_justify="left", box=None, header_style="bold", pad_edge=False)
+    table.collapse_padding = tight
+    for at, column in enumerate(columns):
+        numeric = any(isinstance(row[at], int | float) for row in listed)
+        words = [word for text in (column, *(_cell(row[at]) for row in listed)) for word in text.split()]
+        longest = max(map(len, words), default=0)
+        table.add_column(
+            Text(visible(column)),
+            justify="right" if numeric else "left",
+            overflow="fold",
+            min_width=longest if numeric else min(longest, _FOLDED),
+            no_wrap=numeric and len(column) <= longest,
+        )
+    for row in listed:
+        table.add_row(*(Text(visible(_cell(value))) for value in row))
+    console = make_console()
+    gap = 1 if tight else 2
+    console.width = max(console.width, sum((column.min_width or 0) + gap for column in table.columns))
+    console.print(table, crop=False)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def size(count: float) -> str:
+    """Bytes in the unit that suits them."""
+    for unit in ("B", "kB", "MB"):
+        if count < _KILO:
+            return f"{count:.0f} {unit}"
+        count /= _KILO
+    return f"{count:.1f} GB"

@@ -1,0 +1,283 @@
+"""Score any model's rollouts: a file of them in, their rewards out, in bounded memory and on all cores."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import BinaryIO, Self
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from stepsearch_data.pipeline.context import TableWriter
+from stepsearch_data.pipeline.errors import ConfigError, SourceError, StepSearchError
+from stepsearch_data.pipeline.progress import Meter, Reporter
+from stepsearch_data.pipeline.sources import files
+from stepsearch_data.schemas.rollouts import READ, ScoredAnswer, ScoredRollout
+from stepsearch_data.schemas.rows import Reject
+from stepsearch_data.schemas.tables import Table
+from stepsearch_data.scoring.scorer import Chunk, Item, Kind, Scored, Scorer
+
+TABLES: dict[Kind, Table] = {
+    "rollouts": Table("scores", ScoredRollout, rows_per_group=20_000),
+    "answers": Table("scores", ScoredAnswer, rows_per_group=100_000),
+}
+_CHUNK_ROWS, _CHUNK_BYTES = 256, 4 << 20
+_SMALL = 4  # chunks that one process scores sooner than others have started
+_AHEAD = 2  # chunks a worker may be ahead of what is written
+_REASONS = 1_000  # distinct reasons that are counted
+_SUFFIXES = (".gz", ".bz2", ".zst", ".jsonl", ".json", ".parquet")
+
+
+@dataclass
+class Report:
+    """What was scored: numbers of rows, means of the components, and why rows were set aside."""
+
+    scored: int = 0
+    rejected: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+    reasons: Counter[str] = field(default_factory=Counter)
+    first: dict[str, int] = field(default_factory=dict)  # position of the first row of each reason
+
+    def means(self) -> dict[str, float]:
+        """Mean of every component over the scored rows; of per-round ones over all rounds."""
+        rounds = self.sums.get("rounds", 0)
+        each = {name: rounds if name.endswith("_per_round") else self.scored for name in self.sums}
+        return {name: total / each[name] if each[name] else 0.0 for name, total in self.sums.items()}
+
+    def add(self, scored: Scored) -> None:
+        """Count a chunk's rows."""
+        self.scored += scored.count
+        for name, total in scored.sums.items():
+            self.sums[name] = self.sums.get(name, 0.0) + total
+        for reject in scored.rejects:
+            self.rejected += 1
+            if reject.reason in self.reasons or len(self.reasons) < _REASONS:
+                self.reasons[reject.reason] += 1
+                self.first.setdefault(reject.reason, reject.position)
+
+
+def default_output(path: Path, kind: Kind = "rollouts") -> Path:
+    """`X.jsonl.gz` → `X.scores.parquet`, in the same folder; of answers `X.answer-scores.parquet`."""
+    name = path
+    while name.suffix.lower() in _SUFFIXES:
+        name = name.with_suffix("")
+    return name.with_name(f"{name.name}.{'answer-' if kind == 'answers' else ''}scores.parquet")
+
+
+def rejects_of(output: Path) -> Path:
+    """Where rows that cannot be scored are told: `X.parquet` → `X.rejects.jsonl`."""
+    return output.with_suffix(".rejects.jsonl")
+
+
+def score_file(path: Path, scorer: Scorer, output: Path | None, *, workers: int | None, reporter: Reporter) -> Report:
+    """Score every row of a file, in order: as Parquet in `output`, or as JSON lines on stdout where that is None.
+
+    Rejected rows go to `rejects_of(output)`, or beside the input; an earlier such file is replaced or removed.
+    Raises SourceError where the file cannot be read at all, ConfigError where it would be overwritten, or
+    something that is no regular file would be replaced.
+    """
+    rejected = rejects_of(output or default_output(path, scorer.kind))
+    for written in (output, rejected):
+        if written:
+            _check_target(written, path)
+    report = Report()
+    with reporter.stage("score") as meter, _Rejects(rejected, str(path)) as rejects:
+        chunks = _chunks(path, meter)
+        with _written(output, TABLES[scorer.kind]) as writer:
+            for scored in _scored(chunks, scorer, workers or _cores()):
+                _deliver(scored, writer, TABLES[scorer.kind])
+                rejects.write(scored)
+                report.add(scored)
+                meter.advance(scored.read)
+    return report
+
+
+def _check_target(written: Path, path: Path) -> None:
+    if os.path.realpath(written) == os.path.realpath(path):
+        raise ConfigError(f"{path} is read, and would be written too", "name another file with --output")
+    # A FIFO, /dev/null or a folder; Path's methods would raise in a folder that is locked.
+    if os.path.exists(written) and not os.path.isfile(written):  # noqa: PTH110, PTH113
+        raise ConfigError(f"cannot write {written}: it is no regular file", "for a stream of JSON lines: --json")
+
+
+def _deliver(scored: Scored, writer: TableWriter | None, table: Table) -> None:
+    if writer:
+        writer.write(pa.Table.from_pylist(scored.rows, schema=table.schema))
+        return
+    sys.stdout.buffer.write(scored.lines)
+    sys.stdout.flush()
+
+
+# ---- reading
+
+
+def _chunks(path: Path, meter: Meter) -> Iterator[Chunk]:
+    """The file's rows in chunks for workers."""
+    items = _parquet(path, meter) if path.suffix.lower() == ".parquet" else _json(path)
+    chunk: list[Item] = []
+    size = 0
+    for item in items:
+        chunk.append(item)
+        size += len(item.data) if isinstance(item.data, bytes) else 0
+        if len(chunk) >= _CHUNK_ROWS or size >= _CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+def _json(path: Path) -> Iterator[Item]:
+    try:
+        rows = files.rows(path)
+    except SourceError as error:
+        raise SourceError(error.message, "check the path") from error
+    for position, row in enumerate(rows, start=1):
+        if isinstance(row, files.Broken):
+            yield Item(position, row.raw, row.reason)
+        elif row:
+            yield Item(position, row)
+
+
+def _parquet(path: Path, meter: Meter) -> Iterator[Item]:
+    try:
+        with open(path, "rb") as raw, pq.ParquetFile(raw) as file:
+            meter.expect(file.metadata.num_rows)
+            columns = [name for name in file.schema_arrow.names if name in (*READ, "prediction", "answers")]
+            position = 0
+            for batch in file.iter_batches(_CHUNK_ROWS, columns=columns):
+                for row in batch.to_pylist():
+                    position += 1
+                    yield Item(position, row)
+    except (OSError, pa.ArrowException) as error:
+        raise SourceError(f"cannot read {path}: {str(error).partition(chr(10))[0]}", "check the path") from error
+
+
+# ---- scoring
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _scored(chunks: Iterator[Chunk], scorer: Scorer, workers: int) -> Iterator[Scored]:
+    """Every chunk's scores, in order; small files are not worth starting processes for."""
+    first = list(islice(chunks, _SMALL + 1)) if workers > 1 else []
+    if len(first) <= _SMALL:
+        yield from map(scorer.score, _chained(first, chunks))
+        return
+    # Spawned, not forked: Arrow has threads by now.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker) as pool:
+        try:
+            yield from _in_order(pool, scorer, _chained(first, chunks), workers * _AHEAD)
+        except BrokenProcessPool as error:
+            raise StepSearchError("a worker ended unexpectedly", "perhaps memory ran out; try --workers 1") from error
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _chained(first: Sequence[Chunk], rest: Iterable[Chunk]) -> Iterator[Chunk]:
+    yield from first
+    yield from rest
+
+
+def _in_order(pool: ProcessPoolExecutor, scorer: Scorer, chunks: Iterator[Chunk], ahead: int) -> Iterator[Scored]:
+    waiting: deque[Future[Scored]] = deque()
+    for chunk in chunks:
+        with _uninterrupted():
+            waiting.append(pool.submit(scorer.score, chunk))
+        if len(waiting) > ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Processes that are started here leave Ctrl-C to their parent, from their first moment on."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _start_worker() -> None:
+    """A worker ends when its parent ends, however that does."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent:
+        parent.join()
+        os._exit(1)
+
+
+# ---- writing
+
+
+@contextmanager
+def _written(output: Path | None, table: Table) -> Iterator[TableWriter | None]:
+    """A writer of a Parquet file that takes its name when it is whole; None where there is none to write."""
+    if output is None:
+        yield None
+        return
+    target = Path(os.path.realpath(output))
+    temporary = target.with_name(f".{target.name}.part")
+    try:
+        writer = TableWriter(temporary, table)
+        try:
+            yield writer
+            writer.close()
+        finally:
+            writer.abandon()
+        temporary.replace(target)
+    except OSError as error:
+        raise StepSearchError(f"cannot write {output}: {error.strerror or error}") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+class _Rejects:
+    """Rows that could not be scored, a JSON line each; there is a file only where there is such a row."""
+
+    def __init__(self, path: Path, source: str) -> None:
+        self._path, self._source = path, os.fsencode(source).decode(errors="backslashreplace")
+        self._part = path.with_name(f".{path.name}.part")
+        self._file: BinaryIO | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def write(self, scored: Scored) -> None:
+        """Add a chunk's rejects."""
+        for reject in scored.rejects:
+            self._file = self._file or open(self._part, "wb")  # noqa: SIM115 - closed by __exit__
+            row = Reject(stage="score", source=self._source, question_id=None, **reject._asdict())
+            self._file.write(orjson.dumps(row.model_dump()) + b"\n")
+
+    def __exit__(self, fault: type[BaseException] | None, *_: object) -> None:
+        """The file takes its name, in place of an earlier one; nothing changes where scoring failed."""
+        if self._file:
+            self._file.close()
+        if fault:
+            self._part.unlink(missing_ok=True)
+        elif self._file:
+            self._part.replace(self._path)
+        else:
+            self._path.unlink(missing_ok=True)

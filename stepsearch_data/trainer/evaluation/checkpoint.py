@@ -1,0 +1,63 @@
+"""A checkpoint as a policy to evaluate: a `transformers` model of this process."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from stepsearch_data.exports.template import Template
+from stepsearch_data.pipeline.errors import TrainError
+from stepsearch_data.trainer.episode import Limits, Task
+from stepsearch_data.trainer.evaluation.policy import Played
+from stepsearch_data.trainer.loading import load_model, load_tokenizer, make_referee
+from stepsearch_data.trainer.rollout import Retrieve, roll_out
+from stepsearch_data.trainer.sampler import CachedSampler
+
+
+class LocalPolicy:
+    """See `Policy`. The model's own limit on the length of a text holds too. Raises TrainError."""
+
+    def __init__(
+        self, location: str, template: Template, limits: Limits, *, batch: int, temperature: float, seed: int
+    ) -> None:
+        model, tokenizer = load_model(location), load_tokenizer(location)
+        model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+        longest = getattr(model.config, "max_position_embeddings", limits.total)
+        limits = replace(limits, total=min(limits.total, longest))
+        self.batch = batch
+        self._referee = make_referee(model, tokenizer, template, limits)
+        self._sampler = CachedSampler(model, tokenizer, temperature=temperature)
+        self._seed = seed
+        self._played = self._written = 0
+        self._seconds = 0.0
+
+    def play(self, tasks: Sequence[Task], retrieve: Retrieve) -> list[Played]:
+        """See `Policy.play`."""
+        torch.manual_seed(self._seed + self._played)
+        begun = time.perf_counter()
+        try:
+            episodes = roll_out(tasks, self._referee, self._sampler, retrieve)
+        except torch.OutOfMemoryError as error:
+            raise TrainError(
+                f"the device's memory does not hold {len(tasks)} rollouts at once",
+                "fewer with --batch, or shorter ones with --max-tokens; the same command goes on",
+            ) from error
+        self._seconds += time.perf_counter() - begun
+        self._played += len(tasks)
+        played = [Played(episode, sum(episode.own)) for episode in episodes]
+        self._written += sum(each.own_tokens for each in played)
+        return played
+
+    def describe(self) -> str:
+        """See `Policy.describe`."""
+        return f"{self._written / self._seconds:,.0f} tokens/s" if self._seconds else ""
+
+    def usage(self) -> dict[str, float]:
+        """See `Policy.usage`."""
+        return {"own_tokens": self._written, "seconds": round(self._seconds, 3)}
+
+    def close(self) -> None:
+        """See `Policy.close`."""

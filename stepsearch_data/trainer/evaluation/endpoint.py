@@ -1,0 +1,177 @@
+"""A policy behind an OpenAI-compatible server: its turns are replies, cut where a query or an answer ends.
+
+Only the server knows its tokens, so characters stand for them here, four for one. As a chat, what the
+engine found is the user's next message. `raw` continues one text instead, prompt and all, which is what
+a model that was trained here has seen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Sequence
+
+from stepsearch_data.exports.template import Template
+from stepsearch_data.pipeline.errors import RowRejected
+from stepsearch_data.pipeline.llm.chat import ChatModel, Message, Reply, TurnRequest
+from stepsearch_data.pipeline.llm.service import Llm
+from stepsearch_data.pipeline.llm.settings import LlmSettings
+from stepsearch_data.trainer.episode import STOPS, Limits, Referee, Task
+from stepsearch_data.trainer.evaluation.policy import Played
+from stepsearch_data.trainer.rollout import Retrieve, roll_out
+
+END = -1
+"""Stands for the end of text."""
+_A_TOKEN = 4  # characters of English prose, as a rule of thumb
+_CLOSED = re.compile("|".join(STOPS))
+_OPEN = re.compile(r"<(search|answer)>")
+
+
+def encode(text: str) -> list[int]:
+    """A number a character."""
+    return [ord(character) for character in text]
+
+
+def decode(characters: Sequence[int]) -> str:
+    """The text of `encode`."""
+    return "".join(map(chr, characters))
+
+
+def in_characters(limits: Limits) -> Limits:
+    """The same lengths where characters stand for tokens."""
+    return Limits(
+        limits.turns,
+        limits.documents,
+        total=limits.total * _A_TOKEN,
+        turn=limits.turn * _A_TOKEN,
+        observation=limits.observation * _A_TOKEN,
+    )
+
+
+class ServedPolicy:
+    """See `Policy`. Replies are kept in the file `settings.replay`."""
+
+    def __init__(
+        self,
+        settings: LlmSettings,
+        model: str,
+        template: Template,
+        limits: Limits,
+        *,
+        batch: int,
+        temperature: float,
+        seed: int,
+        raw: bool,
+    ) -> None:
+        self.batch = batch
+        self._llm = Llm(settings, "eval")
+        self._runner = asyncio.Runner()
+        self._referee = Referee(template, in_characters(limits), encode, decode, frozenset([END]))
+        self._sampler = EndpointSampler(self._llm, self._runner, model, temperature=temperature, seed=seed, raw=raw)
+
+    def play(self, tasks: Sequence[Task], retrieve: Retrieve) -> list[Played]:
+        """See `Policy.play`."""
+        episodes = roll_out(tasks, self._referee, self._sampler, retrieve)
+        spent, refused = self._sampler.spent, self._sampler.refused
+        return [Played(episode, spent[at], refused.get(at, "")) for at, episode in enumerate(episodes)]
+
+    def describe(self) -> str:
+        """See `Policy.describe`."""
+        return self._llm.describe()
+
+    def usage(self) -> dict[str, float]:
+        """See `Policy.usage`."""
+        counts, budget = self._llm.counts, self._llm.budget
+        tokens = {"prompt_tokens": budget.usage.prompt_tokens, "completion_tokens": budget.usage.completion_tokens}
+        return {"calls": counts["calls"], "replayed": counts["cached"], **tokens, "cost": budget.cost}
+
+    def close(self) -> None:
+        """See `Policy.close`."""
+        with self._runner:
+            self._runner.run(self._llm.close())
+
+
+class EndpointSampler:
+    """A `Sampler` that asks `llm`, all rows of a turn at once.
+
+    A row that the server refuses ends its text; `refused` says why, by the row's place in the batch. `spent` counts
+    the tokens that a row's replies had, as the server says or else estimated.
+    """
+
+    def __init__(
+        self,
+        llm: ChatModel,
+        runner: asyncio.Runner,
+        model: str,
+        *,
+        temperature: float = 0.0,
+        seed: int = 0,
+        raw: bool = False,
+    ) -> None:
+        self._llm, self._runner, self._model = llm, runner, model
+        self._temperature, self._seed, self._raw = temperature, seed, raw
+
+    def begin(self, prompts: Sequence[list[int]]) -> None:
+        """See `Sampler.begin`."""
+        self._said = [[decode(prompt)] for prompt in prompts]  # the user's and the model's in turn
+        self._rows = list(range(len(prompts)))
+        self.spent = [0] * len(prompts)
+        self.refused: dict[int, str] = {}
+
+    def go_on(self, rows: Sequence[int], observations: Sequence[list[int]]) -> None:
+        """See `Sampler.go_on`."""
+        self._rows = [self._rows[row] for row in rows]
+        for row, seen in zip(self._rows, observations, strict=True):
+            self._said[row].append(decode(seen))
+
+    def turn(self, budgets: Sequence[int]) -> list[list[int]]:
+        """See `Sampler.turn`. Raises ProviderError, BudgetError."""
+        return self._runner.run(self._ask_all(budgets))
+
+    async def _ask_all(self, budgets: Sequence[int]) -> list[list[int]]:
+        asking = [asyncio.create_task(self._ask(row, left)) for row, left in zip(self._rows, budgets, strict=True)]
+        try:
+            return list(await asyncio.gather(*asking))
+        finally:
+            for task in asking:
+                task.cancel()
+
+    async def _ask(self, row: int, budget: int) -> list[int]:
+        if not budget:
+            return []
+        try:
+            reply = await self._llm.complete(self._request(self._said[row], budget))
+        except RowRejected as error:
+            self.refused[row] = str(error)
+            return [END]
+        self.spent[row] += reply.usage.completion_tokens or -(-len(reply.text) // _A_TOKEN)
+        text, ended = turn_of(reply)
+        self._said[row].append(text)
+        return [*encode(text), *([END] if ended and self._raw else [])]  # a chat's message ends, its talk goes on
+
+    def _request(self, said: Sequence[str], budget: int) -> TurnRequest:
+        roles = ("user", "assistant")
+        chat = tuple(Message(roles[at % 2], text.strip()) for at, text in enumerate(said))
+        return TurnRequest(
+            model=self._model,
+            messages=(Message("user", "".join(said)),) if self._raw else chat,
+            temperature=self._temperature,
+            max_tokens=max(1, budget // _A_TOKEN),
+            sample=self._seed,
+            stop=STOPS,
+            raw=self._raw,
+        )
+
+
+def turn_of(reply: Reply) -> tuple[str, bool]:
+    """What the policy wrote in its turn, and whether it ended its text rather than its turn.
+
+    Servers leave out the text that they stopped at: the tag that is open is closed again. What a server
+    wrote beyond it, where it takes no `stop`, is left out.
+    """
+    if closed := _CLOSED.search(reply.text):
+        return reply.text[: closed.end()], False
+    if reply.finish_reason != "stop":
+        return reply.text, False
+    opened = _OPEN.findall(reply.text)
+    return (f"{reply.text}</{opened[-1]}>", False) if opened else (reply.text, True)

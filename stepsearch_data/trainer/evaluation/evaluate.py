@@ -1,0 +1,96 @@
+"""Evaluation: a policy answers questions with a search engine, and is measured by the official scripts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+from stepsearch_data.indexes import Load
+from stepsearch_data.pipeline.progress import Meter, Reporter
+from stepsearch_data.trainer.evaluation.benchmarks import Parsers
+from stepsearch_data.trainer.evaluation.measure import Row, Tally, row_of
+from stepsearch_data.trainer.evaluation.policy import Policy
+from stepsearch_data.trainer.evaluation.questions import Asked, Questions
+from stepsearch_data.trainer.evaluation.rollout_file import RolloutFolder
+from stepsearch_data.trainer.evaluation.setup import Options, open_policy, questions_of, searching, set_up, settings_of
+from stepsearch_data.trainer.rollout import Retrieve
+
+
+@dataclass
+class Report:
+    """What an evaluation found. `refused` counts rollouts that a server refused, by reason."""
+
+    settings: Row
+    measures: dict[str, dict[str, Row]] = field(default_factory=dict)
+    usage: dict[str, float] = field(default_factory=dict)
+    rejects: list[str] = field(default_factory=list)
+    refused: Counter[str] = field(default_factory=Counter)
+
+    def notes(self) -> list[str]:
+        """What is wrong with the policy or the engine as a whole, in words."""
+        whole = self.measures["all"]["all"]
+        ended = ", ".join(f"{share:.0%} {end}" for end, share in whole["ended"].items() if share)
+        if not whole["ended"]["answer"]:
+            return [f"none of the {whole['questions']:,} rollouts ends with an answer ({ended}): look at some of them"]
+        if not whole["searches"]:
+            return ["the policy never searches: is it told to by its --template?"]
+        if whole["empty_searches"] == 1:
+            return ["the search engine found nothing at all: is it the right index?"]
+        return []
+
+
+def evaluate(options: Options, load: Load, parsers: Parsers, reporter: Reporter) -> Report:
+    """Play the questions that are not in `options.output` yet, and measure all of them.
+
+    Raises StepSearchError; what was played is kept, and the same command goes on.
+    """
+    with ExitStack() as stack:
+        config = load(())
+        setup = set_up(options)
+        questions = questions_of(options, setup, config, parsers)
+        total = questions.count()
+        engine, retrieve = stack.enter_context(searching(setup.choice, config, load, reporter))
+        policy = stack.enter_context(closing(open_policy(options, setup, config, stack)))
+        settings = settings_of(options, setup, config, questions, engine)
+        folder = stack.enter_context(RolloutFolder(options.output, settings))
+        report = Report(settings, rejects=questions.rejects)
+        meter = stack.enter_context(reporter.stage("eval"))
+        meter.expect(total)
+        _play(questions, policy, retrieve, folder, report, meter)
+        folder.write_metrics({"settings": settings, **report.measures, "usage": report.usage})
+    return report
+
+
+def _play(
+    questions: Questions, policy: Policy, retrieve: Retrieve, folder: RolloutFolder, report: Report, meter: Meter
+) -> None:
+    tally = Tally()
+
+    def fresh() -> Iterator[Asked]:
+        for asked in questions:
+            row = folder.earlier.get((asked.task.source, asked.task.id))
+            if row is None:
+                yield asked
+            else:
+                tally.add(row)
+                meter.advance()
+
+    def watched(queries: Sequence[str], k: int) -> list[Any]:
+        meter.note(policy.describe)
+        return retrieve(queries, k)
+
+    waiting = fresh()
+    while batch := list(islice(waiting, policy.batch)):
+        played = policy.play([asked.task for asked in batch], watched)
+        rows = [row_of(one, asked.hops) for one, asked in zip(played, batch, strict=True)]
+        folder.append(rows)
+        for row in rows:
+            tally.add(row)
+            if row["ended"] == "refused":
+                report.refused[row["error"]] += 1
+        meter.advance(len(batch))
+    report.measures, report.usage = tally.measures(), policy.usage()

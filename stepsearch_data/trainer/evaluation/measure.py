@@ -1,0 +1,183 @@
+"""What an evaluation measures of each rollout, and means over them with intervals."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stepsearch_data.exports.examples import Paragraph
+from stepsearch_data.rewards import hotpotqa_answer, musique_answer, read, wiki2_answer
+from stepsearch_data.text import normalise
+from stepsearch_data.trainer.episode import Search
+from stepsearch_data.trainer.evaluation.policy import Played
+
+Row = dict[str, Any]
+Group = tuple[str, ...]
+_ENDS = ("answer", "no answer", "end of text", "length", "refused")
+
+
+def _hotpotqa(prediction: str, golds: Sequence[str]) -> tuple[float, float]:
+    em, f1, *_ = hotpotqa_answer(prediction, golds[0])
+    return em, f1
+
+
+def _wiki2(prediction: str, golds: Sequence[str]) -> tuple[float, float]:
+    em, f1, *_ = wiki2_answer(prediction, golds[0], "", {"": golds[1:]})
+    return em, f1
+
+
+OFFICIAL: dict[str, Callable[[str, Sequence[str]], tuple[float, float]]] = {
+    "hotpotqa": _hotpotqa,
+    "bamboogle": _hotpotqa,
+    "2wiki": _wiki2,
+}
+"""Exact match and F1 by the script of a source, given its golds, the main one first; others are scored as MuSiQue."""
+
+
+def row_of(played: Played, hops: int) -> Row:
+    """A rollout as a line of `rollouts.jsonl`: what `score` reads, and what is measured."""
+    episode, own_tokens, refused = played
+    task = episode.task
+    rollout = read(episode.text)
+    prediction = rollout.answer.text if rollout.answer else None
+    em, f1 = _answer(prediction, task.answers, task.source)
+    return {
+        "id": task.id,
+        "data_source": task.source,
+        "hops": hops,
+        "question": task.question,
+        "prompt": task.prompt,
+        "response": episode.text,
+        "target": list(task.answers),
+        "search_keys": task.keys,
+        "support_docs": [{"title": gold.title, "paragraph_text": gold.text} for gold in task.golds],
+        "searches": _searches(episode.searches, task.golds),
+        "prediction": prediction,
+        "em": em,
+        "f1": f1,
+        "format_ok": rollout.format.ok,
+        "ended": "refused" if refused else episode.ended,
+        "invalid": episode.invalid,
+        "own_tokens": own_tokens,
+        **({"error": refused} if refused else {}),
+    }
+
+
+def _answer(prediction: str | None, golds: Sequence[str], source: str) -> tuple[float, float]:
+    """Exact match and F1; zeros where nothing was answered."""
+    if prediction is None:
+        return 0.0, 0.0
+    em, f1 = OFFICIAL.get(source, musique_answer)(prediction, golds)
+    return float(em), f1
+
+
+def _searches(searches: Sequence[Search], golds: Sequence[Paragraph]) -> list[Row]:
+    """The searches of an episode: how many documents were seen before, which golds were found, from 0."""
+    rows: list[Row] = []
+    shown: set[str] = set()
+    asked: set[str] = set()
+    texts = [_plain(gold.text) for gold in golds]
+    for search in searches:
+        found = [_plain(document.text) for document in search.documents]
+        query = normalise(search.query)
+        rows.append(
+            {
+                "query": search.query,
+                "titles": [document.title for document in search.documents],
+                "seen": sum(text in shown for text in found),
+                "repeated": query in asked,
+                "gold": [at for at, text in enumerate(texts) if text in found],
+            }
+        )
+        shown.update(found)
+        asked.add(query)
+    return rows
+
+
+def _plain(text: str) -> str:
+    """A text whose white space does not matter: servers join lines."""
+    return " ".join(text.split())
+
+
+class Tally:
+    """Counts rows of rollouts: in all, by source, and by source and hops."""
+
+    def __init__(self) -> None:
+        self._answers: defaultdict[Group, list[tuple[float, float]]] = defaultdict(list)
+        self._sums: defaultdict[Group, defaultdict[str, float]] = defaultdict(lambda: defaultdict(float))
+
+    def add(self, row: Row) -> None:
+        """Count a row."""
+        hops = f"{row['hops']} hops" if row["hops"] else "hops unknown"
+        for group in ((), (row["data_source"],), (row["data_source"], hops)):
+            self._answers[group].append((row["em"], row["f1"]))
+            for name, number in _counted(row).items():
+                self._sums[group][name] += number
+
+    def measures(self) -> dict[str, dict[str, Row]]:
+        """The measures of `all`, `by_source` and `by_source_and_hops`, by the name of the part."""
+        found: dict[str, dict[str, Row]] = {"all": {}, "by_source": {}, "by_source_and_hops": {}}
+        levels = list(found.values())
+        for group in sorted(self._sums):
+            levels[len(group)][", ".join(group) or "all"] = _measures(self._sums[group], self._answers[group])
+        return found
+
+
+def _counted(row: Row) -> dict[str, float]:
+    searches, golds = row["searches"], len(row["support_docs"])
+    found = {at for search in searches for at in search["gold"]}
+    return {
+        "with_golds": golds > 0,
+        "recall": len(found) / golds if golds else 0,
+        "searches": len(searches),
+        "empty": sum(not search["titles"] for search in searches),
+        "redundant": sum(0 < search["seen"] == len(search["titles"]) for search in searches),
+        "partly_redundant": sum(0 < search["seen"] < len(search["titles"]) for search in searches),
+        "repeated": sum(search["repeated"] for search in searches),
+        "format_errors": not row["format_ok"],
+        "invalid": row["invalid"],
+        "own_tokens": row["own_tokens"],
+        row["ended"]: 1,
+    }
+
+
+def _measures(sums: Mapping[str, float], answers: Sequence[tuple[float, float]]) -> Row:
+    """Means over questions; shares of searches are None where there was none, recall where no gold is known."""
+    scores = np.array(answers)
+    questions = len(scores)
+    (em, f1), (low, high) = scores.mean(axis=0).tolist(), interval(scores)
+
+    def share(name: str, of: str) -> float | None:
+        return sums[name] / sums[of] if sums[of] else None
+
+    return {
+        "questions": questions,
+        "em": em,
+        "em_interval": [low[0], high[0]],
+        "f1": f1,
+        "f1_interval": [low[1], high[1]],
+        "support_recall": share("recall", "with_golds"),
+        "searches": sums["searches"] / questions,
+        "redundant_searches": share("redundant", "searches"),
+        "partly_redundant_searches": share("partly_redundant", "searches"),
+        "repeated_queries": share("repeated", "searches"),
+        "empty_searches": share("empty", "searches"),
+        "format_errors": sums["format_errors"] / questions,
+        "invalid_turns": sums["invalid"] / questions,
+        "own_tokens": sums["own_tokens"] / questions,
+        "ended": {end: sums[end] / questions for end in _ENDS},
+    }
+
+
+def interval(scores: NDArray[np.float64], resamples: int = 2_000) -> list[list[float]]:
+    """Ends of the bootstrap's 95 % intervals of the columns' means, (2, columns), of scores (questions, columns).
+
+    Questions are drawn with replacement, always by the same draws.
+    """
+    random = np.random.default_rng(0)
+    means = [scores[random.integers(len(scores), size=len(scores))].mean(axis=0) for _ in range(resamples)]
+    return np.percentile(means, (2.5, 97.5), axis=0).tolist()  # type: ignore[no-any-return]  # a nested list

@@ -1,0 +1,95 @@
+"""The folder of an evaluation: rollouts as they are played, and what a repeated command finds there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, BinaryIO, Self
+
+import orjson
+
+from stepsearch_data.pipeline.errors import ConfigError, StepSearchError
+from stepsearch_data.trainer.evaluation.measure import Row
+
+ROLLOUTS, SETTINGS, METRICS, REPLIES = "rollouts.jsonl", "settings.json", "metrics.json", "replies.sqlite"
+_TEXTS = ("question", "prompt", "response", "target", "search_keys")  # of a row, not needed to measure it
+
+
+class RolloutFolder:
+    """Appends to `rollouts.jsonl`, in which each row is whole. `folder` None keeps nothing.
+
+    `settings` say what is evaluated: a folder takes rollouts of one evaluation only. `earlier` are the rows that
+    it has, by source and id, without their long texts; those that a server refused are dropped, to be played again.
+    Raises ConfigError for a folder of another evaluation, StepSearchError where it cannot be written.
+    """
+
+    def __init__(self, folder: Path | None, settings: dict[str, Any]) -> None:
+        self.folder = folder
+        self._settings = settings
+        self.earlier: dict[tuple[str, str], Row] = {}
+        self._file: BinaryIO | None = None
+
+    def __enter__(self) -> Self:
+        if self.folder:
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                self._claim(self.folder / SETTINGS)
+                self._file = self._reopened(self.folder / ROLLOUTS)
+            except OSError as error:
+                raise _unwritable(self.folder, error) from error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file:
+            self._file.close()
+
+    def append(self, rows: Iterable[Row]) -> None:
+        """Add rollouts, on the disk when this returns."""
+        if self.folder and self._file:
+            try:
+                self._file.write(b"".join(orjson.dumps(row) + b"\n" for row in rows))
+                self._file.flush()
+            except OSError as error:
+                raise _unwritable(self.folder, error) from error
+
+    def write_metrics(self, metrics: Row) -> None:
+        """Write `metrics.json`."""
+        if self.folder:
+            _replace(self.folder / METRICS, orjson.dumps(metrics, option=orjson.OPT_INDENT_2) + b"\n")
+
+    def _claim(self, path: Path) -> None:
+        """Make the folder this evaluation's, unless it is another's."""
+        ours = orjson.dumps(self._settings, option=orjson.OPT_INDENT_2) + b"\n"
+        before = path.read_bytes() if path.exists() else ours
+        if before != ours:
+            theirs = orjson.loads(before)
+            names = [name for name in {**theirs, **self._settings} if theirs.get(name) != self._settings.get(name)]
+            changed = [f"{name} {theirs.get(name)} → {self._settings.get(name)}" for name in names]
+            raise ConfigError(
+                f"{self.folder} holds another evaluation: {', '.join(changed)}", "name another folder with --output"
+            )
+        _replace(path, ours)
+
+    def _reopened(self, path: Path) -> BinaryIO:
+        """The file, open at its end, without a row that was cut off and without refused ones."""
+        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+        kept = []
+        for line in lines:
+            row = orjson.loads(line) if line.endswith(b"\n") else {"ended": "refused"}
+            if row["ended"] != "refused":
+                kept.append(line)
+                self.earlier[row["data_source"], row["id"]] = {k: v for k, v in row.items() if k not in _TEXTS}
+        if len(kept) < len(lines):
+            _replace(path, b"".join(kept))
+        return open(path, "ab")
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Write a file that is there as a whole or not at all."""
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.write_bytes(data)
+    temporary.replace(path)
+
+
+def _unwritable(folder: Path, error: OSError) -> StepSearchError:
+    return StepSearchError(f"cannot write {folder}: {error.strerror or error}", "the same command goes on")

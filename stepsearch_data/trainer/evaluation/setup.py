@@ -1,0 +1,185 @@
+"""From the options of an evaluation to its policy, questions and search engine."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+from pydantic import ValidationError
+
+from stepsearch_data.exports.template import Template
+from stepsearch_data.exports.template_file import load_template
+from stepsearch_data.indexes import Choice, Load, opened
+from stepsearch_data.pipeline.config import RunConfig
+from stepsearch_data.pipeline.errors import ConfigError
+from stepsearch_data.pipeline.progress import Reporter
+from stepsearch_data.pipeline.search import Service
+from stepsearch_data.pipeline.search.index import open_engine
+from stepsearch_data.pipeline.store import Store
+from stepsearch_data.trainer.episode import Limits
+from stepsearch_data.trainer.evaluation.benchmarks import Files, Parsers
+from stepsearch_data.trainer.evaluation.measure import Row
+from stepsearch_data.trainer.evaluation.policy import Policy
+from stepsearch_data.trainer.evaluation.questions import Questions, SplitOfStore
+from stepsearch_data.trainer.evaluation.rollout_file import REPLIES
+from stepsearch_data.trainer.recipe import Recipe
+from stepsearch_data.trainer.retrieval import retriever
+from stepsearch_data.trainer.rollout import Retrieve
+
+_MODEL_FILES = ("config.json", "adapter_config.json")
+_RECIPE = "recipe.json"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is evaluated, on what, and how: a checkpoint, or the model `llm` of an endpoint.
+
+    A store, a template and the `lengths` (fields of `Limits`) that are not named are those that a checkpoint was
+    trained with.
+    """
+
+    checkpoint: str | None = None
+    llm: str | None = None
+    raw: bool = False
+    questions: tuple[str, ...] = ()
+    split: str = "validation"
+    choice: Choice = field(default_factory=Choice)
+    template: str | None = None
+    lengths: Mapping[str, int] = field(default_factory=dict)
+    limit: int | None = None
+    batch: int | None = None
+    temperature: float = 0.0
+    seed: int = 0
+    output: Path | None = None
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What the options come to."""
+
+    model: str
+    template: Template
+    limits: Limits
+    choice: Choice
+
+
+def find_checkpoint(location: str) -> str:
+    """The folder of a model: the location itself, a checkpoint's policy, or that of a run's newest checkpoint.
+
+    A name that is no folder may be one of the Hub. Raises ConfigError where there is no model.
+    """
+    folder = Path(location)
+    if not folder.exists() and location.count("/") == 1 and not location.startswith((".", "/")):
+        return location
+    numbered = {int(path.name[11:]): path for path in folder.glob("checkpoint-*") if path.name[11:].isdigit()}
+    newest = [numbered[max(numbered)]] if numbered else []
+    for found in (folder, folder / "policy", *(part for path in newest for part in (path / "policy", path))):
+        if any((found / name).is_file() for name in _MODEL_FILES):
+            return str(found)
+    missing = "holds no model" if folder.exists() else "is no folder"
+    raise ConfigError(f"{location} {missing}", "name a run, one of its checkpoints, or a folder with a config.json")
+
+
+def set_up(options: Options) -> Setup:
+    """What is named, or was trained with, or is the default, in this order. Raises ConfigError."""
+    if bool(options.checkpoint) == bool(options.llm):
+        raise ConfigError("expected one policy", "name a CHECKPOINT or --llm MODEL, not both")
+    if options.output and options.output.exists() and not options.output.is_dir():
+        raise ConfigError(f"{options.output} is no folder", "name another with --output")
+    model = options.llm or find_checkpoint(options.checkpoint or "")
+    recipe = None if options.llm else _recipe(Path(model))
+    template = load_template(options.template or (recipe.template if recipe else "musique"))
+    if template.tool:
+        raise ConfigError(f"the template {template.name} calls a tool; episodes are written in tags", "try musique")
+    limits = replace(recipe.limits if recipe else Limits(), **options.lengths)
+    choice = options.choice if options.choice.store or not recipe else replace(options.choice, store=recipe.store)
+    return Setup(model, template, limits, choice)
+
+
+def _recipe(model: Path) -> Recipe | None:
+    """What a checkpoint was trained with, if its run tells. Raises ConfigError."""
+    told = [folder / _RECIPE for folder in (model, *model.parents[:2]) if (folder / _RECIPE).is_file()]
+    try:
+        return Recipe.model_validate_json(told[0].read_bytes()) if told else None
+    except ValidationError as error:
+        raise ConfigError(f"{told[0]} is no recipe of this version", "move it away, and name its settings") from error
+
+
+def open_policy(options: Options, setup: Setup, config: RunConfig, stack: ExitStack) -> Policy:
+    """The policy, loaded or connected; what it keeps for the time being goes when `stack` does.
+
+    Raises ConfigError, TrainError.
+    """
+    how: Any = {"temperature": options.temperature, "seed": options.seed}
+    what = (setup.model, setup.template, setup.limits)
+    if options.llm:
+        from stepsearch_data.trainer.evaluation.endpoint import ServedPolicy
+
+        kept = options.output or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        llm = config.llm.model_copy(update={"replay": kept / REPLIES})  # another model may have the name tomorrow
+        batch = options.batch or 4 * llm.max_concurrency
+        return ServedPolicy(llm, *what, batch=batch, raw=options.raw, **how)
+    try:
+        from stepsearch_data.trainer.evaluation.checkpoint import LocalPolicy
+    except ImportError as error:
+        raise ConfigError(
+            f"evaluating a checkpoint needs {error.name}",
+            "pip install 'stepsearch-data[train]'; an endpoint, with --llm, needs nothing",
+        ) from error
+    return LocalPolicy(*what, batch=options.batch or 64, **how)
+
+
+def questions_of(options: Options, setup: Setup, config: RunConfig, parsers: Parsers) -> Questions:
+    """The questions that are asked. Raises StoreError, and ConfigError when they are counted or read."""
+    if options.questions:
+        return Files(options.questions, setup.template, parsers, options.limit)
+    store = Store.open(setup.choice.store or config.store)
+    return SplitOfStore(store, options.split, setup.template, options.limit)
+
+
+@contextmanager
+def searching(choice: Choice, config: RunConfig, load: Load, reporter: Reporter) -> Iterator[tuple[Row, Retrieve]]:
+    """The engine that is searched: what decides its answers, and how it is asked. Raises SearchError, StoreError."""
+    engines = config.engines
+    if len(engines) > 1:
+        names = ", ".join(engine.name for engine in engines)
+        raise ConfigError(f"a policy searches with one engine, and {names} are named", "choose one: --engine NAME")
+    with ExitStack() as stack:
+        root, corpus = None, ""
+        if choice.corpus or choice.index or (engines[0].is_local and not engines[0].index):
+            index = stack.enter_context(opened(choice, load, reporter))
+            root, corpus, engines = index.root, index.manifest.digest, index.engines
+        found = open_engine(engines[0], root, Service(config.run.workers, config.llm.replay))
+        settings = {
+            "name": engines[0].name,
+            **engines[0].recipe(),
+            "index": str(engines[0].index or ""),
+            "corpus": corpus,
+        }
+        yield settings, stack.enter_context(retriever(found))
+
+
+def settings_of(options: Options, setup: Setup, config: RunConfig, questions: Questions, engine: Row) -> Row:
+    """All that decides the rollouts."""
+    policy: Row = {"model": setup.model}
+    if options.llm:
+        policy |= {"base_url": config.llm.base_url, "raw": options.raw}
+    elif Path(setup.model).is_dir():
+        policy |= {"stamp": max(path.stat().st_mtime_ns for path in Path(setup.model).iterdir())}
+    wording = hashlib.sha256(orjson.dumps(setup.template.parts, option=orjson.OPT_SORT_KEYS)).hexdigest()[:12]
+    return {
+        **policy,
+        "questions": questions.name,
+        "digest": questions.digest(),
+        "engine": engine,
+        "template": f"{setup.template.name} {wording}",
+        "limits": vars(setup.limits),
+        "temperature": options.temperature,
+        "seed": options.seed,
+    }

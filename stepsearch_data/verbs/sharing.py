@@ -1,0 +1,241 @@
+"""Verbs that pass a store on: to a trainer, to the Hub, and from it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stepsearch_data.pipeline.errors import ConfigError, PublishError, StepSearchError
+from stepsearch_data.verbs.common import (
+    OK,
+    end_at_once,
+    open_store,
+    run_config,
+)
+from stepsearch_data.verbs.options import (
+    ConfigOption,
+    JsonOption,
+    LicenceOption,
+    PatienceOption,
+    QuietOption,
+    RepoArgument,
+    StoreOption,
+    licences_of,
+)
+
+if TYPE_CHECKING:
+    from stepsearch_data.pipeline.progress import Reporter
+    from stepsearch_data.release.hub import Hub
+
+_FORMATS = (  # exports.formats has them in full, but a help text must not need Arrow
+    "verl, stepsearch, search-r1, verl-sft, trl-sft, trl-grpo, trl-dpo, trl-stepwise, llama-factory, sharegpt, "
+    "verifiers, corpus"
+)
+_GLANCE = 10.0  # seconds that a dry run waits for the Hub
+
+
+def _print_formats(wanted: bool) -> None:
+    if wanted:
+        from stepsearch_data.display import sharing as display
+        from stepsearch_data.exports.formats import FORMATS
+
+        display.formats(FORMATS)
+        raise typer.Exit
+
+
+def export(
+    form: Annotated[str, typer.Option("--format", "-f", help=f"{_FORMATS}. What each is for: --list.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder to write the files into.")],
+    store: StoreOption = None,
+    template: Annotated[
+        str,
+        typer.Option(
+            "--template",
+            "-t",
+            metavar="NAME|FILE",
+            help="How prompts and trajectories are worded: musique (think, search, information, observation, answer), "
+            "paper (no observation), tools (chat with tool calls), or a file of yours.",
+        ),
+    ] = "musique",
+    split: Annotated[str | None, typer.Option("--split", help="Only this split (default: a file for each).")] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Trajectories that are incomplete, or failed the quality gates, too.")
+    ] = False,
+    config: ConfigOption = None,
+    quiet: QuietOption = False,
+    _list: Annotated[
+        bool,
+        typer.Option("--list", help="Say what each format is for, and exit.", is_eager=True, callback=_print_formats),
+    ] = False,
+) -> None:
+    """Write the trajectories in the file format of a trainer, ready to load.
+
+    Example: stepsearch-data export --format verl --template tools --output verl-data
+    """
+    from stepsearch_data.exports.export import export as write
+    from stepsearch_data.exports.export import find_format
+    from stepsearch_data.exports.template_file import load_template
+    from stepsearch_data.pipeline.progress import Reporter
+
+    chosen, worded = find_format(form), load_template(template)
+    try:
+        with Reporter(quiet=quiet).stage("export") as meter:
+            written = write(
+                open_store(store, config), chosen, worded, output, meter, split=split, everything=everything
+            )
+    except OSError as error:
+        raise StepSearchError(f"cannot write {error.filename or output}: {error.strerror or error}") from error
+    if not quiet:
+        for path, rows in written.rows.items():
+            typer.echo(f"wrote {rows:,} rows: {path}", err=True)
+        typer.echo(f"load: {written.load}", err=True)
+
+
+def publish(
+    repo: Annotated[str, typer.Argument(metavar="USER/NAME", help="Dataset on the Hub.")],
+    store: StoreOption = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="DIR", help="Folder of the release (default STORE.release)."),
+    ] = None,
+    tag: Annotated[str | None, typer.Option("--tag", help="Name of this version, such as v1.0.0.")] = None,
+    private: Annotated[bool, typer.Option("--private", help="Nobody else may see it.")] = False,
+    licences: LicenceOption = None,
+    max_rejects: Annotated[
+        float, typer.Option("--max-rejects", min=0, max=1, help="Share of rows set aside that is still accepted.")
+    ] = 0.05,
+    allow_paths: Annotated[
+        bool, typer.Option("--allow-paths", help="Even where the settings tell paths of this machine.")
+    ] = False,
+    message: Annotated[str | None, typer.Option("--message", "-m", help="What the commit says.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Write the folder and say what would change on the Hub; send nothing.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before sending.")] = False,
+    patience: PatienceOption = None,
+    config: ConfigOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Publish a store as a dataset on the Hugging Face Hub: one commit, a tag, and a look at what arrived.
+
+    Needs HF_TOKEN, or `hf auth login`. Whatever interrupts it, the Hub has all of the release or nothing of it, and the
+    same command goes on. Look first: stepsearch-data publish USER/NAME --tag v1.0.0 --dry-run
+    """
+    if not (yes or dry_run or sys.stdin.isatty()):
+        raise ConfigError("publishing asks before it sends, and nobody can answer here", "--yes, or look: --dry-run")
+    end_at_once()
+    from stepsearch_data.display import sharing as display
+    from stepsearch_data.pipeline.progress import Reporter
+    from stepsearch_data.release import ReleaseSettings, write_release
+
+    reporter, opened = Reporter(quiet=quiet), open_store(store, config)
+    hub, revision = _find_hub(repo, patience or (_GLANCE if dry_run else None), reporter)
+    if revision:
+        raise ConfigError(f"{repo}: a release is named when it is published", f"--tag {revision}")
+    from stepsearch_data.release.publish import carry_out, check_account, check_tag, prepare, rehearse
+
+    check_tag(tag)
+    settings = ReleaseSettings(
+        name=hub.repo,
+        version=tag,
+        licences=licences_of(licences),
+        max_rejects=max_rejects,
+        allow_paths=allow_paths,
+    )
+    if not dry_run:
+        check_account(hub, private=private)
+    with reporter.stage("release") as meter:
+        release = write_release(opened, output or _beside(opened.root, ".release"), settings, meter)
+    reporter.line(f"wrote {release.folder}")
+    if dry_run:
+        display.rehearsed(rehearse(hub, release, private=private), hub.repo)
+        return
+    plan = prepare(hub, release)
+    if not quiet:
+        display.changes(plan, hub.repo)
+    if not (plan.nothing or yes or typer.confirm(f"Publish to {hub.url}?", err=True)):
+        raise PublishError("nothing was sent")
+    with reporter.stage("publish") as meter:
+        carry_out(hub, plan, meter, private=private, message=message)
+    display.published(plan, hub)
+
+
+def pull(
+    repo: RepoArgument,
+    store: StoreOption = None,
+    patience: PatienceOption = None,
+    config: ConfigOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Fetch the store of a release from the Hugging Face Hub: for `sql`, `audit`, `export`, `build` and the others.
+
+    Every file is checked against the release's digests before the store appears. An interrupted pull goes on.
+
+    Example: stepsearch-data pull USER/NAME@v1.0.0 --store store
+    """
+    end_at_once()
+    from stepsearch_data.display import sharing as display
+    from stepsearch_data.pipeline.progress import Reporter
+
+    reporter = Reporter(quiet=quiet)
+    hub, revision = _find_hub(repo, patience, reporter)
+    from stepsearch_data.release.pull import pull as fetch
+
+    restored = fetch(hub, revision, store or run_config(config).store, reporter)
+    if not quiet:
+        display.pulled(restored)
+
+
+def verify(
+    path: Annotated[
+        Path, typer.Argument(help="A store, the folder of a release, or USER/NAME or USER/NAME@TAG on the Hub.")
+    ] = Path("store"),
+    patience: PatienceOption = None,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Recompute every digest of a store or a release: which files are as recorded, changed, missing or unexpected.
+
+    Exit code 1 where any is not as recorded. On the Hub, large files are compared by the digests that it keeps.
+    """
+    from stepsearch_data.display import sharing as display
+    from stepsearch_data.pipeline.progress import Reporter
+    from stepsearch_data.release.verify import verify as check
+
+    reporter = Reporter(quiet=quiet)
+    with reporter.stage("verify") as meter:
+        if path.exists() or not _is_name(str(path)):
+            report = check(path, meter)
+        else:
+            hub, revision = _find_hub(str(path), patience, reporter)
+            from stepsearch_data.release.pull import verify_remote
+
+            report = verify_remote(hub, revision, meter)
+    if report.faults or not quiet:
+        display.verified(report, as_json=as_json)
+    raise typer.Exit(StepSearchError.exit_code if report.faults else OK)
+
+
+def _find_hub(repo: str, patience: float | None, reporter: Reporter) -> tuple[Hub, str | None]:
+    """A repository on the Hub, and the revision that was named with it."""
+    try:
+        from stepsearch_data.release.hub import PATIENCE, Hub, parse_name
+    except ImportError as error:
+        hint = "pip install 'stepsearch-data[hub]'"
+        raise PublishError(f"the Hub needs an extra: there is no {error.name}", hint) from error
+    name, revision = parse_name(repo)
+    return Hub(name, patience or PATIENCE, reporter.line), revision
+
+
+def _beside(folder: Path, suffix: str) -> Path:
+    """A folder's neighbour of the same name and a suffix, also where the name is `.` or `..`."""
+    named = folder if folder.name.strip(".") else folder.resolve()
+    return named.with_name(f"{named.name}{suffix}")
+
+
+def _is_name(text: str) -> bool:
+    """Whether this may be a dataset on the Hub."""
+    return text.count("/") == 1 and not text.startswith((".", "/", "~")) and not text.endswith("/")

@@ -1,0 +1,74 @@
+"""Tables for people in a terminal that is too narrow for them."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from stepsearch_data.display import looking, printing
+from stepsearch_data.terminal import visible
+
+NUMBERS = {
+    "questions": 12_345,
+    "hops": 54_321,
+    "queries": 99_999,
+    "hop_hit_at_3": 0.9876,
+    "pass_at_1": 0.8765,
+    "pass_at_3": 0.7654,
+    "pass_at_5": 0.6543,
+    "kept_share": 0.1111,
+    "kept_per_hop": 3.9191,
+    "kept_per_hop_min": 2,
+    "complete": 12_121,
+    "leaks": 0,
+    "waiting": 0,
+}
+BALLOTS = {
+    "queries": 654_321,
+    "answered": 654_300,
+    "valid": 0.9666,
+    "gold_at_1": 0.9001,
+    "gold_at_3": 0.9666,
+    "valid_alone": 12_000,
+    "invalid_alone": 3_456,
+}
+
+
+def printed(width: int, monkeypatch: pytest.MonkeyPatch) -> str:
+    screen = io.StringIO()
+    monkeypatch.setattr(printing, "make_console", lambda: Console(width=width, file=screen, highlight=False))
+    parts = {"hotpotqa 2 hops": NUMBERS}
+    measures = {
+        "by_source": {"hotpotqa": NUMBERS},
+        "by_source_and_hops": parts,
+        "by_engine": {"rank-bm25": BALLOTS},
+        "by_gate": {"sub_question_is_question": {"hotpotqa": 77, "musique": 88}},
+        "by_split": {"validation": {"hotpotqa": 1_234, "musique": 5_678}},
+    }
+    looking.audit(measures, as_json=False)
+    return screen.getvalue()
+
+
+@pytest.mark.parametrize("width", [20, 60, 80, 100])
+def test_the_numbers_of_an_audit_stay_whole(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = printed(width, monkeypatch)
+    whole = ["12,345", "54,321", "0.988", "0.876", "0.765", "0.654", "3.919", "12,121", "0"]
+    assert [line.split()[-9:] for line in text.splitlines() if "12,345" in line] == [whole, whole]
+    assert {"hotpotqa", "questions", "hit@3", "complete", "leaks"} <= set(text.split())
+
+
+def test_gates_and_splits_are_counted_by_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [line.split() for line in printed(80, monkeypatch).splitlines()]
+    assert ["sub_question_is_question", "77", "88"] in lines
+    assert ["validation", "1,234", "5,678"] in lines
+
+
+def test_an_audit_fits_a_common_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert max(len(line) for line in printed(80, monkeypatch).splitlines()) <= 80
+
+
+def test_control_characters_are_written_out() -> None:
+    assert visible("a\tb\nü→\u00a0") == "a\tb\nü→\u00a0"
+    assert visible("\x00\x07\x08\r\x1b\x7f\x80\x9f") == r"\x00\x07\x08\x0d\x1b\x7f\x80\x9f"

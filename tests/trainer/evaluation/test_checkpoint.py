@@ -1,0 +1,169 @@
+"""`eval` of a checkpoint: a tiny model that knows eight trajectories by heart plays them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs torch: make test-train")
+
+from stepsearch_data.exports.template_file import load_template  # noqa: E402 - torch must be there
+from stepsearch_data.indexes import Choice  # noqa: E402
+from stepsearch_data.pipeline.config import load_config  # noqa: E402
+from stepsearch_data.pipeline.errors import StepSearchError  # noqa: E402
+from stepsearch_data.pipeline.progress import Reporter  # noqa: E402
+from stepsearch_data.pipeline.store import Store  # noqa: E402
+from stepsearch_data.stages import STAGES  # noqa: E402
+from stepsearch_data.stages.formats import PARSERS  # noqa: E402
+from stepsearch_data.trainer import demo  # noqa: E402
+from stepsearch_data.trainer.data import demonstration, encode_demonstration, load_examples  # noqa: E402
+from stepsearch_data.trainer.demo.tiny import make_model, make_tokenizer  # noqa: E402
+from stepsearch_data.trainer.evaluation.evaluate import Report, evaluate  # noqa: E402
+from stepsearch_data.trainer.evaluation.setup import Options  # noqa: E402
+from stepsearch_data.trainer.recipe import Recipe  # noqa: E402
+from tests.conftest import run_cli  # noqa: E402
+
+TEMPLATE = Path(demo.__path__[0]) / "template.txt"
+KNOWN = 8
+
+
+@pytest.fixture(scope="module")
+def run(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run's folder, whose newest checkpoint has learnt the first questions by heart and the older one nothing."""
+    torch.set_num_threads(1)
+    template = load_template(str(TEMPLATE))
+    demos = [demonstration(each, template) for each in load_examples(Store.open(store), "train")][:KNOWN]
+    tokenizer = make_tokenizer(text for parts in demos for text, _ in parts)
+    model = make_model(tokenizer, width=32, layers=2)
+    folder = tmp_path_factory.mktemp("run")
+    save(folder / "checkpoint-000009", model, tokenizer)
+
+    def encode(text: str) -> list[int]:
+        return list(tokenizer.encode(text, add_special_tokens=False))
+
+    rows = [encode_demonstration(parts, encode, tokenizer.eos_token_id) for parts in demos]
+    width = max(len(row["labels"]) for row in rows)
+    ids = torch.tensor([row["input_ids"] + [0] * (width - len(row["input_ids"])) for row in rows])
+    labels = torch.tensor([row["labels"] + [-100] * (width - len(row["labels"])) for row in rows])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for _ in range(80):
+        optimizer.zero_grad()
+        model(input_ids=ids, labels=labels).loss.backward()
+        optimizer.step()
+    save(folder / "checkpoint-000010", model, tokenizer)
+    limits = {"turns": 5, "documents": 1, "total": 400, "turn": 40}
+    trained = {"store": store, "template": str(TEMPLATE), "model": {"path": "tiny"}, "limits": limits}
+    recipe = Recipe.model_validate(trained)
+    (folder / "recipe.json").write_text(recipe.model_dump_json())
+    return folder
+
+
+def save(folder: Path, model: Any, tokenizer: Any) -> None:
+    model.save_pretrained(folder / "policy")
+    tokenizer.save_pretrained(folder / "policy")
+
+
+def ask(checkpoint: Path, **options: Any) -> Report:
+    asked = {"split": "train", "limit": KNOWN, **options}
+    load = lambda first: load_config(STAGES, None, [*first, "run.workers=1"], {})  # noqa: E731
+    return evaluate(Options(checkpoint=str(checkpoint), **asked), load, PARSERS, Reporter(quiet=True))
+
+
+def whole(report: Report) -> dict[str, Any]:
+    return report.measures["all"]["all"]
+
+
+def test_the_newest_checkpoint_of_a_run_plays_what_it_has_learnt(run: Path, store: Path, tmp_path: Path) -> None:
+    report = ask(run, output=tmp_path)
+    found = whole(report)
+    assert (found["em"], found["support_recall"], found["format_errors"]) == (1, 1, 0)
+    assert found["ended"]["answer"] == 1
+    assert report.settings["model"] == str(run / "checkpoint-000010" / "policy")
+    assert found["own_tokens"] * KNOWN == report.usage["own_tokens"]
+    template = load_template(str(TEMPLATE))
+    golds = [demonstration(each, template)[1:] for each in load_examples(Store.open(store), "train")][:KNOWN]
+    rows = [json.loads(line) for line in (tmp_path / "rollouts.jsonl").read_text().splitlines()]
+    assert [row["response"] for row in rows] == ["".join(text for text, _ in parts) for parts in golds]
+
+
+def test_batches_change_nothing(run: Path, tmp_path: Path) -> None:
+    one, many = ask(run, batch=1, output=tmp_path / "one"), ask(run, batch=5, output=tmp_path / "many")
+    assert one.measures == many.measures
+    assert (tmp_path / "one" / "rollouts.jsonl").read_bytes() == (tmp_path / "many" / "rollouts.jsonl").read_bytes()
+
+
+def test_sampling_repeats_by_its_seed(run: Path, tmp_path: Path) -> None:
+    def texts(name: str, seed: int) -> bytes:
+        older = run / "checkpoint-000009"
+        ask(older, temperature=1.0, seed=seed, output=tmp_path / name)
+        return (tmp_path / name / "rollouts.jsonl").read_bytes()
+
+    assert texts("a", 1) == texts("b", 1) != texts("c", 2)
+
+
+def test_an_untrained_policy_is_told_of(run: Path) -> None:
+    report = ask(run / "checkpoint-000009" / "policy")
+    assert whole(report)["em"] == 0
+    assert report.notes()[0].startswith("none of the 8 rollouts ends with an answer")
+
+
+def test_what_was_played_is_not_played_again(run: Path, tmp_path: Path) -> None:
+    first = ask(run, output=tmp_path, limit=3)
+    rows = (tmp_path / "rollouts.jsonl").read_bytes()
+    again = ask(run, output=tmp_path)
+    assert (whole(first)["questions"], whole(again)["questions"]) == (3, KNOWN)
+    assert (tmp_path / "rollouts.jsonl").read_bytes().startswith(rows)
+    assert again.usage["own_tokens"] < whole(again)["own_tokens"] * KNOWN
+
+
+def test_a_run_tells_what_it_was_trained_with_and_what_is_named_wins(run: Path, store: Path) -> None:
+    report = ask(run, limit=1)
+    assert report.settings["limits"] == {"turns": 5, "documents": 1, "total": 400, "turn": 40, "observation": 600}
+    assert report.settings["template"].startswith(str(TEMPLATE))
+    assert report.settings["questions"] == f"{store}:train"
+    named = ask(run, limit=1, lengths={"turns": 0}, template="paper", choice=Choice(store=store))
+    assert named.settings["limits"] == {**report.settings["limits"], "turns": 0}
+    assert named.settings["template"].startswith("paper ")
+
+
+def test_a_recipe_that_cannot_be_read(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "run" / "recipe.json").write_text('{"modle": 1}')
+    with pytest.raises(StepSearchError, match=r"recipe\.json is no recipe of this version"):
+        ask(tmp_path / "run")
+
+
+def test_weights_that_changed_are_another_policy(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    ask(tmp_path / "run", limit=1, output=tmp_path / "out")
+    (tmp_path / "run" / "checkpoint-000010" / "policy" / "model.safetensors").touch()
+    with pytest.raises(StepSearchError, match="holds another evaluation: stamp"):
+        ask(tmp_path / "run", limit=1, output=tmp_path / "out")
+
+
+def test_a_folder_that_is_no_language_model(store: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "nothing"}')
+    with pytest.raises(StepSearchError, match="cannot load") as failed:
+        ask(tmp_path, choice=Choice(store=store))
+    assert "\n" not in failed.value.message
+
+
+def test_memory_that_runs_out_is_explained(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> Any:
+        raise torch.OutOfMemoryError("no room")
+
+    monkeypatch.setattr(torch.nn.Embedding, "forward", full)  # a device's memory cannot be filled in a test
+    with pytest.raises(StepSearchError, match="does not hold 8 rollouts at once") as failed:
+        ask(run)
+    assert "--batch" in failed.value.hint
+
+
+def test_the_verb_takes_a_run(run: Path) -> None:
+    done = run_cli("eval", run, "--split", "train", "-n", str(KNOWN), "--quiet")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[1].split()[:3] == ["all", "8", "1.000"]
+    assert done.stderr == ""

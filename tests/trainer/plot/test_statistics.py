@@ -1,0 +1,45 @@
+"""Against printed tables of Student's t, and numbers computed by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from stepsearch_data.trainer.plot.statistics import Interval, share_interval, t_interval, t_quantile
+
+
+@pytest.mark.parametrize(
+    ("df", "t"), [(1, 12.706), (2, 4.303), (3, 3.182), (4, 2.776), (7, 2.365), (10, 2.228), (29, 2.045), (120, 1.980)]
+)
+def test_t_quantiles_are_those_of_printed_tables(df: int, t: float) -> None:
+    assert t_quantile(df) == pytest.approx(t, abs=5e-4)
+
+
+def test_other_confidences_are_in_the_tables_too() -> None:
+    assert t_quantile(5, 0.99) == pytest.approx(4.032, abs=5e-4)
+    assert t_quantile(6, 0.90) == pytest.approx(1.943, abs=5e-4)
+
+
+def test_the_interval_of_three_values_is_the_one_computed_by_hand() -> None:
+    # mean 2, s = 1, so half of it is 4.3027 / √3
+    found = t_interval([1.0, 2.0, 3.0])
+    assert (found.n, found.mean) == (3, 2.0)
+    assert found.high == pytest.approx(2 + 4.302653 / math.sqrt(3), abs=1e-5)
+    assert found.low == pytest.approx(2 - 4.302653 / math.sqrt(3), abs=1e-5)
+
+
+def test_one_value_has_no_interval_and_equal_values_one_without_width() -> None:
+    assert t_interval([0.5]) == Interval(1, 0.5, None, None)
+    assert t_interval([0.5, 0.5, 0.5]) == Interval(3, 0.5, 0.5, 0.5)
+
+
+def test_wilsons_interval_of_a_share_is_the_one_computed_by_hand() -> None:
+    # z² = 3.8415; 5 of 10: centre .5, half √(.25 · .38415 + .38415² / 4) / 1.38415 = .26341
+    half = share_interval(5, 10)
+    assert half.low == pytest.approx(0.5 - 0.26341, abs=1e-5)
+    assert half.high == pytest.approx(0.5 + 0.26341, abs=1e-5)
+    # all of 8: from 1 / (1 + z²/8) up
+    assert share_interval(8, 8).low == pytest.approx(1 / (1 + 3.841459 / 8), abs=1e-5)
+    assert share_interval(8, 8).high == pytest.approx(1.0)
+    assert share_interval(0, 8).low == 0.0
