@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -58,6 +59,7 @@ class Mode(StrEnum):
     batch = "batch"
 
 
+of_model = partial(typer.Option, rich_help_panel="Language model")
 StoreOption = Annotated[
     Path | None, typer.Option("--store", help="Folder of the store (default ./store).", envvar="STEPSEARCH_STORE")
 ]
@@ -107,27 +109,27 @@ LimitOption = Annotated[
 ForceOption = Annotated[bool, typer.Option("--force", help="Run the chosen stages even when they are current.")]
 LlmOption = Annotated[
     str | None,
-    typer.Option("--llm", metavar="MODEL", help="Model for decompose and queries; `offline` is rules."),
+    of_model("--llm", metavar="MODEL", help="Model for decompose and queries; `offline` is rules."),
 ]
 PromptOption = Annotated[
     list[str] | None,
-    typer.Option("--prompt", metavar="NAME=FILE", help="Your own prompt: decompose, queries or judge."),
+    of_model("--prompt", metavar="NAME=FILE", help="Your own prompt: decompose, queries or judge."),
 ]
 CostOption = Annotated[
-    float | None, typer.Option("--max-cost", help="US dollars for this store before the build stops (llm.max_cost).")
+    float | None, of_model("--max-cost", help="US dollars for this store before the build stops (llm.max_cost).")
 ]
 TokensOption = Annotated[
-    int | None, typer.Option("--max-tokens-total", help="Tokens for this store before it stops (llm.max_tokens_total).")
+    int | None, of_model("--max-tokens-total", help="Tokens for this store before it stops (llm.max_tokens_total).")
 ]
 ModeOption = Annotated[
     Mode | None,
-    typer.Option("--llm-mode", help="batch: OpenAI's Batch API, half the price within 24 hours (llm.mode)."),
+    of_model("--llm-mode", help="batch: OpenAI's Batch API, half the price within 24 hours (llm.mode)."),
 ]
 ConcurrencyOption = Annotated[
-    int | None, typer.Option("--max-concurrency", min=1, help="Calls in flight at most (llm.max_concurrency).")
+    int | None, of_model("--max-concurrency", min=1, help="Calls in flight at most (llm.max_concurrency).")
 ]
-RpmOption = Annotated[float | None, typer.Option("--rpm", help="Requests a minute at most (llm.rpm).")]
-TpmOption = Annotated[float | None, typer.Option("--tpm", help="Tokens a minute at most (llm.tpm).")]
+RpmOption = Annotated[float | None, of_model("--rpm", help="Requests a minute at most (llm.rpm).")]
+TpmOption = Annotated[float | None, of_model("--tpm", help="Tokens a minute at most (llm.tpm).")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 SwitchOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Set one switch of the preset; docs/rewards.md.")

@@ -32,7 +32,10 @@ from stepsearch_data.verbs.options import (
     StoreOption,
     SwitchOption,
     engine_settings,
+    of_model,
 )
+
+_of_rollouts = partial(typer.Option, rich_help_panel="Rollouts")
 
 
 class Demo(StrEnum):
@@ -168,11 +171,11 @@ def evaluate(
         typer.Argument(help="A run of `train`, one of its checkpoints, or a language model of `transformers`."),
     ] = None,
     llm: Annotated[
-        str | None, typer.Option("--llm", metavar="MODEL", help="Model of an OpenAI-compatible server, instead.")
+        str | None, of_model("--llm", metavar="MODEL", help="Model of an OpenAI-compatible server, instead.")
     ] = None,
-    base_url: Annotated[str | None, typer.Option("--base-url", help="The server (llm.base_url).")] = None,
+    base_url: Annotated[str | None, of_model("--base-url", help="The server (llm.base_url).")] = None,
     raw: Annotated[
-        bool, typer.Option("--raw", help="Continue one text (/completions), as trained policies do, not a chat.")
+        bool, of_model("--raw", help="Continue one text (/completions), as trained policies do, not a chat.")
     ] = False,
     questions: Annotated[
         list[str] | None,
@@ -193,7 +196,7 @@ def evaluate(
     corpus: CorpusOption = None,
     template: Annotated[
         str | None,
-        typer.Option(
+        _of_rollouts(
             "--template",
             "-t",
             metavar="NAME|FILE",
@@ -201,25 +204,25 @@ def evaluate(
         ),
     ] = None,
     turns: Annotated[
-        int | None, typer.Option("--turns", min=0, help="Turns that may search (default: as trained, or 5).")
+        int | None, _of_rollouts("--turns", min=0, help="Turns that may search (default: as trained, or 5).")
     ] = None,
     k: Annotated[
-        int | None, typer.Option("-k", min=1, max=100, help="Documents a search (default: as trained, or 3).")
+        int | None, _of_rollouts("-k", min=1, max=100, help="Documents a search (default: as trained, or 3).")
     ] = None,
     max_tokens: Annotated[
-        int | None, typer.Option("--max-tokens", min=1, help="Tokens of a turn (default: as trained, or 500).")
+        int | None, _of_rollouts("--max-tokens", min=1, help="Tokens of a turn (default: as trained, or 500).")
     ] = None,
     length: Annotated[
         int | None,
-        typer.Option("--length", min=16, help="Tokens of a rollout and its prompt (default: as trained, or 4096)."),
+        _of_rollouts("--length", min=16, help="Tokens of a rollout and its prompt (default: as trained, or 4096)."),
     ] = None,
-    temperature: Annotated[float, typer.Option("--temperature", min=0, help="0 takes the likeliest token.")] = 0.0,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of sampling.")] = 0,
+    temperature: Annotated[float, _of_rollouts("--temperature", min=0, help="0 takes the likeliest token.")] = 0.0,
+    seed: Annotated[int, _of_rollouts("--seed", min=0, help="Of sampling.")] = 0,
     batch: Annotated[
-        int | None, typer.Option("--batch", min=1, help="Rollouts at once (default 64; of a server 4 × concurrency).")
+        int | None, _of_rollouts("--batch", min=1, help="Rollouts at once (default 64; of a server 4 × concurrency).")
     ] = None,
     max_concurrency: ConcurrencyOption = None,
-    max_cost: Annotated[float | None, typer.Option("--max-cost", help="US dollars at most (llm.max_cost).")] = None,
+    max_cost: Annotated[float | None, of_model("--max-cost", help="US dollars at most (llm.max_cost).")] = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="DIR", help="Folder for rollouts and metrics: can go on, once stopped."),
