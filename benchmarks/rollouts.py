@@ -35,11 +35,11 @@ from transformers.utils import logging
 from stepsearch_data.exports.examples import Paragraph
 from stepsearch_data.exports.template_file import load_template
 from stepsearch_data.trainer.demo.tiny import make_model, make_tokenizer
-from stepsearch_data.trainer.episode import Limits, Task
+from stepsearch_data.trainer.episode import Task
 from stepsearch_data.trainer.loading import make_referee
 from stepsearch_data.trainer.rollout import roll_out
 from stepsearch_data.trainer.sampler import CachedSampler
-from stepsearch_data.trainer.settings import PPO, Schedule
+from stepsearch_data.trainer.settings import PPO, Limits, Schedule
 from stepsearch_data.trainer.train import StePPO
 
 TEMPLATE = load_template("musique")

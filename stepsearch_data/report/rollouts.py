@@ -89,8 +89,8 @@ NONE = Rollouts()
 
 
 def _named(given: str) -> tuple[str, Path]:
-    name, separator, place = given.rpartition("=")
-    path = Path(place if separator else given)
+    name, _, place = ("", "", given) if Path(given).exists() else given.rpartition("=")
+    path = Path(place)
     path = path / _FILE if path.is_dir() else path
     return name or (path.parent.resolve().name if path.name == _FILE else path.stem), path
 

@@ -122,9 +122,13 @@ def parse(text: str, *, lazy: bool = False, keep_next_label: bool = False) -> Ro
 
 
 def sections(text: str) -> Iterator[tuple[str, Span]]:
-    """All blocks of a text in order, read by tags, each with its tag's name; what stands outside of them is `text`."""
+    """All blocks of a text in order, read by tags, each with its tag's name; what stands outside of them is `text`.
+
+    A search that is not closed is `text` with its tag: it is no round.
+    """
     at = 0
-    for block in [*_blocks(text)[0], _Block("text", len(text), len(text), len(text), len(text), closed=True)]:
+    blocks = [block for block in _blocks(text)[0] if block.closed or block.name != "search"]
+    for block in [*blocks, _Block("text", len(text), len(text), len(text), len(text), closed=True)]:
         between = _span(text, at, block.first)
         if between.text:
             yield "text", between

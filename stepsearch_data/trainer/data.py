@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from stepsearch_data.exports.examples import Example
 from stepsearch_data.exports.reading import examples
 from stepsearch_data.exports.template import Template
+from stepsearch_data.exports.template_file import load_template
 from stepsearch_data.pipeline.errors import ConfigError
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.trainer.episode import Encode, Task
@@ -17,6 +18,14 @@ def load_examples(store: Store, split: str) -> Iterator[Example]:
     with store.reading() as manifest:
         found = examples(store, manifest, everything=False, with_rejected=False)
         yield from (example for example in found if example.split == split)
+
+
+def load_tags(template: str) -> Template:
+    """The template of this name or file. Raises ConfigError for one that calls tools: episodes are written in tags."""
+    found = load_template(template)
+    if found.tool:
+        raise ConfigError(f"the template {found.name} calls a tool; episodes are written in tags", "musique or paper")
+    return found
 
 
 def to_task(example: Example, template: Template) -> Task:
@@ -34,10 +43,6 @@ def to_task(example: Example, template: Template) -> Task:
 
 def demonstration(example: Example, template: Template) -> list[tuple[str, bool]]:
     """A gold trajectory as an episode would write it: texts, and whether each is the policy's own."""
-    if template.tool:
-        raise ConfigError(
-            f"the template {template.name} calls a tool; episodes are written in tags", "musique or paper"
-        )
     parts = [(template.opening(example.question), False)]
     for at, step in enumerate(example.steps):
         parts.append((template.turn(example, at).text, True))

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from stepsearch_data.exports.examples import Paragraph
 from stepsearch_data.exports.template import Template
+from stepsearch_data.trainer.settings import Limits
 
 STOPS = ("</search>", "</answer>")
 _QUERY = re.compile(r"<search>((?:(?!<search>).)*)</search>\s*\Z", re.DOTALL)
@@ -25,22 +26,6 @@ _NO_MORE = "<warning> No search is left. Answer now. </warning>\n"
 
 Encode = Callable[[str], list[int]]
 Decode = Callable[[Sequence[int]], str]
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How long an episode may be (arXiv 2505.15107, appendix B). Lengths are in tokens."""
-
-    turns: int = 5
-    """Turns that may search; one more, without search, may follow."""
-    documents: int = 3
-    """Documents that a search returns."""
-    total: int = 4096
-    """Prompt and response together."""
-    turn: int = 500
-    """What the policy writes in one turn."""
-    observation: int = 600
-    """What the engine's answer is cut to, `</information>` kept."""
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,9 @@ from rich.console import Console
 
 from stepsearch_data.exports.examples import Example
 from stepsearch_data.exports.template import Template
-from stepsearch_data.exports.template_file import load_template
 from stepsearch_data.pipeline.errors import ConfigError, TrainError
 from stepsearch_data.pipeline.store import Store
-from stepsearch_data.trainer.data import load_examples, to_task
+from stepsearch_data.trainer.data import load_examples, load_tags, to_task
 from stepsearch_data.trainer.loading import load_critic, load_policy, make_referee
 from stepsearch_data.trainer.plot.runs import ABOUT, About
 from stepsearch_data.trainer.recipe import Recipe
@@ -40,7 +39,7 @@ def launch(recipe: Recipe, retrieve: Retrieve, *, resume: bool, say: Say, consol
     Raises TrainError, ConfigError, StoreError, SearchError; what was reached is in the last checkpoint.
     """
     recipe = recipe.anywhere()
-    template = load_template(recipe.template)
+    template = load_tags(recipe.template)
     store = Store.open(recipe.store)
     examples = list(load_examples(store, "train"))
     held_out = [to_task(each, template) for each in islice(load_examples(store, "validation"), recipe.held_out)]

@@ -19,9 +19,10 @@ from transformers.utils import logging
 
 from stepsearch_data.exports.template import Template
 from stepsearch_data.pipeline.errors import TrainError
-from stepsearch_data.trainer.episode import Limits, Referee
+from stepsearch_data.trainer.episode import Referee
 from stepsearch_data.trainer.recipe import Model, Recipe
 from stepsearch_data.trainer.sampler import end_tokens
+from stepsearch_data.trainer.settings import Limits
 
 _HEADS = ["score", "classifier"]  # value heads: trained whole, not by adapters
 

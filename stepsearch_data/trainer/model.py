@@ -27,23 +27,24 @@ class ActorCritic(nn.Module):
     """Policy and critic as one module, so that accelerate, FSDP or DeepSpeed wrap and shard both.
 
     The policy is any causal language model, the critic a token classifier with one label: its value head.
+    Log-probabilities are those of sampling at `temperature`.
     """
 
-    def __init__(self, policy: PreTrainedModel, critic: PreTrainedModel) -> None:
+    def __init__(self, policy: PreTrainedModel, critic: PreTrainedModel, temperature: float = 1.0) -> None:
         super().__init__()
-        self.policy, self.critic = policy, critic
+        self.policy, self.critic, self._temperature = policy, critic, temperature
         disable_dropout_in_model(self)  # the ratio of two passes over the same weights must be 1
 
     def forward(self, tokens: Tensor, attention: Tensor, own: Tensor) -> Read:
         """See `Read`; `attention` is true where there is a token, `own` where the policy wrote it."""
-        logps, entropy = log_probabilities(self.policy, tokens, attention, own)
+        logps, entropy = log_probabilities(self.policy, tokens, attention, own, self._temperature)
         values = self.critic(input_ids=tokens, attention_mask=attention).logits[:, :-1, 0].float()
         values = torch.where(own, nn.functional.pad(values, (1, 0)), 0)
         return Read(logps, values, entropy)
 
 
 def log_probabilities(
-    policy: nn.Module, tokens: Tensor, attention: Tensor, own: Tensor, temperature: float = 1.0
+    policy: nn.Module, tokens: Tensor, attention: Tensor, own: Tensor, temperature: float
 ) -> tuple[Tensor, Tensor]:
     """Log-probability and entropy of each own token, (rows, tokens) both.
 
@@ -61,7 +62,8 @@ def log_probabilities(
 class Reference:
     """The policy as it was before training: a frozen copy, or with LoRA the model without its adapter."""
 
-    def __init__(self, policy: PreTrainedModel) -> None:
+    def __init__(self, policy: PreTrainedModel, temperature: float = 1.0) -> None:
+        self._temperature = temperature
         self._adapted = policy if hasattr(policy, "disable_adapter") else None
         self._copy = None if self._adapted else copy.deepcopy(policy).eval().requires_grad_(requires_grad=False)
 
@@ -70,4 +72,4 @@ class Reference:
         """Log-probability of each own token, (rows, tokens). `policy` is the one that is being trained."""
         adapted = policy.disable_adapter() if self._adapted else nullcontext()
         with adapted:
-            return log_probabilities(self._copy or policy, tokens, attention, own)[0]
+            return log_probabilities(self._copy or policy, tokens, attention, own, self._temperature)[0]

@@ -14,8 +14,7 @@ from stepsearch_data.exports.template_file import TEMPLATES
 from stepsearch_data.pipeline.config import parse_value
 from stepsearch_data.pipeline.errors import ConfigError
 from stepsearch_data.rewards import PRESETS, RewardConfig, without
-from stepsearch_data.trainer.episode import Limits
-from stepsearch_data.trainer.settings import PPO, SFT, Schedule
+from stepsearch_data.trainer.settings import PPO, SFT, Limits, Schedule
 
 Part = Literal["key", "gain", "penalty", "step"]
 
@@ -90,9 +89,9 @@ class Recipe(Section):
         """The same with absolute paths, so that it can be read from any folder."""
         places = {"store": self.store.absolute(), "output": self.output.absolute()}
         template = self.template if self.template in TEMPLATES else str(Path(self.template).absolute())
-        path = Path(self.model.path)
-        model = self.model.model_copy(update={"path": str(path.absolute())}) if path.is_dir() else self.model
-        return self.model_copy(update={**places, "template": template, "model": model})
+        model = self.model.model_copy(update={"path": _folder_in(Path(), self.model.path)})
+        critic = self.critic and _folder_in(Path(), self.critic)
+        return self.model_copy(update={**places, "template": template, "model": model, "critic": critic})
 
     @model_validator(mode="before")
     @classmethod
@@ -100,7 +99,8 @@ class Recipe(Section):
         """Dataclasses ignore what they do not know; a recipe must not."""
         for name, kind in (("sft", SFT), ("schedule", Schedule), ("ppo", PPO), ("limits", Limits)):
             known = [field.name for field in fields(kind)]
-            unknown = sorted(set(data.get(name) or ()) - set(known))
+            given = data.get(name)
+            unknown = sorted(set(given) - set(known)) if isinstance(given, dict) else ()
             if unknown:
                 raise ValueError(f"{name}.{unknown[0]} is unknown; known: {', '.join(known)}")
         return data
@@ -120,6 +120,8 @@ def load_recipe(file: Path | None, settings: Iterable[str] = ()) -> Recipe:
         inner = data
         for section in sections:
             inner = inner.setdefault(section, {})
+            if not isinstance(inner, dict):
+                raise ConfigError(f"--set {setting}: {section} is no section")
         inner[name] = parse_value(value)
     try:
         return Recipe.model_validate(data)
@@ -137,7 +139,17 @@ def _read(file: Path) -> dict[str, Any]:
     for name in ("store", "output", "template"):
         if name in data and data[name] not in TEMPLATES:
             data[name] = str(file.parent / str(data[name]))
+    if "critic" in data:
+        data["critic"] = _folder_in(file.parent, str(data["critic"]))
+    model = data.get("model")
+    if isinstance(model, dict) and "path" in model:
+        model["path"] = _folder_in(file.parent, str(model["path"]))
     return data
+
+
+def _folder_in(place: Path, name: str) -> str:
+    """The absolute path of a model's folder, seen from a place; a name on the Hub stays as it is."""
+    return str((place / name).absolute()) if (place / name).is_dir() else name
 
 
 def _explain(error: Any) -> str:

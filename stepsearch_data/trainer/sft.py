@@ -66,7 +66,14 @@ def cold_start(
             **options,
         },
     )
-    arguments.gradient_accumulation_steps = max(1, config.batch // (config.micro * arguments.world_size))
+    steps, left = divmod(config.batch, config.micro * arguments.world_size)
+    if left or not steps:
+        raise TrainError(
+            f"a batch of {config.batch} demonstrations cannot be cut into micro batches of {config.micro} on "
+            f"{arguments.world_size} processes",
+            "choose sft.batch as a multiple of sft.micro times the processes",
+        )
+    arguments.gradient_accumulation_steps = steps
     trainer = SFTTrainer(model, args=arguments, train_dataset=Dataset.from_list(kept), processing_class=tokenizer)
     trainer.remove_callback(PrinterCallback)  # it prints to stdout, which is for data
     if say:

@@ -12,12 +12,12 @@ Where it departs from the released trainer, a fork of verl 0.1:
 from __future__ import annotations
 
 import logging
+import math
 import random
 import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ import numpy as np
 import orjson
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import DistributedType, set_seed
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -73,13 +73,13 @@ class StePPO:
         self.accelerator = accelerator or Accelerator()
         world = self.accelerator.num_processes
         _check_sizes(schedule.rollouts, ppo, world)
-        self.accelerator.gradient_accumulation_steps = ppo.minibatch // world // ppo.micro
+        _accumulate(self.accelerator, ppo)
         set_seed(schedule.seed, device_specific=True)
         self.referee, self.retrieve, self.tasks, self.held_out = referee, retrieve, tasks, held_out
         self.output, self.watch, self.tokenizer = output, watch, tokenizer
         self.done = 0
-        self.reference = Reference(policy.to(self.accelerator.device))
-        model = ActorCritic(policy, critic)
+        self.reference = Reference(policy.to(self.accelerator.device), schedule.temperature)
+        model = ActorCritic(policy, critic, schedule.temperature)
         steps = schedule.updates * ppo.epochs * (schedule.rollouts // ppo.minibatch)
         optimizer = torch.optim.AdamW(
             [
@@ -119,8 +119,13 @@ class StePPO:
     def update(self) -> tuple[Metrics, list[Episode], list[Earned]]:
         """One batch of rollouts and what is learnt from it: its metrics, this process's episodes, what they earned."""
         clock = _Clock()
-        with self._going_back(), self.accelerator.autocast():
-            episodes = roll_out(self._next_tasks(), self.referee, self.sampler, self.retrieve)
+        before = _random_state()
+        try:
+            episodes = self._roll_out(self._next_tasks(), self.sampler)
+        except (StepSearchError, KeyboardInterrupt):
+            _set_random_state(before)  # a resumed run repeats the batch
+            self.save()
+            raise
         clock.lap("rollout")
         got = [earned(episode, self.rewards) for episode in episodes]
         pad = self.tokenizer.pad_token_id
@@ -145,19 +150,38 @@ class StePPO:
         return metrics, episodes, got
 
     def evaluate(self) -> Metrics:
-        """Greedy rollouts of the held-out tasks; nothing random is drawn."""
+        """Greedy rollouts of the held-out tasks, as many at a time as in training; nothing random is drawn."""
         sampler = CachedSampler(self.inner.policy, self.tokenizer, temperature=0)
-        with self.accelerator.autocast():
-            episodes = roll_out(self.held_out, self.referee, sampler, self.retrieve)
+        world = self.accelerator.num_processes
+        mine, size = self.held_out[self.accelerator.process_index :: world], self.schedule.rollouts // world
+        episodes: list[Episode] = []
+        for first in range(0, math.ceil(len(self.held_out) / world), size):  # as often on every process
+            episodes += self._roll_out(mine[first : first + size], sampler)
         got = [earned(episode, self.rewards) for episode in episodes]
-        return {f"eval_{name}": value for name, value in summary(episodes, got).items()}
+        means = self._over_processes(summary(episodes, got), len(mine))
+        return {f"eval_{name}": value for name, value in means.items()}
 
-    def _over_processes(self, metrics: Metrics) -> Metrics:
-        """Means over processes, each of which has as many rollouts."""
+    def _roll_out(self, tasks: Sequence[Task], sampler: Sampler) -> list[Episode]:
+        """Play these tasks. Where one process fails all do: alone, the others would wait for it until a timeout."""
+        failure: StepSearchError | KeyboardInterrupt | None = None
+        episodes: list[Episode] = []
+        try:
+            with self.accelerator.autocast():
+                episodes = roll_out(tasks, self.referee, sampler, self.retrieve) if tasks else []
+        except (StepSearchError, KeyboardInterrupt) as error:
+            failure = error
+        failed = torch.tensor(float(failure is not None), device=self.accelerator.device)
+        if self.accelerator.reduce(failed, reduction="sum"):
+            raise failure or TrainError("rollouts failed in another process", "its own message says why")
+        return episodes
+
+    def _over_processes(self, metrics: Metrics, weight: float = 1.0) -> Metrics:
+        """Means over processes, by the weights of each."""
         if self.accelerator.num_processes == 1:
             return metrics
-        values = torch.tensor([*metrics.values()], device=self.accelerator.device)
-        return dict(zip(metrics, self.accelerator.reduce(values, reduction="mean").tolist(), strict=True))
+        values = torch.tensor([*metrics.values(), 1.0], device=self.accelerator.device) * weight
+        *sums, total = self.accelerator.reduce(values, reduction="sum").tolist()
+        return {name: value / total for name, value in zip(metrics, sums, strict=True)}
 
     def _next_tasks(self) -> list[Task]:
         """What this process rolls out next: each epoch goes through all tasks, in an order of its own."""
@@ -167,34 +191,29 @@ class StePPO:
             self.tasks[_place(position, len(self.tasks), self.schedule.seed)] for position in range(first, first + size)
         ]
 
-    @contextmanager
-    def _going_back(self) -> Iterator[None]:
-        """Where the block fails, checkpoint the state before it, so that a resumed run repeats it."""
-        before = _random_state()
-        try:
-            yield
-        except (StepSearchError, KeyboardInterrupt):
-            _set_random_state(before)
-            self.save()
-            raise
-
     # ---- checkpoints
 
     def save(self) -> Path:
         """Write a checkpoint that appears only when whole, and remove old ones; its folder."""
         folder = self.output / f"checkpoint-{self.done:06}"
         part = folder.with_name(f".{folder.name}.part")
-        if not folder.exists():
+        main, wait = self.accelerator.is_main_process, self.accelerator.wait_for_everyone
+        wait()  # so that all processes see the same folders
+        if folder.exists():
+            return folder
+        if main:
             shutil.rmtree(part, ignore_errors=True)
-            self.accelerator.save_state(str(part / "state"))
-            if self.accelerator.is_main_process:
-                self.inner.policy.save_pretrained(part / "policy")
-                self.tokenizer.save_pretrained(part / "policy")
-                (part / "update.json").write_bytes(orjson.dumps({"update": self.done}))
-                part.rename(folder)
-                for old in sorted(self.output.glob("checkpoint-*"))[: -self.schedule.keep]:
-                    shutil.rmtree(old)
-            self.accelerator.wait_for_everyone()
+        wait()
+        self.accelerator.save_state(str(part / "state"))
+        wait()
+        if main:
+            self.inner.policy.save_pretrained(part / "policy")
+            self.tokenizer.save_pretrained(part / "policy")
+            (part / "update.json").write_bytes(orjson.dumps({"update": self.done}))
+            part.rename(folder)
+            for old in sorted(self.output.glob("checkpoint-*"))[: -self.schedule.keep]:
+                shutil.rmtree(old)
+        wait()
         return folder
 
     def resume(self) -> bool:
@@ -216,9 +235,12 @@ class StePPO:
     def _forget_later_metrics(self) -> None:
         """Remove the metrics of updates that will be repeated."""
         path = self.output / "metrics.jsonl"
-        if path.exists():
+        if self.accelerator.is_main_process and path.exists():
             lines = path.read_bytes().splitlines(keepends=True) if self.done else []
-            path.write_bytes(b"".join(line for line in lines if orjson.loads(line)["update"] <= self.done))
+            whole = [line for line in lines if line.endswith(b"\n")]  # a full disk may leave half a line
+            part = path.with_name(".metrics.jsonl.part")
+            part.write_bytes(b"".join(line for line in whole if orjson.loads(line)["update"] <= self.done))
+            part.replace(path)
 
 
 def summary(episodes: Sequence[Episode], got: Sequence[Earned]) -> Metrics:
@@ -254,6 +276,18 @@ def _check_sizes(rollouts: int, ppo: PPO, world: int) -> None:
             f"into micro batches of {ppo.micro}",
             "choose rollouts as a multiple of ppo.minibatch, that as one of ppo.micro times the processes",
         )
+
+
+def _accumulate(accelerator: Accelerator, ppo: PPO) -> None:
+    """Take an optimiser step after every minibatch; DeepSpeed, which clips by itself too, is told the same."""
+    steps = ppo.minibatch // accelerator.num_processes // ppo.micro
+    accelerator.gradient_accumulation_steps = steps
+    if accelerator.distributed_type is DistributedType.DEEPSPEED:
+        accelerator.state.deepspeed_plugin.deepspeed_config |= {
+            "train_micro_batch_size_per_gpu": ppo.micro,
+            "gradient_accumulation_steps": steps,
+            "gradient_clipping": ppo.max_norm,
+        }
 
 
 def _rising(warmup: float) -> Callable[[int], float]:

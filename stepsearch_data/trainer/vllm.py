@@ -9,8 +9,9 @@ from accelerate import Accelerator
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from stepsearch_data.pipeline.errors import ConfigError
-from stepsearch_data.trainer.episode import STOPS, Limits
+from stepsearch_data.trainer.episode import STOPS
 from stepsearch_data.trainer.recipe import Vllm
+from stepsearch_data.trainer.settings import Limits
 
 
 class VllmSampler:

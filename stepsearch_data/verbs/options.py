@@ -89,6 +89,17 @@ EngineOption = Annotated[
         autocompletion=_engine_names,
     ),
 ]
+OneEngineOption = Annotated[
+    list[str] | None,  # a second one is refused where the engine is opened, not dropped
+    typer.Option(
+        "--engine",
+        "-e",
+        metavar="NAME[=LOCATION]",
+        help="Search engine (default: the one of the index): bm25, chargram, tantivy, rank-bm25, dense, http=URL, "
+        "serper, brave, tavily, serpapi.",
+        autocompletion=_engine_names,
+    ),
+]
 _CORPUS = typer.Option(
     "--corpus",
     help="Passages: .jsonl or .parquet with {id, contents} or {id, title, text}, or DPR's .tsv; .gz, .bz2, .zst too.",

@@ -23,9 +23,9 @@ from stepsearch_data.verbs.options import (
     ConcurrencyOption,
     ConfigOption,
     CorpusOption,
-    EngineOption,
     IndexOption,
     JsonOption,
+    OneEngineOption,
     Preset,
     QuietOption,
     SetOption,
@@ -114,7 +114,7 @@ def train(
         Path | None,
         typer.Option("--output", "-o", metavar="DIR", help="Folder of the run (default runs/steppo, or runs/demo)."),
     ] = None,
-    engine: EngineOption = None,
+    engine: OneEngineOption = None,
     index: IndexOption = None,
     corpus: CorpusOption = None,
     settings: Annotated[
@@ -149,16 +149,23 @@ def train(
 
     if (recipe is None) == (demo is None):
         raise ConfigError("expected a recipe or the demo", "name one: --config RECIPE, or --demo quick")
+    of_recipes = {"--index": index, "--corpus": corpus, "--report-to": report_to, "--resume": resume}
+    of_demo = {"--workers": workers, "--json": as_json}
+    for flag in (name for name, value in (of_recipes if demo else of_demo).items() if value):
+        raise ConfigError(f"{flag} means nothing {'to' if demo else 'without'} --demo", "leave it out")
     say = partial(typer.echo, err=True) if not quiet else lambda _: None
     of_engines = [setting for setting in settings or [] if setting.startswith("engines.")]
+    of_training = [setting for setting in settings or [] if setting not in of_engines]
     load = partial(run_config_over, None, [*engine_settings(engine), *of_engines])
     if demo:
+        if of_training:
+            raise ConfigError(f"--set {of_training[0]} means nothing to --demo", "leave it out, or write a recipe")
         compared = demonstrate(output or Path("runs/demo"), demo.value, load, workers or os.cpu_count() or 1, say)
         display.curves(compared, as_json=as_json)
         return
     flags = {"store": store, "output": output, "report_to": report_to}
     named = [f"{key}={json.dumps(str(value))}" for key, value in flags.items() if value is not None]
-    chosen = load_recipe(recipe, [*named, *(setting for setting in settings or [] if setting not in of_engines)])
+    chosen = load_recipe(recipe, [*named, *of_training])
     choice = Choice(corpus, chosen.store, index)
     last = run(chosen, choice, load, say, resume=resume, quiet=quiet)
     if os.environ.get("RANK", "0") == "0":  # under accelerate, one process speaks for all
@@ -191,7 +198,7 @@ def evaluate(
     limit: Annotated[
         int | None, typer.Option("--limit", "-n", min=1, help="Only the first N questions of each source.")
     ] = None,
-    engine: EngineOption = None,
+    engine: OneEngineOption = None,
     index: IndexOption = None,
     corpus: CorpusOption = None,
     template: Annotated[

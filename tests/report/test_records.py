@@ -114,6 +114,16 @@ def test_a_text_that_breaks_its_tags_is_still_shown_whole() -> None:
     ]
 
 
+def test_a_search_that_is_not_closed_is_no_round() -> None:
+    broken = "<search> lost <search> one </search> <information> a </information>"
+    parts = record(a_unit(broken), lambda each: Paragraph(each.title, each.text or ""))["segments"]
+    assert [(part["kind"], part["text"], part["round"]) for part in parts] == [
+        ("text", "<search> lost", None),
+        ("search", "one", 0),
+        ("information", "a", 0),
+    ]
+
+
 def a_unit(rollout: str = "<search> query 1 of hop 1 </search>") -> Unit:
     """A question whose only round shows a page of the web."""
     chosen, other = query(1), query(2)

@@ -103,6 +103,16 @@ def test_policies_are_compared_and_what_is_not_shown_is_said(gold: list[Record],
     assert not Rollouts().notes(known)
 
 
+def test_a_path_may_hold_an_equals_sign(files: list[str], tmp_path: Path) -> None:
+    folder = tmp_path / "lr=1e-6"
+    folder.mkdir()
+    (folder / "rollouts.jsonl").write_bytes((Path(files[0]) / "rollouts.jsonl").read_bytes())
+    known = {json.loads(line)["id"] for line in (folder / "rollouts.jsonl").read_text().splitlines()}
+    for given in (folder, folder / "rollouts.jsonl"):
+        (facts,) = Rollouts([str(given)]).facts(known)
+        assert facts["rows"][0][0] == "lr=1e-6"
+
+
 def test_what_cannot_be_read_is_a_clear_error(files: list[str], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="two files of rollouts have one name"):
         Rollouts([files[0], files[0]])

@@ -1,23 +1,37 @@
-"""A short training in a process of its own, to be killed: run.py MODEL OUTPUT."""
+"""A short training in processes of its own, to be killed or to fail: run.py MODEL OUTPUT [PROCESS THAT FAILS]."""
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from stepsearch_data.exports.examples import Paragraph
 from stepsearch_data.exports.template_file import load_template
-from stepsearch_data.trainer.episode import Limits
+from stepsearch_data.pipeline.errors import SearchError
 from stepsearch_data.trainer.loading import make_referee
+from stepsearch_data.trainer.settings import Limits
 from tests.trainer.test_train import trainer
+from tests.trainer.tiny import retrieve
 
 torch.set_num_threads(1)
-model, output = sys.argv[1:]
+model, output, *failing = sys.argv[1:]
 tokenizer, policy = AutoTokenizer.from_pretrained(model), AutoModelForCausalLM.from_pretrained(model)
 limits = Limits(turns=3, documents=2, total=300, turn=12, observation=60)
 referee = make_referee(policy, tokenizer, load_template("musique"), limits)
-run = trainer(Path(output), policy, tokenizer, referee)
+
+
+def search(queries: Sequence[str], k: int) -> list[list[Paragraph]]:
+    """As in the other tests, but where this process is to fail only up to the first checkpoint."""
+    if os.environ.get("RANK") in failing and list(Path(output).glob("checkpoint-*")):
+        raise SearchError(f"the engine of process {failing[0]} is down")
+    return retrieve(queries, k)
+
+
+run = trainer(Path(output), policy, tokenizer, referee, search)
 run.resume()
 run.train()

@@ -6,7 +6,8 @@ import pytest
 
 from stepsearch_data.exports.examples import Paragraph
 from stepsearch_data.exports.template_file import load_template
-from stepsearch_data.trainer.episode import Episode, Limits, Referee, Task
+from stepsearch_data.trainer.episode import Episode, Referee, Task
+from stepsearch_data.trainer.settings import Limits
 
 EOS = 0
 TASK = Task("q1", "Who?", "Who?\n", ("Ada",))

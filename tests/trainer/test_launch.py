@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +20,7 @@ from stepsearch_data.pipeline.progress import Reporter  # noqa: E402
 from stepsearch_data.pipeline.store import Store  # noqa: E402
 from stepsearch_data.stages import STAGES  # noqa: E402
 from stepsearch_data.stages.formats import PARSERS  # noqa: E402
+from stepsearch_data.synth import WorldConfig, write_world  # noqa: E402
 from stepsearch_data.trainer import demo  # noqa: E402
 from stepsearch_data.trainer.data import demonstration, encode_demonstration, load_examples  # noqa: E402
 from stepsearch_data.trainer.demo.tiny import make_model, make_tokenizer  # noqa: E402
@@ -31,6 +29,7 @@ from stepsearch_data.trainer.evaluation.setup import Options  # noqa: E402
 from stepsearch_data.trainer.recipe import load_recipe  # noqa: E402
 from stepsearch_data.trainer.start import train  # noqa: E402
 from tests.conftest import run_cli  # noqa: E402
+from tests.trainer.processes import torchrun  # noqa: E402
 from tests.trainer.test_train import metrics  # noqa: E402
 
 TEMPLATE = Path(demo.__path__[0]) / "template.txt"
@@ -157,6 +156,20 @@ def test_a_run_is_not_overwritten(recipe: Path, store: Path, tmp_path: Path) -> 
     assert "--resume" in refused.value.hint
 
 
+@pytest.mark.parametrize(
+    ("settings", "error", "said"),
+    [
+        (("template=tools",), ConfigError, "calls a tool"),
+        (("sft.batch=5",), TrainError, "batch of 5 demonstrations cannot be cut into micro batches of 2"),
+    ],
+)
+def test_what_cannot_be_trained_is_said_first(
+    recipe: Path, store: Path, tmp_path: Path, settings: tuple[str, ...], error: type[Exception], said: str
+) -> None:
+    with pytest.raises(error, match=said):
+        launch(recipe, store, tmp_path / "run", *settings)
+
+
 def test_a_model_that_is_not_there(recipe: Path, store: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainError, match="cannot load"):
         launch(recipe, store, tmp_path / "run", f"model.path={tmp_path}")
@@ -187,19 +200,20 @@ def test_a_retriever_that_is_down_is_one_line(recipe: Path, store: Path, tmp_pat
     assert len(done.stderr.splitlines()) == 2, done.stderr
 
 
-def test_two_processes_train_together(recipe: Path, store: Path, tmp_path: Path) -> None:
-    """One cold start, one set of metrics, over the rollouts of both."""
-    launcher = ("accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1")
-    precision = ("--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0")
-    arguments = ("train", "--config", recipe, "--store", store, "--output", tmp_path, "--set", "schedule.rollouts=8")
-    done = subprocess.run(
-        [sys.executable, "-m", *launcher, *precision, "-m", "stepsearch_data", *map(str, arguments)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert sum("trajectories, 4 steps" in line for line in done.stderr.splitlines()) == 1
-    assert [row["update"] for row in metrics(tmp_path)] == [1, 2]
-    assert metrics(tmp_path)[0]["rollouts"] == 8
+def test_two_processes_train_together(recipe: Path, tmp_path: Path) -> None:
+    """One cold start, one set of metrics, over the rollouts of both; held-out questions are shared between them."""
+    write_world(WorldConfig(20, 100, 1, 6, 1), tmp_path / "world.jsonl")
+    source = ("--source", f"musique={tmp_path / 'world.jsonl'}", "--set", "quality.validation=0.3")
+    run_cli("build", "--store", tmp_path / "store", *source, "--quiet")
+    given = ("--config", recipe, "--store", tmp_path / "store", "--set", "schedule.rollouts=8", "--set", "held_out=3")
+    for name, processes in {"one": 1, "two": 2}.items():
+        done = torchrun(processes, "-m", "stepsearch_data", "train", *given, "--output", tmp_path / name)
+        assert done.returncode == 0, done.stderr
+        assert sum("trajectories, 4 steps" in line for line in done.stderr.splitlines()) == 1
+        assert done.stdout.splitlines() == [str(tmp_path / name / "checkpoint-000002")]
+        states = (tmp_path / name / "checkpoint-000002" / "state").glob("random_states_*")
+        assert len(list(states)) == processes
+    one, two = metrics(tmp_path / "one"), metrics(tmp_path / "two")
+    assert [row["update"] for row in two] == [0, 1, 2]
+    assert two[1]["rollouts"] == 8
+    assert two[0].keys() == one[0].keys() >= {"eval_em", "eval_searches"}

@@ -43,6 +43,9 @@ def test_places_are_relative_to_the_recipe_and_settings_to_the_reader(tmp_path: 
     assert (recipe.store, recipe.template) == (tmp_path / "data", str(tmp_path / "words.txt"))
     assert recipe.output == Path("here")
     assert recipe.anywhere().output == Path.cwd() / "here"
+    assert recipe.model.path == "tiny"  # no folder: a name on the Hub
+    (tmp_path / "tiny").mkdir()
+    assert load_recipe(file).model.path == str(tmp_path / "tiny")
     assert load_recipe(file, ["template=paper"]).anywhere().template == "paper"
 
 
@@ -59,6 +62,14 @@ def test_the_name_of_a_variant_says_what_is_left_out() -> None:
         ("schedule.updates=many", "schedule.updates: Input should be a valid integer"),
         ("rewards.preset=none", "rewards.preset: Input should be 'paper'"),
         ("updates", "expected KEY=VALUE"),
+        ("schedule=5", "schedule: Input should be"),
+        ("sft=true", "sft: Input should be"),
+        ("held_out.x=1", "held_out is no section"),
+        ("ppo.micro=0", "ppo.micro: Input should be greater than or equal to 1"),
+        ("ppo.clip=nan", "ppo.clip: Input should be greater than 0"),
+        ("schedule.rollouts=-64", "schedule.rollouts: Input should be greater"),
+        ("schedule.temperature=0", "schedule.temperature: Input should be greater than 0"),
+        ("limits.total=0", "limits.total: Input should be greater"),
     ],
 )
 def test_what_is_unknown_or_wrong_is_named(setting: str, said: str) -> None:

@@ -25,6 +25,20 @@ def test_a_setting_that_no_section_has(cli: Run) -> None:
     assert "ppo.clipp is unknown; known: gamma" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "flag"),
+    [
+        (["--demo", "quick", "--resume"], "--resume means nothing to --demo"),
+        (["--demo", "quick", "--set", "ppo.clip=1"], "--set ppo.clip=1 means nothing to --demo"),
+        (["--config", "recipe.toml", "--workers", "2"], "--workers means nothing without --demo"),
+    ],
+)
+def test_what_would_be_ignored_is_refused(cli: Run, arguments: list[str], flag: str) -> None:
+    done = cli("train", *arguments)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {flag}\nhint: leave it out")
+
+
 @pytest.mark.skipif(bool(importlib.util.find_spec("torch")), reason="torch is installed")
 @pytest.mark.parametrize("arguments", [["--demo", "quick"], ["--config", RECIPES / "qwen2.5-3b.toml"]])
 def test_without_torch_it_says_what_to_install(cli: Run, arguments: list[str | Path], tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from stepsearch_data.exports.examples import Paragraph  # noqa: E402
 from stepsearch_data.pipeline.errors import SearchError, TrainError  # noqa: E402
 from stepsearch_data.trainer.settings import PPO, Schedule  # noqa: E402
 from stepsearch_data.trainer.train import StePPO  # noqa: E402
+from tests.trainer.processes import torchrun  # noqa: E402
 from tests.trainer.tiny import TASKS, retrieve  # noqa: E402
 
 QUICK = {"updates": 6, "rollouts": 8, "actor_lr": 1e-3, "critic_lr": 1e-3, "save_every": 2, "eval_every": 3, "keep": 9}
@@ -112,6 +114,30 @@ def test_a_retriever_that_goes_down_leaves_a_checkpoint_to_go_on_from(
     assert again.done == run.done
     again.train()
     assert metrics(broken) == metrics(whole)
+
+
+def test_half_a_line_of_metrics_is_forgotten(tmp_path: Path, policy: Any, tokenizer: Any, referee: Any) -> None:
+    """As a full disk may leave it."""
+    run = trainer(tmp_path, policy, tokenizer, referee, updates=2)
+    run.train()
+    with open(tmp_path / "metrics.jsonl", "ab") as file:
+        file.write(b'{"update": 2, "rew')
+    run.schedule = replace(run.schedule, updates=3)
+    run.train()
+    assert [row["update"] for row in metrics(tmp_path)] == [0, 1, 2, 3]
+
+
+def test_where_one_process_fails_all_end_and_go_on_together(tmp_path: Path, policy: Any, tokenizer: Any) -> None:
+    policy.save_pretrained(tmp_path / "start")
+    tokenizer.save_pretrained(tmp_path / "start")
+    arguments = (Path(__file__).with_name("run.py"), tmp_path / "start", tmp_path / "run")
+    failed = torchrun(2, *arguments, "1")
+    assert failed.returncode != 0
+    assert "SearchError: the engine of process 1 is down" in failed.stderr
+    assert "TrainError: rollouts failed in another process" in failed.stderr
+    assert [path.name for path in (tmp_path / "run").glob("checkpoint-*")] == ["checkpoint-000002"]
+    assert torchrun(2, *arguments).returncode == 0
+    assert [row["update"] for row in metrics(tmp_path / "run")] == [0, 1, 2, 3, 4, 5, 6]
 
 
 def test_kill_and_resume(tmp_path: Path, policy: Any, tokenizer: Any) -> None:

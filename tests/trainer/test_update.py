@@ -58,12 +58,14 @@ def old_policy(policy: Any) -> Any:
     return other
 
 
-def updated(policy: Any, critic: Any, old_policy: Any, config: PPO = CONFIG) -> tuple[Any, Batch]:
+def updated(
+    policy: Any, critic: Any, old_policy: Any, config: PPO = CONFIG, temperature: float = 1.0
+) -> tuple[Any, Batch]:
     """The policy and critic after one update by the trainer's functions, and the batch."""
     accelerator = Accelerator(gradient_accumulation_steps=config.minibatch // config.micro, cpu=True)
-    model = ActorCritic(copy.deepcopy(policy), copy.deepcopy(critic))
+    model = ActorCritic(copy.deepcopy(policy), copy.deepcopy(critic), temperature)
     batch = collate(episodes(), REWARDS, pad=0, device=torch.device("cpu"))
-    look_back(model, model.policy, Reference(old_policy), batch, config, accelerator)
+    look_back(model, model.policy, Reference(old_policy, temperature), batch, config, accelerator)
     parts = {"policy": list(model.policy.parameters()), "critic": list(model.critic.parameters())}
     optimizer = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=0.01, eps=EPS)
     rates = torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
@@ -74,7 +76,7 @@ def updated(policy: Any, critic: Any, old_policy: Any, config: PPO = CONFIG) -> 
 # ---- the same in loops
 
 
-def by_hand(policy: Any, critic: Any, old_policy: Any) -> Any:
+def by_hand(policy: Any, critic: Any, old_policy: Any, temperature: float) -> Any:
     """One minibatch of all rows: every formula as it stands in the paper, row by row, token by token, in float64."""
     model = ActorCritic(copy.deepcopy(policy).double(), copy.deepcopy(critic).double())
     before = copy.deepcopy(old_policy).double()
@@ -82,8 +84,8 @@ def by_hand(policy: Any, critic: Any, old_policy: Any) -> Any:
     for episode, earned in zip(episodes(), REWARDS, strict=True):
         ids = torch.tensor([episode.prompt + episode.tokens])
         own = [len(episode.prompt) + at for at, mine in enumerate(episode.own) if mine]
-        logps, values = read(model, ids, own)
-        reference = [each.item() for each in read(ActorCritic(before, model.critic), ids, own)[0]]
+        logps, values = read(model, ids, own, temperature)
+        reference = [each.item() for each in read(ActorCritic(before, model.critic), ids, own, temperature)[0]]
         old, estimates = [each.item() for each in logps], [each.item() for each in values]
         rewards = dict.fromkeys(own, 0.0)
         for token, reward in earned:
@@ -107,8 +109,8 @@ def by_hand(policy: Any, critic: Any, old_policy: Any) -> Any:
     return model
 
 
-def read(model: Any, ids: Any, own: list[int]) -> tuple[list[Any], list[Any]]:
-    logits, values = model.policy(ids).logits[0], model.critic(ids).logits[0, :, 0]
+def read(model: Any, ids: Any, own: list[int], temperature: float) -> tuple[list[Any], list[Any]]:
+    logits, values = model.policy(ids).logits[0] / temperature, model.critic(ids).logits[0, :, 0]
     return [torch.log_softmax(logits[at - 1], dim=-1)[ids[0, at]] for at in own], [values[at - 1] for at in own]
 
 
@@ -132,9 +134,10 @@ def adamw(parameters: list[Any]) -> None:
                 parameter.sub_(LR * gradient / (gradient.abs() + EPS))
 
 
-def test_an_update_is_that_of_the_formulas(policy: Any, critic: Any, old_policy: Any) -> None:
-    model, _ = updated(policy, critic, old_policy)
-    expected = by_hand(policy, critic, old_policy)
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+def test_an_update_is_that_of_the_formulas(policy: Any, critic: Any, old_policy: Any, temperature: float) -> None:
+    model, _ = updated(policy, critic, old_policy, temperature=temperature)
+    expected = by_hand(policy, critic, old_policy, temperature)
     for (name, got), wanted in zip(model.named_parameters(), expected.parameters(), strict=True):
         torch.testing.assert_close(got.double(), wanted, atol=1e-5, rtol=0, msg=lambda m, name=name: f"{name}: {m}")
 

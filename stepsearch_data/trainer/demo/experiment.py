@@ -35,12 +35,11 @@ from stepsearch_data.pipeline.store import Store
 from stepsearch_data.trainer.data import demonstration, load_examples, to_task
 from stepsearch_data.trainer.demo.noise import demonstrations
 from stepsearch_data.trainer.demo.tiny import make_model, make_tokenizer
-from stepsearch_data.trainer.episode import Limits
 from stepsearch_data.trainer.evaluation.setup import searching
 from stepsearch_data.trainer.loading import make_referee
 from stepsearch_data.trainer.plot.runs import ABOUT, About
 from stepsearch_data.trainer.recipe import Rewards
-from stepsearch_data.trainer.settings import PPO, SFT, Schedule
+from stepsearch_data.trainer.settings import PPO, SFT, Limits, Schedule
 from stepsearch_data.trainer.sft import cold_start
 from stepsearch_data.trainer.train import StePPO
 

@@ -10,11 +10,12 @@ import torch
 
 from stepsearch_data.exports.template import Template
 from stepsearch_data.pipeline.errors import TrainError
-from stepsearch_data.trainer.episode import Limits, Task
+from stepsearch_data.trainer.episode import Task
 from stepsearch_data.trainer.evaluation.policy import Played
 from stepsearch_data.trainer.loading import load_model, load_tokenizer, make_referee
 from stepsearch_data.trainer.rollout import Retrieve, roll_out
 from stepsearch_data.trainer.sampler import CachedSampler
+from stepsearch_data.trainer.settings import Limits
 
 
 class LocalPolicy:

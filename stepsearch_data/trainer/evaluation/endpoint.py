@@ -16,9 +16,10 @@ from stepsearch_data.pipeline.errors import RowRejected
 from stepsearch_data.pipeline.llm.chat import ChatModel, Message, Reply, TurnRequest
 from stepsearch_data.pipeline.llm.service import Llm
 from stepsearch_data.pipeline.llm.settings import LlmSettings
-from stepsearch_data.trainer.episode import STOPS, Limits, Referee, Task
+from stepsearch_data.trainer.episode import STOPS, Referee, Task
 from stepsearch_data.trainer.evaluation.policy import Played
 from stepsearch_data.trainer.rollout import Retrieve, roll_out
+from stepsearch_data.trainer.settings import Limits
 
 END = -1
 """Stands for the end of text."""

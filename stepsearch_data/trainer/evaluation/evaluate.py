@@ -72,7 +72,7 @@ def _play(
 
     def fresh() -> Iterator[Asked]:
         for asked in questions:
-            row = folder.earlier.get((asked.task.source, asked.task.id))
+            row = folder.take_earlier(asked.task)
             if row is None:
                 yield asked
             else:

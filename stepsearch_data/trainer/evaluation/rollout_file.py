@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict, deque
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO, Self
@@ -9,24 +10,27 @@ from typing import Any, BinaryIO, Self
 import orjson
 
 from stepsearch_data.pipeline.errors import ConfigError, StepSearchError
+from stepsearch_data.trainer.episode import Task
 from stepsearch_data.trainer.evaluation.measure import Row
 
 ROLLOUTS, SETTINGS, METRICS, REPLIES = "rollouts.jsonl", "settings.json", "metrics.json", "replies.sqlite"
 _TEXTS = ("question", "prompt", "response", "target", "search_keys")  # of a row, not needed to measure it
 
+Key = tuple[str, str, str]  # source, id and question: two files may number theirs alike
+
 
 class RolloutFolder:
     """Appends to `rollouts.jsonl`, in which each row is whole. `folder` None keeps nothing.
 
-    `settings` say what is evaluated: a folder takes rollouts of one evaluation only. `earlier` are the rows that
-    it has, by source and id, without their long texts; those that a server refused are dropped, to be played again.
+    `settings` say what is evaluated: a folder takes rollouts of one evaluation only. Rows that a server refused are
+    dropped, to be played again.
     Raises ConfigError for a folder of another evaluation, StepSearchError where it cannot be written.
     """
 
     def __init__(self, folder: Path | None, settings: dict[str, Any]) -> None:
         self.folder = folder
         self._settings = settings
-        self.earlier: dict[tuple[str, str], Row] = {}
+        self._earlier: defaultdict[Key, deque[Row]] = defaultdict(deque)
         self._file: BinaryIO | None = None
 
     def __enter__(self) -> Self:
@@ -42,6 +46,11 @@ class RolloutFolder:
     def __exit__(self, *_: object) -> None:
         if self._file:
             self._file.close()
+
+    def take_earlier(self, task: Task) -> Row | None:
+        """The row of a question that was played before, without its long texts; each is given once."""
+        rows = self._earlier.get((task.source, task.id, task.question))
+        return rows.popleft() if rows else None
 
     def append(self, rows: Iterable[Row]) -> None:
         """Add rollouts, on the disk when this returns."""
@@ -78,7 +87,8 @@ class RolloutFolder:
             row = orjson.loads(line) if line.endswith(b"\n") else {"ended": "refused"}
             if row["ended"] != "refused":
                 kept.append(line)
-                self.earlier[row["data_source"], row["id"]] = {k: v for k, v in row.items() if k not in _TEXTS}
+                key = (row["data_source"], row["id"], row["question"])
+                self._earlier[key].append({k: v for k, v in row.items() if k not in _TEXTS})
         if len(kept) < len(lines):
             _replace(path, b"".join(kept))
         return open(path, "ab")

@@ -14,7 +14,6 @@ import orjson
 from pydantic import ValidationError
 
 from stepsearch_data.exports.template import Template
-from stepsearch_data.exports.template_file import load_template
 from stepsearch_data.indexes import Choice, Load, opened
 from stepsearch_data.pipeline.config import RunConfig
 from stepsearch_data.pipeline.errors import ConfigError
@@ -22,7 +21,7 @@ from stepsearch_data.pipeline.progress import Reporter
 from stepsearch_data.pipeline.search import Service
 from stepsearch_data.pipeline.search.index import open_engine
 from stepsearch_data.pipeline.store import Store
-from stepsearch_data.trainer.episode import Limits
+from stepsearch_data.trainer.data import load_tags
 from stepsearch_data.trainer.evaluation.benchmarks import Files, Parsers
 from stepsearch_data.trainer.evaluation.measure import Row
 from stepsearch_data.trainer.evaluation.policy import Policy
@@ -31,6 +30,7 @@ from stepsearch_data.trainer.evaluation.rollout_file import REPLIES
 from stepsearch_data.trainer.recipe import Recipe
 from stepsearch_data.trainer.retrieval import retriever
 from stepsearch_data.trainer.rollout import Retrieve
+from stepsearch_data.trainer.settings import Limits
 
 _MODEL_FILES = ("config.json", "adapter_config.json")
 _RECIPE = "recipe.json"
@@ -94,9 +94,7 @@ def set_up(options: Options) -> Setup:
         raise ConfigError(f"{options.output} is no folder", "name another with --output")
     model = options.llm or find_checkpoint(options.checkpoint or "")
     recipe = None if options.llm else _recipe(Path(model))
-    template = load_template(options.template or (recipe.template if recipe else "musique"))
-    if template.tool:
-        raise ConfigError(f"the template {template.name} calls a tool; episodes are written in tags", "try musique")
+    template = load_tags(options.template or (recipe.template if recipe else "musique"))
     limits = replace(recipe.limits if recipe else Limits(), **options.lengths)
     choice = options.choice if options.choice.store or not recipe else replace(options.choice, store=recipe.store)
     return Setup(model, template, limits, choice)

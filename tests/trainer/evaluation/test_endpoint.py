@@ -10,9 +10,10 @@ from stepsearch_data.exports.examples import Paragraph
 from stepsearch_data.exports.template_file import load_template
 from stepsearch_data.pipeline.errors import RowRejected
 from stepsearch_data.pipeline.llm.chat import Message, Reply, Request, TurnRequest, Usage
-from stepsearch_data.trainer.episode import STOPS, Episode, Limits, Referee, Task
+from stepsearch_data.trainer.episode import STOPS, Episode, Referee, Task
 from stepsearch_data.trainer.evaluation.endpoint import END, EndpointSampler, decode, encode, in_characters, turn_of
 from stepsearch_data.trainer.rollout import roll_out
+from stepsearch_data.trainer.settings import Limits
 
 TASK = Task("q1", "Who?", "Who?\n", ("Ada",))
 TWO_TURNS = Limits(turns=2)

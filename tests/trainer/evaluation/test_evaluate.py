@@ -127,6 +127,21 @@ def test_what_was_written_is_not_asked_again(ask: Ask, gold: GoldPolicy, tmp_pat
     assert whole(more)["questions"] == len(rollouts(tmp_path / "out")) == 12
 
 
+def test_questions_with_one_id_are_not_confused(ask: Ask, tmp_path: Path) -> None:
+    """Two files may number theirs alike, and one may hold a question twice."""
+    for name, rows in {"a": ("Who?", "Who?"), "b": ("Where?",)}.items():
+        lines = [json.dumps({"id": "1", "question": text, "answer": f"{name} {at}"}) for at, text in enumerate(rows)]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines))
+    files = tuple(f"bamboogle={tmp_path / name}.jsonl" for name in "ab")
+    with LlmServer(lambda _: "<answer> b 0") as server:
+        first = ask(server.url, questions=files)
+        asked = len(server.requests)
+        again = ask(server.url, questions=files)
+        assert len(server.requests) == asked
+    assert whole(again) == whole(first)
+    assert (whole(first)["questions"], whole(first)["em"]) == (3, pytest.approx(1 / 3))
+
+
 def test_a_server_that_breaks_down_costs_no_reply_twice(ask: Ask, gold: GoldPolicy, tmp_path: Path) -> None:
     with gold.server() as server:
         ask(server.url, batch=3, output=tmp_path / "other")

@@ -14,8 +14,9 @@ from rich.console import Console
 
 from stepsearch_data.exports.examples import Paragraph
 from stepsearch_data.exports.template_file import load_template
-from stepsearch_data.trainer.episode import Episode, Limits, Referee, Task
+from stepsearch_data.trainer.episode import Episode, Referee, Task
 from stepsearch_data.trainer.score import Earned, earned
+from stepsearch_data.trainer.settings import Limits
 from stepsearch_data.trainer.watching.collapse import Lookout
 from stepsearch_data.trainer.watching.sample import sample
 from stepsearch_data.trainer.watching.watch import together, watching
