@@ -49,6 +49,7 @@ def launch(recipe: Recipe, retrieve: Retrieve, *, resume: bool, say: Say, consol
     accelerator = Accelerator(
         mixed_precision="bf16" if recipe.bf16 else "no", **tracker_options(recipe.report_to, recipe.output)
     )
+    _check_sharding(recipe, accelerator)
     main = accelerator.is_main_process
     tell: Say = say if main else lambda _: None
     if not held_out and recipe.held_out:
@@ -126,6 +127,16 @@ def cold_start(
     accelerator.wait_for_everyone()
     say(f"cold start: {told['demonstrations']:,.0f} trajectories, {recipe.sft.steps} steps, loss {told['loss']:.3f}")
     return str(folder)
+
+
+def _check_sharding(recipe: Recipe, accelerator: Accelerator) -> None:
+    """Raises ConfigError for what weights in parts do not allow."""
+    if accelerator.distributed_type is not DistributedType.FSDP:
+        return
+    if recipe.model.lora_rank:
+        raise ConfigError("LoRA does not run with FSDP", "adapters are small: recipes/accelerate/ddp.yaml")
+    if recipe.vllm and recipe.vllm.sleep:  # each turn would gather its weights, and processes differ in turns
+        raise ConfigError("a vLLM that sleeps does not run with FSDP", "--set vllm.sleep=false")
 
 
 def _claim(output: Path, *, resume: bool) -> None:

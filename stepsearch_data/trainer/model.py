@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from contextlib import nullcontext
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +34,9 @@ class ActorCritic(nn.Module):
     def __init__(self, policy: PreTrainedModel, critic: PreTrainedModel, temperature: float = 1.0) -> None:
         super().__init__()
         self.policy, self.critic, self._temperature = policy, critic, temperature
+        # What FSDP keeps in one part each; transformers knows it of both.
+        parts = (getattr(model, "_no_split_modules", None) or () for model in (policy, critic))
+        self._no_split_modules = sorted({name for names in parts for name in names})
         disable_dropout_in_model(self)  # the ratio of two passes over the same weights must be 1
 
     def forward(self, tokens: Tensor, attention: Tensor, own: Tensor) -> Read:
@@ -73,3 +77,17 @@ class Reference:
         adapted = policy.disable_adapter() if self._adapted else nullcontext()
         with adapted:
             return log_probabilities(self._copy or policy, tokens, attention, own, self._temperature)[0]
+
+
+class WholeCopy:
+    """The policy in one piece, for rollouts and checkpoints, where FSDP trains it in parts."""
+
+    def __init__(self, policy: PreTrainedModel) -> None:
+        self.policy = copy.deepcopy(policy).eval().requires_grad_(requires_grad=False)
+
+    @torch.no_grad()
+    def renewed(self, parameters: Iterable[Any]) -> PreTrainedModel:
+        """The copy, with the weights of these parameters in parts. Every process has to ask, or all wait."""
+        for whole, part in zip(self.policy.parameters(), parameters, strict=True):
+            whole.copy_(part.full_tensor())
+        return self.policy

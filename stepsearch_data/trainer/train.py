@@ -33,7 +33,7 @@ from stepsearch_data.pipeline.errors import StepSearchError, TrainError
 from stepsearch_data.rewards import PAPER, RewardConfig
 from stepsearch_data.trainer.batch import collate
 from stepsearch_data.trainer.episode import Episode, Referee, Task
-from stepsearch_data.trainer.model import ActorCritic, Reference
+from stepsearch_data.trainer.model import ActorCritic, Reference, WholeCopy
 from stepsearch_data.trainer.rollout import Retrieve, Sampler, roll_out
 from stepsearch_data.trainer.sampler import CachedSampler
 from stepsearch_data.trainer.score import Earned, earned
@@ -79,6 +79,8 @@ class StePPO:
         self.output, self.watch, self.tokenizer = output, watch, tokenizer
         self.done = 0
         self.reference = Reference(policy.to(self.accelerator.device), schedule.temperature)
+        sharded = self.accelerator.distributed_type is DistributedType.FSDP
+        self._copy = WholeCopy(policy.to(self.accelerator.device)) if sharded else None
         model = ActorCritic(policy, critic, schedule.temperature)
         steps = schedule.updates * ppo.epochs * (schedule.rollouts // ppo.minibatch)
         optimizer = torch.optim.AdamW(
@@ -93,7 +95,11 @@ class StePPO:
         self.model.eval()
         self.accelerator.register_for_checkpointing(self.rates)
         self.inner: ActorCritic = self.accelerator.unwrap_model(self.model)
-        self.sampler = sampler or CachedSampler(self.inner.policy, tokenizer, temperature=schedule.temperature)
+        self._parameters = {  # FSDP shows others in their place between a forward and a backward pass
+            "policy": list(self.inner.policy.parameters()),
+            "critic": list(self.inner.critic.parameters()),
+        }
+        self.sampler = sampler or CachedSampler(self._whole(), tokenizer, temperature=schedule.temperature)
 
     def train(self) -> None:
         """Train to the end of the schedule, from where `resume` left off. Raises TrainError, SearchError."""
@@ -119,6 +125,7 @@ class StePPO:
     def update(self) -> tuple[Metrics, list[Episode], list[Earned]]:
         """One batch of rollouts and what is learnt from it: its metrics, this process's episodes, what they earned."""
         clock = _Clock()
+        self._whole()
         before = _random_state()
         try:
             episodes = self._roll_out(self._next_tasks(), self.sampler)
@@ -133,9 +140,8 @@ class StePPO:
         clock.lap("score")
         metrics = look_back(self.model, self.inner.policy, self.reference, batch, self.ppo, self.accelerator)
         clock.lap("look_back")
-        parts = {"policy": list(self.inner.policy.parameters()), "critic": list(self.inner.critic.parameters())}
         self.model.train()  # without dropout, it only switches on gradient checkpointing
-        metrics |= improve(self.model, parts, self.optimizer, self.rates, batch, self.ppo, self.accelerator)
+        metrics |= improve(self.model, self._parameters, self.optimizer, self.rates, batch, self.ppo, self.accelerator)
         self.model.eval()
         clock.lap("improve")
         self.done += 1
@@ -151,7 +157,7 @@ class StePPO:
 
     def evaluate(self) -> Metrics:
         """Greedy rollouts of the held-out tasks, as many at a time as in training; nothing random is drawn."""
-        sampler = CachedSampler(self.inner.policy, self.tokenizer, temperature=0)
+        sampler = CachedSampler(self._whole(), self.tokenizer, temperature=0)
         world = self.accelerator.num_processes
         mine, size = self.held_out[self.accelerator.process_index :: world], self.schedule.rollouts // world
         episodes: list[Episode] = []
@@ -174,6 +180,10 @@ class StePPO:
         if self.accelerator.reduce(failed, reduction="sum"):
             raise failure or TrainError("rollouts failed in another process", "its own message says why")
         return episodes
+
+    def _whole(self) -> PreTrainedModel:
+        """The policy in one piece, as it is now."""
+        return self._copy.renewed(self._parameters["policy"]) if self._copy else self.inner.policy
 
     def _over_processes(self, metrics: Metrics, weight: float = 1.0) -> Metrics:
         """Means over processes, by the weights of each."""
@@ -205,9 +215,10 @@ class StePPO:
             shutil.rmtree(part, ignore_errors=True)
         wait()
         self.accelerator.save_state(str(part / "state"))
+        policy = self._whole()
         wait()
         if main:
-            self.inner.policy.save_pretrained(part / "policy")
+            policy.save_pretrained(part / "policy")
             self.tokenizer.save_pretrained(part / "policy")
             (part / "update.json").write_bytes(orjson.dumps({"update": self.done}))
             part.rename(folder)

@@ -85,7 +85,7 @@ def improve(
                 if accelerator.sync_gradients:
                     for name, parameters in parts.items():
                         norm = accelerator.clip_grad_norm_(parameters, config.max_norm)
-                        seen[f"{name}_norm"].append(float(norm or 0))
+                        seen[f"{name}_norm"].append(float(norm or 0))  # DeepSpeed's: of both together
                 optimizer.step()
                 optimizer.zero_grad()
             for name, value in means.items():

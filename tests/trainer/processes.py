@@ -13,9 +13,26 @@ ROOT = Path(__file__).parents[2]
 def torchrun(processes: int, *arguments: object) -> subprocess.CompletedProcess[str]:
     """A command in so many processes that work together, on the CPU."""
     launcher = ("torch.distributed.run", "--standalone", "--nproc_per_node", processes)
+    return _run(*launcher, *arguments, ACCELERATE_USE_CPU="true")
+
+
+def sharded(recipe: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """A command of `stepsearch-data` in two processes that a recipe of accelerate shards, on the CPU."""
+    launcher = ("accelerate.commands.launch", "--config_file", ROOT / "recipes" / "accelerate" / recipe)
+    options = ("--num_processes", 2, "--mixed_precision", "no", "--main_process_port", 0)
+    program = Path(__file__).with_name("gloo.py")
+    return _run(*launcher, *options, program, *arguments, ACCELERATE_TORCH_DEVICE="cpu", DS_ACCELERATOR="cpu")
+
+
+def _run(*command: object, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", *map(str, (*launcher, *arguments))],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "PYTHONPATH": str(ROOT)},
+        [sys.executable, "-m", *map(str, command)],
+        env={
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+            **environment,
+        },
         capture_output=True,
         text=True,
         check=False,

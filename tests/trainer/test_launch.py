@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,7 @@ from stepsearch_data.trainer.evaluation.setup import Options  # noqa: E402
 from stepsearch_data.trainer.recipe import load_recipe  # noqa: E402
 from stepsearch_data.trainer.start import train  # noqa: E402
 from tests.conftest import run_cli  # noqa: E402
-from tests.trainer.processes import torchrun  # noqa: E402
+from tests.trainer.processes import sharded, torchrun  # noqa: E402
 from tests.trainer.test_train import metrics  # noqa: E402
 
 TEMPLATE = Path(demo.__path__[0]) / "template.txt"
@@ -217,3 +219,45 @@ def test_two_processes_train_together(recipe: Path, tmp_path: Path) -> None:
     assert [row["update"] for row in two] == [0, 1, 2]
     assert two[1]["rollouts"] == 8
     assert two[0].keys() == one[0].keys() >= {"eval_em", "eval_searches"}
+
+
+@pytest.mark.parametrize(
+    ("accelerate", "norm"),
+    [
+        ("fsdp2.yaml", 0.05),
+        # DeepSpeed clips the gradients of policy and critic together, the others apart: compared without any clipping.
+        pytest.param("zero2.yaml", 1e9, marks=pytest.mark.skipif(not find_spec("deepspeed"), reason="needs deepspeed")),
+    ],
+)
+def test_sharded_weights_learn_the_same(
+    recipe: Path, store: Path, tmp_path: Path, accelerate: str, norm: float
+) -> None:
+    """As whole ones on each process: cut off after two updates and gone on, to the weights of the third."""
+    whole = tmp_path / "whole.toml"
+    whole.write_text(re.sub(r"\[sft\].*(?=\[schedule\])", "", recipe.read_text(), flags=re.DOTALL))
+    (tmp_path / "words.txt").write_text(TEMPLATE.read_text())
+    settings = ("schedule.rollouts=8", "schedule.temperature=0.9", "ppo.minibatch=4", f"ppo.max_norm={norm}")
+    given = ["--config", whole, "--store", store, *(word for setting in settings for word in ("--set", setting))]
+    runs = [
+        torchrun(2, "-m", "stepsearch_data", "train", *given, "--set", "schedule.updates=3", "-o", tmp_path / "one"),
+        sharded(accelerate, "train", *given, "-o", tmp_path / "parts"),
+        sharded(accelerate, "train", *given, "--set", "schedule.updates=3", "-o", tmp_path / "parts", "--resume"),
+    ]
+    assert [run.returncode for run in runs] == [0, 0, 0], [run.stderr for run in runs]
+    one, parts = metrics(tmp_path / "one"), metrics(tmp_path / "parts")
+    for ours, theirs in zip(one, parts, strict=True):
+        assert {k: v for k, v in ours.items() if "norm" not in k} == pytest.approx(
+            {k: v for k, v in theirs.items() if "norm" not in k}, rel=1e-4, abs=1e-6
+        )
+    policies = [
+        AutoModelForCausalLM.from_pretrained(tmp_path / name / "checkpoint-000003" / "policy")
+        for name in ("one", "parts")
+    ]
+    for ours, theirs in zip(policies[0].parameters(), policies[1].parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=0)
+
+
+def test_what_sharded_weights_do_not_allow(recipe: Path, store: Path, tmp_path: Path) -> None:
+    refused = sharded("fsdp2.yaml", "train", "--config", recipe, "--store", store, "-o", tmp_path, "--set", LORA)
+    assert refused.returncode != 0
+    assert "error: LoRA does not run with FSDP\nhint: " in refused.stderr
