@@ -43,7 +43,6 @@ class Demo(StrEnum):
 
     quick = "quick"
     full = "full"
-    all = "all"
 
 
 class Axis(StrEnum):

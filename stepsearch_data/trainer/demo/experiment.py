@@ -56,7 +56,7 @@ VARIANTS = {
     "no step": Rewards(without=["step"]),
     "released": Rewards(preset="released"),
 }
-"""What is compared. `no gain` and `no penalty` keep the other part of the step reward."""
+"""What is compared. `no gain` and `no penalty` keep the other part of the step reward, `no step` neither."""
 
 
 @dataclass(frozen=True)
@@ -97,8 +97,7 @@ SOLVED = 0.5
 
 SIZES = {
     "quick": Size(("weak",), ("StePPO", "outcome only"), 1, 1),
-    "full": Size(("weak", "strong"), ("StePPO", "outcome only", "no key", "no gain", "no penalty"), 2, 4),
-    "all": Size(("weak", "strong"), tuple(VARIANTS), 2, 4),
+    "full": Size(("weak", "strong"), tuple(VARIANTS), 2, 4),
 }
 
 
