@@ -125,7 +125,7 @@ class StePPO:
     def update(self) -> tuple[Metrics, list[Episode], list[Earned]]:
         """One batch of rollouts and what is learnt from it: its metrics, this process's episodes, what they earned."""
         clock = _Clock()
-        self._whole()
+        self._whole()  # which the sampler reads
         before = _random_state()
         try:
             episodes = self._roll_out(self._next_tasks(), self.sampler)
