@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 
 import torch
@@ -24,6 +25,7 @@ class CachedSampler:
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, temperature: float = 1.0) -> None:
         self._model, self._tokenizer, self._temperature = model, tokenizer, temperature
         self._eos = end_tokens(model, tokenizer)
+        self._cache_argument = cache_argument(model)
         self._closing = {token for text, token in tokenizer.get_vocab().items() if ">" in text}
 
     def begin(self, prompts: Sequence[list[int]]) -> None:
@@ -68,9 +70,9 @@ class CachedSampler:
             input_ids=tokens.to(self._mask.device),
             attention_mask=self._mask,
             position_ids=positions,
-            past_key_values=self._cache,
             use_cache=True,
             logits_to_keep=1,
+            **{self._cache_argument: self._cache},
         )
         return read.logits[:, -1].float()
 
@@ -85,6 +87,12 @@ class CachedSampler:
         if turn[-1] in self._eos:
             return True
         return turn[-1] in self._closing and any(stop in self._tokenizer.decode(turn[-_TAIL:]) for stop in STOPS)
+
+
+def cache_argument(model: PreTrainedModel) -> str:
+    """What a model calls the cache that it reads: `cache` since transformers 5.24, `past_key_values` before."""
+    base = getattr(model, "get_base_model", lambda: model)()  # with adapters, peft passes all arguments on to it
+    return "cache" if "cache" in inspect.signature(base.forward).parameters else "past_key_values"
 
 
 def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:

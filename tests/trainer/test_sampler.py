@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -55,6 +56,18 @@ def test_a_row_does_not_see_its_neighbours(policy: Any, tokenizer: Any, referee:
         (alone,) = roll_out([task], referee, CachedSampler(policy, tokenizer, temperature=0), retrieve)
         assert alone.tokens == among.tokens
         assert alone.text == among.text
+
+
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")  # peft asks for it by that name
+def test_new_adapters_change_nothing(policy: Any, tokenizer: Any, referee: Referee) -> None:
+    """They hide the model's signature, by which the sampler knows what its cache is called."""
+    peft = pytest.importorskip("peft")
+    adapted = peft.get_peft_model(deepcopy(policy), peft.LoraConfig(target_modules="all-linear"))
+    episodes, plain = (
+        roll_out(TASKS, referee, CachedSampler(model, tokenizer, temperature=0), retrieve)
+        for model in (adapted, policy)
+    )
+    assert [episode.tokens for episode in episodes] == [episode.tokens for episode in plain]
 
 
 def test_the_same_seed_rolls_out_the_same(policy: Any, tokenizer: Any, referee: Referee) -> None:
