@@ -119,9 +119,8 @@ def _numbers(cursor: duckdb.DuckDBPyConnection) -> dict[str, Numbers]:
 
 def _leaks(store: Store, manifest: Manifest) -> Counter[tuple[str, int]]:
     """Number of leaking queries, by source and number of hops."""
-    outputs = {table.name: manifest.output(table.name) for table in (QUESTIONS, SUB_QUESTIONS, QUERIES)}
     leaks: Counter[tuple[str, int]] = Counter()
-    for unit in units({name: store.path(output) for name, output in outputs.items() if output}, SUB_QUESTIONS, QUERIES):
+    for unit in units(store.tables(manifest, QUESTIONS, SUB_QUESTIONS, QUERIES), SUB_QUESTIONS, QUERIES):
         hops, question = unit.related[SUB_QUESTIONS.name], unit.question
         for query in unit.related[QUERIES.name]:
             secrets = forbidden(hops, query.hop, (question.answer, *question.answer_aliases))

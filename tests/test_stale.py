@@ -82,10 +82,9 @@ def test_a_damaged_table_is_named_with_its_remedy(store: Path, cli: Run) -> None
     assert "queries is missing from the store, or cut" in cli("explain", "--store", store).stdout
     table.write_bytes(whole[:200] + bytes(len(whole) - 400) + whole[-200:])
     broken = cli("build", "--store", store, "--stage", "retrieve", "--force")
-    assert broken.stderr.splitlines()[-2:] == [
-        "error: queries is damaged",
-        "hint: make it anew: --force --stage queries",
-    ]
+    error, hint = broken.stderr.splitlines()[-2:]
+    assert error.startswith(f"error: {table} is damaged: ")
+    assert hint == "hint: make it anew: --force --stage queries"
     assert cli("build", "--store", store, "--stage", "queries", "--force").returncode == 0
     assert cli("build", "--store", store).returncode == 0
 

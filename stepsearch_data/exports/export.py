@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from stepsearch_data.exports.files import Files
 from stepsearch_data.exports.formats import FORMATS, Format
-from stepsearch_data.exports.reading import examples, files, split_names
+from stepsearch_data.exports.reading import examples, split_names
 from stepsearch_data.exports.template import Template
 from stepsearch_data.pipeline.catalog import stale
 from stepsearch_data.pipeline.context import read_rows
@@ -105,7 +105,7 @@ def _items(
 ) -> Iterator[tuple[str, Any]]:
     """What the format makes rows of, each with the split that it belongs to."""
     table = PASSAGES if form.of == "passages" else TRAJECTORIES
-    path = files(store, manifest, table.name)[table.name]
+    path = store.tables(manifest, table)[table.name]
     meter.expect(pq.read_metadata(path).num_rows)
     if form.of == "passages":
         for passage in read_rows(path, PASSAGES):

@@ -10,7 +10,6 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from stepsearch_data.exports.examples import Example, Paragraph, Search, Step
-from stepsearch_data.pipeline.errors import StoreError
 from stepsearch_data.pipeline.questions import Unit, units
 from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.schemas.rows import Document, Hit, Query, Round, SubQuestion, Trajectory, Vote
@@ -55,7 +54,7 @@ def examples(store: Store, manifest: Manifest, *, everything: bool, with_rejecte
     has them; `everything` takes all, and puts what the gates gave no split into that of its group, else into `train`.
     """
     related = (*_ALWAYS, *(_FOR_REJECTED if with_rejected else ()))
-    inputs = files(store, manifest, QUESTIONS.name, PASSAGES.name, *(table.name for table in related))
+    inputs = store.tables(manifest, QUESTIONS, PASSAGES, *related)
     passages = Passages(inputs[PASSAGES.name])
     splits = _splits(store, manifest, everything=everything)
     counts: Counter[str] = Counter()
@@ -65,14 +64,6 @@ def examples(store: Store, manifest: Manifest, *, everything: bool, with_rejecte
         if found and split and (everything or found[0].complete):
             yield _example(counts[split], split, found[0], unit, passages)
             counts[split] += 1
-
-
-def files(store: Store, manifest: Manifest, *names: str) -> dict[str, Path]:
-    """The files of these tables. Raises StoreError where one is missing."""
-    outputs = {name: manifest.output(name) for name in names}
-    if not all(outputs.values()):
-        raise StoreError("the store is not built to its end", f"stepsearch-data build --store {store.root}")
-    return {name: store.path(output) for name, output in outputs.items() if output}
 
 
 def split_names(store: Store, manifest: Manifest) -> list[str]:
@@ -90,7 +81,7 @@ def _splits(store: Store, manifest: Manifest, *, everything: bool) -> dict[str, 
     if output is None:
         return None
     names = ("question_id", "split", "split_group", "passed")
-    table = pq.read_table(store.path(output), columns=list(names))
+    table = pq.read_table(store.table(QUALITY, output), columns=list(names))
     rows = list(zip(*(table[name].to_pylist() for name in names), strict=True))
     if not everything:
         return {key: split for key, split, _, passed in rows if split and passed}

@@ -11,7 +11,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -119,14 +118,6 @@ def _logs(store: Store) -> dict[str, str]:
     return {log.name: f"log/{log.name}.jsonl" for log in LOGS if store.has_log(log.name)}
 
 
-def inside(root: Path, path: str) -> str:
-    """A path of the store in full. Raises StoreError where it leads out: a store may come from a stranger."""
-    resolved = (root / path).resolve()
-    if not resolved.is_relative_to(root):
-        raise StoreError(f"{path} of {root} lies outside of the store")
-    return str(resolved)
-
-
 def connect(store: Store, manifest: Manifest) -> duckdb.DuckDBPyConnection:
     """A DuckDB with the store's views that can reach no file at all. Raises StoreError.
 
@@ -137,18 +128,18 @@ def connect(store: Store, manifest: Manifest) -> duckdb.DuckDBPyConnection:
     from pyarrow import dataset
     from pyarrow.fs import LocalFileSystem
 
+    store.check(manifest)
     connection = duckdb.connect(":memory:")
-    root = store.root.resolve()
 
     def register(name: str, paths: list[str]) -> str:
-        resolved = [inside(root, path) for path in paths]
+        resolved = [str((store.root / path).resolve()) for path in paths]
         files = dataset.dataset(resolved, format="parquet", filesystem=LocalFileSystem())
         registered = f"{name}_as_written" if name in JUDGED else name
         connection.register(registered, files)
         return f"SELECT * FROM {registered}"
 
     try:
-        logs = {name: inside(root, path) for name, path in _logs(store).items()}
+        logs = {name: str((store.root / path).resolve()) for name, path in _logs(store).items()}
         views = view_definitions(manifest, register, logs)
         for log in LOGS:
             connection.execute(f"CREATE TABLE {log.name} AS {views[log.name]}")

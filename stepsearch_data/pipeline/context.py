@@ -252,7 +252,7 @@ def read_rows(path: Path, table: Table) -> Iterator[Any]:
     """The rows of a table's file, in order and as its row model, a bounded number in memory."""
     with pq.ParquetFile(path) as file:
         for batch in file.iter_batches(batch_size=_READ_ROWS):
-            yield from table.adapter.validate_python(batch.to_pylist())
+            yield from table.from_arrow(batch)
 
 
 def _printable(value: Any) -> str:

@@ -18,16 +18,15 @@ from typing import TYPE_CHECKING, Any
 from stepsearch_data.pipeline.catalog import write_catalog
 from stepsearch_data.pipeline.config import RunConfig
 from stepsearch_data.pipeline.context import StageContext, read_rows
-from stepsearch_data.pipeline.digest import digest_of
-from stepsearch_data.pipeline.errors import ConfigError, StoreError
+from stepsearch_data.pipeline.errors import ConfigError, StepSearchError, StoreError
 from stepsearch_data.pipeline.llm.money import Budget
 from stepsearch_data.pipeline.progress import Clock, Reporter
 from stepsearch_data.pipeline.search.index import recipe_of
 from stepsearch_data.pipeline.search.kinds import Engine, Service
 from stepsearch_data.pipeline.sources import Source, parse_sources
 from stepsearch_data.pipeline.stage import Recipe, Stage, differences, digest
-from stepsearch_data.pipeline.store import Entry, Manifest, Store
-from stepsearch_data.schemas.tables import QUESTIONS, REJECTS
+from stepsearch_data.pipeline.store import Entry, Manifest, Output, Store
+from stepsearch_data.schemas.tables import QUESTIONS, REJECTS, Table
 
 if TYPE_CHECKING:
     from stepsearch_data.pipeline.llm.service import Llm
@@ -102,7 +101,7 @@ class Build:
         manifest = self.store.manifest()
         committed = manifest.output(QUESTIONS.name)
         if committed and not self._reasons(load, manifest):
-            yield self.store.path(committed)
+            yield self.store.table(QUESTIONS, committed)
             return
         with tempfile.TemporaryDirectory() as folder:
             context = StageContext(load, self.config.stages[load.name], {}, Path(folder), sources=self._sources)
@@ -130,7 +129,7 @@ class Build:
             for stage in self._selected:
                 entry = manifest.stages.get(stage.name)
                 if entry and self._may_ask_again(stage):
-                    path = self.store.path(entry.outputs[REJECTS.name])
+                    path = self.store.table(REJECTS, entry.outputs[REJECTS.name])
                     failed = {row.question_id: None for row in read_rows(path, REJECTS) if row.question_id}
                     again += len(failed)
                     if failed:
@@ -214,7 +213,7 @@ class Build:
     def _run(self, stage: Stage, manifest: Manifest, reporter: Reporter) -> Entry:
         self._check_inputs(stage, manifest)
         recipe = self._recipe(stage, manifest)
-        inputs = {name: self.store.path(output) for name in stage.reads if (output := manifest.output(name))}
+        inputs = {name: self._input(name, output) for name in stage.reads if (output := manifest.output(name))}
         with self.store.staging() as folder, reporter.stage(stage.name) as meter:
             context = StageContext(
                 stage,
@@ -234,8 +233,8 @@ class Build:
             try:
                 stage.run(context)
                 rows = context.finish()
-            except Exception:
-                self._blame_inputs(stage, manifest)
+            except Exception as error:
+                self._blame_inputs(stage, manifest, error)
                 raise
             finally:
                 context.close()
@@ -284,13 +283,20 @@ class Build:
             if not self.store.is_whole(output):
                 raise StoreError(f"{name} is missing from the store, or cut", _from(writer, stage))
 
-    def _blame_inputs(self, stage: Stage, manifest: Manifest) -> None:
+    def _input(self, name: str, output: Output) -> Path:
+        """The file or folder that a stage reads. Raises StoreError where it is damaged."""
+        declared = next(o for s in self._stages for o in s.writes if o.name == name)
+        try:
+            return self.store.table(declared, output) if isinstance(declared, Table) else self.store.path(output)
+        except StoreError as error:
+            raise StoreError(error.message, _anew(name, self.store.manifest())) from error
+
+    def _blame_inputs(self, stage: Stage, manifest: Manifest, error: Exception) -> None:
         """Raises StoreError when a failure comes from an input whose bytes have changed since they were committed."""
-        for name in stage.reads:
-            output = manifest.output(name)
-            if output and digest_of(self.store.path(output)) != output.digest:
-                writer = manifest.writer(name)
-                raise StoreError(f"{name} is damaged", f"make it anew: --force --stage {writer}")
+        for name in self.store.damaged(manifest, *stage.reads):
+            raise StoreError(f"{name} is damaged", _anew(name, manifest)) from error
+        if not isinstance(error, StepSearchError | OSError) and (fault := self.store.fault(manifest, error)):
+            raise fault from error
 
     def _record(self, outcome: Outcome) -> None:
         scale = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes there, in KiB elsewhere
@@ -312,6 +318,10 @@ def _digests(sources: Sequence[Source]) -> dict[str, str]:
 
 def _from(writer: str, stage: Stage) -> str:
     return f"build it first: --from {writer} --to {stage.name}"
+
+
+def _anew(name: str, manifest: Manifest) -> str:
+    return f"make it anew: --force --stage {manifest.writer(name)}"
 
 
 def _summary(outcome: Outcome) -> str:

@@ -10,14 +10,13 @@ from typing import Any
 import polars as pl
 import pyarrow.parquet as pq
 
-from stepsearch_data.exports.reading import files
 from stepsearch_data.pipeline.catalog import LOGS, stale
 from stepsearch_data.pipeline.errors import PublishError, StoreError
 from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.schemas.tables import PARAGRAPHS, PASSAGES, QUALITY, QUESTIONS, REJECTS, TABLES, TRAJECTORIES
 
 _PATH = re.compile(r"(file:)?(/|~|\\\\|\.\.?/|[A-Za-z]:[\\/])")
-_COMMITTED = tuple(table.name for table in TABLES if table not in (REJECTS, *LOGS))
+_COMMITTED = tuple(table for table in TABLES if table not in (REJECTS, *LOGS))
 
 
 def check_store(store: Store, manifest: Manifest, max_rejects: float) -> dict[str, Path]:
@@ -27,14 +26,11 @@ def check_store(store: Store, manifest: Manifest, max_rejects: float) -> dict[st
     more of its sources' rows than the share `max_rejects` were set aside.
     """
     build = f"stepsearch-data build --store {store.root}"
-    inputs = files(store, manifest, *_COMMITTED)
+    inputs = store.tables(manifest, *_COMMITTED)
     outdated = stale(store)
     if outdated:
         raise StoreError(f"the store is not up to date: {', '.join(outdated)} come from earlier inputs", build)
-    for entry in manifest.stages.values():
-        for name, output in entry.outputs.items():
-            if output.rows is not None and not store.is_whole(output):
-                raise StoreError(f"{name} is missing from the store, or cut", f"make it anew: {build}")
+    store.check(manifest)
     if not _fit(inputs):
         raise PublishError(
             "nothing to release: no trajectory is complete and passed the quality gates",

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
 
 from stepsearch_data import __version__
-from stepsearch_data.pipeline.catalog import catalog, inside
+from stepsearch_data.pipeline.catalog import catalog
 from stepsearch_data.pipeline.digest import digest_of
 from stepsearch_data.pipeline.errors import StoreError
 from stepsearch_data.pipeline.progress import Meter
@@ -129,9 +129,9 @@ def _copy_store(store: Store, manifest: Manifest, folder: Path) -> str:
         for name, output in entry.outputs.items():
             if output.rows is None:
                 continue
-            target = Path(inside(folder.resolve(), output.path))
+            target = folder / output.path
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(inside(store.root.resolve(), output.path), target)
+            shutil.copyfile(store.path(output), target)
             if digest_of(target) != output.digest:
                 raise StoreError(f"{name} is damaged", "stepsearch-data build --force makes it anew")
     shutil.copyfile(store.root / "manifest.json", folder / "manifest.json")

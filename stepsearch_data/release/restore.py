@@ -8,7 +8,7 @@ from pathlib import Path
 
 import orjson
 
-from stepsearch_data.pipeline.catalog import inside, write_catalog
+from stepsearch_data.pipeline.catalog import write_catalog
 from stepsearch_data.pipeline.digest import digest_of
 from stepsearch_data.pipeline.errors import PublishError
 from stepsearch_data.pipeline.progress import Meter
@@ -78,7 +78,7 @@ def _copy_tables(source: Store, target: Store) -> None:
     target.sweep()
     with target.staging() as staging:
         for output in outputs:
-            place = Path(inside(target.root.resolve(), output.path))
+            place = target.inside(output.path)
             if output.rows is None or (place.is_file() and digest_of(place) == output.digest):
                 continue
             copied = staging / place.name

@@ -99,7 +99,7 @@ class Statistics:
     def _stored(self, name: str) -> pl.DataFrame:
         output = self.manifest.output(name)
         assert output
-        return pl.read_parquet(self.store.path(output), columns=["source"])
+        return pl.read_parquet(self.store.path(output), glob=False, columns=["source"])
 
     def _split(self, split: str) -> pl.DataFrame:
         files = self.record.configs[TRAJECTORIES.name][split].files

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from stepsearch_data.pipeline.catalog import inside
 from stepsearch_data.pipeline.digest import digest_of
 from stepsearch_data.pipeline.errors import PublishError
 from stepsearch_data.pipeline.progress import Meter
@@ -127,8 +126,8 @@ def _verify_store(root: Path, meter: Meter) -> Report:
         folders = [entry.folder for entry in manifest.stages.values()]
         outputs = [output for entry in manifest.stages.values() for output in entry.outputs.values()]
         for path in (*folders, *(output.path for output in outputs)):
-            inside(root.resolve(), path)
-        absent = [output.path for output in outputs if output.rows is None and not store.path(output).exists()]
+            store.inside(path)
+        absent = [output.path for output in outputs if output.rows is None and not (root / output.path).exists()]
         recorded = {output.path: output.digest for output in outputs if output.path not in absent}
         there = (p for folder in folders for p in sorted((root / folder).glob("*")))
         paths = [*recorded, *(path for p in there if (path := p.relative_to(root).as_posix()) not in recorded)]
@@ -149,7 +148,11 @@ def _digests(root: Path, paths: list[str], meter: Meter) -> dict[str, str]:
     meter.expect(len(paths))
     found = {}
     for path in paths:
-        if (root / path).exists():
+        try:
             found[path] = digest_of(root / path)
+        except FileNotFoundError:
+            pass
+        except OSError:  # a FIFO, or what may not be read
+            found[path] = ""
         meter.advance()
     return found

@@ -58,7 +58,7 @@ def make_listing(connection: duckdb.DuckDBPyConnection, store: Store, manifest: 
     """Make the table `listing`, which all else here reads; rows are in the order of the store."""
     output = manifest.output(TRAJECTORIES.name)
     empty = TRAJECTORIES.schema.empty_table().select(["question_id"])
-    ids = pq.read_table(store.path(output), columns=["question_id"]) if output else empty
+    ids = pq.read_table(store.table(TRAJECTORIES, output), columns=["question_id"]) if output else empty
     connection.register("places", ids.append_column("place", [range(ids.num_rows)]))
     connection.execute(_LISTING)
 

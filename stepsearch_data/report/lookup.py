@@ -11,7 +11,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from stepsearch_data.exports.examples import Paragraph
-from stepsearch_data.exports.reading import files
 from stepsearch_data.pipeline.questions import Unit
 from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.report.records import record, tables_of
@@ -26,7 +25,7 @@ class Lookup:
 
     def __init__(self, store: Store, manifest: Manifest, rollouts: Rollouts = NONE) -> None:
         self._rollouts = rollouts
-        paths = files(store, manifest, QUESTIONS.name, PASSAGES.name)
+        paths = store.tables(manifest, QUESTIONS, PASSAGES)
         self._questions = _Rows(paths[QUESTIONS.name], QUESTIONS, "question_id")
         self._passages = _Rows(paths[PASSAGES.name], PASSAGES, "passage_id")
         self._related = {
@@ -67,5 +66,5 @@ class _Rows:
             for number, held in enumerate(self._held):
                 if pc.any(pc.is_in(held, wanted)).as_py():
                     group = file.read_row_group(number)
-                    rows += group.filter(pc.is_in(group[self._key], wanted)).to_pylist()
-        return self._table.adapter.validate_python(rows)
+                    rows += self._table.from_arrow(group.filter(pc.is_in(group[self._key], wanted)))
+        return rows

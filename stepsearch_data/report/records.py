@@ -9,7 +9,7 @@ from typing import Any, Literal
 import pyarrow.parquet as pq
 
 from stepsearch_data.exports.examples import Paragraph
-from stepsearch_data.exports.reading import Passages, files
+from stepsearch_data.exports.reading import Passages
 from stepsearch_data.pipeline.questions import Unit, units
 from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.report import shapes
@@ -41,11 +41,11 @@ _VERDICTS = ("chosen", "kept", "waiting", "not voted", "rejected")  # in the ord
 def tables_of(store: Store, manifest: Manifest) -> dict[Table, Path]:
     """The tables that records are made from, `QUESTIONS` and `PASSAGES` apart, and their files."""
     built = [table for table in _WHERE_BUILT if manifest.output(table.name)]
-    paths = files(store, manifest, *(table.name for table in (*_ALWAYS, *built)))
+    paths = store.tables(manifest, *_ALWAYS, *built)
     found = {table: paths[table.name] for table in (*_ALWAYS, *built)}
     hits = manifest.output(HITS.name)
-    if hits and _has_addresses(store.path(hits)):  # else they have nothing that rounds do not say
-        found[HITS] = store.path(hits)
+    if hits and _has_addresses(path := store.table(HITS, hits)):  # else they have nothing that rounds do not say
+        found[HITS] = path
     return found
 
 
@@ -54,7 +54,7 @@ def records(store: Store, manifest: Manifest, rollouts: Rollouts = NONE) -> Iter
     if manifest.output(TRAJECTORIES.name) is None:
         return
     tables = tables_of(store, manifest)
-    paths = files(store, manifest, QUESTIONS.name, PASSAGES.name)
+    paths = store.tables(manifest, QUESTIONS, PASSAGES)
     passages = Passages(paths[PASSAGES.name])
     inputs = {**paths, **{table.name: path for table, path in tables.items()}}
     for unit in units(inputs, *tables):

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from stepsearch_data.pipeline.catalog import JUDGED, LOGS, connect
-from stepsearch_data.pipeline.errors import StoreError
 from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.schemas.tables import TABLES, Table
 
@@ -20,22 +17,6 @@ if TYPE_CHECKING:
 def up_to_date(manifest: Manifest) -> Manifest:
     """The manifest without stages whose rows come from earlier inputs: what is left fits together."""
     return Manifest(stages={name: entry for name, entry in manifest.stages.items() if manifest.is_fresh(name)})
-
-
-@contextmanager
-def readable(store: Store) -> Iterator[None]:
-    """Turns what a damaged table raises into a StoreError."""
-    import duckdb
-
-    try:
-        yield
-    except (duckdb.Error, pa.ArrowException, OSError) as error:
-        if isinstance(error, OSError) and error.errno:  # the system's; Arrow's own have no number
-            raise
-        raise StoreError(
-            f"a table of {store.root} cannot be read: {str(error).splitlines()[0]}",
-            f"make it anew: stepsearch-data build --store {store.root} --force",
-        ) from error
 
 
 def open_tables(store: Store, manifest: Manifest) -> duckdb.DuckDBPyConnection:

@@ -14,7 +14,7 @@ from stepsearch_data.report.lookup import Lookup
 from stepsearch_data.report.rollouts import NONE, Rollouts
 from stepsearch_data.report.shapes import Record, Summary
 from stepsearch_data.report.summary import summarize
-from stepsearch_data.report.tables import open_tables, readable, up_to_date
+from stepsearch_data.report.tables import open_tables, up_to_date
 from stepsearch_data.schemas.tables import TRAJECTORIES
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class View:
     @contextmanager
     def _now(self) -> Iterator[_Snapshot]:
         """What is committed, its files in place until the block ends."""
-        with readable(self._store), self._store.reading() as manifest:
+        with self._store.reading() as manifest:
             with self._making:
                 if self._snapshot is None or self._snapshot.committed != manifest:
                     self._snapshot = self._look(manifest)

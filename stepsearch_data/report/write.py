@@ -19,7 +19,7 @@ from stepsearch_data.report.records import records
 from stepsearch_data.report.rollouts import NONE, Rollouts
 from stepsearch_data.report.shapes import Index, Record, Summary
 from stepsearch_data.report.summary import summarize
-from stepsearch_data.report.tables import open_tables, readable, up_to_date
+from stepsearch_data.report.tables import open_tables, up_to_date
 
 CHUNK_ROWS = 100
 ONE_FILE = 20_000_000  # bytes of packed trajectories from which on a browser is slow to open a single file
@@ -68,7 +68,7 @@ def report(
     page = name.with_name(f"{name.name}.html")
     _check(name if folder else page, store)
     name.parent.mkdir(parents=True, exist_ok=True)
-    with readable(store), store.reading() as manifest, _scratch(name) as scratch:
+    with store.reading() as manifest, _scratch(name) as scratch:
         _refuse_stale(store, manifest)
         data = _gather(store, manifest, scratch / "packed", meter, rollouts, title)
         whole = folder or data.packed.stat().st_size > one_file

@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Any, Union, get_args, get_origin
 
 import pyarrow as pa
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from stepsearch_data.schemas import rows
 
@@ -43,6 +43,13 @@ class Table:
     def doc(self) -> str:
         """First line of the row model's docstring."""
         return (self.row.__doc__ or "").strip().splitlines()[0]
+
+    def from_arrow(self, rows: pa.Table | pa.RecordBatch) -> list[Any]:
+        """Rows as their models. Raises ArrowInvalid where they are none."""
+        try:
+            return self.adapter.validate_python(rows.to_pylist())
+        except ValidationError as error:
+            raise pa.ArrowInvalid(f"{self.name} holds what is no row of it") from error
 
     def to_arrow(self, items: list[Any]) -> pa.Table:
         """Rows as an Arrow table of exactly this schema."""

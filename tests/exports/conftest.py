@@ -7,16 +7,17 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import orjson
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 
 from stepsearch_data.exports.export import Written, find_format
 from stepsearch_data.exports.export import export as write
 from stepsearch_data.exports.template_file import load_template
-from stepsearch_data.pipeline.digest import digest_of
 from stepsearch_data.pipeline.progress import Meter
 from stepsearch_data.pipeline.store import Store
+from stepsearch_data.schemas.rows import Quality
+from stepsearch_data.schemas.tables import QUALITY, REJECTS
 from tests.conftest import run_cli
 
 Export = Callable[..., Written]
@@ -101,26 +102,16 @@ def with_quality(
 ) -> Path:
     """A copy of a store with a table `quality`: question id, split, passed. Each is its own group, but for `groups`."""
     shutil.copytree(store, copy)
-    shared = {"source": "musique", "flags": [], "difficulty": "easy"}
+    shared = {"source": "musique", "flags": [], "reasons": [], "duplicate_of": None, "pass_rate": None}
+    hard = {"difficulty": "easy", "difficulty_score": 0.0}
     rows = [
-        {"question_id": key, "split": split, "split_group": (groups or {}).get(key, key), "passed": passed, **shared}
+        {"question_id": key, "split": split, "split_group": (groups or {}).get(key, key), "passed": passed}
         for key, split, passed in judged
     ]
-    folder = copy / "stages" / "quality-0123456789ab"
-    folder.mkdir()
-    path = folder / "quality.parquet"
-    pl.DataFrame(rows).write_parquet(path)
-    manifest = orjson.loads((copy / "manifest.json").read_bytes())
-    output = {
-        "path": path.relative_to(copy).as_posix(),
-        "digest": digest_of(path),
-        "rows": len(rows),
-        "bytes": path.stat().st_size,
-    }
-    manifest["stages"]["quality"] = {
-        "recipe": {"inputs": {}},
-        "folder": folder.relative_to(copy).as_posix(),
-        "outputs": {"quality": output},
-    }
-    (copy / "manifest.json").write_bytes(orjson.dumps(manifest))
+    made = Store(copy)
+    recipe = {"version": 1, "config": {}, "inputs": {}, "outputs": {"quality": "made up"}}
+    with made.locked(), made.staging() as folder:
+        pq.write_table(QUALITY.to_arrow([Quality(**row, **shared, **hard) for row in rows]), folder / "quality.parquet")
+        pq.write_table(REJECTS.schema.empty_table(), folder / "rejects.parquet")
+        made.commit("quality", "0123456789ab", recipe, folder, {"quality": len(rows), "rejects": 0})
     return copy

@@ -234,7 +234,7 @@ def test_a_store_whose_stages_do_not_fit_together_is_refused(
     store = with_quality(sample_store, tmp_path / "store", [])
     manifest = (store / "manifest.json").read_text()
     digest = table_digest(store, "rounds")
-    (store / "manifest.json").write_text(manifest.replace('"inputs":{}', f'"inputs":{{"rounds":"{digest[::-1]}"}}'))
+    (store / "manifest.json").write_text(manifest.replace('"inputs": {}', f'"inputs": {{"rounds": "{digest[::-1]}"}}'))
     with pytest.raises(StoreError, match="not up to date: quality"):
         export("verl", store=store)
 

@@ -243,8 +243,10 @@ def test_reading_the_tables_is_admitted(sql: str, bench: Path) -> None:
     assert ask(bench / "store", sql)
 
 
-@pytest.mark.parametrize("how", ["path", "link"])
-def test_a_store_cannot_lead_outside(how: str, bench: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("how", "words"), [("path", "is not where questions lies"), ("link", "lies outside of the store")]
+)
+def test_a_store_cannot_lead_outside(how: str, words: str, bench: Path, tmp_path: Path) -> None:
     """A store may come from a stranger."""
     store = tmp_path / "store"
     shutil.copytree(bench / "store", store, symlinks=True)
@@ -257,7 +259,7 @@ def test_a_store_cannot_lead_outside(how: str, bench: Path, tmp_path: Path) -> N
     else:
         (store / output.path).unlink()
         (store / output.path).symlink_to(secret)
-    with pytest.raises(StoreError, match="lies outside of the store"):
+    with pytest.raises(StoreError, match=words):
         ask(store, "SELECT * FROM questions")
 
 
@@ -393,7 +395,9 @@ def test_a_damaged_table_is_one_clear_error(damage: str, sample_store: Path, tmp
     shutil.copytree(sample_store, store)
     (path,) = store.glob("stages/*/passages.parquet")
     path.unlink() if damage == "missing" else path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(StoreError, match=r"a table of .* cannot be read") as caught:
+    with pytest.raises(
+        StoreError, match=rf"passages\.parquet is {'missing' if damage == 'missing' else 'damaged'}"
+    ) as caught:
         ask(store, "SELECT 1")
     assert "\n" not in caught.value.message
     assert "build" in caught.value.hint

@@ -30,11 +30,13 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "store")
 
 
-def put(store: Store, text: str, *, stage: str = "load", name: str = NAME) -> Entry:
-    """Commit a stage with one table (of text, which the store does not mind)."""
+def put(store: Store, text: str, *, stage: str = "load", name: str = NAME, table: str = "numbers") -> Entry:
+    """Commit a stage with one table and rejects (of text, which the store does not mind)."""
+    recipe = {"version": 1, "config": {}, "inputs": {}, "outputs": {table: "text"}}
     with store.locked(), store.staging() as folder:
-        (folder / "numbers.parquet").write_text(text)
-        entry = store.commit(stage, name, {"inputs": {}}, folder, {"numbers": 1})
+        (folder / f"{table}.parquet").write_text(text)
+        (folder / "rejects.parquet").write_text("")
+        entry = store.commit(stage, name, recipe, folder, {table: 1, "rejects": 0})
     store.sweep()
     return entry
 
@@ -85,7 +87,7 @@ def test_a_commit_replaces_the_stage_and_sweeps_the_folder_before(store: Store) 
 
 def test_other_stages_stay(store: Store) -> None:
     put(store, "one")
-    put(store, "two", stage="corpus")
+    put(store, "two", stage="corpus", table="letters")
     assert list(store.manifest().stages) == ["corpus", "load"]
 
 

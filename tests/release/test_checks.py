@@ -60,7 +60,7 @@ def test_a_table_that_is_cut_or_changed(store: Store, tmp_path: Path) -> None:
     hits = next(store.root.glob("stages/retrieve-*/hits.parquet"))
     data = hits.read_bytes()
     hits.write_bytes(data[:-1])
-    assert "hits is missing from the store, or cut" in refusal(store, tmp_path, StoreError)
+    assert "hits.parquet is damaged" in refusal(store, tmp_path, StoreError)
     hits.write_bytes(data[:100] + bytes([data[100] ^ 1]) + data[101:])
     assert "hits is damaged" in refusal(store, tmp_path, StoreError)
 
@@ -163,7 +163,7 @@ def test_a_manifest_that_points_out_of_its_store(store: Store, tmp_path: Path) -
     (store.root / passages["path"]).rename(tmp_path / "passages.parquet")
     passages["path"] = "../passages.parquet"
     (store.root / "manifest.json").write_bytes(orjson.dumps(manifest))
-    assert "lies outside of the store" in refusal(store, tmp_path, StoreError)
+    assert "is not where passages lies" in refusal(store, tmp_path, StoreError)
 
 
 def test_files_that_a_setting_names_are_told_by_what_they_hold_alone(tmp_path: Path) -> None:

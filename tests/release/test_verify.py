@@ -133,7 +133,7 @@ def test_a_manifest_that_points_out_of_its_store_is_refused(sample_store: Path, 
     text = (store / "manifest.json").read_text()
     folder = next(store.glob("stages/corpus-*")).relative_to(store).as_posix()
     (store / "manifest.json").write_text(text.replace(f'"{folder}/passages.parquet"', '"../../../etc/passwd"'))
-    with pytest.raises(StoreError, match="lies outside"):
+    with pytest.raises(StoreError, match="is not where passages lies"):
         check(store)
 
 

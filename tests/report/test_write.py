@@ -160,7 +160,7 @@ def test_a_table_that_is_damaged_is_a_clear_error(sample: Store, tmp_path: Path)
         (path,) = (tmp_path / "store").glob(f"stages/{name}.parquet")
         whole = path.read_bytes()
         path.write_bytes(whole[:100] + b"\0" * (len(whole) - 8_000) + whole[-7_900:])
-        with pytest.raises(StoreError, match=r"a table of .* cannot be read"):
+        with pytest.raises(StoreError, match=r"cannot be read: \w+ is damaged|parquet is damaged"):
             report(Store.open(tmp_path / "store"), tmp_path / "out", METER)
         shutil.rmtree(tmp_path / "store")
     assert [*tmp_path.iterdir()] == []

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from stepsearch_data.exports.reading import files, split_names
+from stepsearch_data.exports.reading import split_names
 from stepsearch_data.exports.template import Template
 from stepsearch_data.pipeline.catalog import connect
 from stepsearch_data.pipeline.errors import ConfigError, SourceError
@@ -61,7 +61,7 @@ class SplitOfStore:
     def count(self) -> int:
         """Rows of the split."""
         with self.store.reading() as manifest:
-            files(self.store, manifest, TRAJECTORIES.name)
+            self.store.tables(manifest, TRAJECTORIES)
             known = split_names(self.store, manifest)
             if self.split not in known:
                 raise ConfigError(f"the store has no split {self.split}", f"it has {' and '.join(known)}")

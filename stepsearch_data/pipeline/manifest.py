@@ -1,0 +1,169 @@
+"""What a store says of itself. It may come from a stranger: what is read is checked once, here, and nowhere else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import cached_property
+from graphlib import CycleError, TopologicalSorter
+from typing import Annotated, Any, Self
+
+import orjson
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from stepsearch_data.pipeline.errors import StoreError
+from stepsearch_data.pipeline.stage import Recipe
+from stepsearch_data.schemas.tables import REJECTS
+
+FORMAT = 1
+_Count = Annotated[int, Field(ge=0, lt=1 << 63)]
+_Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class _Parts(BaseModel):
+    """What every recipe has, and what it may have. Others are left as they are."""
+
+    version: int
+    config: dict[str, Any]
+    inputs: dict[str, str]
+    outputs: dict[str, str]
+    prompts: dict[str, str] = {}
+    files: dict[str, str] = {}
+    retries: dict[str, int] = {}
+    engines: dict[str, dict[str, Any] | list[str]] = {}
+
+
+def _checked(recipe: Recipe) -> Recipe:
+    try:
+        _Parts.model_validate(recipe, strict=True)
+        orjson.dumps(recipe)  # what names it
+    except ValidationError as error:
+        raise ValueError(_first(error)) from None
+    except orjson.JSONEncodeError as error:
+        raise ValueError(str(error)) from None
+    return recipe
+
+
+def _first(error: ValidationError) -> str:
+    """The first thing that is wrong, and where."""
+    fault = error.errors(include_url=False)[0]
+    place = ".".join(str(part) for part in fault["loc"])
+    return f"{place}: {fault['msg']}" if place else fault["msg"]
+
+
+class Output(BaseModel):
+    """A committed table or folder. `digest` is the SHA-256 of its bytes; `rows` is null for a folder."""
+
+    model_config = ConfigDict(frozen=True)
+
+    path: str
+    digest: _Digest
+    rows: _Count | None
+    bytes: _Count
+
+
+class Entry(BaseModel):
+    """A committed stage."""
+
+    model_config = ConfigDict(frozen=True)
+
+    recipe: Annotated[Recipe, AfterValidator(_checked)]
+    folder: str
+    outputs: dict[str, Output]
+
+    @model_validator(mode="after")
+    def _writes_what_it_says(self) -> Self:
+        """Outputs are those of the recipe, and rejects; each lies in the stage's folder, under its own name."""
+        for name, output in self.outputs.items():
+            if output.path != f"{self.folder}/{name}" + ("" if output.rows is None else ".parquet"):
+                raise ValueError(f"{output.path!r} is not where {name} lies")
+        declared = {*self.recipe["outputs"], REJECTS.name}
+        if declared != self.outputs.keys() or self.outputs[REJECTS.name].rows is None:
+            raise ValueError(f"it writes {', '.join(sorted(declared))}, and holds {', '.join(sorted(self.outputs))}")
+        return self
+
+
+class Manifest(BaseModel):
+    """What a store holds."""
+
+    model_config = ConfigDict(frozen=True)
+
+    format: int = FORMAT
+    stages: dict[str, Entry] = {}
+
+    @model_validator(mode="after")
+    def _holds_together(self) -> Self:
+        """Stages lie in folders of their own, no two write one table, and none reads what is made of its rows."""
+        for stage, entry in self.stages.items():
+            if not re.fullmatch(rf"stages/{re.escape(stage)}-[0-9a-f]{{12}}(\.\d+)?", entry.folder) or "/" in stage:
+                raise ValueError(f"{entry.folder!r} is no folder of stage {stage}")
+            for name in entry.outputs.keys() - {REJECTS.name}:
+                if self.writer(name) != stage:
+                    raise ValueError(f"{self.writer(name)} and {stage} both write {name}")
+        try:
+            self.fresh  # noqa: B018 - finds circles
+        except CycleError as error:
+            raise ValueError(f"stages read each other in a circle: {' → '.join(reversed(error.args[1]))}") from error
+        return self
+
+    @cached_property
+    def fresh(self) -> frozenset[str]:
+        """The stages whose rows were made from what is committed now, and that from what it was made from."""
+        reads = {stage: dict(self._reads(entry)) for stage, entry in self.stages.items()}
+        fresh: set[str] = set()
+        for stage in TopologicalSorter({stage: of.keys() for stage, of in reads.items()}).static_order():
+            if all(current and writer in fresh for writer, current in reads[stage].items()):
+                fresh.add(stage)
+        return frozenset(fresh)
+
+    def _reads(self, entry: Entry) -> Iterator[tuple[str, bool]]:
+        """The stages whose outputs a stage has read, and whether it was all that they have written now."""
+        recorded = entry.recipe["inputs"]
+        for stage, other in self.stages.items():
+            read = [name for name in other.outputs if name in recorded and name != REJECTS.name]
+            if read:
+                yield stage, all(other.outputs[name].digest == recorded[name] for name in read)
+
+    def output(self, name: str) -> Output | None:
+        """The committed output of this name, whichever stage wrote it."""
+        return next((e.outputs[name] for e in self.stages.values() if name in e.outputs), None)
+
+    def writer(self, name: str) -> str:
+        """The committed stage that wrote an output. Raises StopIteration where none did."""
+        return next(stage for stage, entry in self.stages.items() if name in entry.outputs)
+
+    def is_fresh(self, stage: str) -> bool:
+        """Whether the stage is one of `fresh`."""
+        return stage in self.fresh
+
+
+def with_stage(manifest: Manifest, stage: str, entry: Entry) -> Manifest:
+    """The manifest with a stage committed; one that wrote the same tables makes way. Raises StoreError."""
+    taken = entry.outputs.keys() - {REJECTS.name}
+    others = {name: other for name, other in manifest.stages.items() if not taken & other.outputs.keys()}
+    try:
+        return Manifest(stages=dict(sorted({**others, stage: entry}.items())))
+    except ValidationError as error:
+        raise StoreError(f"the store cannot take {stage}: {_first(error)}", "build into another --store") from error
+
+
+class _Format(BaseModel):
+    """What manifests of all formats have."""
+
+    format: int
+
+
+def parse_manifest(data: bytes, where: str) -> Manifest:
+    """The manifest that these bytes hold; `where` they come from is for the message. Raises StoreError."""
+    try:
+        found = _Format.model_validate_json(data).format
+        if found == FORMAT:
+            return Manifest.model_validate_json(data)
+    except ValidationError as error:
+        raise StoreError(
+            f"{where} is not a store's manifest: {_first(error)}", "choose another --store, or take it from a copy"
+        ) from None
+    raise StoreError(
+        f"{where} has store format {found}; this version reads {FORMAT}",
+        "use the version of stepsearch-data that wrote it, or build anew",
+    )

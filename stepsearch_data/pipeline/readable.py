@@ -1,0 +1,236 @@
+"""The reading half of a store: the one door to everything that its folder holds. It may come from a stranger.
+
+Only regular files are opened, and none outside of the folder; a table is what its manifest says, or a StoreError.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Self
+
+import orjson
+import pyarrow as pa
+from pydantic import TypeAdapter, ValidationError
+
+from stepsearch_data.pipeline.digest import digest_of
+from stepsearch_data.pipeline.errors import StepSearchError, StoreError
+from stepsearch_data.pipeline.files import open_regular, read_regular
+from stepsearch_data.pipeline.manifest import Manifest, Output, parse_manifest
+from stepsearch_data.schemas.tables import LLM_CALLS, SEARCH_CALLS, TABLES, Table
+
+MOST = 256 << 20  # bytes of a manifest, or of a file beside it, that are read
+_LONGEST = 1 << 20  # bytes of a line of a log
+_RECORDS: dict[str, TypeAdapter[Any]] = {
+    "builds": TypeAdapter(dict[str, str | int | float]),
+    LLM_CALLS.name: TypeAdapter(LLM_CALLS.row),
+    SEARCH_CALLS.name: TypeAdapter(SEARCH_CALLS.row),
+}
+"""What the records of each log are."""
+
+
+class ReadableStore:
+    """A store's folder, to read. Constructing one touches nothing."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @classmethod
+    def open(cls, root: Path) -> Self:
+        """An existing store, to read. Raises StoreError where there is none."""
+        store = cls(root)
+        if not store.manifest_path.is_file():
+            raise StoreError(f"there is no store at {root}", f"make one: stepsearch-data build --store {root}")
+        return store
+
+    @property
+    def manifest_path(self) -> Path:
+        """The file that names all others."""
+        return self.root / "manifest.json"
+
+    def manifest(self) -> Manifest:
+        """What is committed now; an empty manifest where nothing is. Raises StoreError."""
+        try:
+            data = read_regular(self.inside("manifest.json"), MOST)
+        except FileNotFoundError:
+            return Manifest()
+        except OSError as error:
+            raise StoreError(f"cannot read the store {self.root}: {error.strerror}") from error
+        return parse_manifest(data, str(self.manifest_path))
+
+    def digest(self) -> str:
+        """SHA-256 of the manifest: two stores with the same one hold the same bytes in every table."""
+        return digest_of(self.manifest_path)
+
+    def is_whole(self, output: Output) -> bool:
+        """Whether an output is there in its committed size."""
+        try:
+            return size_of(self.path(output)) == output.bytes
+        except StoreError:
+            return False
+
+    def path(self, output: Output) -> Path:
+        """Where a committed file or folder lies. Raises StoreError where none is there, or it leads out of the store.
+
+        This and `table` are the door to all that a manifest names: a store may come from a stranger.
+        """
+        path = self.inside(output.path)
+        if output.rows is None and path.is_dir():
+            for entry in path.rglob("*"):
+                self.inside(entry.relative_to(self.root).as_posix())
+                if not (entry.is_file() or entry.is_dir()):
+                    raise self._damage(entry, "it is no regular file")
+        elif not path.exists():
+            raise StoreError(f"{path} is missing from the store", self._remedy)
+        elif output.rows is None or not path.is_file():
+            raise self._damage(path, "it is no folder" if output.rows is None else "it is no regular file")
+        return path
+
+    def table(self, table: Table, output: Output) -> Path:
+        """The file of a committed table. Raises StoreError where it is missing or cut, or is no such table."""
+        import pyarrow.parquet as pq
+
+        path = self.path(output)
+        if size_of(path) != output.bytes:
+            raise self._damage(path, f"it has {size_of(path):,} bytes instead of {output.bytes:,}")
+        try:
+            with open_regular(path) as file:
+                metadata = pq.read_metadata(file)
+                schema = metadata.schema.to_arrow_schema()
+        except (pa.ArrowException, OSError) as error:
+            raise self._damage(path, str(error).partition("\n")[0]) from error
+        if not schema.equals(table.schema):
+            raise self._damage(path, f"its columns are not those of {table.name}")
+        if metadata.num_rows != output.rows:
+            raise self._damage(path, f"it has {metadata.num_rows:,} rows instead of {output.rows:,}")
+        return path
+
+    def tables(self, manifest: Manifest, *tables: Table) -> dict[str, Path]:
+        """The files of these tables, by name. Raises StoreError, also where one is not built yet."""
+        outputs = {table: manifest.output(table.name) for table in tables}
+        if not all(outputs.values()):
+            raise StoreError("the store is not built to its end", f"stepsearch-data build --store {self.root}")
+        return {table.name: self.table(table, output) for table, output in outputs.items() if output}
+
+    def check(self, manifest: Manifest) -> None:
+        """Raises StoreError where any committed table is not as `table` wants it."""
+        known = {table.name: table for table in TABLES}
+        for entry in manifest.stages.values():
+            for name, output in entry.outputs.items():
+                if name in known:
+                    self.table(known[name], output)
+
+    def _damage(self, path: Path, reason: str) -> StoreError:
+        return StoreError(f"{path} is damaged: {reason}", self._remedy)
+
+    @property
+    def _remedy(self) -> str:
+        where = shlex.quote(str(self.root))
+        return (
+            f"stepsearch-data verify {where} tells all that is wrong; "
+            f"stepsearch-data build --store {where} --force makes it anew"
+        )
+
+    def inside(self, path: str) -> Path:
+        """A path of the store. Raises StoreError where it leads out of it."""
+        root = self.root.resolve()
+        if not (root / path).resolve().is_relative_to(root):
+            raise StoreError(f"{path} of {self.root} lies outside of the store", "do not trust this store")
+        return self.root / path
+
+    @contextmanager
+    def reading(self) -> Iterator[Manifest]:
+        """What is committed. A build that replaces it leaves the files in place until the block ends.
+
+        Raises StoreError in the place of what a damaged table makes others raise inside of the block.
+        """
+        with self.sharing(fcntl.LOCK_SH):
+            manifest = self.manifest()
+            try:
+                yield manifest
+            except StepSearchError:
+                raise
+            except Exception as error:
+                if fault := self.fault(manifest, error):
+                    raise fault from error
+                raise
+
+    def fault(self, manifest: Manifest, error: Exception) -> StoreError | None:
+        """What is wrong with the store, where an error comes of that."""
+        if isinstance(error, OSError) and error.errno and not self._has(error.filename):
+            return None  # the system's, about something else
+        damaged = self.damaged(manifest)
+        if not damaged and not _comes_of_reading(error):
+            return None
+        reason = f"{damaged[0]} is damaged" if damaged else str(error).partition("\n")[0]
+        return StoreError(f"a table of {self.root} cannot be read: {reason}", self._remedy)
+
+    def damaged(self, manifest: Manifest, *names: str) -> list[str]:
+        """The tables and folders, of these or of all, whose bytes are not those that were committed."""
+        return [
+            name
+            for entry in manifest.stages.values()
+            for name, output in entry.outputs.items()
+            if (not names or name in names) and not self._is_as_committed(output)
+        ]
+
+    def _is_as_committed(self, output: Output) -> bool:
+        if output.rows is None and not (self.root / output.path).exists():
+            return True  # a store that was pulled comes without its index
+        try:
+            return digest_of(self.path(output)) == output.digest
+        except (StoreError, OSError):
+            return False
+
+    def _has(self, filename: object) -> bool:
+        """Whether the system complained about a file of ours."""
+        return isinstance(filename, str) and Path(filename).absolute().is_relative_to(self.root.absolute())
+
+    def has_log(self, name: str) -> bool:
+        """Whether anything was logged under that name. Raises StoreError for what is no log of this store."""
+        path = self.inside(f"log/{name}.jsonl")
+        if path.exists() and not path.is_file():
+            raise StoreError(f"{path} is no regular file", "remove it: a log decides no row")
+        return path.exists()
+
+    def read_log(self, name: str) -> Iterator[dict[str, Any]]:
+        """The records of a log; a line that is none is left out, as one that a crash cut short."""
+        if not self.has_log(name):
+            return
+        with open_regular(self.root / "log" / f"{name}.jsonl") as file:
+            while line := file.readline(_LONGEST):
+                with suppress(orjson.JSONDecodeError, ValidationError):
+                    record = orjson.loads(line)
+                    _RECORDS[name].validate_python(record)
+                    yield record
+
+    @contextmanager
+    def sharing(self, mode: int) -> Iterator[bool]:
+        """Lock the folder itself: readers share it, a sweep has it alone. False where others hold it."""
+        handle = os.open(self.root, os.O_RDONLY)
+        try:
+            try:
+                fcntl.flock(handle, mode)
+                free = True
+            except OSError as error:  # some network file systems lock no folders; no reason not to read
+                free = not isinstance(error, BlockingIOError)
+            yield free
+        finally:
+            os.close(handle)
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of all files of a folder."""
+    return sum(p.stat().st_size for p in path.rglob("*") if p.is_file()) if path.is_dir() else path.stat().st_size
+
+
+def _comes_of_reading(error: Exception) -> bool:
+    """Whether Arrow, Polars or DuckDB could not make sense of what they were given."""
+    loaded = {"polars.exceptions": "PolarsError", "duckdb": "Error"}  # not imported for this
+    kinds = [getattr(sys.modules[name], kind) for name, kind in loaded.items() if name in sys.modules]
+    return isinstance(error, (pa.ArrowException, OSError, UnicodeDecodeError, *kinds))
