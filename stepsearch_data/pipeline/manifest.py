@@ -16,7 +16,9 @@ from stepsearch_data.pipeline.stage import Recipe
 from stepsearch_data.schemas.tables import REJECTS
 
 FORMAT = 1
+_SAID = 300  # characters of what is wrong: names may be of any length
 _Count = Annotated[int, Field(ge=0, lt=1 << 63)]
+_Name = Annotated[str, Field(pattern=r"^\w[\w-]*$")]
 _Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -48,7 +50,9 @@ def _first(error: ValidationError) -> str:
     """The first thing that is wrong, and where."""
     fault = error.errors(include_url=False)[0]
     place = ".".join(str(part) for part in fault["loc"])
-    return f"{place}: {fault['msg']}" if place else fault["msg"]
+    said = fault["msg"].removeprefix("Value error, ")
+    said = f"{place}: {said}" if place else said
+    return said if len(said) <= _SAID else f"{said[:_SAID]}…"
 
 
 class Output(BaseModel):
@@ -69,7 +73,7 @@ class Entry(BaseModel):
 
     recipe: Annotated[Recipe, AfterValidator(_checked)]
     folder: str
-    outputs: dict[str, Output]
+    outputs: dict[_Name, Output]
 
     @model_validator(mode="after")
     def _writes_what_it_says(self) -> Self:
@@ -89,13 +93,13 @@ class Manifest(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     format: int = FORMAT
-    stages: dict[str, Entry] = {}
+    stages: Annotated[dict[_Name, Entry], Field(max_length=1_000)] = {}
 
     @model_validator(mode="after")
     def _holds_together(self) -> Self:
         """Stages lie in folders of their own, no two write one table, and none reads what is made of its rows."""
         for stage, entry in self.stages.items():
-            if not re.fullmatch(rf"stages/{re.escape(stage)}-[0-9a-f]{{12}}(\.\d+)?", entry.folder) or "/" in stage:
+            if not re.fullmatch(rf"stages/{re.escape(stage)}-[0-9a-f]{{12}}(\.\d+)?", entry.folder):
                 raise ValueError(f"{entry.folder!r} is no folder of stage {stage}")
             for name in entry.outputs.keys() - {REJECTS.name}:
                 if self.writer(name) != stage:

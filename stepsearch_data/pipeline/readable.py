@@ -138,8 +138,8 @@ class ReadableStore:
 
     def inside(self, path: str) -> Path:
         """A path of the store. Raises StoreError where it leads out of it."""
-        root = self.root.resolve()
-        if not (root / path).resolve().is_relative_to(root):
+        root = Path(os.path.realpath(self.root))
+        if not Path(os.path.realpath(root / path)).is_relative_to(root):
             raise StoreError(f"{path} of {self.root} lies outside of the store", "do not trust this store")
         return self.root / path
 

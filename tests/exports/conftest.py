@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import orjson
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
@@ -102,8 +103,8 @@ def with_quality(
 ) -> Path:
     """A copy of a store with a table `quality`: question id, split, passed. Each is its own group, but for `groups`."""
     shutil.copytree(store, copy)
-    shared = {"source": "musique", "flags": [], "reasons": [], "duplicate_of": None, "pass_rate": None}
-    hard = {"difficulty": "easy", "difficulty_score": 0.0}
+    shared: dict[str, Any] = {"source": "musique", "flags": [], "reasons": [], "duplicate_of": None, "pass_rate": None}
+    shared |= {"difficulty": "easy", "difficulty_score": 0.0}
     rows = [
         {"question_id": key, "split": split, "split_group": (groups or {}).get(key, key), "passed": passed}
         for key, split, passed in judged
@@ -111,7 +112,7 @@ def with_quality(
     made = Store(copy)
     recipe = {"version": 1, "config": {}, "inputs": {}, "outputs": {"quality": "made up"}}
     with made.locked(), made.staging() as folder:
-        pq.write_table(QUALITY.to_arrow([Quality(**row, **shared, **hard) for row in rows]), folder / "quality.parquet")
+        pq.write_table(QUALITY.to_arrow([Quality(**row, **shared) for row in rows]), folder / "quality.parquet")
         pq.write_table(REJECTS.schema.empty_table(), folder / "rejects.parquet")
         made.commit("quality", "0123456789ab", recipe, folder, {"quality": len(rows), "rejects": 0})
     return copy
