@@ -67,7 +67,7 @@ class Rollouts:
         shown = (question_id for question_id in self._places if question_id in known)  # in the order of the files
         for policy, row in (found for question_id in shown for found in self._rows(question_id)):
             for rollout, scores in _scored(row):
-                counted[policy].append((scores, len(rollout.queries)))
+                counted[policy].append((scores, len(rollout.answered)))
         columns = ["Policy", "Rollouts", "Exact match", "F1", "Search keys", "Σ (G − P)", "Searches", "Right format"]
         rows: list[list[str | float | None]] = [
             [policy, len(found), *_means(found)] for policy, found in counted.items() if found
@@ -106,7 +106,7 @@ def _row(line: bytes) -> RolloutRow | None:
 def _scored(row: RolloutRow) -> Iterator[tuple[Rollout, Scores]]:
     golds = [paragraph.paragraph_text for paragraph in row.support_docs]
     for response in row.responses:
-        rollout = read(response)
+        rollout = read(response, observations=row.observations)
         yield rollout, score_rollout(rollout, row.target, row.search_keys, golds)
 
 
@@ -138,7 +138,7 @@ def _shown(policy: str, row: RolloutRow) -> Iterator[shapes.Rollout]:
             "format_ok": scores.format_ok,
             "answer_reward": scores.score,
             "key_reward": scores.search_key_score,
-            "segments": segments(rollout.text, len(rounds)),
+            "segments": segments(rollout.text, len(rounds), row.observations),
             "rounds": rounds,
         }
 

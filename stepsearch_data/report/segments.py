@@ -5,24 +5,25 @@ from __future__ import annotations
 from typing import Literal
 
 from stepsearch_data.report import shapes
-from stepsearch_data.rewards.rollout import sections
+from stepsearch_data.rewards.rollout import Places, sections
 
-_KINDS: dict[str, Literal["think", "search", "information", "observation", "answer", "text"]] = {
+_KINDS: dict[str, Literal["think", "search", "information", "observation", "answer", "warning", "text"]] = {
     "think": "think",
     "plan": "think",
     "search": "search",
     "information": "information",
     "observation": "observation",
     "answer": "answer",
+    "warning": "warning",
     "text": "text",
 }
 
 
-def segments(rollout: str, rounds: int) -> list[shapes.Segment]:
+def segments(rollout: str, rounds: int, observations: Places | None = None) -> list[shapes.Segment]:
     """The rollout's parts; the n-th search and what it returned belong to the n-th round."""
     found: list[shapes.Segment] = []
     searches = 0
-    for name, span in sections(rollout):
+    for name, span in sections(rollout, observations):
         searches += name == "search"
         at = searches - 1 if name in {"search", "information"} else None
         own = at if at is not None and 0 <= at < rounds else None

@@ -120,7 +120,7 @@ class Document(TypedDict):
 class Segment(TypedDict):
     """A piece of the rollout's text."""
 
-    kind: Literal["think", "search", "information", "observation", "answer", "text"]
+    kind: Literal["think", "search", "information", "observation", "answer", "warning", "text"]
     text: str
     round: int | None  # position in `Record.rounds`, from 0, of a search and its information
 

@@ -32,6 +32,8 @@ class RewardConfig:
     """What step scores are multiplied by when they become rewards on tokens."""
     one_key_per_query: bool = False
     """A query credits its best sub-question only, overwriting what an earlier query earned there."""
+    unanswered_count: bool = False
+    """A query that the engine did not answer counts for r_key too: that of the last turn is not run."""
     keep_next_label: bool = False
     """Documents end with the label of the next one (`Doc 2`), so that the last of a round looks new elsewhere."""
     repeats_in_round: bool = False
@@ -56,6 +58,7 @@ RELEASED = RewardConfig(
     loose_format=True,
     step_scale=1.6,
     one_key_per_query=True,
+    unanswered_count=True,
     keep_next_label=True,
     repeats_in_round=True,
     refit_tfidf=True,

@@ -8,6 +8,10 @@ Two readings differ where tags are broken:
   tag begins. What the engine returned may hold any tag but its own.
 - by lazy patterns (`lazy=True`), as the release (`qa_step.py`) does: a block runs from an opening
   tag to the first place where the rest of the pattern fits, over whatever lies between.
+
+What the environment wrote is no search and no answer of the policy, whatever tags it holds. Who played the rollout
+knows where that is (`observations`). Without, the text's structure tells: results stand in `<information>`,
+warnings in `<warning>`, and Search-R1's warning is one sentence.
 """
 
 from __future__ import annotations
@@ -17,8 +21,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-_TAG = re.compile(r"<(/?)(think|plan|search|information|observation|answer)>")
+_TAG = re.compile(r"<(/?)(think|plan|search|information|observation|answer|warning)>")
 _THOUGHTS = ("think", "plan")
+_ENVIRONMENT = ("information", "warning")
+_SEARCH_R1_WARNING = re.compile(
+    r"My previous action is invalid\. If I want to search, I should put the query between <search> and </search>\. "
+    r"If I want to give the final answer, I should put the answer between <answer> and </answer>\."
+)
 _SEARCH_TAG = re.compile(r"</?search>")
 _RESULT = re.compile(r"</search>\s*<information>")
 # `Doc 1<## Title: T ##> text` (StepSearch) and `Doc 1(Title: T) text` (Search-R1); bounded, so that
@@ -83,6 +92,10 @@ class Format:
         return self.search_ok and self.has_thought and self.one_answer and self.answer_last
 
 
+Places = Sequence[tuple[int, int]]
+"""Parts of a text, each as the characters from a start to before an end."""
+
+
 @dataclass(frozen=True)
 class Rollout:
     """A text that was read: its rounds, all its queries, and its last closed answer."""
@@ -93,6 +106,11 @@ class Rollout:
     answer: Span | None
     answer_last: bool  # nothing but white space after the last closed answer
     format: Format
+
+    @property
+    def answered(self) -> tuple[str, ...]:
+        """The queries that the engine answered: a search of the last turn is written, but not run."""
+        return tuple(found.query.text for found in self.rounds if found.information)
 
 
 class _Block(NamedTuple):
@@ -106,10 +124,16 @@ class _Block(NamedTuple):
     closed: bool
 
 
-def parse(text: str, *, lazy: bool = False, keep_next_label: bool = False) -> Rollout:
-    """Read a rollout; `lazy` and `keep_next_label` as the release does (see `RewardConfig`)."""
-    blocks, strays = _blocks(text)
-    rounds, queries, answer = _by_patterns(text) if lazy else _by_tags(text, blocks)
+def parse(
+    text: str, *, lazy: bool = False, keep_next_label: bool = False, observations: Places | None = None
+) -> Rollout:
+    """Read a rollout; `lazy` and `keep_next_label` as the release does (see `RewardConfig`).
+
+    `observations` are the parts that the environment wrote, in order, where they are known.
+    """
+    marked = text if lazy and observations is None else _marked(text, observations)
+    blocks, strays = _blocks(marked)
+    rounds, queries, answer = _by_patterns(text, marked) if lazy else _by_tags(text, blocks)
     last = answer is not None and not text[answer.after :].strip()
     return Rollout(
         text=text,
@@ -121,13 +145,13 @@ def parse(text: str, *, lazy: bool = False, keep_next_label: bool = False) -> Ro
     )
 
 
-def sections(text: str) -> Iterator[tuple[str, Span]]:
+def sections(text: str, observations: Places | None = None) -> Iterator[tuple[str, Span]]:
     """All blocks of a text in order, read by tags, each with its tag's name; what stands outside of them is `text`.
 
-    A search that is not closed is `text` with its tag: it is no round.
+    A search that is not closed is `text` with its tag: it is no round. `observations` as in `parse`.
     """
     at = 0
-    blocks = [block for block in _blocks(text)[0] if block.closed or block.name != "search"]
+    blocks = [block for block in _blocks(_marked(text, observations))[0] if block.closed or block.name != "search"]
     for block in [*blocks, _Block("text", len(text), len(text), len(text), len(text), closed=True)]:
         between = _span(text, at, block.first)
         if between.text:
@@ -142,6 +166,44 @@ def _span(text: str, start: int, end: int) -> Span:
     content = piece.strip()
     start += len(piece) - len(piece.lstrip()) if content else 0
     return Span(start, start + len(content), content)
+
+
+# ---- what the environment wrote
+
+
+def _marked(text: str, observations: Places | None) -> str:
+    """The text, letter for letter, but without the tags that mean nothing.
+
+    In what the environment wrote, these are all but those around its results and warnings; elsewhere,
+    those of results and warnings: the policy cannot write them.
+    """
+    if observations is None:
+        return _SEARCH_R1_WARNING.sub(lambda found: " " * len(found[0]), text)
+    parts, at = [], 0
+    for start, end in observations:
+        parts += [_TAG.sub(_without_results, text[at:start]), _around_results(text[start:end])]
+        at = end
+    return "".join([*parts, _TAG.sub(_without_results, text[at:])])
+
+
+def _without_results(tag: re.Match[str]) -> str:
+    return _blank(tag) if tag[2] in _ENVIRONMENT else tag[0]
+
+
+def _around_results(text: str) -> str:
+    """An observation with the tags of its result and of its warnings only; a document may hold any tag."""
+    first = text.find("<information>")
+    last = text.rfind("</information>")
+
+    def keep(tag: re.Match[str]) -> str:
+        inside = first < tag.start() < last
+        return tag[0] if tag.start() in {first, last} or (tag[2] == "warning" and not inside) else _blank(tag)
+
+    return _TAG.sub(keep, text)
+
+
+def _blank(tag: re.Match[str]) -> str:
+    return " " * len(tag[0])
 
 
 # ---- by tags
@@ -171,9 +233,9 @@ def _blocks(text: str) -> tuple[list[_Block], list[str]]:
 
 
 def _closing(tags: Sequence[re.Match[str]], at: int) -> int | None:
-    """Position of the tag that closes tag `at`: the next one, or for a result the next one of its name."""
+    """Position of the tag that closes tag `at`: the next one, or for a result or warning the next one of its name."""
     name = tags[at][2]
-    following = range(at + 1, len(tags) if name == "information" else min(at + 2, len(tags)))
+    following = range(at + 1, len(tags) if name in _ENVIRONMENT else min(at + 2, len(tags)))
     found = next((n for n in following if tags[n][2] == name), None)
     return found if found is not None and tags[found][1] else None
 
@@ -233,16 +295,16 @@ def _pairs(text: str, name: str) -> Iterator[_Block]:
         yield _Block(name, first, start, end, at, closed=True)
 
 
-def _by_patterns(text: str) -> tuple[list[Round], list[str], _Block | None]:
+def _by_patterns(text: str, marked: str) -> tuple[list[Round], list[str], _Block | None]:
     r"""What `<search>.*?</search>\s*<information>(.*?)</information>` and its like match."""
     rounds, at = [], 0
-    while (first := text.find("<search>", at)) >= 0:
+    while (first := marked.find("<search>", at)) >= 0:
         start = first + len("<search>")
-        result = _RESULT.search(text, start)
-        end = text.find("</information>", result.end()) if result else -1
+        result = _RESULT.search(marked, start)
+        end = marked.find("</information>", result.end()) if result else -1
         if result is None or end < 0:
             break
-        close = text.find("</search>", start)
+        close = marked.find("</search>", start)
         at = end + len("</information>")
         rounds.append(
             Round(
@@ -253,9 +315,9 @@ def _by_patterns(text: str) -> tuple[list[Round], list[str], _Block | None]:
                 end=at,
             )
         )
-    queries = [_SEARCH_TAG.sub("", text[pair.start : pair.end]).strip() for pair in _pairs(text, "search")]
+    queries = [_SEARCH_TAG.sub("", text[pair.start : pair.end]).strip() for pair in _pairs(marked, "search")]
     answer = None
-    for answer in _pairs(text, "answer"):  # noqa: B007 - the last one counts
+    for answer in _pairs(marked, "answer"):  # noqa: B007 - the last one counts
         pass
     return rounds, queries, answer
 

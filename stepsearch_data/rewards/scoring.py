@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from stepsearch_data.rewards.answers import exact_match, token_f1
 from stepsearch_data.rewards.presets import PAPER, RewardConfig
-from stepsearch_data.rewards.rollout import Rollout, parse
+from stepsearch_data.rewards.rollout import Places, Rollout, parse
 from stepsearch_data.rewards.steps import information_gain, redundancy_penalty, search_key_reward
 
 
@@ -31,9 +31,9 @@ class Scores:
     search_format_ok: bool
 
 
-def read(text: str, config: RewardConfig = PAPER) -> Rollout:
-    """The rollout as this config reads it."""
-    return parse(text, lazy=config.lazy_patterns, keep_next_label=config.keep_next_label)
+def read(text: str, config: RewardConfig = PAPER, observations: Places | None = None) -> Rollout:
+    """The rollout as this config reads it; `observations` are what the environment wrote of it, where known."""
+    return parse(text, lazy=config.lazy_patterns, keep_next_label=config.keep_next_label, observations=observations)
 
 
 def score_rollout(
@@ -56,8 +56,9 @@ def score_rollout(
     failed = not right and config.failure_score is not None
     key = 0.0
     if right_search and not failed:
+        queries = parsed.queries if config.unanswered_count else parsed.answered
         key = search_key_reward(
-            parsed.queries, search_keys, one_key_per_query=config.one_key_per_query, decimals=config.decimals
+            queries, search_keys, one_key_per_query=config.one_key_per_query, decimals=config.decimals
         )
     gains, penalties = _steps(parsed, support_docs, config)
     steps = [] if failed else [_step(gain, penalty, config) for gain, penalty in zip(gains, penalties, strict=True)]

@@ -7,7 +7,7 @@ own trajectories (`rollout`, `answer`, `answer_aliases`). Null stands for absent
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -19,7 +19,7 @@ RESPONSES = ("response", "responses", "output", "rollout")
 READ = (
     *("id", "question_id", "data_source", *RESPONSES),
     *("target", "golden_answers", "answer", "answer_aliases", "search_keys", "support_docs"),
-    *("ground_truth", "gts", "reward_model", "extra_info"),
+    *("ground_truth", "gts", "reward_model", "extra_info", "observations"),
 )
 """Every field that is read: of a Parquet file, no other column is."""
 
@@ -60,6 +60,8 @@ class RolloutRow(_InputRow):
     target: Annotated[list[str], BeforeValidator(_listed), Field(min_length=1)]
     search_keys: Annotated[list[list[str]], BeforeValidator(_groups)] = []
     support_docs: Annotated[list[GoldParagraph], BeforeValidator(_paragraphs)] = []
+    observations: list[tuple[int, int]] | None = None
+    """What the environment wrote of the response, as characters from and before which; by its tags where unknown."""
 
     @model_validator(mode="before")
     @classmethod
@@ -79,8 +81,17 @@ class RolloutRow(_InputRow):
             "target": fields.get("target", truth.get("target")),
             "search_keys": fields.get("search_keys", truth.get("search_keys")),
             "support_docs": fields.get("support_docs", extra.get("support_docs")),
+            "observations": fields.get("observations"),
         }
         return _present(found)
+
+    @model_validator(mode="after")
+    def _within(self) -> Self:
+        """Observations lie in the response, one after the other."""
+        bounds = [0, *(place for places in self.observations or () for place in places), len(self.responses[0])]
+        if self.observations is not None and (len(self.responses) > 1 or bounds != sorted(bounds)):
+            raise ValueError("observations: expected parts of one response, in order")
+        return self
 
 
 def _present(value: Any) -> dict[str, Any]:
@@ -127,7 +138,7 @@ class ScoredRollout(Row):
     step_rewards: list[float] = Field(description="step scores times the preset's scale: the rewards of the rounds")
     format_ok: bool = Field(description="whether the preset accepts the format")
     search_format_ok: bool = Field(description="whether the preset accepts the format of the searches")
-    searches: int = Field(description="queries that were found")
+    searches: int = Field(description="searches that the engine answered")
     rounds: int = Field(description="rounds that were found")
     answer: str | None = Field(description="the last closed answer; null where there is none")
 

@@ -110,7 +110,7 @@ class Scorer:
 
 
 def _rollout(position: int, sample: int, response: str, row: RolloutRow, config: RewardConfig) -> dict[str, Any]:
-    parsed = read(response, config)
+    parsed = read(response, config, row.observations)
     scores = score_rollout(
         parsed, row.target, row.search_keys, [paragraph.paragraph_text for paragraph in row.support_docs], config
     )
@@ -120,7 +120,7 @@ def _rollout(position: int, sample: int, response: str, row: RolloutRow, config:
         "id": row.id,
         "data_source": row.data_source,
         **vars(scores),
-        "searches": len(parsed.queries),
+        "searches": len(parsed.answered),
         "rounds": len(parsed.rounds),
         "answer": parsed.answer.text if parsed.answer else None,
     }

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import heapq
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from hashlib import blake2b
 
 from stepsearch_data.exports.examples import Example
 from stepsearch_data.exports.reading import examples
@@ -18,6 +21,21 @@ def load_examples(store: Store, split: str) -> Iterator[Example]:
     with store.reading() as manifest:
         found = examples(store, manifest, everything=False, with_rejected=False)
         yield from (example for example in found if example.split == split)
+
+
+def draw(examples: Iterable[Example], count: int, *, each_source: bool = False) -> list[Example]:
+    """So many of them, or of each source, by lots that their ids draw: a larger draw begins with the smaller one.
+
+    The first ones of a store may be of one source, or of one number of hops.
+    """
+    heaps: defaultdict[str, list[tuple[int, int, Example]]] = defaultdict(list)
+    for at, example in enumerate(examples):
+        lot = int.from_bytes(blake2b(example.question_id.encode(), digest_size=8).digest())
+        heap = heaps[example.source if each_source else ""]
+        heapq.heappush(heap, (-lot, at, example))
+        if len(heap) > count:
+            heapq.heappop(heap)
+    return [example for heap in heaps.values() for *_, example in sorted(heap, reverse=True)]
 
 
 def load_tags(template: str) -> Template:
@@ -50,14 +68,17 @@ def demonstration(example: Example, template: Template) -> list[tuple[str, bool]
     return [*parts, (template.last(example).text, True)]
 
 
-def encode_demonstration(parts: Sequence[tuple[str, bool]], encode: Encode, eos: int) -> dict[str, list[int]]:
+def encode_demonstration(
+    parts: Sequence[tuple[str, bool]], encode: Encode, encode_prompt: Encode, eos: int
+) -> dict[str, list[int]]:
     """Token ids and labels, −100 where nothing is learnt: prompt and observations. Ends with `eos`, which is learnt.
 
-    Parts are encoded one by one, as episodes do.
+    Parts are encoded one by one, as episodes do; the first is the prompt.
     """
-    ids, labels = [], []
-    for text, own in parts:
-        tokens = encode(text)
+    ids: list[int] = []
+    labels: list[int] = []
+    for at, (text, own) in enumerate(parts):
+        tokens = encode(text) if at else encode_prompt(text)
         ids += tokens
         labels += tokens if own else [-100] * len(tokens)
     return {"input_ids": [*ids, eos], "labels": [*labels, eos]}

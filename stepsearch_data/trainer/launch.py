@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from itertools import islice
 from pathlib import Path
 
 import torch
@@ -16,7 +15,7 @@ from stepsearch_data.exports.examples import Example
 from stepsearch_data.exports.template import Template
 from stepsearch_data.pipeline.errors import ConfigError, TrainError
 from stepsearch_data.pipeline.store import Store
-from stepsearch_data.trainer.data import load_examples, load_tags, to_task
+from stepsearch_data.trainer.data import draw, load_examples, load_tags, to_task
 from stepsearch_data.trainer.loading import load_critic, load_policy, make_referee
 from stepsearch_data.trainer.plot.runs import ABOUT, About
 from stepsearch_data.trainer.recipe import Recipe
@@ -42,7 +41,7 @@ def launch(recipe: Recipe, retrieve: Retrieve, *, resume: bool, say: Say, consol
     template = load_tags(recipe.template)
     store = Store.open(recipe.store)
     examples = list(load_examples(store, "train"))
-    held_out = [to_task(each, template) for each in islice(load_examples(store, "validation"), recipe.held_out)]
+    held_out = [to_task(each, template) for each in draw(load_examples(store, "validation"), recipe.held_out)]
     if not examples:
         raise TrainError(f"no trajectory of {store.root} is for training", "stepsearch-data audit tells why")
     _claim(recipe.output, resume=resume)
@@ -71,7 +70,7 @@ def launch(recipe: Recipe, retrieve: Retrieve, *, resume: bool, say: Say, consol
             policy,
             load_critic(recipe.critic or start, recipe),
             tokenizer,
-            make_referee(policy, tokenizer, template, recipe.limits),
+            make_referee(policy, tokenizer, template, recipe.limits, chat=recipe.model.chat_template),
             retrieve,
             [to_task(each, template) for each in examples],
             recipe.output,
@@ -99,7 +98,7 @@ def cold_start(
     a cold start that was made with other settings.
     """
     folder = recipe.output / COLD_START
-    settings = recipe.model_dump_json(include={"sft"}, exclude={"sft": {"micro"}})
+    settings = recipe.model_dump_json(include={"sft": True, "model": {"chat_template"}}, exclude={"sft": {"micro"}})
     if folder.exists():
         if (folder / _SETTINGS).read_text(encoding="utf-8") != settings:
             raise ConfigError(f"{folder} was made with another [sft]", "choose another --output, or remove that folder")
@@ -117,8 +116,9 @@ def cold_start(
     whole = recipe.model_copy(update={"bf16": False})  # merged in float32, in whatever it is trained
     policy, tokenizer = load_policy(recipe.model.path, whole)
     part = folder.with_name(f".{COLD_START}")
+    chat = recipe.model.chat_template
     saving = {"bf16": recipe.bf16, "activation_checkpointing": recipe.model.gradient_checkpointing}
-    told = fine_tune(policy, tokenizer, examples, template, part, recipe.sft, say=say, **saving)
+    told = fine_tune(policy, tokenizer, examples, template, part, recipe.sft, chat=chat, say=say, **saving)
     if accelerator.is_main_process:
         (policy.merge_and_unload() if recipe.model.lora_rank else policy).save_pretrained(part)
         tokenizer.save_pretrained(part)

@@ -19,7 +19,7 @@ from transformers.utils import logging
 
 from stepsearch_data.exports.template import Template
 from stepsearch_data.pipeline.errors import TrainError
-from stepsearch_data.trainer.episode import Referee
+from stepsearch_data.trainer.episode import Encode, Referee
 from stepsearch_data.trainer.recipe import Model, Recipe
 from stepsearch_data.trainer.sampler import end_tokens
 from stepsearch_data.trainer.settings import Limits
@@ -57,19 +57,38 @@ def load_tokenizer(location: str, **options: Any) -> PreTrainedTokenizerBase:
 
 
 def make_referee(
-    policy: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, template: Template, limits: Limits
+    policy: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, template: Template, limits: Limits, *, chat: bool = True
 ) -> Referee:
-    """The rules of an episode for a model's tokenizer."""
-
-    def encode(text: str) -> list[int]:
-        found: list[int] = tokenizer.encode(text, add_special_tokens=False)
-        return found
+    """The rules of an episode for a model's tokenizer; `chat` as in `encoders`."""
+    encode, encode_prompt = encoders(tokenizer, chat=chat)
 
     def decode(tokens: Sequence[int]) -> str:
         text: str = tokenizer.decode(list(tokens))
         return text
 
-    return Referee(template, limits, encode, decode, end_tokens(policy, tokenizer))
+    return Referee(template, limits, encode, decode, end_tokens(policy, tokenizer), encode_prompt)
+
+
+def encoders(tokenizer: PreTrainedTokenizerBase, *, chat: bool) -> tuple[Encode, Encode]:
+    """How texts become tokens, and how prompts do: as the user's message where the tokenizer has a chat template.
+
+    Without one, or without `chat`, a prompt begins with the token with which the model's texts begin (BOS), if any.
+    """
+
+    def encode(text: str) -> list[int]:
+        found: list[int] = tokenizer.encode(text, add_special_tokens=False)
+        return found
+
+    def encode_chat(text: str) -> list[int]:
+        message = [{"role": "user", "content": text}]
+        return encode(str(tokenizer.apply_chat_template(message, add_generation_prompt=True, tokenize=False)))
+
+    def encode_plain(text: str) -> list[int]:
+        tokens, whole = encode(text), list(tokenizer.encode(text))
+        starts_with_bos = whole[:1] == [tokenizer.bos_token_id] != tokens[:1]
+        return [*whole[:1], *tokens] if starts_with_bos else tokens
+
+    return encode, encode_chat if chat and tokenizer.chat_template else encode_plain
 
 
 def _load(kind: Any, location: str, **options: Any) -> Any:

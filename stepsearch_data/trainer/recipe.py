@@ -31,6 +31,9 @@ class Model(Section):
     path: str = Field(description="folder of a model, or its name on the Hub")
     revision: str = Field(default="main", description="revision on the Hub")
     attention: str = Field(default="sdpa", description="attention implementation: sdpa, flash_attention_2, eager")
+    chat_template: bool = Field(
+        default=True, description="prompts are a user's message, where the tokenizer has a chat template"
+    )
     lora_rank: int = Field(default=0, ge=0, description="rank of LoRA adapters; 0 trains all weights")
     lora_alpha: int = Field(default=32, description="scale of LoRA adapters")
     gradient_checkpointing: bool = Field(default=False, description="less memory for a third more time")
@@ -73,7 +76,7 @@ class Recipe(Section):
     store: Path = Field(default=Path("store"), description="the store that questions come from")
     output: Path = Field(default=Path("runs/steppo"), description="folder of metrics and checkpoints")
     template: str = Field(default="musique", description="prompt template: musique, paper, or a file")
-    held_out: int = Field(default=200, ge=0, description="questions of the validation split that are asked")
+    held_out: int = Field(default=200, ge=0, description="questions that are asked, drawn from the validation split")
     bf16: bool = Field(default=False, description="mixed precision, weights stay float32 (needs a GPU that has it)")
     report_to: str = Field(default="none", description="tensorboard, wandb, trackio or none")
     model: Model

@@ -19,7 +19,10 @@ class Sampler(Protocol):
         """Start anew, a row a prompt."""
 
     def turn(self, budgets: Sequence[int]) -> list[list[int]]:
-        """A turn of each row: tokens up to and with a stop or the end of text, at most its budget."""
+        """A turn of each row: tokens up to and with the one that completes a stop, or the end of text; or its budget."""
+
+    def replace_last(self, row: int, tokens: Sequence[int]) -> None:
+        """Have these tokens stand for the last one of the row's turn."""
 
     def go_on(self, rows: Sequence[int], observations: Sequence[list[int]]) -> None:
         """Keep these rows only, in this order, and let each read its observation."""
@@ -32,13 +35,15 @@ def roll_out(tasks: Sequence[Task], referee: Referee, sampler: Sampler, retrieve
     sampler.begin([episode.prompt for episode in live])
     while live:
         turns = sampler.turn([referee.budget(episode) for episode in live])
-        written = [len(episode.tokens) + len(turn) for episode, turn in zip(live, turns, strict=True)]
+        for row, tail in enumerate(map(referee.tail, turns)):
+            if tail:
+                sampler.replace_last(row, tail)
         queries = [referee.turn(episode, turn) for episode, turn in zip(live, turns, strict=True)]
         asking = [(episode, query) for episode, query in zip(live, queries, strict=True) if query is not None]
         found = retrieve([query for _, query in asking], referee.limits.documents) if asking else []
         for (episode, query), documents in zip(asking, found, strict=True):
             referee.found(episode, query, documents)
         rows = [row for row, episode in enumerate(live) if not episode.ended]
-        sampler.go_on(rows, [live[row].tokens[written[row] :] for row in rows])
+        sampler.go_on(rows, [live[row].tokens[live[row].written :] for row in rows])
         live = [live[row] for row in rows]
     return episodes

@@ -34,6 +34,10 @@ class CachedSampler:
         self._mask = torch.zeros((len(prompts), 0), dtype=torch.long, device=self._model.device)
         self._unread = list(prompts)
 
+    def replace_last(self, row: int, tokens: Sequence[int]) -> None:
+        """See `Sampler.replace_last`. The last token of a turn has not been read yet."""
+        self._unread[row] = [*tokens]
+
     def go_on(self, rows: Sequence[int], observations: Sequence[list[int]]) -> None:
         """See `Sampler.go_on`."""
         kept = torch.tensor(rows, dtype=torch.long, device=self._model.device)

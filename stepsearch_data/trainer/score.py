@@ -27,10 +27,10 @@ def earned(episode: Episode, config: RewardConfig = PAPER) -> Earned:
 
     r_step^t lies on the last token that the policy wrote in search round t, r_answer + γ_key · r_key on its last one.
 
-    Only searches that the engine answered earn a step reward: a round whose `<information>` the policy made up
-    is read by the reward's patterns too, but ends with no token of a search.
+    What the environment wrote is known, and is not read as the policy's; an `<information>` that the policy made up
+    is no result.
     """
-    rollout = read(episode.text, config)
+    rollout = read(episode.text, config, episode.observations)
     task = episode.task
     golds = [gold.text for gold in task.golds]
     scores = score_rollout(rollout, task.answers, task.keys, golds, config)

@@ -16,6 +16,7 @@ from stepsearch_data.exports.examples import Example
 from stepsearch_data.exports.template import Template
 from stepsearch_data.pipeline.errors import TrainError
 from stepsearch_data.trainer.data import demonstration, encode_demonstration
+from stepsearch_data.trainer.loading import encoders
 from stepsearch_data.trainer.settings import SFT
 
 constants.HF_HUB_DISABLE_TELEMETRY = True  # TRL's trainers would tell the Hub that they are used
@@ -29,20 +30,17 @@ def cold_start(
     output: Path,
     config: SFT,
     *,
+    chat: bool = True,
     say: Callable[[str], None] | None = None,
     **options: Any,
 ) -> dict[str, float]:
     """Fine-tune the model in place on what the policy writes in these trajectories, not on what the engine writes.
 
-    `say` is told the loss along the way; `options` are further ones of `trl.SFTConfig`. The mean loss, and how many
+    `chat` as in `encoders`. `say` is told the loss along the way; `options` are further ones of `trl.SFTConfig`. The mean loss, and how many
     trajectories were too long. Raises TrainError where none is left.
     """
-
-    def encode(text: str) -> list[int]:
-        tokens: list[int] = tokenizer.encode(text, add_special_tokens=False)
-        return tokens
-
-    rows = [encode_demonstration(demonstration(each, template), encode, tokenizer.eos_token_id) for each in examples]
+    encode = encoders(tokenizer, chat=chat)
+    rows = [encode_demonstration(demonstration(each, template), *encode, tokenizer.eos_token_id) for each in examples]
     kept = [row for row in rows if len(row["input_ids"]) <= config.longest]
     if not kept:
         raise TrainError(f"no trajectory has at most {config.longest} tokens", "raise sft.longest, or build a store")
@@ -52,7 +50,8 @@ def cold_start(
         per_device_train_batch_size=config.micro,
         learning_rate=config.lr,
         warmup_steps=round(config.warmup * config.steps),
-        lr_scheduler_type="linear",
+        lr_scheduler_type="polynomial",  # of power 1: a line
+        lr_scheduler_kwargs={"lr_end": config.lr / 10},
         max_length=None,
         seed=config.seed,
         save_strategy="no",

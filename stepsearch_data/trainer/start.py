@@ -35,7 +35,7 @@ def train(recipe: Recipe, choice: Choice, load: Load, say: Say, *, resume: bool,
         return launch(recipe, retrieve, resume=resume, say=say, console=Console(stderr=True, quiet=quiet))
 
 
-def demonstrate(folder: Path, size: str, load: Load, workers: int, say: Say) -> Comparison:
+def demonstrate(folder: Path, size: str, load: Load, workers: int, say: Say, *, seed: int) -> Comparison:
     """Run the demo, draw its curves into the folder, and compare the variants with outcome-only PPO.
 
     Raises StepSearchError; the same command goes on.
@@ -43,7 +43,7 @@ def demonstrate(folder: Path, size: str, load: Load, workers: int, say: Say) -> 
     with needing_torch():
         from stepsearch_data.trainer.demo.experiment import SIZES, SOLVED, experiment
     _hear_interrupts()
-    runs, notes = load_runs(experiment(folder, SIZES[size], load, workers, say))
+    runs, notes = load_runs(experiment(folder, SIZES[size], load, workers, say, seed=seed))
     curves = Curves(runs, [SOLVED_BY])
     compared = curves.compare(SIZES[size].budgets, _BASELINE, SOLVED)
     write(draw(curves), folder / CURVES)

@@ -67,6 +67,10 @@ class VllmSampler:
             self._texts[row] = self._texts[row] + turns[row]
         return turns
 
+    def replace_last(self, row: int, tokens: Sequence[int]) -> None:
+        """See `Sampler.replace_last`."""
+        self._texts[row] = [*self._texts[row][:-1], *tokens]
+
     def go_on(self, rows: Sequence[int], observations: Sequence[list[int]]) -> None:
         """See `Sampler.go_on`."""
         self._texts = [self._texts[row] + seen for row, seen in zip(rows, observations, strict=True)]

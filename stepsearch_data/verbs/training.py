@@ -131,6 +131,7 @@ def train(
     workers: Annotated[
         int | None, typer.Option("--workers", min=1, help="Trainings of the demo at once (default: all cores).")
     ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of the demo's world (default 1).")] = None,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -149,8 +150,8 @@ def train(
     if (recipe is None) == (demo is None):
         raise ConfigError("expected a recipe or the demo", "name one: --config RECIPE, or --demo quick")
     of_recipes = {"--index": index, "--corpus": corpus, "--report-to": report_to, "--resume": resume}
-    of_demo = {"--workers": workers, "--json": as_json}
-    for flag in (name for name, value in (of_recipes if demo else of_demo).items() if value):
+    of_demo = {"--workers": workers, "--seed": seed, "--json": as_json}
+    for flag in (name for name, value in (of_recipes if demo else of_demo).items() if value not in (None, False)):
         raise ConfigError(f"{flag} means nothing {'to' if demo else 'without'} --demo", "leave it out")
     say = partial(typer.echo, err=True) if not quiet else lambda _: None
     of_engines = [setting for setting in settings or [] if setting.startswith("engines.")]
@@ -159,7 +160,8 @@ def train(
     if demo:
         if of_training:
             raise ConfigError(f"--set {of_training[0]} means nothing to --demo", "leave it out, or write a recipe")
-        compared = demonstrate(output or Path("runs/demo"), demo.value, load, workers or os.cpu_count() or 1, say)
+        folder, world = output or Path("runs/demo"), 1 if seed is None else seed
+        compared = demonstrate(folder, demo.value, load, workers or os.cpu_count() or 1, say, seed=world)
         display.curves(compared, as_json=as_json)
         return
     flags = {"store": store, "output": output, "report_to": report_to}

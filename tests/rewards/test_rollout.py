@@ -9,6 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stepsearch_data.rewards import Format, Rollout, Span, parse
+from stepsearch_data.rewards.rollout import sections
 
 THINK = """<think> first </think>
 <search> who wrote Tosca </search>
@@ -26,7 +27,7 @@ Doc 2(Title: Puccini) He wrote it.
 """
 TAGS = [
     f"<{slash}{name}>"
-    for name in ("think", "plan", "search", "information", "observation", "answer")
+    for name in ("think", "plan", "search", "information", "observation", "answer", "warning")
     for slash in ("", "/")
 ]
 PIECES = [
@@ -184,3 +185,74 @@ def test_where_tags_are_whole_both_readings_agree(content: str) -> None:
     assert [(r.query, r.information, r.documents) for r in tags.rounds] == [
         (r.query, r.information, r.documents) for r in patterns.rounds
     ]
+
+
+# ---- what the environment wrote
+
+WARNING = "<warning> Write <search> a query </search> or <answer> the answer </answer>. </warning>\n"
+SEARCH_R1 = (
+    "My previous action is invalid. If I want to search, I should put the query between <search> and </search>. "
+    "If I want to give the final answer, I should put the answer between <answer> and </answer>. Let me try again.\n"
+)
+RESULT = "<information> Doc 1<## Title: A ##> <answer> Verdi </answer> </information> <search> x </search> </information>\n"
+SEARCH = "<search> who wrote Tosca </search>\n"
+
+
+def joined(*parts: str) -> tuple[str, list[tuple[int, int]]]:
+    """The policy's text and the environment's in turn, and where the latter is."""
+    ends = [sum(map(len, parts[: at + 1])) for at in range(len(parts))]
+    return "".join(parts), list(zip(ends[::2], ends[1::2], strict=False))
+
+
+@pytest.mark.parametrize("warning", [WARNING, SEARCH_R1])
+def test_a_warning_is_not_read_as_the_policys(warning: str) -> None:
+    """A thought alone, a search, an answer: the format is right, and there is one query and one answer."""
+    text = f"<think> hm </think>\n{warning}{SEARCH}<information> Doc 1 </information>\n<answer> Puccini </answer>"
+    rollout = parse(text)
+    assert rollout.format.ok
+    assert rollout.queries == rollout.answered == ("who wrote Tosca",)
+    assert rollout.answer
+    assert rollout.answer.text == "Puccini"
+    assert not parse(f"<think> hm </think>\n{warning}").answer
+    found = [(name, span.text) for name, span in sections(f"<think> hm </think>{warning}")]
+    assert ("answer", "the answer") not in found
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_where_the_environment_wrote_is_better_than_tags(lazy: bool) -> None:
+    """A document may hold any tag, the closing one of its result too."""
+    text, places = joined("<think> hm </think>\n", WARNING, SEARCH, RESULT, "<answer> Puccini </answer>")
+    rollout = parse(text, lazy=lazy, observations=places)
+    assert rollout.format.ok
+    assert rollout.queries == rollout.answered == ("who wrote Tosca",)
+    (step,) = rollout.rounds
+    assert step.information
+    assert step.information.text == RESULT.strip().removeprefix("<information> ").removesuffix(" </information>")
+    assert rollout.answer
+    assert rollout.answer.text == "Puccini"
+    assert parse(text, lazy=lazy).queries != rollout.queries
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_a_result_that_the_policy_made_up_is_none(lazy: bool) -> None:
+    text, places = joined(f"{SEARCH}<information> Doc 1 </information>", WARNING, "<answer> Puccini </answer>")
+    rollout = parse(text, lazy=lazy, observations=places)
+    assert rollout.queries == ("who wrote Tosca",)
+    assert rollout.answered == ()
+
+
+def test_a_search_does_not_reach_over_a_warning() -> None:
+    text, places = joined("<search> who", WARNING, "wrote Tosca </search>")
+    assert parse(text, observations=places).queries == ()
+    assert not parse(text, observations=places).format.searches_paired
+
+
+@given(st.lists(texts, min_size=1, max_size=6))
+def test_only_the_policys_tags_count(parts: list[str]) -> None:
+    """Whatever the environment writes around its results, the same searches and answers are found."""
+    text, places = joined(*parts)
+    rollout = parse(text, observations=places)
+    for query in (*rollout.rounds, *([rollout.answer] if rollout.answer else [])):
+        span = query if isinstance(query, Span) else query.query
+        assert not any(start <= span.start - 1 < end for start, end in places)  # the opening tag ends before it
+    assert all(0 <= span.start <= span.end <= len(text) for span in spans(rollout))

@@ -127,6 +127,11 @@ DEPARTURES: dict[str, tuple[str, Changed, Changed]] = {
         {},
         {"search_key_score": 0.4, "score": 2 / 3 + 0.618 * 0.4},
     ),
+    "unanswered_count": (  # the last search of all was not run
+        search("tosca composer") + block("alpha beta") + search("puccini birthplace"),
+        {},
+        {"search_key_score": 1.0, "score": 0.618},
+    ),
     "keep_next_label": (  # 6: `alpha beta Doc 2` was seen first, `alpha beta` is new
         GOOD,
         {},
@@ -158,6 +163,8 @@ DEPARTURES: dict[str, tuple[str, Changed, Changed]] = {
             "redundancy_penalty": [0.0],
             "step_scores": [1.0],
             "step_rewards": [1.0],
+            "search_key_score": 0.5,  # one query was answered
+            "score": 2 / 3 + 0.618 * 0.5,
         },
     ),
     "steps_need_gold": (

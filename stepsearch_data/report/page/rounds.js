@@ -6,6 +6,7 @@ const KINDS = {
   information: "Information",
   observation: "Observation",
   answer: "Answer",
+  warning: "Warning",
   text: "Text",
 };
 const VERDICTS = {

@@ -80,8 +80,9 @@ class Size:
     starts: Sequence[str]
     variants: Sequence[str]
     sft_seeds: int
-    seeds: int
-    """For each seed of the cold start."""
+    """Cold starts of each kind. A pair that has a start of its own says more than another seed from the same start."""
+    seeds: int = 1
+    """Trainings from each cold start."""
     rollouts: int = 64
     eval_every: int = 20
     held_out: int = 200
@@ -96,8 +97,8 @@ SOLVED = 0.5
 """Held-out exact match from which on a run has solved the world: few come to more in so few updates."""
 
 SIZES = {
-    "quick": Size(("weak",), ("StePPO", "outcome only"), 1, 1),
-    "full": Size(("weak", "strong"), tuple(VARIANTS), 2, 4),
+    "quick": Size(("weak",), ("StePPO", "outcome only"), 1),
+    "full": Size(("weak", "strong"), tuple(VARIANTS), 8),
 }
 
 
@@ -132,18 +133,20 @@ def jobs(folder: Path, size: Size) -> Iterator[Job]:
                     yield Job(folder, STARTS[start], variant, sft_seed, seed, size)
 
 
-def make_world(folder: Path, questions: int = 1500, facts: int = 300) -> Store:
+def make_world(folder: Path, seed: int = 1, questions: int = 1500, facts: int = 300) -> Store:
     """The store of a world of chains of two to four facts, built as a user would build it; kept if there.
 
-    Raises TrainError.
+    Raises TrainError, also for a folder with another world.
     """
     from stepsearch_data.synth import WorldConfig, write_world
 
-    file, store = folder / "world.jsonl", folder / "store"
+    file, store = folder / f"world-{seed}.jsonl", folder / "store"
+    if store.exists() and not file.exists():
+        raise TrainError(f"{folder} holds another world", "choose another --output, or the --seed of that world")
     if not file.exists():
         folder.mkdir(parents=True, exist_ok=True)
         chains, kinds = ("2hop", "3hop1", "4hop1"), ("person", "city", "country")
-        write_world(WorldConfig(questions, facts, seed=1, sentences=0, shapes=chains, kinds=kinds), file)
+        write_world(WorldConfig(questions, facts, seed=seed, sentences=0, shapes=chains, kinds=kinds), file)
     command = [sys.executable, "-m", "stepsearch_data", "build", "--store", str(store), "--source", f"musique={file}"]
     settings = (f"trajectories.documents={LIMITS.documents}", "queries.per_sub_question=1")
     more = [word for setting in settings for word in ("--set", setting)]
@@ -154,10 +157,23 @@ def make_world(folder: Path, questions: int = 1500, facts: int = 300) -> Store:
 
 
 def parts(store: Store, held_out: int) -> tuple[list[Example], list[Example]]:
-    """Questions to train on, and held-out ones: other compositions of the same facts."""
+    """Questions to train on, and held-out ones: other compositions of the same facts.
+
+    No chain of facts that is held out is a part of one to train on.
+    """
     examples = list(load_examples(store, "train"))
     random.Random(0).shuffle(examples)
-    return examples[held_out:], examples[:held_out]
+    asked = {_facts(each) for each in examples[:held_out]}
+    return [each for each in examples[held_out:] if asked.isdisjoint(_within(_facts(each)))], examples[:held_out]
+
+
+def _facts(example: Example) -> tuple[str, ...]:
+    return tuple(step.gold[0].text for step in example.steps)
+
+
+def _within(chain: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """All parts of a chain without a gap, the whole too."""
+    return (chain[first:last] for first in range(len(chain)) for last in range(first + 1, len(chain) + 1))
 
 
 def cold(folder: Path, start: Start, seed: int, held_out: int) -> Path:
@@ -215,9 +231,11 @@ def run(job: Job, load: Load) -> Path:
     return job.output
 
 
-def experiment(folder: Path, size: Size, load: Load, workers: int, say: Callable[[str], None]) -> list[Path]:
-    """Run all trainings of a size that are not done yet, so many at a time; the folders of all."""
-    make_world(folder)
+def experiment(
+    folder: Path, size: Size, load: Load, workers: int, say: Callable[[str], None], *, seed: int = 1
+) -> list[Path]:
+    """Run all trainings of a size that are not done yet, so many at a time; the folders of all. `seed` is the world's."""
+    make_world(folder, seed)
     wanted = list(jobs(folder, size))
     starts = dict.fromkeys((job.start, job.sft_seed) for job in wanted)
     with _processes(workers) as pool:

@@ -22,14 +22,22 @@ class LocalPolicy:
     """See `Policy`. The model's own limit on the length of a text holds too. Raises TrainError."""
 
     def __init__(
-        self, location: str, template: Template, limits: Limits, *, batch: int, temperature: float, seed: int
+        self,
+        location: str,
+        template: Template,
+        limits: Limits,
+        *,
+        chat: bool,
+        batch: int,
+        temperature: float,
+        seed: int,
     ) -> None:
         model, tokenizer = load_model(location), load_tokenizer(location)
         model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
         longest = getattr(model.config, "max_position_embeddings", limits.total)
         limits = replace(limits, total=min(limits.total, longest))
         self.batch = batch
-        self._referee = make_referee(model, tokenizer, template, limits)
+        self._referee = make_referee(model, tokenizer, template, limits, chat=chat)
         self._sampler = CachedSampler(model, tokenizer, temperature=temperature)
         self._seed = seed
         self._played = self._written = 0

@@ -119,6 +119,9 @@ class EndpointSampler:
         self.spent = [0] * len(prompts)
         self.refused: dict[int, str] = {}
 
+    def replace_last(self, row: int, tokens: Sequence[int]) -> None:
+        """See `Sampler.replace_last`. Never asked: replies are cut at their stop, character by character."""
+
     def go_on(self, rows: Sequence[int], observations: Sequence[list[int]]) -> None:
         """See `Sampler.go_on`."""
         self._rows = [self._rows[row] for row in rows]

@@ -42,7 +42,7 @@ def row_of(played: Played, hops: int) -> Row:
     """A rollout as a line of `rollouts.jsonl`: what `score` reads, and what is measured."""
     episode, own_tokens, refused = played
     task = episode.task
-    rollout = read(episode.text)
+    rollout = read(episode.text, observations=episode.observations)
     prediction = rollout.answer.text if rollout.answer else None
     em, f1 = _answer(prediction, task.answers, task.source)
     return {
@@ -52,6 +52,7 @@ def row_of(played: Played, hops: int) -> Row:
         "question": task.question,
         "prompt": task.prompt,
         "response": episode.text,
+        "observations": episode.observations,
         "target": list(task.answers),
         "search_keys": task.keys,
         "support_docs": [{"title": gold.title, "paragraph_text": gold.text} for gold in task.golds],

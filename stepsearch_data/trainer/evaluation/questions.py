@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
@@ -13,7 +12,7 @@ from stepsearch_data.pipeline.catalog import connect
 from stepsearch_data.pipeline.errors import ConfigError, SourceError
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.schemas.tables import QUALITY, TRAJECTORIES
-from stepsearch_data.trainer.data import load_examples, to_task
+from stepsearch_data.trainer.data import draw, load_examples, to_task
 from stepsearch_data.trainer.episode import Task
 
 
@@ -45,7 +44,7 @@ class Questions(Protocol):
 
 @dataclass
 class SplitOfStore:
-    """The complete trajectories of a split that passed the gates; `limit` of each source."""
+    """The complete trajectories of a split that passed the gates; `limit` of each source, drawn."""
 
     store: Store
     split: str
@@ -84,8 +83,6 @@ class SplitOfStore:
 
     def __iter__(self) -> Iterator[Asked]:
         """See `Questions.__iter__`."""
-        taken: Counter[str] = Counter()
-        for example in load_examples(self.store, self.split):
-            if self.limit is None or taken[example.source] < self.limit:
-                taken[example.source] += 1
-                yield Asked(to_task(example, self.template), example.hops)
+        examples = load_examples(self.store, self.split)
+        for example in examples if self.limit is None else draw(examples, self.limit, each_source=True):
+            yield Asked(to_task(example, self.template), example.hops)

@@ -67,6 +67,7 @@ class Setup:
     template: Template
     limits: Limits
     choice: Choice
+    chat: bool
 
 
 def find_checkpoint(location: str) -> str:
@@ -97,7 +98,7 @@ def set_up(options: Options) -> Setup:
     template = load_tags(options.template or (recipe.template if recipe else "musique"))
     limits = replace(recipe.limits if recipe else Limits(), **options.lengths)
     choice = options.choice if options.choice.store or not recipe else replace(options.choice, store=recipe.store)
-    return Setup(model, template, limits, choice)
+    return Setup(model, template, limits, choice, recipe.model.chat_template if recipe else True)
 
 
 def _recipe(model: Path) -> Recipe | None:
@@ -130,7 +131,7 @@ def open_policy(options: Options, setup: Setup, config: RunConfig, stack: ExitSt
             f"evaluating a checkpoint needs {error.name}",
             "pip install 'stepsearch-data[train]'; an endpoint, with --llm, needs nothing",
         ) from error
-    return LocalPolicy(*what, batch=options.batch or 64, **how)
+    return LocalPolicy(*what, chat=setup.chat, batch=options.batch or 64, **how)
 
 
 def questions_of(options: Options, setup: Setup, config: RunConfig, parsers: Parsers) -> Questions:
