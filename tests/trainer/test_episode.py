@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import string
+from collections.abc import Sequence
+
 import pytest
 
 from stepsearch_data.exports.examples import Paragraph
 from stepsearch_data.exports.template_file import load_template
+from stepsearch_data.rewards import read
 from stepsearch_data.trainer.episode import Episode, Referee, Task
+from stepsearch_data.trainer.rollout import roll_out
 from stepsearch_data.trainer.settings import Limits
 
 EOS = 0
@@ -51,6 +56,29 @@ def test_a_search_knows_its_last_token_and_character() -> None:
         assert episode.text[: search.character].endswith("</search>")
         assert episode.own[search.token]
         assert not episode.own[search.token + 1]
+
+
+def test_an_episode_knows_what_the_environment_wrote() -> None:
+    rules = referee(turns=3)
+    episode = rules.begin(TASK)
+    rules.turn(episode, encode("hm"))
+    rules.found(episode, rules.turn(episode, encode(SEARCH)) or "", FOUND)
+    rules.turn(episode, encode(ANSWER))
+    observed = [episode.text[start:end] for start, end in episode.observations]
+    assert [text.split()[0] for text in observed] == ["<warning>", "<information>"]
+    assert episode.text == f"hm{observed[0]}{SEARCH}{observed[1]}{ANSWER}"
+
+
+def test_a_warning_is_no_search_and_no_answer() -> None:
+    """It names the tags that it asks for."""
+    rules = referee(turns=1)
+    episode = rules.begin(TASK)
+    rules.turn(episode, encode("<think> hm </think>"))
+    rules.turn(episode, encode("I do not know."))
+    rollout = read(episode.text, observations=episode.observations)
+    assert "<search>" in episode.text
+    assert (rollout.queries, rollout.answer) == ((), None)
+    assert read(episode.text).answer is None
 
 
 def test_an_answer_ends_the_episode() -> None:
@@ -133,6 +161,7 @@ def test_an_observation_that_does_not_fit_ends_the_episode() -> None:
     rules.found(episode, "who", [Paragraph("T", "word " * 30)])
     assert episode.ended == "length"
     assert all(episode.own)
+    assert not episode.searches  # nobody has seen what it found
 
 
 def test_a_turn_may_be_as_long_as_the_rest_of_the_episode() -> None:
@@ -148,3 +177,101 @@ def test_a_turn_may_be_as_long_as_the_rest_of_the_episode() -> None:
 def test_a_long_prompt_keeps_its_end() -> None:
     episode = referee(total=20).begin(Task("q", "", "a question that is long", ()))
     assert "".join(map(chr, episode.prompt)) == "at is long"
+
+
+# ---- tokens that reach beyond a stop
+
+PIECES = [*string.printable, "></", "><", ">\n", "</search></think>"]
+"""A vocabulary as byte-level BPE makes it: a tag may end within a token."""
+
+
+def in_pieces(text: str) -> list[int]:
+    """The longest piece first."""
+    tokens = []
+    while text:
+        fitting = [at for at, piece in enumerate(PIECES) if text.startswith(piece)]
+        tokens.append(max(fitting, key=lambda at: len(PIECES[at])))
+        text = text[len(PIECES[tokens[-1]]) :]
+    return tokens
+
+
+def from_pieces(tokens: Sequence[int]) -> str:
+    return "".join(PIECES[token] for token in tokens)
+
+
+def by_pieces() -> Referee:
+    template = load_template("musique")
+    return Referee(template, Limits(total=4000, turn=400, observation=400), in_pieces, from_pieces, frozenset())
+
+
+@pytest.mark.parametrize(("said", "token"), [("<search> who </search></", "></"), ("<search> who </search><", "><")])
+def test_what_is_beyond_a_stop_was_not_said(said: str, token: str) -> None:
+    """Rewards, mask and the next turn's text are those of a turn that ends with its tag."""
+    rules = by_pieces()
+    turn = in_pieces(said)
+    assert PIECES[turn[-1]] == token
+    assert from_pieces(rules.tail(turn)) == ">"
+    episode = rules.begin(TASK_OF_LETTERS)
+    assert rules.turn(episode, turn) == "who"
+    rules.found(episode, "who", ())
+    assert episode.text.startswith("<search> who </search>\n<information>")
+    assert from_pieces(episode.tokens) == episode.text  # what the next turn reads
+    last = len(turn) - 1
+    assert episode.own[:last] == [True] * last
+    assert not any(episode.own[last:])  # nobody sampled `>`, and the token that was sampled stands nowhere
+    assert episode.searches[0].token == last - 1
+    assert episode.written == len(turn)
+
+
+def test_a_line_end_after_a_tag_stays_as_it_was_sampled() -> None:
+    turn = in_pieces("<search> who </search>\n")
+    assert PIECES[turn[-1]] == ">\n"
+    assert by_pieces().tail(turn) == []
+
+
+def test_a_turn_of_one_token_stays_as_it_was_sampled() -> None:
+    rules = by_pieces()
+    episode = rules.begin(TASK_OF_LETTERS)
+    assert rules.turn(episode, [PIECES.index("</search></think>")]) is None
+    assert episode.own[0]
+    assert episode.invalid == 1
+
+
+def test_an_answer_that_is_written_on_is_an_answer() -> None:
+    rules = by_pieces()
+    episode = rules.begin(TASK_OF_LETTERS)
+    rules.turn(episode, in_pieces("<answer> ada </answer></"))
+    assert (episode.ended, episode.text) == ("answer", "<answer> ada </answer>")
+
+
+def test_a_sampler_reads_what_was_said() -> None:
+    """The next turn goes on from the tag's end, not from the token that reached beyond."""
+    rules, sampler = by_pieces(), Scripted(["<search> who </search></", "<answer> ada </answer>"])
+    (episode,) = roll_out([TASK_OF_LETTERS], rules, sampler, lambda queries, _: [[] for _ in queries])
+    assert episode.ended == "answer"
+    assert from_pieces(sampler.text) == TASK_OF_LETTERS.prompt + episode.text
+
+
+TASK_OF_LETTERS = Task("q1", "who", "who", ("ada",))
+
+
+class Scripted:
+    """A `Sampler` of one row that writes these turns, and keeps all that it has read."""
+
+    def __init__(self, turns: list[str]) -> None:
+        self.turns, self.text = turns, list[int]()
+
+    def begin(self, prompts: Sequence[list[int]]) -> None:
+        self.text = list(prompts[0])
+
+    def turn(self, budgets: Sequence[int]) -> list[list[int]]:
+        written = in_pieces(self.turns.pop(0))
+        self.text += written
+        return [written]
+
+    def replace_last(self, row: int, tokens: Sequence[int]) -> None:
+        self.text[-1:] = tokens
+
+    def go_on(self, rows: Sequence[int], observations: Sequence[list[int]]) -> None:
+        for seen in observations:
+            self.text += seen

@@ -9,9 +9,16 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch: make test-train")
 
-from stepsearch_data.trainer.episode import Referee  # noqa: E402 - torch must be there
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers  # noqa: E402 - torch must be there
+from transformers import PreTrainedTokenizerFast  # noqa: E402
+
+from stepsearch_data.exports.template_file import load_template  # noqa: E402
+from stepsearch_data.trainer.demo.tiny import make_model  # noqa: E402
+from stepsearch_data.trainer.episode import Referee  # noqa: E402
+from stepsearch_data.trainer.loading import make_referee  # noqa: E402
 from stepsearch_data.trainer.rollout import roll_out  # noqa: E402
 from stepsearch_data.trainer.sampler import CachedSampler  # noqa: E402
+from stepsearch_data.trainer.settings import Limits  # noqa: E402
 from tests.trainer.tiny import TASKS, retrieve  # noqa: E402
 
 
@@ -101,3 +108,40 @@ def test_a_row_without_budget_writes_nothing_and_goes_on(policy: Any, tokenizer:
     alone = CachedSampler(policy, tokenizer, temperature=0)
     alone.begin([[5, 6, 7]])
     assert second[0] == alone.turn([4])[0]
+
+
+def test_after_a_token_that_reaches_beyond_a_stop_the_next_turn_has_the_probabilities_of_a_full_pass() -> None:
+    """A byte-level vocabulary with `></`, as Qwen's and Llama 3's have."""
+    said = "<think> so </think>\n<search> capital France </search></think>"
+    tokenizer = byte_level([said] * 20)
+    script = tokenizer.encode(said[: -len("think>")])
+    assert tokenizer.decode(script[-1:]) == "></"
+    model = make_model(tokenizer, width=16, layers=2, seed=1)
+
+    class Forced(Recorder):
+        """Writes the script, then what it likes."""
+
+        def _sample(self, logits: Any) -> list[int]:
+            free = super()._sample(logits)
+            return [script[len(self.seen) - 1]] if len(self.seen) <= len(script) else free
+
+    torch.manual_seed(0)
+    sampler = Forced(model, tokenizer)
+    limits = Limits(turns=1, documents=1, total=300, turn=len(script), observation=60)
+    (episode,) = roll_out(TASKS[:1], make_referee(model, tokenizer, load_template("musique"), limits), sampler, retrieve)
+    assert [search.query for search in episode.searches] == ["capital France"]
+    assert tokenizer.decode(episode.tokens).startswith(f"{said[: -len('</think>')]}\n<information>")
+    full = anew(model, episode.prompt + episode.tokens)[len(episode.prompt) - 1 :]
+    assert sampler.seen[len(script) :] == pytest.approx(full[episode.written - len(script) :].tolist(), abs=2e-5)
+
+
+def byte_level(texts: list[str]) -> Any:
+    """A byte-level BPE tokenizer of these texts."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    tokenizer.train_from_iterator(
+        texts, trainers.BpeTrainer(special_tokens=["<end>"], initial_alphabet=alphabet, show_progress=False)
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>", pad_token="<end>")

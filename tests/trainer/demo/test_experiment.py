@@ -15,7 +15,9 @@ pytest.importorskip("torch", reason="needs the extra train")
 import torch
 
 from stepsearch_data.pipeline.config import load_config
+from stepsearch_data.pipeline.errors import TrainError
 from stepsearch_data.stages import STAGES
+from stepsearch_data.trainer.data import load_examples
 from stepsearch_data.trainer.demo import experiment
 from stepsearch_data.trainer.demo.experiment import SIZES, STARTS, Job, cold, jobs, make_world, parts, run
 
@@ -31,7 +33,7 @@ def load(first: Any) -> Any:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("demo")
-    make_world(folder, questions=60, facts=60)
+    make_world(folder, questions=120, facts=60)
     return folder
 
 
@@ -46,6 +48,20 @@ def test_what_is_held_out_are_other_compositions_of_the_same_facts(folder: Path)
     facts = {paragraph for each in train for paragraph in each.gold}
     known = [paragraph in facts for each in held_out for paragraph in each.gold]
     assert sum(known) / len(known) > 0.9  # in a world as small as this one, not all
+
+
+def test_no_held_out_chain_is_a_part_of_one_to_train_on(folder: Path) -> None:
+    train, held_out = parts(make_world(folder), 8)
+    chains = ["".join(f"|{step.gold[0].text}|" for step in each.steps) for each in train]
+    asked = ["".join(f"|{step.gold[0].text}|" for step in each.steps) for each in held_out]
+    assert not [chain for chain in asked if any(chain in trained for trained in chains)]
+    everything = list(load_examples(make_world(folder), "train"))
+    assert len(train) < len(everything) - len(held_out)  # without this rule some would be
+
+
+def test_a_folder_holds_one_world(folder: Path) -> None:
+    with pytest.raises(TrainError, match="holds another world"):
+        make_world(folder, seed=2)
 
 
 def test_variants_begin_with_the_same_rollouts_and_differ_by_their_rewards(folder: Path) -> None:

@@ -45,7 +45,7 @@ def run(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     def encode(text: str) -> list[int]:
         return list(tokenizer.encode(text, add_special_tokens=False))
 
-    rows = [encode_demonstration(parts, encode, tokenizer.eos_token_id) for parts in demos]
+    rows = [encode_demonstration(parts, encode, encode, tokenizer.eos_token_id) for parts in demos]
     width = max(len(row["labels"]) for row in rows)
     ids = torch.tensor([row["input_ids"] + [0] * (width - len(row["input_ids"])) for row in rows])
     labels = torch.tensor([row["labels"] + [-100] * (width - len(row["labels"])) for row in rows])
