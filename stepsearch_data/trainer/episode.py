@@ -143,10 +143,12 @@ class Referee:
 
         Byte-level vocabularies have tokens such as `></`, with which a tag ends and another begins.
         """
-        text = self._decode(tokens)
-        said = self._decode(tokens[:-1])
+        *kept, last = tokens or [0]
+        if not kept or last in self._eos:
+            return []
+        text, said = self._decode(tokens), self._decode(kept)
         end = _stop(text)
-        if not text[end:].strip() or len(tokens) == 1 or not text.startswith(said):
+        if not text[end:].strip() or not text.startswith(said):
             return []
         return self._encode(text[len(said) : end])
 

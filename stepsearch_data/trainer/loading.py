@@ -57,7 +57,12 @@ def load_tokenizer(location: str, **options: Any) -> PreTrainedTokenizerBase:
 
 
 def make_referee(
-    policy: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, template: Template, limits: Limits, *, chat: bool = True
+    policy: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    template: Template,
+    limits: Limits,
+    *,
+    chat: bool = True,
 ) -> Referee:
     """The rules of an episode for a model's tokenizer; `chat` as in `encoders`."""
     encode, encode_prompt = encoders(tokenizer, chat=chat)

@@ -19,7 +19,7 @@ class Sampler(Protocol):
         """Start anew, a row a prompt."""
 
     def turn(self, budgets: Sequence[int]) -> list[list[int]]:
-        """A turn of each row: tokens up to and with the one that completes a stop, or the end of text; or its budget."""
+        """A turn of each row, at most its budget: tokens up to and with one that completes a stop or ends the text."""
 
     def replace_last(self, row: int, tokens: Sequence[int]) -> None:
         """Have these tokens stand for the last one of the row's turn."""

@@ -264,14 +264,14 @@ class Scripted:
     def begin(self, prompts: Sequence[list[int]]) -> None:
         self.text = list(prompts[0])
 
-    def turn(self, budgets: Sequence[int]) -> list[list[int]]:
+    def turn(self, _: Sequence[int]) -> list[list[int]]:
         written = in_pieces(self.turns.pop(0))
         self.text += written
         return [written]
 
-    def replace_last(self, row: int, tokens: Sequence[int]) -> None:
+    def replace_last(self, _: int, tokens: Sequence[int]) -> None:
         self.text[-1:] = tokens
 
-    def go_on(self, rows: Sequence[int], observations: Sequence[list[int]]) -> None:
+    def go_on(self, _: Sequence[int], observations: Sequence[list[int]]) -> None:
         for seen in observations:
             self.text += seen

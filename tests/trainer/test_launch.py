@@ -137,7 +137,9 @@ def loss_of(model: Path, store: Path) -> float:
     template = load_template(str(TEMPLATE))
     losses = []
     for each in load_examples(Store.open(store), "train"):
-        row = encode_demonstration(demonstration(each, template), tokenizer.encode, tokenizer.encode, tokenizer.eos_token_id)
+        row = encode_demonstration(
+            demonstration(each, template), tokenizer.encode, tokenizer.encode, tokenizer.eos_token_id
+        )
         ids, labels = (torch.tensor([row[name]]) for name in ("input_ids", "labels"))
         with torch.no_grad():
             losses.append(float(policy(ids, labels=labels).loss))

@@ -128,7 +128,9 @@ def test_after_a_token_that_reaches_beyond_a_stop_the_next_turn_has_the_probabil
     torch.manual_seed(0)
     sampler = Forced(model, tokenizer)
     limits = Limits(turns=1, documents=1, total=300, turn=len(script), observation=60)
-    (episode,) = roll_out(TASKS[:1], make_referee(model, tokenizer, load_template("musique"), limits), sampler, retrieve)
+    (episode,) = roll_out(
+        TASKS[:1], make_referee(model, tokenizer, load_template("musique"), limits), sampler, retrieve
+    )
     assert [search.query for search in episode.searches] == ["capital France"]
     assert tokenizer.decode(episode.tokens).startswith(f"{said[: -len('</think>')]}\n<information>")
     full = anew(model, episode.prompt + episode.tokens)[len(episode.prompt) - 1 :]

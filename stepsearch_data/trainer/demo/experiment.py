@@ -234,7 +234,10 @@ def run(job: Job, load: Load) -> Path:
 def experiment(
     folder: Path, size: Size, load: Load, workers: int, say: Callable[[str], None], *, seed: int = 1
 ) -> list[Path]:
-    """Run all trainings of a size that are not done yet, so many at a time; the folders of all. `seed` is the world's."""
+    """Run all trainings of a size that are not done yet, so many at a time; the folders of all.
+
+    `seed` is the world's.
+    """
     make_world(folder, seed)
     wanted = list(jobs(folder, size))
     starts = dict.fromkeys((job.start, job.sft_seed) for job in wanted)

@@ -149,7 +149,7 @@ def test_a_server_that_breaks_down_costs_no_reply_twice(ask: Ask, gold: GoldPoli
     answered: list[Row] = []
 
     def breaks(request: Row) -> Any:
-        if len(answered) == 14:
+        if len(answered) == 22:
             return error(401, "Incorrect API key provided")
         answered.append(request)
         return gold(request)
@@ -170,7 +170,7 @@ def test_a_server_that_breaks_down_costs_no_reply_twice(ask: Ask, gold: GoldPoli
 
 def test_refused_rollouts_are_wrong_and_tried_again(ask: Ask, gold: GoldPolicy, tmp_path: Path) -> None:
     def refuses(request: Row) -> Any:
-        return error(400, "content policy") if "Barber" in str(request["messages"][0]) else gold(request)
+        return error(400, "content policy") if "Tasmania" in str(request["messages"][0]) else gold(request)
 
     with LlmServer(refuses) as server:
         refused = ask(server.url)
@@ -419,7 +419,7 @@ def test_an_interrupted_evaluation_goes_on(gold: GoldPolicy, sample_store: Path,
         with subprocess.Popen(
             command("out", server.url), stderr=subprocess.PIPE, text=True, env=environment
         ) as process:
-            while len(server.requests) < 9:
+            while len(server.requests) < 12:
                 time.sleep(0.01)
             process.send_signal(signal.SIGINT)
             _, told = process.communicate(timeout=30)
