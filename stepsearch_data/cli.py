@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 
 from stepsearch_data import __version__
 from stepsearch_data.pipeline.errors import StepSearchError
-from stepsearch_data.terminal import visible
+from stepsearch_data.terminal import readable
 from stepsearch_data.verbs import building, looking, searching, sharing, training
 from stepsearch_data.verbs.common import INTERRUPTED, OK
 
@@ -93,9 +93,9 @@ def _forget_stdout() -> None:
 
 def complain(error: StepSearchError) -> None:
     """An error as one line on stderr, and its hint as another."""
-    typer.echo(f"error: {visible(error.message)}", err=True)
-    if error.hint:
-        typer.echo(f"hint: {visible(error.hint)}", err=True)
+    for what, text in (("error", error.message), ("hint", error.hint)):
+        if text:
+            typer.echo(f"{what}: {readable(text)}", err=True)
 
 
 app = typer.Typer(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from stepsearch_data.exports.template import PLACEHOLDER, Template
 from stepsearch_data.pipeline.errors import ConfigError
+from stepsearch_data.pipeline.files import read_text
 
 TEMPLATES = ("musique", "paper", "tools")
 
@@ -34,7 +35,7 @@ def load_template(name: str) -> Template:
         file = resources.files("stepsearch_data") / "exports" / "templates" / f"{name}.txt"
         return parse(name, file.read_text(encoding="utf-8"))
     try:
-        return parse(name, Path(name).read_text(encoding="utf-8-sig"))
+        return parse(name, read_text(Path(name)))
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise ConfigError(
@@ -78,7 +79,7 @@ def _check_tool(template: Template) -> None:
         if template.tool is None:
             return
         named = isinstance(template.tool["name"], str) and bool(template.argument)
-    except (ValueError, TypeError, KeyError, AttributeError, StopIteration):
+    except (ValueError, TypeError, KeyError, AttributeError, StopIteration, RecursionError):
         named = False
     if not named:
         raise ConfigError(

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import difflib
 import os
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
@@ -22,6 +22,11 @@ from stepsearch_data.pipeline.errors import ConfigError
 from stepsearch_data.pipeline.llm.settings import LlmSettings
 from stepsearch_data.pipeline.search.kinds import Engine, choose
 from stepsearch_data.pipeline.stage import Stage, StageConfig
+from stepsearch_data.pipeline.toml import parse_value, read_toml
+from stepsearch_data.pipeline.validation import fault_and_value, in_words, place_of
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 PREFIX = "STEPSEARCH_"
 _NOT_SETTINGS = {"CONFIG"}
@@ -37,6 +42,7 @@ class RunSettings(BaseModel):
             len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         ),
         ge=1,
+        le=1_024,
         description="threads that search and tokenise (default: all cores)",
     )
     max_reject_share: float = Field(
@@ -128,7 +134,7 @@ def _sections(engines: EnginesSection) -> dict[str, dict[str, Any]]:
 
 def _read_file(file: Path, stages: Sequence[Stage]) -> dict[str, Any]:
     """A run file's data, its relative paths taken from the file's own folder."""
-    data = _load_toml(file)
+    data = read_toml(file, "run file", "write one: stepsearch-data init")
     if isinstance(data.get("store"), str):
         data["store"] = file.parent / data["store"]
     if isinstance(data.get("prompts"), dict):
@@ -141,17 +147,6 @@ def _read_file(file: Path, stages: Sequence[Stage]) -> dict[str, Any]:
     for stage in stages:
         _locate_files(data.get(stage.name), stage.config.files, file.parent)
     return data
-
-
-def _load_toml(file: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(
-            f"cannot read the run file {file}: {error.strerror}", "write one: stepsearch-data init"
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file} is not valid TOML: {error}") from error
 
 
 def _locate_files(section: Any, names: Sequence[str], folder: Path) -> None:
@@ -195,15 +190,7 @@ def _put(data: dict[str, Any], section: str, name: str, value: str) -> None:
         inner = inner.setdefault(part, {})
         if not isinstance(inner, dict):
             raise ConfigError(f"{section} is no stage", "stepsearch-data stages lists them")
-    inner[name] = parse_value(value)
-
-
-def parse_value(value: str) -> Any:
-    """A TOML value, or else the text itself, so that strings need no quotes."""
-    try:
-        return tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        return value
+    inner[name] = parse_value(f"{section}.{name}", value)
 
 
 def _check(model: type[BaseModel], data: dict[str, Any], file: Path | None) -> BaseModel:
@@ -211,18 +198,17 @@ def _check(model: type[BaseModel], data: dict[str, Any], file: Path | None) -> B
         return model.model_validate(data)
     except ValidationError as error:
         where = f"{file}: " if file else ""
-        raise ConfigError(where + "; ".join(_explain(model, dict(e)) for e in error.errors())) from None
+        raise ConfigError(where + in_words(error, partial(_explain, model))) from None
 
 
-def _explain(model: type[BaseModel], error: dict[str, Any]) -> str:
-    *parents, name = (str(part) for part in error["loc"][:2])
-    key = ".".join(str(part) for part in error["loc"])
+def _explain(model: type[BaseModel], error: ErrorDetails) -> str:
     if error["type"] != "extra_forbidden":
-        return f"{key}: {error['msg'][:1].lower()}{error['msg'][1:]} (got {error['input']!r})"
+        return fault_and_value(error)
+    *parents, name = (str(part) for part in error["loc"][:2])
     known = list(_known(model, parents))
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     advice = f"did you mean {close[0]}?" if close else f"known: {', '.join(known) or 'none'}"
-    return f"{key}: unknown key; {advice}"
+    return f"{place_of(error)}: unknown key; {advice}"
 
 
 def _known(model: type[BaseModel], parents: list[str]) -> Iterable[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from io import BufferedReader
+from io import BufferedReader, BytesIO, TextIOWrapper
 from pathlib import Path
 
 
@@ -27,3 +27,11 @@ def read_regular(path: Path, most: int) -> bytes:
     if len(data) > most:
         raise OSError(errno.EFBIG, f"has more than {most:,} bytes", str(path))
     return data
+
+
+def read_text(path: Path, most: int = 1 << 20) -> str:
+    """The text of a regular file that somebody wrote: UTF-8, with or without a mark, its lines ended as anywhere.
+
+    Raises OSError, UnicodeDecodeError.
+    """
+    return TextIOWrapper(BytesIO(read_regular(path, most)), "utf-8-sig").read()

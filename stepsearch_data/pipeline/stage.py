@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import orjson
 from pydantic import BaseModel, ConfigDict
 
-from stepsearch_data.pipeline.digest import digest_of
+from stepsearch_data.pipeline.digest import digest_of_file
 from stepsearch_data.pipeline.errors import SourceError
 from stepsearch_data.pipeline.sources import parse_source
 from stepsearch_data.schemas.tables import Table
@@ -53,7 +53,7 @@ def _content(location: str | Path) -> str:
         source = parse_source(location)
         return f"{source.kind} {source.digest()}"
     try:
-        return digest_of(location)
+        return digest_of_file(location)
     except OSError as error:
         raise SourceError(f"cannot read {location}: {error.strerror}", "check the path in the settings") from error
 

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from stepsearch_data.pipeline.errors import PublishError
+from stepsearch_data.pipeline.validation import in_words
 
 NAME = "release.json"
 CARD = "README.md"
@@ -85,8 +86,7 @@ def parse_record(data: bytes, where: str) -> Record:
         if found == FORMAT:
             return Record.model_validate_json(data)
     except ValidationError as error:
-        reason = error.errors()[0]["msg"]
-        raise PublishError(f"{where} does not describe a release: {reason}") from None
+        raise PublishError(f"{where} does not describe a release: {in_words(error, most=1)}") from None
     raise PublishError(
         f"{where} has release format {found}; this version reads {FORMAT}",
         "use the version of stepsearch-data that wrote it",

@@ -10,6 +10,8 @@ import orjson
 from pydantic import ValidationError
 
 from stepsearch_data.pipeline.errors import ConfigError, SourceError
+from stepsearch_data.pipeline.files import open_regular
+from stepsearch_data.pipeline.sources.files import LONGEST_ROW
 from stepsearch_data.report import shapes
 from stepsearch_data.report.segments import segments
 from stepsearch_data.rewards import Scores, read, score_rollout
@@ -38,8 +40,8 @@ class Rollouts:
     def _scan(self, policy: str, path: Path) -> None:
         at = 0
         try:
-            with open(path, "rb") as file:
-                for line in file:
+            with open_regular(path) as file:
+                while line := file.readline(LONGEST_ROW):
                     row = _row(line)
                     if row and row.id:
                         self._places[row.id].append((policy, at, len(line)))

@@ -15,16 +15,16 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import Any, BinaryIO, Self
 
 import orjson
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from stepsearch_data.pipeline.context import TableWriter
 from stepsearch_data.pipeline.errors import ConfigError, SourceError, StepSearchError
 from stepsearch_data.pipeline.progress import Meter, Reporter
 from stepsearch_data.pipeline.sources import files
+from stepsearch_data.pipeline.sources.parquet import parquet_rows
 from stepsearch_data.schemas.rollouts import READ, ScoredAnswer, ScoredRollout
 from stepsearch_data.schemas.rows import Reject
 from stepsearch_data.schemas.tables import Table
@@ -144,25 +144,19 @@ def _json(path: Path) -> Iterator[Item]:
         rows = files.rows(path)
     except SourceError as error:
         raise SourceError(error.message, "check the path") from error
-    for position, row in enumerate(rows, start=1):
-        if isinstance(row, files.Broken):
-            yield Item(position, row.raw, row.reason)
-        elif row:
-            yield Item(position, row)
+    yield from _items(rows)
 
 
 def _parquet(path: Path, meter: Meter) -> Iterator[Item]:
-    try:
-        with open(path, "rb") as raw, pq.ParquetFile(raw) as file:
-            meter.expect(file.metadata.num_rows)
-            columns = [name for name in file.schema_arrow.names if name in (*READ, "prediction", "answers")]
-            position = 0
-            for batch in file.iter_batches(_CHUNK_ROWS, columns=columns):
-                for row in batch.to_pylist():
-                    position += 1
-                    yield Item(position, row)
-    except (OSError, pa.ArrowException) as error:
-        raise SourceError(f"cannot read {path}: {str(error).partition(chr(10))[0]}", "check the path") from error
+    return _items(parquet_rows(path, (*READ, "prediction", "answers"), meter.expect))
+
+
+def _items(rows: Iterable[bytes | dict[str, Any] | files.Broken]) -> Iterator[Item]:
+    for position, row in enumerate(rows, start=1):
+        if isinstance(row, files.Broken):
+            yield Item(position, row.raw, row.reason)
+        elif row != b"":
+            yield Item(position, row)
 
 
 # ---- scoring

@@ -12,6 +12,7 @@ import orjson
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from stepsearch_data.pipeline.errors import ConfigError
+from stepsearch_data.pipeline.validation import in_words
 from stepsearch_data.rewards import (
     PAPER,
     PRESETS,
@@ -146,9 +147,7 @@ def _validate(model: type[R], data: bytes | dict[str, Any]) -> R:
     except orjson.JSONDecodeError as error:
         raise ValueError(f"no JSON: {error.msg}") from None
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise ValueError(f"{place}: {first['msg']}" if place else first["msg"]) from None
+        raise ValueError(in_words(error, most=1)) from None
 
 
 def _raw(data: bytes | dict[str, Any]) -> str:
@@ -178,7 +177,7 @@ def configure(preset: str, settings: Sequence[str]) -> RewardConfig:
         try:
             value = TypeAdapter(kinds[name]).validate_python(None if text.lower() == "none" else text)
         except ValidationError as error:
-            raise ConfigError(f"--set {setting}: {error.errors(include_url=False)[0]['msg']}") from None
+            raise ConfigError(f"--set {setting}: {in_words(error, most=1)}") from None
         if value is not None and not isfinite(value):
             raise ConfigError(f"--set {setting}: expected a finite number")
         values[name] = value

@@ -18,15 +18,15 @@ _BATCH = 20_000
 class FilterConfig(StageConfig):
     """When a result is valid, how many engines must say so, and how many must have answered."""
 
-    k: int = Field(default=3, ge=1, description="how many of an engine's documents are looked at")
+    k: int = Field(default=3, ge=1, le=100, description="how many of an engine's documents are looked at")
     valid: Literal["gold", "answer", "gold-or-answer"] = Field(
         default="gold", description="a gold passage is among the k documents, or the hop's answer occurs in one of them"
     )
-    rule: Literal["majority", "any", "all"] | Annotated[int, Field(ge=1)] = Field(
+    rule: Literal["majority", "any", "all"] | Annotated[int, Field(ge=1, le=100)] = Field(
         default="majority",
         description="`majority` is ⌈M/2⌉ of the M engines that answered; `any`, `all`, or a number of engines",
     )
-    quorum: Literal["majority", "any", "all"] | Annotated[int, Field(ge=1)] = Field(
+    quorum: Literal["majority", "any", "all"] | Annotated[int, Field(ge=1, le=100)] = Field(
         default="majority",
         description="how many of the engines asked must answer, at most all; below, a query waits for a retry",
     )

@@ -25,8 +25,12 @@ _FIRST = 5  # rows that must agree that a source was called by the wrong format'
 class LoadConfig(StageConfig):
     """Which rows are taken."""
 
-    limit: int | None = Field(default=None, ge=1, description="take only the first N questions of each source")
-    max_paragraph_chars: int = Field(default=100_000, ge=1, description="reject questions with a longer paragraph")
+    limit: int | None = Field(
+        default=None, ge=1, le=1_000_000_000, description="take only the first N questions of each source"
+    )
+    max_paragraph_chars: int = Field(
+        default=100_000, ge=1, le=100_000_000, description="reject questions with a longer paragraph"
+    )
     answer_in_paragraph: bool = Field(
         default=True, description="reject questions whose answer (yes and no apart) occurs in none of their paragraphs"
     )

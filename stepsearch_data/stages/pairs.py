@@ -25,7 +25,7 @@ class PairsConfig(StageConfig):
     kinds: tuple[Kind, ...] = Field(
         default=(), description="kinds of pairs, at most one each a round: redundant, missed, rejected-query"
     )
-    documents: int = Field(default=3, ge=1, description="documents that the worse round shows")
+    documents: int = Field(default=3, ge=1, le=100, description="documents that the worse round shows")
 
 
 def pairs(context: StageContext) -> None:

@@ -21,7 +21,7 @@ from stepsearch_data.stages import rollout
 class TrajectoriesConfig(StageConfig):
     """What a round shows, and which rounds there are beside the gold ones."""
 
-    documents: int = Field(default=3, ge=1, description="documents shown in a round; the paper shows 3")
+    documents: int = Field(default=3, ge=1, le=100, description="documents shown in a round; the paper shows 3")
     distractors: float = Field(
         default=0.0,
         ge=0,

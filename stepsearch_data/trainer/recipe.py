@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
@@ -11,8 +10,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from stepsearch_data.exports.template_file import TEMPLATES
-from stepsearch_data.pipeline.config import parse_value
 from stepsearch_data.pipeline.errors import ConfigError
+from stepsearch_data.pipeline.toml import parse_value, read_toml
+from stepsearch_data.pipeline.validation import in_words
 from stepsearch_data.rewards import PRESETS, RewardConfig, without
 from stepsearch_data.trainer.settings import PPO, SFT, Limits, Schedule
 
@@ -34,8 +34,8 @@ class Model(Section):
     chat_template: bool = Field(
         default=True, description="prompts are a user's message, where the tokenizer has a chat template"
     )
-    lora_rank: int = Field(default=0, ge=0, description="rank of LoRA adapters; 0 trains all weights")
-    lora_alpha: int = Field(default=32, description="scale of LoRA adapters")
+    lora_rank: int = Field(default=0, ge=0, le=65_536, description="rank of LoRA adapters; 0 trains all weights")
+    lora_alpha: int = Field(default=32, ge=0, le=1_000_000, description="scale of LoRA adapters")
     gradient_checkpointing: bool = Field(default=False, description="less memory for a third more time")
 
 
@@ -76,7 +76,9 @@ class Recipe(Section):
     store: Path = Field(default=Path("store"), description="the store that questions come from")
     output: Path = Field(default=Path("runs/steppo"), description="folder of metrics and checkpoints")
     template: str = Field(default="musique", description="prompt template: musique, paper, or a file")
-    held_out: int = Field(default=200, ge=0, description="questions that are asked, drawn from the validation split")
+    held_out: int = Field(
+        default=200, ge=0, le=1_000_000_000, description="questions that are asked, drawn from the validation split"
+    )
     bf16: bool = Field(default=False, description="mixed precision, weights stay float32 (needs a GPU that has it)")
     report_to: str = Field(default="none", description="tensorboard, wandb, trackio or none")
     model: Model
@@ -125,20 +127,15 @@ def load_recipe(file: Path | None, settings: Iterable[str] = ()) -> Recipe:
             inner = inner.setdefault(section, {})
             if not isinstance(inner, dict):
                 raise ConfigError(f"--set {setting}: {section} is no section")
-        inner[name] = parse_value(value)
+        inner[name] = parse_value(key.strip(), value)
     try:
         return Recipe.model_validate(data)
     except ValidationError as error:
-        raise ConfigError(f"{file or 'the recipe'}: " + "; ".join(map(_explain, error.errors()))) from None
+        raise ConfigError(f"{file or 'the recipe'}: {in_words(error)}") from None
 
 
 def _read(file: Path) -> dict[str, Any]:
-    try:
-        data = tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot read the recipe {file}: {error.strerror}", "recipes/ has some") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file} is not valid TOML: {error}") from error
+    data = read_toml(file, "recipe", "recipes/ has some")
     for name in ("store", "output", "template"):
         if name in data and data[name] not in TEMPLATES:
             data[name] = str(file.parent / str(data[name]))
@@ -153,8 +150,3 @@ def _read(file: Path) -> dict[str, Any]:
 def _folder_in(place: Path, name: str) -> str:
     """The absolute path of a model's folder, seen from a place; a name on the Hub stays as it is."""
     return str((place / name).absolute()) if (place / name).is_dir() else name
-
-
-def _explain(error: Any) -> str:
-    where = ".".join(str(part) for part in error["loc"])
-    return f"{where}: {error['msg']}" if where else str(error["msg"])

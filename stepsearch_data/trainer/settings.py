@@ -7,11 +7,12 @@ from typing import Annotated
 
 from pydantic import Field
 
-Count = Annotated[int, Field(ge=1)]
-Natural = Annotated[int, Field(ge=0)]
+_MOST = 1_000_000_000  # more is a slip of the pen, and NaN and infinity are no numbers to train by
+Count = Annotated[int, Field(ge=1, le=_MOST)]
+Natural = Annotated[int, Field(ge=0, le=_MOST)]
 Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-Amount = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0, le=_MOST)]
+Amount = Annotated[float, Field(ge=0, le=_MOST)]
 
 
 @dataclass(frozen=True)

@@ -68,18 +68,24 @@ def init(
 
 def synth(
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write (.jsonl or .jsonl.gz).")],
-    questions: Annotated[int, typer.Option("--questions", "-n", min=1, help="Number of questions.")] = 200,
+    questions: Annotated[
+        int, typer.Option("--questions", "-n", min=1, max=100_000_000, help="Number of questions.")
+    ] = 200,
     paragraphs: Annotated[
         int | None,
-        typer.Option("--paragraphs", min=1, help="Distinct paragraphs of the world (default 5.6 a question)."),
+        typer.Option(
+            "--paragraphs", min=1, max=1_000_000_000, help="Distinct paragraphs of the world (default 5.6 a question)."
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Same seed, same bytes.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=-(2**63), max=2**63 - 1, help="Same seed, same bytes.")] = 0,
     per_question: Annotated[
-        int, typer.Option("--per-question", min=4, help="Paragraphs that come with a question.")
+        int, typer.Option("--per-question", min=4, max=1_000, help="Paragraphs that come with a question.")
     ] = 20,
     sentences: Annotated[
         int,
-        typer.Option("--sentences", min=0, help="Sentences a paragraph: the fact, then filler; 0: a note of it."),
+        typer.Option(
+            "--sentences", min=0, max=1_000, help="Sentences a paragraph: the fact, then filler; 0: a note of it."
+        ),
     ] = 4,
     quiet: QuietOption = False,
 ) -> None:

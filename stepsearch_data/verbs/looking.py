@@ -21,6 +21,7 @@ from stepsearch_data.verbs.options import (
     RolloutsOption,
     StoreOption,
     TitleOption,
+    finite,
 )
 
 
@@ -42,7 +43,7 @@ def sql(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file, not to stdout.")] = None,
     timeout: Annotated[
         float,
-        typer.Option("--timeout", min=0.01, max=86_400, help="Seconds before the query is stopped."),
+        typer.Option("--timeout", min=0.01, max=86_400, callback=finite, help="Seconds before the query is stopped."),
     ] = 60.0,
 ) -> None:
     """Query the store with DuckDB SQL, read-only: no other file, no extension, no write can be reached.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -43,6 +44,14 @@ def licences_of(values: list[str] | None) -> dict[str, str]:
     """`--license ID` of the user's own rows, and `--license KIND=ID`, as licences by kind of source."""
     pairs = [value.rpartition("=") for value in values or []]
     return {kind or "jsonl": licence for kind, _, licence in pairs}
+
+
+def finite(value: float | list[float] | None) -> float | list[float] | None:
+    """Refuse NaN, which every bound lets pass, and infinity."""
+    numbers = value if isinstance(value, list) else [value]
+    if not all(number is None or math.isfinite(number) for number in numbers):
+        raise typer.BadParameter("expected a finite number")
+    return value
 
 
 class Preset(StrEnum):
@@ -115,7 +124,10 @@ StageOption = Annotated[
 FromOption = Annotated[str | None, typer.Option("--from", help="First stage to run.", autocompletion=_stage_names)]
 ToOption = Annotated[str | None, typer.Option("--to", help="Last stage to run.", autocompletion=_stage_names)]
 LimitOption = Annotated[
-    int | None, typer.Option("--limit", "-n", min=1, help="Only the first N questions of each source (load.limit).")
+    int | None,
+    typer.Option(
+        "--limit", "-n", min=1, max=1_000_000_000, help="Only the first N questions of each source (load.limit)."
+    ),
 ]
 ForceOption = Annotated[bool, typer.Option("--force", help="Run the chosen stages even when they are current.")]
 LlmOption = Annotated[
@@ -166,5 +178,11 @@ LicenceOption = Annotated[
 ]
 PatienceOption = Annotated[
     float | None,
-    typer.Option("--patience", min=0.1, help="Seconds to go on trying while the Hub is busy or away (default 300)."),
+    typer.Option(
+        "--patience",
+        min=0.1,
+        max=1_000_000,
+        callback=finite,
+        help="Seconds to go on trying while the Hub is busy or away (default 300).",
+    ),
 ]

@@ -23,6 +23,7 @@ from stepsearch_data.verbs.options import (
     QuietOption,
     RepoArgument,
     StoreOption,
+    finite,
     licences_of,
 )
 
@@ -105,7 +106,10 @@ def publish(
     private: Annotated[bool, typer.Option("--private", help="Nobody else may see it.")] = False,
     licences: LicenceOption = None,
     max_rejects: Annotated[
-        float, typer.Option("--max-rejects", min=0, max=1, help="Share of rows set aside that is still accepted.")
+        float,
+        typer.Option(
+            "--max-rejects", min=0, max=1, callback=finite, help="Share of rows set aside that is still accepted."
+        ),
     ] = 0.05,
     allow_paths: Annotated[
         bool, typer.Option("--allow-paths", help="Even where the settings tell paths of this machine.")

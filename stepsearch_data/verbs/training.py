@@ -32,6 +32,7 @@ from stepsearch_data.verbs.options import (
     StoreOption,
     SwitchOption,
     engine_settings,
+    finite,
     of_model,
 )
 
@@ -73,7 +74,9 @@ def score(
             help="Parquet file to write (default ROLLOUTS.scores.parquet, of answers FILE.answer-scores.parquet).",
         ),
     ] = None,
-    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes (default: all cores).")] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, max=1_024, help="Processes (default: all cores).")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line, write no Parquet.")] = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -129,7 +132,8 @@ def train(
         typer.Option("--demo", help="Compare PPO with and without step rewards, on a made-up world with tiny models."),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option("--workers", min=1, help="Trainings of the demo at once (default: all cores).")
+        int | None,
+        typer.Option("--workers", min=1, max=1_024, help="Trainings of the demo at once (default: all cores)."),
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of the demo's world (default 1).")] = None,
     quiet: QuietOption = False,
@@ -197,7 +201,8 @@ def evaluate(
     store: StoreOption = None,
     split: Annotated[str, typer.Option("--split", help="Split of the store to ask.")] = "validation",
     limit: Annotated[
-        int | None, typer.Option("--limit", "-n", min=1, help="Only the first N questions of each source.")
+        int | None,
+        typer.Option("--limit", "-n", min=1, max=1_000_000_000, help="Only the first N questions of each source."),
     ] = None,
     engine: OneEngineOption = None,
     index: IndexOption = None,
@@ -212,22 +217,33 @@ def evaluate(
         ),
     ] = None,
     turns: Annotated[
-        int | None, _of_rollouts("--turns", min=0, help="Turns that may search (default: as trained, or 5).")
+        int | None, _of_rollouts("--turns", min=0, max=1_000, help="Turns that may search (default: as trained, or 5).")
     ] = None,
     k: Annotated[
         int | None, _of_rollouts("-k", min=1, max=100, help="Documents a search (default: as trained, or 3).")
     ] = None,
     max_tokens: Annotated[
-        int | None, _of_rollouts("--max-tokens", min=1, help="Tokens of a turn (default: as trained, or 500).")
+        int | None,
+        _of_rollouts("--max-tokens", min=1, max=1_000_000, help="Tokens of a turn (default: as trained, or 500)."),
     ] = None,
     length: Annotated[
         int | None,
-        _of_rollouts("--length", min=16, help="Tokens of a rollout and its prompt (default: as trained, or 4096)."),
+        _of_rollouts(
+            "--length",
+            min=16,
+            max=100_000_000,
+            help="Tokens of a rollout and its prompt (default: as trained, or 4096).",
+        ),
     ] = None,
-    temperature: Annotated[float, _of_rollouts("--temperature", min=0, help="0 takes the likeliest token.")] = 0.0,
-    seed: Annotated[int, _of_rollouts("--seed", min=0, help="Of sampling.")] = 0,
+    temperature: Annotated[
+        float, _of_rollouts("--temperature", min=0, max=100, callback=finite, help="0 takes the likeliest token.")
+    ] = 0.0,
+    seed: Annotated[int, _of_rollouts("--seed", min=0, max=2**63 - 1, help="Of sampling.")] = 0,
     batch: Annotated[
-        int | None, _of_rollouts("--batch", min=1, help="Rollouts at once (default 64; of a server 4 × concurrency).")
+        int | None,
+        _of_rollouts(
+            "--batch", min=1, max=1_000_000, help="Rollouts at once (default 64; of a server 4 × concurrency)."
+        ),
     ] = None,
     max_concurrency: ConcurrencyOption = None,
     max_cost: Annotated[float | None, of_model("--max-cost", help="US dollars at most (llm.max_cost).")] = None,
@@ -288,15 +304,22 @@ def plot(
     ),
     at: Annotated[
         list[float] | None,
-        typer.Option("--at", min=0, help="Budgets of the table (default: quarters of what all runs did)."),
+        typer.Option(
+            "--at", min=0, callback=finite, help="Budgets of the table (default: quarters of what all runs did)."
+        ),
     ] = None,
     against: Annotated[
         str | None,
         typer.Option("--against", metavar="VARIANT", help="What is subtracted (default: the first variant)."),
     ] = None,
-    solved: Annotated[float, typer.Option("--solved", help="Held-out exact match of a solved run.")] = 0.9,
+    solved: Annotated[
+        float, typer.Option("--solved", callback=finite, help="Held-out exact match of a solved run.")
+    ] = 0.9,
     smooth: Annotated[
-        int, typer.Option("--smooth", min=1, help="Draw moving means of so many updates; the table has none.")
+        int,
+        typer.Option(
+            "--smooth", min=1, max=1_000_000, help="Draw moving means of so many updates; the table has none."
+        ),
     ] = 1,
     as_json: JsonOption = False,
     quiet: QuietOption = False,

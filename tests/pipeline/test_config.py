@@ -140,10 +140,10 @@ def test_an_unknown_key_is_refused_with_advice(text: str, advice: str) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("filter.k=three", "filter.k: input should be a valid integer"),
-        ("filter.k=0", "filter.k: input should be greater than or equal to 1 (got 0)"),
+        ("filter.k=three", "filter.k: Input should be a valid integer"),
+        ("filter.k=0", "filter.k: Input should be greater than or equal to 1 (got 0)"),
         ("filter.valid=silver", "got 'silver'"),
-        ("run.max_reject_share=2", "run.max_reject_share: input should be less than or equal to 1"),
+        ("run.max_reject_share=2", "run.max_reject_share: Input should be less than or equal to 1"),
         ("engines.use=[]", "engines.use"),
     ],
 )
@@ -210,7 +210,7 @@ def test_engines_have_sections_of_their_own(tmp_path: Path) -> None:
         ('engines.use=["bm26"]', "there is no search engine 'bm26' did you mean bm25?"),
         ('engines.use=["bm25", "bm25"]', "the engine bm25 is named twice"),
         ("engines.bm25.k2=1", "engines.bm25.k2: unknown key; did you mean k1?"),
-        ("engines.bm25.b=2", "engines.bm25.b: input should be less than or equal to 1 (got 2)"),
+        ("engines.bm25.b=2", "engines.bm25.b: Input should be less than or equal to 1 (got 2)"),
         ("engines.bm25=2", "engines.bm25: unknown key"),
     ],
 )

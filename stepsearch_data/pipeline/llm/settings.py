@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+Price = Annotated[float, Field(ge=0, le=1e9)]
 OPENAI = "https://api.openai.com/v1"
 
 
@@ -31,18 +32,24 @@ class LlmSettings(BaseModel):
     mode: Literal["online", "batch"] = Field(
         default="online", description="batch: first replies by OpenAI's Batch API, at half the price within 24 hours"
     )
-    batch_poll: float = Field(default=30.0, gt=0, description="seconds at most between two looks at a batch")
-    max_concurrency: int = Field(default=64, ge=1, description="calls in flight at most; fewer when the server is slow")
-    rpm: float | None = Field(default=None, gt=0, description="requests a minute at most")
-    tpm: float | None = Field(default=None, gt=0, description="tokens a minute at most")
-    timeout: float = Field(default=120.0, gt=0, description="seconds for one call")
-    max_attempts: int = Field(default=6, ge=1, description="times that a failing call is sent; waiting as told is free")
-    patience: float = Field(
-        default=120.0, gt=0, description="seconds without any success before the build stops (exit 5)"
+    batch_poll: float = Field(default=30.0, gt=0, le=86_400, description="seconds at most between two looks at a batch")
+    max_concurrency: int = Field(
+        default=64, ge=1, le=10_000, description="calls in flight at most; fewer when the server is slow"
     )
-    max_cost: float | None = Field(default=None, ge=0, description="US dollars before the build stops (exit 4)")
-    max_tokens_total: int | None = Field(default=None, ge=0, description="tokens before the build stops (exit 4)")
+    rpm: float | None = Field(default=None, gt=0, le=1e9, description="requests a minute at most")
+    tpm: float | None = Field(default=None, gt=0, le=1e12, description="tokens a minute at most")
+    timeout: float = Field(default=120.0, gt=0, le=86_400, description="seconds for one call")
+    max_attempts: int = Field(
+        default=6, ge=1, le=1_000, description="times that a failing call is sent; waiting as told is free"
+    )
+    patience: float = Field(
+        default=120.0, gt=0, le=1_000_000, description="seconds without any success before the build stops (exit 5)"
+    )
+    max_cost: float | None = Field(default=None, ge=0, le=1e9, description="US dollars before the build stops (exit 4)")
+    max_tokens_total: int | None = Field(
+        default=None, ge=0, le=10**15, description="tokens before the build stops (exit 4)"
+    )
     replay: Path = Field(default_factory=default_replay, description="file that keeps every paid reply")
-    prices: dict[str, tuple[float, float]] = Field(
+    prices: dict[str, tuple[Price, Price]] = Field(
         default={}, description="your prices: model = [prompt, completion], US dollars a million tokens"
     )

@@ -19,6 +19,7 @@ from stepsearch_data.pipeline.search.answers import Refused, parsed
 from stepsearch_data.pipeline.search.engine import Answer
 from stepsearch_data.pipeline.search.kinds import EngineConfig, EngineSettings
 
+MOST_RPS = 1_000_000
 RPS = "requests a second at most; by default what a small plan allows"
 _NOWHERE = {404, 405}
 _QUOTA = 3600.0  # a server that asks to wait longer means a quota, not a pace
@@ -36,18 +37,24 @@ class RemoteSettings(EngineSettings):
     """How an engine somewhere else is reached, and how hard. Nothing here changes an answer."""
 
     url: str = Field(default="", description="where the server is")
-    timeout: float = Field(default=30.0, gt=0, description="seconds for one request")
-    max_concurrency: int = Field(default=4, ge=1, description="requests in flight at most")
-    rps: float | None = Field(default=None, gt=0, description="requests a second at most; unlimited by default")
+    timeout: float = Field(default=30.0, gt=0, le=86_400, description="seconds for one request")
+    max_concurrency: int = Field(default=4, ge=1, le=10_000, description="requests in flight at most")
+    rps: float | None = Field(
+        default=None, gt=0, le=MOST_RPS, description="requests a second at most; unlimited by default"
+    )
     max_attempts: int = Field(
-        default=4, ge=1, description="times that a failing request is sent; waiting as told is free"
+        default=4, ge=1, le=1_000, description="times that a failing request is sent; waiting as told is free"
     )
     patience: float = Field(
-        default=60.0, gt=0, description="seconds of nothing but failures after which the engine counts as down"
+        default=60.0,
+        gt=0,
+        le=1_000_000,
+        description="seconds of nothing but failures after which the engine counts as down",
     )
     max_requests: int | None = Field(
         default=None,
         ge=0,
+        le=10**12,
         description="requests sent for this store, repeated ones too, before the build stops (exit 4)",
     )
 

@@ -25,7 +25,7 @@ _PART = 64  # queries that a thread takes at a time, at most
 class Bm25Config(TextConfig):
     """BM25's parameters; Lucene's defaults."""
 
-    k1: float = Field(default=1.2, gt=0, allow_inf_nan=False, description="how fast repeated words saturate")
+    k1: float = Field(default=1.2, gt=0, le=1_000, description="how fast repeated words saturate")
     b: float = Field(default=0.75, ge=0, le=1, description="how much long passages are held back")
     variant: Literal["lucene", "robertson", "atire"] = Field(
         default="lucene", description="formula of bm25s; `atire` with Robertson's idf is what rank-bm25 calls Okapi"

@@ -13,15 +13,14 @@ from typing import Any
 
 import orjson
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from stepsearch_data.pipeline.digest import digest_of
 from stepsearch_data.pipeline.errors import RowRejected, SearchError, SourceError
 from stepsearch_data.pipeline.search.documents import Document
 from stepsearch_data.pipeline.sources.files import LONGEST_ROW, Broken, open_stream, rows
+from stepsearch_data.pipeline.sources.parquet import parquet_rows
 
 _FORMATS = "a .jsonl with {id, contents} or {id, title, text}, such a .parquet, or DPR's .tsv (id, text, title)"
-_READ_ROWS = 10_000
 
 Reject = Callable[[int, str], None]
 """Takes the position of a row, from 1, and what is wrong with it."""
@@ -81,15 +80,14 @@ class FileCorpus:
                     reject(position, str(reason))
 
     def _parquet(self, reject: Reject) -> Iterator[Document]:
-        position = 0
-        with pq.ParquetFile(self.path) as file:
-            for batch in file.iter_batches(batch_size=_READ_ROWS):
-                for row in batch.to_pylist():
-                    position += 1
-                    try:
-                        yield _document(row, position)
-                    except RowRejected as reason:
-                        reject(position, str(reason))
+        for position, row in enumerate(parquet_rows(self.path), start=1):
+            if isinstance(row, Broken):
+                reject(position, row.reason)
+                continue
+            try:
+                yield _document(row, position)
+            except RowRejected as reason:
+                reject(position, str(reason))
 
     def _tsv(self, reject: Reject) -> Iterator[Document]:
         with open_stream(self.path) as stream, io.TextIOWrapper(stream, encoding="utf-8", newline="") as text:

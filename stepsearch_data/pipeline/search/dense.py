@@ -51,7 +51,7 @@ class DenseConfig(EngineConfig):
         min_length=1,
         description="faiss's name of the index; auto: Flat up to 100,000 passages, above IVF{4·√n},SQ8",
     )
-    nprobe: int = Field(default=16, ge=1, description="lists of an IVF index that are searched")
+    nprobe: int = Field(default=16, ge=1, le=1_000_000, description="lists of an IVF index that are searched")
 
 
 class DenseSettings(LocalSettings):
@@ -62,9 +62,9 @@ class DenseSettings(LocalSettings):
         description="an OpenAI-compatible server, such as http://localhost:8000/v1; by default the model"
         " runs in this process",
     )
-    batch: int = Field(default=64, ge=1, description="texts a request")
-    max_concurrency: int = Field(default=8, ge=1, description="requests in flight at most")
-    timeout: float = Field(default=60.0, gt=0, description="seconds for one request")
+    batch: int = Field(default=64, ge=1, le=100_000, description="texts a request")
+    max_concurrency: int = Field(default=8, ge=1, le=10_000, description="requests in flight at most")
+    timeout: float = Field(default=60.0, gt=0, le=86_400, description="seconds for one request")
 
 
 def _embedder(engine: Engine) -> Embedder:

@@ -17,6 +17,7 @@ from stepsearch_data.pipeline.errors import ConfigError, SearchError
 from stepsearch_data.pipeline.progress import Meter
 from stepsearch_data.pipeline.search.documents import Documents
 from stepsearch_data.pipeline.search.engine import SearchEngine
+from stepsearch_data.pipeline.validation import fault_and_value, in_words
 
 GROUP = "stepsearch_data.engines"
 Record = dict[str, Any]
@@ -46,7 +47,7 @@ class EngineConfig(BaseModel):
 class TextConfig(EngineConfig):
     """What engines of words and letters have in common."""
 
-    title_weight: int = Field(default=2, ge=0, description="how often the title counts beside the text")
+    title_weight: int = Field(default=2, ge=0, le=100, description="how often the title counts beside the text")
 
 
 class EngineSettings(BaseModel):
@@ -173,9 +174,7 @@ def _engine(name: str, section: dict[str, Any]) -> Engine:
         config = kind.config.model_validate({k: v for k, v in section.items() if k in kind.config.model_fields})
         settings = kind.settings.model_validate({k: v for k, v in section.items() if k in kind.settings.model_fields})
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(["engines", name, *map(str, first["loc"])])
-        raise ConfigError(f"{key}: {first['msg'][:1].lower()}{first['msg'][1:]} (got {first['input']!r})") from None
+        raise ConfigError(f"engines.{name}.{in_words(error, fault_and_value, most=1)}") from None
     return Engine(name, kind, config, settings)
 
 

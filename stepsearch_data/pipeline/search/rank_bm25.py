@@ -27,10 +27,10 @@ _MARK = "passages"
 class RankBm25Config(TextConfig):
     """BM25's parameters; the library's defaults."""
 
-    k1: float = Field(default=1.5, gt=0, allow_inf_nan=False, description="how fast repeated words saturate")
+    k1: float = Field(default=1.5, gt=0, le=1_000, description="how fast repeated words saturate")
     b: float = Field(default=0.75, ge=0, le=1, description="how much long passages are held back")
     epsilon: float = Field(
-        default=0.25, ge=0, allow_inf_nan=False, description="what common words weigh, by the mean weight of all words"
+        default=0.25, ge=0, le=1_000, description="what common words weigh, by the mean weight of all words"
     )
 
 

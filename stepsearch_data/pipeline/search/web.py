@@ -22,6 +22,7 @@ from pydantic import Field
 from stepsearch_data.pipeline.remote.http import retry_after
 from stepsearch_data.pipeline.search.answers import Refused, ranked, rows, text_of
 from stepsearch_data.pipeline.search.api import (
+    MOST_RPS,
     RPS,
     Api,
     Exchange,
@@ -57,28 +58,28 @@ class SerperSettings(RemoteSettings):
     """How Serper is reached, and how hard. Nothing here changes an answer."""
 
     url: str = Field(default="https://google.serper.dev/search", description="where the API is")
-    rps: float | None = Field(default=5.0, gt=0, description=RPS)
+    rps: float | None = Field(default=5.0, gt=0, le=MOST_RPS, description=RPS)
 
 
 class BraveSettings(RemoteSettings):
     """How Brave is reached, and how hard. Nothing here changes an answer."""
 
     url: str = Field(default="https://api.search.brave.com/res/v1/web/search", description="where the API is")
-    rps: float | None = Field(default=1.0, gt=0, description=RPS)
+    rps: float | None = Field(default=1.0, gt=0, le=MOST_RPS, description=RPS)
 
 
 class TavilySettings(RemoteSettings):
     """How Tavily is reached, and how hard. Nothing here changes an answer."""
 
     url: str = Field(default="https://api.tavily.com/search", description="where the API is")
-    rps: float | None = Field(default=1.6, gt=0, description=RPS)
+    rps: float | None = Field(default=1.6, gt=0, le=MOST_RPS, description=RPS)
 
 
 class SerpApiSettings(RemoteSettings):
     """How SerpApi is reached, and how hard. Nothing here changes an answer."""
 
     url: str = Field(default="https://serpapi.com/search", description="where the API is")
-    rps: float | None = Field(default=1.0, gt=0, description=RPS)
+    rps: float | None = Field(default=1.0, gt=0, le=MOST_RPS, description=RPS)
 
 
 def ask_serper(config: WebConfig, key: str, queries: Sequence[str], k: int) -> Exchange:

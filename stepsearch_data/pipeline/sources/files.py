@@ -11,14 +11,16 @@ import gzip
 import re
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 
 from stepsearch_data.pipeline.errors import SourceError
+from stepsearch_data.pipeline.files import open_regular
 
 _CHUNK = 1 << 20
 _PIECE = 1 << 10
@@ -68,28 +70,34 @@ def _beginning(path: Path, chunks: Iterator[bytes | Broken]) -> bytes:
 def _chunks(path: Path) -> Iterator[bytes | Broken]:
     """The decompressed file in pieces; a stream that breaks off ends with a Broken."""
     try:
-        stream = open_stream(path)
-    except (OSError, UnicodeEncodeError) as error:  # Arrow takes names that are UTF-8 only
-        raise SourceError(f"cannot read {path}: {error}", "check the path after --source") from error
-    with stream:
-        while True:
-            chunk, fault = _read(stream)
-            if chunk:
-                yield chunk
+        with open_stream(path) as stream:
+            fault, chunk = "", b"any"
+            while chunk and not fault:
+                chunk, fault = _read(stream)
+                if chunk:
+                    yield chunk
             if fault:
                 yield Broken(b"", f"the file cannot be read any further: {fault}")
-            if fault or not chunk:
-                return
+    except OSError as error:
+        raise SourceError(f"cannot read {path}: {error.strerror or error}", "check the path after --source") from error
 
 
-def open_stream(path: Path) -> Any:
-    """The file as a stream of decompressed bytes."""
-    suffix = path.suffix.lower()
-    if suffix == ".gz":  # the standard library keeps what precedes a fault, Arrow does not
-        return gzip.open(path)
-    if suffix == ".bz2":
-        return bz2.open(path)
-    return pa.input_stream(str(path), compression="zstd" if suffix == ".zst" else None, buffer_size=_CHUNK)
+@contextmanager
+def open_stream(path: Path) -> Iterator[Any]:
+    """The file as a stream of decompressed bytes. Raises OSError, also for what is no regular file."""
+    # Of the standard library: it keeps what precedes a fault, Arrow does not.
+    formats: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".zst": _unpacked_zst}
+    unpacked = formats.get(path.suffix.lower())
+    with open_regular(path) as file:
+        if unpacked is None:
+            yield file
+            return
+        with unpacked(file) as stream:
+            yield stream
+
+
+def _unpacked_zst(file: BinaryIO) -> Any:
+    return pa.input_stream(file, compression="zstd", buffer_size=_CHUNK)
 
 
 def _read(stream: Any) -> tuple[bytes, str]:

@@ -11,7 +11,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from stepsearch_data.pipeline.digest import digest_of
+from stepsearch_data.pipeline.digest import digest_of_file
 from stepsearch_data.pipeline.errors import ConfigError, SourceError
 from stepsearch_data.pipeline.sources import files, hub
 
@@ -66,7 +66,7 @@ class Source:
         if self.is_hub:
             return self._dataset.commit()
         try:
-            return digest_of(self.path)
+            return digest_of_file(self.path)
         except OSError as error:
             raise SourceError(f"cannot read {self.path}: {error.strerror}", "check the path after --source") from error
 

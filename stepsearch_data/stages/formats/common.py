@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from stepsearch_data.pipeline.errors import RowRejected
 from stepsearch_data.pipeline.sources import Record
+from stepsearch_data.pipeline.validation import in_words
 from stepsearch_data.schemas.rows import Paragraph, Question, SupportingParagraph
 
 R = TypeVar("R", bound=BaseModel)
@@ -27,9 +28,7 @@ def validate(model: type[R], record: Record) -> R:
             return model.model_validate(record.data)
         return model.model_validate_json(record.data)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise RowRejected(f"{place}: {first['msg']}" if place else first["msg"]) from None
+        raise RowRejected(in_words(error, most=1)) from None
     except ValueError as error:  # a dialect that could not be brought to the official form
         raise RowRejected(str(error)) from None
 

@@ -57,7 +57,7 @@ class QualityConfig(StageConfig):
         default=0.8, gt=0, le=1, description="share of common 4-grams of characters from which two questions are alike"
     )
     length_spread: float = Field(
-        default=5.0, gt=0, description="how many robust standard deviations of log length make an outlier"
+        default=5.0, gt=0, le=1_000, description="how many robust standard deviations of log length make an outlier"
     )
     min_letters: float = Field(
         default=0.5,
@@ -81,9 +81,12 @@ class QualityConfig(StageConfig):
         default=0.05, ge=0, lt=1, description="share of the groups of questions that become the split validation"
     )
     largest_validation_group: int = Field(
-        default=50, ge=1, description="questions of a group; a larger one is train, or it could be all of validation"
+        default=50,
+        ge=1,
+        le=1_000_000_000,
+        description="questions of a group; a larger one is train, or it could be all of validation",
     )
-    seed: int = Field(default=0, description="another seed, other splits")
+    seed: int = Field(default=0, ge=-(2**63), lt=2**63, description="another seed, other splits")
 
     @field_validator("eval_sources")
     @classmethod

@@ -19,9 +19,9 @@ class ModelConfig(StageConfig):
         description="`offline` (deterministic rules), or a model of an OpenAI-compatible server",
     )
     temperature: float = Field(default=0.0, ge=0, le=2, description="sampling temperature of the model")
-    max_tokens: int = Field(default=1024, ge=16, description="tokens of a reply at most")
+    max_tokens: int = Field(default=1024, ge=16, le=1_000_000, description="tokens of a reply at most")
     repairs: int = Field(
-        default=2, ge=0, description="turns that show the model what was wrong, before the row is rejected"
+        default=2, ge=0, le=100, description="turns that show the model what was wrong, before the row is rejected"
     )
 
     @property

@@ -10,6 +10,7 @@ from importlib import resources
 from pathlib import Path
 
 from stepsearch_data.pipeline.errors import ConfigError
+from stepsearch_data.pipeline.files import read_text
 from stepsearch_data.pipeline.llm.chat import Message
 
 PROMPTS = ("decompose", "queries", "judge")
@@ -61,7 +62,7 @@ def load_prompt(name: str, override: Path | None = None) -> Prompt:
 
 def _read(name: str, path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return read_text(path)
     except OSError as error:
         raise ConfigError(f"prompt {name}: cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:

@@ -10,6 +10,8 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from stepsearch_data.pipeline.validation import in_words
+
 M = TypeVar("M", bound=BaseModel)
 
 _LONGEST = 1_000_000  # characters; with the number of tries it bounds the work on a hostile reply
@@ -42,7 +44,7 @@ def parse_json(text: str, model: type[M]) -> M:
         try:
             return model.model_validate_json(candidate)
         except ValidationError as error:
-            reason = reason or _in_words(error)
+            reason = reason or in_words(error, most=_ERRORS)
     raise Unreadable(reason or "the reply holds no JSON object")
 
 
@@ -76,9 +78,3 @@ def _objects(text: str) -> Iterator[str]:
             yield text[start:]
         else:
             yield text[start:at]
-
-
-def _in_words(error: ValidationError) -> str:
-    errors = error.errors(include_url=False, include_context=False, include_input=False)
-    words = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" if e["loc"] else e["msg"] for e in errors[:_ERRORS]]
-    return "; ".join([*words, *(["…"] if len(errors) > _ERRORS else [])])

@@ -16,6 +16,7 @@ from stepsearch_data.exports.examples import Paragraph
 from stepsearch_data.exports.template import Template
 from stepsearch_data.pipeline.errors import ConfigError, RowRejected, SourceError
 from stepsearch_data.pipeline.sources import Record, Source, parse_source
+from stepsearch_data.pipeline.validation import in_words
 from stepsearch_data.schemas.rows import Question
 from stepsearch_data.schemas.sources import recognise
 from stepsearch_data.trainer.episode import Task
@@ -106,8 +107,7 @@ def _bamboogle(record: Record) -> Asked:
     except orjson.JSONDecodeError as error:
         raise RowRejected(f"invalid JSON: {error}") from None
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise RowRejected(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        raise RowRejected(in_words(error, most=1)) from None
     identifier = f"{BAMBOOGLE}-{record.position}" if row.id is None else str(row.id)
     return Asked(Task(identifier, row.question, "", tuple(row.answers)), 2)
 

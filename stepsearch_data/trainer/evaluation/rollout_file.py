@@ -10,6 +10,7 @@ from typing import Any, BinaryIO, Self
 import orjson
 
 from stepsearch_data.pipeline.errors import ConfigError, StepSearchError
+from stepsearch_data.pipeline.files import open_regular, read_text
 from stepsearch_data.trainer.episode import Task
 from stepsearch_data.trainer.evaluation.measure import Row
 
@@ -39,6 +40,9 @@ class RolloutFolder:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 self._claim(self.folder / SETTINGS)
                 self._file = self._reopened(self.folder / ROLLOUTS)
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
+                hint = "name another folder with --output"
+                raise ConfigError(f"{self.folder} holds what no evaluation wrote: {error!r}", hint) from error
             except OSError as error:
                 raise _unwritable(self.folder, error) from error
         return self
@@ -69,7 +73,7 @@ class RolloutFolder:
     def _claim(self, path: Path) -> None:
         """Make the folder this evaluation's, unless it is another's."""
         ours = orjson.dumps(self._settings, option=orjson.OPT_INDENT_2) + b"\n"
-        before = path.read_bytes() if path.exists() else ours
+        before = read_text(path).encode() if path.exists() else ours
         if before != ours:
             theirs = orjson.loads(before)
             names = [name for name in {**theirs, **self._settings} if theirs.get(name) != self._settings.get(name)]
@@ -81,7 +85,7 @@ class RolloutFolder:
 
     def _reopened(self, path: Path) -> BinaryIO:
         """The file, open at its end, without a row that was cut off and without refused ones."""
-        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+        lines = _lines(path) if path.exists() else []
         kept = []
         for line in lines:
             row = orjson.loads(line) if line.endswith(b"\n") else {"ended": "refused"}
@@ -92,6 +96,11 @@ class RolloutFolder:
         if len(kept) < len(lines):
             _replace(path, b"".join(kept))
         return open(path, "ab")
+
+
+def _lines(path: Path) -> list[bytes]:
+    with open_regular(path) as file:
+        return file.readlines()
 
 
 def _replace(path: Path, data: bytes) -> None:
