@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 from tests.bad.sources import answer, passage, rollout
 from tests.rows import hotpotqa, jsonl, musique, two_wiki, write_lines
 
-Cli = Callable[..., int]
+_LOOK = ["--dry-run", "--max-rejects", "1", "--allow-paths", "--patience", "0.1"]
+Cli = Callable[[list[str]], None]
 TRUTHS = [
     ("Tosca", "Giacomo Puccini", "Lucca"),
     ("Norma", "Vincenzo Bellini", "Catania"),
@@ -35,8 +36,7 @@ def make_base(folder: Path, cli: Cli) -> None:
         ["synth", "-o", f"{folder}/synth.jsonl", "-n", "6", "--per-question", "5", "--quiet"],
         ["build", "--store", f"{folder}/store", *sources, *engines, "--set", "quality.validation=0.4"],
         ["index", "--corpus", f"{folder}/corpus.jsonl", "--index", f"{folder}/index", *engines],
-        ["publish", "ann/data", "--store", f"{folder}/store", "--output", f"{folder}/release", "--dry-run"]
-        + ["--max-rejects", "1", "--allow-paths", "--patience", "0.1"],
+        ["publish", "ann/data", "--store", f"{folder}/store", "--output", f"{folder}/release", *_LOOK],
         ["init", f"{folder}/stepsearch.toml"],
     ):
         cli(argv)
@@ -46,5 +46,6 @@ def make_base(folder: Path, cli: Cli) -> None:
         write_lines(run / "metrics.jsonl", [{"update": n, "eval_em": n / 9, "rollouts": 8} for n in range(4)])
         (run / "run.json").write_text(json.dumps({"variant": name, "seed": seed}))
     (folder / "recipe.toml").write_text('store = "store"\n[model]\npath = "model"\n[schedule]\nupdates = 1\n')
+    (folder / "prompt.txt").write_text("${question} ${hops} ${titles} ${n}\n")
     template = Path(__file__).resolve().parents[2] / "stepsearch_data" / "exports" / "templates" / "tools.txt"
     shutil.copyfile(template, folder / "template.txt")

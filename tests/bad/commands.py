@@ -7,16 +7,20 @@ from pathlib import Path
 from random import Random
 from typing import Any, get_type_hints
 
-import typer
+from typer.main import get_command
 
 from stepsearch_data.cli import VERBS, app
 from tests.bad.case import Case
+from tests.bad.process import NOWHERE
 from tests.bad.values import NAMES, bad_input, integer, number, text
 
-NOWHERE = "http://127.0.0.1:9/v1"
-_IMPATIENT = ["--set", "llm.patience=0.1", "--set", "llm.max_attempts=1"]
-# The names of options whose value is an amount of work: what is huge there is slow, and no mistake of ours.
-_AMOUNTS = {"questions", "paragraphs", "per_question", "sentences"}
+FORMATS = ["verl", "stepsearch", "search-r1", "verl-sft", "trl-sft", "trl-grpo", "trl-dpo", "trl-stepwise"]
+FORMATS += ["llama-factory", "sharegpt", "verifiers", "corpus"]
+IMPATIENT = ["--set", "llm.patience=0.1", "--set", "llm.max_attempts=1"]
+_HUGE = ["0", "-1", "3", "1" + "0" * 12, "1" + "0" * 400, "nan", ""]
+# An amount of work may be slow if it is large, and a port of our choice may be in use.
+_FEW = dict.fromkeys(("questions", "paragraphs", "per_question", "sentences"), _HUGE)
+_FEW["port"] = ["-1", "65536", "1" + "0" * 30, "nan", "", "x"]
 _UP = "http://127.0.0.1"
 
 
@@ -31,7 +35,7 @@ def good(verb: str, base: Path, folder: Path) -> Case:
         "stages": [],
         "status": store,
         "retry-failed": ["--store", f"{folder}/store", "-q"],
-        "doctor": ["--llm", "m", "--set", "llm.timeout=1", *_IMPATIENT],
+        "doctor": ["--llm", "m", "--set", "llm.timeout=1", *IMPATIENT],
         "sql": ["SELECT * FROM trajectories", *store],
         "schema": [],
         "show": store,
@@ -57,7 +61,7 @@ def good(verb: str, base: Path, folder: Path) -> Case:
         "serve": [*store, "--port", "0", "--engine", "bm25"],
         "score": [f"{base}/rollouts.jsonl", "-o", f"{folder}/scores.parquet", "--workers", "1", "-q"],
         "train": ["--config", f"{base}/recipe.toml", *store, "-o", f"{folder}/run", "-q"],
-        "eval": ["--llm", "m", "--base-url", NOWHERE, *store, "-o", f"{folder}/eval", "-q", *_IMPATIENT],
+        "eval": ["--llm", "m", "--base-url", NOWHERE, *store, "-o", f"{folder}/eval", "-q", *IMPATIENT],
         "plot": [f"{base}/runs", "-o", f"{folder}/curves.svg", "-q"],
     }
     return Case([verb, *argv[verb]], stop=_UP if verb in {"serve", "view"} else "")
@@ -72,10 +76,9 @@ def bad_options(rng: Random, base: Path, folder: Path) -> Case:
     verb = rng.choice(verbs())
     case = good(verb, base, folder)
     hints = get_type_hints(next(panel[verb] for panel in VERBS.values() if verb in panel))
-    group: Any = typer.main.get_command(app)
-    options = [option for option in group.commands[verb].params if option.name != "help"]
-    if verb == "serve":  # an address that is not this machine's alone is no test's business
-        options = [option for option in options if option.name != "host"]
+    group: Any = get_command(app)
+    # No help, and no address that is not this machine's alone.
+    options = [option for option in group.commands[verb].params if option.name not in {"help", "host"}]
     for option in rng.sample(options, min(len(options), rng.choice([1, 1, 2]))):
         value = _value(option, str(hints.get(option.name, "str")), rng, base, folder)
         if option.param_type_name == "argument":
@@ -89,17 +92,13 @@ def bad_options(rng: Random, base: Path, folder: Path) -> Case:
 
 
 def _value(option: Any, kind: str, rng: Random, base: Path, folder: Path) -> str:
-    if option.name in _AMOUNTS:
-        return rng.choice(["0", "-1", "3", "1" + "0" * 12, "1" + "0" * 400, "nan", ""])
-    if option.name == "port":  # a port of our own choice might be in use
-        return rng.choice(["-1", "65536", "1" + "0" * 30, "nan", "", "x"])
-    if "int" in kind:
-        return integer(rng)
-    if "float" in kind:
-        return number(rng)
+    if option.name in _FEW:
+        return rng.choice(_FEW[option.name])
+    if "int" in kind or "float" in kind:
+        return integer(rng) if "int" in kind else number(rng)
     if "Path" in kind:
-        odd = [lambda: str(folder / rng.choice(NAMES)), lambda: bad_input(folder, rng)]
-        return rng.choice([*odd, lambda: _copied(rng.choice(sorted(base.iterdir())), folder)])()
+        there = _copied(rng.choice(sorted(base.iterdir())), folder)
+        return rng.choice([str(folder / rng.choice(NAMES)), bad_input(folder, rng), there])
     if option.name in {"source", "questions", "rollouts", "prompt", "licences"}:
         name = rng.choice(["musique", "jsonl", "2wiki", "decompose", "bamboogle", "x", ""])
         return f"{name}={rng.choice([bad_input(folder, rng), text(rng), f'{base}/corpus.jsonl'])}"

@@ -4,65 +4,74 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 import pyarrow.parquet as pq
 
 from tests.bad.case import Case
-
-if TYPE_CHECKING:
-    from tests.bad.run import Done
+from tests.bad.process import KEY, Done
 
 CODES = {0, 1, 2, 3, 4, 5, 130}
 MEMORY = 1_500 << 20
-_LINE = 1_000  # characters of a line that says what is wrong
+_LONGEST = 1_000  # characters of a line
 _INTERNAL = re.compile(
     r"Traceback|Exception ignored|Unclosed |<class '|<function |object at 0x|pydantic|RecursionError|PosixPath\("
     r"|Warning: |never awaited|errors occurred"
 )
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+_CONTROLS = re.compile(r"(?m)^(error|hint): .*[\x00-\x08\x0b-\x1f\x7f]")
 
 
-def judge(case: Case, done: Done, folder: Path, key: str) -> list[str]:
+def judge(case: Case, done: Done) -> list[str]:
     """What is wrong with how the command ended."""
-    faults = []
+    faults = [*_ended(case, done), *_said(done)]
+    if not faults and done.code in {0, 3}:
+        faults += _rows_lost(case)
+    return faults
+
+
+def _ended(case: Case, done: Done) -> Iterator[str]:
     if done.hung:
-        faults.append("it hung")
+        yield "it hung"
     elif done.signal:
-        faults.append(f"ended by signal {done.signal}")
+        yield f"ended by signal {done.signal}"
     elif done.code not in CODES:
-        faults.append(f"exit code {done.code}")
+        yield f"exit code {done.code}"
     if done.memory > MEMORY:
-        faults.append(f"{done.memory >> 20} MiB of memory")
+        yield f"{done.memory >> 20} MiB of memory"
+    if case.works and done.code not in ({0, 130} if case.stop else {0, 3}):
+        yield "it does not work"
+
+
+def _said(done: Done) -> Iterator[str]:
     internal = _INTERNAL.search(done.err)
     if internal:
-        faults.append(f"stderr: {internal[0]}")
-    controls = _CONTROLS.search(done.err)
-    if controls:
-        faults.append(f"stderr: the control character {controls[0]!r}")
-    if any(len(line) > _LINE for line in done.err.splitlines()):
-        faults.append("stderr: a long line")
-    if key in done.err or key.encode() in done.out:
-        faults.append("a key is shown")
-    if done.code in {1, 2, 4, 5} and not (done.err.strip() or done.out.strip()):
-        faults.append("it failed, and does not say why")
-    if case.works and done.code not in ({0, 130} if case.stop else {0, 3}):
-        faults.append("it does not work")
-    if case.rows is not None and done.code in {0, 3} and not faults:
+        yield f"stderr: {internal[0]}"
+    if _CONTROLS.search(done.err):
+        yield "stderr: a control character"
+    if any(len(line) > _LONGEST for line in done.err.splitlines()):
+        yield "stderr: a long line"
+    if KEY in done.err or KEY.encode() in done.out:
+        yield "a key is shown"
+    if done.code and not (done.err.strip() or done.out.strip()):
+        yield "it failed, and does not say why"
+
+
+def _rows_lost(case: Case) -> Iterator[str]:
+    if case.rows is not None:
         found = found_again(case)
         if found != case.rows:
-            faults.append(f"{found} of {case.rows} rows are found again")
-    if case.store and done.code in {0, 3} and not faults:
-        faults += _questions_lost(Path(case.store))
-    return faults
+            yield f"{found} of {case.rows} rows are found again"
+    if case.store:
+        yield from _questions_lost(Path(case.store))
 
 
 def found_again(case: Case) -> int:
     """How many of the input's rows the output accounts for."""
     if case.scored:
-        scored = set(pq.ParquetFile(f"{case.scored}.parquet").read(columns=["position"])["position"].to_pylist())
+        scored = set(_read(Path(f"{case.scored}.parquet"), "position"))
         return len(scored | {row["position"] for row in _lines(Path(f"{case.scored}.rejects.jsonl"))})
     if case.indexed:
         manifest = json.loads((Path(case.indexed) / "manifest.json").read_bytes())
@@ -73,9 +82,7 @@ def found_again(case: Case) -> int:
 
 def _documents(case: Case) -> int:
     """Rows of a JSON Lines source that are documents: they went to the paragraphs, and are nobody's question."""
-    kind, _, file = next((a for n, a in zip(case.argv, case.argv[1:], strict=False) if n == "--source"), "").partition(
-        "="
-    )
+    kind, _, file = case.argv[case.argv.index("--source") + 1].partition("=")
     if kind != "jsonl" or Path(file).suffix in {".gz", ".bz2", ".zst"}:
         return 0
     texts = set(_column(Path(case.store), "load", "paragraphs", "text"))
@@ -105,7 +112,13 @@ def _questions_lost(store: Path) -> list[str]:
 
 def _column(store: Path, stage: str, table: str, column: str) -> list[Any]:
     outputs = json.loads((store / "manifest.json").read_bytes())["stages"][stage]["outputs"]
-    values: list[Any] = pq.ParquetFile(store / outputs[table]["path"]).read(columns=[column])[column].to_pylist()
+    return _read(store / outputs[table]["path"], column)
+
+
+def _read(path: Path, column: str) -> list[Any]:
+    """Without a thread: this process is forked later on."""
+    with pq.ParquetFile(path) as file:
+        values: list[Any] = file.read(columns=[column], use_threads=False)[column].to_pylist()
     return values
 
 

@@ -1,11 +1,9 @@
-"""Files of questions, rollouts and passages that are wrong in some way, and the number of their rows where it is sure."""
+"""Files of questions, rollouts and passages that are wrong in some way, and how many rows they have if that is sure."""
 
 from __future__ import annotations
 
 import bz2
 import gzip
-import json
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -50,35 +48,36 @@ def passage(identifier: str) -> dict[str, Any]:
 def write_rows(stem: Path, make: Callable[[str], Any], rng: Random) -> tuple[Path, int | None]:
     """A file of rows, most of them good: JSON Lines or one array, packed or not."""
     rows = [make(f"id{number}") for number in range(rng.randint(1, 6))]
-    for at in range(len(rows)):
-        if rng.random() < 0.5:
-            rows[at] = spoil(rows[at], rng)
-    if rng.random() < 0.1:
-        rows.append(rows[-1])
-    as_array = rng.random() < 0.4
-    lines = [dumped(row) for row in rows]
-    if not as_array:
+    lines = [dumped(spoil(row, rng) if rng.random() < 0.5 else row) for row in rows]
+    lines += lines[-1:] if rng.random() < 0.1 else []
+    if rng.random() < 0.4:
+        data, rows_there = b"[" + b",\n".join(lines) + b"]", len(lines)
+    else:
         for _ in range(rng.choice([0, 0, 0, 1, 2])):
             lines.insert(rng.randrange(len(lines) + 1), _odd_line(lines, rng))
-    data = b"[" + b",\n".join(lines) + b"]" if as_array else rng.choice([b"\n", b"\n", b"\r\n"]).join(lines)
-    sure = as_array
-    how = rng.choice(["as it is"] * 4 + ["damage", "encode", "damage packed", "other suffix"])
+        data = rng.choice([b"\n", b"\n", b"\r\n"]).join(lines)
+        rows_there = sum(1 for line in data.split(b"\n") if line.strip())
+    how = rng.choice(["as it is"] * 4 + ["damage", "encode", "damage packed", "suffix"])
+    first = next((line for line in lines if line.strip()), b"")
+    sure = how == "as it is" and not first.startswith(b"[")
+    path = _packed(stem, data, how, rng)
+    return path, rows_there if sure else None
+
+
+def _packed(stem: Path, data: bytes, how: str, rng: Random) -> Path:
+    """The data in a file: changed, packed and named as `how` says."""
     if how == "damage":
-        data, sure = damage(data, rng), False
+        data = damage(data, rng)
     elif how == "encode":
         data = data.decode("utf-8", "replace").encode(rng.choice(_ENCODINGS), "replace")
     packer = rng.choice(list(_PACKERS))
     packed = _PACKERS[packer](data)
-    if how == "damage packed":
-        packed = damage(packed, rng)
     suffix = rng.choice(["", ".json", ".jsonl", ".txt", ".csv"]) + packer
-    if how == "other suffix":
+    if how == "suffix":
         suffix = rng.choice(["", ".json.gz", ".jsonl.bz2", ".zst", ".parquet", ".tsv", ".gz.gz", ".toml"])
     path = stem.with_name(stem.name + suffix)
-    path.write_bytes(packed)
-    if how == "as it is" and (sure or not data.lstrip().startswith(b"[")):
-        return path, len(rows) if as_array else sum(1 for line in data.split(b"\n") if line.strip())
-    return path, None
+    path.write_bytes(damage(packed, rng) if how == "damage packed" else packed)
+    return path
 
 
 def _odd_line(lines: list[bytes], rng: Random) -> bytes:
@@ -148,11 +147,3 @@ def deep_text(rng: Random) -> str:
             "[" + ".".join("a" * 5_000) + "]",
         ]
     )
-
-
-def broken_gzip(data: bytes) -> bytes:
-    return zlib.compress(data)[:-4]
-
-
-def as_json(value: Any) -> str:
-    return json.dumps(value)
