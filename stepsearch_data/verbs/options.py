@@ -54,6 +54,15 @@ def finite(value: float | list[float] | None) -> float | list[float] | None:
     return value
 
 
+def utf8(path: Path | None) -> Path | None:
+    """Refuse a path whose bytes are no UTF-8: neither Polars nor DuckDB opens it, and no JSON names it."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise typer.BadParameter("the path is not valid UTF-8: rename it, or give a link to it") from None
+    return path
+
+
 class Preset(StrEnum):
     """Whose rewards."""
 
@@ -70,7 +79,8 @@ class Mode(StrEnum):
 
 of_model = partial(typer.Option, rich_help_panel="Language model")
 StoreOption = Annotated[
-    Path | None, typer.Option("--store", help="Folder of the store (default ./store).", envvar="STEPSEARCH_STORE")
+    Path | None,
+    typer.Option("--store", help="Folder of the store (default ./store).", envvar="STEPSEARCH_STORE", callback=utf8),
 ]
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", "-c", help="TOML run file; `init` writes one.", envvar="STEPSEARCH_CONFIG")
@@ -111,12 +121,16 @@ OneEngineOption = Annotated[
 ]
 _CORPUS = typer.Option(
     "--corpus",
+    callback=utf8,
     help="Passages: .jsonl or .parquet with {id, contents} or {id, title, text}, or DPR's .tsv; .gz, .bz2, .zst too.",
 )
 CorpusOption = Annotated[Path | None, _CORPUS]
 NeededCorpusOption = Annotated[Path, _CORPUS]
 IndexOption = Annotated[
-    Path | None, typer.Option("--index", help="Folder of the index (default: the corpus's name and .index, beside it).")
+    Path | None,
+    typer.Option(
+        "--index", callback=utf8, help="Folder of the index (default: the corpus's name and .index, beside it)."
+    ),
 ]
 StageOption = Annotated[
     str, typer.Option("--stage", help="`all`, one stage, or several with commas.", autocompletion=_stage_names)

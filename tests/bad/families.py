@@ -83,7 +83,9 @@ def bad_settings(rng: Random, base: Path, folder: Path) -> Case:
     names = [f"{section.strip()}.{field}" for section, model in models.items() for field in model.model_fields]
     names += ["run.workers", "run.max_reject_share", "engines.use", "x.y", "load", ".", "load.x.y", "engines.bm25.kind"]
     key = rng.choice(names)
-    value = rng.choice([integer, number, text, lambda r: json.dumps(r.choice(["x", None, [], {}, [1], {"a": 1}]))])(rng)
+    value = rng.choice(
+        [integer(rng), number(rng), text(rng), json.dumps(rng.choice(["x", None, [], {}, [1], {"a": 1}]))]
+    )
     value = rng.choice([value, deep_text(rng)]) if rng.random() < 0.05 else value
     section = key.split(".")[1] if key.startswith("engines.") else ""
     engine = ["--engine", section] if section in {"bm25", "chargram", "tantivy", "rank-bm25"} else []

@@ -148,6 +148,7 @@ def test_a_list_argument_takes_the_query_in_a_list(tmp_path: Path) -> None:
         ),
         (PAPER.replace("<search> ${query} </search>", ""), r"part start lacks \$\{query\}"),
         (TOOLS.replace('"name": "search",', ""), "part tool defines no function"),
+        (TOOLS.replace('"name": "search",', '"name": ' + "[" * 100_000), "part tool defines no function"),
         (TOOLS.replace('"name": "search",', '"name": "search"'), "part tool defines no function"),
         (TOOLS.replace('{"query": {"type"', '{} }, "x": {"y": {"type"'), "part tool defines no function"),
     ],

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
-from stepsearch_data.pipeline.config import RunConfig, load_config
+from stepsearch_data.pipeline.config import RunConfig, RunSettings, load_config
 from stepsearch_data.pipeline.errors import ConfigError
+from stepsearch_data.pipeline.llm.settings import LlmSettings
+from stepsearch_data.pipeline.search.kinds import kind_of, kinds
 from stepsearch_data.stages import STAGES
 
 
@@ -216,3 +223,65 @@ def test_engines_have_sections_of_their_own(tmp_path: Path) -> None:
 )
 def test_mistakes_in_engines_are_explained(text: str, said: str) -> None:
     assert said in refusal(None, text)
+
+
+DEEP = "[" * 2_000 + "]" * 2_000
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("1" + "0" * 30, "filter.k is a number of more than 64 bits"),
+        ("9" * 5_000, "filter.k: a number in it has thousands of digits"),
+        ("0x" + "f" * 5_000, "filter.k is a number of more than 64 bits"),
+        (DEEP, "filter.k: it is nested too deep"),
+        ("[" * 30 + "]" * 30, "is nested too deep"),
+        ('"a\\u0000b"', "filter.k holds a NUL"),
+        ("x" * 5_000, "filter.k: Input should be a valid integer"),
+        ('["' + "x" * 5_000 + '"]', "filter.k: Input should be a valid integer"),
+    ],
+    ids=["large", "long", "hexadecimal", "deep", "deeper than anything is", "NUL", "text", "list"],
+)
+def test_what_no_setting_can_hold_is_refused_in_a_short_line(value: str, said: str, tmp_path: Path) -> None:
+    assert said in refusal(None, f"filter.k={value}")
+    file = tmp_path / "run.toml"
+    file.write_text(f"[filter]\nk = {value}\n")
+    assert str(file) in refusal(file)
+    assert len(refusal(None, f"filter.k={value}")) < 400
+    assert len(refusal(file)) < 400 + len(str(file))
+
+
+def test_many_mistakes_are_not_a_page_of_them() -> None:
+    message = refusal(None, *(f"filter.x{number}=1" for number in range(50)))
+    assert message.rstrip().endswith("and 47 more")
+    assert "<class" not in refusal(None, "store.x=1")
+
+
+def numbers(annotation: Any, metadata: list[Any]) -> Iterator[list[Any]]:
+    """What bounds each number that a type holds."""
+    arguments = getattr(annotation, "__args__", ())
+    if annotation in {int, float}:
+        yield metadata
+    elif hasattr(annotation, "__metadata__"):  # Annotated
+        fields = [each for each in annotation.__metadata__ if isinstance(each, FieldInfo)]
+        yield from numbers(annotation.__origin__, [bound for field in fields for bound in field.metadata])
+    else:
+        for argument in arguments:
+            yield from numbers(argument, metadata)
+
+
+def test_every_number_has_bounds() -> None:
+    """So that none is NaN, infinite, beyond 64 bits, or asks for all memory."""
+    engines = [model for name in kinds() for model in (kind_of(name).config, kind_of(name).settings)]
+    models: list[type[BaseModel]] = [RunSettings, LlmSettings, *(stage.config for stage in STAGES), *engines]
+    fields = [(model, name, field) for model in models for name, field in model.model_fields.items()]
+    bounds = [(model, name, each) for model, name, f in fields for each in numbers(f.annotation, f.metadata)]
+    assert len(bounds) > 60
+    for model, name, each in bounds:
+        assert any(isinstance(bound, Le | Lt) for bound in each), (model, name)
+        assert any(isinstance(bound, Ge | Gt) for bound in each), (model, name)
+
+
+def test_a_run_file_that_is_a_fifo_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "run.toml")
+    assert "is no regular file" in refusal(tmp_path / "run.toml")

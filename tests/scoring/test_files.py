@@ -230,6 +230,17 @@ def test_what_is_no_rollout_is_rejected_with_a_reason(tmp_path: Path, cli: Run) 
     assert not (tmp_path / "r.scores.rejects.jsonl").exists()  # of an earlier run
 
 
+def test_a_parquet_row_that_is_no_text_is_rejected_and_the_others_are_scored(tmp_path: Path, cli: Run) -> None:
+    table = pa.Table.from_pylist([rollout(), rollout(), rollout()])
+    broken = pa.array([RESPONSE.encode(), b"\xff", RESPONSE.encode()], pa.binary()).view(pa.string())
+    pq.write_table(table.set_column(table.column_names.index("response"), "response", broken), tmp_path / "r.parquet")
+    done = cli("score", tmp_path / "r.parquet")
+    assert (done.returncode, "Traceback" in done.stderr) == (3, False)
+    assert [row["position"] for row in pq.read_table(tmp_path / "r.scores.parquet").to_pylist()] == [1, 3]
+    (reject,) = (json.loads(line) for line in (tmp_path / "r.scores.rejects.jsonl").read_text().splitlines())
+    assert (reject["position"], reject["reason"][:26]) == (2, "the row cannot be read: 'u")
+
+
 def test_rollouts_that_are_broken_are_scored(tmp_path: Path, cli: Run) -> None:
     texts = [
         "",

@@ -201,7 +201,7 @@ def _write_documents(root: Path, corpus: Corpus, phase: Phase) -> Manifest:
 def _refuse_duplicates(folder: Path, corpus: Corpus) -> None:
     import polars as pl  # not imported by a server
 
-    ids = pl.scan_ipc(folder / store.FILE).select("id").with_row_index("row", offset=1)
+    ids = pl.scan_ipc(folder / store.FILE, glob=False).select("id").with_row_index("row", offset=1)
     hashes = ids.select(pl.col("id").hash()).collect()["id"].sort()  # 8 bytes a passage: there may be 20 million
     repeated = hashes.filter(hashes == hashes.shift())
     if repeated.is_empty():

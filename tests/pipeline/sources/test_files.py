@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import json
+import os
 import tracemalloc
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -222,6 +223,24 @@ def test_utf16_is_named_and_its_cure_too(write: Write, encoding: str) -> None:
 def test_missing_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"cannot read .*none\.json"):
         read(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "jsonl.gz", "jsonl.bz2", "jsonl.zst"])
+def test_fifos_and_devices_are_refused_at_once(tmp_path: Path, suffix: str) -> None:
+    """A FIFO waits for its writer, and /dev/zero never ends."""
+    os.mkfifo(tmp_path / f"fifo.{suffix}")
+    (tmp_path / f"zero.{suffix}").symlink_to("/dev/zero")
+    for name in ("fifo", "zero"):
+        with pytest.raises(SourceError, match="is no regular file"):
+            read(tmp_path / f"{name}.{suffix}")
+
+
+@pytest.mark.parametrize("name", ["run[1]", "*", "caf\udce9", "hf:x", "a=b", "back\\slash", "new\nline"])
+@pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.zst"])
+def test_any_name_is_a_name(tmp_path: Path, name: str, suffix: str) -> None:
+    path = tmp_path / f"{name}{suffix}"
+    path.write_bytes(LINES if suffix == ".jsonl" else zstandard.ZstdCompressor().compress(LINES))
+    assert parsed(read(path)) == ROWS
 
 
 def test_folder_is_an_error(tmp_path: Path) -> None:
