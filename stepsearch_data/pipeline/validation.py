@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import reprlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -34,7 +35,7 @@ def fault(error: ErrorDetails) -> str:
 
 def fault_and_value(error: ErrorDetails) -> str:
     """One fault of a setting, and what it was set to."""
-    return f"{fault(error)} (got {_SHORT.repr(error['input'])})"
+    return f"{fault(error)} (got {shortened(_SHORT.repr(error['input']), 80)})"
 
 
 def place_of(error: ErrorDetails) -> str:
@@ -46,6 +47,8 @@ def words_of(error: ErrorDetails) -> str:
     """What is wrong, without pydantic's own names for it."""
     if error["type"] == "path_type":
         return "Input should be a path"
+    if isinstance(error["input"], float) and math.isnan(error["input"]):
+        return "Input should be a number"
     return shortened(error["msg"].removeprefix(_OURS))
 
 

@@ -66,7 +66,7 @@ def test_the_name_of_a_variant_says_what_is_left_out() -> None:
         ("sft=true", "sft: Input should be"),
         ("held_out.x=1", "held_out is no section"),
         ("ppo.micro=0", "ppo.micro: Input should be greater than or equal to 1"),
-        ("ppo.clip=nan", "ppo.clip: Input should be greater than 0"),
+        ("ppo.clip=nan", "ppo.clip: Input should be a number"),
         ("schedule.rollouts=-64", "schedule.rollouts: Input should be greater"),
         ("schedule.temperature=0", "schedule.temperature: Input should be greater than 0"),
         ("limits.total=0", "limits.total: Input should be greater"),
