@@ -26,7 +26,7 @@ _CONTROLS = re.compile(r"(?m)^(error|hint): .*[\x00-\x08\x0b-\x1f\x7f]")
 
 def judge(case: Case, done: Done) -> list[str]:
     """What is wrong with how the command ended."""
-    faults = [*_ended(case, done), *_said(done)]
+    faults = [*_ended(case, done), *_said(case, done)]
     if not faults and done.code in {0, 3}:
         faults += _rows_lost(case)
     return faults
@@ -45,7 +45,7 @@ def _ended(case: Case, done: Done) -> Iterator[str]:
         yield "it does not work"
 
 
-def _said(done: Done) -> Iterator[str]:
+def _said(case: Case, done: Done) -> Iterator[str]:
     internal = _INTERNAL.search(done.err)
     if internal:
         yield f"stderr: {internal[0]}"
@@ -55,7 +55,7 @@ def _said(done: Done) -> Iterator[str]:
         yield "stderr: a long line"
     if KEY in done.err or KEY.encode() in done.out:
         yield "a key is shown"
-    if done.code and not (done.err.strip() or done.out.strip()):
+    if done.code and not (done.err.strip() or done.out.strip() or case.stdout == "broken"):
         yield "it failed, and does not say why"
 
 
