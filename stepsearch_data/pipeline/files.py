@@ -11,6 +11,8 @@ from pathlib import Path
 
 def open_regular(path: Path) -> BufferedReader:
     """Open a regular file to read. Raises OSError for anything else, and for what is not there."""
+    if "\0" in str(path):
+        raise OSError(errno.EINVAL, "holds a NUL", str(path))
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO would wait for its writer
     mode = os.fstat(handle).st_mode
     if not stat.S_ISREG(mode):

@@ -38,7 +38,8 @@ class ReadableStore:
     """A store's folder, to read. Constructing one touches nothing."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root
+        # Arrow would take `hf:x/…` for an address: an absolute path cannot be one.
+        self.root = root.absolute() if ":" in "".join(root.parts[:1]) else root
 
     @classmethod
     def open(cls, root: Path) -> Self:

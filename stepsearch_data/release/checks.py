@@ -73,15 +73,16 @@ def check_place(store: Store, folder: Path) -> None:
 
 def _fit(inputs: dict[str, Path]) -> int:
     """Number of trajectories that are fit for training."""
-    complete = pl.scan_parquet(inputs[TRAJECTORIES.name]).filter("complete").select("question_id")
-    passed = pl.scan_parquet(inputs[QUALITY.name]).filter("passed").select("question_id")
+    complete = pl.scan_parquet(inputs[TRAJECTORIES.name], glob=False).filter("complete").select("question_id")
+    passed = pl.scan_parquet(inputs[QUALITY.name], glob=False).filter("passed").select("question_id")
     return int(complete.join(passed, on="question_id", how="semi").select(pl.len()).collect().item())
 
 
 def reject_share(manifest: Manifest, inputs: dict[str, Path]) -> tuple[int, int]:
     """Rows that any stage set aside, and rows that were read: questions and documents of their own, good or bad."""
     rejected = {stage: entry.outputs[REJECTS.name].rows or 0 for stage, entry in manifest.stages.items()}
-    free = pl.scan_parquet(inputs[PASSAGES.name]).filter(pl.col("questions") == 0).select(pl.len()).collect().item()
+    passages = pl.scan_parquet(inputs[PASSAGES.name], glob=False)
+    free = passages.filter(pl.col("questions") == 0).select(pl.len()).collect().item()
     loaded = pq.read_metadata(inputs[QUESTIONS.name]).num_rows
     return sum(rejected.values()), loaded + int(free) + rejected[manifest.writer(PARAGRAPHS.name)]
 

@@ -56,7 +56,8 @@ class Corpus:
         self._licences = licences
         self._sources: dict[str, tuple[str, ...]] = {}
         known: dict[tuple[str, ...], tuple[str, ...]] = {}  # a handful of combinations, each kept once
-        shown = pl.read_parquet(inputs[QUESTIONS.name], columns=["source", "paragraph_ids"]).explode("paragraph_ids")
+        shown = pl.read_parquet(inputs[QUESTIONS.name], glob=False, columns=["source", "paragraph_ids"])
+        shown = shown.explode("paragraph_ids")
         of = shown.unique().group_by("paragraph_ids").agg(pl.col("source").sort())
         for passage_id, sources in of.iter_rows():
             self._sources[passage_id] = known.setdefault(tuple(sources), tuple(sources))

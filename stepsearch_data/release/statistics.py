@@ -103,11 +103,11 @@ class Statistics:
 
     def _split(self, split: str) -> pl.DataFrame:
         files = self.record.configs[TRAJECTORIES.name][split].files
-        return pl.read_parquet([self.folder / path for path in files], columns=["source"])
+        return pl.read_parquet([self.folder / path for path in files], glob=False, columns=["source"])
 
     def _columns(self, config: str, *names: str) -> pl.DataFrame:
         files = [path for split in self.record.configs[config].values() for path in split.files]
-        return pl.read_parquet([self.folder / path for path in files], columns=list(names))
+        return pl.read_parquet([self.folder / path for path in files], glob=False, columns=list(names))
 
     @staticmethod
     def _by_source(rows: pl.DataFrame) -> dict[str, int]:

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from stepsearch_data.pipeline.errors import QueryError, StoreError
+from stepsearch_data.pipeline.files import open_regular
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.schemas.rows import Paragraph
 from stepsearch_data.schemas.tables import PARAGRAPHS, QUESTIONS, REJECTS
@@ -231,3 +232,19 @@ def test_nothing_is_written_through_a_link(store: Store, tmp_path: Path) -> None
             copy.sweep()
         assert (mine / "text").read_text() == "mine"
         assert (mine / "stages" / "load-ba9876543210").is_dir()
+
+
+def test_a_folder_that_is_called_like_an_address_is_a_folder(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Arrow takes a relative path `hf:x/…` for a place on the Hub, and `s3:x/…` for one on S3."""
+    monkeypatch.chdir(tmp_path)
+    store.root.rename("hf:x")
+    moved = Store.open(Path("hf:x"))
+    (output,) = (output for output in [moved.manifest().output("paragraphs")] if output)
+    assert pq.read_table(moved.table(PARAGRAPHS, output)).num_rows == len(ROWS)
+
+
+def test_a_name_with_a_nul_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="holds a NUL"):
+        open_regular(tmp_path / "a\0b")
