@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from stepsearch_data.pipeline.errors import TrainError
+from stepsearch_data.pipeline.files import open_regular, read_regular
 
+_LARGEST = 1 << 20  # bytes of a run.json
 METRICS, ABOUT = "metrics.jsonl", "run.json"
 _NUMBERED = re.compile(r"(.+?)[-_](?:seed)?(\d+)")
 
@@ -105,7 +107,8 @@ def _natural(path: Path) -> list[str | int]:
 def _lines(path: Path) -> tuple[list[dict[str, Any]], bool]:
     """Lines of metrics, the last of each update, and whether a half-written line at the end was left out."""
     try:
-        raw = path.read_bytes().splitlines(keepends=True)
+        with open_regular(path) as file:
+            raw = file.readlines()
     except OSError as error:
         raise TrainError(f"cannot read {path}: {error.strerror}") from error
     cut = bool(raw) and not raw[-1].endswith(b"\n")
@@ -124,7 +127,7 @@ def _about(folder: Path) -> About:
     path = folder / ABOUT
     if path.exists():
         try:
-            return About.model_validate_json(path.read_bytes())
+            return About.model_validate_json(read_regular(path, _LARGEST))
         except (OSError, ValidationError) as error:
             raise TrainError(
                 f"{path} does not say what the run is", 'like {"variant": "steppo", "start": "weak", "seed": 1}'

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -105,4 +106,13 @@ def test_folders_without_runs_and_two_that_say_the_same_are_an_error(tmp_path: P
     for name in ("a", "b"):
         write_run(tmp_path / name, evaluated(u0=0.1), {"variant": "steppo", "seed": 3})
     with pytest.raises(TrainError, match="are both variant steppo, seed 3"):
+        load_runs([tmp_path])
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "run.json"])
+def test_a_fifo_is_no_file_of_a_run(tmp_path: Path, name: str) -> None:
+    (tmp_path / "metrics.jsonl").write_bytes(b'{"update":1}\n')
+    (tmp_path / name).unlink(missing_ok=True)
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(TrainError, match=name):
         load_runs([tmp_path])
