@@ -10,7 +10,8 @@ class Case:
     """A command. `store`, `scored` and `indexed` are what it writes, where every one of `rows` must be found again.
 
     `works`: it must do what it is told, however strange a name is. `stop` is a text on stderr after which a server is
-    told to end. `stdout` is a file that takes what is printed, instead of one of ours; "closed" is none.
+    told to end. `stdout` is a file that takes what is printed, instead of one of ours; "closed" is none, "broken" a
+    pipe that nobody reads. No file may become longer than `longest` bytes, as on a disk that is full.
     """
 
     argv: list[str]
@@ -23,3 +24,4 @@ class Case:
     indexed: str = ""
     works: bool = False
     stop: str = ""
+    longest: int = 256 << 20

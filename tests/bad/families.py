@@ -190,8 +190,9 @@ def bad_places(rng: Random, base: Path, folder: Path) -> Case:
     """Outputs that cannot be written, a stdout that takes nothing."""
     verb = rng.choice(verbs())
     case = good(verb, base, folder)
-    if rng.random() < 0.4:
-        case.stdout = rng.choice(["/dev/full", "closed", "broken"])
+    if rng.random() < 0.6:
+        case.stdout = rng.choice(["/dev/full", "closed", "broken", "", ""])
+        case.longest = case.longest if case.stdout else rng.choice([4_000, 10_000, 40_000])
         return case
     outside = [Path("/dev/full"), Path("/proc")] if os.geteuid() else [folder]
     place = rng.choice([folder / "locked", folder / "file", folder / "folder", *outside])

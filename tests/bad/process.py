@@ -32,7 +32,6 @@ KEY = "sk-a-key-that-nobody-may-see"
 SECONDS = 60.0  # of the clock: a hang
 PROCESSOR_SECONDS = 40
 MOST_MEMORY = 6 << 30  # bytes that can be written to: what wants more ends in a MemoryError
-LARGEST_FILE = 256 << 20
 _NOBODY = 65_534
 _FAILED = 70
 
@@ -146,7 +145,7 @@ def _become(case: Case, folder: Path, *, alone: bool) -> int:
     for limit, value in (
         (resource.RLIMIT_DATA, MOST_MEMORY),
         (resource.RLIMIT_CPU, PROCESSOR_SECONDS),
-        (resource.RLIMIT_FSIZE, LARGEST_FILE),
+        (resource.RLIMIT_FSIZE, case.longest),
         (resource.RLIMIT_CORE, 0),
     ):
         resource.setrlimit(limit, (value, value))
