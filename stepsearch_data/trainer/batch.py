@@ -17,14 +17,17 @@ class Batch:
     """Rows of prompt and response, padded on the right. All tensors are (rows, tokens).
 
     `tokens` are ids, `attention` is true where there is one, `own` where the policy wrote it, `rewards` lie on
-    own tokens. The others are filled in before the update, 0 where `own` is false: `logps` and `values` under
-    the weights that sampled, `advantages`, `returns`.
+    own tokens, `sampled` are the log-probabilities with which another engine sampled, NaN where none did. The others
+    are filled in before the update, 0 where `own` is false: `logps` and `values` under the weights that sampled,
+    `advantages`, `returns`; `weights` are 1 there.
     """
 
     tokens: Tensor
     attention: Tensor
     own: Tensor
     rewards: Tensor
+    sampled: Tensor
+    weights: Tensor
     logps: Tensor
     values: Tensor
     advantages: Tensor
@@ -53,15 +56,18 @@ def collate(episodes: Sequence[Episode], steps: Sequence[Steps], pad: int, devic
     shape = (len(rows), max(map(len, rows)))
     tokens = torch.full(shape, pad)
     attention, own = torch.zeros(shape, dtype=torch.bool), torch.zeros(shape, dtype=torch.bool)
+    sampled = torch.full(shape, torch.nan)
     for row, episode in enumerate(episodes):
         start, end = len(episode.prompt), len(rows[row])
         tokens[row, :end] = torch.tensor(rows[row])
         attention[row, :end] = True
         own[row, start:end] = torch.tensor(episode.own, dtype=torch.bool)
+        if episode.logps:
+            sampled[row, own[row]] = torch.tensor(episode.logps)
     shifted = [
         [(len(episode.prompt) + token, reward) for token, reward in earned]
         for episode, earned in zip(episodes, steps, strict=True)
     ]
     rewards = token_rewards(shifted, own)
-    tensors = (tokens, attention, own, rewards, *(torch.zeros(shape) for _ in range(4)))
+    tensors = (tokens, attention, own, rewards, sampled, torch.ones(shape), *(torch.zeros(shape) for _ in range(4)))
     return Batch(*(tensor.to(device) for tensor in tensors))

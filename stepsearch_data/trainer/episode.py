@@ -68,6 +68,8 @@ class Episode:
     """Those whose documents the policy has been shown."""
     written: int = 0
     """Tokens up to the end of the last turn; an observation may follow."""
+    logps: list[float] = field(default_factory=list)
+    """With which the policy's own tokens were sampled, where another engine than the trainer's model did."""
     turns: int = 0
     invalid: int = 0
     ended: str = ""

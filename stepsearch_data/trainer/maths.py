@@ -63,14 +63,35 @@ def gae(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float = 1.0, lam: 
     return advantages, torch.where(mask, advantages + values, 0)
 
 
-def policy_loss(logps: Tensor, old: Tensor, advantages: Tensor, mask: Tensor, clip: float) -> tuple[Tensor, Tensor]:
+def policy_loss(
+    logps: Tensor, old: Tensor, advantages: Tensor, mask: Tensor, clip: float, weights: Tensor | float = 1.0
+) -> tuple[Tensor, Tensor]:
     """PPO's clipped loss (arXiv 1707.06347, eq. 7), and the share of tokens that the clip holds; two scalars.
 
-    −min(ρ A, clip(ρ, 1 − ε, 1 + ε) A) with ρ = exp(logps − old), mean over the masked tokens of all rows.
+    −w min(ρ A, clip(ρ, 1 − ε, 1 + ε) A) with ρ = exp(logps − old), mean over the masked tokens of all rows.
     """
     ratio = torch.exp(torch.where(mask, logps - old, 0))
     free, held = ratio * advantages, ratio.clamp(1 - clip, 1 + clip) * advantages
-    return -masked_mean(torch.minimum(free, held), mask), masked_mean((held < free).float(), mask)
+    return -masked_mean(weights * torch.minimum(free, held), mask), masked_mean((held < free).float(), mask)
+
+
+def importance_weights(logps: Tensor, sampled: Tensor, cap: float) -> Tensor:
+    """min(π / μ, cap) of each token that another engine, μ, is known to have sampled (arXiv 1802.01561), else 1."""
+    return torch.exp(torch.where(sampled.isfinite(), logps - sampled, 0)).clamp(max=cap)
+
+
+def mismatch(logps: Tensor, sampled: Tensor, cap: float, total: Total = lambda summed: summed) -> Tensor:
+    """How far the trainer π is from the engine μ that sampled, as means over the tokens of which that is known.
+
+    |log π − log μ|, the share of ratios π / μ above the cap, and an estimate of KL(μ ‖ π) that is never negative:
+    π / μ − 1 − log π / μ (k3). Last how many tokens there are; all are 0 where there is none.
+    """
+    known = sampled.isfinite()
+    apart = (logps - sampled)[known]
+    *sums, count = total(
+        torch.stack([apart.abs().sum(), (apart.exp() > cap).sum(), (apart.expm1() - apart).sum(), known.sum()])
+    )
+    return torch.stack([*(each / count.clamp(min=1) for each in sums), count])
 
 
 def value_loss(values: Tensor, old: Tensor, returns: Tensor, mask: Tensor, clip: float) -> Tensor:

@@ -64,7 +64,7 @@ class Rewards(Section):
 class Vllm(Section):
     """Rollouts by vLLM; without this section by `transformers`."""
 
-    mode: Literal["colocate", "server"] = Field(default="colocate", description="in this process, or `trl vllm-serve`")
+    mode: Literal["colocate", "server"] = Field(default="colocate", description="in this process, or by `vllm serve`")
     url: str | None = Field(default=None, description="of the server")
     memory: float = Field(default=0.3, gt=0, lt=1, description="share of the GPU's memory that it takes (colocate)")
     sleep: bool = Field(default=True, description="gives its memory back while weights are updated (colocate)")

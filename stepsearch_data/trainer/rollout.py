@@ -25,7 +25,13 @@ class Sampler(Protocol):
         """Have these tokens stand for the last one of the row's turn."""
 
     def go_on(self, rows: Sequence[int], observations: Sequence[list[int]]) -> None:
-        """Keep these rows only, in this order, and let each read its observation."""
+        """Keep these rows only, in this order, and let each read its observation. With no row left the batch ends."""
+
+    def logps(self) -> list[list[float]]:
+        """Log-probabilities with which each row of the batch was sampled, a list of its own tokens' each.
+
+        Nothing where the model that is trained sampled them itself.
+        """
 
 
 def roll_out(tasks: Sequence[Task], referee: Referee, sampler: Sampler, retrieve: Retrieve) -> list[Episode]:
@@ -46,4 +52,6 @@ def roll_out(tasks: Sequence[Task], referee: Referee, sampler: Sampler, retrieve
         rows = [row for row, episode in enumerate(live) if not episode.ended]
         sampler.go_on(rows, [live[row].tokens[live[row].written :] for row in rows])
         live = [live[row] for row in rows]
+    for episode, logps in zip(episodes, sampler.logps(), strict=False):
+        episode.logps = logps
     return episodes

@@ -79,6 +79,8 @@ class PPO:
     """Rollouts of an optimiser step, over all processes."""
     micro: Count = 32
     """Rollouts of a forward pass, on one process: lower it when memory runs out, results stay the same."""
+    importance_cap: Amount = 3.0
+    """Largest weight of a token that the trainer finds likelier than vLLM, which sampled it, did; 0 weighs nothing."""
     max_norm: Positive = 1.0
     """Norm that the gradients of the policy, and of the critic, are clipped to."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 
 import torch
@@ -15,8 +16,10 @@ from stepsearch_data.trainer.maths import (
     Total,
     explained_variance,
     gae,
+    importance_weights,
     kl,
     masked_mean,
+    mismatch,
     policy_loss,
     value_loss,
     whiten,
@@ -31,7 +34,7 @@ Metrics = dict[str, float]
 def look_back(
     model: nn.Module, policy: nn.Module, reference: Reference, batch: Batch, config: PPO, accelerator: Accelerator
 ) -> Metrics:
-    """Fill in the batch's `logps`, `values`, `advantages` and `returns`, under the weights that sampled it.
+    """Fill in the batch's `logps`, `values`, `advantages`, `returns` and `weights`, under the weights that sampled it.
 
     `policy` is the policy inside of `model`.
     """
@@ -54,7 +57,19 @@ def look_back(
     }
     if config.whiten:
         batch.advantages = whiten(batch.advantages, batch.own, _total(accelerator))
-    return metrics
+    if config.importance_cap:
+        batch.weights = importance_weights(batch.logps, batch.sampled, config.importance_cap)
+    return metrics | _apart(batch, config.importance_cap, accelerator)
+
+
+def _apart(batch: Batch, cap: float, accelerator: Accelerator) -> Metrics:
+    """How far the trainer is from the engine that sampled; nothing where the trainer's model did."""
+    mean, capped, k3, count = mismatch(batch.logps, batch.sampled, cap or math.inf, _total(accelerator)).tolist()
+    if not count:  # in no process
+        return {}
+    furthest = (batch.logps - batch.sampled).nan_to_num(0).abs().max()
+    most = accelerator.gather(furthest).max().item()
+    return {"mismatch": mean, "mismatch_max": most, "mismatch_k3": k3, "truncated": capped}
 
 
 def improve(
@@ -96,7 +111,7 @@ def improve(
 
 def _loss(model: nn.Module, part: Batch, config: PPO) -> tuple[Tensor, Metrics]:
     read = model(part.tokens, part.attention, part.own)
-    policy, clipped = policy_loss(read.logps, part.logps, part.advantages, part.own, config.clip)
+    policy, clipped = policy_loss(read.logps, part.logps, part.advantages, part.own, config.clip, part.weights)
     critic = value_loss(read.values, part.values, part.returns, part.own, config.value_clip)
     loss = policy + critic  # they share no weight, so no coefficient between them means anything
     if config.entropy:

@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+import torch
 from accelerate import Accelerator
+from accelerate.utils import is_peft_model
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from trl.generation.vllm_generation import VLLMGeneration
 
-from stepsearch_data.pipeline.errors import ConfigError
+from stepsearch_data.pipeline.errors import ConfigError, TrainError
 from stepsearch_data.trainer.episode import STOPS
 from stepsearch_data.trainer.recipe import Vllm
 from stepsearch_data.trainer.settings import Limits
+
+_SERVE = (
+    "VLLM_SERVER_DEV_MODE=1 vllm serve MODEL --max-model-len {length} --logprobs-mode processed_logprobs "
+    """--weight-transfer-config '{{"backend": "nccl"}}'"""
+)
 
 
 class VllmSampler:
     """See `Sampler`. vLLM has its own cache of what rows have in common, so each turn sends the whole text so far.
 
-    Weights are sent to it when a batch begins. Raises ConfigError where it is not installed.
+    A batch begins with the policy's weights sent to vLLM, which sleeps, if it is to, when the last row has ended.
+    Raises ConfigError where vLLM is not installed or its server was started otherwise than it must be, and TrainError
+    for whatever vLLM fails at.
     """
 
     def __init__(
@@ -29,13 +42,12 @@ class VllmSampler:
         limits: Limits,
         temperature: float,
     ) -> None:
-        if config.mode == "server" and accelerator.num_processes > 1:
+        self._serve = _SERVE.format(length=limits.total + limits.turn) if config.mode == "server" else ""
+        if self._serve and accelerator.num_processes > 1:
             # TRL's client expects as many prompts from every process; live rows are not.
             raise ConfigError("vllm.mode server takes rollouts of one process only", 'vllm.mode = "colocate"')
-        try:
-            from trl.generation.vllm_generation import VLLMGeneration
-
-            self._vllm: Any = VLLMGeneration(
+        with self._explained("start"):
+            self._vllm = _Generation(
                 model=policy,
                 accelerator=accelerator,
                 processing_class=tokenizer,
@@ -45,26 +57,39 @@ class VllmSampler:
                 max_model_length=limits.total,
                 enable_sleep_mode=config.sleep,
                 temperature=temperature,
-                max_completion_length=limits.turn,
-                logprobs=None,
+                logprobs=0,  # of the tokens that were sampled, and of no other
                 generation_kwargs={"stop": list(STOPS), "include_stop_str_in_output": True},
             )
-        except ImportError as error:
-            raise ConfigError("vLLM is not installed", "pip install trl[vllm], or leave [vllm] out") from error
+            if self._serve:
+                self._check(self._vllm.vllm_client.get_server_info()["model_config"], limits)
+        self._sleeps = config.sleep and not self._serve
+        self._vllm.enable_sleep_mode = False  # TRL would sleep after every turn: weights sent anew, no prefix kept
 
     def begin(self, prompts: Sequence[list[int]]) -> None:
         """See `Sampler.begin`."""
-        self._vllm.sync_weights()
-        self._texts = list(prompts)
+        self._texts, self._rows = list(prompts), list(range(len(prompts)))
+        self._logps: list[list[float]] = [[] for _ in prompts]
+        with self._explained("take the weights"):
+            if self._sleeps:
+                torch.cuda.empty_cache()
+                self._vllm.llm.wake_up(tags=["weights"])
+            self._vllm.sync_weights()
+            if self._sleeps:
+                self._vllm.llm.wake_up(tags=["kv_cache"])
 
     def turn(self, budgets: Sequence[int]) -> list[list[int]]:
         """See `Sampler.turn`."""
-        writing = [row for row, budget in enumerate(budgets) if budget > 0]
-        _, written, *_ = self._vllm.generate([self._texts[row] for row in writing], None, 1) if writing else ([], [])
         turns: list[list[int]] = [[] for _ in budgets]
-        for row, turn in zip(writing, written, strict=True):
-            turns[row] = list(turn[: budgets[row]])
-            self._texts[row] = self._texts[row] + turns[row]
+        writing = [row for row, budget in enumerate(budgets) if budget > 0]
+        if writing:
+            self._vllm.max_completion_length = max(budgets)
+            with self._explained("generate"):
+                _, written, logps, _ = self._vllm.generate([self._texts[row] for row in writing], None, 1)
+            for row, tokens, likely in zip(writing, written, logps, strict=True):
+                turns[row] = list(tokens[: budgets[row]])
+                self._texts[row] = self._texts[row] + turns[row]
+                own = (each[0] for each in likely[: budgets[row]])
+                self._logps[self._rows[row]] += [float("nan") if logp is None else logp for logp in own]
         return turns
 
     def replace_last(self, row: int, tokens: Sequence[int]) -> None:
@@ -74,3 +99,60 @@ class VllmSampler:
     def go_on(self, rows: Sequence[int], observations: Sequence[list[int]]) -> None:
         """See `Sampler.go_on`."""
         self._texts = [self._texts[row] + seen for row, seen in zip(rows, observations, strict=True)]
+        self._rows = [self._rows[row] for row in rows]
+        if self._sleeps and not rows:
+            self._vllm.llm.sleep(level=2)
+
+    def logps(self) -> list[list[float]]:
+        """See `Sampler.logps`."""
+        return self._logps
+
+    @contextmanager
+    def _explained(self, what: str) -> Iterator[None]:
+        """Raises TrainError for what vLLM and TRL raise, often a bare Exception."""
+        try:
+            yield
+        except (ConfigError, torch.OutOfMemoryError):
+            raise
+        except ImportError as error:
+            raise ConfigError("vLLM is not installed", "pip install trl[vllm], or leave [vllm] out") from error
+        except Exception as error:
+            reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            hint = f"start the server by {self._serve}" if self._serve else "vLLM's own log says more"
+            raise TrainError(f"vLLM does not {what}: {reason}", hint) from error
+
+    def _check(self, server: dict[str, Any], limits: Limits) -> None:
+        """Raises ConfigError for a server that would refuse long texts, or report other log-probabilities."""
+        longest = limits.total + limits.turn  # it refuses what may become longer than it takes, be it cut or not
+        if server["max_model_len"] < longest:
+            wrong = f"takes {server['max_model_len']} tokens, limits.total and limits.turn need {longest}"
+        elif server["logprobs_mode"] != "processed_logprobs":
+            wrong = f"reports {server['logprobs_mode']}, not those at the temperature"
+        else:
+            return
+        raise ConfigError(f"the vLLM server {wrong}", f"start it by {self._serve}")
+
+
+class _Generation(VLLMGeneration):
+    """TRL's, but that adapters are merged into copies: merged and unmerged in place they move a bfloat16 model."""
+
+    def _iter_named_params(self) -> Iterator[tuple[str, Tensor]]:
+        yield from merged(self.model) if is_peft_model(self.model) else super()._iter_named_params()
+
+
+def merged(policy: Any) -> Iterator[tuple[str, Tensor]]:
+    """The weights of a model with its LoRA adapters in them, under its own names, from copies of a layer each."""
+    model = policy.get_base_model()
+    for name, parameter in model.named_parameters():
+        layer, adapted, own = name.rpartition(".base_layer.")
+        if adapted:
+            yield f"{layer}.{own}", _merged(model.get_submodule(layer)).get_parameter(own).data
+        elif policy.prefix not in name:
+            yield name, parameter.data
+
+
+@torch.no_grad()
+def _merged(layer: Any) -> Any:
+    whole = copy.deepcopy(layer)
+    whole.merge()
+    return whole.get_base_layer()

@@ -1,7 +1,10 @@
-"""`stepsearch-data` in one of several processes without GPUs: accelerate would shard nothing there."""
+"""One of several processes without GPUs, where accelerate would shard nothing: `stepsearch-data`, or a file of Python."""
 
 from __future__ import annotations
 
+import runpy
+import sys
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,4 +20,8 @@ def _backend(*_: Any) -> tuple[str, DistributedType]:
 
 PartialState._prepare_backend = _backend
 torch.set_num_threads(1)
-main()
+if Path(sys.argv[1]).suffix == ".py":
+    del sys.argv[0]
+    runpy.run_path(sys.argv[0], run_name="__main__")
+else:
+    main()

@@ -17,7 +17,7 @@ def torchrun(processes: int, *arguments: object) -> subprocess.CompletedProcess[
 
 
 def sharded(recipe: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """A command of `stepsearch-data` in two processes that a recipe of accelerate shards, on the CPU."""
+    """`stepsearch-data`, or a file of Python, in two processes that a recipe of accelerate shards, on the CPU."""
     launcher = ("accelerate.commands.launch", "--config_file", ROOT / "recipes" / "accelerate" / recipe)
     options = ("--num_processes", 2, "--mixed_precision", "no", "--main_process_port", 0)
     program = Path(__file__).with_name("gloo.py")

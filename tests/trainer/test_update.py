@@ -20,12 +20,12 @@ from stepsearch_data.trainer.model import ActorCritic, Reference  # noqa: E402
 from stepsearch_data.trainer.settings import PPO  # noqa: E402
 from stepsearch_data.trainer.update import improve, look_back  # noqa: E402
 
-CONFIG = PPO(gamma=0.9, lam=0.8, kl=0.1, minibatch=4, micro=2, max_norm=0.5)
+CONFIG = PPO(gamma=0.9, lam=0.8, kl=0.1, minibatch=4, micro=2, max_norm=0.5, importance_cap=1.5)
 LR, EPS = 1e-2, 1e-4  # with a smaller ε the first step is the sign of gradients that are nothing but rounding
 
 
-def episodes() -> list[Episode]:
-    """Four rows of different lengths, observations inside."""
+def episodes(*, sampled: bool = False) -> list[Episode]:
+    """Four rows of different lengths, observations inside, by the trainer's model or as if another had sampled them."""
     made = []
     generator = torch.Generator().manual_seed(11)
     for prompt, parts in ((2, (3, 2, 4)), (4, (2,)), (1, (1, 5, 1, 1, 2)), (3, (4, 4, 1))):
@@ -33,6 +33,8 @@ def episodes() -> list[Episode]:
         for at, length in enumerate(parts):
             tokens = torch.randint(3, 20, (length,), generator=generator).tolist()
             episode.append(tokens, "", own=at % 2 == 0)
+        if sampled:
+            episode.logps = (-2 - 3 * torch.rand(sum(episode.own), generator=generator)).tolist()
         made.append(episode)
     return made
 
@@ -59,12 +61,12 @@ def old_policy(policy: Any) -> Any:
 
 
 def updated(
-    policy: Any, critic: Any, old_policy: Any, config: PPO = CONFIG, temperature: float = 1.0
+    policy: Any, critic: Any, old_policy: Any, config: PPO = CONFIG, temperature: float = 1.0, *, sampled: bool = False
 ) -> tuple[Any, Batch]:
     """The policy and critic after one update by the trainer's functions, and the batch."""
     accelerator = Accelerator(gradient_accumulation_steps=config.minibatch // config.micro, cpu=True)
     model = ActorCritic(copy.deepcopy(policy), copy.deepcopy(critic), temperature)
-    batch = collate(episodes(), REWARDS, pad=0, device=torch.device("cpu"))
+    batch = collate(episodes(sampled=sampled), REWARDS, pad=0, device=torch.device("cpu"))
     look_back(model, model.policy, Reference(old_policy, temperature), batch, config, accelerator)
     parts = {"policy": list(model.policy.parameters()), "critic": list(model.critic.parameters())}
     optimizer = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=0.01, eps=EPS)
@@ -76,12 +78,12 @@ def updated(
 # ---- the same in loops
 
 
-def by_hand(policy: Any, critic: Any, old_policy: Any, temperature: float) -> Any:
+def by_hand(policy: Any, critic: Any, old_policy: Any, temperature: float, *, sampled: bool) -> Any:
     """One minibatch of all rows: every formula as it stands in the paper, row by row, token by token, in float64."""
     model = ActorCritic(copy.deepcopy(policy).double(), copy.deepcopy(critic).double())
     before = copy.deepcopy(old_policy).double()
     rows = []
-    for episode, earned in zip(episodes(), REWARDS, strict=True):
+    for episode, earned in zip(episodes(sampled=sampled), REWARDS, strict=True):
         ids = torch.tensor([episode.prompt + episode.tokens])
         own = [len(episode.prompt) + at for at, mine in enumerate(episode.own) if mine]
         logps, values = read(model, ids, own, temperature)
@@ -91,16 +93,19 @@ def by_hand(policy: Any, critic: Any, old_policy: Any, temperature: float) -> An
         for token, reward in earned:
             rewards[len(episode.prompt) + token] += reward
         shaped = [rewards[at] - CONFIG.kl * (old[i] - reference[i]) for i, at in enumerate(own)]
-        rows.append((logps, values, old, estimates, *gae(shaped, estimates)))
+        weights = [1.0] * len(own)
+        if sampled:
+            weights = [min(math.exp(old[i] - logp), CONFIG.importance_cap) for i, logp in enumerate(episode.logps)]
+        rows.append((logps, values, old, estimates, *gae(shaped, estimates), weights))
     flat = [advantage for row in rows for advantage in row[4]]
     mean = sum(flat) / len(flat)
     deviation = math.sqrt(sum((advantage - mean) ** 2 for advantage in flat) / len(flat) + 1e-8)
     loss = torch.zeros((), dtype=torch.float64)
-    for logps, values, old, estimates, advantages, returns in rows:
+    for logps, values, old, estimates, advantages, returns, weights in rows:
         for i, advantage in enumerate(advantages):
             white = (advantage - mean) / deviation
             ratio = torch.exp(logps[i] - old[i])
-            loss -= torch.minimum(ratio * white, ratio.clamp(0.8, 1.2) * white) / len(flat)
+            loss -= weights[i] * torch.minimum(ratio * white, ratio.clamp(0.8, 1.2) * white) / len(flat)
             near = estimates[i] + (values[i] - estimates[i]).clamp(-CONFIG.value_clip, CONFIG.value_clip)
             loss += 0.5 * torch.maximum((values[i] - returns[i]) ** 2, (near - returns[i]) ** 2) / len(flat)
     loss.backward()
@@ -134,10 +139,14 @@ def adamw(parameters: list[Any]) -> None:
                 parameter.sub_(LR * gradient / (gradient.abs() + EPS))
 
 
-@pytest.mark.parametrize("temperature", [1.0, 0.6])
-def test_an_update_is_that_of_the_formulas(policy: Any, critic: Any, old_policy: Any, temperature: float) -> None:
-    model, _ = updated(policy, critic, old_policy, temperature=temperature)
-    expected = by_hand(policy, critic, old_policy, temperature)
+@pytest.mark.parametrize(("temperature", "sampled"), [(1.0, False), (0.6, False), (1.0, True)])
+def test_an_update_is_that_of_the_formulas(
+    policy: Any, critic: Any, old_policy: Any, temperature: float, sampled: bool
+) -> None:
+    model, batch = updated(policy, critic, old_policy, temperature=temperature, sampled=sampled)
+    held = batch.weights == CONFIG.importance_cap
+    assert (held.any() and (batch.weights[batch.own] < 1).any()) == sampled
+    expected = by_hand(policy, critic, old_policy, temperature, sampled=sampled)
     for (name, got), wanted in zip(model.named_parameters(), expected.parameters(), strict=True):
         torch.testing.assert_close(got.double(), wanted, atol=1e-5, rtol=0, msg=lambda m, name=name: f"{name}: {m}")
 
@@ -149,6 +158,26 @@ def test_the_first_ratio_is_1(policy: Any, critic: Any, old_policy: Any) -> None
     look_back(model, policy, Reference(old_policy), batch, CONFIG, Accelerator(cpu=True))
     for part in batch.split(2, torch.arange(len(batch))):
         torch.testing.assert_close(model(part.tokens, part.attention, part.own).logps, part.logps)
+
+
+def test_how_far_the_sampler_is_from_the_trainer(policy: Any, critic: Any, old_policy: Any) -> None:
+    model = ActorCritic(policy, critic)
+    for cap, sampled in ((1.5, False), (1.5, True), (0.0, True)):
+        batch = collate(episodes(sampled=sampled), REWARDS, pad=0, device=torch.device("cpu"))
+        if sampled:
+            batch.sampled[tuple(batch.own.nonzero()[0])] = torch.nan  # not told
+        config = PPO(**{**vars(CONFIG), "importance_cap": cap})
+        told = look_back(model, policy, Reference(old_policy), batch, config, Accelerator(cpu=True))
+        apart = (batch.logps - batch.sampled)[batch.sampled.isfinite()].double().tolist()
+        assert len(apart) == sampled * (batch.own.sum() - 1)
+        expected = {
+            "mismatch": sum(map(abs, apart)) / max(1, len(apart)),
+            "mismatch_max": max(map(abs, apart), default=0),
+            "mismatch_k3": sum(math.exp(each) - 1 - each for each in apart) / max(1, len(apart)),
+            "truncated": sum(math.exp(each) > (cap or math.inf) for each in apart) / max(1, len(apart)),
+        }
+        assert {name: told[name] for name in expected if name in told} == pytest.approx(expected if sampled else {})
+        assert (batch.weights == 1).all() == (not sampled or not cap)
 
 
 @pytest.mark.parametrize("micro", [1, 4])

@@ -1,0 +1,57 @@
+"""How policy, reference and sampler of a training in bfloat16 read the same texts: precision.py MODEL OUTPUT."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from transformers import AutoModelForCausalLM, AutoModelForTokenClassification, AutoTokenizer
+
+from stepsearch_data.exports.template_file import load_template
+from stepsearch_data.trainer.loading import make_referee
+from stepsearch_data.trainer.model import log_probabilities
+from stepsearch_data.trainer.settings import PPO, Limits, Schedule
+from stepsearch_data.trainer.train import StePPO
+from tests.trainer.tiny import TASKS, retrieve
+
+model, output = sys.argv[1:]
+tokenizer, policy = AutoTokenizer.from_pretrained(model), AutoModelForCausalLM.from_pretrained(model)
+torch.manual_seed(4)
+critic = AutoModelForTokenClassification.from_config(policy.config.from_dict({**policy.config.to_dict(), "num_labels": 1}))
+referee = make_referee(policy, tokenizer, load_template("musique"), Limits(turns=1, total=300, turn=12))
+accelerator = Accelerator(mixed_precision="bf16")
+run = StePPO(
+    policy, critic, tokenizer, referee, retrieve, TASKS, Path(output),
+    schedule=Schedule(updates=1, rollouts=4, actor_lr=1e-2), ppo=PPO(minibatch=4, micro=2), accelerator=accelerator,
+)  # fmt: skip
+torch.manual_seed(0)
+tokens = torch.randint(3, len(tokenizer), (2, 40))
+whole = torch.ones_like(tokens, dtype=torch.bool)
+
+
+@torch.no_grad()
+def read() -> list[torch.Tensor]:
+    """Log-probabilities under the policy that is trained, the reference, and what the sampler reads with."""
+    inner = run.inner.policy
+    with accelerator.autocast():
+        reference = run.reference.logps(inner, tokens, whole, whole)
+        sampler = log_probabilities(run._whole(), tokens, whole, whole, 1.0)[0]
+    return [run.model(tokens, whole, whole).logps, reference, sampler]
+
+
+before = read()
+metrics, _, _ = run.update()
+after = read()
+if accelerator.is_main_process:
+    told = {
+        "types": [str(each.dtype) for each in before],
+        "rounded": [bool((each.bfloat16() == each).all()) for each in before],
+        "apart": [float((before[0] - each).abs().max()) for each in before],
+        "apart_after": [float((after[0] - each).abs().max()) for each in after],
+        "reference_moved": float((after[1] - before[1]).abs().max()),
+        "kl": metrics["kl"],
+    }
+    print(json.dumps(told))
