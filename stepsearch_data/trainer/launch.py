@@ -26,6 +26,7 @@ from stepsearch_data.trainer.watching.watch import together, watching
 
 COLD_START = "cold-start"
 _SETTINGS = "settings.json"  # that a cold start was made with
+_ZERO_3 = 3
 _SHARDED = {DistributedType.FSDP, DistributedType.DEEPSPEED}
 Say = Callable[[str], None]
 
@@ -131,12 +132,13 @@ def cold_start(
 
 def _check_sharding(recipe: Recipe, accelerator: Accelerator) -> None:
     """Raises ConfigError for what weights in parts do not allow."""
-    if accelerator.distributed_type is not DistributedType.FSDP:
-        return
-    if recipe.model.lora_rank:
+    kind, state = accelerator.distributed_type, accelerator.state
+    if kind is DistributedType.DEEPSPEED and state.deepspeed_plugin.zero_stage == _ZERO_3:
+        raise ConfigError("DeepSpeed ZeRO-3 does not run", "recipes/accelerate/fsdp2.yaml, or zero2.yaml where it fits")
+    if kind is DistributedType.MEGATRON_LM or (kind is DistributedType.FSDP and state.fsdp_plugin.fsdp_version == 1):
+        raise ConfigError("Megatron-LM and the first FSDP do not run", "recipes/accelerate/fsdp2.yaml")
+    if kind is DistributedType.FSDP and recipe.model.lora_rank:
         raise ConfigError("LoRA does not run with FSDP", "adapters are small: recipes/accelerate/ddp.yaml")
-    if recipe.vllm and recipe.vllm.sleep:  # each turn would gather its weights, and processes differ in turns
-        raise ConfigError("a vLLM that sleeps does not run with FSDP", "--set vllm.sleep=false")
 
 
 def _claim(output: Path, *, resume: bool) -> None:

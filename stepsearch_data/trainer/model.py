@@ -80,10 +80,12 @@ class Reference:
 
 
 class WholeCopy:
-    """The policy in one piece, for rollouts and checkpoints, where FSDP trains it in parts."""
+    """The policy in one piece, for rollouts and checkpoints, where FSDP trains it in parts and computes in a type."""
 
-    def __init__(self, policy: PreTrainedModel) -> None:
+    def __init__(self, policy: PreTrainedModel, dtype: torch.dtype | None = None) -> None:
         self.policy = copy.deepcopy(policy).eval().requires_grad_(requires_grad=False)
+        for parameter in self.policy.parameters():
+            parameter.data = parameter.data.to(dtype)  # buffers stay as they are, in FSDP too
 
     @torch.no_grad()
     def renewed(self, parameters: Iterable[Any]) -> PreTrainedModel:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from stepsearch_data.exports.examples import Paragraph
 from stepsearch_data.trainer.episode import Episode, Referee, Task
@@ -27,11 +27,13 @@ class Sampler(Protocol):
     def go_on(self, rows: Sequence[int], observations: Sequence[list[int]]) -> None:
         """Keep these rows only, in this order, and let each read its observation. With no row left the batch ends."""
 
-    def logps(self) -> list[list[float]]:
-        """Log-probabilities with which each row of the batch was sampled, a list of its own tokens' each.
 
-        Nothing where the model that is trained sampled them itself.
-        """
+@runtime_checkable
+class OtherSampler(Sampler, Protocol):
+    """A sampler whose probabilities are not exactly those of the model that is trained."""
+
+    def logps(self) -> list[list[float]]:
+        """With which log-probabilities each row of the batch wrote its tokens."""
 
 
 def roll_out(tasks: Sequence[Task], referee: Referee, sampler: Sampler, retrieve: Retrieve) -> list[Episode]:
@@ -52,6 +54,7 @@ def roll_out(tasks: Sequence[Task], referee: Referee, sampler: Sampler, retrieve
         rows = [row for row, episode in enumerate(live) if not episode.ended]
         sampler.go_on(rows, [live[row].tokens[live[row].written :] for row in rows])
         live = [live[row] for row in rows]
-    for episode, logps in zip(episodes, sampler.logps(), strict=False):
-        episode.logps = logps
+    if isinstance(sampler, OtherSampler):
+        for episode, logps in zip(episodes, sampler.logps(), strict=True):
+            episode.logps = logps
     return episodes

@@ -58,10 +58,6 @@ class CachedSampler:
             writing = [row for row in writing if len(turns[row]) < budgets[row] and not self._ended(turns[row])]
         return turns
 
-    def logps(self) -> list[list[float]]:
-        """See `Sampler.logps`."""
-        return []
-
     def _read(self, rows: Sequence[int]) -> Tensor:
         """Let these rows read what they have not; logits of what follows, shape (all rows, vocabulary)."""
         width = max(len(self._unread[row]) for row in rows)

@@ -18,6 +18,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,9 +79,8 @@ class StePPO:
         self.referee, self.retrieve, self.tasks, self.held_out = referee, retrieve, tasks, held_out
         self.output, self.watch, self.tokenizer = output, watch, tokenizer
         self.done = 0
-        self.reference = Reference(policy.to(self.accelerator.device), schedule.temperature)
         sharded = self.accelerator.distributed_type is DistributedType.FSDP
-        self._copy = WholeCopy(policy.to(self.accelerator.device)) if sharded else None
+        self._copy = WholeCopy(policy.to(self.accelerator.device), _fsdp_type(self.accelerator)) if sharded else None
         model = ActorCritic(policy, critic, schedule.temperature)
         steps = schedule.updates * ppo.epochs * (schedule.rollouts // ppo.minibatch)
         optimizer = torch.optim.AdamW(
@@ -99,6 +99,8 @@ class StePPO:
             "policy": list(self.inner.policy.parameters()),
             "critic": list(self.inner.critic.parameters()),
         }
+        # Copied now that DeepSpeed has its weights in bfloat16: both compute alike, and the KL begins at 0.
+        self.reference = Reference(self._whole(), schedule.temperature)
         self.sampler = sampler or CachedSampler(self._whole(), tokenizer, temperature=schedule.temperature)
 
     def train(self) -> None:
@@ -299,6 +301,20 @@ def _accumulate(accelerator: Accelerator, ppo: PPO) -> None:
             "gradient_accumulation_steps": steps,
             "gradient_clipping": ppo.max_norm,
         }
+
+
+def _fsdp_type(accelerator: Accelerator) -> torch.dtype | None:
+    """The type that FSDP computes in, where it is not the weights' own.
+
+    Gradients are added up and log-probabilities come out in float32 from now on; accelerate has bfloat16 for all.
+    """
+    plugin = accelerator.state.fsdp_plugin
+    if plugin.mixed_precision_policy is None:
+        return None
+    precise = {"reduce_dtype": torch.float32, "output_dtype": None}
+    plugin.mixed_precision_policy = replace(plugin.mixed_precision_policy, **precise)
+    dtype: torch.dtype = plugin.mixed_precision_policy.param_dtype
+    return dtype
 
 
 def _rising(warmup: float) -> Callable[[int], float]:

@@ -26,7 +26,7 @@ _SERVE = (
 
 
 class VllmSampler:
-    """See `Sampler`. vLLM has its own cache of what rows have in common, so each turn sends the whole text so far.
+    """See `OtherSampler`. vLLM has its own cache of what rows have in common, so each turn sends the whole text so far.
 
     A batch begins with the policy's weights sent to vLLM, which sleeps, if it is to, when the last row has ended.
     Raises ConfigError where vLLM is not installed or its server was started otherwise than it must be, and TrainError
@@ -104,7 +104,7 @@ class VllmSampler:
             self._vllm.llm.sleep(level=2)
 
     def logps(self) -> list[list[float]]:
-        """See `Sampler.logps`."""
+        """See `OtherSampler.logps`."""
         return self._logps
 
     @contextmanager

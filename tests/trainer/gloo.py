@@ -1,4 +1,4 @@
-"""One of several processes without GPUs, where accelerate would shard nothing: `stepsearch-data`, or a file of Python."""
+"""One of several processes without GPUs, where accelerate shards nothing: `stepsearch-data`, or a file of Python."""
 
 from __future__ import annotations
 

@@ -20,7 +20,9 @@ from tests.trainer.tiny import TASKS, retrieve
 model, output = sys.argv[1:]
 tokenizer, policy = AutoTokenizer.from_pretrained(model), AutoModelForCausalLM.from_pretrained(model)
 torch.manual_seed(4)
-critic = AutoModelForTokenClassification.from_config(policy.config.from_dict({**policy.config.to_dict(), "num_labels": 1}))
+critic = AutoModelForTokenClassification.from_config(
+    policy.config.from_dict({**policy.config.to_dict(), "num_labels": 1})
+)
 referee = make_referee(policy, tokenizer, load_template("musique"), Limits(turns=1, total=300, turn=12))
 accelerator = Accelerator(mixed_precision="bf16")
 run = StePPO(
@@ -43,7 +45,7 @@ def read() -> list[torch.Tensor]:
 
 
 before = read()
-metrics, _, _ = run.update()
+metrics = run.update()[0]
 after = read()
 if accelerator.is_main_process:
     told = {

@@ -16,21 +16,25 @@ def torchrun(processes: int, *arguments: object) -> subprocess.CompletedProcess[
     return _run(*launcher, *arguments, ACCELERATE_USE_CPU="true")
 
 
-def sharded(recipe: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """`stepsearch-data`, or a file of Python, in two processes that a recipe of accelerate shards, on the CPU."""
+def sharded(recipe: str | Path, *arguments: object, packages: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """`stepsearch-data`, or a file of Python, in two processes that a recipe of accelerate shards, on the CPU.
+
+    They find packages in this folder too.
+    """
     launcher = ("accelerate.commands.launch", "--config_file", ROOT / "recipes" / "accelerate" / recipe)
     options = ("--num_processes", 2, "--mixed_precision", "no", "--main_process_port", 0)
     program = Path(__file__).with_name("gloo.py")
-    return _run(*launcher, *options, program, *arguments, ACCELERATE_TORCH_DEVICE="cpu", DS_ACCELERATOR="cpu")
+    environment = {"ACCELERATE_TORCH_DEVICE": "cpu", "DS_ACCELERATOR": "cpu"}
+    return _run(*launcher, *options, program, *arguments, packages=packages, **environment)
 
 
-def _run(*command: object, **environment: str) -> subprocess.CompletedProcess[str]:
+def _run(*command: object, packages: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", *map(str, command)],
         env={
             **os.environ,
             "OMP_NUM_THREADS": "1",
-            "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+            "PYTHONPATH": os.pathsep.join([str(ROOT), str(packages), os.environ.get("PYTHONPATH", "")]),
             **environment,
         },
         capture_output=True,

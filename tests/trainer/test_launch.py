@@ -6,13 +6,15 @@ import json
 import re
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch: make test-train")
 
-from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402 - torch must be there
+from accelerate.utils import DistributedType  # noqa: E402 - torch must be there
+from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402
 
 from stepsearch_data.exports.template_file import load_template  # noqa: E402
 from stepsearch_data.indexes import Choice  # noqa: E402
@@ -28,10 +30,11 @@ from stepsearch_data.trainer.data import demonstration, encode_demonstration, lo
 from stepsearch_data.trainer.demo.tiny import make_model, make_tokenizer  # noqa: E402
 from stepsearch_data.trainer.evaluation.evaluate import evaluate  # noqa: E402
 from stepsearch_data.trainer.evaluation.setup import Options  # noqa: E402
+from stepsearch_data.trainer.launch import _check_sharding  # noqa: E402
 from stepsearch_data.trainer.recipe import load_recipe  # noqa: E402
 from stepsearch_data.trainer.start import train  # noqa: E402
 from tests.conftest import run_cli  # noqa: E402
-from tests.trainer.processes import sharded, torchrun  # noqa: E402
+from tests.trainer.processes import ROOT, sharded, torchrun  # noqa: E402
 from tests.trainer.test_train import metrics  # noqa: E402
 
 TEMPLATE = Path(demo.__path__[0]) / "template.txt"
@@ -92,6 +95,7 @@ def launch(recipe: Path, store: Path, output: Path, *settings: str, resume: bool
 
 
 LORA = "model.lora_rank=4"
+STANDIN = Path(__file__).with_name("standin")  # for vLLM
 
 
 @pytest.mark.parametrize("settings", [(), (LORA,)], ids=["all weights", "LoRA"])
@@ -223,23 +227,36 @@ def test_two_processes_train_together(recipe: Path, tmp_path: Path) -> None:
     assert two[0].keys() == one[0].keys() >= {"eval_em", "eval_searches"}
 
 
+def whole(recipe: Path, folder: Path) -> Path:
+    """The recipe without its cold start, in a folder of its own."""
+    (folder / "whole.toml").write_text(re.sub(r"\[sft\].*(?=\[schedule\])", "", recipe.read_text(), flags=re.DOTALL))
+    (folder / "words.txt").write_text(TEMPLATE.read_text())
+    return folder / "whole.toml"
+
+
+def options(*settings: str) -> list[str]:
+    """Settings as options of a command."""
+    return [word for setting in settings for word in ("--set", setting)]
+
+
+NEEDS_DEEPSPEED = pytest.mark.skipif(not find_spec("deepspeed"), reason="needs deepspeed")
+ZERO_2 = pytest.param("zero2.yaml", marks=NEEDS_DEEPSPEED)
+
+
 @pytest.mark.parametrize(
     ("accelerate", "norm"),
     [
         ("fsdp2.yaml", 0.05),
         # DeepSpeed clips the gradients of policy and critic together, the others apart: compared without any clipping.
-        pytest.param("zero2.yaml", 1e9, marks=pytest.mark.skipif(not find_spec("deepspeed"), reason="needs deepspeed")),
+        pytest.param("zero2.yaml", 1e9, marks=NEEDS_DEEPSPEED),
     ],
 )
 def test_sharded_weights_learn_the_same(
     recipe: Path, store: Path, tmp_path: Path, accelerate: str, norm: float
 ) -> None:
     """As whole ones on each process: cut off after two updates and gone on, to the weights of the third."""
-    whole = tmp_path / "whole.toml"
-    whole.write_text(re.sub(r"\[sft\].*(?=\[schedule\])", "", recipe.read_text(), flags=re.DOTALL))
-    (tmp_path / "words.txt").write_text(TEMPLATE.read_text())
     settings = ("schedule.rollouts=8", "schedule.temperature=0.9", "ppo.minibatch=4", f"ppo.max_norm={norm}")
-    given = ["--config", whole, "--store", store, *(word for setting in settings for word in ("--set", setting))]
+    given = ["--config", whole(recipe, tmp_path), "--store", store, *options(*settings)]
     runs = [
         torchrun(2, "-m", "stepsearch_data", "train", *given, "--set", "schedule.updates=3", "-o", tmp_path / "one"),
         sharded(accelerate, "train", *given, "-o", tmp_path / "parts"),
@@ -257,6 +274,60 @@ def test_sharded_weights_learn_the_same(
     ]
     for ours, theirs in zip(policies[0].parameters(), policies[1].parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("accelerate", ["fsdp2.yaml", ZERO_2])
+def test_in_bfloat16_policy_reference_and_sampler_compute_alike(recipe: Path, tmp_path: Path, accelerate: str) -> None:
+    """Log-probabilities are float32 and the same from all three; after an update from policy and sampler only."""
+    done = sharded(accelerate, Path(__file__).with_name("precision.py"), recipe.parent / "model", tmp_path)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert (told["types"], told["rounded"]) == (["torch.float32"] * 3, [False] * 3)
+    assert told["apart"] == [0, 0, 0]
+    assert told["kl"] == 0
+    assert told["apart_after"][2] == 0
+    assert told["apart_after"][1] > 0.01
+    assert told["reference_moved"] == 0
+
+
+def test_vllm_takes_weights_in_parts_and_sleeps(recipe: Path, store: Path, tmp_path: Path) -> None:
+    """Each process has an engine, which gets the whole weights: it finds each token as likely as the trainer does."""
+    settings = ("schedule.rollouts=8", "ppo.minibatch=4", "vllm.mode=colocate", f"model.path={recipe.parent / 'model'}")
+    given = ["--config", whole(recipe, tmp_path), "--store", store, *options(*settings)]
+    done = sharded("fsdp2.yaml", "train", *given, "-o", tmp_path / "run", packages=STANDIN)
+    assert done.returncode == 0, done.stderr
+    rows = metrics(tmp_path / "run")
+    assert [row["update"] for row in rows] == [1, 2]
+    for row in rows:
+        assert row["mismatch"] == pytest.approx(0, abs=1e-5)
+        assert row["mismatch"] <= row["mismatch_max"] < 1e-4
+        assert row["truncated"] == 0
+
+
+@NEEDS_DEEPSPEED
+def test_zero_3_is_refused_before_anything_is_loaded(recipe: Path, store: Path, tmp_path: Path) -> None:
+    zero_2 = (ROOT / "recipes" / "accelerate" / "zero2.yaml").read_text()
+    (tmp_path / "zero3.yaml").write_text(zero_2.replace("zero_stage: 2", "zero_stage: 3"))
+    refused = sharded(tmp_path / "zero3.yaml", "train", "--config", recipe, "--store", store, "-o", tmp_path / "run")
+    assert refused.returncode != 0
+    assert "error: DeepSpeed ZeRO-3 does not run\nhint: recipes/accelerate/fsdp2.yaml" in refused.stderr
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "state"),
+    [
+        ("DEEPSPEED", {"deepspeed_plugin": SimpleNamespace(zero_stage=3)}),
+        ("FSDP", {"fsdp_plugin": SimpleNamespace(fsdp_version=1)}),
+        ("MEGATRON_LM", {}),
+    ],
+)
+def test_ways_to_shard_that_do_not_run(recipe: Path, kind: str, state: dict[str, Any]) -> None:
+    """The others than ZeRO-3 cannot be begun without a GPU."""
+    accelerator: Any = SimpleNamespace(distributed_type=DistributedType[kind], state=SimpleNamespace(**state))
+    with pytest.raises(ConfigError, match="not run") as refused:
+        _check_sharding(load_recipe(recipe), accelerator)
+    assert refused.value.hint.startswith("recipes/accelerate/fsdp2.yaml")
 
 
 def test_what_sharded_weights_do_not_allow(recipe: Path, store: Path, tmp_path: Path) -> None:
