@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl.generation.vllm_generation import VLLMGeneration
 
-from stepsearch_data.pipeline.errors import ConfigError, TrainError
+from stepsearch_data.pipeline.errors import ConfigError, StepSearchError, TrainError
 from stepsearch_data.trainer.episode import STOPS
 from stepsearch_data.trainer.recipe import Vllm
 from stepsearch_data.trainer.settings import Limits
@@ -95,13 +95,15 @@ class VllmSampler:
     def replace_last(self, row: int, tokens: Sequence[int]) -> None:
         """See `Sampler.replace_last`."""
         self._texts[row] = [*self._texts[row][:-1], *tokens]
+        self._logps[self._rows[row]].pop()
 
     def go_on(self, rows: Sequence[int], observations: Sequence[list[int]]) -> None:
         """See `Sampler.go_on`."""
         self._texts = [self._texts[row] + seen for row, seen in zip(rows, observations, strict=True)]
         self._rows = [self._rows[row] for row in rows]
         if self._sleeps and not rows:
-            self._vllm.llm.sleep(level=2)
+            with self._explained("sleep"):
+                self._vllm.llm.sleep(level=2)
 
     def logps(self) -> list[list[float]]:
         """See `OtherSampler.logps`."""
@@ -112,7 +114,7 @@ class VllmSampler:
         """Raises TrainError for what vLLM and TRL raise, often a bare Exception."""
         try:
             yield
-        except (ConfigError, torch.OutOfMemoryError):
+        except (StepSearchError, torch.OutOfMemoryError):
             raise
         except ImportError as error:
             raise ConfigError("vLLM is not installed", "pip install trl[vllm], or leave [vllm] out") from error

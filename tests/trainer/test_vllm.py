@@ -98,6 +98,18 @@ def test_tokens_come_with_their_log_probabilities(make: Make, policy: Any, refer
         assert episode.logps == pytest.approx(likely[len(episode.prompt) - 1 :][own].tolist(), abs=1e-5)
 
 
+def test_a_token_that_nobody_sampled_has_no_log_probability(make: Make, policy: Any) -> None:
+    """It stands for a last one that reaches beyond its stop; the rows that go on keep theirs."""
+    sampler = make(policy, sleep=False)
+    sampler.begin([[5, 6], [5, 7]])
+    first = sampler.turn([4, 4])
+    sampler.replace_last(1, [7, 8])
+    sampler.go_on([1], [[9]])
+    (second,) = sampler.turn([4])
+    assert sampler._texts == [[5, 7, *first[1][:-1], 7, 8, 9, *second]]
+    assert list(map(len, sampler.logps())) == [len(first[0]), len(first[1]) - 1 + len(second)]
+
+
 def test_adapters_never_move_a_bfloat16_model(make: Make, policy: Any) -> None:
     """Merged and unmerged in place they do, at every sync a little."""
     policy = policy.to(torch.bfloat16)
