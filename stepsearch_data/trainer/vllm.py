@@ -117,7 +117,9 @@ class VllmSampler:
         except (StepSearchError, torch.OutOfMemoryError):
             raise
         except ImportError as error:
-            raise ConfigError("vLLM is not installed", "pip install trl[vllm], or leave [vllm] out") from error
+            raise ConfigError(
+                "vLLM is not installed", "pip install 'stepsearch-data[train,vllm]', or leave [vllm] out"
+            ) from error
         except Exception as error:
             reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
             hint = f"start the server by {self._serve}" if self._serve else "vLLM's own log says more"

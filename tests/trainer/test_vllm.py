@@ -5,10 +5,14 @@ from __future__ import annotations
 import copy
 import importlib
 import sys
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import orjson
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch: make test-train")
@@ -16,7 +20,7 @@ torch = pytest.importorskip("torch", reason="needs torch: make test-train")
 from accelerate import Accelerator  # noqa: E402 - torch must be there
 
 from stepsearch_data.pipeline.errors import ConfigError, TrainError  # noqa: E402
-from stepsearch_data.trainer.episode import Referee  # noqa: E402
+from stepsearch_data.trainer.episode import Episode, Referee  # noqa: E402
 from stepsearch_data.trainer.loading import _prepared  # noqa: E402
 from stepsearch_data.trainer.recipe import Model, Vllm  # noqa: E402
 from stepsearch_data.trainer.rollout import roll_out  # noqa: E402
@@ -90,7 +94,11 @@ def test_tokens_come_with_their_log_probabilities(make: Make, policy: Any, refer
     with torch.no_grad():
         for parameter in policy.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
-    for episode in roll_out(TASKS * 2, referee, sampler, retrieve):
+    check_logps(policy, roll_out(TASKS * 2, referee, sampler, retrieve))
+
+
+def check_logps(policy: Any, episodes: Sequence[Episode]) -> None:
+    for episode in episodes:
         text = torch.tensor([episode.prompt + episode.tokens])
         with torch.no_grad():
             likely = torch.log_softmax(policy(text).logits[0, :-1], dim=-1).gather(1, text[0, 1:, None])[:, 0]
@@ -129,6 +137,104 @@ def test_adapters_never_move_a_bfloat16_model(make: Make, policy: Any) -> None:
     for name, value in sampler._vllm.llm.model.state_dict().items():
         assert torch.equal(value.to(torch.bfloat16), expected[name]), name
     assert any(not torch.equal(value, expected[name]) for name, value in before.state_dict().items())
+
+
+class Server:
+    """What `vllm serve` answers to TRL, before the stand-in's engine. `asked` are the paths of its requests."""
+
+    def __init__(self, engine: Any, weights: Any, length: int, logprobs: str) -> None:
+        self.asked: list[str] = []
+        self._engine, self._weights = engine, weights
+        self._info: dict[str, Any] = {
+            "weight_transfer_config": {"backend": "nccl"},
+            "model_config": {"max_model_len": length, "logprobs_mode": logprobs},
+        }
+
+    def answer(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        self.asked.append(path)
+        if path == "/v1/completions":
+            return {"choices": [self._choice(prompt, body) for prompt in body["prompt"]]}
+        if path == "/update_weights":
+            named = body["update_info"]["names"]
+            self._engine.load_weights((name, self._weights.get(timeout=9)) for name in named)
+        return {"data": [{"id": "model"}], "vllm_config": self._info, "world_size": 1}
+
+    def _choice(self, prompt: list[int], body: dict[str, Any]) -> dict[str, Any]:
+        assert len(prompt) + body["max_tokens"] <= self._info["model_config"]["max_model_len"]
+        asked = {"use_tqdm": False, "sampling_params": SimpleNamespace(**body)}
+        (written,) = self._engine.generate([{"prompt_token_ids": prompt}], **asked)[0].outputs
+        likely = [each[token].logprob for token, each in zip(written.token_ids, written.logprobs, strict=True)]
+        names = [f"token_id:{token}" for token in written.token_ids]
+        logprobs = {"tokens": names, "token_logprobs": likely, "top_logprobs": [{} for _ in names]}
+        return {"prompt_token_ids": prompt, "token_ids": written.token_ids, "logprobs": logprobs}
+
+
+@pytest.fixture
+def serve(vllm: Any, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
+    """Starts a server on a port of its own; it and its address."""
+    pytest.importorskip("requests", reason="TRL needs it for a server of vLLM")
+    monkeypatch.setattr(Accelerator, "device", torch.device("cuda"))  # TRL would send weights between GPUs only
+    standin = sys.modules["vllm"]
+    running: list[ThreadingHTTPServer] = []
+
+    def started(length: int = LIMITS.total + LIMITS.turn, logprobs: str = "processed_logprobs") -> tuple[Server, str]:
+        engine = standin.LLM(str(tmp_path / "model"), enable_sleep_mode=False, logprobs_mode="processed_logprobs")
+        server = Server(engine, standin.sent, length, logprobs)
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.do_POST()
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                answer = orjson.dumps(server.answer(self.path.partition("?")[0], orjson.loads(body or b"{}")))
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(answer)))
+                self.end_headers()
+                self.wfile.write(answer)
+
+            def log_message(self, *_: object) -> None:
+                """Nothing."""
+
+        running.append(ThreadingHTTPServer(("127.0.0.1", 0), Handler))
+        threading.Thread(target=running[-1].serve_forever, daemon=True).start()
+        return server, f"http://127.0.0.1:{running[-1].server_port}"
+
+    yield started
+    for each in running:
+        each.shutdown()
+        each.server_close()
+
+
+def test_a_server_gets_the_weights_once_for_each_batch(serve: Make, make: Make, policy: Any, referee: Referee) -> None:
+    server, url = serve()
+    sampler = make(policy, mode="server", url=url)
+    for _ in range(2):
+        with torch.no_grad():
+            for parameter in policy.parameters():
+                parameter.add_(0.1 * torch.randn_like(parameter))
+        server.asked.clear()
+        episodes = roll_out(TASKS, referee, sampler, retrieve)
+        turns = max(episode.turns for episode in episodes)
+        sync = ["/start_weight_update", "/update_weights", "/finish_weight_update", "/reset_prefix_cache"]
+        assert server.asked == [*sync, *["/v1/completions"] * turns]
+        check_logps(policy, episodes)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"length": LIMITS.total}, r"takes 300 tokens, limits.total and limits.turn need 312$"),
+        ({"logprobs": "raw_logprobs"}, r"reports raw_logprobs, not those at the temperature$"),
+    ],
+)
+def test_a_server_that_was_started_otherwise(
+    serve: Make, make: Make, policy: Any, options: dict[str, Any], said: str
+) -> None:
+    _, url = serve(**options)
+    with pytest.raises(ConfigError, match=f"^the vLLM server {said}") as refused:
+        make(policy, mode="server", url=url)
+    assert "VLLM_SERVER_DEV_MODE=1 vllm serve MODEL --max-model-len 312 " in refused.value.hint
 
 
 def test_a_sampler_without_vllm(policy: Any, tokenizer: Any) -> None:
