@@ -47,6 +47,7 @@ def read() -> list[torch.Tensor]:
 before = read()
 metrics = run.update()[0]
 after = read()
+saved = run.save() / "policy"
 if accelerator.is_main_process:
     told = {
         "types": [str(each.dtype) for each in before],
@@ -55,5 +56,6 @@ if accelerator.is_main_process:
         "apart_after": [float((after[0] - each).abs().max()) for each in after],
         "reference_moved": float((after[1] - before[1]).abs().max()),
         "kl": metrics["kl"],
+        "saved": str(AutoModelForCausalLM.from_pretrained(saved, dtype="auto").dtype),
     }
     print(json.dumps(told))

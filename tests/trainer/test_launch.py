@@ -288,6 +288,7 @@ def test_in_bfloat16_policy_reference_and_sampler_compute_alike(recipe: Path, tm
     assert told["apart_after"][2] == 0
     assert told["apart_after"][1] > 0.01
     assert told["reference_moved"] == 0
+    assert told["saved"] == "torch.bfloat16"  # what was sampled
 
 
 def test_vllm_takes_weights_in_parts_and_sleeps(recipe: Path, store: Path, tmp_path: Path) -> None:
