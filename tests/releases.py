@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from stepsearch_data.pipeline.config import load_config
+from stepsearch_data.pipeline.digest import digest_of
 from stepsearch_data.pipeline.engine import Build
 from stepsearch_data.pipeline.progress import Meter, Reporter
 from stepsearch_data.pipeline.store import Store
@@ -26,3 +29,42 @@ def release(store: Store, folder: Path, **settings: Any) -> Release:
     """The store's release, as v1.0.0 of ann/data unless `settings` say otherwise."""
     fields = {"name": "ann/data", "version": "v1.0.0", **settings}
     return write_release(store, folder, ReleaseSettings(**fields), Meter(None, "release"))
+
+
+def forge(release: Path, spoil: Callable[[dict[str, Any]], None]) -> None:
+    """Change the manifest of a release's store, as somebody may who writes all digests anew."""
+    path, record_path = release / "store" / "manifest.json", release / "release.json"
+    manifest = orjson.loads(path.read_bytes())
+    spoil(manifest)
+    path.write_bytes(orjson.dumps(manifest))
+    record = orjson.loads(record_path.read_bytes())
+    record["store"] = digest_of(path)
+    record["files"]["store/manifest.json"] = {"sha256": digest_of(path), "bytes": path.stat().st_size, "rows": None}
+    record_path.write_bytes(orjson.dumps(record))
+
+
+def _stage(manifest: dict[str, Any], name: str) -> dict[str, Any]:
+    part: dict[str, Any] = manifest["stages"][name]
+    return part
+
+
+FORGERIES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
+    "a circle": (
+        lambda m: _stage(m, "corpus")["recipe"]["inputs"].update(
+            votes=_stage(m, "filter")["outputs"]["votes"]["digest"]
+        ),
+        "stages read each other in a circle",
+    ),
+    "no rejects": (lambda m: _stage(m, "filter")["outputs"].pop("rejects"), "it writes ballots, rejects, votes, and"),
+    "an empty recipe": (lambda m: _stage(m, "filter").update(recipe={}), "version: Field required"),
+    "tries that are a list": (
+        lambda m: _stage(m, "filter")["recipe"].update(retries=["q1"]),
+        "retries: Input should be",
+    ),
+    "a path out of it": (
+        lambda m: _stage(m, "filter")["outputs"]["votes"].update(path="../../votes.parquet"),
+        "is not where votes lies",
+    ),
+    "more rows than there are": (lambda m: _stage(m, "filter")["outputs"]["votes"].update(rows=9), "rows instead of 9"),
+}
+"""How a release's store may be made to hold what no build writes, and what is said of it."""

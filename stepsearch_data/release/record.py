@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from stepsearch_data.pipeline.errors import PublishError
+from stepsearch_data.pipeline.files import read_regular
 from stepsearch_data.pipeline.validation import in_words
 
 NAME = "release.json"
@@ -17,6 +18,7 @@ DATA, STORE = "data", "store"
 OWN = (NAME, CARD, RUN_FILE, DATA, STORE)
 """What a release consists of; whatever else lies beside it is none of its business."""
 FORMAT = 1
+_MOST = 256 << 20  # bytes of a record that are read
 
 
 class File(BaseModel):
@@ -60,7 +62,7 @@ class Record(BaseModel):
     def _lie_inside(cls, files: dict[str, File]) -> dict[str, File]:
         for path in files:
             parts = PurePosixPath(path).parts
-            if not parts or parts[0] not in OWN or ".." in parts or "\\" in path:
+            if not parts or parts[0] not in OWN or ".." in parts or "\\" in path or "\0" in path:
                 raise ValueError(f"{path} is no path of a release")
         return files
 
@@ -73,21 +75,16 @@ def read_record(folder: Path) -> Record:
     """The record of a release's folder. Raises PublishError where it is none, or of another version."""
     path = folder / NAME
     try:
-        data = path.read_bytes()
+        data = read_regular(path, _MOST)
     except OSError as error:
         raise PublishError(f"there is no release at {folder}: cannot read {path} ({error.strerror})") from error
-    return parse_record(data, str(path))
-
-
-def parse_record(data: bytes, where: str) -> Record:
-    """The record that these bytes hold; `where` they come from is for the message. Raises PublishError."""
     try:
         found = _Format.model_validate_json(data).format
         if found == FORMAT:
             return Record.model_validate_json(data)
     except ValidationError as error:
-        raise PublishError(f"{where} does not describe a release: {in_words(error, most=1)}") from None
+        raise PublishError(f"{path} does not describe a release: {in_words(error, most=1)}") from None
     raise PublishError(
-        f"{where} has release format {found}; this version reads {FORMAT}",
+        f"{path} has release format {found}; this version reads {FORMAT}",
         "use the version of stepsearch-data that wrote it",
     )

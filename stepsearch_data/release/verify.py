@@ -8,10 +8,10 @@ from enum import StrEnum
 from pathlib import Path
 
 from stepsearch_data.pipeline.digest import digest_of
-from stepsearch_data.pipeline.errors import PublishError
+from stepsearch_data.pipeline.errors import PublishError, StoreError
 from stepsearch_data.pipeline.progress import Meter
 from stepsearch_data.pipeline.store import Store
-from stepsearch_data.release.record import DATA, NAME, OWN, STORE, Record, parse_record
+from stepsearch_data.release.record import DATA, NAME, OWN, STORE, Record, read_record
 
 MANIFEST = f"{STORE}/manifest.json"
 
@@ -70,8 +70,7 @@ def verify(path: Path, meter: Meter) -> Report:
 
 def verify_release(folder: Path, meter: Meter, rooms: Collection[str] = OWN) -> Report:
     """The same for a release's folder, or for some of its `rooms`."""
-    data = (folder / NAME).read_bytes()
-    record = parse_record(data, str(folder / NAME))
+    record = read_record(folder)
     recorded = {path: digest for path, digest in _recorded(record).items() if path.split("/")[0] in rooms}
     paths = [*recorded, *extra(record, _files(folder, {DATA, STORE}.intersection(rooms)))]
     report = compare("release", str(folder), digest_of(folder / NAME), recorded, _digests(folder, paths, meter))
@@ -108,8 +107,15 @@ def extra(record: Record, paths: Iterable[str]) -> list[str]:
 
 
 def check_lineage(record: Record, store: Store) -> None:
-    """Raises PublishError where a record and the manifest of its store do not speak of the same tables."""
-    outputs = [output for entry in store.manifest().stages.values() for output in entry.outputs.values()]
+    """Raises PublishError where a record and its store do not speak of the same tables, or these are none of ours."""
+    try:
+        manifest = store.manifest()
+        store.check(manifest)
+    except StoreError as error:
+        raise PublishError(
+            f"the release holds no whole store: {error.message}", "the release was not written by this program"
+        ) from error
+    outputs = [output for entry in manifest.stages.values() for output in entry.outputs.values()]
     recorded = _recorded(record)
     agree = recorded.get(MANIFEST) == record.store and all(
         recorded.get(f"{STORE}/{output.path}") == output.digest for output in outputs if output.rows is not None

@@ -16,6 +16,7 @@ from tests.conftest import run_cli
 from tests.hub_server import Fault, Hub
 from tests.release.conftest import REPO, TOKEN, Command, holds_secret
 from tests.release.test_publish import environment
+from tests.releases import FORGERIES, forge
 
 pytestmark = pytest.mark.long
 
@@ -162,6 +163,20 @@ def test_what_is_damaged_on_the_hub_does_not_become_a_store(released: Hub, comma
     assert not (tmp_path / "pulled").exists()
     files[path] = whole
     assert command("pull", REPO, "--store", tmp_path / "pulled").code == 0
+
+
+@pytest.mark.parametrize("forgery", FORGERIES)
+def test_a_release_that_no_build_wrote_leaves_nothing_behind(
+    forgery: str, released: Hub, command: Command, tmp_path: Path
+) -> None:
+    spoil, words = FORGERIES[forgery]
+    forge(tmp_path / "release", spoil)
+    head = released.repositories[REPO].head
+    head.update({path: (tmp_path / "release" / path).read_bytes() for path in ("store/manifest.json", "release.json")})
+    said = command("pull", REPO, "--store", tmp_path / "pulls" / "store")
+    assert said.code == 1
+    assert words in said.err
+    assert not [*(tmp_path / "pulls").iterdir()]
 
 
 def test_verify_tells_what_is_wrong_on_the_hub_without_fetching_data(released: Hub, command: Command) -> None:

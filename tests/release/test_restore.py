@@ -17,7 +17,7 @@ from stepsearch_data.release.verify import verify
 from tests.conftest import Run
 from tests.llm_server import LlmServer
 from tests.oracle import Oracle
-from tests.releases import build, release
+from tests.releases import FORGERIES, build, forge, release
 from tests.tree import tree
 
 _OWN = (".lock", "log", "index")
@@ -99,6 +99,17 @@ def test_a_damaged_release_is_refused_and_nothing_is_written(copied: Path, tmp_p
     table = next((copied / "store/stages").glob("queries-*/queries.parquet"))
     table.write_bytes(table.read_bytes()[:-1])
     with pytest.raises(PublishError, match=r"is damaged: .*queries\.parquet \(changed\)"):
+        back(copied, tmp_path / "store")
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize("forgery", FORGERIES)
+def test_a_release_that_no_build_wrote_is_refused_and_nothing_is_written(
+    forgery: str, copied: Path, tmp_path: Path
+) -> None:
+    spoil, words = FORGERIES[forgery]
+    forge(copied, spoil)
+    with pytest.raises(PublishError, match=f"the release holds no whole store: .*{words}"):
         back(copied, tmp_path / "store")
     assert not (tmp_path / "store").exists()
 
