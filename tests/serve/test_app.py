@@ -29,6 +29,8 @@ Pairs = list[tuple[int, float]]
 class Slow:
     """An index that knows one document, and searches while `go` is set."""
 
+    size = 1
+
     def __init__(self) -> None:
         self.go = threading.Event()
         self.go.set()

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from stepsearch_data.pipeline.errors import SearchError
 from stepsearch_data.pipeline.progress import Meter
+from stepsearch_data.pipeline.search.arrays import Arrays
 from stepsearch_data.pipeline.search.compiled import REBUILD, best, speed_up
 from stepsearch_data.pipeline.search.documents import Documents
 from stepsearch_data.pipeline.search.engine import LocalEngine
@@ -60,9 +61,11 @@ class Bm25:
 
         try:
             self._index = bm25s.BM25.load(folder, mmap=True, show_progress=False)
-        except (OSError, ValueError, KeyError) as error:
+            self.size = int(self._index.scores["num_docs"])
+            self._vocabulary = dict[str, int](self._index.vocab_dict)
+        except (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise SearchError(f"{folder} holds no BM25 index: {error}", REBUILD) from error
-        self._vocabulary: dict[str, int] = self._index.vocab_dict
+        self._arrays = Arrays(folder, self._index.scores, positive=self._index.method == "lucene")
         self._workers = workers
         self._threads = ThreadPoolExecutor(workers)
         self._index.unique_token_ids_set = range(len(self._vocabulary))  # the same as the set, in no memory
@@ -71,6 +74,7 @@ class Bm25:
     def find(self, queries: Sequence[str], k: int) -> list[list[tuple[int, float]]]:
         """See `Index.find`."""
         words = [[self._vocabulary[t] for t in tokens(query) if t in self._vocabulary] for query in queries]
+        self._arrays.check([word for ids in words for word in ids])
         asked = [at for at, ids in enumerate(words) if ids]
         results: list[list[tuple[int, float]]] = [[] for _ in queries]
         size = min(_PART, -(-len(asked) // self._workers)) or 1

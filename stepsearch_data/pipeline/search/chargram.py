@@ -24,6 +24,7 @@ from pydantic import Field
 
 from stepsearch_data.pipeline.errors import SearchError
 from stepsearch_data.pipeline.progress import Meter
+from stepsearch_data.pipeline.search.arrays import Arrays
 from stepsearch_data.pipeline.search.compiled import REBUILD, best, speed_up
 from stepsearch_data.pipeline.search.documents import Documents
 from stepsearch_data.pipeline.search.engine import LocalEngine
@@ -157,10 +158,14 @@ class Chargram:
 
         try:
             arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS}
-        except (OSError, ValueError) as error:
+        except (OSError, EOFError, ValueError) as error:
             raise SearchError(f"{folder} holds no chargram index: {error}", REBUILD) from error
         self._keys, self._starts = arrays["keys"], arrays["indptr"]
-        self._size = documents
+        self.size = documents
+        self._arrays = Arrays(folder, {**arrays, "num_docs": documents}, positive=True)
+        in_order = len(self._keys) == len(self._arrays) and np.all(self._keys[1:] > self._keys[:-1])
+        if not in_order or any(arrays[name].dtype != kind for name, kind in _ARRAYS.items()):
+            raise SearchError(f"the index {folder} is damaged: its grams are not in order", REBUILD)
         self._threads = ThreadPoolExecutor(workers)
         self._sums = bm25s.BM25()  # adds up arrays of weights, whatever they mean
         self._sums.scores = {**arrays, "num_docs": documents}
@@ -186,8 +191,9 @@ class Chargram:
         if not tokens(query):
             return [], 0.0
         places, known = find(self._keys, grams(words_of(query))[0])
+        self._arrays.check(places[known].tolist())
         distinct, counts = np.unique(places[known], return_counts=True)
-        idf = _idf(self._starts[distinct + 1] - self._starts[distinct], self._size)
+        idf = _idf(self._starts[distinct + 1] - self._starts[distinct], self.size)
         return places[known].tolist(), float(np.sqrt(((counts * idf) ** 2).sum()))
 
 

@@ -25,6 +25,7 @@ from pydantic import Field
 from stepsearch_data.pipeline.errors import SearchError
 from stepsearch_data.pipeline.progress import Meter
 from stepsearch_data.pipeline.remote.cache import Cache
+from stepsearch_data.pipeline.search.arrays import check_numbers
 from stepsearch_data.pipeline.search.compiled import REBUILD
 from stepsearch_data.pipeline.search.documents import Documents
 from stepsearch_data.pipeline.search.embeddings import Embedder, LocalEmbedder, Vectors, cut, shard_of
@@ -140,7 +141,8 @@ class Dense:
         try:
             flags = self._faiss.IO_FLAG_MMAP_IFC | self._faiss.IO_FLAG_READ_ONLY
             self._index = self._faiss.read_index(str(folder / _FILE), flags)
-        except RuntimeError as error:
+            self.size = int(self._index.ntotal)
+        except (RuntimeError, MemoryError) as error:
             raise SearchError(f"{folder} holds no dense index", REBUILD) from error
         lists = self._faiss.try_extract_index_ivf(self._index)
         if lists:
@@ -179,6 +181,7 @@ class Dense:
         scores, numbers = self._index.search(_scaled(vector[np.newaxis], self._config), most)
         pairs = zip(numbers[0].tolist(), scores[0].tolist(), strict=True)
         found = [(number, score) for number, score in pairs if number >= 0 and score > 0]
+        check_numbers([number for number, _ in found], self.size)
         return sorted(found, key=lambda pair: (-pair[1], pair[0]))[:k]
 
     def _vectors(self, queries: list[str]) -> dict[str, Vectors | str]:

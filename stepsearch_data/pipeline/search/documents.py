@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from stepsearch_data.pipeline.errors import SearchError
+from stepsearch_data.pipeline.files import open_regular
 
 FILE = "documents.arrow"
 _ROWS = 10_000  # a record batch
@@ -45,12 +46,14 @@ class Documents(Sequence[Document]):
     def __init__(self, folder: Path) -> None:
         self._path = str(folder / FILE)
         try:
-            with open(self._path, "rb") as file:
+            with open_regular(Path(self._path)) as file:
                 self._map = mmap(file.fileno(), 0, access=ACCESS_READ)
             self._file = pa.ipc.open_file(pa.py_buffer(self._map))
+            self._batches = [self._file.get_batch(at) for at in range(self._file.num_record_batches)]
         except (OSError, ValueError, pa.ArrowException) as error:
             raise SearchError(f"{folder} holds no documents: {error}", "build the index anew") from error
-        self._batches = [self._file.get_batch(at) for at in range(self._file.num_record_batches)]
+        if not self._file.schema.equals(_SCHEMA):
+            raise self._damage("its columns are not id, title, text")
         self._starts = [0]
         for batch in self._batches:
             self._starts.append(self._starts[-1] + batch.num_rows)
@@ -64,17 +67,34 @@ class Documents(Sequence[Document]):
         if isinstance(number, slice):
             return [self[at] for at in range(*number.indices(len(self)))]
         batch, row = self._place(number)
-        return Document(*(column[row].as_py() for column in batch.columns))
+        return Document(*(self._text(column, row) for column in batch.columns))
 
     def __iter__(self) -> Iterator[Document]:
         with pa.OSFile(self._path) as source:  # read, not mapped: who reads all of it keeps none of it in memory
             file = pa.ipc.open_file(source)
             for at in range(file.num_record_batches):
-                yield from map(Document, *(column.to_pylist() for column in file.get_batch(at).columns))
+                yield from map(Document, *(self._texts(column) for column in file.get_batch(at).columns))
 
     def texts(self, title_weight: int) -> Iterator[str]:
         """What is indexed of each document: the title as often as it weighs, then the text."""
         return (f"{document.title}\n" * title_weight + document.text for document in self)
+
+    def _text(self, column: Any, row: int) -> str:
+        (text,) = self._texts(column.slice(row, 1))
+        return text
+
+    def _texts(self, column: Any) -> list[str]:
+        """Texts that lie where they say; Arrow would follow them anywhere. Raises SearchError."""
+        try:
+            column.validate(full=True)
+        except pa.ArrowInvalid as error:
+            raise self._damage(str(error).partition("\n")[0]) from error
+        if column.null_count:
+            raise self._damage("it lacks texts")
+        return column.to_pylist()  # type: ignore[no-any-return]  # pyarrow ships no types
+
+    def _damage(self, reason: str) -> SearchError:
+        return SearchError(f"{self._path} is damaged: {reason}", "build the index anew")
 
     def _place(self, number: int) -> tuple[Any, int]:
         if not 0 <= number < len(self):
@@ -96,4 +116,4 @@ class _Column(Sequence[str]):
 
     def __getitem__(self, number: Any) -> Any:
         batch, row = self._documents._place(number)  # noqa: SLF001 - a view of the same module
-        return batch.column(self._at)[row].as_py()
+        return self._documents._text(batch.column(self._at), row)  # noqa: SLF001

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, Protocol
 
+from stepsearch_data.pipeline.errors import SearchError
+from stepsearch_data.pipeline.search.compiled import REBUILD
 from stepsearch_data.pipeline.search.documents import Documents
 
 
@@ -64,6 +66,10 @@ class SearchEngine(Protocol):
 class Index(Protocol):
     """A built index: what a local engine needs to be."""
 
+    @property
+    def size(self) -> int:
+        """Documents that it was made of."""
+
     def find(self, queries: Sequence[str], k: int) -> list[list[tuple[int, float]]]:
         """For each query at most k pairs of a document's number and its score, best first, ties in corpus order.
 
@@ -75,6 +81,7 @@ class LocalEngine:
     """An index of this process as a `SearchEngine`.
 
     Documents of the run's own corpus are named by their ids; those of an index from `elsewhere` are shown in full.
+    Raises SearchError where the index was made of other documents.
     """
 
     batch = 500
@@ -89,6 +96,10 @@ class LocalEngine:
         elsewhere: bool = False,
         record: Callable[[dict[str, Any]], None] | None = None,
     ) -> None:
+        if index.size != len(documents):
+            raise SearchError(
+                f"the index of {name} was made of {index.size:,} documents, not {len(documents):,}", REBUILD
+            )
         self.name = name
         self.index = index
         self.documents = documents

@@ -20,12 +20,13 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import orjson
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from stepsearch_data.pipeline.errors import SearchError
+from stepsearch_data.pipeline.files import read_regular
 from stepsearch_data.pipeline.progress import Meter
 from stepsearch_data.pipeline.search import documents as store
 from stepsearch_data.pipeline.search.corpus import Reject
@@ -36,6 +37,8 @@ from stepsearch_data.pipeline.search.kinds import Engine, Service
 FORMAT = 1
 MANIFEST = "manifest.json"
 REJECTS = "rejects.jsonl"
+_MOST = 16 << 20  # bytes of a manifest that are read
+_Name = Annotated[str, Field(pattern=r"^[^/\x00.][^/\x00]*$")]
 _TOLERATED = 0.2  # share of a corpus's rows that may be no passages
 
 Phase = Callable[[str, int | None], AbstractContextManager[Meter]]
@@ -61,6 +64,12 @@ class Corpus(Protocol):
         """The passages."""
 
 
+def _named(recipe: dict[str, Any]) -> dict[str, Any]:
+    if not isinstance(recipe.get("kind"), str):
+        raise ValueError("an engine is of no kind")  # noqa: TRY004 - pydantic's
+    return recipe
+
+
 class Manifest(BaseModel):
     """What an index folder holds: the corpus it was made from, and each engine's recipe, once its part is whole."""
 
@@ -72,14 +81,14 @@ class Manifest(BaseModel):
     digest: str
     documents: int
     rejects: int
-    engines: dict[str, dict[str, Any]] = {}
+    engines: dict[_Name, Annotated[dict[str, Any], AfterValidator(_named)]] = {}
 
 
 def read_manifest(root: Path) -> Manifest | None:
     """The manifest of an index folder; None for one that holds nothing. Raises SearchError for a foreign folder."""
     path = root / MANIFEST
     try:
-        manifest = Manifest.model_validate_json(path.read_bytes())
+        manifest = Manifest.model_validate_json(read_regular(path, _MOST))
     except FileNotFoundError:
         ours = (".", REJECTS, store.FILE)  # what a build that was interrupted early leaves
         if root.is_dir() and any(not entry.name.startswith(ours) for entry in root.iterdir()):
@@ -115,7 +124,13 @@ def open_engine(engine: Engine, root: Path | None, service: Service) -> SearchEn
         settings = [f"--set engines.{part}.{key}={value}" for key, value in changed.items()]
         hint = " ".join([_build_it(part, root, manifest), *settings])
         raise SearchError(f"the {part} index of {root} was built with {built}", hint)
-    return engine.kind.open(engine, root / part, Documents(root), service)
+    documents = Documents(root)
+    if len(documents) != manifest.documents:
+        raise SearchError(f"{root} has {len(documents):,} documents instead of {manifest.documents:,}", "build it anew")
+    for path in (root / part).rglob("*"):
+        if not (path.is_file() or path.is_dir()):
+            raise SearchError(f"{path} is no regular file", "build it anew")
+    return engine.kind.open(engine, root / part, documents, service)
 
 
 def _part(engine: Engine, manifest: Manifest | None) -> str:

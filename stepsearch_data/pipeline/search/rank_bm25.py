@@ -57,6 +57,7 @@ class RankBm25:
         from rank_bm25 import BM25Okapi
 
         words = [tokens(text) for text in documents.texts(config.title_weight)]
+        self.size = len(words)
         self._okapi = BM25Okapi(words, k1=config.k1, b=config.b, epsilon=config.epsilon)
 
     def find(self, queries: Sequence[str], k: int) -> list[list[tuple[int, float]]]:

@@ -18,6 +18,7 @@ from typing import Any
 
 from stepsearch_data.pipeline.errors import SearchError
 from stepsearch_data.pipeline.progress import Meter
+from stepsearch_data.pipeline.search.arrays import check_numbers
 from stepsearch_data.pipeline.search.compiled import REBUILD
 from stepsearch_data.pipeline.search.documents import Documents
 from stepsearch_data.pipeline.search.engine import LocalEngine
@@ -102,7 +103,7 @@ class Tantivy:
             raise SearchError(f"{folder} holds no tantivy index", REBUILD)
         self._schema = _schema(self._tantivy)
         self._searcher = _index(self._tantivy, folder, REBUILD).searcher()
-        self._size: int = self._searcher.num_docs
+        self.size: int = self._searcher.num_docs
         self._threads = ThreadPoolExecutor(workers)
 
     def find(self, queries: Sequence[str], k: int) -> list[list[tuple[int, float]]]:
@@ -116,14 +117,15 @@ class Tantivy:
         if not words:
             return []
         query = self._query(words)
-        asked = min(k + _SPARE, self._size)
+        asked = min(k + _SPARE, self.size)
         while True:
             hits = self._searcher.search(query, asked, count=False).hits
             scores = [_rounded(score) for score, _ in hits]
-            if len(hits) < asked or asked == self._size or asked > _MOST or scores[-1] < scores[k - 1]:
+            if len(hits) < asked or asked == self.size or asked > _MOST or scores[-1] < scores[k - 1]:
                 break
-            asked = min(asked * _WIDER, self._size)
+            asked = min(asked * _WIDER, self.size)
         numbers = self._searcher.fast_field_values(_NUMBER, [address for _, address in hits])
+        check_numbers(numbers, self.size)
         return sorted(zip(numbers, scores, strict=True), key=lambda pair: (-pair[1], pair[0]))[:k]
 
     def _query(self, words: Sequence[str]) -> Any:
