@@ -166,10 +166,14 @@ class ReadableStore:
         if isinstance(error, OSError) and error.errno and not self._has(error.filename):
             return None  # the system's, about something else
         damaged = self.damaged(manifest)
-        if not damaged and not _comes_of_reading(error):
-            return None
-        reason = f"{damaged[0]} is damaged" if damaged else str(error).partition("\n")[0]
-        return StoreError(f"a table of {self.root} cannot be read: {reason}", self._remedy)
+        if damaged:
+            return StoreError(f"a table of {self.root} cannot be read: {damaged[0]} is damaged", self._remedy)
+        if isinstance(error, LookupError):
+            return StoreError(f"the tables of {self.root} do not fit together: there is no {error}", self._remedy)
+        if _comes_of_reading(error):
+            reason = str(error).partition("\n")[0]
+            return StoreError(f"a table of {self.root} cannot be read: {reason}", self._remedy)
+        return None
 
     def damaged(self, manifest: Manifest, *names: str) -> list[str]:
         """The tables and folders, of these or of all, whose bytes are not those that were committed."""

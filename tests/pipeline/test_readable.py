@@ -206,12 +206,14 @@ def test_what_a_damaged_table_makes_others_raise_names_it(store: Store) -> None:
 
 
 def test_a_fault_that_is_none_of_the_store_s_goes_on(store: Store) -> None:
-    for error in (KeyError("bug"), QueryError("the user's"), FileNotFoundError(2, "gone", "/elsewhere")):
+    for error in (ZeroDivisionError("bug"), QueryError("the user's"), FileNotFoundError(2, "gone", "/elsewhere")):
         with pytest.raises(type(error)) as caught, store.reading():
             raise error
         assert caught.value is error
     with pytest.raises(StoreError, match="cannot be read: Corrupt snappy"), store.reading():
         raise OSError("Corrupt snappy compressed data")
+    with pytest.raises(StoreError, match="do not fit together: there is no 'p7'"), store.reading():
+        raise KeyError("p7")
 
 
 def test_nothing_is_written_through_a_link(store: Store, tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ the postings of a word when it is first asked for: an index of twenty million pa
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,20 @@ import numpy as np
 
 from stepsearch_data.pipeline.errors import SearchError
 from stepsearch_data.pipeline.search.compiled import REBUILD
+
+
+@contextmanager
+def reading(folder: Path, engine: str) -> Iterator[None]:
+    """Raise SearchError in the place of what a library raises over damaged files, which may be anything."""
+    try:
+        yield
+    except SearchError:
+        raise
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise  # a panic of Rust is no Exception
+        reason = str(error).partition("\n")[0]
+        raise SearchError(f"{folder} holds no whole {engine} index: {reason}", REBUILD) from error
 
 
 def check_numbers(numbers: Sequence[int], size: int) -> None:

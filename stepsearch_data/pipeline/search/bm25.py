@@ -13,13 +13,14 @@ from pydantic import Field
 
 from stepsearch_data.pipeline.errors import SearchError
 from stepsearch_data.pipeline.progress import Meter
-from stepsearch_data.pipeline.search.arrays import Arrays
-from stepsearch_data.pipeline.search.compiled import REBUILD, best, speed_up
+from stepsearch_data.pipeline.search.arrays import Arrays, reading
+from stepsearch_data.pipeline.search.compiled import best, speed_up
 from stepsearch_data.pipeline.search.documents import Documents
 from stepsearch_data.pipeline.search.engine import LocalEngine
 from stepsearch_data.pipeline.search.kinds import Engine, Kind, Service, TextConfig
 from stepsearch_data.text import tokens
 
+_NUMBERS = {"dtype": "float32", "int_dtype": "int32", "backend": "numpy"}  # bm25s's own, whatever a file says
 _PART = 64  # queries that a thread takes at a time, at most
 
 
@@ -59,12 +60,10 @@ class Bm25:
     def __init__(self, folder: Path, workers: int = 1) -> None:
         import bm25s
 
-        try:
-            self._index = bm25s.BM25.load(folder, mmap=True, show_progress=False)
+        with reading(folder, "BM25"):
+            self._index = bm25s.BM25.load(folder, mmap=True, show_progress=False, **_NUMBERS)
             self.size = int(self._index.scores["num_docs"])
             self._vocabulary = dict[str, int](self._index.vocab_dict)
-        except (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError) as error:
-            raise SearchError(f"{folder} holds no BM25 index: {error}", REBUILD) from error
         self._arrays = Arrays(folder, self._index.scores, positive=self._index.method == "lucene")
         self._workers = workers
         self._threads = ThreadPoolExecutor(workers)

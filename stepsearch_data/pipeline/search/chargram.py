@@ -24,7 +24,7 @@ from pydantic import Field
 
 from stepsearch_data.pipeline.errors import SearchError
 from stepsearch_data.pipeline.progress import Meter
-from stepsearch_data.pipeline.search.arrays import Arrays
+from stepsearch_data.pipeline.search.arrays import Arrays, reading
 from stepsearch_data.pipeline.search.compiled import REBUILD, best, speed_up
 from stepsearch_data.pipeline.search.documents import Documents
 from stepsearch_data.pipeline.search.engine import LocalEngine
@@ -156,10 +156,8 @@ class Chargram:
     def __init__(self, folder: Path, documents: int, workers: int = 1) -> None:
         import bm25s
 
-        try:
+        with reading(folder, "chargram"):
             arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS}
-        except (OSError, EOFError, ValueError) as error:
-            raise SearchError(f"{folder} holds no chargram index: {error}", REBUILD) from error
         self._keys, self._starts = arrays["keys"], arrays["indptr"]
         self.size = documents
         self._arrays = Arrays(folder, {**arrays, "num_docs": documents}, positive=True)

@@ -25,8 +25,7 @@ from pydantic import Field
 from stepsearch_data.pipeline.errors import SearchError
 from stepsearch_data.pipeline.progress import Meter
 from stepsearch_data.pipeline.remote.cache import Cache
-from stepsearch_data.pipeline.search.arrays import check_numbers
-from stepsearch_data.pipeline.search.compiled import REBUILD
+from stepsearch_data.pipeline.search.arrays import check_numbers, reading
 from stepsearch_data.pipeline.search.documents import Documents
 from stepsearch_data.pipeline.search.embeddings import Embedder, LocalEmbedder, Vectors, cut, shard_of
 from stepsearch_data.pipeline.search.embeddings_http import RemoteEmbedder
@@ -138,12 +137,10 @@ class Dense:
     def __init__(self, folder: Path, engine: Engine, service: Service) -> None:
         self._faiss = need("faiss", "dense")
         self._config: DenseConfig = engine.config
-        try:
+        with reading(folder, "dense"):
             flags = self._faiss.IO_FLAG_MMAP_IFC | self._faiss.IO_FLAG_READ_ONLY
             self._index = self._faiss.read_index(str(folder / _FILE), flags)
             self.size = int(self._index.ntotal)
-        except (RuntimeError, MemoryError) as error:
-            raise SearchError(f"{folder} holds no dense index", REBUILD) from error
         lists = self._faiss.try_extract_index_ivf(self._index)
         if lists:
             lists.nprobe = self._config.nprobe

@@ -18,7 +18,7 @@ from typing import Any
 
 from stepsearch_data.pipeline.errors import SearchError
 from stepsearch_data.pipeline.progress import Meter
-from stepsearch_data.pipeline.search.arrays import check_numbers
+from stepsearch_data.pipeline.search.arrays import check_numbers, reading
 from stepsearch_data.pipeline.search.compiled import REBUILD
 from stepsearch_data.pipeline.search.documents import Documents
 from stepsearch_data.pipeline.search.engine import LocalEngine
@@ -101,9 +101,11 @@ class Tantivy:
         self._tantivy = need("tantivy", "tantivy")
         if not self._tantivy.Index.exists(str(folder)):  # or else an empty one would be made
             raise SearchError(f"{folder} holds no tantivy index", REBUILD)
+        self._folder = folder
         self._schema = _schema(self._tantivy)
-        self._searcher = _index(self._tantivy, folder, REBUILD).searcher()
-        self.size: int = self._searcher.num_docs
+        with reading(folder, "tantivy"):
+            self._searcher = _index(self._tantivy, folder, REBUILD).searcher()
+            self.size: int = self._searcher.num_docs
         self._threads = ThreadPoolExecutor(workers)
 
     def find(self, queries: Sequence[str], k: int) -> list[list[tuple[int, float]]]:
@@ -111,7 +113,8 @@ class Tantivy:
 
         Where more than 20,000 documents share the k-th score, which of them are returned is left to the index.
         """
-        return list(self._threads.map(lambda query: self._best(tokens(query), k), queries))
+        with reading(self._folder, "tantivy"):
+            return list(self._threads.map(lambda query: self._best(tokens(query), k), queries))
 
     def _best(self, words: Sequence[str], k: int) -> list[tuple[int, float]]:
         if not words:
