@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from stepsearch_data.pipeline.errors import SearchError
@@ -56,3 +57,27 @@ def test_a_file_that_is_missing_or_cut_is_an_error(folder: Path, tmp_path: Path)
     for broken in (folder, tmp_path / "nowhere"):
         with pytest.raises(SearchError, match="holds no documents"):
             Documents(broken)
+
+
+def test_damage_is_said_and_never_followed(folder: Path) -> None:
+    """Arrow reads wherever an offset points to: far out of the file, that is the end of the process."""
+    data = (folder / FILE).read_bytes()
+    said = 0
+    for place in range(0, len(data) - 4, 4):
+        (folder / FILE).write_bytes(data[:place] + b"\xff\xff\xff\x7f" + data[place + 4 :])
+        try:
+            found = Documents(folder)
+            assert all(isinstance(text, str) for document in found for text in document)
+            assert all(isinstance(text, str) for number in range(len(found)) for text in found[number])
+            assert all(isinstance(identity, str) for identity in found.ids)
+        except SearchError:
+            said += 1
+    assert said > len(data) / 4 / 10
+
+
+def test_a_file_of_other_columns_is_said(tmp_path: Path) -> None:
+    table = pa.table({"id": ["a"], "title": ["b"], "words": ["c"]})
+    with pa.OSFile(str(tmp_path / FILE), "wb") as sink, pa.ipc.new_file(sink, table.schema) as file:
+        file.write_table(table)
+    with pytest.raises(SearchError, match="its columns are not id, title, text"):
+        Documents(tmp_path)

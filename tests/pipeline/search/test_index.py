@@ -332,3 +332,34 @@ def test_every_engine_finds_the_same_documents_again_after_a_move(corpus: Path, 
     build(root, corpus)
     shutil.move(root, tmp_path / "moved")
     assert best(tmp_path / "moved", "number17") == "p17"
+
+
+def test_an_index_of_other_documents_is_said(corpus: Path, root: Path, tmp_path: Path) -> None:
+    build(root, corpus, "bm25")
+    build(tmp_path / "other", write_corpus(tmp_path / "other.jsonl", PASSAGES[:20]), "bm25")
+    shutil.copy(tmp_path / "other" / "documents.arrow", root)
+    with pytest.raises(SearchError, match="has 20 documents instead of"):
+        opened(root)
+    shutil.copy(tmp_path / "other" / "manifest.json", root)
+    with pytest.raises(SearchError, match=r"the index of bm25 was made of .* documents, not 20"):
+        opened(root)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "documents.arrow", "bm25/params.index.json"])
+def test_no_part_of_an_index_is_waited_for(name: str, corpus: Path, root: Path) -> None:
+    build(root, corpus, "bm25")
+    (root / name).unlink()
+    os.mkfifo(root / name)
+    with pytest.raises(SearchError, match="is no regular file"):
+        opened(root)
+
+
+@pytest.mark.parametrize(
+    "engines", [{"bm25": {}}, {"bm25": {"kind": 3}}, {"../bm25": {"kind": "bm25"}}, {"": {"kind": ""}}]
+)
+def test_engines_that_no_build_names_are_refused(engines: dict[str, Any], corpus: Path, root: Path) -> None:
+    build(root, corpus, "bm25")
+    manifest = json.loads((root / "manifest.json").read_text())
+    (root / "manifest.json").write_text(json.dumps({**manifest, "engines": engines}))
+    with pytest.raises(SearchError, match="is no manifest of an index"):
+        read_manifest(root)
