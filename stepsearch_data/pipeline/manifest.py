@@ -13,10 +13,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from stepsearch_data.pipeline.errors import StoreError
 from stepsearch_data.pipeline.stage import Recipe
+from stepsearch_data.pipeline.validation import in_words
 from stepsearch_data.schemas.tables import REJECTS
 
 FORMAT = 1
-_SAID = 300  # characters of what is wrong: names may be of any length
 _Count = Annotated[int, Field(ge=0, lt=1 << 63)]
 _Name = Annotated[str, Field(pattern=r"^\w[\w-]*$")]
 _Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -40,19 +40,10 @@ def _checked(recipe: Recipe) -> Recipe:
         _Parts.model_validate(recipe, strict=True)
         orjson.dumps(recipe)  # what names it
     except ValidationError as error:
-        raise ValueError(_first(error)) from None
+        raise ValueError(in_words(error, most=1)) from None
     except orjson.JSONEncodeError as error:
         raise ValueError(str(error)) from None
     return recipe
-
-
-def _first(error: ValidationError) -> str:
-    """The first thing that is wrong, and where."""
-    fault = error.errors(include_url=False)[0]
-    place = ".".join(str(part) for part in fault["loc"])
-    said = fault["msg"].removeprefix("Value error, ")
-    said = f"{place}: {said}" if place else said
-    return said if len(said) <= _SAID else f"{said[:_SAID]}…"
 
 
 class Output(BaseModel):
@@ -148,7 +139,9 @@ def with_stage(manifest: Manifest, stage: str, entry: Entry) -> Manifest:
     try:
         return Manifest(stages=dict(sorted({**others, stage: entry}.items())))
     except ValidationError as error:
-        raise StoreError(f"the store cannot take {stage}: {_first(error)}", "build into another --store") from error
+        raise StoreError(
+            f"the store cannot take {stage}: {in_words(error, most=1)}", "build into another --store"
+        ) from error
 
 
 class _Format(BaseModel):
@@ -165,7 +158,8 @@ def parse_manifest(data: bytes, where: str) -> Manifest:
             return Manifest.model_validate_json(data)
     except ValidationError as error:
         raise StoreError(
-            f"{where} is not a store's manifest: {_first(error)}", "choose another --store, or take it from a copy"
+            f"{where} is not a store's manifest: {in_words(error, most=1)}",
+            "choose another --store, or take it from a copy",
         ) from None
     raise StoreError(
         f"{where} has store format {found}; this version reads {FORMAT}",

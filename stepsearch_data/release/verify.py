@@ -108,18 +108,19 @@ def extra(record: Record, paths: Iterable[str]) -> list[str]:
 
 def check_lineage(record: Record, store: Store) -> None:
     """Raises PublishError where a record and its store do not speak of the same tables, or these are none of ours."""
+    recorded = _recorded(record)
     try:
         manifest = store.manifest()
-        store.check(manifest)
+        outputs = [output for entry in manifest.stages.values() for output in entry.outputs.values()]
+        agree = recorded.get(MANIFEST) == record.store and all(
+            recorded.get(f"{STORE}/{output.path}") == output.digest for output in outputs if output.rows is not None
+        )
+        if agree:
+            store.check(manifest)
     except StoreError as error:
         raise PublishError(
             f"the release holds no whole store: {error.message}", "the release was not written by this program"
         ) from error
-    outputs = [output for entry in manifest.stages.values() for output in entry.outputs.values()]
-    recorded = _recorded(record)
-    agree = recorded.get(MANIFEST) == record.store and all(
-        recorded.get(f"{STORE}/{output.path}") == output.digest for output in outputs if output.rows is not None
-    )
     if not agree:
         raise PublishError(
             f"{NAME} and {MANIFEST} contradict each other", "the release was not written by this program"

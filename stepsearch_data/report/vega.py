@@ -18,12 +18,13 @@ _BINS = 24  # of a histogram, about
 def histogram(
     connection: duckdb.DuckDBPyConnection, name: str, titles: tuple[str, str, str], value: str, table: str
 ) -> Chart | None:
-    """How often a value of a table lies in each of some two dozen bins of a round width.
+    """How often a finite value of a table lies in each of some two dozen bins of a round width.
 
     `titles` are those of the chart and of its axis, and the note.
     """
     title, measured, note = titles
-    ((low, high),) = fetch(connection, f"SELECT min({value}), max({value}) FROM {table}")
+    finite = f"FROM {table} WHERE isfinite(({value})::DOUBLE)"
+    ((low, high),) = fetch(connection, f"SELECT min({value}), max({value}) {finite}")
     if low is None:
         return None
     width = _round_width((high - low) / _BINS)
@@ -31,7 +32,7 @@ def histogram(
     last = max(int(low // width), -int(-high // width) - 1)
     rows = fetch(
         connection,
-        f"SELECT least(floor({value} / {width} + 1e-9), {last})::BIGINT AS bin, count(*) FROM {table} "
+        f"SELECT least(floor({value} / {width} + 1e-9), {last})::BIGINT AS bin, count(*) {finite} "
         "GROUP BY bin ORDER BY bin",
     )
     columns = ["from", "to", table]
@@ -49,7 +50,7 @@ def _short(value: float) -> float:
 def _round_width(width: float) -> float:
     """The next larger number that is 1, 2 or 5 with zeros."""
     candidates = (float(f"{digit}e{exponent}") for exponent in range(-3, 12) for digit in (1, 2, 5))
-    return next(candidate for candidate in candidates if candidate >= width)
+    return next((candidate for candidate in candidates if candidate >= width), width)
 
 
 def fetch(connection: duckdb.DuckDBPyConnection, sql: str) -> Rows:

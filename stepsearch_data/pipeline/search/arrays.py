@@ -28,7 +28,7 @@ def reading(folder: Path, engine: str) -> Iterator[None]:
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise  # a panic of Rust is no Exception
         reason = str(error).partition("\n")[0]
-        raise SearchError(f"{folder} holds no whole {engine} index: {reason}", REBUILD) from error
+        raise SearchError(f"{folder} holds no {engine} index: {reason}", REBUILD) from error
 
 
 def check_numbers(numbers: Sequence[int], size: int) -> None:
