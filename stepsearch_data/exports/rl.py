@@ -14,8 +14,10 @@ from stepsearch_data.exports.template import Template
 Row = dict[str, Any]
 
 # Names that the scorers built into Search-R1 and verl know. Their lists are closed and all these
-# names lead to the same rule, so a user's own questions go by MuSiQue's name.
-_SOURCES = {"musique": "musique", "hotpotqa": "hotpotqa", "2wiki": "2wikimultihopqa", "jsonl": "musique"}
+# names lead to the same rule, so questions of other sources go by MuSiQue's name.
+_SOURCES = {"hotpotqa": "hotpotqa", "2wiki": "2wikimultihopqa"}
+# The four names that the StepSearch release's own scripts filter by; bamboogle is the other one.
+_RELEASED = {"hotpotqa": "hotpot", "2wiki": "hot_dataset"}
 
 
 def _source(example: Example) -> str:
@@ -71,7 +73,8 @@ def stepsearch(example: Example, template: Template) -> list[Row]:
     if not example.gold:
         return []
     truth = {"target": list(example.answers), "search_keys": example.keys}
-    return [_task(example, template, _source(example), truth, {"support_docs": _gold(example)})]
+    source = _RELEASED.get(example.source, "musi")
+    return [_task(example, template, source, truth, {"support_docs": _gold(example)})]
 
 
 def stepsearch_schema(_: Template) -> pa.Schema:
