@@ -15,6 +15,9 @@ _TOKEN = re.compile(r"(?u)\b\w\w+\b")  # scikit-learn's default, the one that th
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _PUNCTUATIONS = re.compile(f"[{re.escape(string.punctuation)}]+")
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
+_SEAM = "\ue000"  # stands for punctuation with a space at it; a character for private use
+_SEAMS = re.compile(f" ?[{re.escape(string.punctuation)}][ {re.escape(string.punctuation)}]*")
+_LONE_ARTICLES = re.compile(r"(?<!\S)(?:a|an|the)(?!\S)")
 # For ASCII bytes: what is no letter or digit and not deleted parts words.
 _PARTED = bytes(code if chr(code).isalnum() else 0x20 for code in range(0x80)).ljust(0x100, b" ")
 _DELETED = string.punctuation.encode()
@@ -37,15 +40,40 @@ def _normalised(text: str) -> str:
 
 
 def contains(text: str, answer: str) -> bool:
-    """Whether the normalised answer occurs in the normalised text as a run of whole tokens."""
+    """Whether the normalised answer occurs in the normalised text as a run of whole tokens.
+
+    Here and in `mentions`, spaces at punctuation do not count: 2Wiki writes `Schleswig- Holstein` and `D. C.`.
+    """
     needle = _normalised(answer)
-    return bool(needle) and f" {needle} " in f" {_normalised(text)} "
+    return bool(needle) and (f" {needle} " in f" {_normalised(text)} " or _spaced_otherwise(text, answer))
 
 
 def mentions(text: str, answer: str) -> bool:
     """Whether the normalised answer occurs anywhere in the normalised text, inside words too."""
     needle = _normalised(answer)
-    return bool(needle) and needle in _normalised(text)
+    return bool(needle) and (needle in _normalised(text) or _spaced_otherwise(text, answer))
+
+
+def _spaced_otherwise(text: str, answer: str) -> bool:
+    """Whether an answer with punctuation occurs as whole words, whatever spaces are at its punctuation and the text's.
+
+    A match may end at punctuation, so the text keeps a mark where there is some with a space.
+    """
+    if not _PUNCTUATIONS.search(answer):
+        return False
+    needle, marked = _marked(answer).replace(_SEAM, ""), _marked(text)
+    if not needle or needle not in marked.replace(_SEAM, ""):
+        return False
+    letters = f"{_SEAM}?".join(map(re.escape, needle))
+    return bool(re.search(f"(?<![^ {_SEAM}]){letters}(?![^ {_SEAM}])", marked))
+
+
+@lru_cache(maxsize=8192)
+def _marked(text: str) -> str:
+    """The text, normalised, but with a mark in place of punctuation that has a space at it."""
+    plain = " ".join(text.lower().split())
+    marked = _SEAMS.sub(lambda found: _SEAM if " " in found[0] else "", plain)
+    return " ".join(_LONE_ARTICLES.sub(" ", marked).split())
 
 
 def facts(answer: str) -> list[str]:

@@ -32,5 +32,38 @@ def test_mentions_looks_inside_words() -> None:
     assert not mentions("anything", "the")  # nothing is left of it
 
 
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("He was born in Schleswig- Holstein.", "Schleswig-Holstein"),
+        ("in the north. Schleswig- Holstein", "Schleswig-Holstein"),  # the full stop before it is no part of it
+        ("the state of Schleswig -Holstein, Germany", "Schleswig-Holstein"),
+        ("She died in Washington, D. C., in 1901", "Washington, D.C."),
+        ("the \" A- ha\" album", "A-ha"),  # no article
+        ("of Bosnia- Herzegovina", "the Bosnia-Herzegovina"),
+        ("Schleswig-Holstein", "Schleswig- Holstein"),
+        ("of St.Louis", "St. Louis"),
+        ("O' Brien( born 1950) won", "O'Brien"),
+    ],
+)
+def test_spaces_at_punctuation_do_not_hide_an_answer(text: str, answer: str) -> None:
+    assert contains(text, answer)
+    assert mentions(text, answer)
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("from Rom. Alice came", "Mali"),  # not across a full stop, inside words
+        ("from Rom. Alice came", "m.A"),
+        ("pre-Schleswig- Holsteiners", "Schleswig-Holstein"),
+        ("Jean Luc", "Jean-Luc"),  # a space alone parts words, as in the official scripts
+        ("...", "- -"),
+    ],
+)
+def test_other_spaces_and_parts_of_words_do_count(text: str, answer: str) -> None:
+    assert not contains(text, answer)
+
+
 def test_tokens_are_words_of_two_characters_or_more() -> None:
     assert tokens("Jason's 3 sons, ÉTÉ") == ["jason", "sons", "été"]

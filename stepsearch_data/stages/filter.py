@@ -127,5 +127,5 @@ STAGE = Stage(
     writes=(BALLOTS, VOTES),
     config=FilterConfig,
     run=filter_queries,
-    version=3,
+    version=4,
 )
