@@ -202,8 +202,20 @@ class StageContext:
         self._accepted[source] += 1
         self.meter.advance()
 
-    def reject(self, source: str, position: int | None, question_id: str | None, reason: str, raw: Any = "") -> None:
-        """Put a row aside with the reason. Raises TooManyRejects early when a source is hopeless."""
+    def reject(
+        self,
+        source: str,
+        position: int | None,
+        question_id: str | None,
+        reason: str,
+        raw: Any = "",
+        *,
+        counts: bool = True,
+    ) -> None:
+        """Put a row aside with the reason. Raises TooManyRejects early when a source is hopeless.
+
+        One that does not count is no sign of that.
+        """
         row = Reject(
             stage=self.stage.name,
             source=source,
@@ -213,6 +225,9 @@ class StageContext:
             raw=_printable(raw),
         )
         self._writers[REJECTS.name].append(row)
+        if not counts:
+            self.meter.advance()
+            return
         self._rejected[source] += 1
         if len(self._examples[source]) < _EARLY_LOOK:
             self._examples[source].append(row)

@@ -78,3 +78,7 @@ class RowRejected(Exception):
         super().__init__(reason)
         self.raw = raw
         self.attempts = attempts
+
+
+class GoldMissing(RowRejected):
+    """The row is sound, but comes without a gold paragraph: no sign of a broken source."""

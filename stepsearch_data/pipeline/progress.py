@@ -47,6 +47,13 @@ class Meter:
             self._bar.update(self._task, note=text)
         self.advance(0)
 
+    def tell(self, text: str) -> None:
+        """Say something that stays on the screen."""
+        if self._bar:
+            self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        elif self._say:
+            self._say(text)
+
     def advance(self, rows: int = 1) -> None:
         """Count rows as done."""
         self._done += rows

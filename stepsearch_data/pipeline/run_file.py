@@ -20,7 +20,7 @@ _HEAD = """\
 # Flag > environment (STEPSEARCH_FILTER_K=5) > this file > default. Paths are relative to this file.
 
 store = "store"
-# KIND=PATH or KIND=hf:REPO[@REV][:[CONFIG/]SPLIT]; KIND is musique, hotpotqa, 2wiki or jsonl
+# KIND=PATH or KIND=hf:REPO[@REV][:[CONFIG/]SPLIT]; KIND is musique, hotpotqa, 2wiki, stepsearch or jsonl
 sources = ["musique=sample", "hotpotqa=sample"]
 
 [run]  # how the build runs; nothing here changes a row"""

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from stepsearch_data.pipeline.digest import digest_of_file
 from stepsearch_data.pipeline.errors import SourceError
-from stepsearch_data.pipeline.sources import parse_source
+from stepsearch_data.pipeline.sources import ASKED, parse_source
 from stepsearch_data.schemas.tables import Table
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class StageConfig(BaseModel):
 
 def _content(location: str | Path) -> str:
     if isinstance(location, str):
-        source = parse_source(location)
+        source = parse_source(location, ASKED)
         return f"{source.kind} {source.digest()}"
     try:
         return digest_of_file(location)

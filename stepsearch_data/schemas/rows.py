@@ -25,6 +25,9 @@ class SupportingParagraph(Row):
     supporting_sentences: list[int] = Field(
         description="positions (from 0) of the sentences marked as supporting facts"
     )
+    queries: list[str] = Field(
+        default_factory=list, description="search queries that the source itself gives for the paragraph (stepsearch)"
+    )
 
 
 class DecompositionStep(Row):
@@ -41,6 +44,8 @@ class Evidence(Row):
     subject: str = Field(description="entity that the triple is about")
     relation: str = Field(description="Wikidata-like relation name")
     object: str = Field(description="value of the relation")
+    subject_id: str = Field(default="", description="Wikidata id of the subject; empty where the file has none")
+    object_id: str = Field(default="", description="Wikidata id of the object; empty where the file has none")
 
 
 class Question(Row):
@@ -49,7 +54,7 @@ class Question(Row):
     question_id: str = Field(
         description="id in its file; an unanswerable MuSiQue twin gets the suffix `__unanswerable`"
     )
-    source: str = Field(description="format it came from: musique, hotpotqa, 2wiki or jsonl")
+    source: str = Field(description="format it came from: musique, hotpotqa, 2wiki, stepsearch or jsonl")
     position: int = Field(description="position in its source: line number, or array element, from 1")
     question: str = Field(description="question text")
     answer: str = Field(description="gold answer")
@@ -68,6 +73,10 @@ class Question(Row):
         description="official decomposition; empty where the source has none"
     )
     evidences: list[Evidence] = Field(description="evidence triples (2Wiki); empty elsewhere")
+    answer_id: str = Field(default="", description="Wikidata id of the answer (2Wiki); empty where the file has none")
+    notes: list[str] = Field(
+        default_factory=list, description="what `load` left out of the row, or doubts about it, in words"
+    )
 
 
 class Paragraph(Row):
@@ -102,7 +111,7 @@ class SubQuestion(Row):
     gold_passage_ids: list[str] = Field(
         description="passages that answer the sub-question; empty where an unanswerable twin lacks them"
     )
-    method: str = Field(description="how the hop was made: official, evidences, or rules")
+    method: str = Field(description="how the hop was made: official, evidences, queries (the source's own), or rules")
 
 
 class Query(Row):
@@ -113,7 +122,7 @@ class Query(Row):
     hop: int = Field(description="hop that the query serves, from 1")
     n: int = Field(description="position among the queries of its sub-question, from 1")
     query: str = Field(description="query text as sent to the search engines")
-    form: str = Field(description="how it was written: the rule, or the model")
+    form: str = Field(description="how it was written: the rule, the model, or given by the source")
 
 
 class Hit(Row):

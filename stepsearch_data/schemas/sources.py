@@ -73,7 +73,7 @@ class MusiqueRow(_SourceRow):
 
 
 class HotpotRow(_SourceRow):
-    """HotpotQA v1, distractor setting."""
+    """HotpotQA v1. In the fullwiki setting, `context` is what was retrieved and may lack a gold paragraph."""
 
     id: str = Field(validation_alias=AliasChoices("_id", "id"))
     question: str
@@ -91,6 +91,59 @@ class TwoWikiRow(HotpotRow):
         list[tuple[str, str, str]],
         _tuples(("subject", "relation", "object"), ("fact", "relation", "entity")),
     ]
+    evidences_id: Annotated[
+        list[tuple[str | None, str, str | None]] | None,
+        _tuples(("subject", "relation", "object"), ("fact", "relation", "entity")),
+    ] = None
+    answer_id: str | None = None
+
+
+class AliasesRow(_SourceRow):
+    """A line of 2Wiki's `id_aliases.json`: the other names of a Wikidata entity."""
+
+    id: str = Field(validation_alias="Q_id")
+    aliases: list[str] = []
+    demonyms: list[str] = []
+
+
+class StepSearchParagraph(_SourceRow):
+    """A gold paragraph of the StepSearch release."""
+
+    title: str
+    paragraph_text: str
+
+
+class StepSearchRow(_SourceRow):
+    """The StepSearch release: for every sub-question its search queries and its gold paragraph."""
+
+    id: str | StrictInt
+    question: str
+    final_answer: str
+    answer_aliases: Annotated[list[str], BeforeValidator(_records)] = []
+    sub_searchs: Annotated[list[list[str]], BeforeValidator(_records)]
+    sub_support_docs: Annotated[list[StepSearchParagraph], BeforeValidator(_records)]
+
+
+def _listed(value: Any) -> Any:
+    """One answer → a list of it; JSON text of a list, as CSV files hold it → the list."""
+    if isinstance(value, str) and value.startswith("["):
+        try:
+            return orjson.loads(value)
+        except orjson.JSONDecodeError:
+            return [value]
+    return [value] if isinstance(value, str) else value
+
+
+class AskedRow(_SourceRow):
+    """A question and its answers, under the names that FlashRAG, Search-R1, Bamboogle and official files have."""
+
+    id: str | StrictInt | None = Field(default=None, validation_alias=AliasChoices("_id", "id"))
+    question: str = Field(validation_alias=AliasChoices("question", "Question"), min_length=1)
+    answers: Annotated[list[str], BeforeValidator(_listed)] = Field(
+        validation_alias=AliasChoices("golden_answers", "Answer", "answer", "final_answer"), min_length=1
+    )
+    answer_aliases: Annotated[list[str], BeforeValidator(_records)] = []
+    answer_id: str | None = None
 
 
 class JsonlParagraph(_SourceRow):
@@ -132,12 +185,15 @@ SIGNATURES = {
     "musique": {"question_decomposition", "paragraphs"},
     "2wiki": {"evidences", "supporting_facts", "context"},
     "hotpotqa": {"supporting_facts", "context"},
+    "stepsearch": {"sub_searchs", "sub_support_docs"},
     "jsonl": {"title", "text"},
 }
 
 
 def recognise(fields: set[str]) -> str | None:
     """The format whose own fields are all there; None where no format's are."""
+    if {"reward_model", "extra_info"} <= fields:  # the release's training file
+        return "stepsearch"
     if {"question", "paragraphs"} <= fields and "question_decomposition" not in fields:
         return "jsonl"
     return next((kind for kind, names in SIGNATURES.items() if names <= fields), None)

@@ -11,7 +11,7 @@ from pydantic import Field
 from stepsearch_data.pipeline.context import StageContext
 from stepsearch_data.pipeline.questions import Unit, for_each_question
 from stepsearch_data.pipeline.stage import Stage
-from stepsearch_data.schemas.rows import Query, SubQuestion
+from stepsearch_data.schemas.rows import Query, Question, SubQuestion
 from stepsearch_data.schemas.tables import QUERIES, SUB_QUESTIONS
 from stepsearch_data.stages import model, rules
 
@@ -22,6 +22,9 @@ class QueriesConfig(model.ModelConfig):
     per_sub_question: int = Field(
         default=4, ge=1, le=8, description="N: at most this many distinct queries for each hop"
     )
+    given: bool = Field(
+        default=True, description="take the queries that the source gives (stepsearch) for a hop, instead of new ones"
+    )
 
 
 def queries(context: StageContext) -> None:
@@ -30,24 +33,29 @@ def queries(context: StageContext) -> None:
     prompts = {name: model.Prompt(name, text) for name, text in context.prompts.items()}
     count = config.per_sub_question
 
-    async def by_rules(unit: Unit) -> list[Query]:
-        hops: list[SubQuestion] = unit.related[SUB_QUESTIONS.name]
-        return [query for hop in hops for query in rules.write_queries(unit.question, hops, hop, count)]
+    async def by_rules(question: Question, hops: list[SubQuestion], hop: SubQuestion) -> list[Query]:
+        return rules.write_queries(question, hops, hop, count)
 
-    async def by_model(unit: Unit) -> list[Query]:
+    async def by_model(question: Question, hops: list[SubQuestion], hop: SubQuestion) -> list[Query]:
         assert context.model
+        settings = config.settings(context.sample(question.question_id))
+        return await model.write_queries(context.model, prompts["queries"], question, hops, hop, count, settings)
+
+    write = by_model if config.uses_model else by_rules
+
+    async def of_hop(question: Question, hops: list[SubQuestion], hop: SubQuestion) -> list[Query]:
+        given = rules.given_queries(question, hops, hop, count) if config.given else []
+        return given or await write(question, hops, hop)
+
+    async def of_question(unit: Unit) -> list[Query]:
         hops: list[SubQuestion] = unit.related[SUB_QUESTIONS.name]
-        settings = config.settings(context.sample(unit.question.question_id))
         written = await asyncio.gather(
-            *(
-                model.write_queries(context.model, prompts["queries"], unit.question, hops, h, count, settings)
-                for h in hops
-            ),
+            *(of_hop(unit.question, hops, hop) for hop in hops),
             return_exceptions=True,  # all hops come to their end, and the first one's fault is the reason
         )
-        return [query for of_hop in written for query in _or_raise(of_hop)]
+        return [query for queries_of_hop in written for query in _or_raise(queries_of_hop)]
 
-    for_each_question(context, by_model if config.uses_model else by_rules, SUB_QUESTIONS)
+    for_each_question(context, of_question, SUB_QUESTIONS)
 
 
 def _or_raise(written: list[Query] | BaseException) -> list[Query]:

@@ -92,9 +92,9 @@ SourceOption = Annotated[
         "--source",
         "-s",
         metavar="KIND=PATH",
-        help="Questions to read, repeatable: musique, hotpotqa, 2wiki or jsonl = a file (.gz, .bz2, .zst too), "
-        "hf:REPO@REV:CONFIG/SPLIT on the Hub (all after REPO optional), or `sample`. Default: what the store was "
-        "loaded from, or the embedded sample.",
+        help="Questions to read, repeatable: musique, hotpotqa, 2wiki, stepsearch or jsonl = a file (Parquet, or JSON, "
+        ".gz, .bz2, .zst too), hf:REPO@REV:CONFIG/SPLIT on the Hub (all after REPO optional), or `sample`. Default: "
+        "what the store was loaded from, or the embedded sample.",
     ),
 ]
 EngineOption = Annotated[

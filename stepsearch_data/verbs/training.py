@@ -194,8 +194,8 @@ def evaluate(
         typer.Option(
             "--questions",
             metavar="KIND=FILE",
-            help="Questions to ask, repeatable: an official file of musique, hotpotqa, 2wiki or bamboogle, or jsonl. "
-            "Default: those of the store.",
+            help="Questions to ask, repeatable: an official file of musique, hotpotqa, 2wiki, stepsearch or bamboogle, "
+            "jsonl, or qa: any of question and golden_answers. Default: those of the store.",
         ),
     ] = None,
     store: StoreOption = None,
@@ -265,7 +265,7 @@ def evaluate(
     from stepsearch_data.display import training as display
     from stepsearch_data.indexes import Choice
     from stepsearch_data.pipeline.progress import Reporter
-    from stepsearch_data.stages.formats import PARSERS
+    from stepsearch_data.stages.formats import asker
     from stepsearch_data.trainer.evaluation.evaluate import evaluate as run
     from stepsearch_data.trainer.evaluation.setup import Options
 
@@ -287,7 +287,7 @@ def evaluate(
         output=output,
     )
     load = partial(run_config_over, config, [*engine_settings(engine), *merged_settings(flags, settings)])
-    report = run(options, load, PARSERS, Reporter(quiet=quiet))
+    report = run(options, load, asker, Reporter(quiet=quiet))
     display.evaluation(report, output, as_json=as_json)
     raise typer.Exit(QUARANTINED if report.rejects or report.refused else OK)
 

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from stepsearch_data.pipeline.errors import ConfigError, SourceError
+from stepsearch_data.pipeline.sources.tables import without_nulls
 
 _FORM = re.compile(r"hf:(?P<repo>[^@:]+)(?:@(?P<revision>[^:]+))?(?::(?:(?P<config>[^/:]+)/)?(?P<split>[^/:]+))?")
 _STATUS = re.compile(r"\d{3} Client Error\..*")
@@ -59,16 +60,9 @@ def rows(dataset: HubDataset) -> Iterator[dict[str, Any]]:
     path = f"hf://datasets/{dataset.repo}"  # a bare name would also mean a folder of this name
     try:
         for row in load_dataset(path, name=dataset.config, split=dataset.split, revision=sha, streaming=True):
-            yield _without_nulls(row)
+            yield without_nulls(row)
     except Exception as error:  # a network's faults arrive as a dozen types
         raise SourceError(f"reading {dataset.repo} from the Hub failed: {_first_line(error)}", _help(error)) from error
-
-
-def _without_nulls(value: Any) -> Any:
-    """Arrow writes null where a row lacks a field: back to absent."""
-    if isinstance(value, dict):
-        return {name: _without_nulls(inner) for name, inner in value.items() if inner is not None}
-    return [_without_nulls(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _first_line(error: Exception) -> str:

@@ -23,6 +23,8 @@ _PLACEHOLDER = re.compile(r"#(\d{1,9})")
 
 def validate(model: type[R], record: Record) -> R:
     """The row as its format's model. Raises RowRejected with the first thing that is wrong."""
+    if record.broken:
+        raise RowRejected(record.broken)
     try:
         if isinstance(record.data, dict):
             return model.model_validate(record.data)
@@ -39,14 +41,17 @@ def paragraph(title: str, text: str) -> Paragraph:
     return Paragraph(passage_id=hashlib.blake2b(key, digest_size=8).hexdigest(), title=title, text=text)
 
 
-def supporting(of: Paragraph, ends: Iterable[int] = (), sentences: Iterable[int] = ()) -> SupportingParagraph:
-    """A gold paragraph: where its sentences end, and which of them are supporting facts."""
+def supporting(
+    of: Paragraph, ends: Iterable[int] = (), sentences: Iterable[int] = (), queries: Iterable[str] = ()
+) -> SupportingParagraph:
+    """A gold paragraph: where its sentences end, which of them are supporting facts, and the queries given for it."""
     return SupportingParagraph(
         passage_id=of.passage_id,
         title=of.title,
         text=of.text,
         sentence_ends=list(ends),
         supporting_sentences=list(sentences),
+        queries=list(dict.fromkeys(queries)),
     )
 
 

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, NamedTuple
 
 from pydantic import Field, field_validator
 
-from stepsearch_data.pipeline.sources import parse_source
+from stepsearch_data.pipeline.sources import ASKED, parse_source
 from stepsearch_data.pipeline.stage import StageConfig
 
 Action = Literal["reject", "flag", "off"]
@@ -69,7 +69,7 @@ class QualityConfig(StageConfig):
         default=0.1, ge=0, le=1, description="share of English stop words, below which a text is not English"
     )
     eval_sources: tuple[str, ...] = Field(
-        default=(), description="evaluation data as KIND=PATH, as for --source: none of it may be trained on"
+        default=(), description="evaluation data as KIND=PATH, as for `eval --questions`: none of it may be trained on"
     )
     eval_single_hop_ids: Path | None = Field(
         default=None, description="file of MuSiQue's dev and test single-hop ids, one a line"
@@ -92,7 +92,7 @@ class QualityConfig(StageConfig):
     @classmethod
     def _are_sources(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
         for text in texts:
-            parse_source(text)
+            parse_source(text, ASKED, "quality.eval_sources")
         return texts
 
     def action(self, gate: str) -> Action:

@@ -15,9 +15,9 @@ import orjson
 
 from stepsearch_data.pipeline.context import StageContext
 from stepsearch_data.pipeline.errors import RowRejected
-from stepsearch_data.pipeline.sources import Record, Source, parse_sources
+from stepsearch_data.pipeline.sources import ASKED, Record, Source, parse_sources
 from stepsearch_data.schemas.rows import Question
-from stepsearch_data.stages.formats import PARSERS
+from stepsearch_data.stages.formats import parse_asked
 from stepsearch_data.stages.gates.config import QualityConfig
 from stepsearch_data.text import normalise
 
@@ -57,10 +57,10 @@ def single_hops(question_id: str) -> list[str]:
 def read_eval(context: StageContext, config: QualityConfig) -> EvalData:
     """The evaluation data; a row of it that cannot be read becomes a reject. Raises SourceError."""
     known = EvalData()
-    for source in parse_sources(config.eval_sources):
+    for source in parse_sources(config.eval_sources, ASKED):
         label = f"quality.eval_sources {source.label}"
         for record in source.records():
-            question = _accepted(context, label, record, partial(_parse, source.kind))
+            question = _accepted(context, label, record, partial(parse_asked, source.kind))
             if question:
                 known.add(question)
     if config.eval_single_hop_ids:
@@ -92,10 +92,6 @@ def _accepted(context: StageContext, label: str, record: Record, parse: Callable
     else:
         context.accept(label)
     return parsed
-
-
-def _parse(kind: str, record: Record) -> Question | None:
-    return PARSERS[kind](record)[0]
 
 
 def _score(record: Record) -> tuple[str, float]:

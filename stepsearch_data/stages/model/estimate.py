@@ -67,6 +67,8 @@ def _queries(questions: Iterable[Question], config: Any, prompts: Mapping[str, P
     for question in questions:
         hops = rules.decompose(question)
         for hop in hops:
+            if config.given and rules.given_queries(question, hops, hop, count):
+                continue
             yield queries_request(prompt, question, hops, hop, count, config.settings()), count * _TOKENS_A_QUERY
 
 

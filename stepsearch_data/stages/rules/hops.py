@@ -32,6 +32,8 @@ def decompose(question: Question) -> list[SubQuestion]:
         method, hops = "official", _official(question)
     elif question.evidences:
         method, hops = "evidences", _from_evidences(question)
+    elif any(paragraph.queries for paragraph in question.supporting):
+        method, hops = "queries", _given(question)
     elif question.question_type in _COMPARISONS:
         method, hops = "rules", _compare(question)
     else:
@@ -90,7 +92,7 @@ def _evidence_hop(
 ) -> _Hop:
     if not triples:
         return _look_up(paragraph, question)
-    sources = [_found_by(triple.subject, earlier) for triple in triples]
+    sources = [_found_by(triple, earlier, question.evidences) for triple in triples]
     shown = [f"#{hop}" if hop else triple.subject for hop, triple in zip(sources, triples, strict=True)]
     known = [earlier[hop - 1] if hop else triple.subject for hop, triple in zip(sources, triples, strict=True)]
     relations = [triple.relation for triple in triples]
@@ -104,10 +106,11 @@ def _evidence_hop(
     )
 
 
-def _found_by(subject: str, earlier: list[str]) -> int:
-    """The earlier hop (from 1) that found the subject; 0 where none did."""
-    answers = [normalise(answer) for answer in earlier]
-    return answers.index(normalise(subject)) + 1 if normalise(subject) in answers else 0
+def _found_by(triple: Evidence, earlier: list[str], evidences: Sequence[Evidence]) -> int:
+    """The earlier hop (from 1) that found the subject, perhaps under another name; 0 where none did."""
+    same = {e.object for e in evidences if e.object_id and e.object_id == triple.subject_id}
+    names = {normalise(name) for name in (triple.subject, *same)}
+    return next((hop for hop, answer in enumerate(earlier, start=1) if normalise(answer) in names), 0)
 
 
 def _assign(evidences: Sequence[Evidence], paragraphs: Sequence[SupportingParagraph]) -> dict[str, list[Evidence]]:
@@ -132,6 +135,28 @@ def _overlap(one: str, other: str) -> float:
     """Share of common tokens (Jaccard) of two names."""
     a, b = set(normalise(one).split()), set(normalise(other).split())
     return len(a & b) / len(a | b) if a | b else 0.0
+
+
+# --- The StepSearch release: a paragraph and its queries a sub-question, which is itself not there -----
+
+
+def _given(question: Question) -> list[_Hop]:
+    """A hop a paragraph, in the source's order. Its first query stands for the sub-question.
+
+    It finds the next paragraph whose title it mentions; the last one finds the answer.
+    """
+    hops: list[_Hop] = []
+    for at, paragraph in enumerate(question.supporting, start=1):
+        later = (_plain(following.title) for following in question.supporting[at:])
+        found = next((title for title in later if mentions(paragraph.text, title)), _supporting_text(paragraph))
+        asked = paragraph.queries[0] if paragraph.queries else _look_up(paragraph, question).question
+        template = asked
+        for hop, earlier in enumerate(hops, start=1):
+            template = re.sub(rf"(?<!\w){re.escape(earlier.answer)}(?!\w)", f"#{hop}", template)
+        depends = set(references(template)) - set(references(asked))
+        answer = question.answer if at == len(question.supporting) else found
+        hops.append(_Hop(template, asked, answer, [paragraph.passage_id], tuple(depends)))
+    return hops
 
 
 # --- HotpotQA and a user's own questions: supporting paragraphs only --------------------------------

@@ -29,15 +29,33 @@ STOP_WORDS = frozenset((
 
 def write_queries(question: Question, hops: Sequence[SubQuestion], hop: SubQuestion, count: int) -> list[Query]:
     """At most `count` distinct queries for a hop, none of which leaks."""
+    return numbered(hop, _choose(_candidates(question, hops, hop), question, hops, hop, count))
+
+
+def given_queries(question: Question, hops: Sequence[SubQuestion], hop: SubQuestion, count: int) -> list[Query]:
+    """At most `count` of the queries that the source itself gives for a hop's gold paragraphs; a leak is no query."""
+    gold = (paragraph for paragraph in question.supporting if paragraph.passage_id in hop.gold_passage_ids)
+    given = (("given", query) for paragraph in gold for query in paragraph.queries)
+    return numbered(hop, _choose(given, question, hops, hop, count))
+
+
+def _choose(
+    candidates: Iterable[tuple[str, str]],
+    question: Question,
+    hops: Sequence[SubQuestion],
+    hop: SubQuestion,
+    count: int,
+) -> Iterable[tuple[str, str]]:
+    """The first distinct candidates that do not leak."""
     secrets = forbidden(hops, hop.hop, (question.answer, *question.answer_aliases))
     chosen: dict[str, tuple[str, str]] = {}
-    for form, text in _candidates(question, hops, hop):
+    for form, text in candidates:
         key = normalise(text)
         if key and key not in chosen and not leaked(text, question.question, secrets):
             chosen[key] = (form, text)
         if len(chosen) == count:
             break
-    return numbered(hop, chosen.values())
+    return chosen.values()
 
 
 def numbered(hop: SubQuestion, written: Iterable[tuple[str, str]]) -> list[Query]:

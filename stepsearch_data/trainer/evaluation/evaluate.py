@@ -11,7 +11,7 @@ from typing import Any
 
 from stepsearch_data.indexes import Load
 from stepsearch_data.pipeline.progress import Meter, Reporter
-from stepsearch_data.trainer.evaluation.benchmarks import Parsers
+from stepsearch_data.trainer.evaluation.benchmarks import Asker
 from stepsearch_data.trainer.evaluation.measure import Row, Tally, row_of
 from stepsearch_data.trainer.evaluation.policy import Policy
 from stepsearch_data.trainer.evaluation.questions import Asked, Questions
@@ -43,7 +43,7 @@ class Report:
         return []
 
 
-def evaluate(options: Options, load: Load, parsers: Parsers, reporter: Reporter) -> Report:
+def evaluate(options: Options, load: Load, asker: Asker, reporter: Reporter) -> Report:
     """Play the questions that are not in `options.output` yet, and measure all of them.
 
     Raises StepSearchError; what was played is kept, and the same command goes on.
@@ -51,7 +51,7 @@ def evaluate(options: Options, load: Load, parsers: Parsers, reporter: Reporter)
     with ExitStack() as stack:
         config = load(())
         setup = set_up(options)
-        questions = questions_of(options, setup, config, parsers)
+        questions = questions_of(options, setup, config, asker)
         total = questions.count()
         engine, retrieve = stack.enter_context(searching(setup.choice, config, load, reporter))
         policy = stack.enter_context(closing(open_policy(options, setup, config, stack)))

@@ -22,7 +22,7 @@ from stepsearch_data.pipeline.search import Service
 from stepsearch_data.pipeline.search.index import open_engine
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.trainer.data import load_tags
-from stepsearch_data.trainer.evaluation.benchmarks import Files, Parsers
+from stepsearch_data.trainer.evaluation.benchmarks import Asker, Files
 from stepsearch_data.trainer.evaluation.measure import Row
 from stepsearch_data.trainer.evaluation.policy import Policy
 from stepsearch_data.trainer.evaluation.questions import Questions, SplitOfStore
@@ -134,10 +134,11 @@ def open_policy(options: Options, setup: Setup, config: RunConfig, stack: ExitSt
     return LocalPolicy(*what, chat=setup.chat, batch=options.batch or 64, **how)
 
 
-def questions_of(options: Options, setup: Setup, config: RunConfig, parsers: Parsers) -> Questions:
+def questions_of(options: Options, setup: Setup, config: RunConfig, asker: Asker) -> Questions:
     """The questions that are asked. Raises StoreError, and ConfigError when they are counted or read."""
     if options.questions:
-        return Files(options.questions, setup.template, parsers, options.limit)
+        aliases: Path | None = config.stages["load"].id_aliases  # type: ignore[attr-defined]  # of LoadConfig
+        return Files(options.questions, setup.template, asker, options.limit, aliases)
     store = Store.open(setup.choice.store or config.store)
     return SplitOfStore(store, options.split, setup.template, options.limit)
 

@@ -18,7 +18,7 @@ from stepsearch_data.pipeline.errors import StepSearchError  # noqa: E402
 from stepsearch_data.pipeline.progress import Reporter  # noqa: E402
 from stepsearch_data.pipeline.store import Store  # noqa: E402
 from stepsearch_data.stages import STAGES  # noqa: E402
-from stepsearch_data.stages.formats import PARSERS  # noqa: E402
+from stepsearch_data.stages.formats import asker  # noqa: E402
 from stepsearch_data.trainer import demo  # noqa: E402
 from stepsearch_data.trainer.data import demonstration, draw, encode_demonstration, load_examples  # noqa: E402
 from stepsearch_data.trainer.demo.tiny import make_model, make_tokenizer  # noqa: E402
@@ -70,7 +70,7 @@ def save(folder: Path, model: Any, tokenizer: Any) -> None:
 def ask(checkpoint: Path, **options: Any) -> Report:
     asked = {"split": "train", "limit": KNOWN, **options}
     load = lambda first: load_config(STAGES, None, [*first, "run.workers=1"], {})  # noqa: E731
-    return evaluate(Options(checkpoint=str(checkpoint), **asked), load, PARSERS, Reporter(quiet=True))
+    return evaluate(Options(checkpoint=str(checkpoint), **asked), load, asker, Reporter(quiet=True))
 
 
 def whole(report: Report) -> dict[str, Any]:

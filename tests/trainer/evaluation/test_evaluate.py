@@ -19,7 +19,7 @@ from stepsearch_data.pipeline.config import load_config
 from stepsearch_data.pipeline.errors import StepSearchError
 from stepsearch_data.pipeline.progress import Reporter
 from stepsearch_data.stages import STAGES
-from stepsearch_data.stages.formats import PARSERS
+from stepsearch_data.stages.formats import asker
 from stepsearch_data.trainer.evaluation.evaluate import Report, evaluate
 from stepsearch_data.trainer.evaluation.setup import Options
 from tests.conftest import Run
@@ -46,9 +46,7 @@ def ask(sample_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         own = [f"llm.base_url={url}", "llm.max_attempts=1", *settings]
         known = {"llm": "mock", "split": "train", "limit": 4, "output": tmp_path / "out"}
         asked = Options(**{**known, "choice": Choice(store=sample_store), **options})
-        return evaluate(
-            asked, lambda first: load_config(STAGES, None, [*first, *own], {}), PARSERS, Reporter(quiet=True)
-        )
+        return evaluate(asked, lambda first: load_config(STAGES, None, [*first, *own], {}), asker, Reporter(quiet=True))
 
     return run
 

@@ -1,0 +1,81 @@
+"""The StepSearch release: rows of its dataset, and of the training file that its scripts make of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from stepsearch_data.pipeline.errors import RowRejected
+from stepsearch_data.pipeline.sources import Record
+from stepsearch_data.schemas.rows import Question
+from stepsearch_data.schemas.sources import StepSearchRow
+from stepsearch_data.stages.formats.common import Loaded, paragraph, supporting, validate
+
+_QUESTION = re.compile(r".*(?:Question:|## Question\n)(.*)", re.DOTALL)  # the last one of the prompt
+
+
+def parse(record: Record) -> Loaded:
+    """A row of the release: its gold paragraphs are all that it has, each with its queries. Raises RowRejected."""
+    row = validate(StepSearchRow, released(record))
+    if not row.sub_support_docs:
+        raise RowRejected("sub_support_docs is empty: there is nothing to search for")
+    if row.sub_searchs and len(row.sub_searchs) != len(row.sub_support_docs):
+        raise RowRejected(f"sub_searchs has {len(row.sub_searchs)} lists for {len(row.sub_support_docs)} paragraphs")
+    paragraphs = [paragraph(p.title, p.paragraph_text) for p in row.sub_support_docs]
+    gold = {p.passage_id: p for p in paragraphs}  # two sub-questions may share a paragraph
+    queries: dict[str, list[str]] = {passage_id: [] for passage_id in gold}
+    for of, written in zip(paragraphs, row.sub_searchs, strict=False):  # as many, or no queries at all
+        queries[of.passage_id] += [query.strip() for query in written if query.strip()]
+    question = Question(
+        question_id=str(row.id),
+        source="stepsearch",
+        position=record.position,
+        question=row.question.strip(),
+        answer=row.final_answer,
+        answer_aliases=row.answer_aliases,
+        answerable=True,
+        question_type="",
+        level="",
+        hops=len(gold),
+        paragraph_ids=list(gold),
+        supporting=[supporting(p, queries=queries[p.passage_id]) for p in gold.values()],
+        decomposition=[],
+        evidences=[],
+    )
+    return question, list(gold.values())
+
+
+def released(record: Record) -> Record:
+    """The row under the names of the release's dataset. Raises RowRejected for a training row without its parts."""
+    if "reward_model" not in record.fields:
+        return record
+    try:
+        return Record(record.position, _of_training(record.fields))
+    except (KeyError, TypeError, AttributeError, IndexError):
+        raise RowRejected("reward_model, extra_info or prompt is not as the release's scripts write it") from None
+
+
+def _of_training(fields: Mapping[str, Any]) -> dict[str, Any]:
+    truth, extra = fields["reward_model"]["ground_truth"], fields["extra_info"]
+    answer, *aliases = _list(truth["target"])
+    return {
+        "id": f"{fields['data_source']}_{extra['split']}_{extra['index']}",
+        "question": extra.get("question") or _asked(fields["prompt"]),
+        "final_answer": answer,
+        "answer_aliases": aliases,
+        "sub_searchs": truth.get("search_keys", []),
+        "sub_support_docs": extra.get("support_docs", []),
+    }
+
+
+def _list(target: Any) -> Sequence[Any]:
+    return [target] if isinstance(target, str) else target
+
+
+def _asked(prompt: Sequence[Mapping[str, str]]) -> str:
+    """The question at the end of a prompt."""
+    found = _QUESTION.fullmatch(prompt[-1]["content"])
+    if not found:
+        raise RowRejected("the prompt holds no 'Question:'")
+    return found[1].strip()
