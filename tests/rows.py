@@ -81,6 +81,35 @@ def jsonl(identifier: str, **fields: Any) -> Row:
     return row | fields
 
 
+def stepsearch(identifier: str | int, **fields: Any) -> Row:
+    row: Row = {
+        "id": identifier,
+        "question": QUESTION,
+        "final_answer": "Pesaro",
+        "answer_aliases": [],
+        "sub_searchs": [["Barber of Seville composer", "who wrote The Barber of Seville"], ["Rossini birthplace"]],
+        "sub_support_docs": [
+            {"idx": idx, "title": title, "paragraph_text": text} for idx, (title, text) in enumerate((OPERA, COMPOSER))
+        ],
+    }
+    return row | fields
+
+
+def stepsearch_training(index: int, **truth: Any) -> Row:
+    """A row of the training file that the release's `musi_search.py` makes of a row."""
+    row = stepsearch(index)
+    return {
+        "data_source": "musi",
+        "prompt": [{"role": "user", "content": f"## Background\nSearch and answer.\n Question: {QUESTION}\n"}],
+        "ability": "fact-reasoning",
+        "reward_model": {
+            "style": "rule",
+            "ground_truth": {"target": ["Pesaro"], "search_keys": row["sub_searchs"]} | truth,
+        },
+        "extra_info": {"split": "train", "index": index, "support_docs": row["sub_support_docs"]},
+    }
+
+
 def write_lines(path: Path, rows: Iterable[Row | bytes]) -> Path:
     """A JSON Lines file; bytes are written as they are."""
     path.write_bytes(b"".join(line(row) + b"\n" for row in rows))

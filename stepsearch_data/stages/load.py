@@ -180,11 +180,12 @@ def _check_answer(question: Question, paragraphs: list[Paragraph]) -> None:
 
 def _texts(question: Question) -> Iterator[tuple[str, str]]:
     """All texts of a question but its paragraphs', by the names of their columns."""
-    for name in ("question_id", "question", "answer", "question_type", "level"):
+    for name in ("question_id", "question", "answer", "question_type", "level", "answer_id"):
         yield name, getattr(question, name)
     yield from (("answer_aliases", alias) for alias in question.answer_aliases)
     yield from (("decomposition", step.text + step.answer) for step in question.decomposition)
-    yield from (("evidences", triple.subject + triple.relation + triple.object) for triple in question.evidences)
+    yield from (("evidences", "".join(triple.model_dump().values())) for triple in question.evidences)
+    yield from (("queries", query) for paragraph in question.supporting for query in paragraph.queries)
 
 
 def _check_text(name: str, text: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -16,13 +17,14 @@ import pytest
 
 from stepsearch_data.pipeline.context import StageContext, TooManyRejects
 from stepsearch_data.pipeline.errors import SourceError
+from stepsearch_data.pipeline.progress import Meter
 from stepsearch_data.pipeline.sources import parse_source
 from stepsearch_data.stages.load import STAGE, LoadConfig
 from tests import rows
 from tests.conftest import Run, run_cli
-from tests.rows import Row, hotpotqa, jsonl, line, musique, two_wiki, with_paragraph, with_step
+from tests.rows import Row, hotpotqa, jsonl, line, musique, stepsearch, two_wiki, with_paragraph, with_step
 
-MAKE = {"musique": musique, "hotpotqa": hotpotqa, "2wiki": two_wiki, "jsonl": jsonl}
+MAKE = {"musique": musique, "hotpotqa": hotpotqa, "2wiki": two_wiki, "stepsearch": stepsearch, "jsonl": jsonl}
 BETWEEN = 5  # good rows after each bad one
 LONE_SURROGATE = "\ud800"
 ABSENT = "in none of the paragraphs"
@@ -125,6 +127,16 @@ TWO_WIKI = [
     ("evidence of two", two_wiki("bad", evidences=[["a", "b"]]), "evidences.0"),
     ("NUL in evidence", two_wiki("bad", evidences=[["a", "b", "c\0"]]), "evidences holds a NUL byte"),
 ]
+STEPSEARCH = [
+    ("no queries", without(stepsearch("bad"), "sub_searchs"), "sub_searchs: Field required"),
+    ("flat queries", stepsearch("bad", sub_searchs=["a", "b"]), "sub_searchs.0: .*valid (list|array)"),
+    ("flat paragraphs", stepsearch("bad", sub_support_docs=["a", "b"]), "sub_support_docs.0: "),
+    ("no paragraphs", stepsearch("bad", sub_support_docs=[]), "sub_support_docs is empty"),
+    ("fewer queries", stepsearch("bad", sub_searchs=[["a"]]), "1 lists for 2 paragraphs"),
+    ("answer nowhere", stepsearch("bad", final_answer="Rome"), ABSENT),
+    ("NUL in a query", stepsearch("bad", sub_searchs=[["a\0"], ["b"]]), "queries holds a NUL byte"),
+    ("blank", stepsearch("bad", question=" "), "question is empty"),
+]
 HOP = {"question": "Who composed it?", "answer": "Gioachino Rossini", "paragraph": 0}
 PARAGRAPHS = [{"title": "Pesaro", "text": "A city."}]
 JSONL = [
@@ -143,6 +155,7 @@ TABLE: dict[str, list[tuple[str, Any, str]]] = {
     "musique": MUSIQUE,
     "hotpotqa": HOTPOT_LIKE,
     "2wiki": TWO_WIKI,
+    "stepsearch": STEPSEARCH,
     "jsonl": JSONL,
 }
 BATCH = [Bad(kind, *bad) for kind, listed in TABLE.items() for bad in listed]
@@ -156,6 +169,7 @@ GOOD: dict[str, list[Row]] = {
     ],
     "hotpotqa": [hotpotqa("good yes", answer="yes"), hotpotqa("good no", answer="No")],
     "2wiki": [],
+    "stepsearch": [stepsearch("good stepsearch without queries", sub_searchs=[])],
     "jsonl": [
         jsonl("good hops", hops=[HOP, {"question": "Where was #1 born?", "answer": "Pesaro", "paragraph": 1}]),
         {"title": "Lucca", "text": "Lucca is a city in Tuscany."},
@@ -186,6 +200,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> CompletedProcess[str]:
     whole = b"[\n" + b",\n".join(encoded("hotpotqa")) + b",\n" + line(hotpotqa("cut"))
     (folder / "hotpotqa.json.gz").write_bytes(gzip.compress(whole[:-20]))
     (folder / "2wiki.json").write_bytes(b"[" + b",".join(encoded("2wiki")) + b"]\n")
+    (folder / "stepsearch.jsonl").write_bytes(b"\n".join(encoded("stepsearch")))
     (folder / "jsonl.jsonl").write_bytes(b"\r\n".join(encoded("jsonl")))
     sources = [f"--source={path.name.partition('.')[0]}={path}" for path in sorted(folder.iterdir())]
     return run_cli("build", "--store", folder / "store", *sources)
@@ -290,7 +305,13 @@ def test_unanswerable_twin_has_no_gold(store: Path) -> None:
 # One source at a time
 
 
-def load(folder: Path, *sources: str, config: LoadConfig | None = None, share: float = 1.0) -> dict[str, list[Row]]:
+def load(
+    folder: Path,
+    *sources: str,
+    config: LoadConfig | None = None,
+    share: float = 1.0,
+    say: Callable[[str], None] | None = None,
+) -> dict[str, list[Row]]:
     """The rows that the stage writes."""
     out = folder / "out"
     out.mkdir()
@@ -301,6 +322,7 @@ def load(folder: Path, *sources: str, config: LoadConfig | None = None, share: f
         out,
         sources=[parse_source(source) for source in sources],
         max_reject_share=share,
+        meter=Meter(None, "load", say),
     )
     try:
         STAGE.run(context)
@@ -361,6 +383,122 @@ def test_hopeless_source_is_given_up_early(tmp_path: Path) -> None:
     path = rows.write_lines(tmp_path / "rows.jsonl", [musique("a"), *(b"{}" for _ in range(5_000))])
     with pytest.raises(TooManyRejects, match=r"999 of 1000 rows of musique were rejected \(999 × id: Field required\)"):
         load(tmp_path, f"musique={path}", share=0.2)
+
+
+# What is noted, and what a table beside the file adds
+
+
+def noted(folder: Path, *sources: str, config: LoadConfig | None = None) -> tuple[dict[str, list[Row]], list[str]]:
+    """The rows that the stage writes, and what it says."""
+    told: list[str] = []
+    return load(folder, *sources, config=config, share=0.2, say=told.append), told
+
+
+def test_a_fact_without_its_sentence_is_left_out_and_noted(tmp_path: Path) -> None:
+    facts = [[rows.OPERA[0], 0], [rows.OPERA[0], 7], [rows.COMPOSER[0], 3]]
+    path = rows.write_lines(tmp_path / "rows.jsonl", [hotpotqa("a", supporting_facts=facts), hotpotqa("b")])
+    loaded, told = noted(tmp_path, f"hotpotqa={path}")
+    question = loaded["questions"][0]
+    assert [p["title"] for p in question["supporting"]] == [rows.OPERA[0], rows.COMPOSER[0]]
+    assert [p["supporting_sentences"] for p in question["supporting"]] == [[0], []]
+    assert question["notes"] == [
+        "supporting_facts: 'The Barber of Seville' has no sentence 7",
+        "supporting_facts: 'Gioachino Rossini' has no sentence 3",
+    ]
+    assert loaded["questions"][1]["notes"] == loaded["rejects"] == []
+    assert [text.partition(";")[0] for text in told] == [
+        "hotpotqa: 1 questions have a supporting fact that names no sentence"
+    ]
+
+
+def test_a_file_of_what_was_retrieved_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
+    """HotpotQA's fullwiki setting: most questions lack a gold paragraph, which says nothing against the others."""
+    whole, context = hotpotqa("whole"), hotpotqa("")["context"]
+    lacking = [hotpotqa(f"lacking {number}", context=context[:2]) for number in range(1_200)]
+    path = rows.write_lines(tmp_path / "rows.jsonl", [*lacking, whole])
+    loaded, told = noted(tmp_path, f"hotpotqa={path}")
+    assert [row["question_id"] for row in loaded["questions"]] == ["whole"]
+    assert {row["reason"] for row in loaded["rejects"]} == {
+        "supporting_facts: no paragraph is called 'Gioachino Rossini'"
+    }
+    assert told == [
+        "hotpotqa: 1,200 questions lack a gold paragraph and are in rejects; HotpotQA's distractor file has them all"
+    ]
+
+
+def test_a_file_without_any_gold_is_refused_with_another_way(tmp_path: Path) -> None:
+    path = rows.write_lines(tmp_path / "rows.jsonl", [hotpotqa("a", context=hotpotqa("")["context"][:2])])
+    with pytest.raises(SourceError, match="no question comes with all its gold paragraphs") as caught:
+        load(tmp_path, f"hotpotqa={path}")
+    assert "the distractor file" in caught.value.hint
+
+
+def test_hotpotqas_first_version_is_told_from_its_broken_questions(tmp_path: Path) -> None:
+    path = rows.write_lines(
+        tmp_path / "rows.jsonl", [hotpotqa("a", question="w"), hotpotqa("b", question="DRM"), hotpotqa("c")]
+    )
+    loaded, told = noted(tmp_path, f"hotpotqa={path}")
+    assert [row["notes"] for row in loaded["questions"]] == [["extremely short: not in HotpotQA v1.1"]] * 2 + [[]]
+    assert told == [
+        "hotpotqa: 2 questions are extremely short: this is HotpotQA v1.0; take hotpot_train_v1.1.json",
+    ]
+
+
+ROSSINI, PESARO = (
+    {"Q_id": "Q9726", "aliases": ["Rossini"], "demonyms": []},
+    {
+        "Q_id": "Q13362",
+        "aliases": ["Pisaurum", "Pesaro", " "],
+        "demonyms": ["pesarese", "Pisaurum"],
+    },
+)
+IDS = {"answer_id": "Q13362", "evidences_id": [["Q1", "composer", "Q9726"], ["Q9726", "place of birth", "Q13362"]]}
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_two_wikis_table_of_aliases(tmp_path: Path, *, beside: bool) -> None:
+    path = rows.write_lines(tmp_path / "dev.json", [two_wiki("a", **IDS), two_wiki("b", answer_id=None)])
+    name = "id_aliases.json" if beside else "other.jsonl"
+    table_file = rows.write_lines(tmp_path / name, [ROSSINI, b"no JSON", PESARO])
+    config = LoadConfig(id_aliases=None if beside else table_file)
+    loaded = load(tmp_path, f"2wiki={path}", config=config)
+    first, second = loaded["questions"]
+    assert first["answer_aliases"] == ["Pisaurum", "pesarese"]
+    assert (first["answer_id"], first["evidences"][0]["object_id"]) == ("Q13362", "Q9726")
+    assert (second["answer_aliases"], second["answer_id"], second["evidences"][0]["object_id"]) == ([], "", "")
+    (reject,) = loaded["rejects"]
+    assert (reject["source"], reject["position"]) == ("2wiki", 2)
+    assert reject["reason"].startswith(f"{table_file}: Invalid JSON")
+
+
+def test_an_answer_may_occur_under_another_name(tmp_path: Path) -> None:
+    path = rows.write_lines(tmp_path / "dev.json", [two_wiki("a", answer="Pisaurum Felix", **IDS)])
+    assert load(tmp_path, f"2wiki={path}")["questions"] == []
+    rows.write_lines(tmp_path / "id_aliases.json", [PESARO])
+    (tmp_path / "again").mkdir()
+    (question,) = load(tmp_path / "again", f"2wiki={path}")["questions"]
+    assert question["answer_aliases"] == ["Pisaurum", "Pesaro", "pesarese"]
+
+
+def test_what_is_no_table_of_aliases_is_refused(tmp_path: Path) -> None:
+    path = rows.write_lines(tmp_path / "dev.json", [two_wiki("a", **IDS)])
+    rows.write_lines(tmp_path / "id_aliases.json", [{"Q13362": ["Pisaurum"]}])
+    with pytest.raises(SourceError, match=r"id_aliases\.json holds no line of Q_id, aliases and demonyms"):
+        load(tmp_path, f"2wiki={path}")
+
+
+def test_ids_of_other_triples_are_left_out_and_noted(tmp_path: Path) -> None:
+    path = rows.write_lines(tmp_path / "dev.json", [two_wiki("a", evidences_id=[["Q1", "composer", "Q2"]])])
+    loaded, told = noted(tmp_path, f"2wiki={path}")
+    assert loaded["questions"][0]["notes"] == ["evidences_id: 1 triples for 2 evidences"]
+    assert "were left out" in told[0]
+
+
+def test_an_answer_with_other_spaces_at_its_hyphen_is_found(tmp_path: Path) -> None:
+    context = [*hotpotqa("")["context"][:2], [rows.COMPOSER[0], ["He lived in Schleswig- Holstein( Germany)."]]]
+    path = rows.write_lines(tmp_path / "dev.json", [two_wiki("a", answer="Schleswig-Holstein", context=context)])
+    loaded = load(tmp_path, f"2wiki={path}")
+    assert len(loaded["questions"]) == 1
 
 
 # The command line

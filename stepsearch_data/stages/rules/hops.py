@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 from stepsearch_data.schemas.rows import Evidence, Question, SubQuestion, SupportingParagraph
+from stepsearch_data.stages.rules.keywords import STOP_WORDS
 from stepsearch_data.stages.rules.verbalise import as_question, ask, fill, references
 from stepsearch_data.text import contains, mentions, normalise
 
@@ -141,22 +142,39 @@ def _overlap(one: str, other: str) -> float:
 
 
 def _given(question: Question) -> list[_Hop]:
-    """A hop a paragraph, in the source's order. Its first query stands for the sub-question.
-
-    It finds the next paragraph whose title it mentions; the last one finds the answer.
-    """
+    """A hop a paragraph, in the source's order. Its first query stands for the sub-question."""
     hops: list[_Hop] = []
     for at, paragraph in enumerate(question.supporting, start=1):
-        later = (_plain(following.title) for following in question.supporting[at:])
-        found = next((title for title in later if mentions(paragraph.text, title)), _supporting_text(paragraph))
         asked = paragraph.queries[0] if paragraph.queries else _look_up(paragraph, question).question
         template = asked
         for hop, earlier in enumerate(hops, start=1):
             template = re.sub(rf"(?<!\w){re.escape(earlier.answer)}(?!\w)", f"#{hop}", template)
         depends = set(references(template)) - set(references(asked))
-        answer = question.answer if at == len(question.supporting) else found
+        last = at == len(question.supporting)
+        answer = question.answer if last else _handed_on(question, paragraph, question.supporting[at:])
         hops.append(_Hop(template, asked, answer, [paragraph.passage_id], tuple(depends)))
     return hops
+
+
+def _handed_on(question: Question, paragraph: SupportingParagraph, later: Sequence[SupportingParagraph]) -> str:
+    """What the paragraph finds out for a later hop: new words of its queries, or its title; else all that it says."""
+    said = set(normalise(paragraph.text).split())
+    said -= set(normalise(" ".join((question.question, *paragraph.queries))).split())
+    for following in later:
+        runs = (run for query in following.queries for run in _runs(query, said) if contains(paragraph.text, run))
+        name = max(runs, key=lambda run: (any(map(str.isupper, run)), len(run)), default=_plain(following.title))
+        if mentions(paragraph.text, name):
+            return name
+    return _supporting_text(paragraph)
+
+
+def _runs(query: str, known: Collection[str]) -> Iterator[str]:
+    """Words of the query that stand side by side and are all known; stop words alone are no run."""
+    words = [word.strip('?!.,;:"()[]').removesuffix("'s") for word in query.split()]
+    for is_known, run in groupby(words, key=lambda word: normalise(word) in known):
+        found = list(run)
+        if is_known and not STOP_WORDS.issuperset(map(str.lower, found)):
+            yield " ".join(found)
 
 
 # --- HotpotQA and a user's own questions: supporting paragraphs only --------------------------------
