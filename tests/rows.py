@@ -110,6 +110,10 @@ def stepsearch_training(index: int, **truth: Any) -> Row:
     }
 
 
+def without(row: Row, field: str) -> Row:
+    return {name: value for name, value in row.items() if name != field}
+
+
 def write_lines(path: Path, rows: Iterable[Row | bytes]) -> Path:
     """A JSON Lines file; bytes are written as they are."""
     path.write_bytes(b"".join(line(row) + b"\n" for row in rows))

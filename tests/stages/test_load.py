@@ -22,7 +22,7 @@ from stepsearch_data.pipeline.sources import parse_source
 from stepsearch_data.stages.load import STAGE, LoadConfig
 from tests import rows
 from tests.conftest import Run, run_cli
-from tests.rows import Row, hotpotqa, jsonl, line, musique, stepsearch, two_wiki, with_paragraph, with_step
+from tests.rows import Row, hotpotqa, jsonl, line, musique, stepsearch, two_wiki, with_paragraph, with_step, without
 
 MAKE = {"musique": musique, "hotpotqa": hotpotqa, "2wiki": two_wiki, "stepsearch": stepsearch, "jsonl": jsonl}
 BETWEEN = 5  # good rows after each bad one
@@ -45,10 +45,6 @@ class Bad:
     @property
     def id(self) -> str:
         return f"{self.kind} {self.name}"
-
-
-def without(row: Row, field: str) -> Row:
-    return {name: value for name, value in row.items() if name != field}
 
 
 MUSIQUE = [

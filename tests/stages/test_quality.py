@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from stepsearch_data.pipeline.errors import SourceError
@@ -13,7 +15,7 @@ from stepsearch_data.schemas.rows import Quality
 from stepsearch_data.stages import quality
 from stepsearch_data.stages.gates import GATES, QualityConfig
 from tests.builders import query, question, search_round, sub_question, supporting, vote
-from tests.rows import musique, write_lines
+from tests.rows import hotpotqa, musique, write_lines
 from tests.stages.conftest import RunStage, Tables
 
 OPERA = ("p1", "The Barber of Seville", "The opera was composed by Gioachino Rossini.")
@@ -211,6 +213,26 @@ def test_evaluation_data_stays_out_of_training(run_stage: RunStage, eval_file: P
     assert [row.flags for row in rows] == [["eval_overlap"], ["eval_overlap"], ["eval_single_hop"], []]
     assert rows[0].reasons == ["a gold paragraph of the evaluation data: The Barber of Seville"]
     assert rows[2].reasons == ["made of the evaluation data's single-hop question 222"]
+
+
+def test_any_file_of_questions_and_answers_is_evaluation_data(run_stage: RunStage, tmp_path: Path) -> None:
+    """Also one of the fullwiki setting, whose gold paragraphs may not be there."""
+    table = pa.Table.from_pylist([{"id": "test_0", "question": "Whose is it", "golden_answers": ["Rossini's"]}])
+    pq.write_table(table, tmp_path / "test.parquet")
+    retrieved = hotpotqa("a", question="Who else?", context=hotpotqa("")["context"][:2])
+    write_lines(tmp_path / "fullwiki.json", [retrieved])
+    (tmp_path / "bamboogle.csv").write_text("Question,Answer\nWho is last?,Ada\n")
+    given = (
+        f"qa={tmp_path / 'test.parquet'}",
+        f"hotpotqa={tmp_path / 'fullwiki.json'}",
+        f"bamboogle={tmp_path / 'bamboogle.csv'}",
+    )
+    asked = ("Whose is it?", "Who else?", "Who is next?", "Who is last?")
+    worlds = [World(f"q{at}", question=text) for at, text in enumerate(asked)]
+    tables = run(run_stage, *worlds, eval_sources=given, length="off")
+    assert ["eval_overlap" in row.flags for row in tables["quality"]] == [True, True, False, True]
+    assert tables["rejects"] == []
+    assert len(QualityConfig(eval_sources=given).digests()) == 3
 
 
 def test_a_row_of_the_evaluation_data_that_cannot_be_read_is_a_reject(run_stage: RunStage, eval_file: Path) -> None:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import pytest
+
 from stepsearch_data.stages import queries
 from stepsearch_data.stages.rules import decompose
-from tests.builders import question
+from tests.builders import question, supporting
 from tests.stages.conftest import RunStage
 
 
@@ -14,3 +16,43 @@ def test_every_hop_gets_its_queries(run_stage: RunStage) -> None:
     assert [q.query_id for q in written] == [
         f"{q}/{hop}/{n}" for q in ("q1", "q3") for hop in (1, 2) for n in (1, 2, 3)
     ]
+
+
+GIVEN = question(
+    "q1",
+    source="stepsearch",
+    supporting=[
+        supporting(
+            "p1",
+            "The Barber of Seville",
+            "The opera was composed by Gioachino Rossini.",
+            queries=[
+                "Seville opera composer",
+                "Seville opera: composer!",
+                "composer born in Pesaro",
+                "who composed it",
+            ],
+        ),
+        supporting("p2", "Gioachino Rossini", "Rossini was born in Pesaro.", queries=["Rossini, born in Pesaro"]),
+    ],
+)
+
+
+@pytest.mark.parametrize(
+    ("count", "kept"), [(4, ["Seville opera composer", "who composed it"]), (1, ["Seville opera composer"])]
+)
+def test_a_sources_own_queries_are_taken_unless_they_leak(run_stage: RunStage, count: int, kept: list[str]) -> None:
+    hops = decompose(GIVEN)
+    config = queries.QueriesConfig(per_sub_question=count)
+    written = run_stage(queries.STAGE, config, questions=[GIVEN], sub_questions=hops)["queries"]
+    assert [(q.query, q.form) for q in written if q.hop == 1] == [(query, "given") for query in kept]
+    second = [q for q in written if q.hop == 2]  # its only query says the answer
+    assert second
+    assert all("Pesaro" not in q.query and q.form != "given" for q in second)
+
+
+def test_a_sources_own_queries_may_be_written_anew(run_stage: RunStage) -> None:
+    config = queries.QueriesConfig(given=False)
+    written = run_stage(queries.STAGE, config, questions=[GIVEN], sub_questions=decompose(GIVEN))["queries"]
+    assert {q.hop for q in written} == {1, 2}
+    assert "given" not in {q.form for q in written}

@@ -25,11 +25,10 @@ def parquet_rows(path: Path) -> Iterator[Row]:
             for batch in file.iter_batches(batch_size=_ROWS):
                 for row in batch.to_pylist():
                     yield without_nulls(row)
-    except OSError as error:
-        raise SourceError(f"cannot read {path}: {error.strerror or error}", _HINT) from error
-    except (pa.ArrowException, UnicodeDecodeError) as error:
-        why = str(error).partition("\n")[0][:_LONGEST]
-        raise SourceError(f"cannot read {path}: it is damaged, or no Parquet ({why})", _HINT) from error
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+        said = str(error).partition("\n")[0][:_LONGEST]
+        reason = getattr(error, "strerror", None) or f"it is damaged, or no Parquet ({said})"
+        raise SourceError(f"cannot read {path}: {reason}", _HINT) from error
 
 
 def csv_rows(path: Path) -> Iterator[Row]:

@@ -73,6 +73,23 @@ def test_evidences_give_2wiki_one_hop_a_paragraph_in_their_order() -> None:
     assert hops[2].relation_form == "#1 >> date of birth"
 
 
+def test_a_hop_may_find_the_next_ones_subject_under_another_name() -> None:
+    chain = question(
+        source="2wiki",
+        question_type="compositional",
+        supporting=[supporting("f1", "Rome (film)", "By Al Ash."), supporting("d1", "Alfred Ash", "Born 1901.")],
+        evidences=[
+            Evidence(subject="Rome", relation="director", object="Al Ash", subject_id="Q1", object_id="Q2"),
+            Evidence(subject="Alfred Ash", relation="date of birth", object="1901", subject_id="Q2"),
+        ],
+    )
+    hops = decompose(chain)
+    assert [hop.depends_on for hop in hops] == [[], [1]]
+    assert hops[1].template == "When was #1 born?"
+    unknown = [e.model_copy(update={"subject_id": "", "object_id": ""}) for e in chain.evidences]
+    assert decompose(chain.model_copy(update={"evidences": unknown}))[1].depends_on == []
+
+
 def test_several_triples_of_one_paragraph_share_a_hop() -> None:
     lived = question(
         source="2wiki",

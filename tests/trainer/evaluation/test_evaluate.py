@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from stepsearch_data.indexes import Choice
@@ -24,6 +26,7 @@ from stepsearch_data.trainer.evaluation.evaluate import Report, evaluate
 from stepsearch_data.trainer.evaluation.setup import Options
 from tests.conftest import Run
 from tests.llm_server import LlmServer, error
+from tests.rows import hotpotqa, two_wiki, write_lines
 from tests.search_servers import Page, SearchServer
 from tests.trainer.evaluation.policies import GoldPolicy
 
@@ -236,6 +239,41 @@ def test_bamboogle_in_all_its_forms(ask: Ask, tmp_path: Path, name: str) -> None
     assert whole(report)["support_recall"] is None
 
 
+@pytest.mark.parametrize("beside", [True, False])
+def test_two_wikis_other_names_are_right_answers(ask: Ask, tmp_path: Path, *, beside: bool) -> None:
+    """As the official script takes them from `id_aliases.json`; another table is another evaluation."""
+    file = write_lines(tmp_path / "dev.json", [two_wiki("a", answer_id="Q13362"), two_wiki("b", answer_id="Q1")])
+    table = tmp_path / ("id_aliases.json" if beside else "table.jsonl")
+    write_lines(table, [{"Q_id": "Q13362", "aliases": ["Pisaurum"], "demonyms": ["Pesarese"]}, {"Q_id": "Q1"}, b"{"])
+    settings = () if beside else (f"load.id_aliases='{table}'",)
+    with LlmServer(lambda _: "<answer> the Pesarese") as server:
+        report = ask(server.url, *settings, questions=(f"2wiki={file}",))
+        write_lines(table, [{"Q_id": "Q13362", "aliases": ["Pisaurum"], "demonyms": []}])
+        with pytest.raises(StepSearchError, match="holds another evaluation: digest"):
+            ask(server.url, *settings, questions=(f"2wiki={file}",))
+    rows = rollouts(tmp_path / "out")
+    assert [(row["target"], row["em"]) for row in rows] == [(["Pesaro", "Pisaurum", "Pesarese"], 1), (["Pesaro"], 0)]
+    assert [reject.partition(": Invalid")[0] for reject in report.rejects] == [f"{file}, row 3: {table}"]
+
+
+def test_a_question_and_an_answer_are_all_that_is_needed(ask: Ask, tmp_path: Path) -> None:
+    """HotpotQA's fullwiki file holds what was retrieved, FlashRAG's and Search-R1's files no paragraph at all."""
+    retrieved = hotpotqa("a", context=hotpotqa("")["context"][:2])
+    fullwiki = write_lines(tmp_path / "fullwiki.json", [retrieved, hotpotqa("b")])
+    answers = [{"id": "test_0", "question": "Who?", "golden_answers": ["Ada", "Pesaro"], "data_source": "nq"}]
+    pq.write_table(pa.Table.from_pylist(answers), tmp_path / "test.parquet")
+    files = (f"hotpotqa={fullwiki}", f"qa={tmp_path / 'test.parquet'}")
+    with LlmServer(lambda _: "<answer> Pesaro") as server:
+        report = ask(server.url, questions=files)
+    rows = rollouts(tmp_path / "out")
+    assert [(row["id"], row["em"], row["hops"], len(row["support_docs"])) for row in rows] == [
+        ("a", 1, 0, 0),
+        ("b", 1, 2, 2),
+        ("test_0", 1, 0, 0),
+    ]
+    assert (report.rejects, whole(report)["support_recall"]) == ([], 0)
+
+
 def test_real_official_rows(ask: Ask, real_sources: list[str]) -> None:
     files = tuple(argument.removeprefix("--source=") for argument in real_sources)
     with LlmServer(lambda _: "<answer> yes") as server:
@@ -270,8 +308,8 @@ def test_a_row_that_cannot_be_asked_is_told_of(ask: Ask, tmp_path: Path) -> None
         report = ask(server.url, questions=(f"bamboogle={file}",))
     assert whole(report)["questions"] == 1
     assert [reject.split(": ")[:2] for reject in report.rejects] == [
-        [f"{file}, row 2", "Answer"],
-        [f"{file}, row 3", "invalid JSON"],
+        [f"{file}, row 2", "golden_answers"],
+        [f"{file}, row 3", "Invalid JSON"],
     ]
 
 
@@ -397,7 +435,7 @@ def test_what_is_wrong_is_on_stderr_and_in_the_exit_code(cli: Run, sample_store:
     assert json.loads(done.stdout)["all"]["all"]["ended"]["refused"] == 1
     assert done.stderr.splitlines() == [
         "1 rows cannot be asked:",
-        f"  {file}, row 2: Answer: Field required",
+        f"  {file}, row 2: golden_answers: Field required",
         "1 rollouts were refused; the same command tries them again:",
         "  1 × the server refuses the request (400): content policy",
         "note: none of the 1 rollouts ends with an answer (100% refused): look at some of them",
