@@ -105,7 +105,7 @@ class ReadableStore:
                 schema = metadata.schema.to_arrow_schema()
         except (pa.ArrowException, OSError) as error:
             raise self._damage(path, str(error).partition("\n")[0]) from error
-        if not schema.equals(table.schema):
+        if not table.fits(schema):
             raise self._damage(path, f"its columns are not those of {table.name}")
         if metadata.num_rows != output.rows:
             raise self._damage(path, f"it has {metadata.num_rows:,} rows instead of {output.rows:,}")

@@ -1,6 +1,7 @@
 """The tables of a store: name, row model, Arrow schema and size of a Parquet row group."""
 
 import types
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Union, get_args, get_origin
@@ -44,6 +45,10 @@ class Table:
         """First line of the row model's docstring."""
         return (self.row.__doc__ or "").strip().splitlines()[0]
 
+    def fits(self, schema: pa.Schema) -> bool:
+        """Whether a file of this schema holds the table: it may lack what has a default, as of an earlier version."""
+        return _fit(self.row, schema)
+
     def from_arrow(self, rows: pa.Table | pa.RecordBatch) -> list[Any]:
         """Rows as their models. Raises ArrowInvalid where they are none."""
         try:
@@ -63,6 +68,27 @@ def _fields(row: type[rows.Row]) -> list[pa.Field]:
         meaning = {"description": info.description or ""}
         fields.append(pa.field(name, data_type, nullable=nullable, metadata=meaning))
     return fields
+
+
+def _fit(row: type[rows.Row], found: Iterable[pa.Field]) -> bool:
+    """Whether rows of these fields are rows of the model."""
+    wanted, given = {field.name: field for field in _fields(row)}, {field.name: field for field in found}
+    return given.keys() <= wanted.keys() and all(
+        _alike(row.model_fields[name].annotation, given[name], field)
+        if name in given
+        else not row.model_fields[name].is_required()
+        for name, field in wanted.items()
+    )
+
+
+def _alike(annotation: Any, found: pa.Field, wanted: pa.Field) -> bool:
+    """Whether a field is as wanted, but for what rows in it may lack."""
+    inner = get_args(annotation)[0] if get_origin(annotation) is list else annotation
+    if not (isinstance(inner, type) and issubclass(inner, rows.Row)):
+        return bool(found.type == wanted.type and found.nullable == wanted.nullable)
+    of_list = pa.types.is_list(wanted.type) and pa.types.is_list(found.type)
+    struct = found.type.value_type if of_list else found.type
+    return pa.types.is_struct(struct) and found.nullable == wanted.nullable and _fit(inner, struct)
 
 
 def _arrow_type(annotation: Any) -> tuple[pa.DataType, bool]:

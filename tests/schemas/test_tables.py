@@ -31,3 +31,34 @@ def test_nested_rows_become_structs() -> None:
     documents = rounds.schema.field("documents").type
     assert pa.types.is_list(documents)
     assert {documents.value_type.field(at).name for at in range(documents.value_type.num_fields)} >= {"rank", "is_gold"}
+
+
+def without_evidence_ids(schema: pa.Schema) -> pa.Schema:
+    """`questions` as an earlier version wrote it: without `notes`, and without ids in `evidences`."""
+    fields = [field for field in schema if field.name != "notes"]
+    evidences = pa.list_(pa.struct([(name, pa.string(), False) for name in ("subject", "relation", "object")]))
+    named = pa.list_(evidences.value_field.with_name("element").with_nullable(False))
+    return pa.schema([f.with_type(named) if f.name == "evidences" else f for f in fields])
+
+
+def changed(schema: pa.Schema, name: str, field: pa.Field) -> pa.Schema:
+    return schema.set(schema.get_field_index(name), field)
+
+
+def test_a_table_of_an_earlier_version_fits_and_another_one_does_not() -> None:
+    questions = next(table for table in TABLES if table.name == "questions")
+    schema = questions.schema
+    earlier = without_evidence_ids(schema)
+    assert questions.fits(schema)
+    assert questions.fits(earlier)
+    row = {name: value for name, value in question("q1").model_dump().items() if name in earlier.names}
+    assert questions.from_arrow(pa.Table.from_pylist([row], schema=earlier)) == [question("q1")]
+    wrong = [
+        schema.remove(schema.get_field_index("answer")),
+        schema.append(pa.field("more", pa.string())),
+        changed(schema, "hops", pa.field("hops", pa.string(), nullable=False)),
+        changed(schema, "answer", pa.field("answer", pa.string())),
+        changed(schema, "evidences", pa.field("evidences", pa.list_(pa.string()), nullable=False)),
+        changed(schema, "evidences", pa.field("evidences", pa.string(), nullable=False)),
+    ]
+    assert [questions.fits(other) for other in wrong] == [False] * len(wrong)

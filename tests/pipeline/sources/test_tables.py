@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,7 +14,7 @@ from stepsearch_data.pipeline.sources import Record, Source
 from tests.rows import musique
 
 
-def written(path: Path, rows: list[object]) -> Source:
+def written(path: Path, rows: list[dict[str, Any]]) -> Source:
     pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=2)
     return Source("musique", str(path))
 
