@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stepsearch_data.pipeline.errors import SourceError
+from stepsearch_data.pipeline.files import open_regular
 
 Row = dict[str, Any]
 _ROWS = 100  # rows of questions may be long: each brings its paragraphs
@@ -21,11 +23,11 @@ _HINT = "check the path after --source"
 def parquet_rows(path: Path) -> Iterator[Row]:
     """The rows of a Parquet file. Raises SourceError, also in their midst."""
     try:
-        with open(path, "rb") as stream, pq.ParquetFile(stream) as file:
+        with open_regular(path) as stream, pq.ParquetFile(stream) as file:
             for batch in file.iter_batches(batch_size=_ROWS):
                 for row in batch.to_pylist():
                     yield without_nulls(row)
-    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+    except (OSError, ValueError, pa.ArrowException) as error:
         said = str(error).partition("\n")[0][:_LONGEST]
         reason = getattr(error, "strerror", None) or f"it is damaged, or no Parquet ({said})"
         raise SourceError(f"cannot read {path}: {reason}", _HINT) from error
@@ -34,10 +36,10 @@ def parquet_rows(path: Path) -> Iterator[Row]:
 def csv_rows(path: Path) -> Iterator[Row]:
     """The rows of a CSV file by the names in its first line. Raises SourceError, also in their midst."""
     try:
-        with open(path, encoding="utf-8-sig", newline="") as lines:
+        with TextIOWrapper(open_regular(path), encoding="utf-8-sig", newline="") as lines:
             for row in csv.DictReader(lines):
                 yield without_nulls(row)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, ValueError, csv.Error) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise SourceError(f"cannot read {path}: {reason}", _HINT) from error
 

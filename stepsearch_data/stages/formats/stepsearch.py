@@ -52,7 +52,7 @@ def released(record: Record) -> Record:
         return record
     try:
         return Record(record.position, _of_training(record.fields))
-    except (KeyError, TypeError, AttributeError, IndexError):
+    except (LookupError, TypeError, ValueError, AttributeError):
         raise RowRejected("reward_model, extra_info or prompt is not as the release's scripts write it") from None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,16 @@ def test_damage_in_the_midst_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["none.parquet", "none.csv"])
 def test_a_missing_file(tmp_path: Path, name: str) -> None:
     with pytest.raises(SourceError, match=f"cannot read .*{name}: No such file"):
+        list(Source("musique", str(tmp_path / name)).records())
+
+
+@pytest.mark.parametrize("name", ["folder.parquet", "pipe.csv", "pipe.parquet", "nul\0.csv"])
+def test_what_is_no_regular_file_is_not_waited_for(tmp_path: Path, name: str) -> None:
+    if name.startswith("folder"):
+        (tmp_path / name).mkdir()
+    elif name.startswith("pipe"):
+        os.mkfifo(tmp_path / name)
+    with pytest.raises(SourceError, match="cannot read"):
         list(Source("musique", str(tmp_path / name)).records())
 
 

@@ -51,6 +51,7 @@ def test_the_training_file_holds_the_same() -> None:
     [
         ({"prompt": [{"role": "user", "content": "Who?"}]}, "the prompt holds no 'Question:'"),
         ({"prompt": []}, "not as the release's scripts write it"),
+        ({"reward_model": {"ground_truth": {"target": []}}}, "not as the release's scripts write it"),
         ({"reward_model": "rule"}, "not as the release's scripts write it"),
         ({"extra_info": {"split": "test", "index": 3, "support_docs": []}}, "sub_support_docs is empty"),
     ],
