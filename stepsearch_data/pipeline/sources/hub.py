@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from stepsearch_data.pipeline.errors import ConfigError, SourceError
-from stepsearch_data.pipeline.sources.tables import without_nulls
+from stepsearch_data.pipeline.sources.parquet import without_nulls
 
 _FORM = re.compile(r"hf:(?P<repo>[^@:]+)(?:@(?P<revision>[^:]+))?(?::(?:(?P<config>[^/:]+)/)?(?P<split>[^/:]+))?")
 _STATUS = re.compile(r"\d{3} Client Error\..*")

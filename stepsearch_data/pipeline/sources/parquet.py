@@ -35,6 +35,13 @@ def parquet_rows(
         raise SourceError(f"cannot read {path}: {reason}", "check the path") from error
 
 
+def without_nulls(value: Any) -> Any:
+    """Arrow writes null where a row lacks a field: back to absent."""
+    if isinstance(value, dict):
+        return {name: without_nulls(inner) for name, inner in value.items() if inner is not None}
+    return [without_nulls(inner) for inner in value] if isinstance(value, list) else value
+
+
 def _records(batch: pa.RecordBatch) -> Iterator[Row | Broken]:
     """Rows as Python has them; each one that cannot be had is told apart."""
     try:

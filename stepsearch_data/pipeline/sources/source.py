@@ -15,7 +15,9 @@ import orjson
 
 from stepsearch_data.pipeline.digest import digest_of_file
 from stepsearch_data.pipeline.errors import ConfigError, SourceError
-from stepsearch_data.pipeline.sources import files, hub, tables
+from stepsearch_data.pipeline.sources import files, hub
+from stepsearch_data.pipeline.sources.csv_file import csv_rows
+from stepsearch_data.pipeline.sources.parquet import parquet_rows, without_nulls
 
 KINDS = ("musique", "hotpotqa", "2wiki", "stepsearch", "jsonl")
 ASKED = (*KINDS, "qa", "bamboogle")
@@ -104,9 +106,9 @@ class Source:
         if self.is_hub:
             return hub.rows(self._dataset)
         suffix = self.path.suffix.lower()
-        if suffix in tables.READERS:
-            return tables.READERS[suffix](self.path)
-        return files.rows(self.path)
+        if suffix == ".parquet":
+            return map(without_nulls, parquet_rows(self.path))
+        return csv_rows(self.path) if suffix == ".csv" else files.rows(self.path)
 
 
 def parse_sources(texts: Sequence[str], kinds: Sequence[str] = KINDS) -> tuple[Source, ...]:

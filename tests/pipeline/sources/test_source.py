@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from stepsearch_data.pipeline.errors import ConfigError, SourceError
 from stepsearch_data.pipeline.sources import KINDS, Record, Source, parse_source, parse_sources
+from tests.rows import musique
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -83,6 +86,16 @@ def test_positions_are_those_of_array_elements_and_a_broken_end_is_a_record(tmp_
     assert rows == [Record(1, b'{"id": 1}'), Record(2, b'{"id": 2}')]
     assert (broken.position, broken.data) == (3, b'{"id"')
     assert broken.broken
+
+
+def test_rows_of_parquet_are_what_was_written_and_a_bad_one_harms_no_other(tmp_path: Path) -> None:
+    rows = [musique("a"), musique("b", answer_aliases=["Pisaurum"]), {"id": "c"}, {"id": "dddd"}]
+    path = tmp_path / "rows.Parquet"
+    pq.write_table(pa.Table.from_pylist(rows), path, compression="none", use_dictionary=False, write_statistics=False)
+    path.write_bytes(path.read_bytes().replace(b"dddd", b"\xff" * 4))
+    *good, broken = Source("musique", str(path)).records()
+    assert good == [Record(position, row) for position, row in enumerate(rows[:3], start=1)]
+    assert "cannot be read" in broken.broken
 
 
 def test_several_sources_of_one_kind_are_told_apart() -> None:
