@@ -73,7 +73,7 @@ def _fields(row: type[rows.Row]) -> list[pa.Field]:
 def _fit(row: type[rows.Row], found: Iterable[pa.Field]) -> bool:
     """Whether rows of these fields are rows of the model."""
     wanted, given = {field.name: field for field in _fields(row)}, {field.name: field for field in found}
-    return given.keys() <= wanted.keys() and all(
+    return [name for name in wanted if name in given] == [*given] and all(
         _alike(row.model_fields[name].annotation, given[name], field)
         if name in given
         else not row.model_fields[name].is_required()

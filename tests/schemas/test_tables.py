@@ -56,6 +56,7 @@ def test_a_table_of_an_earlier_version_fits_and_another_one_does_not() -> None:
     wrong = [
         schema.remove(schema.get_field_index("answer")),
         schema.append(pa.field("more", pa.string())),
+        pa.schema(reversed(list(schema))),
         changed(schema, "hops", pa.field("hops", pa.string(), nullable=False)),
         changed(schema, "answer", pa.field("answer", pa.string())),
         changed(schema, "evidences", pa.field("evidences", pa.list_(pa.string()), nullable=False)),
