@@ -56,6 +56,7 @@ def to_task(example: Example, template: Template) -> Task:
         keys=example.keys,
         golds=example.gold,
         source=example.source,
+        hops=example.hops,
     )
 
 

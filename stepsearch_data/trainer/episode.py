@@ -41,6 +41,8 @@ class Task:
     keys: list[list[str]] = field(default_factory=list)
     golds: tuple[Paragraph, ...] = ()
     source: str = ""
+    hops: int = 0
+    """0 where nobody knows."""
 
 
 @dataclass(frozen=True)

@@ -158,7 +158,10 @@ class StePPO:
         return metrics, episodes, got
 
     def evaluate(self) -> Metrics:
-        """Greedy rollouts of the held-out tasks, as many at a time as in training; nothing random is drawn."""
+        """Greedy rollouts of the held-out tasks, as many at a time as in training; nothing random is drawn.
+
+        Exact match is told by hops, too, where they are known.
+        """
         sampler = CachedSampler(self._whole(), self.tokenizer, temperature=0)
         world = self.accelerator.num_processes
         mine, size = self.held_out[self.accelerator.process_index :: world], self.schedule.rollouts // world
@@ -167,6 +170,10 @@ class StePPO:
             episodes += self._roll_out(mine[first : first + size], sampler)
         got = [earned(episode, self.rewards) for episode in episodes]
         means = self._over_processes(summary(episodes, got), len(mine))
+        for hops in sorted({task.hops for task in self.held_out if task.hops}):
+            ems = [each.scores.answer_em for task, each in zip(mine, got, strict=True) if task.hops == hops]
+            mean = {f"em_{hops}_hops": sum(ems) / max(1, len(ems))}
+            means |= self._over_processes(mean, len(ems))
         return {f"eval_{name}": value for name, value in means.items()}
 
     def _roll_out(self, tasks: Sequence[Task], sampler: Sampler) -> list[Episode]:

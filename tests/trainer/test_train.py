@@ -69,6 +69,20 @@ def test_metrics_and_checkpoints_are_written(tmp_path: Path, policy: Any, tokeni
     assert not list(tmp_path.glob(".*"))
 
 
+def test_exact_match_is_told_by_hops_where_they_are_known(
+    tmp_path: Path, policy: Any, tokenizer: Any, referee: Any
+) -> None:
+    training = trainer(tmp_path, policy, tokenizer, referee)
+    assert not [name for name in training.evaluate() if "hops" in name]
+    training.held_out = [replace(task, hops=2 + at % 2) for at, task in enumerate(TASKS * 3)]
+    told = training.evaluate()
+    assert told["eval_em"] == pytest.approx((told["eval_em_2_hops"] + told["eval_em_3_hops"]) / 2)
+    training.held_out = [replace(TASKS[0], hops=2), *TASKS[1:]]
+    alone = training.evaluate()["eval_em_2_hops"]
+    training.held_out = TASKS[:1]
+    assert alone == training.evaluate()["eval_em"]
+
+
 def test_old_checkpoints_are_removed(tmp_path: Path, policy: Any, tokenizer: Any, referee: Any) -> None:
     trainer(tmp_path, policy, tokenizer, referee, keep=1).train()
     assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-000006"]

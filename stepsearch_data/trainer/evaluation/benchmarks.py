@@ -14,7 +14,6 @@ from stepsearch_data.pipeline.sources import ASKED, KINDS, Record, Source, parse
 from stepsearch_data.schemas.rows import Question
 from stepsearch_data.schemas.sources import recognise
 from stepsearch_data.trainer.episode import Task
-from stepsearch_data.trainer.evaluation.questions import Asked
 
 _FIRST = 5  # rows that must agree that a file was called by the wrong kind's name
 
@@ -47,7 +46,7 @@ class Files:
         """Of all files together."""
         return " ".join(file.digest() for file in self._files())
 
-    def __iter__(self) -> Iterator[Asked]:
+    def __iter__(self) -> Iterator[Task]:
         """See `Questions.__iter__`."""
         for file in self._files():
             found = islice(self._read(file), self.limit)
@@ -62,7 +61,7 @@ class Files:
             file = parse_source(text, ASKED, "--questions")
             yield replace(file, id_aliases=self.id_aliases if file.kind == "2wiki" else None)
 
-    def _read(self, file: Source) -> Iterator[Asked]:
+    def _read(self, file: Source) -> Iterator[Task]:
         records = _records(file)
         first = list(islice(records, _FIRST))
         _check_kind(file, first)
@@ -78,14 +77,21 @@ class Files:
                 reject(record, str(reason))
                 continue
             if question:  # and no document that belongs to none
-                yield self._asked(question)
+                yield self._task(question)
 
-    def _asked(self, question: Question) -> Asked:
+    def _task(self, question: Question) -> Task:
         golds = tuple(Paragraph(gold.title, gold.text) for gold in question.supporting)
         answers = (question.answer, *question.answer_aliases)
         prompt = self.template.opening(question.question)
-        task = Task(question.question_id, question.question, prompt, answers, golds=golds, source=question.source)
-        return Asked(task, question.hops)
+        return Task(
+            question.question_id,
+            question.question,
+            prompt,
+            answers,
+            golds=golds,
+            source=question.source,
+            hops=question.hops,
+        )
 
 
 def _records(file: Source) -> Iterator[Record]:

@@ -11,10 +11,11 @@ from typing import Any
 
 from stepsearch_data.indexes import Load
 from stepsearch_data.pipeline.progress import Meter, Reporter
+from stepsearch_data.trainer.episode import Task
 from stepsearch_data.trainer.evaluation.benchmarks import Asker
 from stepsearch_data.trainer.evaluation.measure import Row, Tally, row_of
 from stepsearch_data.trainer.evaluation.policy import Policy
-from stepsearch_data.trainer.evaluation.questions import Asked, Questions
+from stepsearch_data.trainer.evaluation.questions import Questions
 from stepsearch_data.trainer.evaluation.rollout_file import RolloutFolder
 from stepsearch_data.trainer.evaluation.setup import Options, open_policy, questions_of, searching, set_up, settings_of
 from stepsearch_data.trainer.rollout import Retrieve
@@ -70,11 +71,11 @@ def _play(
 ) -> None:
     tally = Tally()
 
-    def fresh() -> Iterator[Asked]:
-        for asked in questions:
-            row = folder.take_earlier(asked.task)
+    def fresh() -> Iterator[Task]:
+        for task in questions:
+            row = folder.take_earlier(task)
             if row is None:
-                yield asked
+                yield task
             else:
                 tally.add(row)
                 meter.advance()
@@ -85,8 +86,7 @@ def _play(
 
     waiting = fresh()
     while batch := list(islice(waiting, policy.batch)):
-        played = policy.play([asked.task for asked in batch], watched)
-        rows = [row_of(one, asked.hops) for one, asked in zip(played, batch, strict=True)]
+        rows = [row_of(played) for played in policy.play(batch, watched)]
         folder.append(rows)
         for row in rows:
             tally.add(row)

@@ -38,7 +38,7 @@ OFFICIAL: dict[str, Callable[[str, Sequence[str]], tuple[float, float]]] = {
 """Exact match and F1 by the script of a source, given its golds, the main one first; others are scored as MuSiQue."""
 
 
-def row_of(played: Played, hops: int) -> Row:
+def row_of(played: Played) -> Row:
     """A rollout as a line of `rollouts.jsonl`: what `score` reads, and what is measured."""
     episode, own_tokens, refused = played
     task = episode.task
@@ -48,7 +48,7 @@ def row_of(played: Played, hops: int) -> Row:
     return {
         "id": task.id,
         "data_source": task.source,
-        "hops": hops,
+        "hops": task.hops,
         "question": task.question,
         "prompt": task.prompt,
         "response": episode.text,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from stepsearch_data.exports.reading import split_names
 from stepsearch_data.exports.template import Template
@@ -14,13 +14,6 @@ from stepsearch_data.pipeline.store import Store
 from stepsearch_data.schemas.tables import QUALITY, TRAJECTORIES
 from stepsearch_data.trainer.data import draw, load_examples, to_task
 from stepsearch_data.trainer.episode import Task
-
-
-class Asked(NamedTuple):
-    """A question of an evaluation. `hops` is 0 where nobody knows."""
-
-    task: Task
-    hops: int
 
 
 class Questions(Protocol):
@@ -38,7 +31,7 @@ class Questions(Protocol):
     def digest(self) -> str:
         """What identifies them."""
 
-    def __iter__(self) -> Iterator[Asked]:
+    def __iter__(self) -> Iterator[Task]:
         """The questions. Raises StepSearchError where there is none."""
 
 
@@ -81,8 +74,8 @@ class SplitOfStore:
         """Of the store."""
         return self.store.digest()
 
-    def __iter__(self) -> Iterator[Asked]:
+    def __iter__(self) -> Iterator[Task]:
         """See `Questions.__iter__`."""
         examples = load_examples(self.store, self.split)
         for example in examples if self.limit is None else draw(examples, self.limit, each_source=True):
-            yield Asked(to_task(example, self.template), example.hops)
+            yield to_task(example, self.template)

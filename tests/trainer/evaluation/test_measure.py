@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -27,7 +29,8 @@ def row(
     text = "<search> q </search>" if answer is None else ANSWERED.format(answer)
     found = [Search(query, documents, 0, 0) for query, documents in searches]
     ended = "no answer" if answer is None else "answer"
-    return row_of(Played(Episode(task, [], text=text, searches=found, ended=ended), 7, refused), hops)
+    asked = replace(task, hops=hops)
+    return row_of(Played(Episode(asked, [], text=text, searches=found, ended=ended), 7, refused))
 
 
 def measured(*rows: Row) -> Row:
