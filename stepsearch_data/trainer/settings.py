@@ -80,7 +80,7 @@ class PPO:
     micro: Count = 32
     """Rollouts of a forward pass, on one process: lower it when memory runs out, results stay the same."""
     importance_cap: Amount = 3.0
-    """Largest weight of a token that the trainer finds likelier than vLLM, which sampled it, did; 0 weighs nothing."""
+    """Largest weight of a token that the trainer finds likelier than vLLM, which sampled it, did; 0: all weigh 1."""
     max_norm: Positive = 1.0
     """Norm that the gradients of the policy, and of the critic, are clipped to."""
 
