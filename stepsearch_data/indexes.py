@@ -70,7 +70,7 @@ def opened(choice: Choice, load: Load, reporter: Reporter) -> Iterator[Opened]:
         rebuild = f"stepsearch-data build --store {shlex.quote(str(store.root))} --to index"
         with store.reading() as held:
             output = held.output(OUTPUT)
-            if output is None:
+            if output is None or not store.inside(output.path).exists():
                 raise SearchError(f"the store {store.root} has no index yet", f"build it: {rebuild}")
             root = store.path(output)
             yield _committed(root, _whole(read_manifest(root), root), load, rebuild)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -82,3 +83,15 @@ def test_engines_are_those_of_the_index_as_they_were_built(corpus: Path) -> None
         opened(choice, lambda first: load_config(STAGES, None, [*first, *own], environment={}), QUIET),
     ):
         pass
+
+
+def test_a_store_that_was_pulled_has_no_index_yet(sample_store: Path, tmp_path: Path) -> None:
+    store = shutil.copytree(sample_store, tmp_path / "store")
+    for folder in store.glob("stages/index-*/index"):
+        shutil.rmtree(folder)
+    with (
+        pytest.raises(SearchError, match="has no index yet") as caught,
+        opened(Choice(store=store), lambda first: load_config(STAGES, None, first, environment={}), QUIET),
+    ):
+        pass
+    assert f"stepsearch-data build --store {store} --to index" in caught.value.hint
