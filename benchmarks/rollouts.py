@@ -23,13 +23,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import Tensor
-from transformers import (
-    AutoModelForCausalLM,
-    AutoModelForTokenClassification,
-    PreTrainedModel,
-    PreTrainedTokenizerFast,
-    Qwen2Config,
-)
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast, Qwen2Config
 from transformers.utils import logging
 
 from stepsearch_data.exports.examples import Paragraph
@@ -37,10 +31,12 @@ from stepsearch_data.exports.template_file import load_template
 from stepsearch_data.trainer.demo.tiny import make_model, make_tokenizer
 from stepsearch_data.trainer.episode import Task
 from stepsearch_data.trainer.loading import make_referee
+from stepsearch_data.trainer.model import Critic
 from stepsearch_data.trainer.rollout import roll_out
 from stepsearch_data.trainer.sampler import CachedSampler
 from stepsearch_data.trainer.settings import PPO, Limits, Schedule
 from stepsearch_data.trainer.train import StePPO
+from stepsearch_data.trainer.trunk import trunk_of
 
 TEMPLATE = load_template("musique")
 LIMITS = Limits(turns=5, documents=3, total=2048, turn=120, observation=400)
@@ -134,22 +130,9 @@ class EveryRow(Scripted):
 class EveryTurn(Scripted):
     """Reads the whole text anew at every turn, as one call of `generate` a turn does; ended episodes are dropped."""
 
-    def begin(self, prompts: Sequence[list[int]]) -> None:
-        """See `Sampler.begin`."""
-        super().begin(prompts)
-        self._texts = list(prompts)
-
-    def turn(self, budgets: Sequence[int]) -> list[list[int]]:
-        """See `Sampler.turn`."""
-        CachedSampler.begin(self, self._texts)
-        turns: list[list[int]] = super().turn(budgets)
-        self._texts = [text + turn for text, turn in zip(self._texts, turns, strict=True)]
-        return turns
-
-    def go_on(self, rows: Sequence[int], observations: Sequence[list[int]]) -> None:
-        """See `Sampler.go_on`."""
-        super().go_on(rows, observations)
-        self._texts = [self._texts[row] + seen for row, seen in zip(rows, observations, strict=True)]
+    def __init__(self, *of: Any, **options: Any) -> None:
+        super().__init__(*of, **options)
+        self._keeps = False
 
 
 WAYS = {"kept, ended rows dropped": Scripted, "kept, all rows": EveryRow, "read anew every turn": EveryTurn}
@@ -203,12 +186,11 @@ class Bench:
 
     def updates(self, count: int, micro: int) -> None:
         """Print tokens a second of rollouts and updates, the time of each part, and the peak of memory."""
-        config = self.model.config.from_dict({**self.model.config.to_dict(), "num_labels": 1})
         episodes = len(self.tasks)
         with tempfile.TemporaryDirectory() as folder:
             training = StePPO(
                 self.model,
-                AutoModelForTokenClassification.from_config(config),
+                Critic(trunk_of(AutoModelForCausalLM.from_config(self.model.config))),
                 self.tokenizer,
                 self.referee,
                 retrieve,

@@ -15,6 +15,7 @@ from stepsearch_data.exports.examples import Example
 from stepsearch_data.exports.template import Template
 from stepsearch_data.pipeline.errors import ConfigError, TrainError
 from stepsearch_data.pipeline.store import Store
+from stepsearch_data.trainer.architecture import check_architecture
 from stepsearch_data.trainer.data import draw, load_examples, load_tags, to_task
 from stepsearch_data.trainer.loading import load_critic, load_policy, make_referee
 from stepsearch_data.trainer.plot.runs import ABOUT, About
@@ -116,6 +117,8 @@ def cold_start(
     assert recipe.sft is not None
     whole = recipe.model_copy(update={"bf16": False})  # merged in float32, in whatever it is trained
     policy, tokenizer = load_policy(recipe.model.path, whole)
+    with accelerator.autocast():
+        check_architecture(policy.to(accelerator.device), tokenizer)
     part = folder.with_name(f".{COLD_START}")
     chat = recipe.model.chat_template
     saving = {"bf16": recipe.bf16, "activation_checkpointing": recipe.model.gradient_checkpointing}

@@ -10,7 +10,6 @@ import torch
 from safetensors import SafetensorError
 from transformers import (
     AutoModelForCausalLM,
-    AutoModelForTokenClassification,
     AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -20,11 +19,11 @@ from transformers.utils import logging
 from stepsearch_data.exports.template import Template
 from stepsearch_data.pipeline.errors import TrainError
 from stepsearch_data.trainer.episode import Encode, Referee
+from stepsearch_data.trainer.model import Critic
 from stepsearch_data.trainer.recipe import Model, Recipe
 from stepsearch_data.trainer.sampler import end_tokens
 from stepsearch_data.trainer.settings import Limits
-
-_HEADS = ["score", "classifier"]  # value heads: trained whole, not by adapters
+from stepsearch_data.trainer.trunk import trunk_of
 
 
 def load_policy(location: str, recipe: Recipe) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -36,11 +35,11 @@ def load_policy(location: str, recipe: Recipe) -> tuple[PreTrainedModel, PreTrai
     return _prepared(policy, recipe.model, "CAUSAL_LM"), load_tokenizer(location, **_revision(location, recipe))
 
 
-def load_critic(location: str, recipe: Recipe) -> PreTrainedModel:
+def load_critic(location: str, recipe: Recipe) -> Critic:
     """A critic: the trunk of the model of this location, and a value head of its own. Raises TrainError."""
     torch.manual_seed(recipe.schedule.seed)
-    critic = _load(AutoModelForTokenClassification, location, num_labels=1, **_options(location, recipe))
-    return _prepared(critic, recipe.model, "TOKEN_CLS")
+    model = _load(AutoModelForCausalLM, location, **_options(location, recipe))
+    return Critic(_prepared(trunk_of(model), recipe.model))
 
 
 def load_model(location: str) -> PreTrainedModel:
@@ -118,7 +117,7 @@ def _revision(location: str, recipe: Recipe) -> dict[str, str]:
     return {"revision": recipe.model.revision} if location == recipe.model.path else {}
 
 
-def _prepared(model: PreTrainedModel, config: Model, task: str) -> PreTrainedModel:
+def _prepared(model: PreTrainedModel, config: Model, task: str | None = None) -> PreTrainedModel:
     if config.lora_rank:
         from peft import LoraConfig, get_peft_model
 
@@ -126,7 +125,6 @@ def _prepared(model: PreTrainedModel, config: Model, task: str) -> PreTrainedMod
             r=config.lora_rank,
             lora_alpha=config.lora_alpha,
             target_modules="all-linear",
-            exclude_modules=_HEADS if task == "TOKEN_CLS" else None,
             task_type=task,
         )
         with warnings.catch_warnings():  # peft asks for checkpointing by a name that transformers deprecates

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.cache_utils import DummyLayer, DynamicLayer, DynamicSlidingWindowLayer
 
 from stepsearch_data.trainer.episode import STOPS
+from stepsearch_data.trainer.trunk import inner, logits_of, read, trunk_of
 
 _TAIL = 16  # tokens that hold a closing tag, however it is cut
 
@@ -17,22 +18,31 @@ _TAIL = 16  # tokens that hold a closing tag, however it is cut
 class CachedSampler:
     """Samples from a `transformers` model, keeping the keys and values of all that was read.
 
-    Rows write in step. One that has ended its turn waits: the others' tokens leave masked places in its
-    row, which nothing attends to and no position counts. Rows whose episode has ended are dropped from the
-    cache. Sampling uses torch's global generator; temperature 0 takes the likeliest token.
+    Rows write in step. One that has ended its turn waits: the others' tokens leave masked places in its row, which
+    nothing attends to and no position counts. Between turns they are taken out, so that what a row has read stands
+    together: a sliding window counts places. Rows whose episode has ended are dropped from the cache.
+
+    What layers that sum up all that they read keep (linear attention, convolutions) has no places to take out: with
+    such layers every turn reads its whole text anew. Sampling uses torch's global generator; temperature 0 takes the
+    likeliest token.
     """
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, temperature: float = 1.0) -> None:
         self._model, self._tokenizer, self._temperature = model, tokenizer, temperature
+        self._keeps = keeps_places(model)
         self._eos = end_tokens(model, tokenizer)
-        self._cache_argument = cache_argument(model)
         self._closing = {token for text, token in tokenizer.get_vocab().items() if ">" in text}
 
     def begin(self, prompts: Sequence[list[int]]) -> None:
         """See `Sampler.begin`."""
-        self._cache = DynamicCache(config=self._model.config)
-        self._mask = torch.zeros((len(prompts), 0), dtype=torch.long, device=self._model.device)
-        self._unread = list(prompts)
+        self._begin(prompts)
+
+    def _begin(self, texts: Sequence[list[int]]) -> None:
+        # Windows are left to the mask: with the model's configuration the cache would drop what is outside of them.
+        self._cache = DynamicCache() if self._keeps else DynamicCache(config=inner(self._model).config)
+        self._mask = torch.zeros((len(texts), 0), dtype=torch.long, device=self._model.device)
+        self._seen: list[list[int]] = [[] for _ in texts]
+        self._unread = list(texts)
 
     def replace_last(self, row: int, tokens: Sequence[int]) -> None:
         """See `Sampler.replace_last`. The last token of a turn has not been read yet."""
@@ -40,10 +50,15 @@ class CachedSampler:
 
     def go_on(self, rows: Sequence[int], observations: Sequence[list[int]]) -> None:
         """See `Sampler.go_on`."""
-        kept = torch.tensor(rows, dtype=torch.long, device=self._model.device)
-        self._cache.batch_select_indices(kept)
-        self._mask = self._mask[kept]
+        self._seen = [self._seen[row] for row in rows]
         self._unread = [self._unread[row] + seen for row, seen in zip(rows, observations, strict=True)]
+        if self._keeps:
+            kept = torch.tensor(rows, dtype=torch.long, device=self._model.device)
+            self._cache.batch_select_indices(kept)
+            self._mask = self._mask[kept]
+            self._close_gaps()
+        else:
+            self._begin([seen + unread for seen, unread in zip(self._seen, self._unread, strict=True)])
 
     @torch.inference_mode()
     def turn(self, budgets: Sequence[int]) -> list[list[int]]:
@@ -62,23 +77,34 @@ class CachedSampler:
         """Let these rows read what they have not; logits of what follows, shape (all rows, vocabulary)."""
         width = max(len(self._unread[row]) for row in rows)
         tokens = torch.zeros((len(self._unread), width), dtype=torch.long)
-        real = torch.zeros_like(tokens)
+        real, last = torch.zeros_like(tokens), torch.zeros(len(tokens), dtype=torch.long)
         for row in rows:
             unread = self._unread[row]
-            tokens[row, width - len(unread) :] = torch.tensor(unread)
-            real[row, width - len(unread) :] = 1
+            start = 0 if self._keeps else width - len(unread)  # sums begin with what is read first
+            last[row] = start + len(unread) - 1
+            tokens[row, start : start + len(unread)] = torch.tensor(unread)
+            real[row, start : start + len(unread)] = 1
+            self._seen[row] = self._seen[row] + unread
             self._unread[row] = []
+        tokens = tokens.to(self._mask.device)
         self._mask = torch.cat([self._mask, real.to(self._mask.device)], dim=1)
-        positions = (self._mask.cumsum(dim=1) - 1).clamp(min=0)[:, -width:]
-        read = self._model(
-            input_ids=tokens.to(self._mask.device),
-            attention_mask=self._mask,
-            position_ids=positions,
-            use_cache=True,
-            logits_to_keep=1,
-            **{self._cache_argument: self._cache},
-        )
-        return read.logits[:, -1].float()
+        output = read(trunk_of(self._model), tokens, self._mask, self._cache)
+        hidden = output.last_hidden_state[torch.arange(len(tokens)), last]
+        if self._keeps and width > 1:
+            self._close_gaps()
+        return logits_of(self._model, output, hidden, tokens[:, 0]).float()
+
+    def _close_gaps(self) -> None:
+        """Move what each row has read to the right end of the cache, in its order."""
+        width = int(self._mask.sum(dim=1).max()) if len(self._mask) else 0
+        places = self._mask.argsort(dim=1, stable=True)[:, self._mask.shape[1] - width :]
+        self._mask = self._mask.gather(1, places)
+        for layer in self._cache.layers:
+            if layer.keys is not None:
+                layer.keys, layer.values = (
+                    states.gather(2, places[:, None, :, None].expand(-1, states.shape[1], -1, states.shape[3]))
+                    for states in (layer.keys, layer.values)
+                )
 
     def _sample(self, logits: Tensor) -> list[int]:
         if self._temperature == 0:
@@ -93,10 +119,18 @@ class CachedSampler:
         return turn[-1] in self._closing and any(stop in self._tokenizer.decode(turn[-_TAIL:]) for stop in STOPS)
 
 
-def cache_argument(model: PreTrainedModel) -> str:
-    """What a model calls the cache that it reads: `cache` since transformers 5.24, `past_key_values` before."""
-    base = getattr(model, "get_base_model", lambda: model)()  # with adapters, peft passes all arguments on to it
-    return "cache" if "cache" in inspect.signature(base.forward).parameters else "past_key_values"
+def keeps_places(model: PreTrainedModel) -> bool:
+    """Whether all that a model keeps of what it has read are keys and values, each of one place."""
+    return _kinds(model) <= {DynamicLayer, DynamicSlidingWindowLayer, DummyLayer}
+
+
+def own_layers(model: PreTrainedModel) -> list[str]:
+    """Names of the kinds of a cache's layers that an architecture has for itself: nobody knows what they keep."""
+    return sorted(kind.__name__ for kind in _kinds(model) if kind.__module__ != DynamicLayer.__module__)
+
+
+def _kinds(model: PreTrainedModel) -> set[type]:
+    return set(map(type, DynamicCache(config=inner(model).config).layers))
 
 
 def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:

@@ -32,9 +32,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from stepsearch_data.pipeline.errors import StepSearchError, TrainError
 from stepsearch_data.rewards import PAPER, RewardConfig
+from stepsearch_data.trainer.architecture import check_architecture
 from stepsearch_data.trainer.batch import collate
 from stepsearch_data.trainer.episode import Episode, Referee, Task
-from stepsearch_data.trainer.model import ActorCritic, Reference, WholeCopy
+from stepsearch_data.trainer.model import ActorCritic, Critic, Reference, WholeCopy
 from stepsearch_data.trainer.rollout import Retrieve, Sampler, roll_out
 from stepsearch_data.trainer.sampler import CachedSampler
 from stepsearch_data.trainer.score import Earned, earned
@@ -55,7 +56,7 @@ class StePPO:
     def __init__(
         self,
         policy: PreTrainedModel,
-        critic: PreTrainedModel,
+        critic: Critic,
         tokenizer: PreTrainedTokenizerBase,
         referee: Referee,
         retrieve: Retrieve,
@@ -79,6 +80,8 @@ class StePPO:
         self.referee, self.retrieve, self.tasks, self.held_out = referee, retrieve, tasks, held_out
         self.output, self.watch, self.tokenizer = output, watch, tokenizer
         self.done = 0
+        with self.accelerator.autocast():
+            check_architecture(policy.to(self.accelerator.device), tokenizer)
         sharded = self.accelerator.distributed_type is DistributedType.FSDP
         self._copy = WholeCopy(policy.to(self.accelerator.device), _fsdp_type(self.accelerator)) if sharded else None
         model = ActorCritic(policy, critic, schedule.temperature)
@@ -142,7 +145,7 @@ class StePPO:
         clock.lap("score")
         metrics = look_back(self.model, self.inner.policy, self.reference, batch, self.ppo, self.accelerator)
         clock.lap("look_back")
-        self.model.train()  # without dropout, it only switches on gradient checkpointing
+        self.model.train()  # it only switches on gradient checkpointing
         metrics |= improve(self.model, self._parameters, self.optimizer, self.rates, batch, self.ppo, self.accelerator)
         self.model.eval()
         clock.lap("improve")

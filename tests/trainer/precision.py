@@ -8,21 +8,20 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from transformers import AutoModelForCausalLM, AutoModelForTokenClassification, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from stepsearch_data.exports.template_file import load_template
 from stepsearch_data.trainer.loading import make_referee
-from stepsearch_data.trainer.model import log_probabilities
+from stepsearch_data.trainer.model import Critic, log_probabilities
 from stepsearch_data.trainer.settings import PPO, Limits, Schedule
 from stepsearch_data.trainer.train import StePPO
+from stepsearch_data.trainer.trunk import trunk_of
 from tests.trainer.tiny import TASKS, retrieve
 
 model, output = sys.argv[1:]
 tokenizer, policy = AutoTokenizer.from_pretrained(model), AutoModelForCausalLM.from_pretrained(model)
 torch.manual_seed(4)
-critic = AutoModelForTokenClassification.from_config(
-    policy.config.from_dict({**policy.config.to_dict(), "num_labels": 1})
-)
+critic = Critic(trunk_of(AutoModelForCausalLM.from_config(policy.config)))
 referee = make_referee(policy, tokenizer, load_template("musique"), Limits(turns=1, total=300, turn=12))
 accelerator = Accelerator(mixed_precision="bf16")
 run = StePPO(

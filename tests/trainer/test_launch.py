@@ -265,6 +265,8 @@ def test_sharded_weights_learn_the_same(
     assert [run.returncode for run in runs] == [0, 0, 0], [run.stderr for run in runs]
     one, parts = metrics(tmp_path / "one"), metrics(tmp_path / "parts")
     for ours, theirs in zip(one, parts, strict=True):
+        # A quotient of variances, of which one is near 0 here.
+        assert ours.pop("explained_variance") == pytest.approx(theirs.pop("explained_variance"), rel=1e-3)
         assert {k: v for k, v in ours.items() if "norm" not in k} == pytest.approx(
             {k: v for k, v in theirs.items() if "norm" not in k}, rel=1e-4, abs=1e-6
         )

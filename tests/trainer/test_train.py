@@ -18,12 +18,14 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs torch: make test-train")
 
 from accelerate import Accelerator  # noqa: E402 - torch must be there
-from transformers import AutoModelForTokenClassification  # noqa: E402
+from transformers import AutoModelForCausalLM  # noqa: E402
 
 from stepsearch_data.exports.examples import Paragraph  # noqa: E402
 from stepsearch_data.pipeline.errors import SearchError, TrainError  # noqa: E402
+from stepsearch_data.trainer.model import Critic  # noqa: E402
 from stepsearch_data.trainer.settings import PPO, Schedule  # noqa: E402
 from stepsearch_data.trainer.train import StePPO  # noqa: E402
+from stepsearch_data.trainer.trunk import trunk_of  # noqa: E402
 from tests.trainer.processes import torchrun  # noqa: E402
 from tests.trainer.tiny import TASKS, retrieve  # noqa: E402
 
@@ -44,10 +46,8 @@ def policy(policy: Any, tokenizer: Any) -> Any:
 
 
 def trainer(output: Path, policy: Any, tokenizer: Any, referee: Any, search: Any = retrieve, **schedule: Any) -> StePPO:
-    config = policy.config.from_dict(policy.config.to_dict())
-    config.num_labels = 1
     torch.manual_seed(4)
-    critic = AutoModelForTokenClassification.from_config(config)
+    critic = Critic(trunk_of(AutoModelForCausalLM.from_config(policy.config)))
     return StePPO(
         policy, critic, tokenizer, referee, search, TASKS, output, held_out=TASKS,
         schedule=Schedule(**{**QUICK, **schedule}), ppo=PPO(minibatch=4, micro=2), accelerator=Accelerator(cpu=True),

@@ -11,13 +11,14 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs torch: make test-train")
 
 from accelerate import Accelerator  # noqa: E402 - torch must be there
-from transformers import AutoModelForTokenClassification  # noqa: E402
+from transformers import AutoModelForCausalLM  # noqa: E402
 
 from stepsearch_data.pipeline.errors import TrainError  # noqa: E402
 from stepsearch_data.trainer.batch import Batch, collate  # noqa: E402
 from stepsearch_data.trainer.episode import Episode, Task  # noqa: E402
-from stepsearch_data.trainer.model import ActorCritic, Reference  # noqa: E402
+from stepsearch_data.trainer.model import ActorCritic, Critic, Reference  # noqa: E402
 from stepsearch_data.trainer.settings import PPO  # noqa: E402
+from stepsearch_data.trainer.trunk import trunk_of  # noqa: E402
 from stepsearch_data.trainer.update import improve, look_back  # noqa: E402
 
 CONFIG = PPO(gamma=0.9, lam=0.8, kl=0.1, minibatch=4, micro=2, max_norm=0.5, importance_cap=1.5)
@@ -45,9 +46,7 @@ REWARDS = [[(2, 0.5), (8, 1.0)], [(1, -1.0)], [(0, 0.25), (6, -0.5), (9, 2.0)], 
 @pytest.fixture
 def critic(policy: Any) -> Any:
     torch.manual_seed(2)
-    config = copy.deepcopy(policy.config)
-    config.num_labels = 1
-    return AutoModelForTokenClassification.from_config(config)
+    return Critic(trunk_of(AutoModelForCausalLM.from_config(policy.config)))
 
 
 @pytest.fixture
@@ -115,7 +114,7 @@ def by_hand(policy: Any, critic: Any, old_policy: Any, temperature: float, *, sa
 
 
 def read(model: Any, ids: Any, own: list[int], temperature: float) -> tuple[list[Any], list[Any]]:
-    logits, values = model.policy(ids).logits[0] / temperature, model.critic(ids).logits[0, :, 0]
+    logits, values = model.policy(ids).logits[0] / temperature, model.critic(ids, torch.ones_like(ids))[0]
     return [torch.log_softmax(logits[at - 1], dim=-1)[ids[0, at]] for at in own], [values[at - 1] for at in own]
 
 

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from transformers import AutoModelForCausalLM, AutoModelForTokenClassification, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
 from stepsearch_data.exports.examples import Example
@@ -37,11 +37,13 @@ from stepsearch_data.trainer.demo.noise import demonstrations
 from stepsearch_data.trainer.demo.tiny import make_model, make_tokenizer
 from stepsearch_data.trainer.evaluation.setup import searching
 from stepsearch_data.trainer.loading import make_referee
+from stepsearch_data.trainer.model import Critic
 from stepsearch_data.trainer.plot.runs import ABOUT, About
 from stepsearch_data.trainer.recipe import Rewards
 from stepsearch_data.trainer.settings import PPO, SFT, Limits, Schedule
 from stepsearch_data.trainer.sft import cold_start
 from stepsearch_data.trainer.train import StePPO
+from stepsearch_data.trainer.trunk import trunk_of
 
 LIMITS = Limits(turns=5, documents=1, total=400, turn=40, observation=100)
 SCHEDULE = Schedule(actor_lr=5e-4, critic_lr=1e-3, actor_warmup=0.05, critic_warmup=0.0, save_every=20, keep=1)
@@ -204,7 +206,7 @@ def run(job: Job, load: Load) -> Path:
     policy = AutoModelForCausalLM.from_pretrained(start)
     tokenizer = AutoTokenizer.from_pretrained(start)
     torch.manual_seed(job.seed)
-    critic = AutoModelForTokenClassification.from_pretrained(start, num_labels=1)
+    critic = Critic(trunk_of(AutoModelForCausalLM.from_pretrained(start)))
     about = About(variant=job.variant, start=job.start.name, sft_seed=job.sft_seed, seed=job.seed)
     job.output.mkdir(parents=True, exist_ok=True)
     (job.output / ABOUT).write_text(about.model_dump_json(), encoding="utf-8")

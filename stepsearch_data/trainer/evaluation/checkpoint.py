@@ -10,6 +10,7 @@ import torch
 
 from stepsearch_data.exports.template import Template
 from stepsearch_data.pipeline.errors import TrainError
+from stepsearch_data.trainer.architecture import check_architecture
 from stepsearch_data.trainer.episode import Task
 from stepsearch_data.trainer.evaluation.policy import Played
 from stepsearch_data.trainer.loading import load_model, load_tokenizer, make_referee
@@ -34,6 +35,7 @@ class LocalPolicy:
     ) -> None:
         model, tokenizer = load_model(location), load_tokenizer(location)
         model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+        check_architecture(model, tokenizer)
         longest = getattr(model.config, "max_position_embeddings", limits.total)
         limits = replace(limits, total=min(limits.total, longest))
         self.batch = batch
