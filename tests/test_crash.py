@@ -80,11 +80,11 @@ def readable(store: Path) -> None:
     """Every view that a store has right now can be read to its end."""
     if (store / "manifest.json").exists():
         committed(store)
-        with query(Store.open(store), "SHOW TABLES", 30) as reader:
+        with query(Store.open(store), "SHOW TABLES") as reader:
             views = [row["name"] for row in reader.read_all().to_pylist()]
         assert "questions" in views
         for view in views:
-            with query(Store.open(store), f"SELECT * FROM {view}", 30) as reader:
+            with query(Store.open(store), f"SELECT * FROM {view}") as reader:
                 reader.read_all()
 
 

@@ -60,7 +60,7 @@ class World:
         )
 
     def rows(self, query: str, store: Path | None = None) -> list[dict[str, Any]]:
-        with sql(Store.open(store or self.store), query, 10) as reader:
+        with sql(Store.open(store or self.store), query) as reader:
             return reader.read_all().to_pylist()  # type: ignore[no-any-return]  # pyarrow ships no types
 
     def sent(self, number: int) -> None:

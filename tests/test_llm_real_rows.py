@@ -26,7 +26,7 @@ def test_a_cached_build_of_the_real_rows_equals_the_paid_one(tmp_path: Path, rea
     assert paid == cached
     # The oracle only knows the rules' hops: where their last one is not the answer, the row is rejected.
     counts = "SELECT (SELECT count(*) FROM trajectories) AS whole, (SELECT count(*) FROM rejects) AS rejected"
-    with query(Store.open(stores[1]), counts, 10) as reader:
+    with query(Store.open(stores[1]), counts) as reader:
         (found,) = reader.read_all().to_pylist()
     assert found["whole"] + found["rejected"] == 338
     assert found["whole"] >= 300

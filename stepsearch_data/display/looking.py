@@ -86,15 +86,15 @@ def audit(measures: dict[str, Any], *, as_json: bool) -> None:
         say(f"{waiting:,} queries wait for engines that did not answer: stepsearch-data retry-failed", style="yellow")
 
 
-def rows(store: Store, sql: str, form: str, output: Path | None, timeout: float) -> None:
-    """The rows of a query, in one of the formats."""
+def rows(store: Store, sql: str, form: str, output: Path | None, *, memory: int) -> None:
+    """The rows of a query, in one of the formats; DuckDB takes so many bytes of `memory`."""
     from stepsearch_data.pipeline import catalog
     from stepsearch_data.pipeline import output as writers
 
     outdated = catalog.stale(store)
     if outdated:
         print(f"note: made from earlier inputs: {', '.join(outdated)}; build to renew them", file=sys.stderr)
-    with catalog.query(store, sql, timeout) as reader:
+    with catalog.query(store, sql, memory=memory) as reader:
         if form == "table" and output is None:
             _result_table(reader)
         else:
@@ -107,13 +107,14 @@ def _result_table(reader: Any) -> None:
     limit = 1_000
     found: list[list[Any]] = []
     for batch in reader:
-        found += [list(row.values()) for row in values(batch.slice(0, limit + 1 - len(found)))]
+        few = batch.slice(0, limit + 1 - len(found))
+        found += [[_short(value) for value in row.values()] for row in values(few)]
         if len(found) > limit:
             print(
                 f"note: only the first {limit} rows; --format csv, json, jsonl or parquet writes all", file=sys.stderr
             )
             break
-    grid(reader.schema.names, [[_short(value) for value in row] for row in found[:limit]])
+    grid(reader.schema.names, found[:limit])
 
 
 def _short(value: Any) -> Any:

@@ -1,21 +1,20 @@
 """SQL over a store: DuckDB views of what is committed, and a locked-down way to query them.
 
-DuckDB and Arrow's datasets are imported where they are used: a build only writes the catalog.
+DuckDB is imported where it is used: a build only writes the catalog.
 """
 
 from __future__ import annotations
 
 import itertools
 import re
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from stepsearch_data.pipeline.errors import QueryError, StoreError
+from stepsearch_data.pipeline.errors import QueryError, StoreError, without_traceback
 from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.schemas.tables import (
     BALLOTS,
@@ -54,23 +53,26 @@ LOGS = (LLM_CALLS, SEARCH_CALLS)
 """Tables that are read from the logs of those names."""
 
 _SQL_TYPES = {pa.string(): "VARCHAR", pa.int64(): "BIGINT", pa.float64(): "DOUBLE", pa.bool_(): "BOOLEAN"}
+_BATCH_ROWS = 2_048  # DuckDB's least: a batch of long texts is held whole
 _HEADER = "-- Views over this store, for any DuckDB: cd STORE && duckdb -init catalog.sql\n"
 
 
-def view_definitions(
-    manifest: Manifest, scan: Callable[[str, list[str]], str], logs: Mapping[str, str]
-) -> dict[str, str]:
-    """The SELECT behind each view, by name; `scan` makes that of a table from its name and its files.
-
-    `logs` are the paths of the logs that there are; the view of a log that is missing is empty.
-    """
-    views = {log.name: _log(log, logs.get(log.name)) for log in LOGS}
+def _paths(manifest: Manifest, logs: Mapping[str, str]) -> dict[str, list[str]]:
+    """The files of each table that there is, relative to the store. `logs` are those of the logs."""
+    paths = {name: [path] for name, path in logs.items()}
     for table in TABLES:
         output = manifest.output(table.name)
         if table not in (REJECTS, *LOGS) and output:
-            views[table.name] = scan(table.name, [output.path])
+            paths[table.name] = [output.path]
     if manifest.stages:
-        views[REJECTS.name] = scan(REJECTS.name, [e.outputs[REJECTS.name].path for e in manifest.stages.values()])
+        paths[REJECTS.name] = [entry.outputs[REJECTS.name].path for entry in manifest.stages.values()]
+    return paths
+
+
+def _views(manifest: Manifest, paths: Mapping[str, list[str]]) -> dict[str, str]:
+    """The SELECT behind each view, by name; the view of a log that is missing is empty."""
+    views = {log.name: _log(log, paths.get(log.name)) for log in LOGS}
+    views |= {name: f"SELECT * FROM read_parquet({_quoted(of)})" for name, of in paths.items() if name not in views}
     judged = {name: _judged(views, name, judged, manifest) for name, judged in JUDGED.items() if name in views}
     return {**views, **judged}
 
@@ -86,20 +88,19 @@ def _judged(views: Mapping[str, str], name: str, judged: Judged, manifest: Manif
     return f"SELECT r.*, {said} FROM ({views[name]}) r LEFT JOIN ({views[by.name]}) j USING ({', '.join(judged.key)})"
 
 
-def _log(log: Table, path: str | None) -> str:
+def _log(log: Table, paths: list[str] | None) -> str:
     """A log as a table; the line that a crash cut short is left out."""
     types = {field.name: _SQL_TYPES[field.type] for field in log.schema}
-    if path is None:
+    if paths is None:
         return "SELECT " + ", ".join(f"NULL::{type_} AS {name}" for name, type_ in types.items()) + " WHERE false"
     columns = ", ".join(f"{name}: '{type_}'" for name, type_ in types.items())
-    quoted = path.replace("'", "''")
     options = f"format = 'newline_delimited', ignore_errors = true, columns = {{{columns}}}"
-    return f"SELECT * FROM read_json('{quoted}', {options})"
+    return f"SELECT * FROM read_json({_quoted(paths)}, {options})"
 
 
-def _read_parquet(_name: str, paths: list[str]) -> str:
-    listed = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
-    return f"SELECT * FROM read_parquet([{listed}])"
+def _quoted(texts: Iterable[str]) -> str:
+    """Texts as a list in SQL."""
+    return "[" + ", ".join("'" + text.replace("'", "''") + "'" for text in texts) + "]"
 
 
 def write_catalog(store: Store) -> None:
@@ -109,7 +110,7 @@ def write_catalog(store: Store) -> None:
 
 def catalog(manifest: Manifest, logs: Mapping[str, str] = {}) -> str:
     """The text of `catalog.sql`. A log that is not among `logs` gets an empty view."""
-    views = view_definitions(manifest, _read_parquet, logs)
+    views = _views(manifest, _paths(manifest, logs))
     statements = [f"CREATE OR REPLACE VIEW {name} AS {select};" for name, select in views.items()]
     return _HEADER + "\n".join(statements) + "\n"
 
@@ -118,85 +119,79 @@ def _logs(store: Store) -> dict[str, str]:
     return {log.name: f"log/{log.name}.jsonl" for log in LOGS if store.has_log(log.name)}
 
 
-def connect(store: Store, manifest: Manifest) -> duckdb.DuckDBPyConnection:
-    """A DuckDB with the store's views that can reach no file at all. Raises StoreError.
+def connect(store: Store, manifest: Manifest, memory: int | None = None) -> duckdb.DuckDBPyConnection:
+    """A DuckDB with the store's views that reaches their files, to read, and no others. Raises StoreError.
 
-    Arrow reads the tables for it: a DuckDB that may read a folder may also write there, and finds
-    ways to do so inside of a SELECT.
+    A DuckDB that may read a folder may also write there, and finds ways to do so inside of a SELECT: so all it has
+    is a file system of ours that cannot write. `memory` bounds in bytes what sorts, joins and groups may hold.
     """
     import duckdb
-    from pyarrow import dataset
-    from pyarrow.fs import LocalFileSystem
+
+    from stepsearch_data.pipeline.table_files import SCHEME, TableFiles
 
     store.check(manifest)
+    paths = _paths(manifest, _logs(store))
+    names = {table: [f"{SCHEME}://{table}-{n}" for n in range(len(of))] for table, of in paths.items()}
+    files = {name: store.inside(path) for table in paths for name, path in zip(names[table], paths[table], strict=True)}
     connection = duckdb.connect(":memory:")
-
-    def register(name: str, paths: list[str]) -> str:
-        resolved = [str((store.root / path).resolve()) for path in paths]
-        files = dataset.dataset(resolved, format="parquet", filesystem=LocalFileSystem())
-        registered = f"{name}_as_written" if name in JUDGED else name
-        connection.register(registered, files)
-        return f"SELECT * FROM {registered}"
-
     try:
-        logs = {name: str((store.root / path).resolve()) for name, path in _logs(store).items()}
-        views = view_definitions(manifest, register, logs)
-        for log in LOGS:
-            connection.execute(f"CREATE TABLE {log.name} AS {views[log.name]}")
-        for name in JUDGED.keys() & views.keys():
-            connection.execute(f"CREATE VIEW {name} AS {views[name]}")
-    except (duckdb.Error, pa.ArrowException, OSError) as error:
+        connection.register_filesystem(TableFiles(files))
+        connection.execute("SET parquet_metadata_cache = true")  # what a view looks up is there for the query
+        connection.execute("SET enable_external_file_cache = false")  # the system's own does
+        if memory:
+            connection.execute(f"SET memory_limit = '{memory}B'")
+        for name, select in _views(manifest, names).items():
+            connection.execute(f"CREATE VIEW {name} AS {select}")
+    except (duckdb.Error, OSError) as error:
         connection.close()
         raise StoreError(
-            f"a table of {store.root} cannot be read: {str(error).splitlines()[0]}",
+            f"a table of {store.root} cannot be read: {without_traceback(error).splitlines()[0]}",
             "stepsearch-data build makes missing tables anew, and broken ones with --force",
         ) from error
     connection.execute("SET python_enable_replacements = false")
+    connection.execute("SET allow_persistent_secrets = false")
     connection.execute("SET temp_directory = ''")
+    connection.execute("SET disabled_filesystems = 'LocalFileSystem'")
+    connection.execute(f"SET allowed_paths = {_quoted(files)}")
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
     return connection
 
 
 @contextmanager
-def query(store: Store, sql: str, timeout: float) -> Iterator[pa.RecordBatchReader]:
-    """Run one SELECT (or EXPLAIN of one) and stream its rows.
+def query(store: Store, sql: str, *, memory: int | None = None) -> Iterator[pa.RecordBatchReader]:
+    """Run one SELECT (or EXPLAIN of one) and stream its rows; for `memory` see `connect`.
 
-    `timeout` is in seconds and covers the reading of the rows. Raises QueryError, also while they are read.
+    Values do not count as memory, and nothing bounds the time: `verbs.limits` bounds both for the whole process.
+    Raises QueryError, also while the rows are read.
     """
     import duckdb
 
-    _admit(sql)
-    with store.reading() as manifest, connect(store, manifest) as connection:
-        expired = threading.Event()
+    failures = (duckdb.Error, pa.ArrowException, OSError, RuntimeError, MemoryError)  # of DuckDB, once in Arrow's hands
 
-        def interrupt() -> None:
-            expired.set()
-            connection.interrupt()
+    def explained(error: Exception) -> QueryError:
+        if str(error).startswith("Out of Memory"):
+            return QueryError(
+                "the query needs more memory than it may take", "give it more: --memory GIB; or ask for fewer rows"
+            )
+        text = without_traceback(error)
+        return QueryError(text, _advice(store, text))
 
-        def explained(error: Exception) -> QueryError:
-            if expired.is_set():
-                return QueryError(f"the query took longer than {timeout:g} s", "give it more: --timeout SECONDS")
-            return QueryError(str(error).strip(), _advice(store, str(error)))
-
-        def batches(reader: pa.RecordBatchReader, names: list[str]) -> Iterator[pa.RecordBatch]:
-            try:
-                for batch in reader:
-                    yield batch.rename_columns(names)
-            except (pa.ArrowException, OSError) as error:  # DuckDB's own errors arrive as an OSError here
-                raise explained(error) from error
-
-        timer = threading.Timer(timeout, interrupt)
-        timer.daemon = True
-        timer.start()
+    def batches(reader: pa.RecordBatchReader, names: list[str]) -> Iterator[pa.RecordBatch]:
         try:
-            reader = connection.sql(sql).to_arrow_reader()
-            schema = _distinct(reader.schema)
-            yield pa.RecordBatchReader.from_batches(schema, batches(reader, schema.names))
-        except duckdb.Error as error:
+            for batch in reader:
+                yield batch.rename_columns(names)
+        except failures as error:
             raise explained(error) from error
-        finally:
-            timer.cancel()
+
+    _admit(sql)
+    with store.reading() as manifest, connect(store, manifest, memory) as connection:
+        try:
+            reader = connection.sql(sql).to_arrow_reader(_BATCH_ROWS)
+        except failures as error:
+            raise explained(error) from error
+        schema = _distinct(reader.schema)
+        yield pa.RecordBatchReader.from_batches(schema, batches(reader, schema.names))
 
 
 def _distinct(schema: pa.Schema) -> pa.Schema:
@@ -228,7 +223,7 @@ def _admit(sql: str) -> None:
     if len(statements) != 1:
         raise QueryError(f"expected one statement, got {len(statements)}")
     kind = _kind(statements[0])
-    if kind != "SELECT":
+    if kind != "SELECT" and not (kind == "MULTI" and _can_be_selected_from(inner)):
         raise QueryError(
             f"only SELECT (or EXPLAIN of one) is admitted, not {kind}", "write files with --output instead of COPY"
         )
@@ -239,6 +234,16 @@ def _kind(statement: duckdb.Statement) -> str:
         return statement.type.name
     except ValueError:  # kinds that the Python package has no name for
         return "this"
+
+
+def _can_be_selected_from(sql: str) -> bool:
+    """Whether a statement that looks for its PIVOT's columns first is a query: it may also be a COPY of one."""
+    import duckdb
+
+    try:
+        return len(duckdb.extract_statements("FROM (\n" + sql.rstrip("; \t\n") + "\n)")) == 1
+    except duckdb.Error:
+        return False
 
 
 def _advice(store: Store, message: str) -> str:

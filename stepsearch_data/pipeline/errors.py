@@ -82,3 +82,9 @@ class RowRejected(Exception):
 
 class GoldMissing(RowRejected):
     """The row is sound, but comes without a gold paragraph: no sign of a broken source."""
+
+
+def without_traceback(error: Exception) -> str:
+    """What an error says: DuckDB puts a traceback before that of a file system in Python."""
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[-1] if text.startswith("Traceback ") else text

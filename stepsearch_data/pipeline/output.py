@@ -17,6 +17,8 @@ import pyarrow.parquet as pq
 
 from stepsearch_data.pipeline.errors import QueryError
 
+_GROUP_ROWS = 100_000
+_GROUP_BYTES = 64 << 20
 _INTEGERS = 1 << 63  # larger ones are beyond most readers of JSON
 
 
@@ -65,7 +67,7 @@ def _whole(path: Path, store: Path | None) -> Iterator[BinaryIO]:
         raise QueryError(f"cannot write {path}: it is a folder")
     if store is not None and target.is_relative_to(os.path.realpath(store)):
         raise QueryError(f"cannot write {path}: it lies in the store and could damage it")
-    temporary = target.with_name(f".{target.name}.part")
+    temporary = partial(path)
     try:
         with open(temporary, "wb") as file:
             yield file
@@ -73,6 +75,12 @@ def _whole(path: Path, store: Path | None) -> Iterator[BinaryIO]:
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def partial(path: Path) -> Path:
+    """Where a file is until it is whole."""
+    target = Path(os.path.realpath(path))
+    return target.with_name(f".{target.name}.part")
 
 
 def _csv(reader: pa.RecordBatchReader, file: BinaryIO) -> None:
@@ -105,8 +113,19 @@ def _json(reader: pa.RecordBatchReader, file: BinaryIO) -> None:
 
 def _parquet(reader: pa.RecordBatchReader, file: BinaryIO) -> None:
     with pq.ParquetWriter(file, reader.schema, compression="zstd") as writer:
-        for batch in reader:
-            writer.write_batch(batch)
+        for rows in _groups(reader):
+            writer.write_table(rows)
+
+
+def _groups(reader: pa.RecordBatchReader) -> Iterator[pa.Table]:
+    """The rows in tables that each make a good row group."""
+    held: list[pa.RecordBatch] = []
+    for batch in reader:
+        held.append(batch)
+        if sum(batch.num_rows for batch in held) >= _GROUP_ROWS or sum(batch.nbytes for batch in held) >= _GROUP_BYTES:
+            yield pa.Table.from_batches(held)
+            held = []
+    yield pa.Table.from_batches(held, reader.schema)
 
 
 def _rows(reader: pa.RecordBatchReader) -> Iterator[bytes]:

@@ -19,7 +19,7 @@ import pyarrow as pa
 from pydantic import TypeAdapter, ValidationError
 
 from stepsearch_data.pipeline.digest import digest_of
-from stepsearch_data.pipeline.errors import StepSearchError, StoreError
+from stepsearch_data.pipeline.errors import StepSearchError, StoreError, without_traceback
 from stepsearch_data.pipeline.files import open_regular, read_regular
 from stepsearch_data.pipeline.manifest import Manifest, Output, parse_manifest
 from stepsearch_data.schemas.tables import LLM_CALLS, SEARCH_CALLS, TABLES, Table
@@ -171,7 +171,7 @@ class ReadableStore:
         if isinstance(error, LookupError):
             return StoreError(f"the tables of {self.root} do not fit together: there is no {error}", self._remedy)
         if _comes_of_reading(error):
-            reason = str(error).partition("\n")[0]
+            reason = without_traceback(error).splitlines()[0]
             return StoreError(f"a table of {self.root} cannot be read: {reason}", self._remedy)
         return None
 

@@ -9,11 +9,12 @@ from typing import Annotated
 
 import typer
 
-from stepsearch_data.pipeline.errors import ConfigError, StepSearchError
+from stepsearch_data.pipeline.errors import ConfigError, QueryError, StepSearchError
 from stepsearch_data.verbs.common import (
     end_at_once,
     open_store,
 )
+from stepsearch_data.verbs.limits import Limits
 from stepsearch_data.verbs.options import (
     ConfigOption,
     JsonOption,
@@ -23,6 +24,8 @@ from stepsearch_data.verbs.options import (
     TitleOption,
     finite,
 )
+
+_LONGEST_QUERY = 10_000_000  # bytes; what is longer is no query
 
 
 class Format(StrEnum):
@@ -45,19 +48,41 @@ def sql(
         float,
         typer.Option("--timeout", min=0.01, max=86_400, callback=finite, help="Seconds before the query is stopped."),
     ] = 60.0,
+    memory: Annotated[
+        float, typer.Option("--memory", min=0.25, max=1_024, help="GiB of memory that the query may take.")
+    ] = 4.0,
 ) -> None:
     """Query the store with DuckDB SQL, read-only: no other file, no extension, no write can be reached.
 
     Example: stepsearch-data sql "SELECT hops, count(*) FROM trajectories GROUP BY hops"
     """
-    from stepsearch_data.display import looking as display
-
     if output is not None and form is Format.table:
         raise ConfigError(
             "a table is for reading, not for a file", "name another: --format csv, json, jsonl or parquet"
         )
-    text = sys.stdin.buffer.read().decode(errors="surrogateescape") if query == "-" else query
-    display.rows(open_store(store, config), text, form.value, output, timeout)
+    text = _from_stdin() if query == "-" else query
+    limits = Limits(timeout, int(memory * (1 << 30)))
+    limits.split_off(undo=lambda: _discard(output))
+    from stepsearch_data.display import looking as display  # it is what takes time: not in both processes
+
+    opened = open_store(store, config)
+    limits.start_clock()
+    display.rows(opened, text, form.value, output, memory=limits.memory * 3 // 4)
+
+
+def _from_stdin() -> str:
+    text = sys.stdin.buffer.read(_LONGEST_QUERY + 1)
+    if len(text) > _LONGEST_QUERY:
+        raise QueryError(f"the query on stdin has more than {_LONGEST_QUERY:,} bytes")
+    return text.decode(errors="surrogateescape")
+
+
+def _discard(output: Path | None) -> None:
+    """Remove the part of a file that was written."""
+    if output is not None:
+        from stepsearch_data.pipeline.output import partial
+
+        partial(output).unlink(missing_ok=True)
 
 
 def schema(as_json: JsonOption = False) -> None:

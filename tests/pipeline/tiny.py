@@ -118,5 +118,5 @@ class World:
 
     def sql(self, text: str) -> list[dict[str, Any]]:
         """Rows of a query over the store's views."""
-        with query(self.store, text, 10) as reader:
+        with query(self.store, text) as reader:
             return reader.read_all().to_pylist()  # type: ignore[no-any-return]  # pyarrow ships no types

@@ -90,7 +90,7 @@ def page(
 
 def rows(store: Path, sql: str) -> list[dict[str, Any]]:
     """What the store itself tells."""
-    with query(Store(store), sql, timeout=10) as batches:
+    with query(Store(store), sql) as batches:
         found: list[dict[str, Any]] = batches.read_all().to_pylist()
     return found
 

@@ -1,0 +1,76 @@
+"""The files of a store's tables as a file system for DuckDB: these, to read, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from fsspec import AbstractFileSystem
+
+from stepsearch_data.pipeline.files import open_regular
+
+SCHEME = "store"
+
+
+class TableFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec ships no types
+    """Knows files by the names it is given, `store://…`; there are no folders, no patterns and no way to write."""
+
+    protocol = SCHEME
+    cachable = False  # fsspec would give the next store the files of this one
+
+    def __init__(self, files: Mapping[str, Path]) -> None:
+        super().__init__()
+        self._files = files
+
+    def glob(self, path: str, **_options: Any) -> list[str]:
+        """The file of exactly this name, if there is one."""
+        return [path] if path in self._files else []
+
+    def isfile(self, path: str) -> bool:
+        """Whether there is a file of this name."""
+        return path in self._files
+
+    def size(self, path: str) -> int:
+        """Bytes of a file."""
+        return os.stat(self._files[path]).st_size
+
+    def modified(self, path: str) -> datetime:
+        """When a file was last written."""
+        return datetime.fromtimestamp(os.stat(self._files[path]).st_mtime, UTC)
+
+    def open(self, path: str, mode: str = "rb", **_options: Any) -> TableFile:
+        """Open a file to read. Raises PermissionError for anything else."""
+        if mode != "rb" or path not in self._files:
+            raise PermissionError(f"{path} is not open to mode {mode}")
+        return TableFile(self._files[path])
+
+
+class TableFile:
+    """An open file. DuckDB's threads seek and read it at the same time: each has a position of its own."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = open_regular(path)
+        self._position = threading.local()
+
+    def seek(self, offset: int) -> None:
+        """Go to a position."""
+        self._position.at = offset
+
+    def tell(self) -> int:
+        """The position."""
+        return getattr(self._position, "at", 0)
+
+    def read(self, size: int) -> bytes:
+        """So many bytes from the position, fewer at the end."""
+        at = self.tell()
+        data = os.pread(self._file.fileno(), size, at)
+        self._position.at = at + len(data)
+        return data
+
+    def close(self) -> None:
+        """Close it."""
+        self._file.close()
