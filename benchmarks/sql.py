@@ -8,13 +8,9 @@ connection and through plain views, in turn in one process; prints medians, rati
 
 from __future__ import annotations
 
-import argparse
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import duckdb
 
@@ -89,7 +85,9 @@ def make(folder: Path, trajectories: int) -> Store:
                     connection.execute(ASKED.format(start=start, stop=min(start + CHUNK, trajectories)))
                     connection.execute(HOPS)
                     for table, select in tables.items():
-                        writers[table].write(connection.sql(select.replace("{{", "{").replace("}}", "}")).to_arrow_table())
+                        writers[table].write(
+                            connection.sql(select.replace("{{", "{").replace("}}", "}")).to_arrow_table()
+                        )
                 for writer in writers.values():
                     writer.close()
                 rows = {table.name: writer.count for table, writer in writers.items()}
@@ -97,6 +95,7 @@ def make(folder: Path, trajectories: int) -> Store:
                 store.commit(stage, "0" * 12, recipe, staged, rows)
     write_catalog(store)
     return store
+
 
 if __name__ == "__main__":
     t = time.time()

@@ -16,8 +16,9 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from stepsearch_data.pipeline.errors import QueryError
+from stepsearch_data.pipeline.scratch import partial
 
-_GROUP_ROWS = 100_000
+_GROUP_BATCHES = 50  # of 2,048 rows from DuckDB
 _GROUP_BYTES = 64 << 20
 _INTEGERS = 1 << 63  # larger ones are beyond most readers of JSON
 
@@ -77,12 +78,6 @@ def _whole(path: Path, store: Path | None) -> Iterator[BinaryIO]:
             temporary.unlink()
 
 
-def partial(path: Path) -> Path:
-    """Where a file is until it is whole."""
-    target = Path(os.path.realpath(path))
-    return target.with_name(f".{target.name}.part")
-
-
 def _csv(reader: pa.RecordBatchReader, file: BinaryIO) -> None:
     """Nested columns become JSON text, which CSV can hold."""
     nested = [at for at, field in enumerate(reader.schema) if pa.types.is_nested(field.type)]
@@ -122,7 +117,7 @@ def _groups(reader: pa.RecordBatchReader) -> Iterator[pa.Table]:
     held: list[pa.RecordBatch] = []
     for batch in reader:
         held.append(batch)
-        if sum(batch.num_rows for batch in held) >= _GROUP_ROWS or sum(batch.nbytes for batch in held) >= _GROUP_BYTES:
+        if len(held) == _GROUP_BATCHES or sum(batch.nbytes for batch in held) > _GROUP_BYTES:
             yield pa.Table.from_batches(held)
             held = []
     yield pa.Table.from_batches(held, reader.schema)

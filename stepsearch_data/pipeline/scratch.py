@@ -1,4 +1,4 @@
-"""A folder beside the place of what is being written, for one process at a time."""
+"""Beside the place of what is being written: a folder for one process at a time, a file until it is whole."""
 
 from __future__ import annotations
 
@@ -30,3 +30,9 @@ def alone(folder: Path, busy: StepSearchError) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def partial(path: Path) -> Path:
+    """Where a file is until it is whole; behind a symlink, beside the link's target."""
+    target = Path(os.path.realpath(path))
+    return target.with_name(f".{target.name}.part")

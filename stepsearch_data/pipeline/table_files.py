@@ -7,7 +7,7 @@ import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from fsspec import AbstractFileSystem
 
@@ -36,24 +36,24 @@ class TableFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec ships no t
 
     def size(self, path: str) -> int:
         """Bytes of a file."""
-        return os.stat(self._files[path]).st_size
+        return self._files[path].stat().st_size
 
     def modified(self, path: str) -> datetime:
         """When a file was last written."""
-        return datetime.fromtimestamp(os.stat(self._files[path]).st_mtime, UTC)
+        return datetime.fromtimestamp(self._files[path].stat().st_mtime, UTC)
 
     def open(self, path: str, mode: str = "rb", **_options: Any) -> TableFile:
         """Open a file to read. Raises PermissionError for anything else."""
         if mode != "rb" or path not in self._files:
             raise PermissionError(f"{path} is not open to mode {mode}")
-        return TableFile(self._files[path])
+        return TableFile(open_regular(self._files[path]))
 
 
 class TableFile:
     """An open file. DuckDB's threads seek and read it at the same time: each has a position of its own."""
 
-    def __init__(self, path: Path) -> None:
-        self._file = open_regular(path)
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
         self._position = threading.local()
 
     def seek(self, offset: int) -> None:
@@ -74,3 +74,5 @@ class TableFile:
     def close(self) -> None:
         """Close it."""
         self._file.close()
+
+    __del__ = close  # DuckDB does not always close what it has opened

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from stepsearch_data.pipeline.errors import ConfigError, QueryError, StepSearchError
+from stepsearch_data.pipeline.scratch import partial
 from stepsearch_data.verbs.common import (
     end_at_once,
     open_store,
@@ -80,8 +81,6 @@ def _from_stdin() -> str:
 def _discard(output: Path | None) -> None:
     """Remove the part of a file that was written."""
     if output is not None:
-        from stepsearch_data.pipeline.output import partial
-
         partial(output).unlink(missing_ok=True)
 
 

@@ -205,7 +205,7 @@ WITH x AS (COPY (SELECT 1) TO 'store://trajectories-0' (USE_TMP_FILE false)) FRO
 WITH x AS (COPY (SELECT 1) TO 'store://trajectories-0' (FORMAT parquet, OVERWRITE true)) FROM x
 WITH x AS (COPY (SELECT 1) TO 'store://trajectories-0' (FORMAT json, USE_TMP_FILE false)) FROM x
 WITH x AS (COPY (SELECT 1 AS a) TO 'store://trajectories-0' (FORMAT csv, PARTITION_BY (a), OVERWRITE)) FROM x
-WITH x AS (COPY (SELECT 1 AS a) TO 'STORE/stages' (FORMAT parquet, PARTITION_BY (a), APPEND, WRITE_PARTITION_COLUMNS)) FROM x
+WITH x AS (COPY (SELECT 1 AS a) TO 'STORE/stages' (PARTITION_BY (a), APPEND, WRITE_PARTITION_COLUMNS)) FROM x
 WITH x AS (COPY (SELECT 1) TO 'STORE/stolen' (FORMAT csv, PER_THREAD_OUTPUT)) FROM x
 WITH x AS (COPY (SELECT 1) TO 'store://new' (RETURN_FILES)) FROM x
 WITH x AS (COPY (SELECT 1) TO 'store://../stolen.csv') FROM x

@@ -15,7 +15,6 @@ from stepsearch_data.pipeline import catalog
 from stepsearch_data.pipeline.errors import QueryError, StoreError
 from stepsearch_data.pipeline.store import Store
 from tests.conftest import Run
-from tests.tree import tree
 
 VIEWS = ("questions", "sub_questions", "queries", "hits", "passages", "trajectories", "rounds", "rejects")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -103,5 +102,3 @@ def test_a_store_cannot_lead_outside(how: str, words: str, bench: Path, tmp_path
         (store / output.path).symlink_to(secret)
     with pytest.raises(StoreError, match=words):
         ask(store, "SELECT * FROM questions")
-
-
