@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,6 +31,19 @@ def test_sql_examples_run(document: str, query: str, sample_store: Path, cli: Ru
     assert found.returncode == 0, f"{document}: {found.stderr}"
     rows = json.loads(found.stdout)
     assert rows or "rejects" in query or "NOT bool_or" in query
+
+
+def test_python_finds_the_rows_that_the_manifest_names(
+    sample_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a folder of an earlier build still lies beside theirs."""
+    shutil.copytree(sample_store, tmp_path / "store")
+    (folder,) = (tmp_path / "store" / "stages").glob("trajectories-*")
+    shutil.copytree(folder, folder.with_name("trajectories-000000000000"))
+    monkeypatch.chdir(tmp_path)
+    known: dict[str, Any] = {}
+    exec(next(block for name, block in blocks("python") if name == "store.md"), known)
+    assert known["rounds"].collect().height == 182
 
 
 COMMANDS = [
