@@ -50,7 +50,8 @@ def sql(
         typer.Option("--timeout", min=0.01, max=86_400, callback=finite, help="Seconds before the query is stopped."),
     ] = 60.0,
     memory: Annotated[
-        float, typer.Option("--memory", min=0.25, max=1_024, help="GiB of memory that the query may take.")
+        float,
+        typer.Option("--memory", min=0.25, max=1_024, callback=finite, help="GiB of memory that the query may take."),
     ] = 4.0,
 ) -> None:
     """Query the store with DuckDB SQL, read-only: no other file, no extension, no write can be reached.
