@@ -378,9 +378,11 @@ def test_sql_writes_no_table_into_a_file(cli: Run, sample_store: Path, tmp_path:
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("seconds", ["inf", "nan", "1e12", "86401", "0"])
-def test_a_timeout_that_is_no_time_is_refused(seconds: str, cli: Run, sample_store: Path) -> None:
-    done = cli("sql", "SELECT 1", "--store", sample_store, "--timeout", seconds)
+@pytest.mark.parametrize(
+    "limit", ["--timeout inf", "--timeout nan", "--timeout 86401", "--timeout 0", "--memory nan", "--memory 0"]
+)
+def test_a_limit_that_is_no_limit_is_refused(limit: str, cli: Run, sample_store: Path) -> None:
+    done = cli("sql", "SELECT 1", "--store", sample_store, *limit.split())
     assert (done.returncode, done.stdout) == (2, "")
     assert "Traceback" not in done.stderr
 

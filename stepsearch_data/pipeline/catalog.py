@@ -172,7 +172,8 @@ def query(store: Store, sql: str, *, memory: int | None = None) -> Iterator[pa.R
     def explained(error: Exception) -> QueryError:
         if str(error).startswith("Out of Memory"):
             return QueryError(
-                "the query needs more memory than it may take", "give it more: --memory GIB; or ask for fewer rows"
+                "the query needs more memory than it may take",
+                "give it more: --memory GIB; or ask for fewer rows and columns",
             )
         text = without_traceback(error)
         return QueryError(text, _advice(store, text))

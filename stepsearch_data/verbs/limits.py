@@ -9,8 +9,8 @@ import os
 import select
 import signal
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -18,7 +18,7 @@ import typer
 
 from stepsearch_data.pipeline.errors import QueryError
 
-_MORE_MEMORY = "give it more with --memory GIB, or ask for fewer rows and columns"
+_MORE_MEMORY = "give it more: --memory GIB; or ask for fewer rows and columns"
 _LOOK = 0.02  # seconds between two looks at the memory, in which a thread can take some 50 MB more
 
 
@@ -59,9 +59,14 @@ class Limits:
         undo()
         raise self._failure(os.WTERMSIG(status), large=large)
 
-    def start_clock(self) -> None:
-        """Have the system end this process when its time is over."""
+    @contextmanager
+    def clock(self) -> Iterator[None]:
+        """Have the system end this process where the block takes longer than it may."""
         signal.setitimer(signal.ITIMER_REAL, self.seconds)
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
 
     def _watch(self, child: int, over: int) -> bool:
         """Wait until a process ends; True where it took too much memory and was killed."""

@@ -68,8 +68,8 @@ def sql(
     from stepsearch_data.display import looking as display  # it is what takes time: not in both processes
 
     opened = open_store(store, config)
-    limits.start_clock()
-    display.rows(opened, text, form.value, output, memory=limits.memory * 3 // 4)
+    with limits.clock():
+        display.rows(opened, text, form.value, output, memory=limits.memory * 3 // 4)
 
 
 def _from_stdin() -> str:
