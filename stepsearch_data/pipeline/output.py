@@ -120,7 +120,8 @@ def _groups(reader: pa.RecordBatchReader) -> Iterator[pa.Table]:
         if len(held) == _GROUP_BATCHES or sum(batch.nbytes for batch in held) > _GROUP_BYTES:
             yield pa.Table.from_batches(held)
             held = []
-    yield pa.Table.from_batches(held, reader.schema)
+    if held:
+        yield pa.Table.from_batches(held)
 
 
 def _rows(reader: pa.RecordBatchReader) -> Iterator[bytes]:

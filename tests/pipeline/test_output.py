@@ -91,6 +91,13 @@ def test_empty_parquet_keeps_its_schema(tmp_path: Path) -> None:
     assert pq.read_schema(tmp_path / "out").equals(SCHEMA)
 
 
+@pytest.mark.parametrize(("rows", "groups"), [(102_400, [102_400]), (250_000, [102_400, 102_400, 45_200])])
+def test_parquet_has_row_groups_of_many_batches(rows: int, groups: list[int], tmp_path: Path) -> None:
+    write(duckdb.connect().sql(f"FROM range({rows})").to_arrow_reader(2_048), "parquet", tmp_path / "out")
+    metadata = pq.read_metadata(tmp_path / "out")
+    assert [metadata.row_group(at).num_rows for at in range(metadata.num_row_groups)] == groups
+
+
 def test_json_has_one_row_a_line(tmp_path: Path) -> None:
     write(reader(ROWS), "json", tmp_path / "out")
     assert len((tmp_path / "out").read_text().splitlines()) == len(ROWS) + 2
