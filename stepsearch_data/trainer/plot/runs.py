@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
+from math import prod
+from operator import index
 from pathlib import Path
 from typing import Any, Literal
 
@@ -62,12 +64,12 @@ class Run:
 
     def _spent(self, axis: Axis) -> Iterator[float]:
         """Rollouts, or tokens that the policy wrote, up to each line."""
-        try:
-            trained = [line if line["update"] else {"rollouts": 0, "own_tokens": 0} for line in self.lines]
-            each = [line["rollouts"] * (line["own_tokens"] if axis == "tokens" else 1) for line in trained]
-        except KeyError as error:
-            raise TrainError(f"{self.path / METRICS} has no {error}", "compare by updates: --x updates") from error
-        return accumulate(each)
+        names = ["rollouts", "own_tokens"] if axis == "tokens" else ["rollouts"]
+        trained = [line for line in self.lines if line["update"]]
+        missing = next((name for line in trained for name in names if not _number(line.get(name))), None)
+        if missing:
+            raise TrainError(f"{self.path / METRICS} has no {missing!r}", "compare by updates: --x updates")
+        return accumulate(prod(line[name] for name in names) if line["update"] else 0 for line in self.lines)
 
 
 def load_runs(paths: Sequence[Path]) -> tuple[list[Run], list[str]]:
@@ -116,7 +118,7 @@ def _lines(path: Path) -> tuple[list[dict[str, Any]], bool]:
     for number, line in enumerate(raw[: len(raw) - cut], start=1):
         try:
             row = orjson.loads(line)
-            lines[int(row["update"])] = row
+            lines[index(row["update"])] = row
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
             raise TrainError(f"{path}, line {number}, holds no update's metrics", "is it a run of `train`?") from error
     return [lines[update] for update in sorted(lines)], cut

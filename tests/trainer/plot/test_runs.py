@@ -79,11 +79,19 @@ def test_lines_that_do_not_count_rollouts_are_refused_for_that_axis(tmp_path: Pa
         run.points("eval_em", "rollouts")
 
 
+@pytest.mark.parametrize("rollouts", ["8", None, [8]])
+def test_rollouts_that_are_no_number_are_refused(tmp_path: Path, rollouts: Any) -> None:
+    run = load_runs([write_run(tmp_path / "r", [{"update": 1, "eval_em": 0.1, "rollouts": rollouts}])])[0][0]
+    with pytest.raises(TrainError, match="has no 'rollouts'"):
+        run.points("eval_em", "rollouts")
+
+
 @pytest.mark.parametrize(
     ("metrics", "about", "complaint"),
     [
         (b"[1]\n", None, r"metrics.jsonl, line 1, holds no update"),
         (b'{"update":1}\n{"loss":2}\n', None, r"line 2, holds no update"),
+        (b'{"update":"1"}\n', None, "holds no update"),
         (b'{"update":1}\n', b"{", "does not say what the run is"),
         (b'{"update":1}\n', b'{"start":"weak"}', "does not say what the run is"),
     ],
