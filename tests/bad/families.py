@@ -41,7 +41,9 @@ def bad_questions(rng: Random, base: Path, folder: Path) -> Case:
         case.argv += ["--questions", f"{rng.choice([kind, kind, 'bamboogle'])}={file}"]
         return case
     argv = ["build", "--store", f"{folder}/store", "--source", f"musique={base}/musique.jsonl"]
-    return Case([*argv, "--set", f"quality.evaluation={json.dumps([f'{kind}={file}'])}"])
+    settings = {"eval_sources": json.dumps([f"{kind}={file}"]), "eval_single_hop_ids": json.dumps(str(file))}
+    name = rng.choice(list(settings))
+    return Case([*argv, "--set", f"quality.{name}={settings[name]}"])
 
 
 def bad_rollouts(rng: Random, base: Path, folder: Path) -> Case:
@@ -51,9 +53,11 @@ def bad_rollouts(rng: Random, base: Path, folder: Path) -> Case:
         file, rows = write_rows(folder / "rollouts", make, rng)
     else:
         file, rows = write_table(folder / "rollouts.parquet", make, rng)
-    if rng.random() < 0.15:
-        case = good("report", base, folder)
-        case.argv += ["--rollouts", f"p={file}"]
+    other = rng.choice(["report", "build", *[""] * 10])
+    if other:
+        case = good(other, base, folder)
+        path = ["--rollouts", f"p={file}"]
+        case.argv += path if other == "report" else ["--set", f"quality.rollouts={json.dumps(str(file))}"]
         return case
     given = [str(file)] if make is rollout else ["--answers", str(file)]
     return Case(["score", *given, "-o", f"{folder}/x.parquet", "--workers", "1"], rows=rows, scored=f"{folder}/x")
@@ -222,8 +226,13 @@ FAMILIES: list[tuple[Family, int]] = [
 ]
 
 
-def make_case(seed: int, number_of_case: int, base: Path, folder: Path) -> tuple[str, Case]:
-    """The case of that number; the same for equal seeds."""
-    rng = Random(f"{seed}/{number_of_case}")
-    (family,) = rng.choices([family for family, _ in FAMILIES], [weight for _, weight in FAMILIES])
-    return family.__name__, family(rng, base, folder)
+def family_of(seed: int, number: int) -> Family:
+    """The kind of bad input that this case is."""
+    families, weights = zip(*FAMILIES, strict=True)
+    chosen: Family = Random(f"{seed}/{number}").choices(families, weights)[0]
+    return chosen
+
+
+def make_case(seed: int, number: int, base: Path, folder: Path) -> Case:
+    """The case of that number, its files in the folder; the same for equal seeds."""
+    return family_of(seed, number)(Random(f"{seed}:{number}"), base, folder)

@@ -90,7 +90,7 @@ def _harm(root: Path, rng: Random) -> None:
     if how == "damage":
         file.write_bytes(damage(file.read_bytes(), rng))
     elif how == "swap":
-        shutil.copyfile(rng.choice(files), file)
+        file.write_bytes(rng.choice(files).read_bytes())
     elif how == "spoil" and file.suffix in {".json", ".jsonl"}:
         file.write_bytes(_spoiled(file, rng))
     else:

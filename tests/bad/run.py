@@ -18,7 +18,7 @@ from typing import Any
 
 from tests.bad.base import make_base
 from tests.bad.case import Case
-from tests.bad.families import make_case
+from tests.bad.families import family_of, make_case
 from tests.bad.judge import judge
 from tests.bad.process import Done, attempt, be_nobody, forked, import_all, wait
 from tests.tree import tree
@@ -35,7 +35,7 @@ class Trial:
         self._make_base()
         self._before = tree(self._base)
 
-    def case(self, number: int) -> tuple[str, Case]:
+    def case(self, number: int) -> Case:
         """The case of that number, made by a process of its own: threads that it starts must not be forked."""
         folder, kept = self._top / str(number), self._top / f"{number}.case"
 
@@ -46,7 +46,7 @@ class Trial:
 
         if wait(forked(work)):
             raise SystemExit(f"case {number} of seed {self._seed} cannot be made")
-        made: tuple[str, Case] = pickle.loads(kept.read_bytes())
+        made: Case = pickle.loads(kept.read_bytes())
         return made
 
     def judged(self, number: int, case: Case) -> tuple[Done, list[str]]:
@@ -108,15 +108,17 @@ def try_all(asked: argparse.Namespace, numbers: Iterable[int], top: Path) -> tup
     trial = Trial(asked.seed, top)
     tried = failed = 0
     for number in numbers:
-        family, case = trial.case(number)
-        if asked.family in {None, family}:
-            done, faults = trial.judged(number, case)
-            tried += 1
-            failed += bool(faults)
-            if faults or asked.verbose:
-                print(json.dumps(told(f"{asked.seed}/{number}", family, case, done, faults)), flush=True)
-            if faults and asked.keep:
-                shutil.move(top / str(number), asked.keep / f"{asked.seed}-{number}")
+        family = family_of(asked.seed, number).__name__
+        if asked.family and family not in asked.family:
+            continue
+        case = trial.case(number)
+        done, faults = trial.judged(number, case)
+        tried += 1
+        failed += bool(faults)
+        if faults or asked.verbose:
+            print(json.dumps(told(f"{asked.seed}/{number}", family, case, done, faults)), flush=True)
+        if faults and asked.keep:
+            shutil.move(top / str(number), asked.keep / f"{asked.seed}-{number}")
         trial.clear(number)
     return tried, failed
 
@@ -127,7 +129,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=1_000)
     parser.add_argument("--part", default="0/1", help="0/2 are the even numbers, 1/2 the odd ones")
     parser.add_argument("--only", type=int, action="append", help="this number, repeatable")
-    parser.add_argument("--family", help="only this kind of bad input")
+    parser.add_argument("--family", action="append", help="only this kind of bad input, repeatable")
     parser.add_argument("--keep", type=Path, help="folder for what was taken badly")
     parser.add_argument("--verbose", "-v", action="store_true")
     asked = parser.parse_args()
