@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.long, pytest.mark.skipif(sys.platform != "linux", reas
 
 ROOT = Path(__file__).resolve().parents[1]
 SEED = int(os.environ.get("BAD_SEED", "1"))
-COUNT = int(os.environ.get("BAD_COUNT", "1200"))
+COUNT = int(os.environ.get("BAD_COUNT", "1000"))
 PARTS = 4
 
 

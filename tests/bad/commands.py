@@ -102,6 +102,9 @@ def _value(option: Any, kind: str, rng: Random, base: Path, folder: Path) -> str
     if option.name in {"source", "questions", "rollouts", "prompt", "licences"}:
         name = rng.choice(["musique", "jsonl", "2wiki", "decompose", "bamboogle", "x", ""])
         return f"{name}={rng.choice([bad_input(folder, rng), text(rng), f'{base}/corpus.jsonl'])}"
+    if option.name == "engine":
+        name = rng.choice(["bm25", "http", "dense", "serper", "chargram", "x", ""])
+        return f"{name}{rng.choice(['', '=', '=' + text(rng), f'={base}/index'])}"
     return text(rng)
 
 
