@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -19,7 +20,7 @@ from tests.rows import hotpotqa, jsonl, musique, two_wiki
 ROWS = {"musique": musique, "hotpotqa": hotpotqa, "2wiki": two_wiki, "jsonl": jsonl}
 _PACKERS: dict[str, Callable[[bytes], bytes]] = {
     "": bytes,
-    ".gz": gzip.compress,
+    ".gz": partial(gzip.compress, mtime=0),
     ".bz2": bz2.compress,
     ".zst": zstandard.ZstdCompressor().compress,
 }
