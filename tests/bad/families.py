@@ -25,7 +25,10 @@ _ALL = ["--set", "run.max_reject_share=1"]
 def bad_source(rng: Random, base: Path, folder: Path) -> Case:
     """Rows of a source that are wrong, in a file that may be, too."""
     kind = rng.choice(list(ROWS))
-    file, rows = write_rows(folder / "rows", ROWS[kind], rng)
+    if kind in {"musique", "jsonl"} and rng.random() < 0.2:  # the others' tuples are no columns
+        file, rows = write_table(folder / "rows.parquet", ROWS[kind], rng)
+    else:
+        file, rows = write_rows(folder / "rows", ROWS[kind], rng)
     called = kind if rng.random() < 0.9 else rng.choice(list(ROWS))
     engines = [["--engine", "bm25", "--engine", "chargram"], ["--engine", "bm25"], ["--to", "load"], ["--to", "load"]]
     argv = ["build", "--store", f"{folder}/store", "--source", f"{called}={file}", *rng.choice(engines), *_ALL]
@@ -36,6 +39,9 @@ def bad_questions(rng: Random, base: Path, folder: Path) -> Case:
     """Such a file for `eval`, whose policy does not answer, and as evaluation data of the quality gates."""
     kind = rng.choice(list(ROWS))
     file, _ = write_rows(folder / "rows", ROWS[kind], rng)
+    if rng.random() < 0.2:
+        file = folder / "rows.csv"
+        file.write_bytes(damage(b"id,Question,Answer\n" + b'1,"Who, and why?",me\n' * 4, rng))
     if rng.random() < 0.5:
         case = good("eval", base, folder)
         case.argv += ["--questions", f"{rng.choice([kind, kind, 'bamboogle'])}={file}"]

@@ -83,7 +83,7 @@ def found_again(case: Case) -> int:
 def _documents(case: Case) -> int:
     """Rows of a JSON Lines source that are documents: they went to the paragraphs, and are nobody's question."""
     kind, _, file = case.argv[case.argv.index("--source") + 1].partition("=")
-    if kind != "jsonl" or Path(file).suffix in {".gz", ".bz2", ".zst"}:
+    if kind != "jsonl" or Path(file).suffix in {".gz", ".bz2", ".zst", ".parquet"}:
         return 0
     texts = set(_column(Path(case.store), "load", "paragraphs", "text"))
     text = Path(file).read_bytes().removeprefix(b"\xef\xbb\xbf").strip()

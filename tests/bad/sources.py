@@ -73,9 +73,9 @@ def _packed(stem: Path, data: bytes, how: str, rng: Random) -> Path:
         data = data.decode("utf-8", "replace").encode(rng.choice(_ENCODINGS), "replace")
     packer = rng.choice(list(_PACKERS))
     packed = _PACKERS[packer](data)
-    suffix = rng.choice(["", ".json", ".jsonl", ".txt", ".csv"]) + packer
+    suffix = rng.choice(["", ".json", ".jsonl", ".txt"]) + packer
     if how == "suffix":
-        suffix = rng.choice(["", ".json.gz", ".jsonl.bz2", ".zst", ".parquet", ".tsv", ".gz.gz", ".toml"])
+        suffix = rng.choice(["", ".json.gz", ".jsonl.bz2", ".zst", ".parquet", ".csv", ".tsv", ".gz.gz", ".toml"])
     path = stem.with_name(stem.name + suffix)
     path.write_bytes(damage(packed, rng) if how == "damage packed" else packed)
     return path
