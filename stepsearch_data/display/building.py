@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from rich.text import Text
 
-from stepsearch_data.display.printing import grid, make_console, print_json, size, store_flag
+from stepsearch_data.display.printing import grid, make_console, print_json, say, size, store_flag
+from stepsearch_data.pipeline.config import RunConfig
 from stepsearch_data.pipeline.engine import Decision, Outcome
+from stepsearch_data.pipeline.remembered import flat, recall, settings_of
+from stepsearch_data.pipeline.run_file import toml
 from stepsearch_data.pipeline.stage import Stage
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.schemas.tables import REJECTS
+from stepsearch_data.stages import STAGES
 from stepsearch_data.stages.model import Estimate
+from stepsearch_data.terminal import visible
+
+
+def remembered(before: Mapping[str, Any], run: RunConfig) -> None:
+    """On stderr, the settings of earlier builds that this one goes on with, and those that it replaces."""
+    now = dict(flat(settings_of(run, STAGES)))
+    for key, value in sorted(flat(before)):
+        if now.get(key) != value:
+            print(f"replaced: {key} = {_setting(value)} → {_setting(now.get(key))}", file=sys.stderr)
+    kept = [f"{key} = {_setting(value)}" for key, value in sorted(flat(before)) if now.get(key) == value]
+    told = [text for text in kept if text.partition(" ")[0] not in run.given]
+    if told:
+        print(f"remembered: {'; '.join(told)} (forget: --fresh)", file=sys.stderr)
+
+
+def _setting(value: Any) -> str:
+    return "default" if value is None else visible(toml(value))
 
 
 def plan(decisions: Sequence[Decision], *, as_json: bool, estimates: Sequence[Estimate] = ()) -> None:
@@ -63,9 +85,13 @@ def status(store: Store, declared: Sequence[Stage], *, as_json: bool) -> None:
     """What the store holds."""
     rows = _entry_rows(store, [stage.name for stage in declared])
     if as_json:
-        print_json({"store": str(store.root), "digest": store.digest(), "stages": rows})
+        told = recall(store, declared).settings
+        print_json({"store": str(store.root), "digest": store.digest(), "stages": rows, "settings": told})
         return
     _status_grid(rows)
+    settings = [f"{key} = {_setting(value)}" for key, value in sorted(flat(recall(store, declared).settings))]
+    if settings:
+        say("\nremembered settings: ", "; ".join(settings))
 
 
 def _status_grid(rows: Sequence[dict[str, Any]]) -> None:

@@ -1,4 +1,4 @@
-"""One run's configuration: flag > environment > run file > default.
+"""One run's configuration: flag > environment > run file, or what the store remembers > default.
 
 A run file is TOML: `store`, `sources`, `[run]` for how the build runs, and a section a stage for
 what decides its rows. `STEPSEARCH_FILTER_K=5` in the environment and `--set filter.k=5` on the
@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 PREFIX = "STEPSEARCH_"
+DEFAULT = "default"  # a setting's value that takes back all others; a text that reads so is written "default"
 _NOT_SETTINGS = {"CONFIG"}
 
 
@@ -74,6 +76,7 @@ class RunConfig:
     llm: LlmSettings = field(default_factory=LlmSettings)
     prompts: Mapping[str, Path] = field(default_factory=dict)
     engines: tuple[Engine, ...] = ()
+    given: frozenset[str] = field(default=frozenset(), compare=False)  # keys that a flag or the environment sets
 
 
 def load_config(
@@ -83,20 +86,25 @@ def load_config(
     environment: Mapping[str, str] | None = None,
     store: Path | None = None,
     sources: Sequence[str] = (),
+    remembered: Mapping[str, Any] | None = None,
 ) -> RunConfig:
-    """Merge and check all layers. `settings` are `stage.key=value` texts.
+    """Merge and check all layers. `settings` are `stage.key=value` texts, of which `stage.key=default` unsets.
 
+    A run file is a whole description: what the store has `remembered` counts where there is none.
     Raises ConfigError, naming every key that is unknown or has a wrong value.
     """
-    data = _read_file(file, stages) if file else {}
+    data = _read_file(file, stages) if file else deepcopy(dict(remembered or {}))
+    given: set[str] = set()
     for name, value in sorted((os.environ if environment is None else environment).items()):
-        _set_from_environment(data, name, value, stages)
+        _set_from_environment(data, name, value, stages, given)
     for setting in settings:
         key, separator, value = setting.partition("=")
         section, dot, name = key.strip().rpartition(".")
         if not (separator and dot):
             raise ConfigError(f"--set {setting}: expected STAGE.KEY=VALUE", "for example --set filter.k=5")
-        _put(data, section, name, value)
+        _put(data, section, name, value, given)
+    if remembered and not file:
+        _drop_engines(data, remembered, given)
     checked: Any = _check(_model(stages), data, file)
     return RunConfig(
         store=store or checked.store,
@@ -106,7 +114,17 @@ def load_config(
         llm=checked.llm,
         prompts=checked.prompts,
         engines=choose(checked.engines.use, _sections(checked.engines)),
+        given=frozenset(given),
     )
+
+
+def _drop_engines(data: dict[str, Any], remembered: Mapping[str, Any], given: Collection[str]) -> None:
+    """Drop what is remembered of engines that are not used any more: they need not even be installed."""
+    used = data.get("engines", {}).get("use", ["bm25"])
+    kept = {"use", *(used if isinstance(used, list) else ()), *(key.split(".")[1] for key in given)}
+    for name in remembered.get("engines", {}):
+        if name not in kept:
+            data["engines"].pop(name, None)
 
 
 def _model(stages: Sequence[Stage]) -> type[BaseModel]:
@@ -145,15 +163,15 @@ def _read_file(file: Path, stages: Sequence[Stage]) -> dict[str, Any]:
     if isinstance(data.get("sources"), list):
         data["sources"] = [_relative_to(file.parent, source) for source in data["sources"]]
     for stage in stages:
-        _locate_files(data.get(stage.name), stage.config.files, file.parent)
+        locate_files(data.get(stage.name), stage.config.files, file.parent)
     return data
 
 
-def _locate_files(section: Any, names: Sequence[str], folder: Path) -> None:
+def locate_files(section: Any, names: Sequence[str], folder: Path) -> None:
     """Take the files that a stage's settings name from the folder: a path, or a list of sources."""
     for name in names if isinstance(section, dict) else ():
         value = section.get(name)
-        if isinstance(value, list):
+        if isinstance(value, list | tuple):
             section[name] = [_relative_to(folder, source) for source in value]
         elif isinstance(value, str):
             section[name] = folder / value
@@ -166,31 +184,37 @@ def _relative_to(folder: Path, source: Any) -> Any:
     return f"{kind}={folder / location}"
 
 
-def _set_from_environment(data: dict[str, Any], name: str, value: str, stages: Sequence[Stage]) -> None:
+def _set_from_environment(
+    data: dict[str, Any], name: str, value: str, stages: Sequence[Stage], given: set[str]
+) -> None:
     if not value:  # set to nothing is not set
         return
     if name == "OPENAI_BASE_URL":
-        _put(data, "llm", "base_url", value)
+        _put(data, "llm", "base_url", value, given)
         return
     key = name.removeprefix(PREFIX)
     if key == name or key in _NOT_SETTINGS:
         return
     section, _, inner = key.lower().partition("_")
     if section in {"run", "llm", "engines", *(stage.name for stage in stages)} and inner:
-        _put(data, section, inner, value)
+        _put(data, section, inner, value, given)
     elif key == "STORE":
         data["store"] = value
     else:
         raise ConfigError(f"the environment variable {name} sets nothing", f"{PREFIX}STORE, or {PREFIX}<STAGE>_<KEY>")
 
 
-def _put(data: dict[str, Any], section: str, name: str, value: str) -> None:
+def _put(data: dict[str, Any], section: str, name: str, value: str, given: set[str]) -> None:
+    given.add(f"{section}.{name}")
     inner = data
     for part in section.split(".", 1):  # the name of an engine is the second part of its section
         inner = inner.setdefault(part, {})
         if not isinstance(inner, dict):
             raise ConfigError(f"{section} is no stage", "stepsearch-data stages lists them")
-    inner[name] = parse_value(f"{section}.{name}", value)
+    if value.strip() == DEFAULT:
+        inner.pop(name, None)
+    else:
+        inner[name] = parse_value(f"{section}.{name}", value)
 
 
 def _check(model: type[BaseModel], data: dict[str, Any], file: Path | None) -> BaseModel:

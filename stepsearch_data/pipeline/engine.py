@@ -21,6 +21,7 @@ from stepsearch_data.pipeline.context import StageContext, read_rows
 from stepsearch_data.pipeline.errors import ConfigError, StepSearchError, StoreError
 from stepsearch_data.pipeline.llm.money import Budget
 from stepsearch_data.pipeline.progress import Clock, Reporter
+from stepsearch_data.pipeline.remembered import remember
 from stepsearch_data.pipeline.search.index import recipe_of
 from stepsearch_data.pipeline.search.kinds import Engine, Service
 from stepsearch_data.pipeline.sources import Source, parse_sources
@@ -117,6 +118,7 @@ class Build:
         try:
             with self.store.locked():
                 self._tidy()
+                remember(self.store, self.config, self._stages)
                 return [self._run_or_skip(stage, reporter) for stage in self._selected]
         except OSError as error:
             raise _store_error(self.store.root, error) from error

@@ -15,6 +15,7 @@ from stepsearch_data.verbs.common import (
     end_at_once,
     merged_settings,
     open_store,
+    recalled,
     run_config,
 )
 from stepsearch_data.verbs.options import (
@@ -23,6 +24,7 @@ from stepsearch_data.verbs.options import (
     CostOption,
     EngineOption,
     ForceOption,
+    FreshOption,
     FromOption,
     JsonOption,
     LimitOption,
@@ -43,6 +45,7 @@ from stepsearch_data.verbs.options import (
 
 if TYPE_CHECKING:
     from stepsearch_data.pipeline.engine import Build
+    from stepsearch_data.pipeline.remembered import Remembered
 
 _ONE_ENGINE = (
     "note: only {0} votes, so ⌈M/2⌉ of M = 1 is its word alone; a second opinion: --engine {0} --engine chargram"
@@ -126,12 +129,17 @@ def build(
     rpm: RpmOption = None,
     tpm: TpmOption = None,
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Threads (run.workers).")] = None,
+    fresh: FreshOption = False,
     force: ForceOption = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would run, why, and at what cost.")] = False,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Build the store: run every stage that is not current, in order, and go on where an earlier build stopped."""
+    """Build the store: run every stage that is not current, in order, and go on where an earlier build stopped.
+
+    Settings, engines and models are those of the store's last build, unless a run file describes them all, or an option
+    says otherwise; what is remembered and what is replaced is said first. Keys are never kept.
+    """
     end_at_once()
     from stepsearch_data.display import building as display
     from stepsearch_data.pipeline.progress import Reporter
@@ -147,7 +155,7 @@ def build(
         "run.workers": workers,
     }
     merged = [*engine_settings(engine), *merged_settings(flags, settings)]
-    job = _build((stage, first, last), source, store, config, merged, force=force)
+    job = _build((stage, first, last), source, store, config, merged, fresh=fresh, force=force, quiet=quiet)
     if dry_run:
         display.plan(job.plan(), as_json=as_json, estimates=_estimate(job))
         return
@@ -170,6 +178,7 @@ def explain(
     engine: EngineOption = None,
     llm: LlmOption = None,
     prompt: PromptOption = None,
+    fresh: FreshOption = False,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -177,7 +186,8 @@ def explain(
     from stepsearch_data.display import building as display
 
     merged = [*engine_settings(engine), *merged_settings(_row_settings(limit, llm, prompt), settings)]
-    display.plan(_build((stage, first, last), source, store, config, merged, force=force).plan(), as_json=as_json)
+    job = _build((stage, first, last), source, store, config, merged, fresh=fresh, force=force)
+    display.plan(job.plan(), as_json=as_json)
 
 
 def stages(as_json: JsonOption = False) -> None:
@@ -208,14 +218,14 @@ def retry_failed(
 ) -> None:
     """Ask the model again about the questions that it failed on, and the search engines, then build what follows.
 
-    Give the same settings as for the build. What was answered before is replayed, not paid again.
+    With the settings of the build, unless told otherwise. What was answered before is replayed, not paid again.
     """
     from stepsearch_data.display import building as display
     from stepsearch_data.pipeline.progress import Reporter
 
     flags = {**_row_settings(None, llm, prompt), "llm.max_cost": max_cost}
     merged = [*engine_settings(engine), *merged_settings(flags, settings)]
-    job = _build(("all", "decompose", None), None, store, config, merged, force=False)
+    job = _build(("all", "decompose", None), None, store, config, merged, quiet=quiet)
     again = job.try_rejected_again()
     if not quiet:
         typer.echo(f"trying {again:,} questions again" if again else "no model and no engine failed", err=True)
@@ -257,14 +267,39 @@ def _build(
     config: Path | None,
     settings: list[str],
     *,
-    force: bool,
+    fresh: bool = False,
+    force: bool = False,
+    quiet: bool = False,
 ) -> Build:
+    """The build that is asked for. What the store remembers and what is replaced of it is said. Raises ConfigError."""
+    from stepsearch_data.display.building import remembered as tell
     from stepsearch_data.pipeline.engine import Build
     from stepsearch_data.stages import STAGES, check, select
 
-    run = run_config(config, settings, store, source)
+    before = recalled(store or run_config(config).store)
+    run = run_config(config, settings, store, source, None if fresh else before.settings)
+    if not quiet:
+        tell(before.settings, run)
     check(run.stages, len(run.engines))
-    return Build(STAGES, run, select(*chosen), force=force)
+    job = Build(STAGES, run, select(*chosen), force=force)
+    if not (fresh or config):
+        _check_lost(job, before)
+    return job
+
+
+def _check_lost(job: Build, before: Remembered) -> None:
+    """Raises ConfigError where a stage would run without what it was made with and the store does not keep."""
+    missing = {key: owner for key, owner in before.lost.items() if key not in job.config.given}
+    if not missing:
+        return
+    running = {decision.stage for decision in job.plan() if decision.runs}
+    asking = {"llm"} & {"llm" for name in running if job.config.stages[name].uses_model}
+    for key, owner in missing.items():
+        if owner in running | asking:
+            raise ConfigError(
+                f"{owner} was built with {key}, of which the store keeps no value",
+                f"give it again: --set '{key}=…'; or go on without: --set {key}=default",
+            )
 
 
 def _estimate(job: Build) -> list[Any]:

@@ -85,7 +85,14 @@ StoreOption = Annotated[
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", "-c", help="TOML run file; `init` writes one.", envvar="STEPSEARCH_CONFIG")
 ]
-SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="STAGE.KEY=VALUE", help="Override one setting.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="STAGE.KEY=VALUE", help="Set one setting; the value `default` takes it back."),
+]
+FreshOption = Annotated[
+    bool,
+    typer.Option("--fresh", help="Forget the settings of earlier builds: those not given now are at their defaults."),
+]
 SourceOption = Annotated[
     list[str] | None,
     typer.Option(

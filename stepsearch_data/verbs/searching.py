@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -28,6 +29,9 @@ from stepsearch_data.verbs.options import (
     StoreOption,
     engine_settings,
 )
+
+if TYPE_CHECKING:
+    from stepsearch_data.indexes import Choice
 
 
 def index(
@@ -70,7 +74,8 @@ def search(
     from stepsearch_data.indexes import Choice
     from stepsearch_data.search import search as ask
 
-    load = partial(run_config_over, config, [*engine_settings(engine), *(settings or [])])
+    built = _built(Choice(corpus, store, index), config)
+    load = partial(run_config_over, config, [*engine_settings(engine), *(settings or [])], store=built)
     answered = ask(query, Choice(corpus, store, index), load, k, as_json=as_json)
     raise typer.Exit(OK if answered else StepSearchError.exit_code)
 
@@ -96,4 +101,10 @@ def serve(
     from stepsearch_data.serve.start import start
 
     flags = [*engine_settings(engine), *merged_settings({"run.workers": workers}, settings)]
-    start(Choice(corpus, store, index), partial(run_config_over, config, flags), host, port, topk)
+    choice = Choice(corpus, store, index)
+    start(choice, partial(run_config_over, config, flags, store=_built(choice, config)), host, port, topk)
+
+
+def _built(choice: Choice, config: Path | None) -> Path | None:
+    """The store whose index is searched, if it is one's: its engines are reached as when they were built."""
+    return None if choice.corpus or choice.index else choice.store or run_config(config).store

@@ -1,0 +1,185 @@
+"""What a store remembers of how it was built, so that the next build goes on with it.
+
+`log/settings.json` holds all settings of the last build that are not at their defaults, without keys and without URLs
+that may hold one. It is signed with a secret of this user's: a store that comes from elsewhere says by its recipes what
+made its rows, but never which servers are asked, with keys of ours, or which files are read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+from pydantic import BaseModel, ValidationError
+
+from stepsearch_data.pipeline.config import RunConfig, locate_files
+from stepsearch_data.pipeline.errors import ConfigError
+from stepsearch_data.pipeline.llm.settings import cache_folder
+from stepsearch_data.pipeline.remote.secrets import is_open
+from stepsearch_data.pipeline.search.kinds import Engine, kind_of
+from stepsearch_data.pipeline.stage import Recipe, Stage
+from stepsearch_data.pipeline.store import Store
+
+Settings = dict[str, Any]
+_FILE = "log/settings.json"
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """Settings as a run file has them, and the keys of those that are `lost`, each with the stage that needs it.
+
+    Lost is what the store knows by its digest alone, such as files of the user's, or must not keep.
+    """
+
+    settings: Settings = field(default_factory=dict)
+    lost: Mapping[str, str] = field(default_factory=dict)
+
+
+def recall(store: Store, stages: Sequence[Stage]) -> Remembered:
+    """What the last build of a store was told; of a store from elsewhere, what its recipes say."""
+    return _read(store) or _from_recipes(store, stages)
+
+
+def remember(store: Store, config: RunConfig, stages: Sequence[Stage]) -> None:
+    """Keep what a build was told. Where this user's secret cannot be made, nothing is kept."""
+    lost: dict[str, str] = {}
+    told = _without_secrets(settings_of(config, stages), lost)
+    with suppress(OSError):
+        signature = _sign(told, lost)
+        (store.root / _FILE).parent.mkdir(exist_ok=True)
+        store.write_text(_FILE, orjson.dumps({"settings": told, "lost": lost, "signature": signature}).decode())
+
+
+def settings_of(config: RunConfig, stages: Sequence[Stage]) -> Settings:
+    """All settings that are not at their defaults, as a run file has them; files by their absolute paths."""
+    sections: dict[str, BaseModel] = {"run": config.run, "llm": config.llm, **config.stages}
+    told: Settings = {name: section.model_dump(exclude_defaults=True) for name, section in sections.items()}
+    for stage in stages:
+        locate_files(told[stage.name], stage.config.files, Path.cwd())
+    told["prompts"] = dict(config.prompts)
+    told["engines"] = {engine.name: _section(engine) for engine in config.engines}
+    if [engine.name for engine in config.engines] != ["bm25"]:
+        told["engines"]["use"] = [engine.name for engine in config.engines]
+    return {name: section for name, section in _plain(told).items() if section}
+
+
+def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every setting with its whole name, such as `filter.k`."""
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def _section(engine: Engine) -> Settings:
+    kind = {} if engine.kind.name == engine.name else {"kind": engine.kind.name}
+    set_here = (part.model_dump(exclude_unset=True) for part in (engine.config, engine.settings))
+    return {**kind, **{name: value for part in set_here for name, value in part.items()}}
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it, paths made absolute; sections without a setting are left out."""
+    if isinstance(value, dict):
+        plain = {name: _plain(inner) for name, inner in value.items()}
+        return {name: inner for name, inner in plain.items() if inner != {}}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return str(value.absolute()) if isinstance(value, Path) else value
+
+
+def _without_secrets(value: Any, lost: dict[str, str], key: str = "") -> Any:
+    if isinstance(value, dict):
+        kept = {name: _without_secrets(inner, lost, f"{key}.{name}" if key else name) for name, inner in value.items()}
+        return {name: inner for name, inner in kept.items() if inner is not None}
+    if isinstance(value, str) and not is_open(value):
+        lost[key] = {"engines": "retrieve"}.get(key.partition(".")[0], key.partition(".")[0])
+        return None
+    return value
+
+
+def _read(store: Store) -> Remembered | None:
+    """What this user's last build wrote; None where somebody else did, or nobody."""
+    with suppress(OSError, ValueError, TypeError, LookupError, AttributeError):
+        held = orjson.loads((store.root / _FILE).read_bytes())
+        if hmac.compare_digest(held["signature"], _sign(held["settings"], held["lost"])):
+            return Remembered(held["settings"], held["lost"])
+    return None
+
+
+def _sign(*values: Any) -> str:
+    """Raises OSError where the secret can be neither read nor made."""
+    path = cache_folder() / "signature"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        made = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+        made.touch(mode=0o600)
+        made.write_bytes(secrets.token_bytes(32))
+        made.replace(path)
+    data = orjson.dumps(values, option=orjson.OPT_SORT_KEYS)
+    return hmac.new(path.read_bytes(), data, hashlib.sha256).hexdigest()
+
+
+def _from_recipes(store: Store, stages: Sequence[Stage]) -> Remembered:
+    told: Settings = {}
+    lost: dict[str, str] = {}
+    committed = store.manifest().stages
+    for stage in stages:
+        entry = committed.get(stage.name)
+        if entry is None:
+            continue
+        config = _differing(stage.config, entry.recipe.get("config"))
+        told[stage.name] = config
+        lost |= {f"{stage.name}.{name.rpartition(' ')[0]}": stage.name for name in _dict(entry.recipe.get("files"))}
+        lost |= {f"prompts.{name}": stage.name for name in _own_prompts(stage, config, entry.recipe)}
+        if stage.engines != "none":  # those of `retrieve` come last, and are all of them
+            told["engines"] = _engines(_dict(entry.recipe.get("engines")), stage.name, lost)
+    return Remembered({name: section for name, section in told.items() if section}, lost)
+
+
+def _differing(model: type[BaseModel], recorded: Any) -> Settings:
+    """The recorded settings that this version has and that differ from its defaults; none where they do not fit."""
+    known = {name: value for name, value in _dict(recorded).items() if name in model.model_fields and value is not None}
+    try:
+        return model.model_validate(known).model_dump(mode="json", exclude_defaults=True)
+    except ValidationError:
+        return {}
+
+
+def _own_prompts(stage: Stage, config: Settings, recipe: Recipe) -> list[str]:
+    """Names of the recorded prompts that are not the package's own."""
+    ours = stage.prompts(stage.config.model_validate(config), {}) if stage.prompts else {}
+    digests = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in ours.items()}
+    return [name for name, digest in _dict(recipe.get("prompts")).items() if digests.get(name) != digest]
+
+
+def _engines(recorded: Mapping[str, Any], stage: str, lost: dict[str, str]) -> Settings:
+    names = recorded.get("use")
+    names = [name for name in (names if isinstance(names, list) else recorded) if isinstance(recorded.get(name), dict)]
+    told: Settings = {} if names in ([], ["bm25"]) else {"use": names}
+    for name in names:
+        recipe = recorded[name]
+        section = {"kind": str(recipe.get("kind"))}
+        with suppress(ConfigError):  # a kind that is not installed here: said when it is chosen
+            kind = kind_of(section["kind"])
+            section |= _differing(kind.config, recipe)
+            if kind.by_server and is_open(str(recipe.get("url", "***"))):
+                section["url"] = str(recipe["url"])
+            elif kind.by_server:
+                lost[f"engines.{name}.url"] = stage
+        if "corpus" in recipe:
+            lost[f"engines.{name}.index"] = stage
+        if section != {"kind": name}:
+            told[name] = section
+    return told
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
