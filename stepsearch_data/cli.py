@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 from stepsearch_data import __version__
 from stepsearch_data.pipeline.errors import StepSearchError
+from stepsearch_data.pipeline.remote.secrets import redact
 from stepsearch_data.terminal import readable
 from stepsearch_data.verbs import building, looking, searching, sharing, training
 from stepsearch_data.verbs.common import INTERRUPTED, OK
@@ -92,10 +93,10 @@ def _forget_stdout() -> None:
 
 
 def complain(error: StepSearchError) -> None:
-    """An error as one line on stderr, and its hint as another."""
+    """An error as one line on stderr, and its hint as another, without keys and what URLs hold of them."""
     for what, text in (("error", error.message), ("hint", error.hint)):
         if text:
-            typer.echo(f"{what}: {readable(text)}", err=True)
+            typer.echo(f"{what}: {readable(redact(text))}", err=True)
 
 
 app = typer.Typer(

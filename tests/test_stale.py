@@ -69,7 +69,7 @@ def test_the_catalogue_follows_every_commit(store: Path, cli: Run) -> None:
 
 def test_a_limited_sample_grows_back(store: Path, cli: Run) -> None:
     assert cli("build", "--store", store, "--limit", "5", "--quiet").returncode == 0
-    assert cli("build", "--store", store, "--quiet").returncode == 0
+    assert cli("build", "--store", store, "--fresh", "--quiet").returncode == 0
     found = cli("sql", "SELECT count(*) AS n FROM questions", "--store", store, "-f", "csv")
     assert found.stdout.split() == ['"n"', "74"]
     assert cli("build", "--store", store, "--force", "--quiet").returncode == 0

@@ -13,6 +13,7 @@ from stepsearch_data.display.printing import grid, make_console, print_json, say
 from stepsearch_data.pipeline.config import RunConfig
 from stepsearch_data.pipeline.engine import Decision, Outcome
 from stepsearch_data.pipeline.remembered import flat, recall, settings_of
+from stepsearch_data.pipeline.remote.secrets import redact
 from stepsearch_data.pipeline.run_file import toml
 from stepsearch_data.pipeline.stage import Stage
 from stepsearch_data.pipeline.store import Store
@@ -35,7 +36,7 @@ def remembered(before: Mapping[str, Any], run: RunConfig) -> None:
 
 
 def _setting(value: Any) -> str:
-    return "default" if value is None else visible(toml(value))
+    return "default" if value is None else visible(redact(toml(value)))
 
 
 def plan(decisions: Sequence[Decision], *, as_json: bool, estimates: Sequence[Estimate] = ()) -> None:

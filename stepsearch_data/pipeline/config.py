@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from stepsearch_data.pipeline.errors import ConfigError
 from stepsearch_data.pipeline.llm.settings import LlmSettings
+from stepsearch_data.pipeline.remote.secrets import check_address, check_no_key
 from stepsearch_data.pipeline.search.kinds import Engine, choose
 from stepsearch_data.pipeline.stage import Stage, StageConfig
 from stepsearch_data.pipeline.toml import parse_value, read_toml
@@ -105,7 +106,10 @@ def load_config(
         _put(data, section, name, value, given)
     if remembered and not file:
         _drop_engines(data, remembered, given)
+    for section, values in data.items():
+        check_no_key(section, values)
     checked: Any = _check(_model(stages), data, file)
+    check_address("llm.base_url", checked.llm.base_url)
     return RunConfig(
         store=store or checked.store,
         sources=tuple(sources) or tuple(checked.sources),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 
 from huggingface_hub.errors import (
     HfHubHTTPError,
@@ -14,6 +13,7 @@ from huggingface_hub.errors import (
 )
 
 from stepsearch_data.pipeline.errors import PublishError
+from stepsearch_data.pipeline.remote.secrets import redact
 from stepsearch_data.release.client import CONFLICT, chain, transient
 
 TOKENS = "a token with the role `write` ({}/settings/tokens), as HF_TOKEN or by: hf auth login"
@@ -34,7 +34,6 @@ _KNOWN = (
     ),
 )
 _AGAIN = "run the same command again: it goes on from what is there"
-_SECRET = re.compile(r"\bhf_[A-Za-z0-9]{8,}|(?<=[?&])[^\s=&]+=[^\s&]+")  # tokens, and what signs a URL
 _WORDS = 300  # characters of a server's message that we repeat
 _UNAUTHORIZED, _FORBIDDEN, _STALE = 401, 403, 412
 
@@ -58,9 +57,7 @@ def told(error: Exception, doing: str, endpoint: str, secret: str | None) -> Pub
 
 def clean(text: str, secret: str | None) -> str:
     """One line of a text, without what looks like a secret."""
-    line = " ".join(text.split())
-    line = line.replace(secret, "***") if secret else line
-    return _SECRET.sub("***", line)
+    return redact(" ".join(text.split()), [secret] if secret else [])
 
 
 def _passing(error: Exception, doing: str, endpoint: str) -> PublishError | None:

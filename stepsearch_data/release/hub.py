@@ -20,6 +20,7 @@ from huggingface_hub.utils import HFValidationError, disable_progress_bars, vali
 
 from stepsearch_data.pipeline.errors import ConfigError, PublishError
 from stepsearch_data.pipeline.progress import Meter
+from stepsearch_data.pipeline.remote.secrets import show_url
 from stepsearch_data.release.client import Say, patiently, use_client
 from stepsearch_data.release.faults import clean, told
 from stepsearch_data.release.record import File
@@ -80,7 +81,7 @@ class Hub:
     @property
     def url(self) -> str:
         """Where people see it."""
-        return f"{constants.ENDPOINT}/datasets/{self.repo}"
+        return show_url(f"{constants.ENDPOINT}/datasets/{self.repo}")
 
     @property
     def tokens(self) -> str:

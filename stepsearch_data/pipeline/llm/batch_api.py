@@ -84,7 +84,7 @@ class BatchApi:
                     return await call()
         except TransientError as error:
             raise ProviderError(
-                f"{self._endpoint.base_url} does not answer: {error}",
+                f"{self._endpoint.shown} does not answer: {error}",
                 "run the same command later: what was sent is not sent again",
             ) from error
         raise AssertionError

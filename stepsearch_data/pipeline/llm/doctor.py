@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator
 
 from stepsearch_data.pipeline.errors import ProviderError, RowRejected
 from stepsearch_data.pipeline.llm.chat import Message, Request
 from stepsearch_data.pipeline.llm.endpoint import Endpoint
-from stepsearch_data.pipeline.llm.settings import LlmSettings
+from stepsearch_data.pipeline.llm.settings import KEY, LlmSettings
 from stepsearch_data.pipeline.remote.http import TransientError
+from stepsearch_data.pipeline.remote.secrets import find_key, redact, show_url
 
 _SCHEMA = {
     "type": "object",
@@ -23,8 +23,9 @@ _LISTED = 8  # models that are named when the one asked for is missing
 
 async def examine(settings: LlmSettings, model: str) -> list[str]:
     """Findings, a line each. Raises ProviderError for what has to be mended first."""
-    key = os.environ.get("OPENAI_API_KEY", "")
-    lines = [f"endpoint   {settings.base_url}", f"key        {'set' if key else 'none (OPENAI_API_KEY is not set)'}"]
+    key = find_key(KEY)
+    shown = show_url(settings.base_url)
+    lines = [f"endpoint   {shown}", f"key        {'set' if key else f'none ({KEY} is not set)'}"]
     async with Endpoint(settings.base_url, key, settings.timeout, connections=1) as endpoint:
         try:
             lines += [line async for line in _models(endpoint, model)]
@@ -34,16 +35,14 @@ async def examine(settings: LlmSettings, model: str) -> list[str]:
             except TransientError:  # a server that has just closed the connection, as after a fault in /models
                 reply = await endpoint.send(request)
         except (TransientError, RowRejected) as error:
-            raise ProviderError(
-                f"{settings.base_url} does not answer: {error}", "check OPENAI_BASE_URL and the server"
-            ) from error
+            raise ProviderError(f"{shown} does not answer: {error}", "check OPENAI_BASE_URL and the server") from error
         except ProviderError as error:
             missing = [line for line in lines if "not listed" in line]
             raise ProviderError(error.message, "; ".join(missing) or error.hint) from error
     used = f"{reply.usage.prompt_tokens} + {reply.usage.completion_tokens} tokens"
     lines.append(f"reply      in {reply.latency:.2f} s, {used}: {reply.text.strip()[:60]!r}")
     lines.append(f"structured {_WORDS[endpoint.format]}")
-    return lines
+    return [redact(line) for line in lines]
 
 
 _WORDS = {

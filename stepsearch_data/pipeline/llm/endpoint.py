@@ -25,6 +25,7 @@ from stepsearch_data.pipeline.remote.http import (
     TransientError,
     retry_after,
 )
+from stepsearch_data.pipeline.remote.secrets import show_url
 
 
 class Endpoint:
@@ -36,6 +37,7 @@ class Endpoint:
 
     def __init__(self, base_url: str, api_key: str, timeout: float, connections: int) -> None:
         self.base_url = base_url.rstrip("/")
+        self.shown = show_url(self.base_url)
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._http = Http(timeout, connections, secrets=[api_key], headers=headers)
         self._formats = ["json_schema", "json_object", "text"]
@@ -138,27 +140,27 @@ class Endpoint:
             return await self._http.request(method, self.base_url + path, data, into=into)
         except NoUrlError as error:
             raise ProviderError(
-                f"{self.base_url} is no URL", "set OPENAI_BASE_URL, such as http://localhost:8000/v1"
+                f"{self.shown} is no URL", "set OPENAI_BASE_URL, such as http://localhost:8000/v1"
             ) from error
 
     def _raise(self, status: int, message: str, headers: dict[str, str]) -> None:
         if status == 401 or status == 403:  # noqa: PLR1714, PLR2004
             raise ProviderError(
-                f"{self.base_url} refuses the key ({status}): {message}", "set OPENAI_API_KEY to a valid key"
+                f"{self.shown} refuses the key ({status}): {message}", "set OPENAI_API_KEY to a valid key"
             )
         if status == 404:  # noqa: PLR2004
             raise ProviderError(
-                f"{self.base_url} knows no such model or path (404): {message}",
+                f"{self.shown} knows no such model or path (404): {message}",
                 "check --llm and OPENAI_BASE_URL; stepsearch-data doctor lists the models",
             )
         if status == 402 or (status == THROTTLED and ("insufficient_quota" in message or "billing" in message)):  # noqa: PLR2004
-            raise ProviderError(f"{self.base_url} says the account is out of credit: {message}")
+            raise ProviderError(f"{self.shown} says the account is out of credit: {message}")
         if status in RETRIED:
             raise TransientError(f"{status}: {message}", retry_after(headers), throttled=status == THROTTLED)
         raise RowRejected(f"the server refuses the request ({status}): {message}")
 
     def clean(self, text: str) -> str:
-        """The text without what looks like a key."""
+        """The text without what gives a key away."""
         return self._http.clean(text)
 
 

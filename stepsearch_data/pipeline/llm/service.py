@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -18,9 +17,10 @@ from stepsearch_data.pipeline.llm.chat import ChatModel, Message, Reply, Request
 from stepsearch_data.pipeline.llm.endpoint import Endpoint
 from stepsearch_data.pipeline.llm.money import BATCH_SHARE, Budget, price_of, tokens_in
 from stepsearch_data.pipeline.llm.replay import Replay
-from stepsearch_data.pipeline.llm.settings import OPENAI, LlmSettings
+from stepsearch_data.pipeline.llm.settings import KEY, OPENAI, LlmSettings
 from stepsearch_data.pipeline.remote.governor import Governor
 from stepsearch_data.pipeline.remote.http import TransientError
+from stepsearch_data.pipeline.remote.secrets import find_key
 
 Record = dict[str, Any]
 
@@ -38,13 +38,11 @@ class Llm:
         budget: Budget | None = None,
         record: Callable[[Record], None] | None = None,
     ) -> None:
-        key = os.environ.get("OPENAI_API_KEY", "")
+        key = find_key(KEY)
         if not key and settings.base_url == OPENAI:
             raise ConfigError(
                 "no key for the OpenAI API", "set OPENAI_API_KEY, or OPENAI_BASE_URL to a server that needs none"
             )
-        if "@" in settings.base_url:  # said without repeating it
-            raise ConfigError("the model's URL holds a user or a password", "set OPENAI_API_KEY instead")
         self.settings = settings
         self.counts: Counter[str] = Counter()
         self.budget = budget or Budget(settings.max_cost, settings.max_tokens_total)
@@ -219,7 +217,7 @@ class Llm:
 
     def _gone(self, error: TransientError) -> ProviderError:
         return ProviderError(
-            f"{self._endpoint.base_url} does not answer: {error}",
+            f"{self._endpoint.shown} does not answer: {error}",
             "check the server, then run the same command: what was paid is kept",
         )
 

@@ -5,7 +5,6 @@ aiohttp is the client of everything here: of the libraries we know it costs the 
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Mapping, Sequence
 from email.utils import parsedate_to_datetime
@@ -16,14 +15,15 @@ import aiohttp
 import orjson
 
 from stepsearch_data.pipeline.errors import RowRejected
+from stepsearch_data.pipeline.remote.secrets import HIDDEN, redact
 
 OK = 200
 THROTTLED = 429
 RETRIED = {408, 409, 425, THROTTLED, 500, 502, 503, 504, 520, 522, 524, 529}
 _LARGEST_REPLY = 8 << 20
-_SECRET = re.compile(r"\b(?:sk|hf|key)[-_][A-Za-z0-9_\-*]{8,}")
 _PATIENT = aiohttp.ClientTimeout(total=None, sock_connect=10.0, sock_read=120.0)  # for whole files
 _WORDS = 300  # characters of a server's message that we repeat
+_READ = 20 * _WORDS  # characters of it that are looked at
 
 
 class TransientError(Exception):
@@ -50,7 +50,7 @@ class Response(NamedTuple):
 class Http:
     """A client with a pool of connections. Use as an async context manager.
 
-    `secrets` never appear in a message; `headers` are sent with every request.
+    `secrets` never appear in a message or a body; `headers` are sent with every request.
     """
 
     def __init__(
@@ -105,13 +105,19 @@ class Http:
                 if into and response.status == OK:
                     await _save(response, into)
                     return Response(OK, names, b"")
-                return Response(response.status, names, await _read(response))
+                return Response(response.status, names, self._without_secrets(await _read(response)))
         except TimeoutError as error:
             raise TransientError("the server did not answer in time") from error
         except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as error:
             raise NoUrlError(url) from error
         except (aiohttp.ClientError, OSError) as error:
             raise TransientError(self.clean(f"{type(error).__name__}: {error}")) from error
+
+    def _without_secrets(self, body: bytes) -> bytes:
+        """A body that repeats a key would bring it into the rows."""
+        for secret in self._secrets:
+            body = body.replace(secret.encode(), HIDDEN.encode())
+        return body
 
     def message(self, body: bytes) -> str:
         """What an error body says, in one line and without secrets."""
@@ -122,13 +128,11 @@ class Http:
             code = f" [{error['code']}]" if isinstance(error, dict) and error.get("code") else ""
         except orjson.JSONDecodeError:
             text, code = body.decode("utf-8", "replace"), ""
-        return self.clean(" ".join(text.split()))[:_WORDS] + self.clean(code)
+        return self.clean(" ".join(text[:_READ].split()))[:_WORDS] + self.clean(code[:_WORDS])
 
     def clean(self, text: str) -> str:
-        """The text without what looks like a key."""
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        return _SECRET.sub("***", text)
+        """The text without what gives a key away."""
+        return redact(text, self._secrets)
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

@@ -13,6 +13,8 @@ from contextlib import suppress
 from functools import cache
 from urllib.parse import unquote, urlsplit
 
+from stepsearch_data.pipeline.errors import ConfigError
+
 HIDDEN = "***"
 _URL = re.compile(r"""(?:[A-Za-z][A-Za-z0-9+.-]*://|https?:/)[^\s"'<>`\\{}|^]+""")  # a Path makes one slash of two
 _VARIABLE = re.compile(r"_(API_KEY|TOKEN)$")  # of the environment, that holds a secret
@@ -23,6 +25,7 @@ _ENCODED = re.compile(r"[A-Za-z0-9+/_-]{8,}")
 _STANDARD = str.maketrans("-_", "+/")  # of base64's two alphabets
 _HEADER = re.compile(r"[!-~]+")
 _SHORTEST = 4  # characters of a secret that can be told from a word
+_SURELY = 12  # the same, wherever it stands
 _TELLING = 6  # characters in a row that give a secret away
 _MASKED = 2  # the same beside a mask, as in `sk-…abcd`
 _SEGMENT = 24  # characters of a part of a path that may be shown whole
@@ -30,11 +33,28 @@ _SHOWN = 4
 
 
 def find_key(variable: str) -> str:
-    """The key that a variable of the environment holds, or nothing. Raises ValueError for what no header can hold."""
+    """The key that a variable of the environment holds, or nothing. Raises ConfigError for what no header can hold."""
     key = os.environ.get(variable, "").strip()
     if key and not _HEADER.fullmatch(key):
-        raise ValueError(f"{variable} holds no key: there are spaces, control or other characters in it")
+        raise ConfigError(
+            f"{variable} holds no key: no header can hold its characters", f"set {variable} to one"
+        )
     return key
+
+
+def check_address(setting: str, url: str) -> None:
+    """Raises ConfigError for a URL that holds more than an address, without repeating it: that may be a secret."""
+    if any(mark in url for mark in "@?#"):
+        raise ConfigError(
+            f"{setting} holds a user, a password or parameters",
+            "give scheme, host, port and path alone; keys come from the environment",
+        )
+
+
+def check_no_key(setting: str, value: object) -> None:
+    """Raises ConfigError for a setting that holds a key: it would be written into the store."""
+    if any(secret in str(value) for secret in known_secrets() if len(secret) >= _SURELY):
+        raise ConfigError(f"{setting} holds a key", "keys come from the environment alone")
 
 
 def known_secrets(environment: Mapping[str, str] | None = None) -> list[str]:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple, NoReturn
-from urllib.parse import quote
 
 import orjson
 from pydantic import Field
 
 from stepsearch_data.pipeline.errors import SearchError
 from stepsearch_data.pipeline.remote.http import RETRIED, THROTTLED, Http, Response, TransientError, retry_after
+from stepsearch_data.pipeline.remote.secrets import find_key, show_url
 from stepsearch_data.pipeline.search.answers import Refused, parsed
 from stepsearch_data.pipeline.search.engine import Answer
 from stepsearch_data.pipeline.search.kinds import EngineConfig, EngineSettings
@@ -90,21 +89,17 @@ class Api:
     wait: Callable[[Mapping[str, str]], float | None] = retry_after
 
     def find_key(self, engine: str) -> str:
-        """The key that the environment holds. Raises SearchError."""
-        key = os.environ.get(self.key, "").strip() if self.key else ""
-        if self.key and not re.fullmatch(r"[\w.~+/=-]+", key, re.ASCII):
+        """The key that the environment holds. Raises SearchError, ConfigError."""
+        key = find_key(self.key) if self.key else ""
+        if self.key and not key:
             raise SearchError(f"{self.key} holds no key for the engine {engine}", f"set {self.key} to one")
         return key
 
     def find_url(self, engine: str, given: str) -> str:
-        """Where requests go. Raises SearchError, without repeating what may be a secret."""
+        """Where requests go. Raises SearchError."""
         if not given:
             raise SearchError(
                 f"the engine {engine} needs the URL of its server", f"--set engines.{engine}.url=http://localhost:8000"
-            )
-        if "@" in given or "?" in given:
-            raise SearchError(
-                f"engines.{engine}.url holds a user, a password or parameters", "give scheme, host, port and path alone"
             )
         return self.url(given.rstrip("/"))
 
@@ -137,17 +132,12 @@ class Api:
             )
         if re.search(self.denied, said) and not (page and one_query):
             advice = f"set {self.key} to a valid key" if self.key else "choose a server that needs no key"
-            raise SearchError(f"{url} does not let us in ({said})", advice)
+            raise SearchError(f"{show_url(url)} does not let us in ({said})", advice)
         if status in _NOWHERE and not (page and one_query):
-            raise SearchError(f"{url} is not where the API is ({said})", f"check engines.{engine}.url")
+            raise SearchError(f"{show_url(url)} is not where the API is ({said})", f"check engines.{engine}.url")
         if status in RETRIED:
             raise TransientError(said, wait, throttled=status == THROTTLED)
         raise Refused(f"the server refuses the request ({said})")
-
-
-def spellings(key: str) -> list[str]:
-    """How a key may be written in a URL, beside how it is."""
-    return [key, quote(key, safe=""), quote(key)] if key else []
 
 
 def is_page(response: Response) -> bool:

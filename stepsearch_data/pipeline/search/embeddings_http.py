@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import re
 import time
 from collections.abc import Sequence
 from itertools import chain
@@ -14,6 +12,7 @@ import orjson
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from stepsearch_data.pipeline.errors import RowRejected, SearchError
+from stepsearch_data.pipeline.llm.settings import KEY
 from stepsearch_data.pipeline.remote.governor import Governor
 from stepsearch_data.pipeline.remote.http import (
     OK,
@@ -25,6 +24,7 @@ from stepsearch_data.pipeline.remote.http import (
     TransientError,
     retry_after,
 )
+from stepsearch_data.pipeline.remote.secrets import find_key, show_url
 from stepsearch_data.pipeline.search.answers import Refused
 from stepsearch_data.pipeline.search.api import RemoteSettings, is_page
 from stepsearch_data.pipeline.search.embeddings import Vectors, checked
@@ -32,11 +32,10 @@ from stepsearch_data.pipeline.search.health import Health
 
 _ATTEMPTS = 6  # times that a failing request is sent; waiting as told is free
 _PATIENCE = 60.0  # seconds of nothing but failures after which a server counts as down, for as long again
-_KEY = "OPENAI_API_KEY"
 
 
 class RemoteEmbedder:
-    """A server that speaks `POST base_url/embeddings`; the key comes from OPENAI_API_KEY alone.
+    """A server that speaks `POST base_url/embeddings`; the key comes from OPENAI_APIKEY alone.
 
     Connections outlive a call: they live in an event loop that runs while a call does.
     """
@@ -44,16 +43,11 @@ class RemoteEmbedder:
     def __init__(
         self, engine: str, model: str, base_url: str, batch: int, max_concurrency: int, timeout: float
     ) -> None:
-        if "@" in base_url or "?" in base_url:  # said without repeating it
-            raise SearchError(
-                f"engines.{engine}.base_url holds a user, a password or parameters", f"give the URL alone; set {_KEY}"
-            )
-        key = os.environ.get(_KEY, "").strip()
-        if key and not re.fullmatch(r"[\w.~+/=-]+", key, re.ASCII):
-            raise SearchError(f"{_KEY} holds no key for the engine {engine}", f"set {_KEY} to one")
+        key = find_key(KEY)
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._engine, self._model, self._batch = engine, model, batch
         self._url = base_url.rstrip("/") + "/embeddings"
+        self._shown = show_url(self._url)
         self._http = Http(timeout, max_concurrency, [key], headers)
         self._governor = Governor(max_concurrency)
         self._health = self._new_health()
@@ -149,14 +143,14 @@ class RemoteEmbedder:
         except RowRejected as error:  # too large
             raise Refused(str(error)) from error
         except NoUrlError as error:
-            raise SearchError(f"{self._url} is no URL", self._check_url) from error
+            raise SearchError(f"{self._shown} is no URL", self._check_url) from error
         if response.status != OK:
             self._fail(response)
-        vectors = checked(self._read(response), len(texts), self._url)
+        vectors = checked(self._read(response), len(texts), self._shown)
         self._dimensions = self._dimensions or vectors.shape[1]
         if vectors.shape[1] != self._dimensions:
             raise SearchError(
-                f"{self._url} sent vectors of {vectors.shape[1]:,} dimensions after some of {self._dimensions:,}",
+                f"{self._shown} sent vectors of {vectors.shape[1]:,} dimensions after some of {self._dimensions:,}",
                 "serve one model under one name",
             )
         return vectors
@@ -164,12 +158,12 @@ class RemoteEmbedder:
     def _read(self, response: Response) -> Any:
         """The vectors of a reply, in the order of what was asked."""
         if is_page(response):
-            raise SearchError(f"{self._url} sent a web page instead of vectors", self._check_url)
+            raise SearchError(f"{self._shown} sent a web page instead of vectors", self._check_url)
         try:
             rows = orjson.loads(response.body)["data"]
             return [row["embedding"] for row in sorted(rows, key=lambda row: row["index"])]
         except (ValueError, LookupError, TypeError):
-            raise SearchError(f"{self._url} sent something else than embeddings", self._check_url) from None
+            raise SearchError(f"{self._shown} sent something else than embeddings", self._check_url) from None
 
     def _fail(self, response: Response) -> None:
         """Raise what a bad status means."""
@@ -177,14 +171,14 @@ class RemoteEmbedder:
         if is_page(response):
             message = "a web page"
         if status in (401, 403):
-            raise SearchError(f"{self._url} refuses the key ({status}): {message}", f"set {_KEY} to a valid key")
+            raise SearchError(f"{self._shown} refuses the key ({status}): {message}", f"set {KEY} to a valid key")
         if status == 404:  # noqa: PLR2004
             raise SearchError(
-                f"{self._url} knows no such model or path (404): {message}",
+                f"{self._shown} knows no such model or path (404): {message}",
                 f"check engines.{self._engine}.model and .base_url, such as http://localhost:8000/v1",
             )
         if status == 402 or (status == THROTTLED and ("insufficient_quota" in message or "billing" in message)):  # noqa: PLR2004
-            raise SearchError(f"{self._url} says the account is out of credit: {message}")
+            raise SearchError(f"{self._shown} says the account is out of credit: {message}")
         if status in RETRIED:
             raise TransientError(f"{status}: {message}", retry_after(response.headers), throttled=status == THROTTLED)
         raise Refused(f"the server refuses the text ({status}): {message}")

@@ -9,6 +9,7 @@ from contextlib import suppress
 from stepsearch_data.pipeline.errors import SearchError
 from stepsearch_data.pipeline.remote.governor import Governor
 from stepsearch_data.pipeline.remote.http import TransientError
+from stepsearch_data.pipeline.remote.secrets import show_url
 from stepsearch_data.pipeline.search.answers import Refused
 from stepsearch_data.pipeline.search.api import RemoteSettings
 
@@ -21,7 +22,7 @@ class Health:
     def __init__(self, engine: str, url: str, settings: RemoteSettings, governor: Governor) -> None:
         self.worked = False
         self.down = ""
-        self._engine, self._url, self._settings, self._governor = engine, url, settings, governor
+        self._engine, self._url, self._settings, self._governor = engine, show_url(url), settings, governor
         self._refused = self._failures = 0
         self._failing_since = 0.0
         self._gave_up = asyncio.Event()

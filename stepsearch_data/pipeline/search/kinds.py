@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from stepsearch_data.pipeline.errors import ConfigError, SearchError
 from stepsearch_data.pipeline.progress import Meter
+from stepsearch_data.pipeline.remote.secrets import check_address, show_url
 from stepsearch_data.pipeline.search.documents import Documents
 from stepsearch_data.pipeline.search.engine import SearchEngine
 from stepsearch_data.pipeline.validation import fault_and_value, in_words
@@ -122,7 +123,7 @@ class Engine:
     def recipe(self) -> dict[str, Any]:
         """What decides its answers, apart from the documents."""
         decides = self.config.model_dump(mode="json")
-        server = {"url": self.settings.url} if self.kind.by_server and not decides.get("revision") else {}
+        server = {"url": show_url(self.settings.url)} if self.kind.by_server and not decides.get("revision") else {}
         return {"kind": self.kind.name, "version": self.kind.version, **decides, **server}
 
 
@@ -175,6 +176,8 @@ def _engine(name: str, section: dict[str, Any]) -> Engine:
         settings = kind.settings.model_validate({k: v for k, v in section.items() if k in kind.settings.model_fields})
     except ValidationError as error:
         raise ConfigError(f"engines.{name}.{in_words(error, fault_and_value, most=1)}") from None
+    for key in ("url", "base_url"):
+        check_address(f"engines.{name}.{key}", str(getattr(settings, key, "")))
     return Engine(name, kind, config, settings)
 
 

@@ -14,8 +14,9 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt,
 from stepsearch_data.pipeline.errors import BudgetError, RowRejected, SearchError
 from stepsearch_data.pipeline.remote.governor import Governor
 from stepsearch_data.pipeline.remote.http import OK, Http, NoUrlError, TransientError
+from stepsearch_data.pipeline.remote.secrets import show_url
 from stepsearch_data.pipeline.search.answers import Refused
-from stepsearch_data.pipeline.search.api import Api, spellings
+from stepsearch_data.pipeline.search.api import Api
 from stepsearch_data.pipeline.search.documents import Documents
 from stepsearch_data.pipeline.search.engine import Answer, SearchEngine, call
 from stepsearch_data.pipeline.search.health import Health
@@ -47,7 +48,7 @@ class RemoteEngine:
         self._key = api.find_key(engine.name)
         self._governor = Governor(settings.max_concurrency, 60 * settings.rps if settings.rps else None, burst=0.0)
         self._health = Health(engine.name, self._url, settings, self._governor)
-        self._http = Http(settings.timeout, settings.max_concurrency, spellings(self._key))
+        self._http = Http(settings.timeout, settings.max_concurrency, [self._key])
         asked = {**engine.recipe(), "url": self._url}
         self._replay = Replay(service.replay, asked) if service.replay else None
         self._record = service.record
@@ -177,7 +178,9 @@ class RemoteEngine:
         if response is None and fault:
             raise Refused(fault)
         if response is None:  # not raised where an error of the client is at hand, which may hold the key
-            raise SearchError(f"{self._url} is no URL", f"--set engines.{self.name}.url=http://localhost:8000")
+            raise SearchError(
+                f"{show_url(self._url)} is no URL", f"--set engines.{self.name}.url=http://localhost:8000"
+            )
         if response.status != OK:
             self._api.fail(response, self._http, self.name, self._url, one_query=self._health.worked)
         return self._api.answers(response, len(queries))

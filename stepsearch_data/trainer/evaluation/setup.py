@@ -18,6 +18,7 @@ from stepsearch_data.indexes import Choice, Load, opened
 from stepsearch_data.pipeline.config import RunConfig
 from stepsearch_data.pipeline.errors import ConfigError
 from stepsearch_data.pipeline.progress import Reporter
+from stepsearch_data.pipeline.remote.secrets import show_url
 from stepsearch_data.pipeline.search import Service
 from stepsearch_data.pipeline.search.index import open_engine
 from stepsearch_data.pipeline.store import Store
@@ -169,7 +170,7 @@ def settings_of(options: Options, setup: Setup, config: RunConfig, questions: Qu
     """All that decides the rollouts."""
     policy: Row = {"model": setup.model}
     if options.llm:
-        policy |= {"base_url": config.llm.base_url, "raw": options.raw}
+        policy |= {"base_url": show_url(config.llm.base_url), "raw": options.raw}
     elif Path(setup.model).is_dir():
         policy |= {"stamp": max(path.stat().st_mtime_ns for path in Path(setup.model).iterdir())}
     wording = hashlib.sha256(orjson.dumps(setup.template.parts, option=orjson.OPT_SORT_KEYS)).hexdigest()[:12]

@@ -230,7 +230,7 @@ def test_a_key_that_is_none_is_an_error(
     server: EmbeddingsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "two\nlines")
-    with pytest.raises(SearchError, match="OPENAI_API_KEY holds no key") as refused:
+    with pytest.raises(ConfigError, match="OPENAI_API_KEY holds no key") as refused:
         built_on(server, tmp_path / "index")
     assert "two" not in str(refused.value)
 
@@ -284,7 +284,7 @@ def test_vectors_that_change_their_dimensions_are_an_error(server: EmbeddingsSer
 
 
 def test_an_address_with_a_password_is_refused_without_repeating_it(tmp_path: Path, server: EmbeddingsServer) -> None:
-    with pytest.raises(SearchError) as refused:
+    with pytest.raises(ConfigError) as refused:
         built("dense", tmp_path / "index", CORPUS, model=MODEL, base_url="http://me:hush@127.0.0.1/v1")
     assert "hush" not in str(refused.value)
 

@@ -315,7 +315,7 @@ def test_a_wall_that_takes_offence_at_one_query_stops_nothing(world: World) -> N
 @pytest.mark.parametrize("key", ["", "  ", "two words", "ключ", "line\nbreak"])
 def test_a_missing_key_is_named(world: World, monkeypatch: pytest.MonkeyPatch, wanting: str, key: str) -> None:
     monkeypatch.setenv(KEYS[wanting], key)
-    with pytest.raises(SearchError, match=KEYS[wanting]) as stopped:
+    with pytest.raises(StepSearchError, match=KEYS[wanting]) as stopped:
         world.ask(wanting, "http://localhost:1", "one")
     assert not key.strip() or key not in stopped.value.message + stopped.value.hint
 
@@ -329,7 +329,7 @@ def test_what_is_no_url_is_said(world: World, kind: str, url: str) -> None:
 
 @pytest.mark.parametrize("url", ["http://user:secret@localhost", "http://localhost/?api_key=secret"])
 def test_a_url_that_holds_a_secret_is_refused_without_repeating_it(world: World, kind: str, url: str) -> None:
-    with pytest.raises(SearchError) as stopped:
+    with pytest.raises(ConfigError) as stopped:
         world.ask(kind, url, "one")
     assert "secret" not in stopped.value.message + stopped.value.hint
 
