@@ -21,12 +21,12 @@ from stepsearch_data.pipeline.store import Store
 from stepsearch_data.report.page import Mode, Shell, data_script, shell
 from stepsearch_data.report.rollouts import NONE, Rollouts
 from stepsearch_data.report.view import View
-from stepsearch_data.serve.server import stopping
+from stepsearch_data.serve import server
+from stepsearch_data.serve.app import LARGE, send
 from stepsearch_data.serve.start import bind
 
 HOST = "127.0.0.1"
 _NAMES = {HOST, "localhost", "[::1]"}
-_GRACE_SECONDS = 3.0  # that requests in flight have to end when the server does
 _HEADERS = {
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
@@ -72,15 +72,15 @@ def _on_desktop() -> bool:
 
 
 async def _run(app: web.Application, bound: Any, ready: Callable[[], None]) -> None:
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_GRACE_SECONDS)
-    await runner.setup()
-    try:
-        await web.SockSite(runner, bound).start()
-        with stopping() as stop:
-            ready()
-            await stop.wait()
-    finally:
-        await runner.cleanup()
+    """Serve until a signal says stop; connections that are idle, or half a request, go in time."""
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        shutdown_timeout=server.GRACE_SECONDS,
+        keepalive_timeout=server.IDLE_SECONDS,
+        lingering_time=server.LINGERING_SECONDS,
+    )
+    await server.run_until_stopped(runner, bound, ready)
 
 
 def _app(seen: View, page: Shell) -> web.Application:
@@ -115,6 +115,8 @@ async def _guarded(request: web.Request, handler: _Handler) -> web.StreamRespons
     known = request.headers.get("Host", "").rpartition(":")[0] or request.headers.get("Host")
     response = await _answer(request, handler) if known in _NAMES else _error(403, f"ask for http://{HOST}")
     response.headers.update(_HEADERS)
+    if (response.content_length or 0) > LARGE:
+        await send(response, request)
     return response
 
 

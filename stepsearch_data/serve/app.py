@@ -21,7 +21,7 @@ from stepsearch_data.serve.searcher import OverloadedError, Searcher
 BODY_SECONDS = 20.0  # that a client has to send a request's body
 ANSWER_SECONDS = 120.0  # that a client has to take the answer
 _RETRY_SECONDS = 1
-_LARGE = 1 << 16  # bytes
+LARGE = 1 << 16  # bytes
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ class App:
             path = "other"
             response = _error(404, f"there is {', '.join(self._routes)}")
         self.metrics.count(path, response.status)
-        if (response.content_length or 0) > _LARGE:  # a shorter one is in the system's hands at once
-            await _send(response, request)
+        if (response.content_length or 0) > LARGE:  # a shorter one is in the system's hands at once
+            await send(response, request)
         return response
 
     async def _retrieve(self, request: web.BaseRequest) -> web.Response:
@@ -117,7 +117,7 @@ async def _body(request: web.BaseRequest) -> bytes:
         raise BadRequestError(f"the body cannot be read: {error}", 400) from None
 
 
-async def _send(response: web.Response, request: web.BaseRequest) -> None:
+async def send(response: web.StreamResponse, request: web.BaseRequest) -> None:
     """Send an answer, until its client has taken most of it; one that does not is dropped."""
     try:
         async with asyncio.timeout(ANSWER_SECONDS):

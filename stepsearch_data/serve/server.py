@@ -7,17 +7,19 @@ import logging
 import signal
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 from aiohttp import web
 from aiohttp.http import HttpProcessingError
 
 from stepsearch_data.serve.app import App, Served
+from stepsearch_data.serve.door import ACCEPTED, Door
 from stepsearch_data.serve.protocol import LARGEST_BODY
 
-_IDLE_SECONDS = 120.0  # that a connection may be kept without a request
-_GRACE_SECONDS = 3.0  # that requests in flight have to end when the server does
+IDLE_SECONDS = 120.0  # that a connection may be kept without a request, or with half of one
+GRACE_SECONDS = 3.0  # that requests in flight have to end when the server does
+LINGERING_SECONDS = 2.0  # that the rest of a body is read which nobody wants
 _BACKLOG = 1024
 _CHARACTERS = 100  # of a first question
 
@@ -37,17 +39,25 @@ async def run(served: Served, bound: socket.socket, ready: Callable[[], None]) -
     await asyncio.to_thread(served.index.find, [f"{title} {text}"[:_CHARACTERS]], served.topk)  # bm25 compiles then
     app = App(served)
     try:
-        runner = web.ServerRunner(_server(app), shutdown_timeout=_GRACE_SECONDS)
-        await runner.setup()
-        try:
-            await web.SockSite(runner, bound, backlog=_BACKLOG).start()
-            with stopping() as stop:
-                ready()
-                await stop.wait()
-        finally:
-            await runner.cleanup()
+        await run_until_stopped(web.ServerRunner(_server(app), shutdown_timeout=GRACE_SECONDS), bound, ready)
     finally:
         app.searcher.close()
+
+
+async def run_until_stopped(runner: web.BaseRunner, bound: socket.socket, ready: Callable[[], None]) -> None:
+    """Serve on a bound socket until SIGTERM or SIGINT, as many connections as there may be files."""
+    loop = asyncio.get_running_loop()
+    await runner.setup()
+    try:
+        assert runner.server
+        door = Door(runner.server)
+        server = await loop.create_server(door, sock=bound, backlog=ACCEPTED)
+        bound.listen(_BACKLOG)
+        with door.watching(loop), closing(server), stopping() as stop:
+            ready()
+            await stop.wait()
+    finally:
+        await runner.cleanup()
 
 
 def _server(app: App) -> web.Server:
@@ -63,8 +73,8 @@ def _server(app: App) -> web.Server:
         handler_cancellation=True,
         access_log=None,
         logger=_log,
-        keepalive_timeout=_IDLE_SECONDS,
-        lingering_time=2.0,
+        keepalive_timeout=IDLE_SECONDS,
+        lingering_time=LINGERING_SECONDS,
     )
 
 

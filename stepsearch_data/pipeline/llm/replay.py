@@ -33,12 +33,12 @@ class Replay(Cache):
 
     def batch_of(self, digest: str) -> str | None:
         """The batch that was sent with this request and whose replies have not been fetched yet."""
-        row = self._db.execute("SELECT batch FROM batched WHERE digest = ?", (digest,)).fetchone()
-        return str(row[0]) if row else None
+        rows = self._read("SELECT batch FROM batched WHERE digest = ?", digest)
+        return str(rows[0][0]) if rows else None
 
     def batch(self, batch: str) -> dict[str, str]:
         """The models of a batch's requests, by digest."""
-        return dict(self._db.execute("SELECT digest, model FROM batched WHERE batch = ?", (batch,)))
+        return dict(self._read("SELECT digest, model FROM batched WHERE batch = ?", batch))
 
     def remember(self, batch: str, models: dict[str, str]) -> None:
         """Remember what was sent as a batch, until it is forgotten; commits what is pending, as a batch takes long."""

@@ -113,9 +113,11 @@ class Llm:
             _, late = await asyncio.wait(self._calls, timeout=_GRACE)
             for call in late:
                 call.cancel()
-        self._replay.close()
-        if self._open:
-            await self._endpoint.__aexit__(None, None, None)
+        try:
+            self._replay.close()
+        finally:
+            if self._open:
+                await self._endpoint.__aexit__(None, None, None)
 
     def describe(self) -> str:
         """Where the calls stand, for a progress line."""

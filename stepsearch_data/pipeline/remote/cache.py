@@ -13,6 +13,7 @@ import weakref
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from tenacity import Retrying, retry_if_exception_message, stop_after_delay, wait_random
 
@@ -20,6 +21,8 @@ from stepsearch_data.pipeline.errors import StoreError
 
 WINDOW_SECONDS = 0.2
 WINDOW_REPLIES = 64
+LOCKED_SECONDS = 5.0  # that another process may keep the file to itself; it takes milliseconds to commit
+_LOCKED = "database is locked"
 _TABLE = "CREATE TABLE IF NOT EXISTS replies (digest TEXT PRIMARY KEY, reply BLOB NOT NULL) WITHOUT ROWID"
 
 
@@ -37,12 +40,16 @@ class Cache:
     """Answers, as bytes, by the digest of their request. Close it to commit the last window."""
 
     def __init__(self, path: Path, tables: Iterable[str] = ()) -> None:
+        self._path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path, timeout=60.0, isolation_level=None)
+            self._db = sqlite3.connect(path, timeout=LOCKED_SECONDS, isolation_level=None)
+        except (OSError, sqlite3.Error) as error:
+            raise self._fault(error, "open") from error
+        try:
             for attempt in Retrying(
-                retry=retry_if_exception_message(match="database is locked"),  # where several open a new file at once
-                stop=stop_after_delay(60),
+                retry=retry_if_exception_message(match=_LOCKED),  # where several open a new file at once
+                stop=stop_after_delay(LOCKED_SECONDS),
                 wait=wait_random(0.01, 0.1),
                 reraise=True,
             ):
@@ -51,10 +58,9 @@ class Cache:
             self._db.execute("PRAGMA synchronous = NORMAL")
             for table in (_TABLE, *tables):
                 self._db.execute(table)
-        except (OSError, sqlite3.Error) as error:
-            raise StoreError(
-                f"cannot open the replay cache {path}: {error}", "choose another: --set llm.replay=PATH"
-            ) from error
+        except sqlite3.Error as error:
+            self._db.close()
+            raise self._fault(error, "open") from error
         self._pending: dict[str, bytes] = {}
         self._since = 0.0
         _OPEN.add(self)
@@ -63,8 +69,8 @@ class Cache:
         """The answer that was kept before, if any."""
         if digest in self._pending:
             return self._pending[digest]
-        row = self._db.execute("SELECT reply FROM replies WHERE digest = ?", (digest,)).fetchone()
-        return bytes(row[0]) if row else None
+        rows = self._read("SELECT reply FROM replies WHERE digest = ?", digest)
+        return bytes(rows[0][0]) if rows else None
 
     def keep(self, digest: str, answer: bytes) -> None:
         """Keep an answer; committed at the latest when the window is full or over."""
@@ -88,17 +94,39 @@ class Cache:
         with suppress(StoreError):  # the next reply meets the same trouble, and says so
             self.flush()
 
+    def _read(self, query: str, *values: str) -> list[tuple[Any, ...]]:
+        try:
+            return self._db.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            raise self._fault(error, "read") from error
+
     def _write(self, statement: str, rows: Iterable[tuple[str | bytes, ...]]) -> None:
         try:
-            self._db.execute("BEGIN IMMEDIATE")
-            self._db.executemany(statement, rows)
-            self._db.execute("COMMIT")
+            with self._db:  # takes back what a failure leaves half done
+                self._db.execute("BEGIN IMMEDIATE")
+                self._db.executemany(statement, rows)
+            self._be_patient(LOCKED_SECONDS)
         except sqlite3.Error as error:
-            raise StoreError(
-                f"cannot write the replay cache: {error}", "free some space, then run the same command"
-            ) from error
+            self._be_patient(0)  # those who come after, and the end, need not wait as long again
+            raise self._fault(error, "write") from error
+
+    def _be_patient(self, seconds: float) -> None:
+        self._db.execute(f"PRAGMA busy_timeout = {1000 * seconds:.0f}")
+
+    def _fault(self, error: Exception, doing: str) -> StoreError:
+        if str(error) == _LOCKED:
+            return StoreError(
+                f"another process keeps the replay cache {self._path} locked",
+                "end it, or choose another file: --set llm.replay=PATH",
+            )
+        advice = "choose another: --set llm.replay=PATH"
+        if doing == "write":
+            advice = f"free some space, or {advice}; then run the same command"
+        return StoreError(f"cannot {doing} the replay cache {self._path}: {error}", advice)
 
     def close(self) -> None:
         """Commit and close."""
-        self.flush()
-        self._db.close()
+        try:
+            self.flush()
+        finally:
+            self._db.close()

@@ -36,9 +36,7 @@ def find_key(variable: str) -> str:
     """The key that a variable of the environment holds, or nothing. Raises ConfigError for what no header can hold."""
     key = os.environ.get(variable, "").strip()
     if key and not _HEADER.fullmatch(key):
-        raise ConfigError(
-            f"{variable} holds no key: no header can hold its characters", f"set {variable} to one"
-        )
+        raise ConfigError(f"{variable} holds no key: no header can hold its characters", f"set {variable} to one")
     return key
 
 

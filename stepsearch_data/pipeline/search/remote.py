@@ -79,10 +79,12 @@ class RemoteEngine:
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
-        if self._replay:
-            self._replay.close()
-        if self._open:
-            await self._http.__aexit__(None, None, None)
+        try:
+            if self._replay:
+                self._replay.close()
+        finally:
+            if self._open:
+                await self._http.__aexit__(None, None, None)
 
     def _known(self, query: str, k: int) -> Answer | None:
         """The answer that needs no request: to a query without a word, or to one that was asked before."""

@@ -5,6 +5,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -197,11 +198,33 @@ def test_a_file_that_is_locked_for_good_is_said(tmp_path: Path) -> None:
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
     cache.put("a", REPLY)
+    with pytest.raises(StoreError, match=r"another process keeps the replay cache .*replay.sqlite locked") as locked:
+        cache.flush()
+    assert "llm.replay" in locked.value.hint
+    begun = time.monotonic()
     with pytest.raises(StoreError, match="locked"):
         cache.flush()
+    assert time.monotonic() - begun < 1  # those who come after do not wait as long again
     other.execute("ROLLBACK")
     other.close()
     cache.close()  # and goes on once it is free
+
+
+def test_a_file_that_is_locked_from_the_start_is_said_within_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote_cache, "LOCKED_SECONDS", 0.2)
+    path = tmp_path / "replay.sqlite"
+    cache = Replay(path)
+    other = sqlite3.connect(path, isolation_level=None)
+    cache.close()
+    other.execute("PRAGMA locking_mode = EXCLUSIVE")
+    other.execute("BEGIN EXCLUSIVE")
+    begun = time.monotonic()
+    with pytest.raises(StoreError, match=r"another process keeps the replay cache .* locked"):
+        Replay(path)
+    assert time.monotonic() - begun < 2
+    other.close()
 
 
 def test_what_is_no_cache_is_named(tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import socket
+import sqlite3
 import threading
 import time
 from collections import Counter
@@ -14,12 +16,14 @@ from typing import Any, TypeVar
 import pytest
 from tenacity import wait_none
 
-from stepsearch_data.pipeline.errors import BudgetError, ConfigError, ProviderError, RowRejected
+from stepsearch_data.pipeline.errors import BudgetError, ConfigError, ProviderError, RowRejected, StoreError
 from stepsearch_data.pipeline.llm import service
 from stepsearch_data.pipeline.llm.chat import Message, Reply, Request, Usage
 from stepsearch_data.pipeline.llm.money import Budget
+from stepsearch_data.pipeline.llm.replay import Replay
 from stepsearch_data.pipeline.llm.service import Llm
 from stepsearch_data.pipeline.llm.settings import LlmSettings
+from stepsearch_data.pipeline.remote import cache as remote_cache
 from tests.llm_server import Answer, Fault, LlmServer, completion, error
 
 KEY = "sk-test-0123456789abcdef"
@@ -447,3 +451,18 @@ def test_usage_is_counted_as_the_server_says(world: World) -> None:
         world.ask(server.url, ask_for("a"), ask_for("b"))
     assert world.model
     assert (world.model.budget.usage, world.model.budget.calls) == (Usage(14, 6), 2)
+
+
+def test_a_cache_that_somebody_else_locks_stops_the_build_and_leaves_no_connection(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A session that is not closed is a ResourceWarning, and those are errors here."""
+    monkeypatch.setattr(remote_cache, "LOCKED_SECONDS", 0.1)
+    monkeypatch.setattr(remote_cache, "WINDOW_SECONDS", 0.0)
+    Replay(world.folder / "replay.sqlite").close()
+    other = sqlite3.connect(world.folder / "replay.sqlite", isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    with LlmServer(echo) as server, pytest.raises(StoreError, match="another process keeps the replay cache"):
+        world.ask(server.url, ask_for("a"), ask_for("b"))
+    gc.collect()
+    other.close()

@@ -14,7 +14,7 @@ from urllib.parse import quote
 import pytest
 from tenacity import wait_fixed, wait_none
 
-from stepsearch_data.pipeline.errors import BudgetError, SearchError, StepSearchError
+from stepsearch_data.pipeline.errors import BudgetError, ConfigError, SearchError, StepSearchError
 from stepsearch_data.pipeline.search import Answer, SearchEngine, Service, remote
 from stepsearch_data.pipeline.search.index import open_engine
 from stepsearch_data.pipeline.search.kinds import choose
