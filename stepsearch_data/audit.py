@@ -12,8 +12,8 @@ from stepsearch_data.pipeline.catalog import connect, stale
 from stepsearch_data.pipeline.errors import StoreError
 from stepsearch_data.pipeline.questions import units
 from stepsearch_data.pipeline.store import Manifest, Store
-from stepsearch_data.schemas.tables import QUERIES, QUESTIONS, SUB_QUESTIONS
-from stepsearch_data.stages.gates import GATES
+from stepsearch_data.schemas.tables import QUALITY, QUERIES, QUESTIONS, SUB_QUESTIONS
+from stepsearch_data.stages.gates import GATES, unchecked
 from stepsearch_data.stages.rules import forbidden, leaked
 
 Numbers = dict[str, Any]
@@ -61,9 +61,10 @@ SELECT if(passed, split, 'rejected') AS part, source, count(*) AS count FROM qua
 _COMPLETE = "SELECT {group} AS part, count(*) FILTER (complete) AS complete FROM trajectories GROUP BY part"
 
 
-def audit(store: Store) -> dict[str, dict[str, Numbers]]:
+def audit(store: Store) -> dict[str, dict[str, Any]]:
     """Measures `by_source`, `by_source_and_hops`, `by_engine`, and of trajectories `by_gate` and `by_split`.
 
+    Gates that looked at nothing have None for numbers, and are named in `unchecked` with the reason.
     Raises StoreError where the store is not whole.
     A query leaks when it holds its own hop's answer, or a later one, that the question does not hold.
     """
@@ -79,6 +80,8 @@ def audit(store: Store) -> dict[str, dict[str, Numbers]]:
             by_hops = _measure(connection, "source || ' ' || hops || ' hops'")
             by_engine = _numbers(connection.execute(_ENGINES))
             by_gate = _trajectories(connection, _GATES, GATES, by_source)
+            idle = unchecked(manifest.stages[manifest.writer(QUALITY.name)].recipe)
+            by_gate |= {gate: dict.fromkeys(by_source) for gate in idle}
             by_split = _trajectories(connection, _SPLITS, ("train", "validation", "rejected"), by_source)
         except duckdb.CatalogException as error:
             raise StoreError(
@@ -93,6 +96,7 @@ def audit(store: Store) -> dict[str, dict[str, Numbers]]:
         "by_source_and_hops": by_hops,
         "by_engine": by_engine,
         "by_gate": by_gate,
+        "unchecked": idle,
         "by_split": by_split,
     }
 

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from stepsearch_data.audit import audit
 from stepsearch_data.pipeline.errors import StoreError
 from stepsearch_data.pipeline.store import Store
+from stepsearch_data.stages.gates import unchecked
 from tests.conftest import Run
 
 
@@ -57,3 +59,26 @@ def test_a_store_that_is_not_built_to_its_end_says_so(tmp_path: Path, cli: Run) 
     assert cli("build", "--to", "queries", "--store", tmp_path / "store").returncode == 0
     with pytest.raises(StoreError, match="not built to its end"):
         audit(Store.open(tmp_path / "store"))
+
+
+def test_gates_without_evaluation_data_were_not_checked(sample_store: Path, cli: Run) -> None:
+    measures = audit(Store.open(sample_store))
+    assert measures["unchecked"] == {"eval_overlap": "not checked", "eval_single_hop": "not checked"}
+    assert set(measures["by_gate"]["eval_overlap"].values()) == {None}
+    assert set(measures["by_gate"]["leak"].values()) == {0}
+    line = next(line for line in cli("audit", "--store", sample_store).stdout.splitlines() if "eval_overlap" in line)
+    assert line.split()[1:] == ["not", "checked", "not", "checked"]
+
+
+@pytest.mark.parametrize(
+    ("files", "config", "found"),
+    [
+        ({"eval_sources 1": "jsonl 12ab"}, {}, {"eval_single_hop": "not checked"}),
+        ({"eval_sources 1": "jsonl 12ab", "eval_sources 2": "musique 34cd"}, {}, {}),
+        ({"eval_single_hop_ids 1": "12ab"}, {}, {"eval_overlap": "not checked"}),
+        ({"rollouts 1": "12ab"}, {"eval_overlap": "off", "length": "off", "eval_single_hop": "off"}, "off"),
+    ],
+)
+def test_which_gates_looked_at_nothing(files: dict[str, str], config: dict[str, str], found: Any) -> None:
+    expected = dict.fromkeys(config, "off") if found == "off" else found
+    assert unchecked({"config": config, "files": files}) == expected

@@ -227,6 +227,21 @@ def test_show_prints_a_trajectory(cli: Run, sample_store: Path) -> None:
     assert shown["question"] in first
 
 
+def test_show_of_a_trajectory_that_failed_says_why(cli: Run, sample_store: Path) -> None:
+    failed = "4hop1__218795_120010_18224_37904"
+    shown = cli("show", failed, "--store", sample_store).stdout
+    assert "Failed  a hop has no kept query" in shown
+    assert "⚑ gold_not_shown: round 4 has no kept query" in shown
+    assert shown.count("     rejected  ") == 3
+    assert "(0 of 1 engines, no gold found)" in shown
+    assert "  wanted  Henry VII\n" in shown
+    whole = data(cli("show", failed, "--store", sample_store, "--json"))
+    assert whole["quality"]["flags"] == ["gold_not_found", "gold_not_shown"]
+    assert {query["hop"] for query in whole["rejected"]} == {4}
+    passed = cli("show", "--store", sample_store).stdout
+    assert not {"Failed", "⚑", "rejected"} & set(passed.split())
+
+
 def test_show_of_an_unknown_question_says_how_to_find_one(cli: Run, sample_store: Path) -> None:
     message = refused(cli("show", "no such id", "--store", sample_store), 1)
     assert "there is no trajectory of question no such id" in message

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from tests.conftest import Run, run_cli
 from tests.rows import jsonl, write_lines
 
 OPTIONS = ("--engine", "bm25", "--engine", "chargram", "--limit", "4", "--set", "engines.chargram.max_df=0.5")
-TOLD = {
+TOLD: dict[str, dict[str, Any]] = {
     "load": {"limit": 4},
     "engines": {"use": ["bm25", "chargram"], "chargram": {"max_df": 0.5}},
 }
@@ -181,22 +182,35 @@ def test_a_damaged_memory_is_no_memory(store: Path, content: bytes) -> None:
     assert recalled(store)["load"] == TOLD["load"]
 
 
-def test_recipes_of_a_stranger_may_hold_anything(store: Path) -> None:
+@pytest.mark.parametrize(
+    "engines",
+    [
+        {"use": ["bm25", "gone"]},
+        {"use": {"bm25": 5}},
+        {"use": ["mine"], "mine": {"kind": "not installed", "k1": 2}},
+        {"use": ["mine"], "mine": {"k1": "x"}},
+    ],
+)
+def test_recipes_of_a_stranger_may_hold_anything(store: Path, engines: dict[str, Any]) -> None:
     manifest = json.loads((store / "manifest.json").read_text())
     shutil.rmtree(store / "log")
-    for recipe in ({}, {"config": 5, "engines": [], "files": "x"}, {"config": {"k": "x"}, "engines": {"use": [1]}}):
-        for entry in manifest["stages"].values():
-            entry["recipe"] = recipe
-        (store / "manifest.json").write_text(json.dumps(manifest))
-        assert recalled(store) == {}
+    for entry in manifest["stages"].values():
+        entry["recipe"] |= {"config": {"k": "x", "limit": -1, "unknown": 5}}
+    manifest["stages"]["retrieve"]["recipe"]["engines"] = engines
+    (store / "manifest.json").write_text(json.dumps(manifest))
+    found = recall(Store(store), STAGES)
+    assert set(found.settings) <= {"engines"}
+    with pytest.raises(ConfigError) if "mine" in engines else nullcontext():
+        load_config(STAGES, environment={}, remembered=found.settings)
+    load_config(STAGES, settings=['engines.use=["bm25"]'], environment={}, remembered=found.settings)
 
 
 def test_a_key_is_not_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", "canary-0123456789")
     long = "a" * 40
     config = load_config(
         STAGES, settings=["decompose.llm=canary-0123456789", f"llm.base_url=http://h/{long}/v1"], environment={}
     )
+    monkeypatch.setenv("OPENAI_API_KEY", "canary-0123456789")
     remember(Store(tmp_path), config, STAGES)
     text = (tmp_path / "log" / "settings.json").read_text()
     assert "canary" not in text

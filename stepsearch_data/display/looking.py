@@ -13,7 +13,7 @@ from stepsearch_data.display.printing import grid, make_console, print_json, say
 from stepsearch_data.pipeline.catalog import JUDGED
 from stepsearch_data.pipeline.errors import StoreError
 from stepsearch_data.pipeline.store import Store
-from stepsearch_data.schemas.tables import ROUNDS, TABLES, TRAJECTORIES
+from stepsearch_data.schemas.tables import QUALITY, ROUNDS, TABLES, TRAJECTORIES
 
 _CELL = 60  # characters; longer cells are cut in tables
 _AUDITED = (  # of all measures, those that fit a terminal; the JSON has the others too
@@ -75,6 +75,8 @@ def audit(measures: dict[str, Any], *, as_json: bool) -> None:
         ("by_split", None, "trajectories of a split"),
     ):
         parts = measures[group]
+        if group == "by_gate":
+            parts = {gate: _said(counts, measures["unchecked"].get(gate)) for gate, counts in parts.items()}
         names = [name for name in next(iter(parts.values()), {}) if shown is None or name in shown]
         short = [name.replace("_at_", "@").replace("_", " ") for name in names]
         grid(
@@ -84,6 +86,11 @@ def audit(measures: dict[str, Any], *, as_json: bool) -> None:
     waiting = sum(numbers["waiting"] for numbers in measures["by_source"].values())
     if waiting:
         say(f"{waiting:,} queries wait for engines that did not answer: stepsearch-data retry-failed", style="yellow")
+
+
+def _said(counts: dict[str, Any], reason: str | None) -> dict[str, Any]:
+    """Numbers of a gate by source; where it looked at nothing, why."""
+    return dict.fromkeys(counts, reason) if reason else counts
 
 
 def rows(store: Store, sql: str, form: str, output: Path | None, *, memory: int) -> None:
@@ -126,6 +133,12 @@ def _short(value: Any) -> Any:
     return text if len(text) <= _CELL or "\n" in text else text[: _CELL - 1] + "…"
 
 
+_REJECTED = """
+SELECT hop, query, waiting, engines, valid_engines, gold_rank FROM queries WHERE question_id = $id AND NOT kept
+ORDER BY hop, n
+"""
+
+
 def trajectory(store: Store, question_id: str | None, *, as_json: bool) -> None:
     """One trajectory, round by round."""
     from stepsearch_data.pipeline.catalog import connect
@@ -140,22 +153,44 @@ def trajectory(store: Store, question_id: str | None, *, as_json: bool) -> None:
         if not wholes:
             of = f" of question {question_id}" if question_id else ""
             listing = f'stepsearch-data sql{store_flag(store)} "SELECT question_id FROM trajectories"'
-            raise StoreError(f"there is no trajectory{of}", f"list them: {listing}")
+            fault = _fault(connection, question_id)
+            raise StoreError(f"there is no trajectory{of}{fault}", f"list them: {listing}")
         identity = {"id": wholes[0]["question_id"]}
         steps = _records(connection, "SELECT * FROM rounds WHERE question_id = $id ORDER BY round", identity)
+        judged = manifest.output(QUALITY.name) and manifest.is_fresh(manifest.writer(QUALITY.name))
+        gates = _records(connection, "SELECT * FROM quality WHERE question_id = $id", identity) if judged else []
+        rejected = _records(connection, _REJECTED, identity)
     if as_json:
-        print_json({**wholes[0], "rounds": steps})
+        print_json({**wholes[0], "rounds": steps, "quality": gates[0] if gates else None, "rejected": rejected})
         return
-    _tell(wholes[0], steps)
+    _tell(wholes[0], steps, gates[0] if gates else None, rejected)
+
+
+def _fault(connection: Any, question_id: str | None) -> str:
+    """Why a stage set a question aside, where one did."""
+    found = _records(
+        connection, "SELECT stage, reason FROM rejects WHERE question_id = $id LIMIT 1", {"id": question_id}
+    )
+    return f": {found[0]['stage']} rejected it: {found[0]['reason']}" if question_id and found else ""
 
 
 def _records(connection: Any, sql: str, parameters: dict[str, Any]) -> list[dict[str, Any]]:
     return connection.sql(sql, params=parameters).to_arrow_table().to_pylist()  # type: ignore[no-any-return]  # pyarrow ships no types
 
 
-def _tell(whole: dict[str, Any], steps: Sequence[dict[str, Any]]) -> None:
+def _tell(
+    whole: dict[str, Any],
+    steps: Sequence[dict[str, Any]],
+    gates: dict[str, Any] | None,
+    rejected: Sequence[dict[str, Any]],
+) -> None:
     say(whole["question"], style="bold")
     say(f"{whole['question_id']} · {whole['source']} · {whole['question_type']} · {whole['hops']} hops")
+    failed = not whole["complete"] or (gates and not gates["passed"])
+    if failed:
+        say(("\nFailed  ", "bold red"), "" if whole["complete"] else "a hop has no kept query: not complete")
+    for gate, reason in zip(gates["flags"], gates["reasons"], strict=True) if gates else ():
+        say("  ⚑ ", (gate, "red" if failed else "yellow"), f": {reason}")
     for step in steps:
         say("\n", (f"Round {step['round']}  ", "bold"), step["sub_question"])
         say("  search  ", (step["query"], "cyan"), "  ", ("kept", "green") if step["kept"] else ("not kept", "red"))
@@ -165,5 +200,16 @@ def _tell(whole: dict[str, Any], steps: Sequence[dict[str, Any]]) -> None:
             mark = ("★ gold ", "yellow") if document["is_gold"] else "       "
             place = f"{document['rank']}. {document['title']}  ({document['engine']} {document['score']:.2f})"
             say("  ", mark, place)
-        say("  found   ", (step["sub_answer"], "green"))
+        for other in rejected if failed else ():
+            if other["hop"] == step["hop"] and other["query"] != step["query"]:
+                say(f"     rejected  {other['query']}  ({_verdict(other)})", style="dim")
+        say("  found   " if step["kept"] else "  wanted  ", (step["sub_answer"], "green"))
     say("\n", ("Answer  ", "bold"), (whole["answer"], "bold green"))
+
+
+def _verdict(query: dict[str, Any]) -> str:
+    """Why the vote did not keep a query."""
+    if query["waiting"]:
+        return "it waits for engines that did not answer"
+    gold = f"gold at rank {query['gold_rank']}" if query["gold_rank"] else "no gold found"
+    return f"{query['valid_engines']} of {query['engines']} engines, {gold}"

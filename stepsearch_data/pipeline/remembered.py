@@ -21,7 +21,9 @@ from pydantic import BaseModel, ValidationError
 
 from stepsearch_data.pipeline.config import RunConfig, locate_files
 from stepsearch_data.pipeline.errors import ConfigError
+from stepsearch_data.pipeline.files import read_regular
 from stepsearch_data.pipeline.llm.settings import cache_folder
+from stepsearch_data.pipeline.readable import MOST
 from stepsearch_data.pipeline.remote.secrets import is_open
 from stepsearch_data.pipeline.search.kinds import Engine, kind_of
 from stepsearch_data.pipeline.stage import Recipe, Stage
@@ -53,7 +55,7 @@ def remember(store: Store, config: RunConfig, stages: Sequence[Stage]) -> None:
     told = _without_secrets(settings_of(config, stages), lost)
     with suppress(OSError):
         signature = _sign(told, lost)
-        (store.root / _FILE).parent.mkdir(exist_ok=True)
+        store.inside(_FILE).parent.mkdir(exist_ok=True)
         store.write_text(_FILE, orjson.dumps({"settings": told, "lost": lost, "signature": signature}).decode())
 
 
@@ -108,7 +110,7 @@ def _without_secrets(value: Any, lost: dict[str, str], key: str = "") -> Any:
 def _read(store: Store) -> Remembered | None:
     """What this user's last build wrote; None where somebody else did, or nobody."""
     with suppress(OSError, ValueError, TypeError, LookupError, AttributeError):
-        held = orjson.loads((store.root / _FILE).read_bytes())
+        held = orjson.loads(read_regular(store.inside(_FILE), MOST))
         if hmac.compare_digest(held["signature"], _sign(held["settings"], held["lost"])):
             return Remembered(held["settings"], held["lost"])
     return None
@@ -135,18 +137,19 @@ def _from_recipes(store: Store, stages: Sequence[Stage]) -> Remembered:
         entry = committed.get(stage.name)
         if entry is None:
             continue
-        config = _differing(stage.config, entry.recipe.get("config"))
+        recipe = entry.recipe
+        config = _differing(stage.config, recipe["config"])
         told[stage.name] = config
-        lost |= {f"{stage.name}.{name.rpartition(' ')[0]}": stage.name for name in _dict(entry.recipe.get("files"))}
-        lost |= {f"prompts.{name}": stage.name for name in _own_prompts(stage, config, entry.recipe)}
+        lost |= {f"{stage.name}.{name.rpartition(' ')[0]}": stage.name for name in recipe.get("files", {})}
+        lost |= {f"prompts.{name}": stage.name for name in _own_prompts(stage, config, recipe)}
         if stage.engines != "none":  # those of `retrieve` come last, and are all of them
-            told["engines"] = _engines(_dict(entry.recipe.get("engines")), stage.name, lost)
+            told["engines"] = _engines(recipe.get("engines", {}), stage.name, lost)
     return Remembered({name: section for name, section in told.items() if section}, lost)
 
 
-def _differing(model: type[BaseModel], recorded: Any) -> Settings:
+def _differing(model: type[BaseModel], recorded: Mapping[str, Any]) -> Settings:
     """The recorded settings that this version has and that differ from its defaults; none where they do not fit."""
-    known = {name: value for name, value in _dict(recorded).items() if name in model.model_fields and value is not None}
+    known = {name: value for name, value in recorded.items() if name in model.model_fields and value is not None}
     try:
         return model.model_validate(known).model_dump(mode="json", exclude_defaults=True)
     except ValidationError:
@@ -157,12 +160,11 @@ def _own_prompts(stage: Stage, config: Settings, recipe: Recipe) -> list[str]:
     """Names of the recorded prompts that are not the package's own."""
     ours = stage.prompts(stage.config.model_validate(config), {}) if stage.prompts else {}
     digests = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in ours.items()}
-    return [name for name, digest in _dict(recipe.get("prompts")).items() if digests.get(name) != digest]
+    return [name for name, digest in recipe.get("prompts", {}).items() if digests.get(name) != digest]
 
 
 def _engines(recorded: Mapping[str, Any], stage: str, lost: dict[str, str]) -> Settings:
-    names = recorded.get("use")
-    names = [name for name in (names if isinstance(names, list) else recorded) if isinstance(recorded.get(name), dict)]
+    names = [name for name in recorded.get("use", recorded) if isinstance(recorded.get(name), dict)]
     told: Settings = {} if names in ([], ["bm25"]) else {"use": names}
     for name in names:
         recipe = recorded[name]
@@ -179,7 +181,3 @@ def _engines(recorded: Mapping[str, Any], stage: str, lost: dict[str, str]) -> S
         if section != {"kind": name}:
             told[name] = section
     return told
-
-
-def _dict(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from stepsearch_data.audit import Numbers, audit
 from stepsearch_data.pipeline.store import Manifest, Store
-from stepsearch_data.release.markdown import table
+from stepsearch_data.release.markdown import code, table
 from stepsearch_data.release.record import Record
 from stepsearch_data.release.tables import CONFIGS, TRAJECTORIES
 from stepsearch_data.schemas.tables import QUESTIONS, REJECTS
@@ -81,11 +81,14 @@ class Statistics:
         return _measured("engine", self._audited["by_engine"], _VOTED)
 
     def gates(self) -> str:
-        """Trajectories that a gate has flagged, by source."""
+        """Trajectories that a gate has flagged, by source; and the gates that looked at nothing."""
+        idle = self._audited["unchecked"]
         gates = {gate: counts for gate, counts in self._audited["by_gate"].items() if any(counts.values())}
         sources = sorted(self._audited["by_source"])
         rows = ((gate, *(counts.get(source, 0) for source in sources)) for gate, counts in gates.items())
-        return table(("gate", *sources), rows) if gates else "None."
+        flagged = table(("gate", *sources), rows) if gates else "None."
+        looked = "\n".join(f"- {code(gate)}: {why}" for gate, why in idle.items())
+        return f"{flagged}\n\nGates that looked at nothing:\n\n{looked}" if idle else flagged
 
     def rejects(self) -> list[tuple[str, int]]:
         """Rows that a stage set aside, by stage."""
@@ -93,7 +96,7 @@ class Statistics:
         return [(name, count) for name, count in counts if count]
 
     @cached_property
-    def _audited(self) -> dict[str, dict[str, Numbers]]:
+    def _audited(self) -> dict[str, dict[str, Any]]:
         return audit(self.store)
 
     def _stored(self, name: str) -> pl.DataFrame:

@@ -11,7 +11,7 @@ from stepsearch_data.pipeline.store import Manifest
 from stepsearch_data.report.shapes import Facts
 from stepsearch_data.schemas.tables import PASSAGES, QUALITY
 from stepsearch_data.stages import STAGES
-from stepsearch_data.stages.gates import GATES, QualityConfig
+from stepsearch_data.stages.gates import GATES, QualityConfig, unchecked
 from stepsearch_data.stages.model import PROMPTS, load_prompt
 
 if TYPE_CHECKING:
@@ -78,9 +78,11 @@ def _gates(connection: duckdb.DuckDBPyConnection, manifest: Manifest) -> Facts:
     config = decided_by(manifest, "quality", "config")
     flagged = dict(connection.execute(_FLAGGED).fetchall())
     gates = [gate for gate in GATES if manifest.output(QUALITY.name)]
+    entry = manifest.stages.get("quality")
+    idle = unchecked(entry.recipe) if entry else {}
     fields = QualityConfig.model_fields
     rows: list[list[str | float | None]] = [
-        [gate, config.get(gate), flagged.get(gate, 0), fields[gate].description or ""] for gate in gates
+        [gate, config.get(gate), idle.get(gate, flagged.get(gate, 0)), fields[gate].description or ""] for gate in gates
     ]
     return {"title": "Quality gates", "columns": ["gate", "does", "trajectories", "fails when"], "rows": rows}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 
+import duckdb
 import pytest
 from rich.console import Console
 
@@ -44,7 +45,11 @@ def printed(width: int, monkeypatch: pytest.MonkeyPatch) -> str:
         "by_source": {"hotpotqa": NUMBERS},
         "by_source_and_hops": parts,
         "by_engine": {"rank-bm25": BALLOTS},
-        "by_gate": {"sub_question_is_question": {"hotpotqa": 77, "musique": 88}},
+        "by_gate": {
+            "sub_question_is_question": {"hotpotqa": 77, "musique": 88},
+            "eval_overlap": {"hotpotqa": None, "musique": None},
+        },
+        "unchecked": {"eval_overlap": "not checked"},
         "by_split": {"validation": {"hotpotqa": 1_234, "musique": 5_678}},
     }
     looking.audit(measures, as_json=False)
@@ -62,6 +67,7 @@ def test_the_numbers_of_an_audit_stay_whole(width: int, monkeypatch: pytest.Monk
 def test_gates_and_splits_are_counted_by_source(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = [line.split() for line in printed(80, monkeypatch).splitlines()]
     assert ["sub_question_is_question", "77", "88"] in lines
+    assert ["eval_overlap", "not", "checked", "not", "checked"] in lines
     assert ["validation", "1,234", "5,678"] in lines
 
 
@@ -72,3 +78,10 @@ def test_an_audit_fits_a_common_terminal(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_control_characters_are_written_out() -> None:
     assert visible("a\tb\nü→\u00a0") == "a\tb\nü→\u00a0"
     assert visible("\x00\x07\x08\r\x1b\x7f\x80\x9f") == r"\x00\x07\x08\x0d\x1b\x7f\x80\x9f"
+
+
+def test_a_question_without_a_trajectory_is_told_with_its_fault() -> None:
+    with duckdb.connect() as connection:
+        connection.execute("CREATE TABLE rejects AS SELECT 'q1' AS question_id, 'decompose' AS stage, 'no' AS reason")
+        assert looking._fault(connection, "q1") == ": decompose rejected it: no"
+        assert looking._fault(connection, "q2") == looking._fault(connection, None) == ""

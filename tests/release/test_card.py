@@ -88,6 +88,11 @@ def test_all_sections_are_there_and_no_placeholder_is_left(sample_release: Path)
     assert "\n\n\n" not in outside_of_code(text)
 
 
+def test_gates_that_looked_at_nothing_are_named(sample_release: Path) -> None:
+    text = card_of(sample_release).text
+    assert "- `eval_overlap`: not checked\n- `eval_single_hop`: not checked" in text
+
+
 def test_every_column_is_described(sample_release: Path) -> None:
     lines = card_of(sample_release).text.splitlines()
     for config in CONFIGS:

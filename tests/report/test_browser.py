@@ -171,6 +171,7 @@ def test_a_trajectory_shows_what_the_store_knows_of_it(browser: Browser, page: s
     )
     browser.open(f"{page}#/t/{quote(row['question_id'], safe='')}", ".line")
     assert browser.texts("p.query") == [found["query"] for found in known]
+    assert [told for told in browser.texts(".facts dd") if re.search(r"answer|keys", told)] == []  # always 1
     assert browser.texts(".line h3 span") == [found["sub_question"] for found in known]
     rewards = [of_round[name] for of_round in known for name in measures]
     assert numbers(browser, ".scores dd") == pytest.approx(rewards, abs=0.0051)

@@ -102,6 +102,12 @@ def test_reasons_that_differ_in_names_and_numbers_are_one(tmp_path: Path) -> Non
     assert (reason["count"], reason["note"]) == (30, "duplicate id q…")
 
 
+def test_a_gate_that_looked_at_nothing_says_so(summary: Summary) -> None:
+    found = {row[0]: row[2] for row in table(summary, "Quality gates")["rows"]}
+    assert found["eval_overlap"] == found["eval_single_hop"] == "not checked"
+    assert found["duplicate"] == 0
+
+
 def test_unanswerable_questions_that_are_left_out_are_told(sample: Store) -> None:
     (reason,) = steps(summary_of(sample))["questions"]["lost"]
     assert (reason["name"], reason["count"]) == ("unanswerable", 4)

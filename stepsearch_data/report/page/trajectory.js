@@ -76,10 +76,7 @@ function header(record) {
     ["Difficulty", record.difficulty || "–"],
     ["Complete", record.complete ? "yes" : "no: a hop has no kept query"],
     !record.answerable && ["Answerable", "no"],
-    [
-      "Reward",
-      `G − P ${signed(total("reward"))} · answer ${signed(record.answer_reward)} · keys ${signed(record.key_reward)}`,
-    ],
+    ["Reward", [`G − P ${signed(total("reward"))}`, ...lost(record)].join(" · ")],
     ["Id", el("code", {}, record.id)],
   ];
   return el(
@@ -87,6 +84,14 @@ function header(record) {
     {},
     told.filter(Boolean).map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))),
   );
+}
+
+/** A gold trajectory's other rewards are 1 as it is built: they say something where they are less. */
+function lost({ answer_reward, key_reward }) {
+  const rewards = { answer: answer_reward, keys: key_reward };
+  return Object.keys(rewards)
+    .filter((name) => rewards[name] < 1)
+    .map((name) => `${name} ${signed(rewards[name])}`);
 }
 
 /** The gold trajectory, and beside it what policies did. */

@@ -1,7 +1,7 @@
 """The gates of the stage `quality`, and the splits and difficulties that go with them."""
 
 from stepsearch_data.stages.gates.checks import Case, eval_findings, length_findings, own_findings
-from stepsearch_data.stages.gates.config import GATES, Finding, QualityConfig
+from stepsearch_data.stages.gates.config import GATES, NOT_CHECKED, Finding, QualityConfig, unchecked
 from stepsearch_data.stages.gates.difficulty import band, difficulty
 from stepsearch_data.stages.gates.duplicates import Duplicates
 from stepsearch_data.stages.gates.groups import Groups, split_of
@@ -11,6 +11,7 @@ from stepsearch_data.stages.gates.survey import survey
 
 __all__ = [
     "GATES",
+    "NOT_CHECKED",
     "Case",
     "Duplicates",
     "Finding",
@@ -25,5 +26,6 @@ __all__ = [
     "read_rollouts",
     "split_of",
     "survey",
+    "unchecked",
     "usual_lengths",
 ]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field, field_validator
 
@@ -100,4 +101,18 @@ class QualityConfig(StageConfig):
         return getattr(self, gate)  # type: ignore[no-any-return]  # GATES are the settings of this type
 
 
+NOT_CHECKED = "not checked"
 GATES = tuple(name for name, info in QualityConfig.model_fields.items() if info.default in ("reject", "flag"))
+
+
+def unchecked(recipe: Mapping[str, Any]) -> dict[str, str]:
+    """By the recipe of `quality`, the gates that looked at nothing: `off`, or `not checked` for want of their data.
+
+    That no trajectory fails one of them says nothing.
+    """
+    config, files = recipe["config"], recipe.get("files", {})
+    data = {content.partition(" ")[0] for name, content in files.items() if name.startswith("eval_sources")}
+    ids = any(name.startswith("eval_single_hop_ids") for name in files)
+    wanting = {"eval_overlap": not data, "eval_single_hop": not ids and "musique" not in data}
+    missing = {gate: NOT_CHECKED for gate, is_missing in wanting.items() if is_missing}
+    return missing | {gate: "off" for gate in GATES if config.get(gate) == "off"}
