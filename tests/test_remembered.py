@@ -162,6 +162,7 @@ def test_a_store_from_elsewhere_says_by_its_recipes_how_it_was_built(
         "hint: give it again: --set 'quality.eval_sources=…'; or go on without: --set quality.eval_sources=default",
     ]
     assert cli("build", "--store", store, "--to", "filter").returncode == 0
+    assert recall(Store(store), STAGES).lost == found.lost  # a build that did not need it has not forgotten it
     assert explained(store, "quality.eval_sources=default", capsys=capsys)[0] == ["quality"]
 
 

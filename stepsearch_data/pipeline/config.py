@@ -78,6 +78,7 @@ class RunConfig:
     prompts: Mapping[str, Path] = field(default_factory=dict)
     engines: tuple[Engine, ...] = ()
     given: frozenset[str] = field(default=frozenset(), compare=False)  # keys that a flag or the environment sets
+    lost: Mapping[str, str] = field(default_factory=dict)  # see `Remembered`
 
 
 def load_config(

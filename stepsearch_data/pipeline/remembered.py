@@ -19,10 +19,10 @@ from typing import Any
 import orjson
 from pydantic import BaseModel, ValidationError
 
-from stepsearch_data.pipeline.config import RunConfig, locate_files
+from stepsearch_data.pipeline.config import RunConfig, RunSettings, locate_files
 from stepsearch_data.pipeline.errors import ConfigError
 from stepsearch_data.pipeline.files import read_regular
-from stepsearch_data.pipeline.llm.settings import cache_folder
+from stepsearch_data.pipeline.llm.settings import LlmSettings, cache_folder
 from stepsearch_data.pipeline.readable import MOST
 from stepsearch_data.pipeline.remote.secrets import is_open
 from stepsearch_data.pipeline.search.kinds import Engine, kind_of
@@ -46,12 +46,12 @@ class Remembered:
 
 def recall(store: Store, stages: Sequence[Stage]) -> Remembered:
     """What the last build of a store was told; of a store from elsewhere, what its recipes say."""
-    return _read(store) or _from_recipes(store, stages)
+    return _read(store, stages) or _from_recipes(store, stages)
 
 
 def remember(store: Store, config: RunConfig, stages: Sequence[Stage]) -> None:
     """Keep what a build was told. Where this user's secret cannot be made, nothing is kept."""
-    lost: dict[str, str] = {}
+    lost = dict(config.lost)
     told = _without_secrets(settings_of(config, stages), lost)
     with suppress(OSError):
         signature = _sign(told, lost)
@@ -107,13 +107,22 @@ def _without_secrets(value: Any, lost: dict[str, str], key: str = "") -> Any:
     return value
 
 
-def _read(store: Store) -> Remembered | None:
+def _read(store: Store, stages: Sequence[Stage]) -> Remembered | None:
     """What this user's last build wrote; None where somebody else did, or nobody."""
     with suppress(OSError, ValueError, TypeError, LookupError, AttributeError):
         held = orjson.loads(read_regular(store.inside(_FILE), MOST))
         if hmac.compare_digest(held["signature"], _sign(held["settings"], held["lost"])):
-            return Remembered(held["settings"], held["lost"])
+            return Remembered(_known(held["settings"], stages), held["lost"])
     return None
+
+
+def _known(settings: Settings, stages: Sequence[Stage]) -> Settings:
+    """The settings that this version has."""
+    models: dict[str, type[BaseModel]] = {"run": RunSettings, "llm": LlmSettings, **{s.name: s.config for s in stages}}
+    return {
+        name: {key: value for key, value in section.items() if name not in models or key in models[name].model_fields}
+        for name, section in settings.items()
+    }
 
 
 def _sign(*values: Any) -> str:

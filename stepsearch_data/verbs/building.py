@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -45,7 +46,6 @@ from stepsearch_data.verbs.options import (
 
 if TYPE_CHECKING:
     from stepsearch_data.pipeline.engine import Build
-    from stepsearch_data.pipeline.remembered import Remembered
 
 _ONE_ENGINE = (
     "note: only {0} votes, so ⌈M/2⌉ of M = 1 is its word alone; a second opinion: --engine {0} --engine chargram"
@@ -278,23 +278,22 @@ def _build(
 
     before = recalled(store or run_config(config).store)
     run = run_config(config, settings, store, source, None if fresh else before.settings)
+    if not (fresh or config):
+        run = replace(run, lost={key: owner for key, owner in before.lost.items() if key not in run.given})
     if not quiet:
         tell(before.settings, run)
     check(run.stages, len(run.engines))
     job = Build(STAGES, run, select(*chosen), force=force)
-    if not (fresh or config):
-        _check_lost(job, before)
+    if run.lost:
+        _check_lost(job)
     return job
 
 
-def _check_lost(job: Build, before: Remembered) -> None:
+def _check_lost(job: Build) -> None:
     """Raises ConfigError where a stage would run without what it was made with and the store does not keep."""
-    missing = {key: owner for key, owner in before.lost.items() if key not in job.config.given}
-    if not missing:
-        return
     running = {decision.stage for decision in job.plan() if decision.runs}
-    asking = {"llm"} & {"llm" for name in running if job.config.stages[name].uses_model}
-    for key, owner in missing.items():
+    asking = {"llm" for name in running if job.config.stages[name].uses_model}
+    for key, owner in job.config.lost.items():
         if owner in running | asking:
             raise ConfigError(
                 f"{owner} was built with {key}, of which the store keeps no value",

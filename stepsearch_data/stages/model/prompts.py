@@ -64,7 +64,8 @@ def _read(name: str, path: Path) -> str:
     try:
         return read_text(path)
     except OSError as error:
-        raise ConfigError(f"prompt {name}: cannot read {path}: {error.strerror}") from error
+        ours = f"--set prompts.{name}=default takes ours"
+        raise ConfigError(f"prompt {name}: cannot read {path}: {error.strerror}", ours) from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"prompt {name}: {path} is not UTF-8 text") from error
 
