@@ -16,9 +16,9 @@ from urllib.parse import unquote, urlsplit
 from stepsearch_data.pipeline.errors import ConfigError
 
 HIDDEN = "***"
-_URL = re.compile(r"""(?:[A-Za-z][A-Za-z0-9+.-]*://|https?:/)[^\s"'<>`\\{}|^]+""")  # a Path makes one slash of two
+_URL = re.compile(r"""(?:[A-Za-z][A-Za-z0-9+.-]{0,20}://|https?:/)[^\s"'<>`\\{}|^]+""")  # a Path makes one slash of two
 _VARIABLE = re.compile(r"_(API_KEY|TOKEN)$")  # of the environment, that holds a secret
-_LIKE_A_KEY = re.compile(r"\b(?:sk|hf|key)[-_](?=[A-Za-z0-9_\-*]*[\d*])[A-Za-z0-9_\-*]{8,}")
+_LIKE_A_KEY = re.compile(r"\b(?:sk|hf|key)[-_](?=[A-Za-z0-9_\-*]{0,200}[\d*])[A-Za-z0-9_\-*]{8,}")
 _TOKEN = re.compile(r"""[^\s"'<>,;:(){}\[\]]+""")
 _MASK = re.compile(r"\*{2,}|•+|…|\.{2,}|[xX]{4,}")
 _ENCODED = re.compile(r"[A-Za-z0-9+/_-]{8,}")
@@ -131,8 +131,9 @@ def _pieces(secret: str) -> re.Pattern[str]:
 def _is_masked(word: str, secret: str) -> bool:
     before, *_, after = _MASK.split(word) if _MASK.search(word) else ("", "")
     before, after, secret = before.lower(), after.lower(), secret.lower()
-    starts = (before[-size:] for size in range(_MASKED, len(before) + 1))
-    ends = (after[:size] for size in range(_MASKED, len(after) + 1))
+    sizes = range(_MASKED, len(secret))
+    starts = (before[-size:] for size in sizes if size <= len(before))
+    ends = (after[:size] for size in sizes if size <= len(after))
     return any(map(secret.startswith, starts)) or any(map(secret.endswith, ends))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import json
+import time
 from urllib.parse import quote
 
 import pytest
@@ -60,6 +61,13 @@ def test_no_spelling_of_a_key_is_told(spelling: str) -> None:
 def test_other_words_stay(key: str) -> None:
     text = "'max_tokens' and response_format are refused; wait... C:/x /data/hf_datasets/rows.jsonl http://h:80/v1"
     assert redact(text, [key]) == text
+
+
+@pytest.mark.parametrize("text", ["a", "word ", "x/", ".", "A1", "sk-", "a:", "http://", "a.+", "%2", "&#4;", "\\u00"])
+def test_a_long_text_takes_no_longer_than_its_length(text: str) -> None:
+    begun = time.process_time()
+    redact(text * (20_000 // len(text)), [KEY])
+    assert time.process_time() - begun < 1
 
 
 def test_what_looks_like_a_key_is_hidden_without_knowing_it() -> None:
