@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl.generation.vllm_generation import VLLMGeneration
 
 from stepsearch_data.pipeline.errors import ConfigError, StepSearchError, TrainError
+from stepsearch_data.pipeline.remote.secrets import check_address, redact
 from stepsearch_data.trainer.episode import STOPS
 from stepsearch_data.trainer.recipe import Vllm
 from stepsearch_data.trainer.settings import Limits
@@ -42,6 +43,7 @@ class VllmSampler:
         limits: Limits,
         temperature: float,
     ) -> None:
+        check_address("vllm.url", config.url or "")
         self._serve = _SERVE.format(length=limits.total + limits.turn) if config.mode == "server" else ""
         if self._serve and accelerator.num_processes > 1:
             # TRL's client expects as many prompts from every process; live rows are not.
@@ -123,7 +125,7 @@ class VllmSampler:
         except Exception as error:
             reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
             hint = f"start the server by {self._serve}" if self._serve else "vLLM's own log says more"
-            raise TrainError(f"vLLM does not {what}: {reason}", hint) from error
+            raise TrainError(f"vLLM does not {what}: {redact(reason)}", hint) from error
 
     def _check(self, server: dict[str, Any], limits: Limits) -> None:
         """Raises ConfigError for a server that would refuse long texts, or report other log-probabilities."""

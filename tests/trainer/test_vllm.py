@@ -243,6 +243,12 @@ def test_a_sampler_without_vllm(policy: Any, tokenizer: Any) -> None:
         importlib.import_module(OURS).VllmSampler(policy, tokenizer, Accelerator(cpu=True), Vllm(), LIMITS, 1.0)
 
 
+def test_an_address_with_a_password_is_not_repeated(make: Make, policy: Any) -> None:
+    with pytest.raises(ConfigError, match=r"^vllm\.url holds a user, a password or parameters$") as refused:
+        make(policy, mode="server", url="http://me:hunter22@localhost:8000")
+    assert "hunter22" not in refused.value.hint
+
+
 def test_what_vllm_raises_is_one_line(make: Make, policy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     sampler = make(policy)
 
