@@ -42,11 +42,12 @@ format: .venv/check  ## mend what the linter can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: .venv/test .venv/browser  ## measure how a build scales, a model is asked, rollouts are scored, a report opens (about half an hour)
+bench: .venv/test .venv/browser  ## measure how a build scales, a model is asked, rollouts are scored, a report opens, SQL answers (about half an hour)
 	$(BIN)/python benchmarks/scale.py
 	$(BIN)/python benchmarks/llm.py
 	$(BIN)/python benchmarks/rewards.py
 	$(BIN)/python benchmarks/report.py
+	$(BIN)/python benchmarks/sql.py
 
 dist: .venv/base  ## build the wheel and try it in a clean environment
 	rm -rf dist && $(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
