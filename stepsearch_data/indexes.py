@@ -82,8 +82,8 @@ def build(path: Path, folder: Path | None, engines: Sequence[Engine], reporter: 
     for engine in engines:
         if not engine.is_local:
             raise ConfigError(f"{engine.name} needs no index: it is somewhere else", "leave it out")
-    root = folder or default_folder(path)
     corpus = FileCorpus(path)
+    root = folder or default_folder(path)
     local = [_over_corpus(engine) for engine in engines]
     before = _current(corpus, root, local)
     manifest = before or make(corpus, root, local, reporter)

@@ -95,3 +95,9 @@ def test_a_store_that_was_pulled_has_no_index_yet(sample_store: Path, tmp_path: 
     ):
         pass
     assert f"stepsearch-data build --store {store} --to index" in caught.value.hint
+
+
+@pytest.mark.parametrize("folder", [".", "/"])
+def test_a_folder_is_no_corpus(folder: str) -> None:
+    with pytest.raises(SearchError, match="there is no corpus"):
+        build(Path(folder), None, choose(["bm25"], {}), QUIET)

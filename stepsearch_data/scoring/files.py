@@ -70,8 +70,11 @@ class Report:
 
 
 def default_output(path: Path, kind: Kind = "rollouts") -> Path:
-    """`X.jsonl.gz` → `X.scores.parquet`, in the same folder; of answers `X.answer-scores.parquet`."""
-    name = path
+    """`X.jsonl.gz` → `X.scores.parquet`, in the same folder; of answers `X.answer-scores.parquet`.
+
+    Raises ConfigError.
+    """
+    name = _named(path)
     while name.suffix.lower() in _SUFFIXES:
         name = name.with_suffix("")
     return name.with_name(f"{name.name}.{'answer-' if kind == 'answers' else ''}scores.parquet")
@@ -79,7 +82,14 @@ def default_output(path: Path, kind: Kind = "rollouts") -> Path:
 
 def rejects_of(output: Path) -> Path:
     """Where rows that cannot be scored are told: `X.parquet` → `X.rejects.jsonl`."""
-    return output.with_suffix(".rejects.jsonl")
+    return _named(output).with_suffix(".rejects.jsonl")
+
+
+def _named(path: Path) -> Path:
+    """The path of a file. Raises ConfigError for `.` and `/`, beside which nothing can be called alike."""
+    if not path.name:
+        raise ConfigError(f"{path} is a folder, and no file")
+    return path
 
 
 def score_file(path: Path, scorer: Scorer, output: Path | None, *, workers: int | None, reporter: Reporter) -> Report:

@@ -12,7 +12,7 @@ from typer.main import get_command
 from stepsearch_data.cli import VERBS, app
 from tests.bad.case import Case
 from tests.bad.process import NOWHERE
-from tests.bad.values import NAMES, bad_input, integer, number, text
+from tests.bad.values import NAMES, bad_place, integer, number, text
 
 FORMATS = ["verl", "stepsearch", "search-r1", "verl-sft", "trl-sft", "trl-grpo", "trl-dpo", "trl-stepwise"]
 FORMATS += ["llama-factory", "sharegpt", "verifiers", "corpus"]
@@ -98,10 +98,12 @@ def _value(option: Any, kind: str, rng: Random, base: Path, folder: Path) -> str
         return integer(rng) if "int" in kind else number(rng)
     if "Path" in kind:
         there = _copied(rng.choice(sorted(base.iterdir())), folder)
-        return rng.choice([str(folder / rng.choice(NAMES)), bad_input(folder, rng), there])
+        return rng.choice(
+            [str(folder / rng.choice(NAMES)), bad_place(folder, rng, written=option.name in {"output", "path"}), there]
+        )
     if option.name in {"source", "questions", "rollouts", "prompt", "licences"}:
         name = rng.choice(["musique", "jsonl", "2wiki", "decompose", "bamboogle", "x", ""])
-        return f"{name}={rng.choice([bad_input(folder, rng), text(rng), f'{base}/corpus.jsonl'])}"
+        return f"{name}={rng.choice([bad_place(folder, rng), text(rng), f'{base}/corpus.jsonl'])}"
     if option.name == "engine":
         name = rng.choice(["bm25", "http", "dense", "serper", "chargram", "x", ""])
         return f"{name}{rng.choice(['', '=', '=' + text(rng), f'={base}/index'])}"

@@ -130,13 +130,13 @@ def instead_of_file(path: Path, rng: Random) -> None:
         path.chmod(0 if how == "locked" else 0o644)
 
 
-def bad_input(folder: Path, rng: Random) -> str:
-    """A path to give where a file or a folder is expected."""
+def bad_place(folder: Path, rng: Random, *, written: bool = False) -> str:
+    """A path to give where a file or a folder is expected, no FIFO if it is written: that waits for its reader."""
     if rng.random() < 0.5:
         return rng.choice([*MISSING, *_outside()])
     path = folder / f"input{rng.choice(['', '.json', '.jsonl', '.parquet', '.gz', '.toml', '.tsv'])}"
     instead_of_file(path, rng)
-    return str(path)
+    return str(path) if not (written and path.is_fifo()) else "absent"
 
 
 def _outside() -> list[str]:

@@ -230,6 +230,13 @@ def test_what_is_no_rollout_is_rejected_with_a_reason(tmp_path: Path, cli: Run) 
     assert not (tmp_path / "r.scores.rejects.jsonl").exists()  # of an earlier run
 
 
+@pytest.mark.parametrize("options", [["."], ["/"], ["--answers", "."], ["r.jsonl", "--output", "."]])
+def test_a_folder_without_a_name_is_no_file(options: list[str], cli: Run) -> None:
+    done = cli("score", *options)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(r"error: \S+ is a folder, and no file\n", done.stderr)
+
+
 def test_a_parquet_row_that_is_no_text_is_rejected_and_the_others_are_scored(tmp_path: Path, cli: Run) -> None:
     table = pa.Table.from_pylist([rollout(), rollout(), rollout()])
     broken = pa.array([RESPONSE.encode(), b"\xff", RESPONSE.encode()], pa.binary()).view(pa.string())
