@@ -18,8 +18,9 @@ FORMATS = ["verl", "stepsearch", "search-r1", "verl-sft", "trl-sft", "trl-grpo",
 FORMATS += ["llama-factory", "sharegpt", "verifiers", "corpus"]
 IMPATIENT = ["--set", "llm.patience=0.1", "--set", "llm.max_attempts=1"]
 _HUGE = ["0", "-1", "3", "1" + "0" * 12, "1" + "0" * 400, "nan", ""]
-# An amount of work may be slow if it is large, and a port of our choice may be in use.
+# Much work or patience may take long, and a port of our choice may be in use.
 _FEW = dict.fromkeys(("questions", "paragraphs", "per_question", "sentences"), _HUGE)
+_FEW["patience"] = ["0", "-1", "nan", "inf", "1e400", "1" + "0" * 400, "", "x"]
 _FEW["port"] = ["-1", "65536", "1" + "0" * 30, "nan", "", "x"]
 _UP = "http://127.0.0.1"
 

@@ -103,7 +103,7 @@ def bad_settings(rng: Random, base: Path, folder: Path) -> Case:
     if rng.random() < 0.3 and "." in key and "engines" not in key:
         name = "STEPSEARCH_" + key.upper().replace(".", "_", 1)
         return Case([*argv, "--quiet"], env={name: value.replace("\0", "")})
-    if key.startswith("llm.") and rng.random() < 0.6:
+    if key.startswith("llm.") and key != "llm.patience" and rng.random() < 0.6:
         case = good("doctor", base, folder)
         case.argv += ["--set", f"{key}={value}"]
         case.env = rng.choice([{}, {"OPENAI_API_KEY": text(rng)}])
