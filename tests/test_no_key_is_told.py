@@ -160,7 +160,7 @@ def test_no_verb_tells_a_key_and_no_file_holds_one(built: World) -> None:
 
 @pytest.mark.long
 def test_the_hub_learns_and_tells_no_key(tmp_path: Path, sample_store: Path) -> None:
-    world = World(tmp_path)
+    world = World(tmp_path, HF_HUB_DISABLE_XET="1", HF_HOME=str(tmp_path / "hf"))
     with running_hub() as hub:
         hub.users[KEY] = User("ann")
         publish = ("publish", "ann/data", "--store", sample_store, "--output", tmp_path / "release")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stepsearch_data.pipeline.errors import ConfigError, PublishError, StepSearchError
+from stepsearch_data.pipeline.remote.secrets import check_hub
 from stepsearch_data.verbs.common import (
     OK,
     end_at_once,
@@ -225,6 +226,7 @@ def verify(
 
 def _find_hub(repo: str, patience: float | None, reporter: Reporter) -> tuple[Hub, str | None]:
     """A repository on the Hub, and the revision that was named with it."""
+    check_hub()
     try:
         from stepsearch_data.release.hub import PATIENCE, Hub, parse_name
     except ImportError as error:

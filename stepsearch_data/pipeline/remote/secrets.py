@@ -49,6 +49,14 @@ def check_address(setting: str, url: str) -> None:
         )
 
 
+def check_hub() -> None:
+    """Raises ConfigError where HF_ENDPOINT is no URL: the Hub's client would print it when it is imported."""
+    try:
+        urlsplit(os.environ.get("HF_ENDPOINT", "")).port  # noqa: B018 - it is read here
+    except ValueError:
+        raise ConfigError("HF_ENDPOINT is no URL", "unset it, or give one such as https://huggingface.co") from None
+
+
 def check_no_key(setting: str, value: object) -> None:
     """Raises ConfigError for a setting that holds a key: it would be written into the store."""
     if any(secret in str(value) for secret in known_secrets() if len(secret) >= _SURELY):
@@ -63,13 +71,15 @@ def known_secrets(environment: Mapping[str, str] | None = None) -> list[str]:
 
 def show_url(url: str) -> str:
     """A URL without user, password, parameters and fragment; long parts of its path are told by digest."""
+    before, mark, after = re.split("[?#]", url)[0].partition("://")
+    scheme, rest = (before.lower(), after) if mark else ("", before)
+    place, slash, path = rest.rpartition("@")[2].partition("/")  # a password may hold a slash
+    shown = f"{scheme}{mark}{place if mark else _shortened(place)}{slash}{_shortened(path)}"
     try:
-        parts = urlsplit(url)
+        urlsplit(shown)
     except ValueError:
         return HIDDEN
-    if not parts.netloc:  # no URL, though it stands for one
-        return _shortened(re.split("[?#]", url)[0].rpartition("@")[2])
-    return f"{parts.scheme}:" * bool(parts.scheme) + f"//{parts.netloc.rpartition('@')[2]}{_shortened(parts.path)}"
+    return shown
 
 
 def is_open(text: str) -> bool:

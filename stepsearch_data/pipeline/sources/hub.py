@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from stepsearch_data.pipeline.errors import ConfigError, SourceError
+from stepsearch_data.pipeline.remote.secrets import check_hub
 from stepsearch_data.pipeline.sources.parquet import without_nulls
 
 _FORM = re.compile(r"hf:(?P<repo>[^@:]+)(?:@(?P<revision>[^:]+))?(?::(?:(?P<config>[^/:]+)/)?(?P<split>[^/:]+))?")
@@ -28,6 +29,7 @@ class HubDataset:
     @cached_property
     def sha(self) -> str:
         """The commit that the revision names, looked up once. Raises SourceError."""
+        check_hub()
         try:
             from huggingface_hub import HfApi
         except ImportError as error:
