@@ -75,7 +75,7 @@ def test_a_dataset_of_the_hub_is_named_at_its_commit(commit: str, source: str, s
 
 def test_no_key_and_no_address_of_a_model_is_in_a_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret-key")
-    settings: Any = ("llm.base_url='http://ann:secret@models.example:1/v1'", "load.limit=4")
+    settings: Any = ("llm.base_url='http://models.example:1/v1'", "load.limit=4")
     release(build(tmp_path / "store", *settings), tmp_path / "release")
     for path in (tmp_path / "release").rglob("*"):
         assert path.is_dir() or not any(secret in path.read_bytes() for secret in (b"sk-very", b"models.example"))
