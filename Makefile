@@ -5,7 +5,7 @@ PORT ?= 8000
 AXE := 4.14.1
 
 .DEFAULT_GOAL := help
-.PHONY: help build test test-long train test-train bench-train serve-llm check format bench dist clean
+.PHONY: help build test test-lowest test-long train test-train test-train-lowest bench-train serve-llm check resolve format bench dist clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -15,6 +15,9 @@ build: .venv/base  ## install the package and build the embedded sample into ./s
 
 test: .venv/test  ## install what the tests need and run them
 	$(BIN)/python -m pytest -n 2 -m "not slow and not long"
+
+test-lowest: .venv-lowest/done  ## the same tests, with the lowest versions that pyproject.toml allows
+	.venv-lowest/bin/python -m pytest -n 2 -m "not slow and not long"
 
 test-long: .venv/test .venv/browser  ## the tests that take long: a browser, a Hub that fails in every way, kill -9
 	$(BIN)/python -m pytest -n 2 -m long
@@ -29,6 +32,9 @@ test-train: .venv-train/done  ## test the trainer, TRL's trainers and a real ser
 	.venv-train/bin/python -m pytest tests/trainer
 	.venv-train/bin/python -m pytest -m slow tests/test_real_server.py tests/exports/test_trl.py
 
+test-train-lowest: .venv-train-lowest/done  ## the trainer's own tests, with the lowest versions
+	.venv-train-lowest/bin/python -m pytest tests/trainer
+
 serve-llm: .venv-vllm/done  ## serve MODEL with vLLM on PORT for --llm (needs a CUDA GPU)
 	.venv-vllm/bin/vllm serve $(MODEL) --host 127.0.0.1 --port $(PORT) \
 	  --max-model-len 8192 --enable-prefix-caching --generation-config vllm $(VLLM_FLAGS)
@@ -37,6 +43,9 @@ check: .venv/check  ## lint, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+resolve: .venv/check  ## show that the trainer and vLLM install together, by what their packages ask for
+	$(BIN)/uv pip compile --quiet --python-platform x86_64-manylinux_2_35 --extra train --extra vllm pyproject.toml >/dev/null
 
 format: .venv/check  ## mend what the linter can mend
 	$(BIN)/ruff check --fix .
@@ -55,7 +64,7 @@ dist: .venv/base  ## build the wheel and try it in a clean environment
 	dist/env/bin/stepsearch-data build --store dist/store --quiet && rm -rf dist/env dist/store
 
 clean:  ## remove everything that make made
-	rm -rf .venv .venv-train .venv-vllm store dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-lowest .venv-train .venv-train-lowest .venv-vllm store dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # Stamps: an extra is installed anew only when pyproject.toml changes.
 .venv/bin/python:
@@ -87,3 +96,19 @@ clean:  ## remove everything that make made
 .venv-train/done: pyproject.toml
 	$(PYTHON) -m venv .venv-train
 	.venv-train/bin/pip install --quiet --disable-pip-version-check --editable ".[test,train-test]" && touch $@
+
+# The lowest versions, as constraints: an install fails where one package's floor asks for more than another's.
+LOWEST = grep -oE '"[a-z0-9-]+(\[[a-z]+\])?>=[0-9.]+' pyproject.toml | sed -E 's/"([a-z0-9-]+).*>=/\1==/' | sort -u
+
+.venv-lowest/done: pyproject.toml
+	$(PYTHON) -m venv .venv-lowest
+	$(LOWEST) >.venv-lowest/lowest.txt
+	.venv-lowest/bin/pip install --quiet --disable-pip-version-check \
+	  --constraint .venv-lowest/lowest.txt --editable ".[hub,test]" && touch $@
+
+# The extra `hub` wants a newer client than the trainer's lowest transformers takes.
+.venv-train-lowest/done: pyproject.toml
+	$(PYTHON) -m venv .venv-train-lowest
+	$(LOWEST) | grep -v huggingface-hub >.venv-train-lowest/lowest.txt
+	.venv-train-lowest/bin/pip install --quiet --disable-pip-version-check \
+	  --constraint .venv-train-lowest/lowest.txt --editable ".[test,train-test]" && touch $@
