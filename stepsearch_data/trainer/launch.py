@@ -17,7 +17,7 @@ from stepsearch_data.pipeline.errors import ConfigError, TrainError
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.trainer.architecture import check_architecture
 from stepsearch_data.trainer.data import draw, load_examples, load_tags, to_task
-from stepsearch_data.trainer.loading import load_critic, load_policy, make_referee
+from stepsearch_data.trainer.loading import CHECKPOINTING, load_critic, load_policy, make_referee
 from stepsearch_data.trainer.plot.runs import ABOUT, About
 from stepsearch_data.trainer.recipe import Recipe
 from stepsearch_data.trainer.rollout import Retrieve
@@ -121,7 +121,7 @@ def cold_start(
         check_architecture(policy.to(accelerator.device), tokenizer)
     part = folder.with_name(f".{COLD_START}")
     chat = recipe.model.chat_template
-    saving = {"bf16": recipe.bf16, "activation_checkpointing": recipe.model.gradient_checkpointing}
+    saving = {"bf16": recipe.bf16, CHECKPOINTING: recipe.model.gradient_checkpointing}
     told = fine_tune(policy, tokenizer, examples, template, part, recipe.sft, chat=chat, say=say, **saving)
     if accelerator.is_main_process:
         (policy.merge_and_unload() if recipe.model.lora_rank else policy).save_pretrained(part)

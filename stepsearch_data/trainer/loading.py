@@ -25,6 +25,9 @@ from stepsearch_data.trainer.sampler import end_tokens
 from stepsearch_data.trainer.settings import Limits
 from stepsearch_data.trainer.trunk import trunk_of
 
+_NEW_NAME = "activation_checkpointing"  # transformers has renamed its options and methods of that
+CHECKPOINTING = _NEW_NAME if hasattr(PreTrainedModel, f"{_NEW_NAME}_enable") else "gradient_checkpointing"
+
 
 def load_policy(location: str, recipe: Recipe) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The policy of a folder or the Hub, with new LoRA adapters where they are wanted, and its tokenizer.
@@ -134,5 +137,5 @@ def _prepared(model: PreTrainedModel, config: Model, task: str | None = None) ->
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()
     if config.gradient_checkpointing:
-        model.activation_checkpointing_enable()
+        getattr(model, f"{CHECKPOINTING}_enable")()
     return model

@@ -16,7 +16,7 @@ from stepsearch_data.exports.examples import Example
 from stepsearch_data.exports.template import Template
 from stepsearch_data.pipeline.errors import TrainError
 from stepsearch_data.trainer.data import demonstration, encode_demonstration
-from stepsearch_data.trainer.loading import encoders
+from stepsearch_data.trainer.loading import CHECKPOINTING, encoders
 from stepsearch_data.trainer.settings import SFT
 
 constants.HF_HUB_DISABLE_TELEMETRY = True  # TRL's trainers would tell the Hub that they are used
@@ -60,7 +60,7 @@ def cold_start(
             "report_to": "none",
             "logging_steps": 50,
             "disable_tqdm": True,
-            "activation_checkpointing": False,
+            CHECKPOINTING: False,
             "bf16": False,  # TRL turns it on, which costs a processor time and a small model digits
             **options,
         },
