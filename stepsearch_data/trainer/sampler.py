@@ -7,11 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.cache_utils import DummyLayer, DynamicLayer, DynamicSlidingWindowLayer
+from transformers.cache_utils import DynamicLayer
 
 from stepsearch_data.trainer.episode import STOPS
 from stepsearch_data.trainer.trunk import inner, logits_of, read, trunk_of
 
+_OF_PLACES = {"DynamicLayer", "DynamicSlidingWindowLayer", "DummyLayer"}  # by name: the last is new
 _TAIL = 16  # tokens that hold a closing tag, however it is cut
 
 
@@ -121,7 +122,7 @@ class CachedSampler:
 
 def keeps_places(model: PreTrainedModel) -> bool:
     """Whether all that a model keeps of what it has read are keys and values, each of one place."""
-    return _kinds(model) <= {DynamicLayer, DynamicSlidingWindowLayer, DummyLayer}
+    return {kind.__name__ for kind in _kinds(model)} <= _OF_PLACES
 
 
 def own_layers(model: PreTrainedModel) -> list[str]:

@@ -21,6 +21,7 @@ from transformers import (  # noqa: E402
 )
 
 from stepsearch_data.trainer import model as module  # noqa: E402
+from stepsearch_data.trainer.loading import CHECKPOINTING  # noqa: E402
 from stepsearch_data.trainer.model import ActorCritic, Critic, log_probabilities  # noqa: E402
 from stepsearch_data.trainer.trunk import trunk_of  # noqa: E402
 
@@ -128,7 +129,7 @@ def test_training_mode_is_gradient_checkpointing_and_nothing_else() -> None:
     """Dropout that is no module of its own, as in attention, stays off too: the ratio of two passes must be 1."""
     policy, other = (AutoModelForCausalLM.from_config(LlamaConfig(**SIZES, vocab_size=50, attention_dropout=0.5))
                      for _ in range(2))  # fmt: skip
-    policy.activation_checkpointing_enable()
+    getattr(policy, f"{CHECKPOINTING}_enable")()
     model = ActorCritic(policy, Critic(trunk_of(other)))
     passes: list[object] = []
     policy.model.layers[0].mlp.register_forward_pre_hook(lambda *_: passes.append(None))
