@@ -482,6 +482,7 @@ def test_nothing_is_folded_where_no_terminal_is(cli: Run, sample_store: Path) ->
     narrow = {"COLUMNS": "20"}
     audited = cli("audit", "--store", sample_store, env=narrow).stdout
     measures = data(cli("audit", "--store", sample_store, "--json"))
+    assert measures["by_gate"].keys() > measures.pop("unchecked").keys()  # told among the gates
     rows = sum(len(parts) for parts in measures.values())
     assert len(audited.splitlines()) == rows + 2 * len(measures)  # a header and an empty line each
     assert "kept share" not in audited

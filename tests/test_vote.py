@@ -64,7 +64,8 @@ def test_three_engines_vote_and_our_own_server_is_one_of_them(
     assert audited["by_engine"]["bm25"]["valid"] == audited["by_engine"]["http"]["valid"] > 0.9
     assert all(numbers["leaks"] == 0 for numbers in audited["by_source"].values())
     assert cli("explain", "--store", store, *engines).stdout.count("current") == len(STAGES)
-    one = cli("explain", "--store", store).stdout
+    assert cli("explain", "--store", store).stdout.count("current") == len(STAGES)  # engines are remembered
+    one = cli("explain", "--store", store, "-e", "bm25").stdout
     assert "engines.chargram.kind: chargram → absent" in one
 
 
@@ -176,6 +177,8 @@ def test_a_budget_ends_the_build_and_the_next_one_goes_on(
         )
         assert (stopped.returncode, len(serper.requests)) == (4, 7), stopped.stderr
         assert "max_requests" in stopped.stderr
-        done = cli("build", "--store", store, *SIX, *engines, env=environment)
+        done = cli(
+            "build", "--store", store, *SIX, *engines, "--set", "engines.serper.max_requests=1000", env=environment
+        )
         assert done.returncode == 0, done.stderr
         assert len(serper.queries) == len(set(serper.queries))
