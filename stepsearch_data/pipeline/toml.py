@@ -33,9 +33,12 @@ def read_toml(file: Path, what: str, hint: str) -> dict[str, Any]:
 def parse_value(key: str, text: str) -> Any:
     """A TOML value, or else the text itself, so that strings need no quotes. Raises ConfigError, naming the key."""
     try:
+        text.encode()
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
+    except UnicodeEncodeError as error:  # no JSON remembers it
+        raise ConfigError(f"{shortened(key)}: the value is not valid UTF-8") from error
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{shortened(key)}: {_reason(error)}") from error
     try:

@@ -251,6 +251,12 @@ def test_what_no_setting_can_hold_is_refused_in_a_short_line(value: str, said: s
     assert len(refusal(file)) < 400 + len(str(file))
 
 
+def test_a_value_that_is_no_utf8_is_refused_wherever_it_comes_from() -> None:
+    said = "quality.rollouts: the value is not valid UTF-8"
+    assert said in refusal(None, "quality.rollouts=caf\udce9")
+    assert said in refusal(None, STEPSEARCH_QUALITY_ROLLOUTS="caf\udce9")
+
+
 def test_many_mistakes_are_not_a_page_of_them() -> None:
     message = refusal(None, *(f"filter.x{number}=1" for number in range(50)))
     assert message.rstrip().endswith("and 47 more")
