@@ -85,7 +85,7 @@ class CachedSampler:
             last[row] = start + len(unread) - 1
             tokens[row, start : start + len(unread)] = torch.tensor(unread)
             real[row, start : start + len(unread)] = 1
-            self._seen[row] = self._seen[row] + unread
+            self._seen[row] += unread
             self._unread[row] = []
         tokens = tokens.to(self._mask.device)
         self._mask = torch.cat([self._mask, real.to(self._mask.device)], dim=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,10 +21,8 @@ def inner(model: Any) -> PreTrainedModel:
 def trunk_of(model: PreTrainedModel) -> PreTrainedModel:
     """The model without its head, and without what reads anything but text."""
     causal = inner(model)
-    decoder: PreTrainedModel = causal.get_decoder()
-    if decoder is causal:  # so answer some that do not know theirs
-        decoder = next((each for each in causal.children() if isinstance(each, PreTrainedModel)), causal)
-    return decoder
+    found = (causal.get_decoder(), causal.base_model, *causal.children())  # some name a layer, or themselves
+    return next((each for each in found if isinstance(each, PreTrainedModel) and each is not causal), causal)
 
 
 def read(trunk: PreTrainedModel, tokens: Tensor, attention: Tensor, cache: Cache | None = None) -> Any:
@@ -35,7 +34,7 @@ def read(trunk: PreTrainedModel, tokens: Tensor, attention: Tensor, cache: Cache
     if cache is not None:
         positions = (attention.cumsum(dim=1) - 1).clamp(min=0)[:, -tokens.shape[1] :]
         given |= {"position_ids": positions, "cache": cache, "past_key_values": cache}  # renamed in transformers 5.24
-    return trunk(input_ids=tokens, attention_mask=attention, **accepted(inner(trunk).forward, **given))
+    return trunk(input_ids=tokens, attention_mask=attention, **_accepted(type(inner(trunk)).forward, given))
 
 
 def logits_of(model: PreTrainedModel, output: Any, hidden: Tensor, tokens: Tensor) -> Tensor:
@@ -49,10 +48,14 @@ def logits_of(model: PreTrainedModel, output: Any, hidden: Tensor, tokens: Tenso
     return logits
 
 
-def accepted(function: Callable[..., Any], **arguments: Any) -> dict[str, Any]:
-    """Those of the arguments that a function has a name for."""
-    known = inspect.signature(function).parameters
-    return {name: value for name, value in arguments.items() if name in known}
+def _accepted(forward: Callable[..., Any], arguments: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in arguments.items() if name in _names(forward)}
+
+
+@functools.cache
+def _names(forward: Callable[..., Any]) -> frozenset[str]:
+    """The arguments of a kind of model; looked up once, as models read token by token."""
+    return frozenset(inspect.signature(forward).parameters)
 
 
 @contextmanager

@@ -1,0 +1,91 @@
+"""Whatever architecture `transformers` can build tiny is sampled and read as by plain passes, or refused by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs torch: make test-train")
+
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES  # noqa: E402 - torch must be there
+
+from stepsearch_data.pipeline.errors import TrainError  # noqa: E402
+from stepsearch_data.trainer.architecture import check_architecture  # noqa: E402
+from stepsearch_data.trainer.batch import collate  # noqa: E402
+from stepsearch_data.trainer.episode import Referee  # noqa: E402
+from stepsearch_data.trainer.model import Critic, log_probabilities  # noqa: E402
+from stepsearch_data.trainer.rollout import roll_out  # noqa: E402
+from stepsearch_data.trainer.sampler import keeps_places  # noqa: E402
+from stepsearch_data.trainer.trunk import trunk_of  # noqa: E402
+from tests.trainer.architectures import tiny  # noqa: E402
+from tests.trainer.test_sampler import Recorder, anew  # noqa: E402
+from tests.trainer.tiny import TASKS, retrieve  # noqa: E402
+
+KEPT = {
+    "cohere2", "deepseek_v3", "gemma", "gemma2", "gemma3", "gemma3_text", "gemma4", "glm4", "gpt2", "gpt_neox",
+    "gpt_oss", "granite", "llama", "llama4_text", "mistral", "mixtral", "olmo2", "olmo3", "opt", "phi3", "qwen2",
+    "qwen3", "qwen3_moe", "smollm3", "starcoder2",
+}  # fmt: skip
+ANEW = {"bamba", "falcon_h1", "granitemoehybrid", "jamba", "lfm2", "mamba2", "nemotron_h", "qwen3_5_text", "qwen3_next"}
+REFUSED = {
+    "bart": "turn by turn it reads a text otherwise than at once",  # counts places of its own, padding too
+    "bert": "turn by turn it reads a text otherwise than at once",  # reads what comes later
+    "deepseek_v4": "it keeps what it has read in DeepseekV4",
+    "mamba": "turn by turn it reads a text otherwise than at once",  # reads the padding
+    "reformer": "not as wide as its configuration says",
+}
+ROUGH = {"zamba2": 0.05}
+"""How far single steps of `transformers` are from its own pass over a whole text, without any padding."""
+UNBUILT = {"blt", "dots3_note", "dots3_note_text", "gemma4_unified", "inkling2_text", "inkling2_loop_text"}
+"""Tables of them cannot be made small, or are smaller then than the vocabulary."""
+
+
+def build(name: str, vocabulary: int) -> Any:
+    """A model; where that fails the test is skipped, with the reason."""
+    try:
+        return tiny(name, vocabulary)
+    except Exception as error:  # a configuration may want anything
+        if name in KEPT | ANEW | REFUSED.keys():
+            raise
+        return pytest.skip(f"{name} is not built tiny: {type(error).__name__}: {str(error)[:120]}")
+
+
+def refusal(model: Any, tokenizer: Any) -> str:
+    """Why a model is refused, empty where it is not."""
+    try:
+        check_architecture(model, tokenizer)
+    except TrainError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # some architectures are deprecated, or miss fast kernels
+@pytest.mark.parametrize("name", sorted(set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES) - UNBUILT))
+def test_an_architecture_is_right_or_refused(name: str, tokenizer: Any, referee: Referee) -> None:
+    """Rows of different lengths, several turns, dropped rows; windows of 8 tokens in texts of up to 100."""
+    model = build(name, len(tokenizer))
+    said = refusal(model, tokenizer)
+    if name in REFUSED or said:
+        assert said.startswith(f"{type(model).__name__} cannot be trained here: ")
+        assert REFUSED.get(name, "") in said
+        assert name not in KEPT | ANEW
+        return
+    assert keeps_places(model) or name not in KEPT
+    assert not keeps_places(model) or name not in ANEW
+    torch.manual_seed(0)
+    sampler = Recorder(model, tokenizer)
+    episodes = roll_out(TASKS * 2, referee, sampler, retrieve)
+    assert max(len(episode.tokens) for episode in episodes) > 20
+    plain = [anew(model, episode.prompt + episode.tokens) for episode in episodes]
+    batch = collate(episodes, [[] for _ in episodes], pad=0, device=torch.device("cpu"))
+    expected = torch.cat([each[batch.own[row, 1 : len(each) + 1]] for row, each in enumerate(plain)])
+    torch.testing.assert_close(
+        torch.tensor(sorted(sampler.seen)), expected.sort().values, atol=ROUGH.get(name, 1e-3), rtol=0
+    )
+    read = log_probabilities(model, batch.tokens, batch.attention, batch.own, 1.0)[0]
+    torch.testing.assert_close(read[batch.own], expected, atol=1e-3, rtol=0)
+    values = Critic(trunk_of(model))(batch.tokens, batch.attention)
+    assert values.shape == batch.tokens.shape
+    values[batch.own].sum().backward()
