@@ -153,8 +153,12 @@ def test_a_folder_that_is_no_language_model(store: Path, tmp_path: Path) -> None
 
 
 def test_memory_that_runs_out_is_explained(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: Any, **__: Any) -> Any:
-        raise torch.OutOfMemoryError("no room")
+    embed = torch.nn.Embedding.forward
+
+    def full(self: Any, tokens: Any) -> Any:
+        if len(tokens) == 8:
+            raise torch.OutOfMemoryError("no room")
+        return embed(self, tokens)
 
     monkeypatch.setattr(torch.nn.Embedding, "forward", full)  # a device's memory cannot be filled in a test
     with pytest.raises(StepSearchError, match="does not hold 8 rollouts at once") as failed:
