@@ -61,7 +61,7 @@ class Sink(io.RawIOBase):
     def close(self) -> None:
         """Close the file; what is still held is lost."""
         super().close()
-        with suppress(OSError):
+        with suppress(OSError, AttributeError):  # Python closes one that could not be opened, too
             self._file.close()
 
 
