@@ -32,8 +32,8 @@ test-train: .venv-train/done  ## test the trainer, TRL's trainers and a real ser
 	.venv-train/bin/python -m pytest tests/trainer
 	.venv-train/bin/python -m pytest -m slow tests/test_real_server.py tests/exports/test_trl.py
 
-test-train-lowest: .venv-train-lowest/done  ## the trainer's own tests, with the lowest versions
-	.venv-train-lowest/bin/python -m pytest tests/trainer
+test-train-lowest: .venv-train-lowest/done  ## the trainer's own tests, but that of all architectures, with the lowest versions
+	.venv-train-lowest/bin/python -m pytest -m "not slow" tests/trainer
 
 serve-llm: .venv-vllm/done  ## serve MODEL with vLLM on PORT for --llm (needs a CUDA GPU)
 	.venv-vllm/bin/vllm serve $(MODEL) --host 127.0.0.1 --port $(PORT) \
