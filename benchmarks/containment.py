@@ -15,14 +15,14 @@ import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from stepsearch_data.core.progress import Reporter
+from stepsearch_data.core.text import containment, tokens
 from stepsearch_data.pipeline.config import load_config
 from stepsearch_data.pipeline.context import read_rows
 from stepsearch_data.pipeline.engine import Build
-from stepsearch_data.pipeline.progress import Reporter
 from stepsearch_data.schemas.rows import Paragraph, Question
 from stepsearch_data.schemas.tables import PARAGRAPHS, QUESTIONS, Table
 from stepsearch_data.stages import STAGES
-from stepsearch_data.text import containment, tokens
 
 SHARES = (0.6, 0.7, 0.75, 0.8, 0.85, 0.9)
 RANDOM = random.Random(0)

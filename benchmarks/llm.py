@@ -100,9 +100,9 @@ def ours(url: str, calls: int, folder: Path) -> Calls:
     """The layer that the stages call, with its replay cache and its log."""
     from functools import partial
 
-    from stepsearch_data.pipeline.llm import Message, Reply, Request
-    from stepsearch_data.pipeline.llm.service import Llm
-    from stepsearch_data.pipeline.llm.settings import LlmSettings
+    from stepsearch_data.llm import Message, Reply, Request
+    from stepsearch_data.llm.service import Llm
+    from stepsearch_data.llm.settings import LlmSettings
     from stepsearch_data.pipeline.questions import ordered
     from stepsearch_data.pipeline.store import Store
 

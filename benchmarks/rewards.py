@@ -22,8 +22,8 @@ import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.metrics.pairwise import cosine_similarity
 
+from stepsearch_data.core.text import normalise
 from stepsearch_data.rewards import RELEASED, information_gain, read
-from stepsearch_data.text import normalise
 
 Task = tuple[list[list[str]], list[str]]
 """Documents of every round, and the gold paragraphs."""

@@ -31,16 +31,16 @@ from typing import Any
 
 import numpy as np
 
+from stepsearch_data.core.progress import Meter, Reporter
+from stepsearch_data.core.text import tokens
 from stepsearch_data.pipeline.config import load_config
 from stepsearch_data.pipeline.context import read_rows
 from stepsearch_data.pipeline.engine import Build
-from stepsearch_data.pipeline.progress import Meter, Reporter
-from stepsearch_data.pipeline.search.bm25 import Bm25
-from stepsearch_data.pipeline.search.documents import Document, Documents, write_documents
-from stepsearch_data.pipeline.search.kinds import choose
 from stepsearch_data.schemas.tables import PASSAGES, SUB_QUESTIONS
+from stepsearch_data.search.bm25 import Bm25
+from stepsearch_data.search.documents import Document, Documents, write_documents
+from stepsearch_data.search.kinds import choose
 from stepsearch_data.stages import STAGES
-from stepsearch_data.text import tokens
 
 CLI = (sys.executable, "-m", "stepsearch_data")
 VOCABULARY = 600_000

@@ -22,9 +22,9 @@ from typing import NamedTuple
 import duckdb
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from stepsearch_data.core.errors import QueryError
 from stepsearch_data.pipeline.catalog import catalog, connect, query, write_catalog
 from stepsearch_data.pipeline.context import TableWriter
-from stepsearch_data.pipeline.errors import QueryError
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.schemas.tables import QUALITY, QUERIES, REJECTS, ROUNDS, TRAJECTORIES, VOTES, Table
 from tests.pipeline.escapes import bench, escapes

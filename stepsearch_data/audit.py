@@ -8,8 +8,8 @@ from typing import Any
 
 import duckdb
 
+from stepsearch_data.core.errors import StoreError
 from stepsearch_data.pipeline.catalog import connect, stale
-from stepsearch_data.pipeline.errors import StoreError
 from stepsearch_data.pipeline.questions import units
 from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.schemas.tables import QUALITY, QUERIES, QUESTIONS, SUB_QUESTIONS

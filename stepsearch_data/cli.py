@@ -12,9 +12,9 @@ import typer
 from typer.core import TyperGroup
 
 from stepsearch_data import __version__
-from stepsearch_data.pipeline.errors import StepSearchError
-from stepsearch_data.pipeline.remote.secrets import redact
-from stepsearch_data.terminal import readable
+from stepsearch_data.core.errors import StepSearchError
+from stepsearch_data.core.terminal import readable
+from stepsearch_data.remote.secrets import redact
 from stepsearch_data.verbs import building, looking, searching, sharing, training
 from stepsearch_data.verbs.common import INTERRUPTED, OK
 

@@ -10,14 +10,14 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from stepsearch_data.core.errors import ConfigError, SearchError
+from stepsearch_data.core.progress import Clock, Meter, Reporter
 from stepsearch_data.pipeline.config import RunConfig
-from stepsearch_data.pipeline.errors import ConfigError, SearchError
-from stepsearch_data.pipeline.progress import Clock, Meter, Reporter
-from stepsearch_data.pipeline.search import Engine
-from stepsearch_data.pipeline.search.corpus import FileCorpus
-from stepsearch_data.pipeline.search.index import REJECTS, Corpus, Manifest, build_index, read_manifest
-from stepsearch_data.pipeline.search.kinds import LocalSettings
 from stepsearch_data.pipeline.store import Store
+from stepsearch_data.search import Engine
+from stepsearch_data.search.corpus import FileCorpus
+from stepsearch_data.search.index import REJECTS, Corpus, Manifest, build_index, read_manifest
+from stepsearch_data.search.kinds import LocalSettings
 
 OUTPUT = "index"  # what a store calls its index folder
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from stepsearch_data.pipeline.progress import Meter
-from stepsearch_data.pipeline.search.documents import Document, Documents, write_documents
-from stepsearch_data.pipeline.search.kinds import choose
+from stepsearch_data.core.progress import Meter
 from stepsearch_data.schemas.rows import Hit, Passage, Query, Question, Round, SubQuestion, SupportingParagraph, Vote
+from stepsearch_data.search.documents import Document, Documents, write_documents
+from stepsearch_data.search.kinds import choose
 
 
 def supporting(passage_id: str, title: str, text: str, **fields: Any) -> SupportingParagraph:

@@ -17,7 +17,7 @@ from zlib import crc32
 
 from aiohttp import web
 
-from stepsearch_data.text import tokens
+from stepsearch_data.core.text import tokens
 from tests.llm_server import Fault, error
 
 MODEL = "words"

@@ -8,10 +8,10 @@ from typing import Any
 
 import orjson
 
+from stepsearch_data.core.digest import digest_of
+from stepsearch_data.core.progress import Meter, Reporter
 from stepsearch_data.pipeline.config import load_config
-from stepsearch_data.pipeline.digest import digest_of
 from stepsearch_data.pipeline.engine import Build
-from stepsearch_data.pipeline.progress import Meter, Reporter
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.release import Release, ReleaseSettings, write_release
 from stepsearch_data.stages import STAGES, select

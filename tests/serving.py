@@ -16,10 +16,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from stepsearch_data.pipeline.search import LocalEngine, Service
-from stepsearch_data.pipeline.search.corpus import join_contents
-from stepsearch_data.pipeline.search.index import open_engine
-from stepsearch_data.pipeline.search.kinds import choose
+from stepsearch_data.search import LocalEngine, Service
+from stepsearch_data.search.corpus import join_contents
+from stepsearch_data.search.index import open_engine
+from stepsearch_data.search.kinds import choose
 
 _CHANCE = random.Random(4)
 _WORDS = [f"word{number}" for number in range(300)]

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from stepsearch_data.audit import audit
-from stepsearch_data.pipeline.errors import StoreError
+from stepsearch_data.core.errors import StoreError
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.stages.gates import unchecked
 from tests.conftest import Run

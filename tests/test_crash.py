@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 import pytest
 
+from stepsearch_data.core.digest import digest_of
 from stepsearch_data.pipeline.catalog import query
-from stepsearch_data.pipeline.digest import digest_of
 from stepsearch_data.pipeline.store import Store
 from tests.conftest import Run
 from tests.tree import tree

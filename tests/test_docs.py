@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from stepsearch_data.pipeline.search.kinds import kind_of, kinds
+from stepsearch_data.search.kinds import kind_of, kinds
 from stepsearch_data.stages import STAGES
 from tests.conftest import Run
 

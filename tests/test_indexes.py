@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from stepsearch_data.core.errors import ConfigError, SearchError
+from stepsearch_data.core.progress import Reporter
 from stepsearch_data.indexes import Choice, build, default_folder, opened
 from stepsearch_data.pipeline.config import load_config
-from stepsearch_data.pipeline.errors import ConfigError, SearchError
-from stepsearch_data.pipeline.progress import Reporter
-from stepsearch_data.pipeline.search.index import read_manifest
-from stepsearch_data.pipeline.search.kinds import choose
+from stepsearch_data.search.index import read_manifest
+from stepsearch_data.search.kinds import choose
 from stepsearch_data.stages import STAGES
 from tests.conftest import Run
 from tests.serving import write_corpus

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from stepsearch_data.pipeline.catalog import query as sql
-from stepsearch_data.pipeline.remote.cache import WINDOW_REPLIES
 from stepsearch_data.pipeline.store import Store
+from stepsearch_data.remote.cache import WINDOW_REPLIES
 from stepsearch_data.stages.model import load_prompt
 from tests.conftest import run_cli
 from tests.llm_server import Answer, Fault, LlmServer, error

@@ -14,9 +14,9 @@ from urllib.parse import quote
 
 import pytest
 
-from stepsearch_data.pipeline.errors import ProviderError
-from stepsearch_data.pipeline.llm.doctor import examine
-from stepsearch_data.pipeline.llm.settings import LlmSettings
+from stepsearch_data.core.errors import ProviderError
+from stepsearch_data.llm.doctor import examine
+from stepsearch_data.llm.settings import LlmSettings
 from tests.conftest import run_cli
 from tests.hub_server import Fault as HubFault
 from tests.hub_server import User, running_hub

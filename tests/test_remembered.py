@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from stepsearch_data.core.errors import ConfigError
 from stepsearch_data.display.building import remembered as tell
 from stepsearch_data.pipeline.config import load_config
 from stepsearch_data.pipeline.engine import Build
-from stepsearch_data.pipeline.errors import ConfigError
 from stepsearch_data.pipeline.remembered import recall, remember
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.stages import STAGES, select

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from stepsearch_data import search
+from stepsearch_data.core.errors import ConfigError, SearchError, StoreError
+from stepsearch_data.display import searching as search
+from stepsearch_data.display.searching import Hit, Result, snippet
 from stepsearch_data.indexes import Choice, Load
 from stepsearch_data.pipeline.config import load_config
-from stepsearch_data.pipeline.errors import ConfigError, SearchError, StoreError
-from stepsearch_data.search import Hit, Result, snippet
 from stepsearch_data.stages import STAGES
 from tests.conftest import Run
 from tests.serving import write_corpus

@@ -17,11 +17,11 @@ from typing import Any
 import pytest
 
 from stepsearch_data import __version__
+from stepsearch_data.core.errors import ConfigError, SearchError, StepSearchError
+from stepsearch_data.core.progress import Reporter
 from stepsearch_data.indexes import Choice, Load, opened
 from stepsearch_data.pipeline.config import load_config
-from stepsearch_data.pipeline.errors import ConfigError, SearchError, StepSearchError
-from stepsearch_data.pipeline.progress import Reporter
-from stepsearch_data.pipeline.search import LocalEngine
+from stepsearch_data.search import LocalEngine
 from stepsearch_data.serve.start import bind, start
 from stepsearch_data.stages import STAGES
 from tests.conftest import Run

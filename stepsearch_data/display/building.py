@@ -9,18 +9,18 @@ from typing import Any
 
 from rich.text import Text
 
+from stepsearch_data.core.terminal import visible
 from stepsearch_data.display.printing import grid, make_console, print_json, say, size, store_flag
 from stepsearch_data.pipeline.config import RunConfig
 from stepsearch_data.pipeline.engine import Decision, Outcome
 from stepsearch_data.pipeline.remembered import flat, recall, settings_of
-from stepsearch_data.pipeline.remote.secrets import redact
 from stepsearch_data.pipeline.run_file import toml
 from stepsearch_data.pipeline.stage import Stage
 from stepsearch_data.pipeline.store import Store
+from stepsearch_data.remote.secrets import redact
 from stepsearch_data.schemas.tables import REJECTS
 from stepsearch_data.stages import STAGES
 from stepsearch_data.stages.model import Estimate
-from stepsearch_data.terminal import visible
 
 
 def remembered(before: Mapping[str, Any], run: RunConfig) -> None:

@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from stepsearch_data.core.terminal import visible
 from stepsearch_data.pipeline.store import Store
-from stepsearch_data.terminal import visible
 
 _ENDLESS = 100_000  # characters of a line where stdout is no terminal: nothing is folded
 _FOLDED = 8  # characters that a column of text keeps, however narrow the terminal is

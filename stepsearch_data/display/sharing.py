@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from stepsearch_data.core.terminal import visible
 from stepsearch_data.display.printing import grid, print_json, say, size, store_flag
 from stepsearch_data.exports.formats import Format
-from stepsearch_data.terminal import visible
 
 if TYPE_CHECKING:
     from stepsearch_data.release.hub import Hub

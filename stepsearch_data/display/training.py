@@ -8,8 +8,8 @@ from dataclasses import asdict, astuple
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stepsearch_data.core.terminal import visible
 from stepsearch_data.display.printing import grid, print_json, say
-from stepsearch_data.terminal import visible
 
 if TYPE_CHECKING:
     from stepsearch_data.scoring.files import Report

@@ -6,9 +6,9 @@ import re
 from importlib import resources
 from pathlib import Path
 
+from stepsearch_data.core.errors import ConfigError
+from stepsearch_data.core.files import read_text
 from stepsearch_data.exports.template import PLACEHOLDER, Template
-from stepsearch_data.pipeline.errors import ConfigError
-from stepsearch_data.pipeline.files import read_text
 
 TEMPLATES = ("musique", "paper", "tools")
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from stepsearch_data.pipeline.errors import QueryError, StoreError, without_traceback
+from stepsearch_data.core.errors import QueryError, StoreError, without_traceback
 from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.schemas.tables import (
     BALLOTS,

@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
-from stepsearch_data.pipeline.errors import ConfigError
-from stepsearch_data.pipeline.llm.settings import LlmSettings
-from stepsearch_data.pipeline.remote.secrets import check_address, check_no_key
-from stepsearch_data.pipeline.search.kinds import Engine, choose
+from stepsearch_data.core.errors import ConfigError
+from stepsearch_data.core.toml import parse_value, read_toml
+from stepsearch_data.core.validation import fault_and_value, in_words, place_of
+from stepsearch_data.llm.settings import LlmSettings
 from stepsearch_data.pipeline.stage import Stage, StageConfig
-from stepsearch_data.pipeline.toml import parse_value, read_toml
-from stepsearch_data.pipeline.validation import fault_and_value, in_words, place_of
+from stepsearch_data.remote.secrets import check_address, check_no_key
+from stepsearch_data.search.kinds import Engine, choose
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails

@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stepsearch_data.pipeline.errors import StepSearchError
-from stepsearch_data.pipeline.progress import Meter
-from stepsearch_data.pipeline.search.kinds import Engine, Service
-from stepsearch_data.pipeline.sources import Source
+from stepsearch_data.core.errors import StepSearchError
+from stepsearch_data.core.progress import Meter
 from stepsearch_data.pipeline.stage import Stage, StageConfig
 from stepsearch_data.schemas.rows import Reject, Row
 from stepsearch_data.schemas.tables import REJECTS, Table
+from stepsearch_data.search.kinds import Engine, Service
+from stepsearch_data.sources import Source
 
 C = TypeVar("C", bound=StageConfig)
 
 if TYPE_CHECKING:
-    from stepsearch_data.pipeline.llm.service import Llm
+    from stepsearch_data.llm.service import Llm
 
 _GROUP_BYTES = 64 << 20
 _BUFFER_ROWS = 500

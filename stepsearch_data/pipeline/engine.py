@@ -15,22 +15,22 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stepsearch_data.core.errors import ConfigError, StepSearchError, StoreError
+from stepsearch_data.core.progress import Clock, Reporter
+from stepsearch_data.llm.money import Budget
 from stepsearch_data.pipeline.catalog import write_catalog
 from stepsearch_data.pipeline.config import RunConfig
 from stepsearch_data.pipeline.context import StageContext, read_rows
-from stepsearch_data.pipeline.errors import ConfigError, StepSearchError, StoreError
-from stepsearch_data.pipeline.llm.money import Budget
-from stepsearch_data.pipeline.progress import Clock, Reporter
 from stepsearch_data.pipeline.remembered import remember
-from stepsearch_data.pipeline.search.index import recipe_of
-from stepsearch_data.pipeline.search.kinds import Engine, Service
-from stepsearch_data.pipeline.sources import Source, parse_sources
 from stepsearch_data.pipeline.stage import Recipe, Stage, differences, digest
 from stepsearch_data.pipeline.store import Entry, Manifest, Output, Store
 from stepsearch_data.schemas.tables import QUESTIONS, REJECTS, Table
+from stepsearch_data.search.index import recipe_of
+from stepsearch_data.search.kinds import Engine, Service
+from stepsearch_data.sources import Source, parse_sources
 
 if TYPE_CHECKING:
-    from stepsearch_data.pipeline.llm.service import Llm
+    from stepsearch_data.llm.service import Llm
 
 SAMPLE = ("musique=sample", "hotpotqa=sample")
 
@@ -254,7 +254,7 @@ class Build:
         """The language model of a stage that asks one; all stages of a build share one budget."""
         if not self.config.stages[stage.name].uses_model:
             return None
-        from stepsearch_data.pipeline.llm.service import Llm
+        from stepsearch_data.llm.service import Llm
 
         settings = self.config.llm
         if self._budget is None:

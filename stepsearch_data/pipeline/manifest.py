@@ -11,9 +11,9 @@ from typing import Annotated, Any, Self
 import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from stepsearch_data.pipeline.errors import StoreError
+from stepsearch_data.core.errors import StoreError
+from stepsearch_data.core.validation import in_words
 from stepsearch_data.pipeline.stage import Recipe
-from stepsearch_data.pipeline.validation import in_words
 from stepsearch_data.schemas.tables import REJECTS
 
 FORMAT = 1

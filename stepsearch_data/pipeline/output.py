@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from stepsearch_data.pipeline.errors import QueryError
-from stepsearch_data.pipeline.scratch import partial
+from stepsearch_data.core.errors import QueryError
+from stepsearch_data.core.scratch import partial
 
 _GROUP_BATCHES = 50  # of 2,048 rows from DuckDB
 _GROUP_BYTES = 64 << 20

@@ -14,8 +14,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeVar
 
+from stepsearch_data.core.errors import RowRejected, StoreError
 from stepsearch_data.pipeline.context import StageContext, read_rows
-from stepsearch_data.pipeline.errors import RowRejected, StoreError
 from stepsearch_data.schemas.rows import Question, Row
 from stepsearch_data.schemas.tables import QUESTIONS, Table
 

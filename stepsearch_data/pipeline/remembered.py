@@ -19,15 +19,15 @@ from typing import Any
 import orjson
 from pydantic import BaseModel, ValidationError
 
+from stepsearch_data.core.errors import ConfigError
+from stepsearch_data.core.files import read_regular
+from stepsearch_data.llm.settings import LlmSettings, cache_folder
 from stepsearch_data.pipeline.config import RunConfig, RunSettings, locate_files
-from stepsearch_data.pipeline.errors import ConfigError
-from stepsearch_data.pipeline.files import read_regular
-from stepsearch_data.pipeline.llm.settings import LlmSettings, cache_folder
 from stepsearch_data.pipeline.readable import MOST
-from stepsearch_data.pipeline.remote.secrets import is_open
-from stepsearch_data.pipeline.search.kinds import Engine, kind_of
 from stepsearch_data.pipeline.stage import Recipe, Stage
 from stepsearch_data.pipeline.store import Store
+from stepsearch_data.remote.secrets import is_open
+from stepsearch_data.search.kinds import Engine, kind_of
 
 Settings = dict[str, Any]
 _FILE = "log/settings.json"

@@ -10,10 +10,10 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from stepsearch_data.llm.settings import LlmSettings
 from stepsearch_data.pipeline.config import EnginesSection, RunSettings
-from stepsearch_data.pipeline.llm.settings import LlmSettings
-from stepsearch_data.pipeline.search.kinds import kind_of, kinds
 from stepsearch_data.pipeline.stage import Stage
+from stepsearch_data.search.kinds import kind_of, kinds
 
 _HEAD = """\
 # A run of stepsearch-data: stepsearch-data build --config THIS_FILE

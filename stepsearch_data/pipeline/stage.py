@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import orjson
 from pydantic import BaseModel, ConfigDict
 
-from stepsearch_data.pipeline.digest import digest_of_file
-from stepsearch_data.pipeline.errors import SourceError
-from stepsearch_data.pipeline.sources import ASKED, parse_source
+from stepsearch_data.core.digest import digest_of_file
+from stepsearch_data.core.errors import SourceError
 from stepsearch_data.schemas.tables import Table
+from stepsearch_data.sources import ASKED, parse_source
 
 if TYPE_CHECKING:
     from stepsearch_data.pipeline.context import StageContext

@@ -24,9 +24,9 @@ from typing import Annotated
 import orjson
 from pydantic import Field, TypeAdapter, ValidationError
 
-from stepsearch_data.pipeline.digest import digest_of
-from stepsearch_data.pipeline.errors import StoreError
-from stepsearch_data.pipeline.files import read_regular
+from stepsearch_data.core.digest import digest_of
+from stepsearch_data.core.errors import StoreError
+from stepsearch_data.core.files import read_regular
 from stepsearch_data.pipeline.manifest import Entry, Manifest, Output, with_stage
 from stepsearch_data.pipeline.readable import MOST, ReadableStore, size_of
 from stepsearch_data.pipeline.stage import Recipe

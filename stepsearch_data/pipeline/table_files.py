@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 from fsspec import AbstractFileSystem
 
-from stepsearch_data.pipeline.files import open_regular
+from stepsearch_data.core.files import open_regular
 
 SCHEME = "store"
 

@@ -10,8 +10,8 @@ from typing import Any
 import polars as pl
 import pyarrow.parquet as pq
 
+from stepsearch_data.core.errors import PublishError, StoreError
 from stepsearch_data.pipeline.catalog import LOGS, stale
-from stepsearch_data.pipeline.errors import PublishError, StoreError
 from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.schemas.tables import PARAGRAPHS, PASSAGES, QUALITY, QUESTIONS, REJECTS, TABLES, TRAJECTORIES
 

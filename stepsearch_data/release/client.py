@@ -15,7 +15,7 @@ from huggingface_hub import get_session, set_client_factory
 from huggingface_hub.utils import logging, parse_ratelimit_headers
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
 
-from stepsearch_data.pipeline.remote.http import RETRIED, TransientError, retry_after
+from stepsearch_data.remote.http import RETRIED, TransientError, retry_after
 
 T = TypeVar("T")
 Say = Callable[[str], None]

@@ -12,9 +12,9 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from stepsearch_data.pipeline.errors import PublishError
-from stepsearch_data.pipeline.remote.secrets import redact
+from stepsearch_data.core.errors import PublishError
 from stepsearch_data.release.client import CONFLICT, chain, transient
+from stepsearch_data.remote.secrets import redact
 
 TOKENS = "a token with the role `write` ({}/settings/tokens), as HF_TOKEN or by: hf auth login"
 _KNOWN = (

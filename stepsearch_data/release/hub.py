@@ -18,12 +18,12 @@ from huggingface_hub.errors import RepositoryNotFoundError
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import HFValidationError, disable_progress_bars, validate_repo_id
 
-from stepsearch_data.pipeline.errors import ConfigError, PublishError
-from stepsearch_data.pipeline.progress import Meter
-from stepsearch_data.pipeline.remote.secrets import show_url
+from stepsearch_data.core.errors import ConfigError, PublishError
+from stepsearch_data.core.progress import Meter
 from stepsearch_data.release.client import Say, patiently, use_client
 from stepsearch_data.release.faults import clean, told
 from stepsearch_data.release.record import File
+from stepsearch_data.remote.secrets import show_url
 
 T = TypeVar("T")
 PATIENCE = 300.0  # seconds

@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
 
 from stepsearch_data import __version__
+from stepsearch_data.core.digest import digest_of
+from stepsearch_data.core.errors import StoreError
+from stepsearch_data.core.progress import Meter
 from stepsearch_data.pipeline.catalog import catalog
-from stepsearch_data.pipeline.digest import digest_of
-from stepsearch_data.pipeline.errors import StoreError
-from stepsearch_data.pipeline.progress import Meter
 from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.release.card import card
 from stepsearch_data.release.checks import check_place, check_private, check_store

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from stepsearch_data.pipeline.errors import ConfigError
-from stepsearch_data.pipeline.sources import parse_source
+from stepsearch_data.core.errors import ConfigError
 from stepsearch_data.pipeline.stage import Recipe
+from stepsearch_data.sources import parse_source
 
 OTHER = "other"
 """The Hub's name for a licence that is none of the known ones, or a mix that none of them covers."""

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from stepsearch_data.terminal import visible
+from stepsearch_data.core.terminal import visible
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()#|~!])")
 _INVISIBLE = re.compile("[\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")  # what reorders or hides a text

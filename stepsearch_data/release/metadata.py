@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from stepsearch_data.pipeline.errors import PublishError
+from stepsearch_data.core.errors import PublishError
 from stepsearch_data.release.licences import Origin
 from stepsearch_data.release.record import DATA, Record
 from stepsearch_data.release.tables import CONFIGS, TRAJECTORIES

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from stepsearch_data.pipeline.errors import PublishError
-from stepsearch_data.pipeline.scratch import alone
+from stepsearch_data.core.errors import PublishError
+from stepsearch_data.core.scratch import alone
 from stepsearch_data.release.record import OWN, read_record
 
 

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from stepsearch_data.pipeline.digest import digest_of
-from stepsearch_data.pipeline.errors import ConfigError, PublishError
-from stepsearch_data.pipeline.progress import Meter
+from stepsearch_data.core.digest import digest_of
+from stepsearch_data.core.errors import ConfigError, PublishError
+from stepsearch_data.core.progress import Meter
 from stepsearch_data.release.hub import Head, Hub, RemoteFile, git_oid
 from stepsearch_data.release.layout import Release
 from stepsearch_data.release.record import CARD, NAME, OWN, File

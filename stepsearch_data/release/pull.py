@@ -8,8 +8,8 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
-from stepsearch_data.pipeline.errors import PublishError
-from stepsearch_data.pipeline.progress import Meter, Reporter
+from stepsearch_data.core.errors import PublishError
+from stepsearch_data.core.progress import Meter, Reporter
 from stepsearch_data.release.hub import Hub, RemoteFile
 from stepsearch_data.release.record import NAME, STORE, Record, read_record
 from stepsearch_data.release.restore import Restored, check_place, restore

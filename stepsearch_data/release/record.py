@@ -7,9 +7,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from stepsearch_data.pipeline.errors import PublishError
-from stepsearch_data.pipeline.files import read_regular
-from stepsearch_data.pipeline.validation import in_words
+from stepsearch_data.core.errors import PublishError
+from stepsearch_data.core.files import read_regular
+from stepsearch_data.core.validation import in_words
 
 NAME = "release.json"
 CARD = "README.md"

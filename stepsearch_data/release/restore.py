@@ -8,10 +8,10 @@ from pathlib import Path
 
 import orjson
 
+from stepsearch_data.core.digest import digest_of
+from stepsearch_data.core.errors import PublishError
+from stepsearch_data.core.progress import Meter
 from stepsearch_data.pipeline.catalog import write_catalog
-from stepsearch_data.pipeline.digest import digest_of
-from stepsearch_data.pipeline.errors import PublishError
-from stepsearch_data.pipeline.progress import Meter
 from stepsearch_data.pipeline.store import Manifest, Store, sync
 from stepsearch_data.release.record import STORE
 from stepsearch_data.release.verify import Report, verify_release

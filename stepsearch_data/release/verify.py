@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from stepsearch_data.pipeline.digest import digest_of
-from stepsearch_data.pipeline.errors import PublishError, StoreError
-from stepsearch_data.pipeline.progress import Meter
+from stepsearch_data.core.digest import digest_of
+from stepsearch_data.core.errors import PublishError, StoreError
+from stepsearch_data.core.progress import Meter
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.release.record import DATA, NAME, OWN, STORE, Record, read_record
 

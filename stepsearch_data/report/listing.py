@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import pyarrow.parquet as pq
 
-from stepsearch_data.pipeline.errors import QueryError
+from stepsearch_data.core.errors import QueryError
 from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.report.shapes import Facets, Index
 from stepsearch_data.schemas.tables import TRAJECTORIES

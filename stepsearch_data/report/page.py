@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from stepsearch_data import __version__
-from stepsearch_data.pipeline.llm.settings import cache_folder
+from stepsearch_data.llm.settings import cache_folder
 
 
 class Mode(StrEnum):

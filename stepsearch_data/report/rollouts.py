@@ -9,14 +9,14 @@ from pathlib import Path
 import orjson
 from pydantic import ValidationError
 
-from stepsearch_data.pipeline.errors import ConfigError, SourceError
-from stepsearch_data.pipeline.files import open_regular
-from stepsearch_data.pipeline.sources.files import LONGEST_ROW
+from stepsearch_data.core.errors import ConfigError, SourceError
+from stepsearch_data.core.files import open_regular
 from stepsearch_data.report import shapes
 from stepsearch_data.report.segments import segments
 from stepsearch_data.rewards import Scores, read, score_rollout
 from stepsearch_data.rewards.rollout import Rollout
 from stepsearch_data.schemas.rollouts import RolloutRow
+from stepsearch_data.sources.files import LONGEST_ROW
 
 _FILE = "rollouts.jsonl"  # of the folder that `eval` writes
 

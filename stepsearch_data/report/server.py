@@ -15,8 +15,8 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from stepsearch_data.pipeline.errors import QueryError, StoreError
-from stepsearch_data.pipeline.progress import Reporter
+from stepsearch_data.core.errors import QueryError, StoreError
+from stepsearch_data.core.progress import Reporter
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.report.page import Mode, Shell, data_script, shell
 from stepsearch_data.report.rollouts import NONE, Rollouts

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import product
 from typing import NamedTuple
 
-from stepsearch_data.text import normalise, without_punctuation
+from stepsearch_data.core.text import normalise, without_punctuation
 
 _CLOSED = ("yes", "no", "noanswer")  # answers that only an equal one may share words with
 Triple = tuple[str, str, str]

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from stepsearch_data.core.text import bag, normalise
 from stepsearch_data.rewards.answers import overlap
-from stepsearch_data.text import bag, normalise
 
 Array = NDArray[np.float64]
 

@@ -20,15 +20,15 @@ from typing import Any, BinaryIO, Self
 import orjson
 import pyarrow as pa
 
+from stepsearch_data.core.errors import ConfigError, SourceError, StepSearchError
+from stepsearch_data.core.progress import Meter, Reporter
 from stepsearch_data.pipeline.context import TableWriter
-from stepsearch_data.pipeline.errors import ConfigError, SourceError, StepSearchError
-from stepsearch_data.pipeline.progress import Meter, Reporter
-from stepsearch_data.pipeline.sources import files
-from stepsearch_data.pipeline.sources.parquet import parquet_rows
 from stepsearch_data.schemas.rollouts import READ, ScoredAnswer, ScoredRollout
 from stepsearch_data.schemas.rows import Reject
 from stepsearch_data.schemas.tables import Table
 from stepsearch_data.scoring.scorer import Chunk, Item, Kind, Scored, Scorer
+from stepsearch_data.sources import files
+from stepsearch_data.sources.parquet import parquet_rows
 
 TABLES: dict[Kind, Table] = {
     "rollouts": Table("scores", ScoredRollout, rows_per_group=20_000),

@@ -11,8 +11,8 @@ from typing import Any, Literal, NamedTuple, TypeVar, get_type_hints
 import orjson
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from stepsearch_data.pipeline.errors import ConfigError
-from stepsearch_data.pipeline.validation import in_words
+from stepsearch_data.core.errors import ConfigError
+from stepsearch_data.core.validation import in_words
 from stepsearch_data.rewards import (
     PAPER,
     PRESETS,

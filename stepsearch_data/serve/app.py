@@ -11,9 +11,9 @@ import orjson
 from aiohttp import web
 
 from stepsearch_data import __version__
-from stepsearch_data.pipeline.errors import SearchError
-from stepsearch_data.pipeline.search.documents import Documents
-from stepsearch_data.pipeline.search.engine import Index
+from stepsearch_data.core.errors import SearchError
+from stepsearch_data.search.documents import Documents
+from stepsearch_data.search.engine import Index
 from stepsearch_data.serve.metrics import Metrics
 from stepsearch_data.serve.protocol import LARGEST_BODY, BadRequestError, read_question, write_error
 from stepsearch_data.serve.searcher import OverloadedError, Searcher

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from stepsearch_data.pipeline.search.corpus import join_contents
-from stepsearch_data.pipeline.search.documents import Documents
+from stepsearch_data.search.corpus import join_contents
+from stepsearch_data.search.documents import Documents
 
 LARGEST_BODY = 8 << 20  # bytes
 _MOST_QUERIES = 10_000  # a request

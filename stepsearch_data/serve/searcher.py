@@ -11,9 +11,9 @@ from contextlib import suppress
 from itertools import islice
 from queue import Empty, SimpleQueue
 
-from stepsearch_data.pipeline.errors import SearchError
-from stepsearch_data.pipeline.search.documents import Documents
-from stepsearch_data.pipeline.search.engine import Index
+from stepsearch_data.core.errors import SearchError
+from stepsearch_data.search.documents import Documents
+from stepsearch_data.search.engine import Index
 from stepsearch_data.serve.protocol import Question, write_answer, write_answers
 
 BATCH = 512  # queries that are searched together: the longest that a newcomer waits for

@@ -9,11 +9,11 @@ import socket
 from collections.abc import Callable, Sequence
 from contextlib import closing
 
+from stepsearch_data.core.errors import ConfigError, SearchError, StepSearchError
+from stepsearch_data.core.progress import Reporter
 from stepsearch_data.indexes import Choice, Load, Opened, opened
-from stepsearch_data.pipeline.errors import ConfigError, SearchError, StepSearchError
-from stepsearch_data.pipeline.progress import Reporter
-from stepsearch_data.pipeline.search import Engine, LocalEngine, Service
-from stepsearch_data.pipeline.search.index import open_engine
+from stepsearch_data.search import Engine, LocalEngine, Service
+from stepsearch_data.search.index import open_engine
 from stepsearch_data.serve.app import Served
 from stepsearch_data.serve.server import run
 

@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Mapping
 from typing import cast
 
-from stepsearch_data.pipeline.errors import ConfigError
+from stepsearch_data.core.errors import ConfigError
 from stepsearch_data.pipeline.stage import StageConfig
 from stepsearch_data.stages import corpus, decompose, index, load, pairs, quality, queries, retrieve, trajectories
 from stepsearch_data.stages import filter as voting

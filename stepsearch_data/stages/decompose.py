@@ -7,8 +7,8 @@ from pathlib import Path
 
 from pydantic import Field
 
+from stepsearch_data.core.errors import RowRejected
 from stepsearch_data.pipeline.context import StageContext
-from stepsearch_data.pipeline.errors import RowRejected
 from stepsearch_data.pipeline.questions import Unit, for_each_question
 from stepsearch_data.pipeline.stage import Stage
 from stepsearch_data.schemas.rows import SubQuestion

@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 import polars as pl
 from pydantic import Field
 
+from stepsearch_data.core.text import contains, facts
 from stepsearch_data.pipeline.context import StageContext
 from stepsearch_data.pipeline.stage import Stage, StageConfig
 from stepsearch_data.schemas.tables import BALLOTS, HITS, PASSAGES, QUERIES, SUB_QUESTIONS, VOTES
-from stepsearch_data.text import contains, facts
 
 _BATCH = 20_000
 

@@ -7,14 +7,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from stepsearch_data.core.digest import digest_of
+from stepsearch_data.core.progress import Meter
 from stepsearch_data.pipeline.context import StageContext, read_rows
-from stepsearch_data.pipeline.digest import digest_of
-from stepsearch_data.pipeline.progress import Meter
-from stepsearch_data.pipeline.search.corpus import Reject
-from stepsearch_data.pipeline.search.documents import Document
-from stepsearch_data.pipeline.search.index import build_index
 from stepsearch_data.pipeline.stage import Folder, Stage, StageConfig
 from stepsearch_data.schemas.tables import PASSAGES
+from stepsearch_data.search.corpus import Reject
+from stepsearch_data.search.documents import Document
+from stepsearch_data.search.index import build_index
 
 INDEX = Folder("index", "documents, and an index of them for each local engine")
 

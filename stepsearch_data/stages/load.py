@@ -12,15 +12,15 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from stepsearch_data.core.errors import GoldMissing, RowRejected, SourceError
+from stepsearch_data.core.text import mentions
 from stepsearch_data.pipeline.context import StageContext
-from stepsearch_data.pipeline.errors import GoldMissing, RowRejected, SourceError
-from stepsearch_data.pipeline.sources import Record, Source
 from stepsearch_data.pipeline.stage import Stage, StageConfig
 from stepsearch_data.schemas.rows import Paragraph, Question
 from stepsearch_data.schemas.sources import recognise
 from stepsearch_data.schemas.tables import PARAGRAPHS, QUESTIONS
+from stepsearch_data.sources import Record, Source
 from stepsearch_data.stages.formats import PARSERS, Aliases, Loaded, read_aliases, with_aliases
-from stepsearch_data.text import mentions
 
 _FIRST = 5  # rows that must agree that a source was called by the wrong format's name
 _FULLWIKI = "a file of the fullwiki setting holds what was retrieved: build from the distractor file; eval reads both"

@@ -9,14 +9,14 @@ from functools import cached_property
 import polars as pl
 from pydantic import Field
 
+from stepsearch_data.core.text import containment, tokens
 from stepsearch_data.pipeline.context import StageContext
 from stepsearch_data.pipeline.questions import ordered
-from stepsearch_data.pipeline.search import Answer, Engine, Found
-from stepsearch_data.pipeline.search.index import open_engine
 from stepsearch_data.pipeline.stage import Stage, StageConfig
 from stepsearch_data.schemas.tables import HITS, PASSAGES, QUERIES, SUB_QUESTIONS
+from stepsearch_data.search import Answer, Engine, Found
+from stepsearch_data.search.index import open_engine
 from stepsearch_data.stages.formats.common import paragraph
-from stepsearch_data.text import containment, tokens
 
 _WRITE_BATCH = 50_000
 _ANSWERS = {

@@ -8,8 +8,8 @@ from functools import partial
 
 from pydantic import Field
 
+from stepsearch_data.core.errors import RowRejected
 from stepsearch_data.pipeline.context import StageContext
-from stepsearch_data.pipeline.errors import RowRejected
 from stepsearch_data.pipeline.questions import Unit, for_each_question
 from stepsearch_data.pipeline.stage import Stage, StageConfig
 from stepsearch_data.rewards import Scores, score_rollout

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from stepsearch_data.pipeline.errors import TrainError
+from stepsearch_data.core.errors import TrainError
 from stepsearch_data.trainer.model import log_probabilities
 from stepsearch_data.trainer.sampler import CachedSampler, own_layers
 from stepsearch_data.trainer.trunk import inner, read, trunk_of

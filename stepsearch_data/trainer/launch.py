@@ -11,9 +11,9 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedType
 from rich.console import Console
 
+from stepsearch_data.core.errors import ConfigError, TrainError
 from stepsearch_data.exports.examples import Example
 from stepsearch_data.exports.template import Template
-from stepsearch_data.pipeline.errors import ConfigError, TrainError
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.trainer.architecture import check_architecture
 from stepsearch_data.trainer.data import draw, load_examples, load_tags, to_task

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from stepsearch_data.core.errors import SearchError
 from stepsearch_data.exports.examples import Paragraph
-from stepsearch_data.pipeline.errors import SearchError
-from stepsearch_data.pipeline.search.engine import LocalEngine, SearchEngine
+from stepsearch_data.search.engine import LocalEngine, SearchEngine
 from stepsearch_data.trainer.rollout import Retrieve
 
 

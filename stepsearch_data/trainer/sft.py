@@ -12,9 +12,9 @@ from huggingface_hub import constants
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
+from stepsearch_data.core.errors import TrainError
 from stepsearch_data.exports.examples import Example
 from stepsearch_data.exports.template import Template
-from stepsearch_data.pipeline.errors import TrainError
 from stepsearch_data.trainer.data import demonstration, encode_demonstration
 from stepsearch_data.trainer.loading import CHECKPOINTING, encoders
 from stepsearch_data.trainer.settings import SFT

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from rich.console import Console
 
+from stepsearch_data.core.errors import ConfigError
+from stepsearch_data.core.progress import Reporter
 from stepsearch_data.indexes import Choice, Load
-from stepsearch_data.pipeline.errors import ConfigError
-from stepsearch_data.pipeline.progress import Reporter
 from stepsearch_data.trainer.evaluation.setup import searching
 from stepsearch_data.trainer.plot.chart import draw, write
 from stepsearch_data.trainer.plot.curves import SOLVED_BY, Comparison, Curves

@@ -30,7 +30,7 @@ from accelerate.utils import DistributedType, set_seed
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from stepsearch_data.pipeline.errors import StepSearchError, TrainError
+from stepsearch_data.core.errors import StepSearchError, TrainError
 from stepsearch_data.rewards import PAPER, RewardConfig
 from stepsearch_data.trainer.architecture import check_architecture
 from stepsearch_data.trainer.batch import collate

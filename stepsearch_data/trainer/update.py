@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from stepsearch_data.pipeline.errors import TrainError
+from stepsearch_data.core.errors import TrainError
 from stepsearch_data.trainer.batch import Batch
 from stepsearch_data.trainer.maths import (
     Total,

@@ -14,8 +14,8 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl.generation.vllm_generation import VLLMGeneration
 
-from stepsearch_data.pipeline.errors import ConfigError, StepSearchError, TrainError
-from stepsearch_data.pipeline.remote.secrets import check_address, redact
+from stepsearch_data.core.errors import ConfigError, StepSearchError, TrainError
+from stepsearch_data.remote.secrets import check_address, redact
 from stepsearch_data.trainer.episode import STOPS
 from stepsearch_data.trainer.recipe import Vllm
 from stepsearch_data.trainer.settings import Limits

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stepsearch_data.pipeline.errors import ConfigError, StepSearchError
+from stepsearch_data.core.errors import ConfigError, StepSearchError
 from stepsearch_data.verbs.common import (
     OK,
     QUARANTINED,
@@ -93,7 +93,7 @@ def synth(
     quiet: QuietOption = False,
 ) -> None:
     """Write a synthetic world in MuSiQue's format: made-up entities, 2-4 hop questions of every graph shape."""
-    from stepsearch_data.pipeline.progress import Reporter
+    from stepsearch_data.core.progress import Reporter
     from stepsearch_data.synth import WorldConfig, write_world
 
     try:
@@ -141,8 +141,8 @@ def build(
     says otherwise; what is remembered and what is replaced is said first. Keys are never kept.
     """
     end_at_once()
+    from stepsearch_data.core.progress import Reporter
     from stepsearch_data.display import building as display
-    from stepsearch_data.pipeline.progress import Reporter
 
     flags = {
         **_row_settings(limit, llm, prompt),
@@ -220,8 +220,8 @@ def retry_failed(
 
     With the settings of the build, unless told otherwise. What was answered before is replayed, not paid again.
     """
+    from stepsearch_data.core.progress import Reporter
     from stepsearch_data.display import building as display
-    from stepsearch_data.pipeline.progress import Reporter
 
     flags = {**_row_settings(None, llm, prompt), "llm.max_cost": max_cost}
     merged = [*engine_settings(engine), *merged_settings(flags, settings)]
@@ -243,7 +243,7 @@ def doctor(
     """Check key, endpoint, model and structured output with one cheap call, and say what is wrong in words."""
     import asyncio
 
-    from stepsearch_data.pipeline.llm.doctor import examine
+    from stepsearch_data.llm.doctor import examine
 
     for finding in asyncio.run(examine(run_config(config, settings).llm, llm)):
         typer.echo(finding)

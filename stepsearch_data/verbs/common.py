@@ -72,7 +72,7 @@ def end_at_once() -> None:
 
 def _interrupt(_signal: int, _frame: object) -> NoReturn:
     """End at once: a store is whole at every moment, and an exception could leave some lock held forever."""
-    cache = sys.modules.get("stepsearch_data.pipeline.remote.cache")
+    cache = sys.modules.get("stepsearch_data.remote.cache")
     if cache:
         cache.rescue()
     os.write(2, (_SHOW_CURSOR if os.isatty(2) else b"") + f"{_GOES_ON}\n".encode())

@@ -16,7 +16,7 @@ from typing import NoReturn
 
 import typer
 
-from stepsearch_data.pipeline.errors import QueryError
+from stepsearch_data.core.errors import QueryError
 
 _MORE_MEMORY = "give it more: --memory GIB; or ask for fewer rows and columns"
 _LOOK = 0.02  # seconds between two looks at the memory, in which a thread can take some 50 MB more

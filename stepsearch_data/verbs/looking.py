@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from stepsearch_data.pipeline.errors import ConfigError, QueryError, StepSearchError
-from stepsearch_data.pipeline.scratch import partial
+from stepsearch_data.core.errors import ConfigError, QueryError, StepSearchError
+from stepsearch_data.core.scratch import partial
 from stepsearch_data.verbs.common import (
     end_at_once,
     open_store,
@@ -137,7 +137,7 @@ def report(
     The page needs no network and no server. From about 20 MB on it is a folder: open its index.html.
     Example: stepsearch-data report --store ./store --output my-report
     """
-    from stepsearch_data.pipeline.progress import Reporter
+    from stepsearch_data.core.progress import Reporter
     from stepsearch_data.report.rollouts import Rollouts
     from stepsearch_data.report.write import report as write
 
@@ -168,7 +168,7 @@ def view(
     For stores of any size. From another machine: ssh -L 8765:127.0.0.1:8765 HOST.
     """
     end_at_once()
-    from stepsearch_data.pipeline.progress import Reporter
+    from stepsearch_data.core.progress import Reporter
     from stepsearch_data.report.rollouts import Rollouts
     from stepsearch_data.report.server import view as show_page
 

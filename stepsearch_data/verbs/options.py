@@ -19,7 +19,7 @@ def _stage_names(incomplete: str) -> list[str]:
 
 
 def _engine_names(incomplete: str) -> list[str]:
-    from stepsearch_data.pipeline.search.kinds import kinds
+    from stepsearch_data.search.kinds import kinds
 
     return [name for name in kinds() if name.startswith(incomplete)]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stepsearch_data.pipeline.errors import StepSearchError
+from stepsearch_data.core.errors import StepSearchError
 from stepsearch_data.verbs.common import (
     OK,
     QUARANTINED,
@@ -48,8 +48,8 @@ def index(
     fastest; from about a million passages tantivy needs less memory and time to build.
     """
     end_at_once()
+    from stepsearch_data.core.progress import Reporter
     from stepsearch_data.indexes import build
-    from stepsearch_data.pipeline.progress import Reporter
 
     run = run_config(config, [*engine_settings(engine), *(settings or [])])
     rejects = build(corpus, index, run.engines, Reporter(quiet=quiet))
@@ -71,8 +71,8 @@ def search(
 
     Example: stepsearch-data search "The Barber of Seville composer" --engine bm25 --engine http=http://127.0.0.1:8000
     """
+    from stepsearch_data.display.searching import search as ask
     from stepsearch_data.indexes import Choice
-    from stepsearch_data.search import search as ask
 
     built = _built(Choice(corpus, store, index), config)
     load = partial(run_config_over, config, [*engine_settings(engine), *(settings or [])], store=built)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stepsearch_data.pipeline.errors import ConfigError, PublishError, StepSearchError
-from stepsearch_data.pipeline.remote.secrets import check_hub
+from stepsearch_data.core.errors import ConfigError, PublishError, StepSearchError
+from stepsearch_data.remote.secrets import check_hub
 from stepsearch_data.verbs.common import (
     OK,
     end_at_once,
@@ -29,7 +29,7 @@ from stepsearch_data.verbs.options import (
 )
 
 if TYPE_CHECKING:
-    from stepsearch_data.pipeline.progress import Reporter
+    from stepsearch_data.core.progress import Reporter
     from stepsearch_data.release.hub import Hub
 
 _FORMATS = (  # exports.formats has them in full, but a help text must not need Arrow
@@ -77,10 +77,10 @@ def export(
 
     Example: stepsearch-data export --format verl --template tools --output verl-data
     """
+    from stepsearch_data.core.progress import Reporter
     from stepsearch_data.exports.export import export as write
     from stepsearch_data.exports.export import find_format
     from stepsearch_data.exports.template_file import load_template
-    from stepsearch_data.pipeline.progress import Reporter
 
     chosen, worded = find_format(form), load_template(template)
     try:
@@ -132,8 +132,8 @@ def publish(
     if not (yes or dry_run or sys.stdin.isatty()):
         raise ConfigError("publishing asks before it sends, and nobody can answer here", "--yes, or look: --dry-run")
     end_at_once()
+    from stepsearch_data.core.progress import Reporter
     from stepsearch_data.display import sharing as display
-    from stepsearch_data.pipeline.progress import Reporter
     from stepsearch_data.release import ReleaseSettings, write_release
 
     reporter, opened = Reporter(quiet=quiet), open_store(store, config)
@@ -182,8 +182,8 @@ def pull(
     Example: stepsearch-data pull USER/NAME@v1.0.0 --store store
     """
     end_at_once()
+    from stepsearch_data.core.progress import Reporter
     from stepsearch_data.display import sharing as display
-    from stepsearch_data.pipeline.progress import Reporter
 
     reporter = Reporter(quiet=quiet)
     hub, revision = _find_hub(repo, patience, reporter)
@@ -206,8 +206,8 @@ def verify(
 
     Exit code 1 where any is not as recorded. On the Hub, large files are compared by the digests that it keeps.
     """
+    from stepsearch_data.core.progress import Reporter
     from stepsearch_data.display import sharing as display
-    from stepsearch_data.pipeline.progress import Reporter
     from stepsearch_data.release.verify import verify as check
 
     reporter = Reporter(quiet=quiet)

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from stepsearch_data.pipeline.errors import ConfigError
+from stepsearch_data.core.errors import ConfigError
 from stepsearch_data.verbs.common import (
     OK,
     QUARANTINED,
@@ -84,8 +84,8 @@ def score(
 
     Reads `response, target, search_keys, support_docs`, and the names that verl and Search-R1 have for them.
     """
+    from stepsearch_data.core.progress import Reporter
     from stepsearch_data.display import training as display
-    from stepsearch_data.pipeline.progress import Reporter
     from stepsearch_data.scoring.files import default_output, rejects_of, score_file
     from stepsearch_data.scoring.scorer import Scorer, configure
 
@@ -262,9 +262,9 @@ def evaluate(
     """
     if output:
         end_at_once()
+    from stepsearch_data.core.progress import Reporter
     from stepsearch_data.display import training as display
     from stepsearch_data.indexes import Choice
-    from stepsearch_data.pipeline.progress import Reporter
     from stepsearch_data.stages.formats import asker
     from stepsearch_data.trainer.evaluation.evaluate import evaluate as run
     from stepsearch_data.trainer.evaluation.setup import Options

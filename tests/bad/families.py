@@ -9,8 +9,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from stepsearch_data.pipeline.llm.settings import LlmSettings
-from stepsearch_data.pipeline.search.kinds import kind_of, kinds
+from stepsearch_data.llm.settings import LlmSettings
+from stepsearch_data.search.kinds import kind_of, kinds
 from stepsearch_data.stages import STAGES
 from tests.bad.case import Case
 from tests.bad.commands import FORMATS, IMPATIENT, bad_options, good, verbs

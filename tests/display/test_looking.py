@@ -8,8 +8,8 @@ import duckdb
 import pytest
 from rich.console import Console
 
+from stepsearch_data.core.terminal import visible
 from stepsearch_data.display import looking, printing
-from stepsearch_data.terminal import visible
 
 NUMBERS = {
     "questions": 12_345,

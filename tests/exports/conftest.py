@@ -12,10 +12,10 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
+from stepsearch_data.core.progress import Meter
 from stepsearch_data.exports.export import Written, find_format
 from stepsearch_data.exports.export import export as write
 from stepsearch_data.exports.template_file import load_template
-from stepsearch_data.pipeline.progress import Meter
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.schemas.rows import Quality
 from stepsearch_data.schemas.tables import QUALITY, REJECTS

@@ -11,14 +11,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from stepsearch_data.core.errors import ConfigError, StoreError
+from stepsearch_data.core.progress import Meter
 from stepsearch_data.exports import export as module
 from stepsearch_data.exports.examples import Example
 from stepsearch_data.exports.formats import FORMATS
 from stepsearch_data.exports.reading import examples
 from stepsearch_data.exports.template import Template
 from stepsearch_data.exports.template_file import TEMPLATES, load_template
-from stepsearch_data.pipeline.errors import ConfigError, StoreError
-from stepsearch_data.pipeline.progress import Meter
 from stepsearch_data.pipeline.store import Store
 from tests.conftest import Run
 from tests.exports.conftest import Export, complete, path_of, rows_of, table, with_quality

@@ -10,11 +10,11 @@ import datasets
 import pandas as pd
 import pytest
 
+from stepsearch_data.core.errors import ConfigError
 from stepsearch_data.exports import template as templates
 from stepsearch_data.exports.examples import Example, Paragraph, Search, Step
 from stepsearch_data.exports.rl import stepsearch
 from stepsearch_data.exports.template_file import load_template
-from stepsearch_data.pipeline.errors import ConfigError
 from tests.exports.conftest import Export, complete, path_of, rows_of, table
 
 FOLDER = Path(templates.__file__).parent / "templates"

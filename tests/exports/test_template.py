@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from stepsearch_data.core.errors import ConfigError
 from stepsearch_data.exports import template as module
 from stepsearch_data.exports.examples import Example, Paragraph, Search, Step
 from stepsearch_data.exports.reading import examples
 from stepsearch_data.exports.template_file import TEMPLATES, load_template, parse
-from stepsearch_data.pipeline.errors import ConfigError
 from stepsearch_data.pipeline.store import Store
 from tests.exports.conftest import table
 

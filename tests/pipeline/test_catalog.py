@@ -11,8 +11,8 @@ from typing import Any
 import duckdb
 import pytest
 
+from stepsearch_data.core.errors import QueryError, StoreError
 from stepsearch_data.pipeline import catalog
-from stepsearch_data.pipeline.errors import QueryError, StoreError
 from stepsearch_data.pipeline.store import Store
 from tests.conftest import Run
 

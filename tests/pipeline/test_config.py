@@ -12,10 +12,10 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from stepsearch_data.core.errors import ConfigError
+from stepsearch_data.llm.settings import LlmSettings
 from stepsearch_data.pipeline.config import RunConfig, RunSettings, load_config
-from stepsearch_data.pipeline.errors import ConfigError
-from stepsearch_data.pipeline.llm.settings import LlmSettings
-from stepsearch_data.pipeline.search.kinds import kind_of, kinds
+from stepsearch_data.search.kinds import kind_of, kinds
 from stepsearch_data.stages import STAGES
 
 

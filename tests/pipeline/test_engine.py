@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from stepsearch_data.core.errors import ConfigError, StoreError
+from stepsearch_data.core.progress import Reporter
 from stepsearch_data.pipeline.context import StageContext, TooManyRejects
-from stepsearch_data.pipeline.errors import ConfigError, StoreError
-from stepsearch_data.pipeline.progress import Reporter
 from tests.pipeline.tiny import COUNT, COUNTS, LOAD, NUMBERS, SIGN, SIGNS, STAGES, SignConfig, World
 from tests.tree import tree
 

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
-from stepsearch_data.pipeline.errors import StoreError
+from stepsearch_data.core.errors import StoreError
 from stepsearch_data.pipeline.manifest import Manifest, parse_manifest, with_stage
 
 Json = dict[str, Any]

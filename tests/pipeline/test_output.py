@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from stepsearch_data.pipeline.errors import QueryError
+from stepsearch_data.core.errors import QueryError
 from stepsearch_data.pipeline.output import write
 
 FORMS = ["csv", "json", "jsonl", "parquet"]

@@ -11,8 +11,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from stepsearch_data.core.errors import RowRejected, StoreError
 from stepsearch_data.pipeline.context import StageContext, read_rows
-from stepsearch_data.pipeline.errors import RowRejected, StoreError
 from stepsearch_data.pipeline.questions import Unit, for_each_question, ordered, units
 from stepsearch_data.pipeline.stage import Stage
 from stepsearch_data.schemas.rows import Question

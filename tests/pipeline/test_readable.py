@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from stepsearch_data.pipeline.errors import QueryError, StoreError
-from stepsearch_data.pipeline.files import open_regular
+from stepsearch_data.core.errors import QueryError, StoreError
+from stepsearch_data.core.files import open_regular
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.schemas.rows import Paragraph
 from stepsearch_data.schemas.tables import PARAGRAPHS, QUESTIONS, REJECTS

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from stepsearch_data.pipeline.config import EnginesSection, RunSettings, load_config
 from stepsearch_data.pipeline.run_file import run_file
-from stepsearch_data.pipeline.search.kinds import kind_of, kinds
+from stepsearch_data.search.kinds import kind_of, kinds
 from stepsearch_data.stages import STAGES
 
 TEXT = run_file(STAGES)

@@ -9,8 +9,8 @@ from typing import Any
 import duckdb
 import pytest
 
+from stepsearch_data.core.errors import QueryError, StoreError
 from stepsearch_data.pipeline import catalog
-from stepsearch_data.pipeline.errors import QueryError, StoreError
 from stepsearch_data.pipeline.store import Store
 from tests.pipeline import escapes
 from tests.tree import tree

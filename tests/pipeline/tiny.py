@@ -9,11 +9,11 @@ from typing import Any
 
 from pydantic import Field
 
+from stepsearch_data.core.progress import Reporter
 from stepsearch_data.pipeline.catalog import query
 from stepsearch_data.pipeline.config import RunConfig, RunSettings
 from stepsearch_data.pipeline.context import StageContext, read_rows
 from stepsearch_data.pipeline.engine import Build
-from stepsearch_data.pipeline.progress import Reporter
 from stepsearch_data.pipeline.stage import Stage, StageConfig
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.schemas.rows import Row

@@ -9,10 +9,10 @@ from typing import Any
 import orjson
 import pytest
 
+from stepsearch_data.core.errors import PublishError, StepSearchError, StoreError
+from stepsearch_data.core.progress import Reporter
 from stepsearch_data.pipeline.config import load_config
 from stepsearch_data.pipeline.engine import Build
-from stepsearch_data.pipeline.errors import PublishError, StepSearchError, StoreError
-from stepsearch_data.pipeline.progress import Reporter
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.release.placing import placing
 from stepsearch_data.stages import STAGES, select

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from stepsearch_data.pipeline.remote.http import TransientError
 from stepsearch_data.release.client import patiently
+from stepsearch_data.remote.http import TransientError
 
 
 class Call:

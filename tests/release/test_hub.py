@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from stepsearch_data.pipeline.errors import ConfigError
+from stepsearch_data.core.errors import ConfigError
 from stepsearch_data.release.hub import parse_name
 from stepsearch_data.release.publish import check_tag
 

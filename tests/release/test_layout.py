@@ -11,7 +11,7 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
-from stepsearch_data.pipeline.digest import digest_of
+from stepsearch_data.core.digest import digest_of
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.release.record import read_record
 from stepsearch_data.release.tables import CONFIGS

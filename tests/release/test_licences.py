@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from huggingface_hub import DatasetCard
 
-from stepsearch_data.pipeline.errors import ConfigError
+from stepsearch_data.core.errors import ConfigError
 from stepsearch_data.release.licences import combined
 from tests import rows
 from tests.releases import build, release

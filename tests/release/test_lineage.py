@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from stepsearch_data.pipeline.digest import digest_of
+from stepsearch_data.core.digest import digest_of
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.release.licences import Origin
 from stepsearch_data.release.lineage import run_file

@@ -13,7 +13,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from stepsearch_data.pipeline.progress import Meter
+from stepsearch_data.core.progress import Meter
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.release import Release, ReleaseSettings, write_release
 from stepsearch_data.release.faults import ConflictError

@@ -9,8 +9,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from stepsearch_data.pipeline.errors import PublishError, StoreError
-from stepsearch_data.pipeline.progress import Meter
+from stepsearch_data.core.errors import PublishError, StoreError
+from stepsearch_data.core.progress import Meter
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.release.restore import Restored, restore
 from stepsearch_data.release.verify import verify

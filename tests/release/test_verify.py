@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from stepsearch_data.pipeline.errors import PublishError, StoreError
-from stepsearch_data.pipeline.progress import Meter
+from stepsearch_data.core.errors import PublishError, StoreError
+from stepsearch_data.core.progress import Meter
 from stepsearch_data.release.verify import Report, State, verify
 from tests.conftest import Run
 

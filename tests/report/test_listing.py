@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from stepsearch_data.pipeline.errors import QueryError
+from stepsearch_data.core.errors import QueryError
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.report.listing import COLUMNS, facets, find, make_listing, read_index
 from stepsearch_data.report.records import records

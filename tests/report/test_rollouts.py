@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from stepsearch_data.pipeline.errors import ConfigError, SourceError
+from stepsearch_data.core.errors import ConfigError, SourceError
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.report.lookup import Lookup
 from stepsearch_data.report.records import records

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import vl_convert
 
-from stepsearch_data.pipeline.errors import StoreError
+from stepsearch_data.core.errors import StoreError
 from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.report.listing import make_listing
 from stepsearch_data.report.shapes import Chart, Facts, Step, Summary

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.metrics.pairwise import cosine_similarity
 
+from stepsearch_data.core.text import bag, normalise, tokens
 from stepsearch_data.rewards import GoldMatcher, information_gain, redundancy_penalty, search_key_reward
-from stepsearch_data.text import bag, normalise, tokens
 
 GOLDS = ["alpha beta", "gamma epsilon"]
 WORDS = ("alpha", "beta", "gamma", "delta", "epsilon", "a", "an", "the", "3", "été", "U.S.", "?!", "x\x00y")

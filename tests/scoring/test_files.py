@@ -22,8 +22,8 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stepsearch_data.pipeline.errors import ConfigError
-from stepsearch_data.pipeline.progress import Reporter
+from stepsearch_data.core.errors import ConfigError
+from stepsearch_data.core.progress import Reporter
 from stepsearch_data.rewards import PAPER, RELEASED
 from stepsearch_data.schemas.rollouts import READ, RolloutRow
 from stepsearch_data.scoring.files import TABLES, default_output, rejects_of, score_file

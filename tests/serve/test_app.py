@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession
 
-from stepsearch_data.pipeline.errors import SearchError
+from stepsearch_data.core.errors import SearchError
 from stepsearch_data.serve import app, searcher
 from stepsearch_data.serve.app import Served
 from stepsearch_data.serve.server import run

@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from stepsearch_data.pipeline.context import StageContext, read_rows
-from stepsearch_data.pipeline.search.kinds import Engine, Service
 from stepsearch_data.pipeline.stage import Folder, Stage, StageConfig
 from stepsearch_data.schemas.rows import Row
 from stepsearch_data.schemas.tables import REJECTS, TABLES, Table
+from stepsearch_data.search.kinds import Engine, Service
 
 Tables = dict[str, Any]
 RunStage = Callable[..., Tables]

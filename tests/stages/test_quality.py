@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from stepsearch_data.pipeline.errors import SourceError
+from stepsearch_data.core.errors import SourceError
 from stepsearch_data.schemas.rows import Quality
 from stepsearch_data.stages import quality
 from stepsearch_data.stages.gates import GATES, QualityConfig

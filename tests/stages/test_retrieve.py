@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from stepsearch_data.pipeline.context import TooManyRejects
-from stepsearch_data.pipeline.search import Answer, Engine, Found, Kind
-from stepsearch_data.pipeline.search.kinds import EngineConfig, choose
 from stepsearch_data.schemas.rows import Hit, Query, Row
+from stepsearch_data.search import Answer, Engine, Found, Kind
+from stepsearch_data.search.kinds import EngineConfig, choose
 from stepsearch_data.stages import index, retrieve
 from stepsearch_data.stages.formats.common import paragraph
 from tests.builders import passage, query, sub_question

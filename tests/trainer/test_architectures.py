@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch", reason="needs torch: make test-train")
 
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES  # noqa: E402 - torch must be there
 
-from stepsearch_data.pipeline.errors import TrainError  # noqa: E402
+from stepsearch_data.core.errors import TrainError  # noqa: E402
 from stepsearch_data.trainer.architecture import check_architecture  # noqa: E402
 from stepsearch_data.trainer.batch import collate  # noqa: E402
 from stepsearch_data.trainer.episode import Referee  # noqa: E402

@@ -16,11 +16,11 @@ torch = pytest.importorskip("torch", reason="needs torch: make test-train")
 from accelerate.utils import DistributedType  # noqa: E402 - torch must be there
 from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402
 
+from stepsearch_data.core.errors import ConfigError, TrainError  # noqa: E402
+from stepsearch_data.core.progress import Reporter  # noqa: E402
 from stepsearch_data.exports.template_file import load_template  # noqa: E402
 from stepsearch_data.indexes import Choice  # noqa: E402
 from stepsearch_data.pipeline.config import load_config  # noqa: E402
-from stepsearch_data.pipeline.errors import ConfigError, TrainError  # noqa: E402
-from stepsearch_data.pipeline.progress import Reporter  # noqa: E402
 from stepsearch_data.pipeline.store import Store  # noqa: E402
 from stepsearch_data.stages import STAGES  # noqa: E402
 from stepsearch_data.stages.formats import asker  # noqa: E402

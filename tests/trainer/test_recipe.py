@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stepsearch_data.pipeline.errors import ConfigError
+from stepsearch_data.core.errors import ConfigError
 from stepsearch_data.rewards import PAPER, RELEASED
 from stepsearch_data.trainer.recipe import Recipe, Rewards, load_recipe
 

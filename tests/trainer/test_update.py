@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch", reason="needs torch: make test-train")
 from accelerate import Accelerator  # noqa: E402 - torch must be there
 from transformers import AutoModelForCausalLM  # noqa: E402
 
-from stepsearch_data.pipeline.errors import TrainError  # noqa: E402
+from stepsearch_data.core.errors import TrainError  # noqa: E402
 from stepsearch_data.trainer.batch import Batch, collate  # noqa: E402
 from stepsearch_data.trainer.episode import Episode, Task  # noqa: E402
 from stepsearch_data.trainer.model import ActorCritic, Critic, Reference  # noqa: E402

@@ -19,7 +19,7 @@ torch = pytest.importorskip("torch", reason="needs torch: make test-train")
 
 from accelerate import Accelerator  # noqa: E402 - torch must be there
 
-from stepsearch_data.pipeline.errors import ConfigError, TrainError  # noqa: E402
+from stepsearch_data.core.errors import ConfigError, TrainError  # noqa: E402
 from stepsearch_data.trainer.episode import Episode, Referee  # noqa: E402
 from stepsearch_data.trainer.loading import _prepared  # noqa: E402
 from stepsearch_data.trainer.recipe import Model, Vllm  # noqa: E402

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from stepsearch_data.pipeline.errors import RowRejected
-from stepsearch_data.pipeline.sources import Record, Source
+from stepsearch_data.core.errors import RowRejected
 from stepsearch_data.schemas.rows import Question
+from stepsearch_data.sources import Record, Source
 from stepsearch_data.stages.formats import asked, hotpotqa, jsonl, musique, stepsearch
 from stepsearch_data.stages.formats.aliases import Aliases, read_aliases, with_aliases
 from stepsearch_data.stages.formats.common import Loaded

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from stepsearch_data.pipeline.errors import RowRejected, SourceError
-from stepsearch_data.pipeline.sources import Record, Source
+from stepsearch_data.core.errors import RowRejected, SourceError
 from stepsearch_data.schemas.rows import Question
 from stepsearch_data.schemas.sources import AliasesRow
+from stepsearch_data.sources import Record, Source
 from stepsearch_data.stages.formats.common import validate
 
 Aliases = Mapping[str, tuple[str, ...]]

@@ -9,10 +9,10 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from stepsearch_data.pipeline.errors import RowRejected
-from stepsearch_data.pipeline.sources import Record
-from stepsearch_data.pipeline.validation import in_words
+from stepsearch_data.core.errors import RowRejected
+from stepsearch_data.core.validation import in_words
 from stepsearch_data.schemas.rows import Paragraph, Question, SupportingParagraph
+from stepsearch_data.sources import Record
 
 R = TypeVar("R", bound=BaseModel)
 Loaded = tuple[Question | None, list[Paragraph]]

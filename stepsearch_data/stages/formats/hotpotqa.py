@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from itertools import accumulate, zip_longest
 
-from stepsearch_data.pipeline.errors import GoldMissing, RowRejected
-from stepsearch_data.pipeline.sources import Record
+from stepsearch_data.core.errors import GoldMissing, RowRejected
 from stepsearch_data.schemas.rows import Evidence, Question, SupportingParagraph
 from stepsearch_data.schemas.sources import HotpotRow, TwoWikiRow
+from stepsearch_data.sources import Record
 from stepsearch_data.stages.formats.common import Loaded, paragraph, supporting, validate
 
 FEWEST_WORDS = 4

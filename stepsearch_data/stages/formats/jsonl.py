@@ -6,10 +6,10 @@ from typing import Any
 
 import orjson
 
-from stepsearch_data.pipeline.errors import RowRejected
-from stepsearch_data.pipeline.sources import Record
+from stepsearch_data.core.errors import RowRejected
 from stepsearch_data.schemas.rows import DecompositionStep, Question
 from stepsearch_data.schemas.sources import JsonlDocument, JsonlRow
+from stepsearch_data.sources import Record
 from stepsearch_data.stages.formats.common import Loaded, check_placeholders, paragraph, supporting, validate
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from stepsearch_data.pipeline.errors import RowRejected
-from stepsearch_data.pipeline.sources import Record
+from stepsearch_data.core.errors import RowRejected
 from stepsearch_data.schemas.rows import DecompositionStep, Question
 from stepsearch_data.schemas.sources import MusiqueRow
+from stepsearch_data.sources import Record
 from stepsearch_data.stages.formats.common import Loaded, check_placeholders, paragraph, supporting, validate
 
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from stepsearch_data.core.text import facts, mentions, normalise
 from stepsearch_data.pipeline.questions import Unit
 from stepsearch_data.schemas.rows import Question, Round, SubQuestion, Vote
 from stepsearch_data.schemas.tables import ROUNDS, SUB_QUESTIONS, VOTES
@@ -14,7 +15,6 @@ from stepsearch_data.stages.gates.lengths import Lengths
 from stepsearch_data.stages.gates.outside import EvalData, digest, single_hops
 from stepsearch_data.stages.gates.texts import broken, not_english
 from stepsearch_data.stages.rules import forbidden, leaked
-from stepsearch_data.text import facts, mentions, normalise
 
 _PLACEHOLDER = re.compile(r"#(\d{1,2})\b")
 _HALF = 0.5

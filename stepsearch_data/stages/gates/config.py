@@ -8,8 +8,8 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field, field_validator
 
-from stepsearch_data.pipeline.sources import ASKED, parse_source
 from stepsearch_data.pipeline.stage import StageConfig
+from stepsearch_data.sources import ASKED, parse_source
 
 Action = Literal["reject", "flag", "off"]
 

@@ -16,8 +16,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from stepsearch_data.core.text import normalise
 from stepsearch_data.stages.rules import STOP_WORDS, keywords
-from stepsearch_data.text import normalise
 
 _BANDS, _ROWS = 16, 4  # finds 99.98 % of the pairs with a likeness of 0.8, 87 % of those with 0.6
 _GRAM = 4

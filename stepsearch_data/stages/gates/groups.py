@@ -6,7 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable
 
-from stepsearch_data.text import normalise
+from stepsearch_data.core.text import normalise
 
 
 class Groups:

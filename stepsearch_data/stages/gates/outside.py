@@ -13,13 +13,13 @@ from typing import TypeVar
 
 import orjson
 
+from stepsearch_data.core.errors import RowRejected
+from stepsearch_data.core.text import normalise
 from stepsearch_data.pipeline.context import StageContext
-from stepsearch_data.pipeline.errors import RowRejected
-from stepsearch_data.pipeline.sources import ASKED, Record, Source, parse_sources
 from stepsearch_data.schemas.rows import Question
+from stepsearch_data.sources import ASKED, Record, Source, parse_sources
 from stepsearch_data.stages.formats import parse_asked
 from stepsearch_data.stages.gates.config import QualityConfig
-from stepsearch_data.text import normalise
 
 T = TypeVar("T")
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from stepsearch_data.pipeline.errors import RowRejected
-from stepsearch_data.pipeline.llm.chat import ChatModel, Message, Reply, Request
+from stepsearch_data.core.errors import RowRejected
+from stepsearch_data.llm.chat import ChatModel, Message, Reply, Request
 from stepsearch_data.stages.model.structured import Unreadable, without_thoughts
 
 T = TypeVar("T")

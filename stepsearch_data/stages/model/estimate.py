@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stepsearch_data.pipeline.llm.chat import Request, Usage
-from stepsearch_data.pipeline.llm.money import BATCH_SHARE, price_of, tokens_in
-from stepsearch_data.pipeline.llm.replay import Replay
-from stepsearch_data.pipeline.llm.settings import LlmSettings
+from stepsearch_data.llm.chat import Request, Usage
+from stepsearch_data.llm.money import BATCH_SHARE, price_of, tokens_in
+from stepsearch_data.llm.replay import Replay
+from stepsearch_data.llm.settings import LlmSettings
 from stepsearch_data.schemas.rows import Question
 from stepsearch_data.stages import rules
 from stepsearch_data.stages.model.config import ModelConfig

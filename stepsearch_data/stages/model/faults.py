@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from stepsearch_data.core.text import mentions, normalise
 from stepsearch_data.schemas.rows import Question, SupportingParagraph
 from stepsearch_data.stages.model.replies import Decomposition, Step
 from stepsearch_data.stages.rules.leaks import leaked
 from stepsearch_data.stages.rules.verbalise import references
-from stepsearch_data.text import mentions, normalise
 
 MAX_STEPS = 8
 

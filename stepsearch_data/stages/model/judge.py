@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stepsearch_data.pipeline.llm.chat import ChatModel, Request
+from stepsearch_data.llm.chat import ChatModel, Request
 from stepsearch_data.schemas.rows import Question, SubQuestion
 from stepsearch_data.stages.model.converse import Invalid, ModelSettings, converse
 from stepsearch_data.stages.model.prompts import Prompt

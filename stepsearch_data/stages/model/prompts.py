@@ -9,9 +9,9 @@ from functools import cached_property
 from importlib import resources
 from pathlib import Path
 
-from stepsearch_data.pipeline.errors import ConfigError
-from stepsearch_data.pipeline.files import read_text
-from stepsearch_data.pipeline.llm.chat import Message
+from stepsearch_data.core.errors import ConfigError
+from stepsearch_data.core.files import read_text
+from stepsearch_data.llm.chat import Message
 
 PROMPTS = ("decompose", "queries", "judge")
 

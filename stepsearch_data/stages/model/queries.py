@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stepsearch_data.pipeline.errors import RowRejected
-from stepsearch_data.pipeline.llm.chat import ChatModel, Request
+from stepsearch_data.core.errors import RowRejected
+from stepsearch_data.core.text import normalise
+from stepsearch_data.llm.chat import ChatModel, Request
 from stepsearch_data.schemas.rows import Query, Question, SubQuestion
 from stepsearch_data.stages.model.converse import Invalid, ModelSettings, converse
 from stepsearch_data.stages.model.prompts import Prompt
@@ -14,7 +15,6 @@ from stepsearch_data.stages.model.structured import parse_json
 from stepsearch_data.stages.rules.keywords import numbered
 from stepsearch_data.stages.rules.leaks import forbidden, leaked
 from stepsearch_data.stages.rules.verbalise import references
-from stepsearch_data.text import normalise
 
 _LONGEST = 200  # characters
 _READ = 50  # queries of one reply

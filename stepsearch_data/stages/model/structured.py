@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from stepsearch_data.pipeline.validation import in_words
+from stepsearch_data.core.validation import in_words
 
 M = TypeVar("M", bound=BaseModel)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from stepsearch_data.core.text import facts, mentions
 from stepsearch_data.schemas.rows import Document, Hit, Vote
-from stepsearch_data.text import facts, mentions
 
 
 class Passages:

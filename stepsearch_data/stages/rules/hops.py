@@ -7,10 +7,10 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
 
+from stepsearch_data.core.text import contains, mentions, normalise
 from stepsearch_data.schemas.rows import Evidence, Question, SubQuestion, SupportingParagraph
 from stepsearch_data.stages.rules.keywords import STOP_WORDS
 from stepsearch_data.stages.rules.verbalise import as_question, ask, fill, references
-from stepsearch_data.text import contains, mentions, normalise
 
 _COMPARISONS = ("comparison", "bridge_comparison")
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from stepsearch_data.core.text import contains, normalise, tokens
 from stepsearch_data.schemas.rows import Query, Question, SubQuestion, SupportingParagraph
 from stepsearch_data.stages.rules.leaks import forbidden, leaked
 from stepsearch_data.stages.rules.verbalise import fill, split_relation
-from stepsearch_data.text import contains, normalise, tokens
 
 # fmt: off
 STOP_WORDS = frozenset((

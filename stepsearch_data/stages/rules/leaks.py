@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from stepsearch_data.core.text import contains, facts, mentions, normalise
 from stepsearch_data.schemas.rows import SubQuestion
-from stepsearch_data.text import contains, facts, mentions, normalise
 
 _SHORT = 4  # characters; shorter answers ("48", "no") are looked for as whole tokens only
 

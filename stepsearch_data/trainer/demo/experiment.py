@@ -26,11 +26,11 @@ from accelerate import Accelerator
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
+from stepsearch_data.core.errors import TrainError
+from stepsearch_data.core.progress import Reporter
 from stepsearch_data.exports.examples import Example
 from stepsearch_data.exports.template_file import load_template
 from stepsearch_data.indexes import Choice, Load
-from stepsearch_data.pipeline.errors import TrainError
-from stepsearch_data.pipeline.progress import Reporter
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.trainer.data import demonstration, load_examples, to_task
 from stepsearch_data.trainer.demo.noise import demonstrations

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import torch
 
+from stepsearch_data.core.errors import TrainError
 from stepsearch_data.exports.template import Template
-from stepsearch_data.pipeline.errors import TrainError
 from stepsearch_data.trainer.architecture import check_architecture
 from stepsearch_data.trainer.episode import Task
 from stepsearch_data.trainer.evaluation.policy import Played

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
+from stepsearch_data.core.progress import Meter, Reporter
 from stepsearch_data.indexes import Load
-from stepsearch_data.pipeline.progress import Meter, Reporter
 from stepsearch_data.trainer.episode import Task
 from stepsearch_data.trainer.evaluation.benchmarks import Asker
 from stepsearch_data.trainer.evaluation.measure import Row, Tally, row_of

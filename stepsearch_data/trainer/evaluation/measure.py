@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stepsearch_data.core.text import normalise
 from stepsearch_data.exports.examples import Paragraph
 from stepsearch_data.rewards import hotpotqa_answer, musique_answer, read, wiki2_answer
-from stepsearch_data.text import normalise
 from stepsearch_data.trainer.episode import Search
 from stepsearch_data.trainer.evaluation.policy import Played
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from stepsearch_data.core.errors import ConfigError, SourceError
 from stepsearch_data.exports.reading import split_names
 from stepsearch_data.exports.template import Template
 from stepsearch_data.pipeline.catalog import connect
-from stepsearch_data.pipeline.errors import ConfigError, SourceError
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.schemas.tables import QUALITY, TRAJECTORIES
 from stepsearch_data.trainer.data import draw, load_examples, to_task

@@ -9,8 +9,8 @@ from typing import Any, BinaryIO, Self
 
 import orjson
 
-from stepsearch_data.pipeline.errors import ConfigError, StepSearchError
-from stepsearch_data.pipeline.files import open_regular, read_text
+from stepsearch_data.core.errors import ConfigError, StepSearchError
+from stepsearch_data.core.files import open_regular, read_text
 from stepsearch_data.trainer.episode import Task
 from stepsearch_data.trainer.evaluation.measure import Row
 

@@ -13,15 +13,15 @@ from typing import Any
 import orjson
 from pydantic import ValidationError
 
+from stepsearch_data.core.errors import ConfigError
+from stepsearch_data.core.progress import Reporter
 from stepsearch_data.exports.template import Template
 from stepsearch_data.indexes import Choice, Load, opened
 from stepsearch_data.pipeline.config import RunConfig
-from stepsearch_data.pipeline.errors import ConfigError
-from stepsearch_data.pipeline.progress import Reporter
-from stepsearch_data.pipeline.remote.secrets import show_url
-from stepsearch_data.pipeline.search import Service
-from stepsearch_data.pipeline.search.index import open_engine
 from stepsearch_data.pipeline.store import Store
+from stepsearch_data.remote.secrets import show_url
+from stepsearch_data.search import Service
+from stepsearch_data.search.index import open_engine
 from stepsearch_data.trainer.data import load_tags
 from stepsearch_data.trainer.evaluation.benchmarks import Asker, Files
 from stepsearch_data.trainer.evaluation.measure import Row

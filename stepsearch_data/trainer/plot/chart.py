@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from stepsearch_data.pipeline.errors import ConfigError, TrainError
+from stepsearch_data.core.errors import ConfigError, TrainError
 from stepsearch_data.trainer.plot.curves import Band, Curves
 
 Spec = dict[str, Any]

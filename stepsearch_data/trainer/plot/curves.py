@@ -13,7 +13,7 @@ from operator import itemgetter
 
 import numpy as np
 
-from stepsearch_data.pipeline.errors import ConfigError, TrainError
+from stepsearch_data.core.errors import ConfigError, TrainError
 from stepsearch_data.trainer.plot.runs import Array, Axis, Pair, Points, Run
 from stepsearch_data.trainer.plot.statistics import Interval, share_interval, t_interval
 

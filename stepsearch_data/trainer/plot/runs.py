@@ -16,8 +16,8 @@ import orjson
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from stepsearch_data.pipeline.errors import TrainError
-from stepsearch_data.pipeline.files import open_regular, read_regular
+from stepsearch_data.core.errors import TrainError
+from stepsearch_data.core.files import open_regular, read_regular
 
 _LARGEST = 1 << 20  # bytes of a run.json
 METRICS, ABOUT = "metrics.jsonl", "run.json"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from rich.text import Text
 
-from stepsearch_data.terminal import visible
+from stepsearch_data.core.terminal import visible
 from stepsearch_data.trainer.episode import Episode, Search
 from stepsearch_data.trainer.score import Earned
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from stepsearch_data.pipeline.errors import ConfigError, TrainError
+from stepsearch_data.core.errors import ConfigError, TrainError
 
 TRACKERS = ("tensorboard", "trackio", "wandb")
 _PROJECT = "stepsearch"

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from stepsearch_data.pipeline.errors import RowRejected
-from stepsearch_data.pipeline.sources import Record
+from stepsearch_data.core.errors import RowRejected
+from stepsearch_data.sources import Record
 from stepsearch_data.stages.formats import parse_asked
 from tests.rows import Row, hotpotqa, jsonl, musique, without
 

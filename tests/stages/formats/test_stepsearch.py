@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from stepsearch_data.pipeline.errors import RowRejected
-from stepsearch_data.pipeline.sources import Record
+from stepsearch_data.core.errors import RowRejected
+from stepsearch_data.core.text import normalise
 from stepsearch_data.schemas.rows import Question
+from stepsearch_data.sources import Record
 from stepsearch_data.stages.formats import PARSERS, parse_asked
 from stepsearch_data.stages.rules import decompose
-from stepsearch_data.text import normalise
 from tests.rows import COMPOSER, OPERA, QUESTION, Row, line, stepsearch, stepsearch_training
 
 

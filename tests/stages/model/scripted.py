@@ -7,7 +7,7 @@ import json
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from stepsearch_data.pipeline.llm.chat import Reply, Request
+from stepsearch_data.llm.chat import Reply, Request
 from stepsearch_data.stages.model import ModelSettings
 
 T = TypeVar("T")

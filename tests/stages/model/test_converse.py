@@ -4,8 +4,8 @@ import pickle
 
 import pytest
 
-from stepsearch_data.pipeline.errors import RowRejected
-from stepsearch_data.pipeline.llm.chat import Message, Reply
+from stepsearch_data.core.errors import RowRejected
+from stepsearch_data.llm.chat import Message, Reply
 from stepsearch_data.stages.model import Invalid, Unreadable, converse
 from tests.stages.model.scripted import SETTINGS, ScriptedModel, wait
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from stepsearch_data.pipeline.errors import RowRejected
+from stepsearch_data.core.errors import RowRejected
 from stepsearch_data.schemas.rows import DecompositionStep, Question, SubQuestion
 from stepsearch_data.stages.model import decompose, load_prompt
 from stepsearch_data.stages.model.decompose import decompose_request, schema

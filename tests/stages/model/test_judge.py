@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from stepsearch_data.pipeline.errors import RowRejected
+from stepsearch_data.core.errors import RowRejected
 from stepsearch_data.stages.model import judge, judge_request, load_prompt
 from tests.builders import question, sub_question
 from tests.stages.model.scripted import SETTINGS, ScriptedModel, wait

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stepsearch_data.pipeline.errors import ConfigError
-from stepsearch_data.pipeline.llm.chat import Message
+from stepsearch_data.core.errors import ConfigError
+from stepsearch_data.llm.chat import Message
 from stepsearch_data.stages.model import PROMPTS, Prompt, load_prompt
 
 

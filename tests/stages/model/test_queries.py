@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from stepsearch_data.pipeline.errors import RowRejected
-from stepsearch_data.pipeline.llm.chat import Reply
+from stepsearch_data.core.errors import RowRejected
+from stepsearch_data.llm.chat import Reply
 from stepsearch_data.schemas.rows import Query
 from stepsearch_data.stages.model import load_prompt, queries_request, write_queries
 from tests.builders import question, sub_question

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stepsearch_data.core.text import normalise
 from stepsearch_data.schemas.rows import DecompositionStep, Question
 from stepsearch_data.stages.rules import decompose, forbidden, leaked, write_queries
 from stepsearch_data.stages.rules.keywords import keywords
-from stepsearch_data.text import normalise
 from tests.builders import question, supporting
 
 STEPS = [

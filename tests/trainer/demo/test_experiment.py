@@ -14,8 +14,8 @@ pytest.importorskip("torch", reason="needs the extra train")
 
 import torch
 
+from stepsearch_data.core.errors import TrainError
 from stepsearch_data.pipeline.config import load_config
-from stepsearch_data.pipeline.errors import TrainError
 from stepsearch_data.stages import STAGES
 from stepsearch_data.trainer.data import load_examples
 from stepsearch_data.trainer.demo import experiment

@@ -11,11 +11,11 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch: make test-train")
 
+from stepsearch_data.core.errors import StepSearchError  # noqa: E402
+from stepsearch_data.core.progress import Reporter  # noqa: E402
 from stepsearch_data.exports.template_file import load_template  # noqa: E402 - torch must be there
 from stepsearch_data.indexes import Choice  # noqa: E402
 from stepsearch_data.pipeline.config import load_config  # noqa: E402
-from stepsearch_data.pipeline.errors import StepSearchError  # noqa: E402
-from stepsearch_data.pipeline.progress import Reporter  # noqa: E402
 from stepsearch_data.pipeline.store import Store  # noqa: E402
 from stepsearch_data.stages import STAGES  # noqa: E402
 from stepsearch_data.stages.formats import asker  # noqa: E402

@@ -16,10 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from stepsearch_data.core.errors import StepSearchError
+from stepsearch_data.core.progress import Reporter
 from stepsearch_data.indexes import Choice
 from stepsearch_data.pipeline.config import load_config
-from stepsearch_data.pipeline.errors import StepSearchError
-from stepsearch_data.pipeline.progress import Reporter
 from stepsearch_data.stages import STAGES
 from stepsearch_data.stages.formats import asker
 from stepsearch_data.trainer.evaluation.evaluate import Report, evaluate

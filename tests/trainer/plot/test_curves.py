@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from stepsearch_data.pipeline.errors import ConfigError, TrainError
+from stepsearch_data.core.errors import ConfigError, TrainError
 from stepsearch_data.trainer.plot.curves import Curves
 from stepsearch_data.trainer.plot.runs import load_runs
 from stepsearch_data.trainer.plot.statistics import Interval, share_interval

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from stepsearch_data.pipeline.errors import TrainError
+from stepsearch_data.core.errors import TrainError
 from stepsearch_data.trainer.plot.runs import About, load_runs
 from tests.trainer.plot.runs import evaluated, write_run
 

@@ -8,7 +8,7 @@ import pytest
 
 accelerate = pytest.importorskip("accelerate", reason="needs torch: make test-train")
 
-from stepsearch_data.pipeline.errors import ConfigError, TrainError  # noqa: E402 - accelerate must be there
+from stepsearch_data.core.errors import ConfigError, TrainError  # noqa: E402 - accelerate must be there
 from stepsearch_data.trainer.watching.trackers import grouped, tracker_options, tracking  # noqa: E402
 
 

@@ -1,0 +1,1 @@
+"""What every other package may use: errors, progress, files, texts. It imports nothing of ours."""

@@ -1,0 +1,66 @@
+"""What `doctor` finds out about a model's server."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from stepsearch_data.core.errors import ProviderError, RowRejected
+from stepsearch_data.llm.chat import Message, Request
+from stepsearch_data.llm.endpoint import Endpoint
+from stepsearch_data.llm.settings import KEY, LlmSettings
+from stepsearch_data.remote.http import TransientError
+from stepsearch_data.remote.secrets import find_key, redact, show_url
+
+_SCHEMA = {
+    "type": "object",
+    "properties": {"ok": {"type": "boolean"}},
+    "required": ["ok"],
+    "additionalProperties": False,
+}
+_ASK = Message("user", 'Reply with this JSON and nothing else: {"ok": true}')
+_LISTED = 8  # models that are named when the one asked for is missing
+
+
+async def examine(settings: LlmSettings, model: str) -> list[str]:
+    """Findings, a line each. Raises ProviderError for what has to be mended first."""
+    key = find_key(KEY)
+    shown = show_url(settings.base_url)
+    lines = [f"endpoint   {shown}", f"key        {'set' if key else f'none ({KEY} is not set)'}"]
+    async with Endpoint(settings.base_url, key, settings.timeout, connections=1) as endpoint:
+        try:
+            lines += [line async for line in _models(endpoint, model)]
+            request = Request(model, (_ASK,), schema=_SCHEMA, max_tokens=64)
+            try:
+                reply = await endpoint.send(request)
+            except TransientError:  # a server that has just closed the connection, as after a fault in /models
+                reply = await endpoint.send(request)
+        except (TransientError, RowRejected) as error:
+            raise ProviderError(f"{shown} does not answer: {error}", "check OPENAI_BASE_URL and the server") from error
+        except ProviderError as error:
+            missing = [line for line in lines if "not listed" in line]
+            raise ProviderError(error.message, "; ".join(missing) or error.hint) from error
+    used = f"{reply.usage.prompt_tokens} + {reply.usage.completion_tokens} tokens"
+    lines.append(f"reply      in {reply.latency:.2f} s, {used}: {reply.text.strip()[:60]!r}")
+    lines.append(f"structured {_WORDS[endpoint.format]}")
+    return [redact(line) for line in lines]
+
+
+_WORDS = {
+    "json_schema": "the server accepts JSON schemas",
+    "json_object": "the server accepts JSON mode only; replies are checked and repaired",
+    "text": "the server accepts neither schemas nor JSON mode; JSON is looked for in the text",
+}
+
+
+async def _models(endpoint: Endpoint, model: str) -> AsyncIterator[str]:
+    """Whether the model is offered, as far as the server lists its models."""
+    try:
+        offered = await endpoint.models()
+    except (TransientError, RowRejected, ProviderError):  # if more is wrong than that, the call will tell
+        yield "models     the server does not list them"
+        return
+    if model in offered:
+        yield f"model      {model} is offered"
+    else:
+        some = ", ".join(offered[:_LISTED]) or "none"
+        yield f"model      {model} is not listed; the server lists {some}"

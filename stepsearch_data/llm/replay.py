@@ -1,0 +1,52 @@
+"""Replies of language models in the cache, and which requests were sent as batches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import orjson
+
+from stepsearch_data.llm.chat import Reply, Usage
+from stepsearch_data.remote.cache import Cache
+
+_BATCHED = "CREATE TABLE IF NOT EXISTS batched (digest TEXT PRIMARY KEY, model TEXT NOT NULL, batch TEXT NOT NULL)"
+
+
+class Replay(Cache):
+    """Replies by request digest."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, (_BATCHED,))
+
+    def get(self, digest: str) -> Reply | None:
+        """The reply that was paid for before, marked as cached."""
+        data = self.load(digest)
+        if data is None:
+            return None
+        text, finish_reason, prompt, completion = orjson.loads(data)
+        return Reply(text, finish_reason, Usage(prompt, completion), attempts=0, cached=True)
+
+    def put(self, digest: str, reply: Reply) -> None:
+        """Keep a reply; see `keep`."""
+        usage = [reply.usage.prompt_tokens, reply.usage.completion_tokens]
+        self.keep(digest, orjson.dumps([reply.text, reply.finish_reason, *usage]))
+
+    def batch_of(self, digest: str) -> str | None:
+        """The batch that was sent with this request and whose replies have not been fetched yet."""
+        rows = self._read("SELECT batch FROM batched WHERE digest = ?", digest)
+        return str(rows[0][0]) if rows else None
+
+    def batch(self, batch: str) -> dict[str, str]:
+        """The models of a batch's requests, by digest."""
+        return dict(self._read("SELECT digest, model FROM batched WHERE batch = ?", batch))
+
+    def remember(self, batch: str, models: dict[str, str]) -> None:
+        """Remember what was sent as a batch, until it is forgotten; commits what is pending, as a batch takes long."""
+        self.flush()
+        rows = [(digest, model, batch) for digest, model in models.items()]
+        self._write("INSERT OR REPLACE INTO batched VALUES (?, ?, ?)", rows)
+
+    def forget(self, batch: str) -> None:
+        """Forget a batch whose replies are all kept."""
+        self.flush()
+        self._write("DELETE FROM batched WHERE batch = ?", [(batch,)])

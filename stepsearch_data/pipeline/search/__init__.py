@@ -1,6 +1,0 @@
-"""The seam to search engines: one Protocol, one file a family of adapters."""
-
-from stepsearch_data.pipeline.search.engine import Answer, Found, Index, LocalEngine, SearchEngine
-from stepsearch_data.pipeline.search.kinds import Engine, Kind, Service
-
-__all__ = ["Answer", "Engine", "Found", "Index", "Kind", "LocalEngine", "SearchEngine", "Service"]

@@ -1,5 +1,0 @@
-"""Where questions come from: files of any size, and datasets on the Hugging Face Hub."""
-
-from stepsearch_data.pipeline.sources.source import ASKED, KINDS, Record, Source, parse_source, parse_sources
-
-__all__ = ["ASKED", "KINDS", "Record", "Source", "parse_source", "parse_sources"]

@@ -1,0 +1,158 @@
+"""What may be told of keys and addresses: nothing of a key, and of an address where it leads."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import html
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from functools import cache
+from urllib.parse import unquote, urlsplit
+
+from stepsearch_data.core.errors import ConfigError
+
+HIDDEN = "***"
+_URL = re.compile(r"""(?:[A-Za-z][A-Za-z0-9+.-]{0,20}://|https?:/)[^\s"'<>`\\{}|^]+""")  # a Path makes one slash of two
+_VARIABLE = re.compile(r"_(API_KEY|TOKEN)$")  # of the environment, that holds a secret
+_LIKE_A_KEY = re.compile(r"\b(?:sk|hf|key)[-_](?=[A-Za-z0-9_\-*]{0,200}[\d*])[A-Za-z0-9_\-*]{8,}")
+_TOKEN = re.compile(r"""[^\s"'<>,;:(){}\[\]]+""")
+_MASK = re.compile(r"\*{2,}|•+|…|\.{2,}|[xX]{4,}")
+_ENCODED = re.compile(r"[A-Za-z0-9+/_-]{8,}")
+_STANDARD = str.maketrans("-_", "+/")  # of base64's two alphabets
+_HEADER = re.compile(r"[!-~]+")
+_SHORTEST = 4  # characters of a secret that can be told from a word
+_SURELY = 12  # the same, wherever it stands
+_TELLING = 6  # characters in a row that give a secret away
+_MASKED = 2  # the same beside a mask, as in `sk-…abcd`
+_SEGMENT = 24  # characters of a part of a path that may be shown whole
+_SHOWN = 4
+
+
+def find_key(variable: str) -> str:
+    """The key that a variable of the environment holds, or nothing. Raises ConfigError for what no header can hold."""
+    key = os.environ.get(variable, "").strip()
+    if key and not _HEADER.fullmatch(key):
+        raise ConfigError(f"{variable} holds no key: no header can hold its characters", f"set {variable} to one")
+    return key
+
+
+def check_address(setting: str, url: str) -> None:
+    """Raises ConfigError for a URL that holds more than an address, without repeating it: that may be a secret."""
+    if any(mark in url for mark in "@?#"):
+        raise ConfigError(
+            f"{setting} holds a user, a password or parameters",
+            "give scheme, host, port and path alone; keys come from the environment",
+        )
+
+
+def check_hub() -> None:
+    """Raises ConfigError where HF_ENDPOINT is no URL: the Hub's client would print it when it is imported."""
+    try:
+        urlsplit(os.environ.get("HF_ENDPOINT", "")).port  # noqa: B018 - it is read here
+    except ValueError:
+        raise ConfigError("HF_ENDPOINT is no URL", "unset it, or give one such as https://huggingface.co") from None
+
+
+def check_no_key(setting: str, value: object) -> None:
+    """Raises ConfigError for a setting that holds a key: it would be written into the store."""
+    if any(secret in str(value) for secret in known_secrets() if len(secret) >= _SURELY):
+        raise ConfigError(f"{setting} holds a key", "keys come from the environment alone")
+
+
+def known_secrets(environment: Mapping[str, str] | None = None) -> list[str]:
+    """The keys and tokens that the environment holds."""
+    held = os.environ if environment is None else environment
+    return [value.strip() for name, value in held.items() if _VARIABLE.search(name) and len(value.strip()) >= _SHORTEST]
+
+
+def show_url(url: str) -> str:
+    """A URL without user, password, parameters and fragment; long parts of its path are told by digest."""
+    before, mark, after = re.split("[?#]", url)[0].partition("://")
+    scheme, rest = (before.lower(), after) if mark else ("", before)
+    place, slash, path = rest.rpartition("@")[2].partition("/")  # a password may hold a slash
+    shown = f"{scheme}{mark}{place if mark else _shortened(place)}{slash}{_shortened(path)}"
+    try:
+        urlsplit(shown)
+    except ValueError:
+        return HIDDEN
+    return shown
+
+
+def is_open(text: str) -> bool:
+    """Whether a setting holds no key of the environment, and is no URL of which `show_url` would hide a part."""
+    is_shown = "://" not in text or show_url(text).lower() == text.lower()
+    return is_shown and not any(secret in text for secret in known_secrets())
+
+
+def redact(text: str, secrets: Iterable[str] = ()) -> str:
+    """A text that may come from a stranger, without our secrets, however it spells them, and what looks like a key.
+
+    Beside `secrets`, those of the environment are meant. URLs are shown as `show_url` does.
+    """
+    kept = {secret.strip() for secret in (*secrets, *known_secrets())}
+    kept = {secret for secret in kept if len(secret) >= _SHORTEST}
+    text = _decoded(text, kept)
+    for secret in sorted(kept, key=len, reverse=True):
+        text = re.sub(re.escape(secret), HIDDEN, text, flags=re.IGNORECASE)
+    text = _URL.sub(lambda found: show_url(found[0]), text)
+    text = _TOKEN.sub(lambda found: HIDDEN if any(_tells(found[0], secret) for secret in kept) else found[0], text)
+    return _LIKE_A_KEY.sub(HIDDEN, text)
+
+
+def _shortened(path: str) -> str:
+    return "/".join(
+        part if len(part) <= _SEGMENT else f"{part[:_SHOWN]}…{hashlib.sha256(part.encode()).hexdigest()[:8]}"
+        for part in path.split("/")
+    )
+
+
+def _decoded(text: str, secrets: Iterable[str]) -> str:
+    r"""The text, or what it stands for where only that holds a secret: `%2D`, `&#45;` and `\u002d` are dashes."""
+    for secret in secrets:
+        for decode in (unquote, html.unescape, _unescaped):
+            if secret.lower() not in text.lower() and secret.lower() in decode(text).lower():
+                text = decode(text)
+    return text
+
+
+def _unescaped(text: str) -> str:
+    r"""The text with the escapes of JSON resolved, such as `\/` and `\u0041`."""
+    return re.sub(r"\\(?:u([0-9a-fA-F]{4})|(.))", lambda found: chr(int(found[1], 16)) if found[1] else found[2], text)
+
+
+def _tells(word: str, secret: str) -> bool:
+    """Whether a word holds a part of a secret, as it is or encoded, or what a mask leaves of it."""
+    telling = _pieces(secret)
+    return telling.search(word) is not None or _is_masked(word, secret) or any(map(telling.search, _views(word)))
+
+
+@cache
+def _pieces(secret: str) -> re.Pattern[str]:
+    """Matches a part of the secret that no word is; where all of it is letters, any part."""
+    pieces = {secret[at : at + _TELLING] for at in range(max(1, len(secret) - _TELLING + 1))}
+    telling = pieces if secret.isalpha() else {piece for piece in pieces if not piece.isalpha()}
+    return re.compile("|".join(map(re.escape, sorted(telling))), re.IGNORECASE)
+
+
+def _is_masked(word: str, secret: str) -> bool:
+    before, *_, after = _MASK.split(word) if _MASK.search(word) else ("", "")
+    before, after, secret = before.lower(), after.lower(), secret.lower()
+    sizes = range(_MASKED, len(secret))
+    starts = (before[-size:] for size in sizes if size <= len(before))
+    ends = (after[:size] for size in sizes if size <= len(after))
+    return any(map(secret.startswith, starts)) or any(map(secret.endswith, ends))
+
+
+def _views(word: str) -> Iterator[str]:
+    """What a word may stand for: hexadecimal, or base64 from any of its characters on."""
+    for run in _ENCODED.findall(word):
+        with suppress(ValueError):
+            yield bytes.fromhex(run).decode("latin-1")
+        for skipped in range(4):
+            part = run[skipped:].translate(_STANDARD)
+            with suppress(binascii.Error):
+                yield base64.b64decode(part[: len(part) - len(part) % 4]).decode("latin-1")

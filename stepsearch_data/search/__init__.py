@@ -1,0 +1,6 @@
+"""The seam to search engines: one Protocol, one file a family of adapters."""
+
+from stepsearch_data.search.engine import Answer, Found, Index, LocalEngine, SearchEngine
+from stepsearch_data.search.kinds import Engine, Kind, Service
+
+__all__ = ["Answer", "Engine", "Found", "Index", "Kind", "LocalEngine", "SearchEngine", "Service"]

@@ -1,0 +1,138 @@
+"""Corpora of other people: Search-R1's JSONL and Parquet, DPR's tab-separated passages; streaming."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pyarrow as pa
+
+from stepsearch_data.core.digest import digest_of
+from stepsearch_data.core.errors import RowRejected, SearchError, SourceError
+from stepsearch_data.search.documents import Document
+from stepsearch_data.sources.files import LONGEST_ROW, Broken, open_stream, rows
+from stepsearch_data.sources.parquet import parquet_rows
+
+_FORMATS = "a .jsonl with {id, contents} or {id, title, text}, such a .parquet, or DPR's .tsv (id, text, title)"
+
+Reject = Callable[[int, str], None]
+"""Takes the position of a row, from 1, and what is wrong with it."""
+
+
+@dataclass(frozen=True)
+class FileCorpus:
+    """A file of passages. Raises SearchError where there is none, or none that we can read."""
+
+    path: Path
+
+    def __post_init__(self) -> None:
+        if not self.path.is_file():
+            raise SearchError(f"there is no corpus {self.path}", f"it is {_FORMATS}")
+        if self._format not in {".jsonl", ".json", ".parquet", ".tsv"}:
+            raise SearchError(f"{self.path} is no corpus that can be read", f"it is {_FORMATS}")
+
+    @property
+    def name(self) -> str:
+        """The file's name."""
+        return self.path.name
+
+    @property
+    def stamp(self) -> list[int]:
+        """Size and time of the last change: while they are the same, so is the file."""
+        stat = self.path.stat()
+        return [stat.st_size, stat.st_mtime_ns]
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the file's bytes."""
+        return digest_of(self.path)
+
+    @property
+    def _format(self) -> str:
+        suffixes = [suffix.lower() for suffix in self.path.suffixes]
+        return next((s for s in reversed(suffixes) if s not in {".gz", ".bz2", ".zst"}), "")
+
+    def documents(self, reject: Reject) -> Iterator[Document]:
+        """The passages in their order; what is none goes to `reject`. Raises SearchError."""
+        read = {".parquet": self._parquet, ".tsv": self._tsv}.get(self._format, self._json)
+        try:
+            yield from read(reject)
+        except (SourceError, pa.ArrowException, OSError) as error:
+            raise SearchError(f"cannot read the corpus {self.path}: {error}", f"it is {_FORMATS}") from error
+
+    def _json(self, reject: Reject) -> Iterator[Document]:
+        for position, row in enumerate(rows(self.path), start=1):
+            if isinstance(row, Broken):
+                reject(position, row.reason)
+            elif row:
+                try:
+                    yield _document(orjson.loads(row), position)
+                except orjson.JSONDecodeError as error:
+                    reject(position, f"Invalid JSON: {error}")
+                except RowRejected as reason:
+                    reject(position, str(reason))
+
+    def _parquet(self, reject: Reject) -> Iterator[Document]:
+        for position, row in enumerate(parquet_rows(self.path), start=1):
+            if isinstance(row, Broken):
+                reject(position, row.reason)
+                continue
+            try:
+                yield _document(row, position)
+            except RowRejected as reason:
+                reject(position, str(reason))
+
+    def _tsv(self, reject: Reject) -> Iterator[Document]:
+        with open_stream(self.path) as stream, io.TextIOWrapper(stream, encoding="utf-8", newline="") as text:
+            csv.field_size_limit(LONGEST_ROW)  # of this process
+            lines = csv.reader(text, delimiter="\t")
+            try:
+                first = next(lines, ["id"])
+                body = lines if first[:1] == ["id"] else chain([first], lines)
+                for position, row in enumerate(body, start=1):
+                    if len(row) == len(Document._fields):
+                        yield Document(row[0], row[2], row[1])
+                    else:
+                        reject(position, f"{len(row)} columns instead of id, text, title")
+            except (csv.Error, UnicodeDecodeError, EOFError) as error:
+                raise SearchError(
+                    f"{self.path} is no tab-separated file: {error}", f"a corpus is {_FORMATS}"
+                ) from error
+
+
+def _document(row: Any, position: int) -> Document:
+    """A passage in one of the dialects. Raises RowRejected."""
+    if not isinstance(row, dict):
+        raise RowRejected("the row is no JSON object")
+    identity = row.get("id", row.get("_id"))
+    title, text = row.get("title"), row.get("text", row.get("content"))
+    if text is None and isinstance(row.get("contents"), str):
+        title, text = split_contents(row["contents"])
+    if not isinstance(text, str):
+        raise RowRejected("it has neither `contents` nor `text`")
+    if not isinstance(title, str | None):
+        raise RowRejected("its title is no text")
+    if not isinstance(identity, str | int | None):
+        raise RowRejected("its id is neither text nor number")
+    return Document(str(position - 1) if identity is None else str(identity), title or "", text)
+
+
+def split_contents(contents: str) -> tuple[str, str]:
+    """Title and text of Search-R1's `contents`: a first line of `"Title"`, then the text."""
+    first, newline, rest = contents.partition("\n")
+    if not newline:
+        return "", contents
+    title = first.strip()
+    return title[1:-1] if len(title) > 1 and title[0] == title[-1] == '"' else title, rest
+
+
+def join_contents(title: str, text: str) -> str:
+    """The opposite of `split_contents`."""
+    return f'"{title}"\n{text}' if title or "\n" in text else text

@@ -1,0 +1,262 @@
+"""Vectors of a model, by `faiss`: finds what is meant in other words.
+
+Memory, and disk, for n passages of d dimensions: 4·n·d bytes as they are (up to 100,000 passages: 307 MB for the 768 of
+E5-base), n·(d + 8) with a byte a dimension and lists (above: 776 MB for a million). Building takes that at once,
+searching maps it. Beside it the vectors are kept as they came, 2·n·d bytes, in the cache folder of this user: a build
+that was interrupted asks for no passage again but those of the shard that it was at, about a thousand.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import math
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+from pydantic import Field
+
+from stepsearch_data.core.errors import SearchError
+from stepsearch_data.core.progress import Meter
+from stepsearch_data.core.text import tokens
+from stepsearch_data.remote.cache import Cache
+from stepsearch_data.search.arrays import check_numbers, reading
+from stepsearch_data.search.documents import Documents
+from stepsearch_data.search.embeddings import Embedder, LocalEmbedder, Vectors, cut, shard_of
+from stepsearch_data.search.embeddings_http import RemoteEmbedder
+from stepsearch_data.search.engine import Answer, LocalEngine, call
+from stepsearch_data.search.kinds import Engine, EngineConfig, Kind, LocalSettings, Record, Service, need
+
+_FILE = "vectors.faiss"
+_FLAT = 100_000  # passages, up to which every vector is compared
+_TRAINING = 40  # vectors for each list that faiss learns from
+_SPARE = 16  # documents beyond k, so that ties at the k-th place are in order
+
+
+class DenseConfig(EngineConfig):
+    """The model and how its vectors are searched; E5's prefixes."""
+
+    model: str = Field(min_length=1, description="name of an embedding model, on the Hub or on the server")
+    query_prefix: str = Field(default="query: ", description="what the model wants before a query")
+    passage_prefix: str = Field(default="passage: ", description="what the model wants before a passage")
+    normalise: bool = Field(default=True, description="compare by cosine, not by inner product")
+    factory: str = Field(
+        default="auto",
+        min_length=1,
+        description="faiss's name of the index; auto: Flat up to 100,000 passages, above IVF{4·√n},SQ8",
+    )
+    nprobe: int = Field(default=16, ge=1, le=1_000_000, description="lists of an IVF index that are searched")
+
+
+class DenseSettings(LocalSettings):
+    """Where vectors come from; the key from OPENAI_API_KEY alone."""
+
+    base_url: str = Field(
+        default="",
+        description="an OpenAI-compatible server, such as http://localhost:8000/v1; by default the model"
+        " runs in this process",
+    )
+    batch: int = Field(default=64, ge=1, le=100_000, description="texts a request")
+    max_concurrency: int = Field(default=8, ge=1, le=10_000, description="requests in flight at most")
+    timeout: float = Field(default=60.0, gt=0, le=86_400, description="seconds for one request")
+
+
+def _embedder(engine: Engine) -> Embedder:
+    settings: DenseSettings = engine.settings
+    model = engine.config.model
+    if not settings.base_url:
+        return LocalEmbedder(model, settings.batch)
+    limits = (settings.batch, settings.max_concurrency, settings.timeout)
+    return RemoteEmbedder(engine.name, model, settings.base_url, *limits)
+
+
+def build(engine: Engine, documents: Documents, folder: Path, meter: Meter) -> None:
+    """Write an index to an empty folder. Raises SearchError for a corpus without a word, and where vectors fail."""
+    faiss = need("faiss", "dense")
+    config: DenseConfig = engine.config
+    if not any(tokens(text) for text in documents.texts(1)):
+        raise SearchError("the corpus holds no word to index", "check that the sources hold paragraphs")
+    shards = []
+    with closing(_embedder(engine)) as embedder:
+        for texts in cut(config.passage_prefix + text for text in documents.texts(1)):
+            shards.append(shard_of(embedder, config.model, engine.settings.base_url, texts))
+            meter.advance(len(texts))
+    index = _empty(faiss, config, len(documents), np.load(shards[0]).shape[1])
+    if not index.is_trained:
+        lists = faiss.try_extract_index_ivf(index)
+        index.train(_sample(shards, config, len(documents), lists.nlist if lists else 1))
+    for shard in shards:
+        vectors = _read(shard, config)
+        if vectors.shape[1] != index.d:
+            raise SearchError(
+                f"{config.model} has had vectors of {index.d:,} and of {vectors.shape[1]:,} dimensions",
+                f"remove {shard.parent}: the vectors are asked for anew",
+            )
+        index.add(vectors)
+    faiss.write_index(index, str(folder / _FILE))
+
+
+def _read(shard: Path, config: DenseConfig) -> Vectors:
+    return _scaled(np.load(shard).astype(np.float32), config)
+
+
+def _scaled(vectors: Vectors, config: DenseConfig) -> Vectors:
+    """Vectors of length 1 where cosines are asked for; one of zeros stays one."""
+    if not config.normalise:
+        return vectors
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.where(lengths > 0, lengths, 1), np.float32)
+
+
+def _empty(faiss: Any, config: DenseConfig, passages: int, dimensions: int) -> Any:
+    lists = max(1, int(4 * math.sqrt(passages)))
+    factory = ("Flat" if passages <= _FLAT else f"IVF{lists},SQ8") if config.factory == "auto" else config.factory
+    try:
+        return faiss.index_factory(dimensions, factory, faiss.METRIC_INNER_PRODUCT)
+    except RuntimeError as error:
+        raise SearchError(
+            f"faiss knows no index {factory!r} of {dimensions:,} dimensions", "leave `factory` out, or try Flat"
+        ) from error
+
+
+def _sample(shards: Sequence[Path], config: DenseConfig, passages: int, lists: int) -> Vectors:
+    """Vectors from all over the corpus, as many as faiss needs to learn from."""
+    step = max(1, passages // (_TRAINING * max(256, lists)))
+    return np.concatenate([_read(shard, config)[::step] for shard in shards])
+
+
+class Dense:
+    """A built index, searched by `workers` threads, one query at a time: so an answer depends on nothing but it."""
+
+    def __init__(self, folder: Path, engine: Engine, service: Service) -> None:
+        self._faiss = need("faiss", "dense")
+        self._config: DenseConfig = engine.config
+        with reading(folder, "dense"):
+            flags = self._faiss.IO_FLAG_MMAP_IFC | self._faiss.IO_FLAG_READ_ONLY
+            self._index = self._faiss.read_index(str(folder / _FILE), flags)
+            self.size = int(self._index.ntotal)
+        lists = self._faiss.try_extract_index_ivf(self._index)
+        if lists:
+            lists.nprobe = self._config.nprobe
+        self._asked = [engine.config.model, engine.settings.base_url]
+        self._replay = service.replay
+        self._make: Callable[[], Embedder] = lambda: _embedder(engine)
+        self._embedder: Embedder | None = None
+        self._threads = ThreadPoolExecutor(service.workers, initializer=lambda: self._faiss.omp_set_num_threads(1))
+
+    def find(self, queries: Sequence[str], k: int) -> list[list[tuple[int, float]]]:
+        """See `Index.find`. Raises SearchError where a query has no vector."""
+        results = []
+        for found in self.look(queries, k):
+            if isinstance(found, str):
+                raise SearchError(f"a query has no vector: {found}")
+            results.append(found)
+        return results
+
+    def look(self, queries: Sequence[str], k: int) -> list[list[tuple[int, float]] | str]:
+        """Like `find`, with the reason in the place of what a query without a vector finds."""
+        queries = [query.encode("utf-8", "replace").decode() for query in queries]  # halves of a character
+        vectors = self._vectors([query for query in dict.fromkeys(queries) if tokens(query)])
+        return list(self._threads.map(lambda query: self._best(vectors.get(query), k), queries))
+
+    def close(self) -> None:
+        """Drop the connections."""
+        embedder, self._embedder = self._embedder, None
+        if embedder:
+            embedder.close()
+
+    def _best(self, vector: Vectors | str | None, k: int) -> list[tuple[int, float]] | str:
+        if vector is None or isinstance(vector, str):
+            return vector or []
+        most = min(k + _SPARE, self._index.ntotal)
+        scores, numbers = self._index.search(_scaled(vector[np.newaxis], self._config), most)
+        pairs = zip(numbers[0].tolist(), scores[0].tolist(), strict=True)
+        found = [(number, score) for number, score in pairs if number >= 0 and score > 0]
+        check_numbers([number for number, _ in found], self.size)
+        return sorted(found, key=lambda pair: (-pair[1], pair[0]))[:k]
+
+    def _vectors(self, queries: list[str]) -> dict[str, Vectors | str]:
+        """A vector for each query, from the cache or the model."""
+        if not self._replay:
+            return dict(zip(queries, self._embed(queries), strict=True))
+        with closing(Cache(self._replay)) as cache:  # opened here: a connection stays within its thread
+            kept = {query: cache.load(self._digest(query)) for query in queries}
+            known: dict[str, Vectors | str] = {q: np.frombuffer(v, np.float32) for q, v in kept.items() if v}
+            new = [query for query in queries if query not in known]
+            for query, vector in zip(new, self._embed(new), strict=True):
+                known[query] = vector
+                if not isinstance(vector, str):
+                    cache.keep(self._digest(query), vector.tobytes())
+            return known
+
+    def _embed(self, queries: list[str]) -> list[Vectors | str]:
+        if not queries:
+            return []
+        self._embedder = self._embedder or self._make()
+        vectors = self._embedder.embed([self._config.query_prefix + query for query in queries])
+        wrong = next((len(v) for v in vectors if not isinstance(v, str) and len(v) != self._index.d), None)
+        if wrong:
+            raise SearchError(
+                f"{self._config.model} has vectors of {wrong:,} dimensions, and the index some of {self._index.d:,}",
+                "ask the model that the index was built with, or build it anew",
+            )
+        return vectors
+
+    def _digest(self, query: str) -> str:
+        asked = [*self._asked, self._config.query_prefix + query]
+        return hashlib.sha256(orjson.dumps(["embedding", *asked])).hexdigest()
+
+
+class DenseEngine(LocalEngine):
+    """A local engine whose single queries may fail."""
+
+    def __init__(
+        self, name: str, index: Dense, documents: Documents, *, elsewhere: bool, record: Callable[[Record], None] | None
+    ) -> None:
+        super().__init__(name, index, documents, elsewhere=elsewhere)
+        self._dense, self._tell = index, record
+
+    async def search(self, queries: Sequence[str], k: int) -> list[Answer]:
+        """See `SearchEngine.search`."""
+        begun = time.perf_counter()
+        answers = await super().search(queries, k)
+        if self._tell:
+            errors = [answer.error for answer in answers if answer.error]
+            latency = time.perf_counter() - begun
+            said = "; ".join(sorted(set(errors)))
+            self._tell(call(self.name, len(queries), latency, failed=len(errors), error=said))
+        return answers
+
+    def answer(self, queries: Sequence[str], k: int) -> list[Answer]:
+        """See `LocalEngine.answer`."""
+        return [
+            Answer(error=found) if isinstance(found, str) else Answer([self._found(*pair) for pair in found])
+            for found in self._dense.look(queries, k)
+        ]
+
+    async def close(self) -> None:
+        """Drop the connections."""
+        await asyncio.to_thread(self._dense.close)
+
+
+def _open(engine: Engine, folder: Path | None, documents: Documents | None, service: Service) -> LocalEngine:
+    assert folder is not None
+    assert documents is not None
+    index = Dense(folder, engine, service)
+    return DenseEngine(engine.name, index, documents, elsewhere=engine.index is not None, record=service.record)
+
+
+DENSE = Kind(
+    name="dense",
+    doc="vectors of an embedding model, by faiss",
+    config=DenseConfig,
+    settings=DenseSettings,
+    build=build,
+    open=_open,
+)

@@ -1,0 +1,119 @@
+"""The documents of an index: an Arrow file, mapped into memory, so that twenty million cost no memory of ours."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import count, islice
+from mmap import ACCESS_READ, MADV_DONTNEED, mmap
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from stepsearch_data.core.errors import SearchError
+from stepsearch_data.core.files import open_regular
+
+FILE = "documents.arrow"
+_ROWS = 10_000  # a record batch
+_FORGET = 2_000  # documents read, each of which maps 64 KiB, before all of them are let go
+_SCHEMA = pa.schema([("id", pa.string()), ("title", pa.string()), ("text", pa.string())])
+
+
+class Document(NamedTuple):
+    """A passage of a corpus."""
+
+    id: str
+    title: str
+    text: str
+
+
+def write_documents(documents: Iterable[Document], folder: Path) -> int:
+    """Write documents in their order; their number."""
+    written = 0
+    rows = iter(documents)
+    with pa.OSFile(str(folder / FILE), "wb") as sink, pa.ipc.new_file(sink, _SCHEMA) as file:
+        while batch := list(islice(rows, _ROWS)):
+            columns = [pa.array(column, pa.string()) for column in zip(*batch, strict=True)]
+            file.write_batch(pa.record_batch(columns, schema=_SCHEMA))
+            written += len(batch)
+    return written
+
+
+class Documents(Sequence[Document]):
+    """Documents by their number, from 0. Reading one touches only its pages."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = str(folder / FILE)
+        try:
+            with open_regular(Path(self._path)) as file:
+                self._map = mmap(file.fileno(), 0, access=ACCESS_READ)
+            self._file = pa.ipc.open_file(pa.py_buffer(self._map))
+            self._batches = [self._file.get_batch(at) for at in range(self._file.num_record_batches)]
+        except (OSError, ValueError, pa.ArrowException) as error:
+            raise SearchError(f"{folder} holds no documents: {error}", "build the index anew") from error
+        if not self._file.schema.equals(_SCHEMA):
+            raise self._damage("its columns are not id, title, text")
+        self._starts = [0]
+        for batch in self._batches:
+            self._starts.append(self._starts[-1] + batch.num_rows)
+        self.ids = _Column(self, 0)
+        self._read = count(1)
+
+    def __len__(self) -> int:
+        return self._starts[-1]
+
+    def __getitem__(self, number: Any) -> Any:
+        if isinstance(number, slice):
+            return [self[at] for at in range(*number.indices(len(self)))]
+        batch, row = self._place(number)
+        return Document(*(self._text(column, row) for column in batch.columns))
+
+    def __iter__(self) -> Iterator[Document]:
+        with pa.OSFile(self._path) as source:  # read, not mapped: who reads all of it keeps none of it in memory
+            file = pa.ipc.open_file(source)
+            for at in range(file.num_record_batches):
+                yield from map(Document, *(self._texts(column) for column in file.get_batch(at).columns))
+
+    def texts(self, title_weight: int) -> Iterator[str]:
+        """What is indexed of each document: the title as often as it weighs, then the text."""
+        return (f"{document.title}\n" * title_weight + document.text for document in self)
+
+    def _text(self, column: Any, row: int) -> str:
+        (text,) = self._texts(column.slice(row, 1))
+        return text
+
+    def _texts(self, column: Any) -> list[str]:
+        """Texts that lie where they say; Arrow would follow them anywhere. Raises SearchError."""
+        try:
+            column.validate(full=True)
+        except pa.ArrowInvalid as error:
+            raise self._damage(str(error).partition("\n")[0]) from error
+        if column.null_count:
+            raise self._damage("it lacks texts")
+        return column.to_pylist()  # type: ignore[no-any-return]  # pyarrow ships no types
+
+    def _damage(self, reason: str) -> SearchError:
+        return SearchError(f"{self._path} is damaged: {reason}", "build the index anew")
+
+    def _place(self, number: int) -> tuple[Any, int]:
+        if not 0 <= number < len(self):
+            raise IndexError(number)
+        if next(self._read) % _FORGET == 0:
+            self._map.madvise(MADV_DONTNEED)  # the kernel keeps the pages as long as it likes, but not as ours
+        at = bisect_right(self._starts, number) - 1
+        return self._batches[at], number - self._starts[at]
+
+
+class _Column(Sequence[str]):
+    """One column by the numbers of the documents."""
+
+    def __init__(self, documents: Documents, at: int) -> None:
+        self._documents, self._at = documents, at
+
+    def __len__(self) -> int:
+        return len(self._documents)
+
+    def __getitem__(self, number: Any) -> Any:
+        batch, row = self._documents._place(number)  # noqa: SLF001 - a view of the same module
+        return self._documents._text(batch.column(self._at), row)  # noqa: SLF001

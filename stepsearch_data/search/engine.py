@@ -1,0 +1,153 @@
+"""What a search engine is to us."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple, Protocol
+
+from stepsearch_data.core.errors import SearchError
+from stepsearch_data.search.compiled import REBUILD
+from stepsearch_data.search.documents import Documents
+
+
+class Found(NamedTuple):
+    """A document that an engine returned, with the engine's own score (higher is better).
+
+    A passage of the corpus has its id; a document from elsewhere says for itself what it is.
+    """
+
+    passage_id: str | None
+    score: float
+    title: str = ""
+    text: str = ""
+    url: str = ""
+
+
+class Answer(NamedTuple):
+    """What an engine says to a query, best first; with an `error` it said nothing at all.
+
+    `latency` is in seconds; None for engines of this process, whose answers come in batches.
+    """
+
+    found: Sequence[Found] = ()
+    error: str = ""
+    latency: float | None = None
+
+
+class SearchEngine(Protocol):
+    """Answers queries: `batch` of them at a time serve it best, in `in_flight` calls at once."""
+
+    @property
+    def name(self) -> str:
+        """What `hits.engine` calls it."""
+
+    @property
+    def batch(self) -> int:
+        """Queries a call."""
+
+    @property
+    def in_flight(self) -> int:
+        """Calls at once."""
+
+    async def search(self, queries: Sequence[str], k: int) -> list[Answer]:
+        """An answer for each query, with at most k documents; engines of this process give scores above 0.
+
+        Same queries, same answers, whatever else is in the batch. A query without a word finds nothing.
+        Raises SearchError when no query can be answered, and BudgetError.
+        """
+
+    async def close(self) -> None:
+        """Let go of connections and files."""
+
+
+class Index(Protocol):
+    """A built index: what a local engine needs to be."""
+
+    @property
+    def size(self) -> int:
+        """Documents that it was made of."""
+
+    def find(self, queries: Sequence[str], k: int) -> list[list[tuple[int, float]]]:
+        """For each query at most k pairs of a document's number and its score, best first, ties in corpus order.
+
+        Only scores above 0; an empty list where nothing matches. Called from one thread at a time.
+        """
+
+
+class LocalEngine:
+    """An index of this process as a `SearchEngine`.
+
+    Documents of the run's own corpus are named by their ids; those of an index from `elsewhere` are shown in full.
+    Raises SearchError where the index was made of other documents.
+    """
+
+    batch = 500
+    in_flight = 1
+
+    def __init__(
+        self,
+        name: str,
+        index: Index,
+        documents: Documents,
+        *,
+        elsewhere: bool = False,
+        record: Callable[[dict[str, Any]], None] | None = None,
+    ) -> None:
+        if index.size != len(documents):
+            raise SearchError(
+                f"the index of {name} was made of {index.size:,} documents, not {len(documents):,}", REBUILD
+            )
+        self.name = name
+        self.index = index
+        self.documents = documents
+        self._elsewhere = elsewhere
+        self._record = record
+
+    async def search(self, queries: Sequence[str], k: int) -> list[Answer]:
+        """See `SearchEngine.search`."""
+        begun = time.perf_counter()
+        answers = await asyncio.to_thread(self.answer, queries, k)
+        if self._record:
+            self._record(call(self.name, len(queries), time.perf_counter() - begun))
+        return answers
+
+    def answer(self, queries: Sequence[str], k: int) -> list[Answer]:
+        """Like `search`, in the thread of the caller."""
+        return [
+            Answer([self._found(number, score) for number, score in found]) for found in self.index.find(queries, k)
+        ]
+
+    def _found(self, number: int, score: float) -> Found:
+        if not self._elsewhere:
+            return Found(self.documents.ids[number], score)
+        document = self.documents[number]
+        return Found(None, score, document.title, document.text)
+
+    async def close(self) -> None:
+        """Nothing to let go of: arrays are mapped, not opened."""
+
+
+def call(
+    engine: str,
+    queries: int,
+    latency: float,
+    *,
+    failed: int = 0,
+    attempts: int = 1,
+    cached: bool = False,
+    error: str = "",
+) -> dict[str, Any]:
+    """A record of `search_calls`."""
+    return {
+        "engine": engine,
+        "queries": queries,
+        "failed": failed,
+        "cached": cached,
+        "attempts": attempts,
+        "latency": round(latency, 4),
+        "error": error,
+        "answered_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }

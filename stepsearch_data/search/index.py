@@ -1,0 +1,288 @@
+"""An index folder: the documents once, and beside them what each engine made of them.
+
+    INDEX/
+      manifest.json      the corpus, and which parts are whole; replaced atomically
+      documents.arrow    id, title, text
+      rejects.jsonl      rows of the corpus that are no passages, and why
+      bm25/ …            one folder an engine
+
+A part is built aside and takes its name when it is whole: an interrupted build goes on with the part
+that it was at.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shlex
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Protocol
+
+import orjson
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from stepsearch_data.core.errors import SearchError
+from stepsearch_data.core.files import read_regular
+from stepsearch_data.core.progress import Meter
+from stepsearch_data.search import documents as store
+from stepsearch_data.search.corpus import Reject
+from stepsearch_data.search.documents import Document, Documents
+from stepsearch_data.search.engine import SearchEngine
+from stepsearch_data.search.kinds import Engine, Service
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+REJECTS = "rejects.jsonl"
+_MOST = 16 << 20  # bytes of a manifest that are read
+_Name = Annotated[str, Field(pattern=r"^[^/\x00.][^/\x00]*$")]
+_TOLERATED = 0.2  # share of a corpus's rows that may be no passages
+
+Phase = Callable[[str, int | None], AbstractContextManager[Meter]]
+"""Gives the meter of a phase of so many steps, where their number is known."""
+
+
+class Corpus(Protocol):
+    """Passages to index. The same `digest`, the same passages; the same `stamp`, the same digest."""
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+
+    @property
+    def stamp(self) -> Any:
+        """Something cheap that changes when the corpus does."""
+
+    @property
+    def digest(self) -> str:
+        """What identifies the passages."""
+
+    def documents(self, reject: Reject) -> Iterator[Document]:
+        """The passages."""
+
+
+def _named(recipe: dict[str, Any]) -> dict[str, Any]:
+    if not isinstance(recipe.get("kind"), str):
+        raise ValueError("an engine is of no kind")  # noqa: TRY004 - pydantic's
+    return recipe
+
+
+class Manifest(BaseModel):
+    """What an index folder holds: the corpus it was made from, and each engine's recipe, once its part is whole."""
+
+    model_config = ConfigDict(frozen=True)
+
+    format: int = FORMAT
+    corpus: str
+    stamp: Any
+    digest: str
+    documents: int
+    rejects: int
+    engines: dict[_Name, Annotated[dict[str, Any], AfterValidator(_named)]] = {}
+
+
+def read_manifest(root: Path) -> Manifest | None:
+    """The manifest of an index folder; None for one that holds nothing. Raises SearchError for a foreign folder."""
+    path = root / MANIFEST
+    try:
+        manifest = Manifest.model_validate_json(read_regular(path, _MOST))
+    except FileNotFoundError:
+        ours = (".", REJECTS, store.FILE)  # what a build that was interrupted early leaves
+        if root.is_dir() and any(not entry.name.startswith(ours) for entry in root.iterdir()):
+            raise SearchError(
+                f"{root} is no index of ours, and not empty", "choose another folder: --index DIR"
+            ) from None
+        return None
+    except OSError as error:
+        raise SearchError(f"cannot read the index {root}: {error.strerror}") from error
+    except ValidationError:
+        raise SearchError(f"{path} is no manifest of an index", "choose another folder: --index DIR") from None
+    if manifest.format != FORMAT:
+        raise SearchError(f"{root} is an index of format {manifest.format}; this version reads {FORMAT}", "build anew")
+    return manifest
+
+
+def open_engine(engine: Engine, root: Path | None, service: Service) -> SearchEngine:
+    """An engine, ready to search the index folder `root` where it needs one. Raises SearchError."""
+    if not engine.is_local:
+        return engine.kind.open(engine, None, None, service)
+    root = engine.index or root
+    assert root is not None, "local engines have an index"
+    manifest = read_manifest(root)
+    part = _part(engine, manifest)
+    made = manifest.engines.get(part) if manifest else None
+    if manifest is None or made is None:
+        known = f" (it has {', '.join(manifest.engines)})" if manifest and manifest.engines else ""
+        raise SearchError(f"{root} holds no {part} index{known}", _build_it(part, root, manifest))
+    wanted = engine.recipe()
+    if made != wanted:
+        built = ", ".join(f"{key}={value}" for key, value in made.items() if wanted.get(key) != value)
+        changed = {key: value for key, value in engine.config.model_dump(mode="json").items() if made.get(key) != value}
+        settings = [f"--set engines.{part}.{key}={value}" for key, value in changed.items()]
+        hint = " ".join([_build_it(part, root, manifest), *settings])
+        raise SearchError(f"the {part} index of {root} was built with {built}", hint)
+    documents = Documents(root)
+    if len(documents) != manifest.documents:
+        raise SearchError(f"{root} has {len(documents):,} documents instead of {manifest.documents:,}", "build it anew")
+    for path in (root / part).rglob("*"):
+        if not (path.is_file() or path.is_dir()):
+            raise SearchError(f"{path} is no regular file", "build it anew")
+    return engine.kind.open(engine, root / part, documents, service)
+
+
+def _part(engine: Engine, manifest: Manifest | None) -> str:
+    """The folder of an engine in an index: in one of another corpus, its kind's where none has its own name."""
+    named = manifest is not None and engine.name in manifest.engines
+    return engine.kind.name if engine.index and not named else engine.name
+
+
+def recipe_of(engine: Engine) -> dict[str, Any]:
+    """Everything that decides an engine's answers, the run's own corpus apart. Raises SearchError."""
+    if engine.index is None:
+        return engine.recipe()
+    manifest = read_manifest(engine.index)
+    if manifest is None:
+        raise SearchError(f"{engine.index} holds no index", _build_it(engine.kind.name, engine.index, None))
+    return {**engine.recipe(), "corpus": manifest.digest}
+
+
+def _build_it(part: str, root: Path, manifest: Manifest | None) -> str:
+    corpus = shlex.quote(manifest.corpus) if manifest else "FILE"
+    return f"build it: stepsearch-data index --corpus {corpus} --index {shlex.quote(str(root))} --engine {part}"
+
+
+def build_index(
+    root: Path, corpus: Corpus, engines: Sequence[Engine], phase: Phase, say: Callable[[str], None]
+) -> Manifest:
+    """Make an index folder hold these engines over this corpus, building what is missing or was made otherwise.
+
+    Raises SearchError: the folder is somebody else's or another corpus's, or the corpus is not fit to be indexed.
+    """
+    with _locked(root):
+        manifest = read_manifest(root)
+        if manifest and manifest.stamp != corpus.stamp and manifest.digest != corpus.digest:
+            if manifest.corpus != corpus.name:
+                raise SearchError(
+                    f"{root} is the index of another corpus, {manifest.corpus}", "choose another folder: --index DIR"
+                )
+            say(f"{corpus.name} has changed: the index is built anew")
+            _clear(root, manifest)
+            manifest = None
+        elif manifest and manifest.stamp != corpus.stamp:  # a copy of the same file: its bytes need no second look
+            manifest = _commit(root, manifest.model_copy(update={"stamp": corpus.stamp}))
+        manifest = manifest or _write_documents(root, corpus, phase)
+        for engine in engines:
+            if manifest.engines.get(engine.name) != engine.recipe():
+                manifest = _build_engine(root, manifest, engine, phase)
+        return manifest
+
+
+def _write_documents(root: Path, corpus: Corpus, phase: Phase) -> Manifest:
+    count = rejected = 0
+    aside = root / ".documents"
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir()
+    with phase("documents", None) as meter, open(root / REJECTS, "wb") as rejects:
+
+        def reject(position: int, reason: str) -> None:
+            nonlocal rejected
+            rejected += 1
+            rejects.write(orjson.dumps({"position": position, "reason": reason}) + b"\n")
+
+        def counted() -> Iterator[Document]:
+            for document in corpus.documents(reject):
+                meter.advance()
+                yield document
+
+        count = store.write_documents(counted(), aside)
+    if rejected > _TOLERATED * (count + rejected):
+        raise SearchError(
+            f"{rejected:,} of {count + rejected:,} rows of {corpus.name} are no passages", f"see {root / REJECTS}"
+        )
+    if not count:
+        raise SearchError(f"the corpus {corpus.name} holds no passage")
+    _refuse_duplicates(aside, corpus)
+    (aside / store.FILE).replace(root / store.FILE)
+    aside.rmdir()
+    if not rejected:
+        (root / REJECTS).unlink()
+    manifest = Manifest(corpus=corpus.name, stamp=corpus.stamp, digest=corpus.digest, documents=count, rejects=rejected)
+    return _commit(root, manifest)
+
+
+def _refuse_duplicates(folder: Path, corpus: Corpus) -> None:
+    import polars as pl  # not imported by a server
+
+    ids = pl.scan_ipc(folder / store.FILE, glob=False).select("id").with_row_index("row", offset=1)
+    hashes = ids.select(pl.col("id").hash()).collect()["id"].sort()  # 8 bytes a passage: there may be 20 million
+    repeated = hashes.filter(hashes == hashes.shift())
+    if repeated.is_empty():
+        return
+    ids = ids.filter(pl.col("id").hash().is_in(repeated.unique().implode()))
+    places = pl.col("row").list
+    twice = ids.group_by("id").agg("row").filter(places.len() > 1).sort(places.min()).head(1).collect()
+    if len(twice):
+        identity, rows = twice.row(0)
+        first, second = sorted(rows)[:2]
+        raise SearchError(
+            f"{corpus.name}: the id {identity!r} occurs {len(rows)} times, at passages {first} and {second}",
+            "make ids distinct, or leave them out: then passages are numbered",
+        )
+
+
+def _build_engine(root: Path, manifest: Manifest, engine: Engine, phase: Phase) -> Manifest:
+    assert engine.kind.build is not None
+    recipe = engine.recipe()
+    name = hashlib.sha256(orjson.dumps([recipe, manifest.digest], option=orjson.OPT_SORT_KEYS)).hexdigest()[:12]
+    aside = root / f".{engine.name}-{name}"
+    if not engine.kind.resumes:
+        shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(exist_ok=True)
+    with phase(engine.name, manifest.documents) as meter:
+        engine.kind.build(engine, Documents(root), aside, meter)
+    others = {key: value for key, value in manifest.engines.items() if key != engine.name}
+    if len(others) < len(manifest.engines):  # the old part goes first: the manifest never names what is not there
+        _commit(root, manifest.model_copy(update={"engines": others}))
+    shutil.rmtree(root / engine.name, ignore_errors=True)
+    aside.replace(root / engine.name)
+    return _commit(root, manifest.model_copy(update={"engines": dict(sorted({**others, engine.name: recipe}.items()))}))
+
+
+def _commit(root: Path, manifest: Manifest) -> Manifest:
+    temporary = root / f".{MANIFEST}"
+    with open(temporary, "wb") as file:
+        file.write(manifest.model_dump_json(indent=1).encode())
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(root / MANIFEST)
+    return manifest
+
+
+def _clear(root: Path, manifest: Manifest) -> None:
+    """Remove an index; what stays is a manifest that says so, and tells that the folder is ours."""
+    _commit(root, manifest.model_copy(update={"stamp": None, "digest": "", "documents": 0, "engines": {}}))
+    for entry in root.iterdir():
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        elif entry.name not in {".lock", MANIFEST}:
+            entry.unlink()
+
+
+@contextmanager
+def _locked(root: Path) -> Iterator[None]:
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        handle = open(root / ".lock", "a")  # noqa: SIM115 - closed below
+    except OSError as error:
+        raise SearchError(f"cannot write the index {root}: {error.strerror}", "choose another: --index DIR") from error
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise SearchError(
+                f"another process is building {root}", "wait for it, or choose another --index"
+            ) from error
+        yield

@@ -1,0 +1,191 @@
+"""Kinds of engines: ours, and those that other packages add under the entry point `stepsearch_data.engines`."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from stepsearch_data.core.errors import ConfigError, SearchError
+from stepsearch_data.core.progress import Meter
+from stepsearch_data.core.validation import fault_and_value, in_words
+from stepsearch_data.remote.secrets import check_address, show_url
+from stepsearch_data.search.documents import Documents
+from stepsearch_data.search.engine import SearchEngine
+
+GROUP = "stepsearch_data.engines"
+Record = dict[str, Any]
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+_HERE = "stepsearch_data.search"
+_OURS = {  # modules are imported when their kind is asked for: some libraries take a second
+    "bm25": f"{_HERE}.bm25:BM25",
+    "tantivy": f"{_HERE}.tantivy:TANTIVY",
+    "rank-bm25": f"{_HERE}.rank_bm25:RANK_BM25",
+    "chargram": f"{_HERE}.chargram:CHARGRAM",
+    "dense": f"{_HERE}.dense:DENSE",
+    "http": f"{_HERE}.http:HTTP",
+    "serper": f"{_HERE}.web:SERPER",
+    "brave": f"{_HERE}.web:BRAVE",
+    "tavily": f"{_HERE}.web:TAVILY",
+    "serpapi": f"{_HERE}.web:SERPAPI",
+}
+
+
+class EngineConfig(BaseModel):
+    """What decides an engine's answers: part of the recipe of what they are used for."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TextConfig(EngineConfig):
+    """What engines of words and letters have in common."""
+
+    title_weight: int = Field(default=2, ge=0, le=100, description="how often the title counts beside the text")
+
+
+class EngineSettings(BaseModel):
+    """How an engine is reached. Nothing here changes an answer; keys come from the environment alone."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class LocalSettings(EngineSettings):
+    """Where an engine of this process finds its index."""
+
+    index: Path | None = Field(
+        default=None,
+        description="index of another corpus, made by `stepsearch-data index`; the run's own passages by default",
+    )
+
+
+@dataclass(frozen=True)
+class Service:
+    """What an engine may use of its run.
+
+    `record` is called once for every request, and `used` counts the requests that were sent before, by engine.
+    """
+
+    workers: int = 1
+    replay: Path | None = None
+    record: Callable[[Record], None] | None = None
+    used: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of engine: its declaration, and how one is built and opened.
+
+    `build` is given an empty folder (or, where the kind `resumes`, the one that an interrupted build left) and the
+    documents; None for engines that are somewhere else. `open` gets that folder and the documents back.
+    `location` is the setting that `--engine KIND=LOCATION` means. Two servers of a kind that is told apart `by_server`
+    are two engines, unless the config names a revision.
+    """
+
+    name: str
+    doc: str
+    config: type[EngineConfig]
+    open: Callable[[Engine, Path | None, Documents | None, Service], SearchEngine]
+    build: Callable[[Engine, Documents, Path, Meter], None] | None = None
+    settings: type[EngineSettings] = LocalSettings
+    location: str = "index"
+    resumes: bool = False
+    by_server: bool = False
+    version: int = 1
+
+
+@dataclass(frozen=True)
+class Engine:
+    """An engine that a run has chosen."""
+
+    name: str
+    kind: Kind
+    config: Any
+    settings: Any
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it searches an index of this process."""
+        return self.kind.build is not None
+
+    @property
+    def index(self) -> Path | None:
+        """The index of another corpus that it searches, if any."""
+        return self.settings.index if isinstance(self.settings, LocalSettings) else None
+
+    def recipe(self) -> dict[str, Any]:
+        """What decides its answers, apart from the documents."""
+        decides = self.config.model_dump(mode="json")
+        server = {"url": show_url(self.settings.url)} if self.kind.by_server and not decides.get("revision") else {}
+        return {"kind": self.kind.name, "version": self.kind.version, **decides, **server}
+
+
+def kinds() -> list[str]:
+    """Names of all kinds that are installed."""
+    return [*_OURS, *(point.name for point in entry_points(group=GROUP) if point.name not in _OURS)]
+
+
+def kind_of(name: str) -> Kind:
+    """The kind of that name. Raises ConfigError."""
+    target = _OURS.get(name) or next((p.value for p in entry_points(group=GROUP) if p.name == name), None)
+    if target is None:
+        close = difflib.get_close_matches(name, kinds(), n=1)
+        advice = f"did you mean {close[0]}?" if close else f"known: {', '.join(kinds())}"
+        raise ConfigError(f"there is no search engine {name!r}", advice)
+    module, _, attribute = target.partition(":")
+    found = getattr(importlib.import_module(module), attribute)
+    if not isinstance(found, Kind):
+        raise ConfigError(f"{target} of the engine {name} is no stepsearch_data Kind")
+    return found
+
+
+def choose(names: Iterable[str], sections: Mapping[str, Mapping[str, Any]]) -> tuple[Engine, ...]:
+    """The engines of these names, each with its section `[engines.NAME]`. Raises ConfigError, for any section."""
+    listed = list(names)
+    for name in (*listed, *sections):
+        if not _NAME.fullmatch(name):  # it names a folder, and a setting
+            raise ConfigError(f"{name!r} cannot name an engine", "use letters, digits, - and _")
+    repeated = next((name for name in listed if listed.count(name) > 1), None)
+    if repeated:
+        raise ConfigError(
+            f"the engine {repeated} is named twice", f"give one a name: [engines.NAME] kind = '{repeated}'"
+        )
+    described = {name: _engine(name, dict(sections.get(name, {}))) for name in (*listed, *sections)}
+    return tuple(described[name] for name in listed)
+
+
+def _engine(name: str, section: dict[str, Any]) -> Engine:
+    kind = kind_of(str(section.pop("kind", name)))
+    if "at" in section:  # what `--engine NAME=LOCATION` says, whichever kind it is
+        section[kind.location] = section.pop("at")
+    for key in section:
+        known = [*kind.config.model_fields, *kind.settings.model_fields]
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+            advice = f"did you mean {close[0]}?" if close else f"known: {', '.join(known) or 'none'}"
+            raise ConfigError(f"engines.{name}.{key}: unknown key; {advice}")
+    try:
+        config = kind.config.model_validate({k: v for k, v in section.items() if k in kind.config.model_fields})
+        settings = kind.settings.model_validate({k: v for k, v in section.items() if k in kind.settings.model_fields})
+    except ValidationError as error:
+        raise ConfigError(f"engines.{name}.{in_words(error, fault_and_value, most=1)}") from None
+    for key in ("url", "base_url"):
+        check_address(f"engines.{name}.{key}", str(getattr(settings, key, "")))
+    return Engine(name, kind, config, settings)
+
+
+def need(package: str, extra: str) -> Any:
+    """A module that an extra installs. Raises SearchError where it is not installed."""
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise SearchError(
+            f"this engine needs the package {package}", f"pip install 'stepsearch-data[{extra}]'"
+        ) from error

@@ -1,0 +1,207 @@
+"""Rows of a JSON Lines file, or of a file that is one JSON array, without holding the file.
+
+Compression is told from the name (.gz, .bz2, .zst). A row is the bytes of one JSON value: parsing
+them is the caller's business, so that one bad row harms no other.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import re
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+
+from stepsearch_data.core.errors import SourceError
+from stepsearch_data.core.files import open_regular
+
+_CHUNK = 1 << 20
+_PIECE = 1 << 10
+LONGEST_ROW = 64 << 20  # bytes; a longer one is a broken file, not a row
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_BOM = b"\xef\xbb\xbf"
+# A whole string, or one structural character; a lone quote is a string that has not ended yet.
+_TOKEN = re.compile(rb'"[^"\\\n]*(?:\\.[^"\\\n]*)*"|["\[\]{},]', re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Broken:
+    """Bytes that are no row, and why."""
+
+    raw: bytes
+    reason: str
+
+
+def rows(path: Path) -> Iterator[bytes | Broken]:
+    """The JSON values of a file, in order; a blank line is an empty one, so that they can be numbered.
+
+    Raises SourceError when the file cannot be opened or is no JSON.
+    """
+    chunks = _chunks(path)
+    first = _beginning(path, chunks)
+    if first.startswith(_UTF16):
+        raise SourceError(f"{path} is UTF-16, not UTF-8", f"convert it: iconv -f UTF-16 -t UTF-8 {path}")
+    first = first.removeprefix(_BOM)
+    opening = first.lstrip()[:1]
+    if not opening:
+        raise SourceError(f"{path} is empty")
+    return _array(first, chunks) if opening == b"[" else _lines(first, chunks)
+
+
+def _beginning(path: Path, chunks: Iterator[bytes | Broken]) -> bytes:
+    """Enough of the file to tell its encoding and its form."""
+    first = b""
+    for chunk in chunks:
+        if isinstance(chunk, Broken):
+            raise SourceError(f"cannot read {path}: {chunk.reason}")
+        first += chunk
+        if len(first) > len(_BOM) and first.removeprefix(_BOM).strip():
+            break
+    return first
+
+
+def _chunks(path: Path) -> Iterator[bytes | Broken]:
+    """The decompressed file in pieces; a stream that breaks off ends with a Broken."""
+    try:
+        with open_stream(path) as stream:
+            fault, chunk = "", b"any"
+            while chunk and not fault:
+                chunk, fault = _read(stream)
+                if chunk:
+                    yield chunk
+            if fault:
+                yield Broken(b"", f"the file cannot be read any further: {fault}")
+    except OSError as error:
+        raise SourceError(f"cannot read {path}: {error.strerror or error}", "check the path after --source") from error
+
+
+@contextmanager
+def open_stream(path: Path) -> Iterator[Any]:
+    """The file as a stream of decompressed bytes. Raises OSError, also for what is no regular file."""
+    # Of the standard library: it keeps what precedes a fault, Arrow does not.
+    formats: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".zst": _unpacked_zst}
+    unpacked = formats.get(path.suffix.lower())
+    with open_regular(path) as file:
+        if unpacked is None:
+            yield file
+            return
+        with unpacked(file) as stream:
+            yield stream
+
+
+def _unpacked_zst(file: BinaryIO) -> Any:
+    return pa.input_stream(file, compression="zstd", buffer_size=_CHUNK)
+
+
+def _read(stream: Any) -> tuple[bytes, str]:
+    """The next chunk, and what ended it early. Read piece by piece: a fault costs the last piece at most."""
+    chunk = bytearray()
+    try:
+        while len(chunk) < _CHUNK and (piece := stream.read1(min(_PIECE, _CHUNK - len(chunk)))):
+            chunk += piece
+    except (OSError, EOFError, zlib.error) as error:
+        return bytes(chunk), str(error)
+    return bytes(chunk), ""
+
+
+def _lines(first: bytes, chunks: Iterator[bytes | Broken]) -> Iterator[bytes | Broken]:
+    rest = b""
+    chunk: bytes | Broken = first
+    while not isinstance(chunk, Broken):
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield from (line.strip() for line in lines)
+        if len(rest) > LONGEST_ROW:
+            yield _too_long(rest)
+            return
+        following = next(chunks, None)
+        if following is None:
+            break
+        chunk = following
+    if rest.strip():
+        yield rest
+    if isinstance(chunk, Broken):
+        yield chunk
+
+
+class _ArrayScanner:
+    """Cuts a growing buffer into the elements of one JSON array."""
+
+    def __init__(self) -> None:
+        self.buffer = bytearray()
+        self.depth = 0
+        self._start = 0  # of the current element
+        self._scanned = 0
+
+    def feed(self, chunk: bytes) -> Iterator[bytes]:
+        """Elements that end in what is known so far."""
+        self.buffer += chunk
+        data = bytes(self.buffer)
+        for token in _TOKEN.finditer(data, self._scanned):
+            mark = token.group()
+            if mark == b'"' and data.find(b"\n", token.end()) < 0:
+                self._scanned = token.start()
+                break
+            self._scanned = token.end()
+            if self._ends_element(mark):
+                element = data[self._start : token.start()].strip()
+                self._start = token.end()
+                if element:
+                    yield element
+            if self.depth == 0:
+                break
+        else:
+            self._scanned = len(data)
+        del self.buffer[: self._start]
+        self._scanned -= self._start
+        self._start = 0
+
+    def _ends_element(self, mark: bytes) -> bool:
+        if mark in b"[{" and len(mark) == 1:
+            self.depth += 1
+            if self.depth == 1:
+                self._start = self._scanned
+        elif mark in b"]}" and len(mark) == 1:
+            self.depth -= 1
+            return self.depth == 0
+        return mark == b"," and self.depth == 1
+
+
+def _array(first: bytes, chunks: Iterator[bytes | Broken]) -> Iterator[bytes | Broken]:
+    scanner = _ArrayScanner()
+    chunk: bytes | Broken | None = first
+    while chunk is not None and not isinstance(chunk, Broken):
+        yield from scanner.feed(chunk)
+        if scanner.depth == 0:
+            yield from _after_array(chain([bytes(scanner.buffer)], chunks))
+            return
+        if len(scanner.buffer) > LONGEST_ROW:
+            yield _too_long(bytes(scanner.buffer))
+            return
+        chunk = next(chunks, None)
+    rest = bytes(scanner.buffer).strip()
+    if scanner.depth == 1 and rest.endswith(b"}"):  # the last row is whole, only the array's end is missing
+        yield rest
+        rest = b""
+    reason = "the file breaks off: the array is not closed" if chunk is None else chunk.reason
+    yield Broken(rest[:_CHUNK], reason)
+
+
+def _after_array(chunks: Iterator[bytes | Broken]) -> Iterator[Broken]:
+    for chunk in chunks:
+        if isinstance(chunk, Broken):
+            yield chunk
+            return
+        if chunk.strip():
+            yield Broken(chunk.strip(), "there is text after the end of the array")
+            return
+
+
+def _too_long(row: bytes) -> Broken:
+    return Broken(row[:_CHUNK], f"the row is longer than {LONGEST_ROW >> 20} MiB; nothing after it was read")

@@ -1,0 +1,80 @@
+"""Rows of a dataset repository on the Hugging Face Hub, streaming, through `datasets`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from stepsearch_data.core.errors import ConfigError, SourceError
+from stepsearch_data.remote.secrets import check_hub
+from stepsearch_data.sources.parquet import without_nulls
+
+_FORM = re.compile(r"hf:(?P<repo>[^@:]+)(?:@(?P<revision>[^:]+))?(?::(?:(?P<config>[^/:]+)/)?(?P<split>[^/:]+))?")
+_STATUS = re.compile(r"\d{3} Client Error\..*")
+_HINT = "the Hub needs an extra: pip install 'stepsearch-data[hub]'"
+
+
+@dataclass(frozen=True)
+class HubDataset:
+    """`hf:REPO[@REV][:[CONFIG/]SPLIT]`; the split is `train` where none is named."""
+
+    repo: str
+    revision: str | None
+    config: str | None
+    split: str
+
+    @cached_property
+    def sha(self) -> str:
+        """The commit that the revision names, looked up once. Raises SourceError."""
+        check_hub()
+        try:
+            from huggingface_hub import HfApi
+        except ImportError as error:
+            raise SourceError("reading from the Hub needs huggingface_hub", _HINT) from error
+        try:
+            return str(HfApi().dataset_info(self.repo, revision=self.revision).sha)
+        except Exception as error:  # the client raises its own, httpx's and OSError
+            raise SourceError(f"cannot reach {self.repo} on the Hub: {_first_line(error)}", _help(error)) from error
+
+    def commit(self) -> str:
+        """Repository, resolved commit and split: what the rows are identified by."""
+        return f"{self.repo}@{self.sha}:{self.config or ''}/{self.split}"
+
+
+def parse(location: str) -> HubDataset:
+    """Read a location of the form above. Raises ConfigError."""
+    match = _FORM.fullmatch(location)
+    if not match:
+        raise ConfigError(f"{location}: expected hf:REPO[@REVISION][:[CONFIG/]SPLIT]")
+    return HubDataset(match["repo"], match["revision"], match["config"], match["split"] or "train")
+
+
+def rows(dataset: HubDataset) -> Iterator[dict[str, Any]]:
+    """All rows of the split, in order."""
+    try:
+        from datasets import load_dataset
+    except ImportError as error:
+        raise SourceError("reading from the Hub needs datasets", _HINT) from error
+    sha = dataset.sha
+    path = f"hf://datasets/{dataset.repo}"  # a bare name would also mean a folder of this name
+    try:
+        for row in load_dataset(path, name=dataset.config, split=dataset.split, revision=sha, streaming=True):
+            yield without_nulls(row)
+    except Exception as error:  # a network's faults arrive as a dozen types
+        raise SourceError(f"reading {dataset.repo} from the Hub failed: {_first_line(error)}", _help(error)) from error
+
+
+def _first_line(error: Exception) -> str:
+    """The line that says what is wrong; the Hub's client puts the bare status before it."""
+    lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return next((line for line in lines if not _STATUS.fullmatch(line)), lines[0])
+
+
+def _help(error: Exception) -> str:
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if status in (401, 403) or "gated dataset" in str(error):
+        return "set HF_TOKEN to a token that may read it"
+    return "check the name, the revision, the config and the split; run again to resume"

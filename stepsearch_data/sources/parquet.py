@@ -1,0 +1,54 @@
+"""Rows of a Parquet file, a bounded number in memory: a bad one harms no other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from stepsearch_data.core.errors import SourceError
+from stepsearch_data.core.files import open_regular
+from stepsearch_data.sources.files import Broken
+
+_BATCH = 256
+Row = dict[str, Any]
+
+
+def parquet_rows(
+    path: Path, wanted: Collection[str] | None = None, expect: Callable[[int], None] = lambda _: None
+) -> Iterator[Row | Broken]:
+    """The rows of a file, of its columns those that are wanted; `expect` is told their number first.
+
+    Raises SourceError when the file cannot be read.
+    """
+    try:
+        with open_regular(path) as raw, pq.ParquetFile(raw) as file:
+            expect(file.metadata.num_rows)
+            columns = None if wanted is None else [name for name in file.schema_arrow.names if name in wanted]
+            for batch in file.iter_batches(_BATCH, columns=columns):
+                yield from _records(batch)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+        raise SourceError(f"cannot read {path}: {reason}", "check the path") from error
+
+
+def without_nulls(value: Any) -> Any:
+    """Arrow writes null where a row lacks a field: back to absent."""
+    if isinstance(value, dict):
+        return {name: without_nulls(inner) for name, inner in value.items() if inner is not None}
+    return [without_nulls(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _records(batch: pa.RecordBatch) -> Iterator[Row | Broken]:
+    """Rows as Python has them; each one that cannot be had is told apart."""
+    try:
+        yield from batch.to_pylist()
+    except (ValueError, OverflowError, pa.ArrowException) as error:  # no UTF-8, or a date beyond Python's
+        if batch.num_rows == 1:
+            yield Broken(b"", f"the row cannot be read: {error}")
+            return
+        for at in range(batch.num_rows):
+            yield from _records(batch.slice(at, 1))

@@ -1,0 +1,321 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import time
+from collections.abc import Iterator
+from email.utils import formatdate
+from itertools import cycle
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from stepsearch_data.core.errors import ProviderError, RowRejected
+from stepsearch_data.llm.chat import Message, Reply, Request, TurnRequest, Usage
+from stepsearch_data.llm.endpoint import Endpoint
+from stepsearch_data.remote.http import TransientError
+from tests.llm_server import Answer, Fault, LlmServer, completion, error
+
+SCHEMA = {"type": "object", "properties": {}, "additionalProperties": False}
+REQUEST = Request("mock", (Message("system", "Be brief."), Message("user", "Hi")), SCHEMA)
+KEY = "sk-test-0123456789abcdef"
+OK = '{"ok": true}'
+
+
+def ask(url: str, *requests: Request, key: str = "", timeout: float = 5.0) -> list[Reply]:
+    """The replies to some requests, one after the other, over one endpoint."""
+
+    async def go() -> list[Reply]:
+        async with Endpoint(url, key, timeout, connections=4) as endpoint:
+            return [await endpoint.send(request) for request in requests]
+
+    return asyncio.run(go())
+
+
+def outcome(answer: Answer | str | Fault | dict[str, Any], timeout: float = 5.0, key: str = "") -> Reply | Exception:
+    """What becomes of one call that is answered so."""
+    with LlmServer(answer if callable(answer) else lambda _: answer) as server:
+        try:
+            return ask(server.url, REQUEST, key=key, timeout=timeout)[0]
+        except (RowRejected, ProviderError, TransientError) as fault:
+            return fault
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def test_a_usual_reply() -> None:
+    with LlmServer(lambda _: OK, delay=0.05) as server:
+        (reply,) = ask(server.url, REQUEST, key=KEY)
+    assert (reply.text, reply.finish_reason, reply.usage) == (OK, "stop", Usage(100, 20))
+    assert (reply.attempts, reply.cached) == (1, False)
+    assert 0.05 <= reply.latency < 1
+    assert server.requests == [
+        {
+            "model": "mock",
+            "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}],
+            "max_tokens": 1024,
+            "temperature": 0.0,
+            "response_format": {
+                "type": "json_schema",
+                "json_schema": {"name": "reply", "strict": True, "schema": SCHEMA},
+            },
+        }
+    ]
+    assert server.headers[0]["Authorization"] == f"Bearer {KEY}"
+
+
+def test_without_a_key_none_is_sent_and_a_sample_is_the_seed() -> None:
+    with LlmServer(lambda _: "text") as server:
+        ask(server.url + "/", Request("mock", (Message("user", "Hi"),), temperature=0.5, max_tokens=7, sample=2))
+    assert "Authorization" not in server.headers[0]
+    assert server.requests[0] == {
+        "model": "mock",
+        "messages": [{"role": "user", "content": "Hi"}],
+        "max_tokens": 7,
+        "temperature": 0.5,
+        "seed": 2,
+    }
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "words"),
+    [
+        (error(401, "who are you"), ProviderError, r"refuses the key \(401\): who are you"),
+        (error(402, "Insufficient balance"), ProviderError, "out of credit: Insufficient balance"),
+        (error(403, "not you"), ProviderError, r"refuses the key \(403\)"),
+        (error(404, "no model x"), ProviderError, r"no such model or path \(404\): no model x"),
+        (error(429, "check your plan and billing details"), ProviderError, "out of credit"),
+        (error(400, "a word of yours"), RowRejected, r"refuses the request \(400\): a word of yours"),
+        (error(400, "your text says billing"), RowRejected, "says billing"),
+        (error(413, "too large"), RowRejected, "413"),
+        (error(422, "what"), RowRejected, "422"),
+        (Fault(body=b'"' + b"x" * 10_000_000), RowRejected, "larger than 8 MiB"),
+        *((error(status, "later"), TransientError, f"^{status}: later$") for status in (408, 409, 429, 500)),
+        *((error(status, "later"), TransientError, f"^{status}: later$") for status in (502, 503, 504)),
+        (Fault(500, b"<html>\n<b>oops</b>\xff</html>"), TransientError, "500: <html> <b>oops</b>\ufffd</html>"),
+        (Fault(503, b""), TransientError, "503"),
+        (Fault(500, b'{"error": "plain"}'), TransientError, "500: plain"),
+        (Fault(500, b'["odd"]'), TransientError, "odd"),
+        (Fault(body=b"<html>hello</html>"), TransientError, "no JSON"),
+        (Fault(body=b'{"choices": [{"message": {"con'), TransientError, "no JSON"),
+        (Fault(body=b""), TransientError, "no JSON"),
+        (Fault(body=b"[1]"), TransientError, "no JSON object"),
+        (Fault(body=b"{}"), TransientError, "no choice"),
+        ({"choices": []}, TransientError, "no choice"),
+        ({"choices": None}, TransientError, "no choice"),
+        ({"choices": {"0": 1}}, TransientError, "no choice"),
+        ({"choices": ["text"]}, TransientError, "no choice"),
+        (Fault(cut=True), TransientError, "ClientPayloadError|ServerDisconnected|ClientConnection"),
+    ],
+)
+def test_what_a_failure_means(answer: Fault | dict[str, Any], kind: type[Exception], words: str) -> None:
+    fault = outcome(answer)
+    assert type(fault) is kind
+    with pytest.raises(kind, match=words):
+        raise fault
+
+
+def test_a_reply_that_drips_is_given_up_in_time() -> None:
+    start = time.monotonic()
+    fault = outcome(Fault(drip=True), timeout=0.3)
+    assert isinstance(fault, TransientError)
+    assert "did not answer in time" in str(fault)
+    assert time.monotonic() - start < 2
+
+
+def test_nobody_listens() -> None:
+    with pytest.raises(TransientError, match="Cannot connect"):
+        ask(f"http://127.0.0.1:{free_port()}/v1", REQUEST)
+
+
+@pytest.mark.parametrize("url", ["localhost:8000/v1", "ftp://127.0.0.1/v1", "http://[bad/v1", "/v1", "http://h:99999"])
+def test_what_is_no_url_is_not_tried_again(url: str) -> None:
+    with pytest.raises(ProviderError, match="is no URL") as fault:
+        ask(url, REQUEST)
+    assert "OPENAI_BASE_URL" in fault.value.hint
+
+
+@pytest.mark.parametrize(
+    ("reply", "text", "finish_reason", "usage"),
+    [
+        (completion("cut o", "length"), "cut o", "length", Usage(100, 20)),
+        (completion("", "content_filter"), "", "content_filter", Usage(100, 20)),
+        (completion("", refusal="I cannot."), "I cannot.", "refusal", Usage(100, 20)),
+        ({"choices": [{"message": {"content": None}, "finish_reason": None}]}, "", "stop", Usage()),
+        ({"choices": [{"message": "text"}], "usage": [1]}, "", "stop", Usage()),
+        ({"choices": [{}], "usage": {"prompt_tokens": "7", "completion_tokens": None}}, "", "stop", Usage()),
+    ],
+)
+def test_replies_of_other_shapes(reply: dict[str, Any], text: str, finish_reason: str, usage: Usage) -> None:
+    got = outcome(reply)
+    assert isinstance(got, Reply), got
+    assert (got.text, got.finish_reason, got.usage) == (text, finish_reason, usage)
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"Retry-After": "2"}, 2.0),
+        ({"Retry-After": "0.5"}, 0.5),
+        ({"retry-after-ms": "250", "Retry-After": "1"}, 0.25),
+        ({"Retry-After": "-3"}, 0.0),
+        ({"Retry-After": "soon"}, None),
+        ({"Retry-After": ""}, None),
+        ({"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0.0),
+    ],
+)
+def test_how_long_to_wait(status: int, headers: dict[str, str], seconds: float | None) -> None:
+    fault = outcome(error(status, "later", **headers))
+    assert isinstance(fault, TransientError)
+    assert fault.retry_after == seconds
+    assert fault.throttled == (status == 429)
+
+
+def test_a_date_says_how_long_to_wait_too() -> None:
+    fault = outcome(error(429, "later", **{"Retry-After": formatdate(time.time() + 30, usegmt=True)}))
+    assert isinstance(fault, TransientError)
+    assert fault.retry_after is not None
+    assert 25 < fault.retry_after <= 30
+
+
+def refusing(*refused: str) -> Answer:
+    """A server that refuses these response formats, `max_tokens` or `temperature`."""
+
+    def answer(request: dict[str, Any]) -> str | Fault:
+        format_ = request.get("response_format", {}).get("type", "text")
+        if format_ in refused:
+            return error(400, f"Invalid parameter: 'response_format' of type '{format_}' is not supported")
+        if "max_tokens" in refused and "max_tokens" in request:
+            return error(400, "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead.")
+        if "temperature" in refused and "temperature" in request:
+            return error(400, "Unsupported value: 'temperature' does not support 0 with this model.")
+        return OK
+
+    return answer
+
+
+def test_each_response_format_is_refused_once() -> None:
+    with LlmServer(refusing("json_schema", "json_object")) as server:
+        replies = ask(server.url, REQUEST, REQUEST, REQUEST)
+    assert [reply.text for reply in replies] == [OK] * 3
+    sent = [request.get("response_format", {}).get("type") for request in server.requests]
+    assert sent == ["json_schema", "json_object", None, None, None]
+
+
+def test_json_mode_where_schemas_are_refused() -> None:
+    with LlmServer(refusing("json_schema")) as server:
+        ask(server.url, REQUEST, REQUEST)
+    assert [r["response_format"] for r in server.requests[1:]] == [{"type": "json_object"}] * 2
+
+
+def test_all_that_newer_models_refuse_is_left_out_from_then_on() -> None:
+    with LlmServer(refusing("max_tokens", "temperature")) as server:
+        ask(server.url, REQUEST, REQUEST)
+    assert len(server.requests) == 4
+    assert [r["max_completion_tokens"] for r in server.requests[1:]] == [1024] * 3
+    for request in server.requests[2:]:
+        assert not {"max_tokens", "temperature"} & request.keys()
+
+
+def test_a_turn_names_where_it_stops() -> None:
+    with LlmServer(lambda _: "<search> a") as server:
+        (reply,) = ask(server.url, TurnRequest("mock", (Message("user", "Hi"),), stop=("</search>", "</answer>")))
+    assert reply.text == "<search> a"
+    assert server.requests[0]["stop"] == ["</search>", "</answer>"]
+
+
+def test_a_raw_turn_continues_a_text() -> None:
+    asked: list[dict[str, Any]] = []
+
+    async def completions(request: web.Request) -> web.Response:
+        asked.append(await request.json())
+        choice = {"text": " went on", "finish_reason": "length"}
+        return web.json_response({"choices": [choice], "usage": {"prompt_tokens": 3, "completion_tokens": 2}})
+
+    server = LlmServer(lambda _: OK)
+    server.more_routes = [web.post("/v1/completions", completions)]
+    with server:
+        (reply,) = ask(server.url, TurnRequest("mock", (Message("user", "It"),), stop=("</search>",), raw=True))
+    assert (reply.text, reply.finish_reason, reply.usage) == (" went on", "length", Usage(3, 2))
+    assert asked == [{"model": "mock", "prompt": "It", "max_tokens": 1024, "temperature": 0.0, "stop": ["</search>"]}]
+    assert server.requests == []
+
+
+def test_a_stop_that_is_refused_is_left_out_from_then_on() -> None:
+    def answer(request: dict[str, Any]) -> str | Fault:
+        return (
+            error(400, "Unsupported parameter: 'stop' is not supported with this model.") if "stop" in request else OK
+        )
+
+    turn = TurnRequest("mock", (Message("user", "Hi"),), stop=("</search>",))
+    with LlmServer(answer) as server:
+        ask(server.url, turn, turn)
+    assert ["stop" in request for request in server.requests] == [True, False, False]
+
+
+def test_refusals_that_many_calls_meet_together_cost_one_format_only() -> None:
+    async def go(url: str) -> tuple[list[Reply], str]:
+        async with Endpoint(url, "", 5.0, connections=8) as endpoint:
+            return list(await asyncio.gather(*(endpoint.send(REQUEST) for _ in range(8)))), endpoint.format
+
+    with LlmServer(refusing("json_schema"), delay=0.05) as server:
+        replies, format_ = asyncio.run(go(server.url))
+    assert [reply.text for reply in replies] == [OK] * 8
+    assert format_ == "json_object"
+    assert len(server.requests) == 16
+
+
+def test_a_refused_row_that_has_nothing_to_do_with_it_changes_no_setting() -> None:
+    answers: Iterator[Fault | str] = cycle([error(400, "this row is bad"), OK])
+    with LlmServer(lambda _: next(answers)) as server:
+
+        async def go() -> None:
+            async with Endpoint(server.url, "", 5.0, connections=1) as endpoint:
+                with pytest.raises(RowRejected):
+                    await endpoint.send(REQUEST)
+                await endpoint.send(REQUEST)
+
+        asyncio.run(go())
+    assert server.requests[0] == server.requests[1]
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 429, 500])
+@pytest.mark.parametrize("key", [KEY, "a-key-of-another-form", "sk-other-0123456789"])
+@pytest.mark.parametrize("before", [0, 285, 295])
+def test_no_message_holds_a_key(status: int, key: str, before: int) -> None:
+    own = "sk-mine-0123456789" if key.startswith("sk-other") else key
+    fault = outcome(error(status, "." * before + " Incorrect key: " + key), key=own)
+    assert isinstance(fault, Exception)
+    words = str(fault)
+    assert not any(key[start : start + 6] in words for start in range(3, len(key) - 5)), words
+
+
+def test_a_servers_long_message_is_cut() -> None:
+    assert len(str(outcome(error(500, "long " * 1000)))) < 350
+
+
+@pytest.mark.parametrize(
+    ("listing", "names"),
+    [
+        ({"data": [{"id": "a"}, {"id": "b"}]}, ["a", "b"]),
+        ({"data": []}, []),
+        ({"data": None}, []),
+        ({}, []),
+    ],
+)
+def test_models_that_are_offered(listing: dict[str, Any], names: list[str]) -> None:
+    async def go(url: str) -> list[str]:
+        async with Endpoint(url, "", 5.0, connections=1) as endpoint:
+            return await endpoint.models()
+
+    with LlmServer(lambda _: OK) as server:
+        server.models = Fault(body=json.dumps(listing).encode())
+        assert asyncio.run(go(server.url)) == names

@@ -1,0 +1,468 @@
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import socket
+import sqlite3
+import threading
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from itertools import chain, repeat
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from tenacity import wait_none
+
+from stepsearch_data.core.errors import BudgetError, ConfigError, ProviderError, RowRejected, StoreError
+from stepsearch_data.llm import service
+from stepsearch_data.llm.chat import Message, Reply, Request, Usage
+from stepsearch_data.llm.money import Budget
+from stepsearch_data.llm.replay import Replay
+from stepsearch_data.llm.service import Llm
+from stepsearch_data.llm.settings import LlmSettings
+from stepsearch_data.remote import cache as remote_cache
+from tests.llm_server import Answer, Fault, LlmServer, completion, error
+
+KEY = "sk-test-0123456789abcdef"
+Outcome = Reply | BaseException
+T = TypeVar("T")
+
+GARBAGE = Fault(body=b"<html>Bad gateway</html>")
+EMPTY: dict[str, Any] = {"choices": []}
+TRUNCATED = Fault(body=json.dumps(completion("text")).encode()[:-30])
+TRANSIENT: list[Fault | dict[str, Any]] = [
+    *(error(status, "later") for status in (408, 429, 500, 502, 503)),
+    error(503, "later", **{"Retry-After": "0"}),
+    Fault(cut=True),
+    Fault(drip=True),
+    GARBAGE,
+    EMPTY,
+    TRUNCATED,
+]
+
+
+async def until(happened: Callable[[], bool]) -> None:
+    while not happened():  # noqa: ASYNC110 - it happens in the server's thread
+        await asyncio.sleep(0.01)
+
+
+def name_of(fault: object) -> str:
+    if fault is EMPTY:
+        return "no choices"
+    assert isinstance(fault, Fault)
+    if fault.status == 200:
+        return "cut" if fault.cut else "drip" if fault.drip else "HTML" if fault is GARBAGE else "truncated"
+    return f"{fault.status}{' with Retry-After' if fault.headers else ''}"
+
+
+class World:
+    """A replay cache in a folder of its own, and models of a server that use it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.records: list[dict[str, Any]] = []
+        self.model: Llm | None = None
+
+    def settings(self, url: str, **changes: Any) -> LlmSettings:
+        return LlmSettings.model_validate(
+            {
+                "base_url": url,
+                "timeout": 0.5,
+                "patience": 2,
+                "max_attempts": 2,
+                "max_concurrency": 8,
+                "replay": self.folder / "replay.sqlite",
+                **changes,
+            }
+        )
+
+    def ask(self, url: str, *requests: Request, budget: Budget | None = None, **changes: Any) -> list[Outcome]:
+        """What becomes of some requests that are made together."""
+
+        async def go(model: Llm) -> list[Outcome]:
+            return list(await asyncio.gather(*map(model.complete, requests), return_exceptions=True))
+
+        return self.run(url, go, budget, **changes)
+
+    def stop(self, url: str, number: int, **changes: Any) -> BaseException:
+        """What stops a build that makes so many requests."""
+
+        async def go(model: Llm) -> BaseException:
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for n in range(number):
+                        group.create_task(model.complete(ask_for(str(n))))
+            except ExceptionGroup as stops:
+                return stops.exceptions[0]
+            raise AssertionError("nothing stopped it")
+
+        return self.run(url, go, **changes)
+
+    def run(self, url: str, work: Callable[[Llm], Awaitable[T]], budget: Budget | None = None, **changes: Any) -> T:
+        """What some work with a model returns."""
+
+        async def go() -> T:
+            self.model = Llm(self.settings(url, **changes), "decompose", budget, self.records.append)
+            try:
+                return await work(self.model)
+            finally:
+                await self.model.close()
+
+        return asyncio.run(go())
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    monkeypatch.setattr(service, "wait_random_exponential", lambda **_: wait_none())
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return World(tmp_path)
+
+
+def ask_for(text: str) -> Request:
+    return Request("mock", (Message("user", text),))
+
+
+def asked(request: dict[str, Any]) -> str:
+    return str(request["messages"][-1]["content"])
+
+
+def echo(request: dict[str, Any]) -> str:
+    return f"reply to {asked(request)}"
+
+
+def one_bad(bad: Fault | dict[str, Any], times: int = 10**9) -> Answer:
+    """Answers all but the request `bad`, which fails so often."""
+    left = repeat(bad, times)
+
+    def answer(request: dict[str, Any]) -> str | Fault | dict[str, Any]:
+        return next(left, "at last") if asked(request) == "bad" else echo(request)
+
+    return answer
+
+
+def text(outcome: Outcome) -> str:
+    assert isinstance(outcome, Reply), outcome
+    return outcome.text
+
+
+@pytest.mark.parametrize("fault", TRANSIENT, ids=name_of)
+def test_what_may_pass_is_sent_again(world: World, fault: Fault | dict[str, Any]) -> None:
+    with LlmServer(one_bad(fault, times=1)) as server:
+        bad, good = world.ask(server.url, ask_for("bad"), ask_for("good"))
+    assert (text(bad), text(good)) == ("at last", "reply to good")
+    assert isinstance(bad, Reply)
+    assert bad.attempts == (1 if isinstance(fault, Fault) and "Retry-After" in fault.headers else 2)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [fault for fault in TRANSIENT if isinstance(fault, dict) or "Retry-After" not in fault.headers],
+    ids=name_of,
+)
+def test_a_row_that_the_server_always_fails_on_is_rejected_alone(world: World, fault: Fault | dict[str, Any]) -> None:
+    with LlmServer(one_bad(fault)) as server:
+        bad, *good = world.ask(server.url, ask_for("bad"), *(ask_for(str(n)) for n in range(5)))
+    assert isinstance(bad, RowRejected), bad
+    assert "the server failed 2 times: " in str(bad)
+    assert [text(reply) for reply in good] == [f"reply to {n}" for n in range(5)]
+
+
+@pytest.mark.parametrize("patience", [2.0, 0.05])
+def test_such_a_row_does_not_stop_a_build_even_when_it_is_the_last(world: World, patience: float) -> None:
+    """As it is when the build is run again: everything else comes from the cache."""
+    with LlmServer(one_bad(error(500, "boom")), delay=0.05) as server:
+        (bad,) = world.ask(server.url, ask_for("bad"), patience=patience, max_attempts=3)
+    assert isinstance(bad, RowRejected), bad
+    assert "boom" in str(bad)
+    assert next(request for request in server.requests if asked(request) != "bad")["max_tokens"] <= 16
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [error(400, "no"), error(422, "no"), error(413, "no"), Fault(body=b" " * 10_000_000)],
+    ids=lambda f: f.status,
+)
+def test_a_row_that_the_server_refuses_is_rejected_alone_and_at_once(world: World, fault: Fault) -> None:
+    with LlmServer(one_bad(fault)) as server:
+        bad, good = world.ask(server.url, ask_for("bad"), ask_for("good"))
+    assert isinstance(bad, RowRejected)
+    assert text(good) == "reply to good"
+    assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [error(401, "no"), error(402, "no"), error(403, "no"), error(404, "no model"), error(429, "insufficient_quota")],
+    ids=name_of,
+)
+def test_what_no_call_can_survive_stops_the_build_at_once(world: World, fault: Fault) -> None:
+    with LlmServer(lambda _: fault) as server:
+        (stop,) = world.ask(server.url, ask_for("a"))
+    assert isinstance(stop, ProviderError)
+    assert (stop.exit_code, len(server.requests)) == (5, 1)
+
+
+@pytest.mark.parametrize(
+    ("reply", "finish_reason"),
+    [
+        (completion("half a rep", "length"), "length"),
+        (completion("", "content_filter"), "content_filter"),
+        (completion("", refusal="I will not"), "refusal"),
+        (completion('{"steps": "wrong type"}'), "stop"),
+    ],
+)
+def test_replies_to_repair_are_replies_and_kept(world: World, reply: dict[str, Any], finish_reason: str) -> None:
+    with LlmServer(lambda _: reply) as server:
+        for cached in (False, True):
+            (got,) = world.ask(server.url, ask_for("a"))
+            assert isinstance(got, Reply)
+            assert (got.finish_reason, got.cached) == (finish_reason, cached)
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("fault", [*TRANSIENT[:5], *TRANSIENT[6:]], ids=name_of)
+def test_a_server_that_only_fails_stops_the_build_within_its_patience(world: World, fault: Fault) -> None:
+    begun = time.monotonic()
+    with LlmServer(lambda _: fault) as server:
+        stop = world.stop(server.url, 20, timeout=0.2)
+    assert time.monotonic() - begun < 3.5
+    assert isinstance(stop, ProviderError)
+    assert stop.exit_code == 5
+    assert "does not answer" in stop.message
+    assert "what was paid is kept" in stop.hint
+
+
+def test_nobody_listens(world: World) -> None:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{found.getsockname()[1]}/v1"
+    (stop,) = world.ask(url, ask_for("a"))
+    assert isinstance(stop, ProviderError)
+    assert "Cannot connect" in stop.message
+
+
+@pytest.mark.parametrize("headers", [{"Retry-After": "0.3"}, {"Retry-After": "0"}, {"Retry-After": "3600"}])
+def test_a_server_that_always_says_later_stops_the_build_within_its_patience(
+    world: World, headers: dict[str, str]
+) -> None:
+    begun = time.monotonic()
+    with LlmServer(lambda _: error(429, "later", **headers)) as server:
+        assert isinstance(world.stop(server.url, 8, patience=1), ProviderError)
+    assert time.monotonic() - begun < 3
+
+
+def test_waiting_as_told_costs_no_attempt(world: World) -> None:
+    answers: Iterator[Fault | str] = chain(
+        repeat(error(429, "slow down", **{"retry-after-ms": "50"}), 2), repeat("at last")
+    )
+    with LlmServer(lambda _: next(answers)) as server:
+        (reply,) = world.ask(server.url, ask_for("a"), max_attempts=1)
+    assert (text(reply), len(server.requests)) == ("at last", 3)
+    assert world.records[0]["attempts"] == 1
+
+
+def test_without_being_told_how_long_a_429_costs_one(world: World) -> None:
+    with LlmServer(one_bad(error(429, "slow down"), times=2)) as server:
+        bad, _ = world.ask(server.url, ask_for("bad"), ask_for("good"))
+    assert isinstance(bad, RowRejected)
+
+
+def test_the_gate_closes_for_all(world: World) -> None:
+    arrivals: list[float] = []
+    throttled: list[float] = []
+
+    def answer(request: dict[str, Any]) -> str | Fault:
+        if not throttled:
+            throttled.append(time.monotonic())
+            return error(429, "slow down", **{"Retry-After": "0.5"})
+        arrivals.append(time.monotonic())
+        return echo(request)
+
+    async def work(model: Llm) -> list[Outcome]:
+        first = asyncio.create_task(model.complete(ask_for("first")))
+        await until(lambda: bool(throttled))
+        await asyncio.sleep(0.1)
+        return [await model.complete(ask_for("second")), await first]
+
+    with LlmServer(answer) as server:
+        assert len(world.run(server.url, work)) == 2
+    assert min(arrivals) - throttled[0] >= 0.45
+
+
+def test_never_more_calls_at_once_than_allowed(world: World) -> None:
+    with LlmServer(echo, delay=0.02) as server:
+        world.ask(server.url, *(ask_for(str(n)) for n in range(40)), max_concurrency=5)
+    assert server.most_in_flight == 5
+
+
+def test_a_single_failure_after_a_long_silence_is_no_breakdown(world: World) -> None:
+    """Nothing is sent for minutes where everything comes from the cache."""
+    answers: Iterator[Fault | str] = iter(["one", error(500, "hiccup"), "two"])
+
+    async def work(model: Llm) -> str:
+        await model.complete(ask_for("a"))
+        await asyncio.sleep(0.4)
+        return (await model.complete(ask_for("b"))).text
+
+    with LlmServer(lambda _: next(answers)) as server:
+        assert world.run(server.url, work, patience=0.3) == "two"
+
+
+def test_the_same_request_at_once_is_one_call(world: World) -> None:
+    with LlmServer(echo, delay=0.05) as server:
+        replies = world.ask(server.url, *(ask_for("a") for _ in range(10)), ask_for("b"))
+    assert Counter(map(text, replies)) == {"reply to a": 10, "reply to b": 1}
+    assert len(server.requests) == 2
+    assert sum(not record["cached"] for record in world.records) == 2
+
+
+def test_who_shares_a_call_shares_its_failure(world: World) -> None:
+    with LlmServer(one_bad(error(400, "no")), delay=0.05) as server:
+        outcomes = world.ask(server.url, *(ask_for("bad") for _ in range(5)))
+    assert all(isinstance(outcome, RowRejected) for outcome in outcomes)
+    assert len(server.requests) == 1
+
+
+def test_nothing_is_paid_twice(world: World) -> None:
+    requests = [ask_for(str(n)) for n in range(5)]
+    with LlmServer(echo) as server:
+        first = world.ask(server.url, *requests)
+        second = world.ask(server.url + "/", *requests)  # the same endpoint
+        assert len(server.requests) == 5
+        world.ask(server.url, *(ask_for(str(n)) for n in range(8)))
+        assert len(server.requests) == 8
+    assert list(map(text, first)) == list(map(text, second))
+    assert all(isinstance(reply, Reply) and reply.cached and reply.attempts == 0 for reply in second)
+    with LlmServer(echo) as another:
+        world.ask(another.url, *requests)
+        assert len(another.requests) == 5
+
+
+@pytest.mark.parametrize("fault", [error(400, "no"), error(500, "no"), GARBAGE, EMPTY], ids=name_of)
+def test_failures_are_never_kept(world: World, fault: Fault | dict[str, Any]) -> None:
+    with LlmServer(one_bad(fault)) as server:
+        outcomes = world.ask(server.url, ask_for("bad"), ask_for("good"))
+        assert isinstance(outcomes[0], RowRejected)
+        server.answer = echo
+        bad, good = world.ask(server.url, ask_for("bad"), ask_for("good"))
+    assert isinstance(bad, Reply)
+    assert isinstance(good, Reply)
+    assert (bad.cached, good.cached) == (False, True)
+
+
+def test_every_reply_is_recorded_with_what_it_cost(world: World) -> None:
+    with LlmServer(one_bad(error(500, "hiccup"), times=1), delay=0.02) as server:
+        for _ in range(2):
+            world.ask(server.url, ask_for("bad"), prices={"mock": [1.0, 10.0]})
+    first, second = world.records
+    assert first["latency"] >= 0.02
+    kept = {"stage": "decompose", "model": "mock", "prompt_tokens": 100, "completion_tokens": 20}
+    assert first.items() >= {**kept, "attempts": 2, "cached": False, "finish_reason": "stop"}.items()
+    assert first["cost"] == pytest.approx(0.0003)
+    assert second.items() >= {**kept, "attempts": 0, "cached": True, "cost": 0.0, "latency": 0.0}.items()
+    assert world.model
+    assert (world.model.counts["cached"], world.model.budget.cost) == (1, 0.0)
+    assert "1 cached" in world.model.describe()
+
+
+@pytest.mark.parametrize("limit", [{"max_tokens_total": 600}, {"max_cost": 0.0059, "prices": {"mock": [10.0, 10.0]}}])
+def test_a_budget_stops_the_calls_and_goes_on_where_it_stopped(world: World, limit: dict[str, Any]) -> None:
+    requests = [ask_for(str(n)) for n in range(10)]  # 120 tokens each
+    with LlmServer(echo) as server:
+        outcomes = world.ask(server.url, *requests, max_concurrency=1, **limit)
+        replies = [outcome for outcome in outcomes if isinstance(outcome, Reply)]
+        stops = [outcome for outcome in outcomes if isinstance(outcome, BudgetError)]
+        assert (len(replies), len(stops)) == (4, 6)  # the fifth would reach the limit
+        assert stops[0].exit_code == 4
+        assert len(server.requests) == 4
+        earlier = Budget(None, 600, [record for record in world.records if not record["cached"]])
+        outcomes = world.ask(server.url, *requests, max_concurrency=1, budget=earlier)
+        assert sum(isinstance(outcome, Reply) for outcome in outcomes) == 4  # from the cache: no money is left
+        assert len(server.requests) == 4
+        assert all(isinstance(reply, Reply) for reply in world.ask(server.url, *requests))
+        assert len(server.requests) == 10
+
+
+def test_what_is_in_flight_when_the_build_stops_is_kept(world: World) -> None:
+    """It is paid for."""
+
+    async def work(model: Llm) -> None:
+        tasks = [asyncio.create_task(model.complete(ask_for(str(n)))) for n in range(6)]
+        await until(lambda: len(server.requests) == 6)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    with LlmServer(echo, delay=0.2) as server:
+        world.run(server.url, work)
+        assert [record["cached"] for record in world.records] == [False] * 6
+        replies = world.ask(server.url, *(ask_for(str(n)) for n in range(6)))
+        assert len(server.requests) == 6
+    assert all(isinstance(reply, Reply) and reply.cached for reply in replies)
+
+
+def test_the_api_itself_needs_a_key(world: World) -> None:
+    with pytest.raises(ConfigError, match="no key") as fault:
+        Llm(LlmSettings(), "decompose")
+    assert "OPENAI_BASE_URL" in fault.value.hint
+
+
+@pytest.mark.parametrize("status", [200, 400, 401, 500])
+def test_a_key_is_in_no_message_and_no_file(world: World, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    said = error(status, f"Incorrect API key provided: {KEY}")
+    with LlmServer(lambda request: echo(request) if status == 200 else said) as server:
+        outcomes = world.ask(server.url, ask_for("a"), ask_for("b"))
+        assert server.headers[0]["Authorization"] == f"Bearer {KEY}"
+    assert KEY not in repr(outcomes)
+    assert KEY not in repr(world.records)
+    files = [path for path in world.folder.rglob("*") if path.is_file()]
+    assert files
+    assert not any(KEY.encode() in path.read_bytes() for path in files)
+
+
+def test_two_builds_share_the_cache_while_both_run(world: World) -> None:
+    requests = [ask_for(str(n)) for n in range(50)]
+    outcomes: list[list[Outcome]] = []
+
+    def build(*_: object) -> None:
+        outcomes.append(World(world.folder).ask(server.url, *requests))
+
+    with LlmServer(echo, delay=0.01) as server:
+        threads = [threading.Thread(target=build) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        sent = len(server.requests)
+        assert 50 <= sent <= 100
+        build()
+        assert len(server.requests) == sent
+    assert len({tuple(map(text, replies)) for replies in outcomes}) == 1
+
+
+def test_usage_is_counted_as_the_server_says(world: World) -> None:
+    reply = {**completion("a"), "usage": {"prompt_tokens": 7, "completion_tokens": 3}}
+    with LlmServer(lambda _: reply) as server:
+        world.ask(server.url, ask_for("a"), ask_for("b"))
+    assert world.model
+    assert (world.model.budget.usage, world.model.budget.calls) == (Usage(14, 6), 2)
+
+
+def test_a_cache_that_somebody_else_locks_stops_the_build_and_leaves_no_connection(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A session that is not closed is a ResourceWarning, and those are errors here."""
+    monkeypatch.setattr(remote_cache, "LOCKED_SECONDS", 0.1)
+    monkeypatch.setattr(remote_cache, "WINDOW_SECONDS", 0.0)
+    Replay(world.folder / "replay.sqlite").close()
+    other = sqlite3.connect(world.folder / "replay.sqlite", isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    with LlmServer(echo) as server, pytest.raises(StoreError, match="another process keeps the replay cache"):
+        world.ask(server.url, ask_for("a"), ask_for("b"))
+    gc.collect()
+    other.close()

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+from rank_bm25 import BM25Okapi
+
+from stepsearch_data.core.errors import SearchError
+from stepsearch_data.core.text import tokens
+from stepsearch_data.search import bm25, compiled
+from stepsearch_data.search.bm25 import Bm25
+from tests.builders import build_index
+
+WORDS = [f"word{n}" for n in range(400)]
+RANDOM = random.Random(7)
+TEXTS = [" ".join(RANDOM.choices(WORDS, k=RANDOM.randint(5, 40))) for n in range(300)]
+QUERIES = [" ".join(RANDOM.choices(WORDS, k=RANDOM.randint(1, 5))) for _ in range(50)]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return build_index(tmp_path, TEXTS)
+
+
+def test_it_ranks_as_rank_bm25_does(folder: Path) -> None:
+    """The variants differ by idf alone; on one-word queries the order of the documents is the same."""
+    oracle = BM25Okapi([tokens(text) for text in TEXTS], k1=1.2, b=0.75)
+    engine = Bm25(folder)
+    for word in WORDS[:60]:
+        scores = oracle.get_scores([word])
+        found = engine.find([word], 10)[0]
+        expected = sorted((score for score in scores if score > 0), reverse=True)[:10]
+        assert [scores[number] for number, _ in found] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("numba_from", [1, 10_000], ids=["numba", "numpy"])
+def test_answers_do_not_depend_on_threads_or_batch(
+    folder: Path, numba_from: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiled, "FROM", numba_from)
+    monkeypatch.setattr(bm25, "_PART", 7)
+    one = Bm25(folder, workers=1).find(QUERIES, 5)
+    assert Bm25(folder, workers=8).find(QUERIES, 5) == one
+    assert [Bm25(folder).find([query], 5)[0] for query in QUERIES[:5]] == one[:5]
+
+
+def test_ties_are_in_the_order_of_the_corpus(tmp_path: Path) -> None:
+    folder = build_index(tmp_path, ["same words", "same words", "other text"])
+    assert [number for number, _ in Bm25(folder).find(["same"], 3)[0]] == [0, 1]
+
+
+@pytest.mark.parametrize("numba_from", [1, 10_000], ids=["numba", "numpy"])
+def test_the_first_of_many_equal_passages_are_found(
+    tmp_path: Path, numba_from: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiled, "FROM", numba_from)
+    engine = Bm25(build_index(tmp_path, ["same words"] * 60 + ["same old words here"] * 300 + ["other"] * 40))
+    for k in (1, 3, 44, 60, 61, 200):
+        for found in engine.find(["same", "other", "same words"], k)[::2]:
+            assert [number for number, _ in found] == list(range(k))
+    assert [number for number, _ in engine.find(["other", "same"], 3)[0]] == [360, 361, 362]
+
+
+def test_both_backends_answer_alike_where_many_tie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [" ".join(RANDOM.choices(WORDS[:6], k=RANDOM.randint(1, 4))) for _ in range(300)]
+    queries = [" ".join(RANDOM.choices(WORDS[:6], k=RANDOM.randint(1, 6))) for _ in range(80)]
+    folder = build_index(tmp_path, texts)
+    for k in (1, 5, 40):
+        answers = []
+        for numba_from in (1, 10_000):
+            monkeypatch.setattr(compiled, "FROM", numba_from)
+            engine = Bm25(folder, workers=3)
+            answers.append(engine.find(queries, k))
+            assert [engine.find([query], k)[0] for query in queries] == answers[-1]
+            whole = engine.find(queries, 300)
+            assert answers[-1] == [found[:k] for found in whole]
+        for one, other in zip(*answers, strict=True):
+            assert [number for number, _ in one] == [number for number, _ in other]
+            assert [score for _, score in one] == pytest.approx([score for _, score in other])
+
+
+def test_few_answers_at_a_time_are_in_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = Bm25(folder).find(QUERIES, 5)
+    monkeypatch.setattr(compiled, "_CELLS", 50)
+    assert Bm25(folder).find(QUERIES, 5) == expected
+
+
+def test_nothing_in_common_is_no_result(folder: Path) -> None:
+    assert Bm25(folder).find(["zyzzyva", "", "?!", "a", "(X:"], 5) == [[], [], [], [], []]
+
+
+def test_k_may_exceed_the_corpus(folder: Path) -> None:
+    assert 0 < len(Bm25(folder).find(["word1"], 10_000)[0]) <= len(TEXTS)
+
+
+def test_the_title_weighs_as_often_as_it_is_said(tmp_path: Path) -> None:
+    scores = [
+        Bm25(build_index(tmp_path, [("opera", "by rossini"), ("x", "y z")], title_weight=weight)).find(["opera"], 1)
+        for weight in (0, 1, 2)
+    ]
+    assert scores[0] == [[]]
+    assert 0 < scores[1][0][0][1] < scores[2][0][0][1]
+
+
+def test_a_corpus_without_a_word_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(SearchError, match="no word"):
+        build_index(tmp_path, ["? ! ."])
+
+
+def test_a_folder_that_is_no_index_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(SearchError, match="no BM25 index") as error:
+        Bm25(tmp_path)
+    assert error.value.hint == compiled.REBUILD
+
+
+def test_the_same_corpus_gives_the_same_bytes(tmp_path: Path) -> None:
+    one, two = build_index(tmp_path / "one", TEXTS), build_index(tmp_path / "two", TEXTS)
+    for file in sorted(one.iterdir()):
+        assert file.read_bytes() == (two / file.name).read_bytes()

@@ -1,0 +1,283 @@
+from __future__ import annotations
+
+import base64
+import time
+from itertools import repeat
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tenacity import wait_none
+
+from stepsearch_data.core.errors import ConfigError, SearchError
+from stepsearch_data.search import Found, remote
+from stepsearch_data.search.answers import Refused
+from stepsearch_data.search.kinds import choose
+from stepsearch_data.search.web import cleaned, read_brave, read_serpapi, read_serper, read_tavily, renewal
+from tests.search.engines import World
+from tests.search_servers import KEY, KEYS, Asked, Fault, Page, SearchServer, error, fault
+
+READ = {"serper": read_serper, "brave": read_brave, "tavily": read_tavily, "serpapi": read_serpapi}
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    monkeypatch.setattr(remote, "wait_random_exponential", lambda **_: wait_none())
+    for variable in KEYS.values():
+        monkeypatch.setenv(variable, KEY)
+    return World(tmp_path)
+
+
+def pages(query: str) -> list[Page]:
+    return [Page(f"{query} {n}", f"about {query}", f"https://example.org/{n}", 0.9 / n) for n in range(1, 26)]
+
+
+def asked_by(world: World, kind: str, k: int = 3, **section: Any) -> Asked:
+    with SearchServer(kind, pages) as server:
+        world.ask(kind, server.url, "wer war's? ä&ö", k=k, **section)
+    return server.requests[0]
+
+
+def test_serper_is_asked_as_documented(world: World) -> None:
+    asked = asked_by(world, "serper")
+    assert (asked.method, asked.path, asked.headers["x-api-key"]) == ("POST", "/search", KEY)
+    assert (asked.params, asked.body) == ({}, {"q": "wer war's? ä&ö", "num": 3})
+    asked = asked_by(world, "serper", country="DE", language="de")
+    assert asked.body == {"q": "wer war's? ä&ö", "num": 3, "gl": "de", "hl": "de"}
+
+
+def test_brave_is_asked_as_documented(world: World) -> None:
+    asked = asked_by(world, "brave")
+    assert (asked.method, asked.path) == ("GET", "/res/v1/web/search")
+    assert (asked.headers["x-subscription-token"], asked.headers["accept"]) == (KEY, "application/json")
+    assert (asked.params, asked.body) == ({"q": "wer war's? ä&ö", "count": "3"}, None)
+    asked = asked_by(world, "brave", country="de", language="de")
+    assert asked.params == {"q": "wer war's? ä&ö", "count": "3", "country": "DE", "search_lang": "de"}
+
+
+def test_tavily_is_asked_as_documented(world: World) -> None:
+    asked = asked_by(world, "tavily")
+    assert (asked.method, asked.path, asked.headers["authorization"]) == ("POST", "/search", f"Bearer {KEY}")
+    assert asked.body == {"query": "wer war's? ä&ö", "max_results": 3}
+    assert asked_by(world, "tavily", country="United Kingdom").body["country"] == "united kingdom"
+
+
+def test_serpapi_is_asked_as_documented(world: World) -> None:
+    asked = asked_by(world, "serpapi")
+    assert (asked.method, asked.path, asked.body) == ("GET", "/search", None)
+    assert asked.params == {"engine": "google", "q": "wer war's? ä&ö", "api_key": KEY}
+    asked = asked_by(world, "serpapi", country="DE", language="de")
+    assert (asked.params["gl"], asked.params["hl"]) == ("de", "de")
+
+
+@pytest.mark.parametrize("kind", KEYS)
+def test_pages_become_documents(world: World, kind: str) -> None:
+    with SearchServer(kind, pages) as server:
+        found = world.ask(kind, server.url, "Rome", k=2)[0].found
+    scores = [0.9, 0.45] if kind == "tavily" else [1.0, 0.5]
+    assert found == [
+        Found(None, score, f"Rome {n}", "about Rome", f"https://example.org/{n}") for n, score in enumerate(scores, 1)
+    ]
+
+
+@pytest.mark.parametrize(("kind", "most"), [("serper", 25), ("brave", 20), ("tavily", 20), ("serpapi", 10)])
+def test_no_api_is_asked_for_more_than_it_gives(world: World, kind: str, most: int) -> None:
+    with SearchServer(kind, pages) as server:
+        answers = [world.ask(kind, server.url, "Rome", k=k)[0] for k in (100, 100)]
+    assert [(len(answer.found), answer.error) for answer in answers] == [(most, "")] * 2
+    asked = server.requests[0]
+    assert {"serper": 100, "brave": "20", "tavily": 20, "serpapi": None}[kind] == (
+        asked.params.get("count") or (asked.body or {}).get("num", (asked.body or {}).get("max_results"))
+    )
+
+
+@pytest.mark.parametrize("kind", KEYS)
+def test_finding_nothing_is_an_answer_that_is_kept(world: World, kind: str) -> None:
+    with SearchServer(kind, lambda _: []) as server:
+        for _ in range(2):
+            answer = world.ask(kind, server.url, "zzzz")[0]
+            assert (list(answer.found), answer.error) == ([], "")
+        assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("serper", {"searchParameters": {"q": "x"}}),
+        ("serper", {"searchParameters": {"q": "x"}, "organic": None}),
+        ("brave", {"type": "search", "query": {"original": "x"}}),
+        ("brave", {"type": "search", "web": {"results": None}}),
+        ("tavily", {"query": "x", "results": []}),
+        ("serpapi", {"search_metadata": {"status": "Success"}}),
+        ("serpapi", {"error": "Google hasn\u2019t returned any results for this query."}),
+    ],
+)
+def test_absent_and_null_lists_are_empty(kind: str, body: dict[str, Any]) -> None:
+    assert [list(answer.found) for answer in READ[kind](body)] == [[]]
+
+
+@pytest.mark.parametrize("kind", KEYS)
+@pytest.mark.parametrize("body", [{}, {"message": "hello"}, [], "text", 7, {"organic": 1, "web": 1, "results": 1}])
+def test_what_is_no_answer_of_the_api_is_refused(kind: str, body: Any) -> None:
+    with pytest.raises(Refused):
+        READ[kind](body)
+
+
+def test_null_fields_and_empty_rows_are_tolerated(world: World) -> None:
+    def rows(_: str) -> list[Page]:
+        return [Page(None, "text", None, None), Page("title", None), Page(None, None), Page("", " ")]
+
+    for kind in KEYS:
+        with SearchServer(kind, rows) as server:
+            found = world.ask(kind, server.url, "one", k=9)[0].found
+        assert [(document.title, document.text, document.score) for document in found] == [
+            ("", "text", 1.0),
+            ("title", "", 0.5),
+        ]
+
+
+@pytest.mark.parametrize(
+    ("snippet", "text"),
+    [
+        ("The <strong>Barber</strong> of Seville", "The Barber of Seville"),
+        ('<span class="x">Rossini&#x27;s</span> opera &amp; more&nbsp;…', "Rossini's opera & more …"),
+        ("one<br>two<br/>three</p><p>four", "one two three four"),
+        ("  a\n\tb  ", "a b"),
+        ("Mar 3, 2021 ... The opera", "Mar 3, 2021 ... The opera"),
+        ("if a < b and c > d then <T>", "if a < b and c > d then <T>"),
+        ("write &lt;strong&gt; for bold", "write <strong> for bold"),
+        ("<EM>H<sub>2</sub>O</EM>", "H2O"),
+        ("", ""),
+    ],
+)
+def test_snippets_become_plain_text(snippet: str, text: str) -> None:
+    assert cleaned(snippet) == text
+
+
+def test_titles_and_snippets_are_cleaned(world: World) -> None:
+    with SearchServer(
+        "brave", lambda _: [Page("<strong>Rome</strong> &amp; Seville", "a <strong>b</strong>")]
+    ) as server:
+        found = world.ask("brave", server.url, "one")[0].found[0]
+    assert (found.title, found.text) == ("Rome & Seville", "a b")
+
+
+@pytest.mark.parametrize("kind", KEYS)
+def test_a_wrong_key_stops_the_build_and_is_named(world: World, kind: str) -> None:
+    with SearchServer(kind, pages, key="another") as server, pytest.raises(SearchError) as stopped:
+        world.ask(kind, server.url, "one", "two")
+    assert "does not let us in" in stopped.value.message
+    assert stopped.value.hint == f"set {KEYS[kind]} to a valid key"
+    assert KEY not in stopped.value.message
+
+
+@pytest.mark.parametrize(
+    "spent",
+    [
+        error("serper", 400, "Not enough credits"),
+        error("tavily", 432, "This request exceeds your plan's set usage limit. Please upgrade your plan."),
+        error("tavily", 433, "This request exceeds the pay-as-you-go limit."),
+        error("serpapi", 429, "Your account has run out of searches."),
+        error(
+            "brave",
+            429,
+            "Request rate limit exceeded for plan",
+            "RATE_LIMITED",
+            X_RateLimit_Limit="1, 2000",
+            X_RateLimit_Remaining="0, 0",
+            X_RateLimit_Reset="1, 1419704",
+        ),
+    ],
+    ids=["serper", "tavily plan", "tavily pay-as-you-go", "serpapi", "brave"],
+)
+def test_used_up_credit_stops_the_build_and_keeps_what_was_paid(
+    world: World, request: pytest.FixtureRequest, spent: Fault
+) -> None:
+    kind = request.node.callspec.id.split()[0]
+    with SearchServer(kind, lambda query: pages(query) if query == "one" else spent) as server:
+        with pytest.raises(SearchError, match="nothing is left of the account's quota") as stopped:
+            world.ask(kind, server.url, "one", "two", max_concurrency=1)
+        assert "what was paid is kept" in stopped.value.hint
+        assert world.ask(kind, server.url, "one")[0].found
+        assert server.queries == ["one", "two"]
+    assert ("394.4 hours" in stopped.value.message) == (kind == "brave")
+
+
+def test_brave_is_asked_again_when_its_second_is_over(world: World) -> None:
+    headers = {"X_RateLimit_Limit": "1, 2000", "X_RateLimit_Remaining": "0, 118", "X_RateLimit_Reset": "1, 183945"}
+    refusal = repeat(error("brave", 429, "Request rate limit exceeded for plan", "RATE_LIMITED", **headers), 1)
+    with SearchServer("brave", lambda query: next(refusal, None) or pages(query)) as server:
+        begun = time.monotonic()
+        assert world.ask("brave", server.url, "one", max_attempts=1)[0].found  # waiting as told costs no attempt
+        assert 1.0 <= time.monotonic() - begun < 9
+
+
+@pytest.mark.parametrize(
+    ("limit", "remaining", "reset", "seconds"),
+    [
+        ("1, 15000", "0, 14523", "1, 1419704", 1),
+        ("1, 15000", "1, 0", "1, 1419704", 1419704),
+        ("50, 0", "0, 0", "1, 1419704", 1),  # plans without a monthly limit say 0 of 0
+        ("1, 15000", "1, 14523", "1, 1419704", 1),
+        ("50", "0", "1", 1),
+    ],
+)
+def test_braves_limits_say_how_long_to_wait(limit: str, remaining: str, reset: str, seconds: float) -> None:
+    headers = {"x-ratelimit-limit": limit, "x-ratelimit-remaining": remaining, "x-ratelimit-reset": reset}
+    assert renewal(headers) == seconds
+
+
+def test_without_braves_limits_retry_after_says_how_long() -> None:
+    assert renewal({"retry-after": "7"}) == 7
+    assert renewal({"x-ratelimit-limit": "x", "x-ratelimit-remaining": "0", "x-ratelimit-reset": "1"}) is None
+
+
+def test_what_brave_finds_wrong_with_a_query_is_an_error_of_that_query(world: World) -> None:
+    with SearchServer("brave", pages) as server:
+        good, long, wordy = world.ask("brave", server.url, "Rome", "x" * 401, "y " * 51)
+    assert good.found
+    for answer in (long, wordy):
+        assert answer.error == (
+            "the server refuses the request (422: Unable to validate request parameter(s) [VALIDATION])"
+        )
+
+
+def test_a_search_that_fails_at_serpapi_is_an_error_and_asked_again(world: World) -> None:
+    said = "We couldn't get valid results for this search. Please try again later."
+    with SearchServer(
+        "serpapi", lambda _: fault(200, {"search_metadata": {"status": "Error"}, "error": said})
+    ) as server:
+        for _ in range(2):
+            answer = world.ask("serpapi", server.url, "one")[0]
+            assert (answer.found, answer.error) == ((), f"the server says: {said}")
+        assert len(server.requests) == 2
+
+
+def test_a_key_in_another_servers_words_is_not_repeated(world: World) -> None:
+    said = f"cannot serve api_key={KEY}"
+    with SearchServer("serpapi", lambda _: fault(200, {"error": said})) as server:
+        assert KEY not in world.ask("serpapi", server.url, "one")[0].error
+
+
+def test_what_is_no_country_is_said_before_anything_is_asked() -> None:
+    with pytest.raises(ConfigError, match=r"engines\.serper\.country"):
+        choose(["serper"], {"serper": {"country": "Germany"}})
+
+
+def test_a_key_is_no_setting() -> None:
+    with pytest.raises(ConfigError, match="unknown key"):
+        choose(["serper"], {"serper": {"key": base64.b64encode(b"secret").decode()}})
+
+
+@pytest.mark.parametrize("kind", KEYS)
+def test_each_api_is_where_its_documentation_says(kind: str) -> None:
+    url = choose([kind], {})[0].settings.url
+    assert (
+        url
+        == {
+            "serper": "https://google.serper.dev/search",
+            "brave": "https://api.search.brave.com/res/v1/web/search",
+            "tavily": "https://api.tavily.com/search",
+            "serpapi": "https://serpapi.com/search",
+        }[kind]
+    )
