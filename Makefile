@@ -29,11 +29,11 @@ bench-train: .venv-train/done  ## measure rollouts and updates of the trainer, o
 	.venv-train/bin/python benchmarks/rollouts.py
 
 test-train: .venv-train/done  ## test the trainer, TRL's trainers and a real server with tiny models (installs torch)
-	.venv-train/bin/python -m pytest tests/trainer
+	.venv-train/bin/python -m pytest tests/trainer tests/evaluation
 	.venv-train/bin/python -m pytest -m slow tests/test_real_server.py tests/exports/test_trl.py
 
 test-train-lowest: .venv-train-lowest/done  ## the trainer's own tests, but that of all architectures, with the lowest versions
-	.venv-train-lowest/bin/python -m pytest -m "not slow" tests/trainer
+	.venv-train-lowest/bin/python -m pytest -m "not slow" tests/trainer tests/evaluation
 
 serve-llm: .venv-vllm/done  ## serve MODEL with vLLM on PORT for --llm (needs a CUDA GPU)
 	.venv-vllm/bin/vllm serve $(MODEL) --host 127.0.0.1 --port $(PORT) \

@@ -13,7 +13,7 @@ MODULES = sorted(ROOT.rglob("*.py"))
 BASE = {"core", "schemas"}
 STORE = BASE | {"remote", "llm", "search", "sources", "pipeline"}
 TRAINER = STORE | {"rewards", "exports", "indexes"}
-VERBS = TRAINER | {"stages", "audit", "release", "report", "scoring", "serve", "synth", "trainer"}
+VERBS = TRAINER | {"stages", "audit", "release", "report", "scoring", "serve", "synth", "trainer", "evaluation"}
 ALLOWED = {
     "__init__": set(),
     "core": set(),
@@ -33,8 +33,9 @@ ALLOWED = {
     "serve": {"core", "indexes", "search"},
     "release": BASE | {"pipeline", "exports", "audit", "remote", "sources"},
     "report": BASE | {"llm", "pipeline", "sources", "stages", "rewards", "exports", "serve"},
-    "trainer": TRAINER,
-    "demo": TRAINER | {"trainer", "synth"},
+    "trainer": TRAINER | {"evaluation"},
+    "evaluation": TRAINER | {"trainer"},
+    "demo": TRAINER | {"trainer", "evaluation", "synth"},
     "display": VERBS,
     "verbs": VERBS | {"display"},
     "cli": {"core", "remote", "verbs"},

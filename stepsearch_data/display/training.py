@@ -12,10 +12,10 @@ from stepsearch_data.core.terminal import visible
 from stepsearch_data.display.printing import grid, print_json, say
 
 if TYPE_CHECKING:
+    from stepsearch_data.evaluation.evaluate import Report as Evaluation
+    from stepsearch_data.evaluation.plot.curves import Comparison
+    from stepsearch_data.evaluation.plot.statistics import Interval
     from stepsearch_data.scoring.files import Report
-    from stepsearch_data.trainer.evaluation.evaluate import Report as Evaluation
-    from stepsearch_data.trainer.plot.curves import Comparison
-    from stepsearch_data.trainer.plot.statistics import Interval
 
 _REASONS = 5  # that are told of rows set aside
 

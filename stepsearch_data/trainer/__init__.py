@@ -9,5 +9,5 @@ update   what is learnt from a batch; model holds policy, critic and reference
 train    the loop around it: checkpoints, evaluation, metrics
 launch   from a recipe to a training; sft is the cold start before it
 
-Rooms beside it: watching a training, evaluation of a policy, a plot of several runs, and the demo.
+Rooms beside it: watching a training, and the demo. `evaluation` asks a policy questions and plots several runs.
 """

@@ -12,13 +12,13 @@ from accelerate.utils import DistributedType
 from rich.console import Console
 
 from stepsearch_data.core.errors import ConfigError, TrainError
+from stepsearch_data.evaluation.plot.runs import ABOUT, About
 from stepsearch_data.exports.examples import Example
 from stepsearch_data.exports.template import Template
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.trainer.architecture import check_architecture
 from stepsearch_data.trainer.data import draw, load_examples, load_tags, to_task
 from stepsearch_data.trainer.loading import CHECKPOINTING, load_critic, load_policy, make_referee
-from stepsearch_data.trainer.plot.runs import ABOUT, About
 from stepsearch_data.trainer.recipe import Recipe
 from stepsearch_data.trainer.rollout import Retrieve
 from stepsearch_data.trainer.train import StePPO

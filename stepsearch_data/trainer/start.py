@@ -11,11 +11,11 @@ from rich.console import Console
 
 from stepsearch_data.core.errors import ConfigError
 from stepsearch_data.core.progress import Reporter
+from stepsearch_data.evaluation.plot.chart import draw, write
+from stepsearch_data.evaluation.plot.curves import SOLVED_BY, Comparison, Curves
+from stepsearch_data.evaluation.plot.runs import load_runs
+from stepsearch_data.evaluation.setup import searching
 from stepsearch_data.indexes import Choice, Load
-from stepsearch_data.trainer.evaluation.setup import searching
-from stepsearch_data.trainer.plot.chart import draw, write
-from stepsearch_data.trainer.plot.curves import SOLVED_BY, Comparison, Curves
-from stepsearch_data.trainer.plot.runs import load_runs
 from stepsearch_data.trainer.recipe import Recipe
 
 CURVES = "curves.png"

@@ -264,10 +264,10 @@ def evaluate(
         end_at_once()
     from stepsearch_data.core.progress import Reporter
     from stepsearch_data.display import training as display
+    from stepsearch_data.evaluation.evaluate import evaluate as run
+    from stepsearch_data.evaluation.setup import Options
     from stepsearch_data.indexes import Choice
     from stepsearch_data.stages.formats import asker
-    from stepsearch_data.trainer.evaluation.evaluate import evaluate as run
-    from stepsearch_data.trainer.evaluation.setup import Options
 
     lengths = {"turns": turns, "documents": k, "turn": max_tokens, "total": length}
     flags = {"llm.base_url": base_url, "llm.max_concurrency": max_concurrency, "llm.max_cost": max_cost}
@@ -329,9 +329,9 @@ def plot(
     Variants are drawn in the order of the folders given. Example: stepsearch-data plot runs/weak runs/strong -m eval_em
     """
     from stepsearch_data.display import training as display
-    from stepsearch_data.trainer.plot.chart import check_name, draw, write
-    from stepsearch_data.trainer.plot.curves import SOLVED_BY, Curves
-    from stepsearch_data.trainer.plot.runs import load_runs
+    from stepsearch_data.evaluation.plot.chart import check_name, draw, write
+    from stepsearch_data.evaluation.plot.curves import SOLVED_BY, Curves
+    from stepsearch_data.evaluation.plot.runs import load_runs
 
     check_name(output)
     found, notes = load_runs(runs)

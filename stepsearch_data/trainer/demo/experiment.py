@@ -28,6 +28,8 @@ from transformers.utils import logging
 
 from stepsearch_data.core.errors import TrainError
 from stepsearch_data.core.progress import Reporter
+from stepsearch_data.evaluation.plot.runs import ABOUT, About
+from stepsearch_data.evaluation.setup import searching
 from stepsearch_data.exports.examples import Example
 from stepsearch_data.exports.template_file import load_template
 from stepsearch_data.indexes import Choice, Load
@@ -35,10 +37,8 @@ from stepsearch_data.pipeline.store import Store
 from stepsearch_data.trainer.data import demonstration, load_examples, to_task
 from stepsearch_data.trainer.demo.noise import demonstrations
 from stepsearch_data.trainer.demo.tiny import make_model, make_tokenizer
-from stepsearch_data.trainer.evaluation.setup import searching
 from stepsearch_data.trainer.loading import make_referee
 from stepsearch_data.trainer.model import Critic
-from stepsearch_data.trainer.plot.runs import ABOUT, About
 from stepsearch_data.trainer.recipe import Rewards
 from stepsearch_data.trainer.settings import PPO, SFT, Limits, Schedule
 from stepsearch_data.trainer.sft import cold_start

@@ -18,17 +18,17 @@ import pytest
 
 from stepsearch_data.core.errors import StepSearchError
 from stepsearch_data.core.progress import Reporter
+from stepsearch_data.evaluation.evaluate import Report, evaluate
+from stepsearch_data.evaluation.setup import Options
 from stepsearch_data.indexes import Choice
 from stepsearch_data.pipeline.config import load_config
 from stepsearch_data.stages import STAGES
 from stepsearch_data.stages.formats import asker
-from stepsearch_data.trainer.evaluation.evaluate import Report, evaluate
-from stepsearch_data.trainer.evaluation.setup import Options
 from tests.conftest import Run
+from tests.evaluation.policies import GoldPolicy
 from tests.llm_server import LlmServer, error
 from tests.rows import hotpotqa, two_wiki, write_lines
 from tests.search_servers import Page, SearchServer
-from tests.trainer.evaluation.policies import GoldPolicy
 
 Row = dict[str, Any]
 KEY = "sk-test-0123456789abcdef"
@@ -380,7 +380,7 @@ def test_a_retrieval_server_that_is_down(ask: Ask, gold: GoldPolicy) -> None:
 def test_wrong_options(
     ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: Row, code: int, message: str, hint: str
 ) -> None:
-    sample = Path(__file__).resolve().parents[3] / "stepsearch_data" / "data" / "musique.sample.jsonl"
+    sample = Path(__file__).resolve().parents[2] / "stepsearch_data" / "data" / "musique.sample.jsonl"
     monkeypatch.chdir(tmp_path)
     Path("musique.jsonl").write_bytes(sample.read_bytes())
     Path("other.json").write_text('[{"text": "nothing"}]')

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from stepsearch_data.core.errors import ConfigError, TrainError
-from stepsearch_data.trainer.plot.curves import Band, Curves
+from stepsearch_data.evaluation.plot.curves import Band, Curves
 
 Spec = dict[str, Any]
 

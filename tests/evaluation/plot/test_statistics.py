@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from stepsearch_data.trainer.plot.statistics import Interval, share_interval, t_interval, t_quantile
+from stepsearch_data.evaluation.plot.statistics import Interval, share_interval, t_interval, t_quantile
 
 
 @pytest.mark.parametrize(

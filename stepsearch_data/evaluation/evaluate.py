@@ -10,14 +10,14 @@ from itertools import islice
 from typing import Any
 
 from stepsearch_data.core.progress import Meter, Reporter
+from stepsearch_data.evaluation.benchmarks import Asker
+from stepsearch_data.evaluation.measure import Row, Tally, row_of
+from stepsearch_data.evaluation.policy import Policy
+from stepsearch_data.evaluation.questions import Questions
+from stepsearch_data.evaluation.rollout_file import RolloutFolder
+from stepsearch_data.evaluation.setup import Options, open_policy, questions_of, searching, set_up, settings_of
 from stepsearch_data.indexes import Load
 from stepsearch_data.trainer.episode import Task
-from stepsearch_data.trainer.evaluation.benchmarks import Asker
-from stepsearch_data.trainer.evaluation.measure import Row, Tally, row_of
-from stepsearch_data.trainer.evaluation.policy import Policy
-from stepsearch_data.trainer.evaluation.questions import Questions
-from stepsearch_data.trainer.evaluation.rollout_file import RolloutFolder
-from stepsearch_data.trainer.evaluation.setup import Options, open_policy, questions_of, searching, set_up, settings_of
 from stepsearch_data.trainer.rollout import Retrieve
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from stepsearch_data.core.errors import ConfigError, TrainError
-from stepsearch_data.trainer.plot.curves import Curves
-from stepsearch_data.trainer.plot.runs import load_runs
-from stepsearch_data.trainer.plot.statistics import Interval, share_interval
-from tests.trainer.plot.runs import evaluated, write_run
+from stepsearch_data.evaluation.plot.curves import Curves
+from stepsearch_data.evaluation.plot.runs import load_runs
+from stepsearch_data.evaluation.plot.statistics import Interval, share_interval
+from tests.evaluation.plot.runs import evaluated, write_run
 
 T1, T2 = 12.706205, 4.302653  # Student's t for 1 and 2 degrees of freedom
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from stepsearch_data.core.errors import TrainError
-from stepsearch_data.trainer.plot.runs import About, load_runs
-from tests.trainer.plot.runs import evaluated, write_run
+from stepsearch_data.evaluation.plot.runs import About, load_runs
+from tests.evaluation.plot.runs import evaluated, write_run
 
 
 def test_a_run_is_what_its_run_json_says(tmp_path: Path) -> None:

@@ -6,11 +6,11 @@ from pathlib import Path
 import orjson
 import pytest
 
-from stepsearch_data.trainer.plot.chart import draw, write
-from stepsearch_data.trainer.plot.curves import Curves
-from stepsearch_data.trainer.plot.runs import load_runs
+from stepsearch_data.evaluation.plot.chart import draw, write
+from stepsearch_data.evaluation.plot.curves import Curves
+from stepsearch_data.evaluation.plot.runs import load_runs
 from tests.conftest import Run
-from tests.trainer.plot.runs import evaluated, write_run
+from tests.evaluation.plot.runs import evaluated, write_run
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stepsearch_data.core.text import normalise
+from stepsearch_data.evaluation.policy import Played
 from stepsearch_data.exports.examples import Paragraph
 from stepsearch_data.rewards import hotpotqa_answer, musique_answer, read, wiki2_answer
 from stepsearch_data.trainer.episode import Search
-from stepsearch_data.trainer.evaluation.policy import Played
 
 Row = dict[str, Any]
 Group = tuple[str, ...]

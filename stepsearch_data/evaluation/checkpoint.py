@@ -9,10 +9,10 @@ from dataclasses import replace
 import torch
 
 from stepsearch_data.core.errors import TrainError
+from stepsearch_data.evaluation.policy import Played
 from stepsearch_data.exports.template import Template
 from stepsearch_data.trainer.architecture import check_architecture
 from stepsearch_data.trainer.episode import Task
-from stepsearch_data.trainer.evaluation.policy import Played
 from stepsearch_data.trainer.loading import load_model, load_tokenizer, make_referee
 from stepsearch_data.trainer.rollout import Retrieve, roll_out
 from stepsearch_data.trainer.sampler import CachedSampler

@@ -15,6 +15,11 @@ from pydantic import ValidationError
 
 from stepsearch_data.core.errors import ConfigError
 from stepsearch_data.core.progress import Reporter
+from stepsearch_data.evaluation.benchmarks import Asker, Files
+from stepsearch_data.evaluation.measure import Row
+from stepsearch_data.evaluation.policy import Policy
+from stepsearch_data.evaluation.questions import Questions, SplitOfStore
+from stepsearch_data.evaluation.rollout_file import REPLIES
 from stepsearch_data.exports.template import Template
 from stepsearch_data.indexes import Choice, Load, opened
 from stepsearch_data.pipeline.config import RunConfig
@@ -23,11 +28,6 @@ from stepsearch_data.remote.secrets import show_url
 from stepsearch_data.search import Service
 from stepsearch_data.search.index import open_engine
 from stepsearch_data.trainer.data import load_tags
-from stepsearch_data.trainer.evaluation.benchmarks import Asker, Files
-from stepsearch_data.trainer.evaluation.measure import Row
-from stepsearch_data.trainer.evaluation.policy import Policy
-from stepsearch_data.trainer.evaluation.questions import Questions, SplitOfStore
-from stepsearch_data.trainer.evaluation.rollout_file import REPLIES
 from stepsearch_data.trainer.recipe import Recipe
 from stepsearch_data.trainer.retrieval import retriever
 from stepsearch_data.trainer.rollout import Retrieve
@@ -119,14 +119,14 @@ def open_policy(options: Options, setup: Setup, config: RunConfig, stack: ExitSt
     how: Any = {"temperature": options.temperature, "seed": options.seed}
     what = (setup.model, setup.template, setup.limits)
     if options.llm:
-        from stepsearch_data.trainer.evaluation.endpoint import ServedPolicy
+        from stepsearch_data.evaluation.endpoint import ServedPolicy
 
         kept = options.output or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         llm = config.llm.model_copy(update={"replay": kept / REPLIES})  # another model may have the name tomorrow
         batch = options.batch or 4 * llm.max_concurrency
         return ServedPolicy(llm, *what, batch=batch, raw=options.raw, **how)
     try:
-        from stepsearch_data.trainer.evaluation.checkpoint import LocalPolicy
+        from stepsearch_data.evaluation.checkpoint import LocalPolicy
     except ImportError as error:
         raise ConfigError(
             f"evaluating a checkpoint needs {error.name}",

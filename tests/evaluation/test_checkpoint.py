@@ -13,6 +13,8 @@ torch = pytest.importorskip("torch", reason="needs torch: make test-train")
 
 from stepsearch_data.core.errors import StepSearchError  # noqa: E402
 from stepsearch_data.core.progress import Reporter  # noqa: E402
+from stepsearch_data.evaluation.evaluate import Report, evaluate  # noqa: E402
+from stepsearch_data.evaluation.setup import Options  # noqa: E402
 from stepsearch_data.exports.template_file import load_template  # noqa: E402 - torch must be there
 from stepsearch_data.indexes import Choice  # noqa: E402
 from stepsearch_data.pipeline.config import load_config  # noqa: E402
@@ -22,8 +24,6 @@ from stepsearch_data.stages.formats import asker  # noqa: E402
 from stepsearch_data.trainer import demo  # noqa: E402
 from stepsearch_data.trainer.data import demonstration, draw, encode_demonstration, load_examples  # noqa: E402
 from stepsearch_data.trainer.demo.tiny import make_model, make_tokenizer  # noqa: E402
-from stepsearch_data.trainer.evaluation.evaluate import Report, evaluate  # noqa: E402
-from stepsearch_data.trainer.evaluation.setup import Options  # noqa: E402
 from stepsearch_data.trainer.recipe import Recipe  # noqa: E402
 from tests.conftest import run_cli  # noqa: E402
 
