@@ -26,8 +26,8 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast, Qwen2Config
 from transformers.utils import logging
 
-from stepsearch_data.exports.examples import Paragraph
-from stepsearch_data.exports.template_file import load_template
+from stepsearch_data.templates.examples import Paragraph
+from stepsearch_data.templates.files import load_template
 from stepsearch_data.trainer.demo.tiny import make_model, make_tokenizer
 from stepsearch_data.trainer.episode import Task
 from stepsearch_data.trainer.loading import make_referee

@@ -8,11 +8,11 @@ from itertools import chain, islice
 from pathlib import Path
 
 from stepsearch_data.core.errors import RowRejected, SourceError
-from stepsearch_data.exports.examples import Paragraph
-from stepsearch_data.exports.template import Template
 from stepsearch_data.schemas.rows import Question
 from stepsearch_data.schemas.sources import recognise
 from stepsearch_data.sources import ASKED, KINDS, Record, Source, parse_source
+from stepsearch_data.templates.examples import Paragraph
+from stepsearch_data.templates.template import Template
 from stepsearch_data.trainer.episode import Task
 
 _FIRST = 5  # rows that must agree that a file was called by the wrong kind's name

@@ -10,7 +10,7 @@ import torch
 
 from stepsearch_data.core.errors import TrainError
 from stepsearch_data.evaluation.policy import Played
-from stepsearch_data.exports.template import Template
+from stepsearch_data.templates.template import Template
 from stepsearch_data.trainer.architecture import check_architecture
 from stepsearch_data.trainer.episode import Task
 from stepsearch_data.trainer.loading import load_model, load_tokenizer, make_referee

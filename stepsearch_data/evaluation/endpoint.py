@@ -13,10 +13,10 @@ from collections.abc import Sequence
 
 from stepsearch_data.core.errors import RowRejected
 from stepsearch_data.evaluation.policy import Played
-from stepsearch_data.exports.template import Template
 from stepsearch_data.llm.chat import ChatModel, Message, Reply, TurnRequest
 from stepsearch_data.llm.service import Llm
 from stepsearch_data.llm.settings import LlmSettings
+from stepsearch_data.templates.template import Template
 from stepsearch_data.trainer.episode import STOPS, Referee, Task
 from stepsearch_data.trainer.rollout import Retrieve, roll_out
 from stepsearch_data.trainer.settings import Limits

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from stepsearch_data.core.text import normalise
 from stepsearch_data.evaluation.policy import Played
-from stepsearch_data.exports.examples import Paragraph
 from stepsearch_data.rewards import hotpotqa_answer, musique_answer, read, wiki2_answer
+from stepsearch_data.templates.examples import Paragraph
 from stepsearch_data.trainer.episode import Search
 
 Row = dict[str, Any]

@@ -8,10 +8,10 @@ from typing import Protocol
 
 from stepsearch_data.core.errors import ConfigError, SourceError
 from stepsearch_data.exports.reading import split_names
-from stepsearch_data.exports.template import Template
 from stepsearch_data.pipeline.catalog import connect
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.schemas.tables import QUALITY, TRAJECTORIES
+from stepsearch_data.templates.template import Template
 from stepsearch_data.trainer.data import draw, load_examples, to_task
 from stepsearch_data.trainer.episode import Task
 

@@ -20,13 +20,13 @@ from stepsearch_data.evaluation.measure import Row
 from stepsearch_data.evaluation.policy import Policy
 from stepsearch_data.evaluation.questions import Questions, SplitOfStore
 from stepsearch_data.evaluation.rollout_file import REPLIES
-from stepsearch_data.exports.template import Template
 from stepsearch_data.indexes import Choice, Load, opened
 from stepsearch_data.pipeline.config import RunConfig
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.remote.secrets import show_url
 from stepsearch_data.search import Service
 from stepsearch_data.search.index import open_engine
+from stepsearch_data.templates.template import Template
 from stepsearch_data.trainer.data import load_tags
 from stepsearch_data.trainer.recipe import Recipe
 from stepsearch_data.trainer.retrieval import retriever

@@ -1,5 +1,5 @@
 """A store's trajectories in the file formats of trainers.
 
-`reading` makes `examples` of a store; `template` words them, as a `template_file` says; `rl`, `sft` and
-`preferences` hold one small function a format; `formats` lists them; `files` and `export` write them.
+`reading` makes examples of a store, which a template words (`templates`); `rl`, `sft` and `preferences` hold one small
+function a format; `formats` lists them; `files` and `export` write them.
 """

@@ -15,11 +15,11 @@ from stepsearch_data.core.progress import Meter
 from stepsearch_data.exports.files import Files
 from stepsearch_data.exports.formats import FORMATS, Format
 from stepsearch_data.exports.reading import examples, split_names
-from stepsearch_data.exports.template import Template
 from stepsearch_data.pipeline.catalog import stale
 from stepsearch_data.pipeline.context import read_rows
 from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.schemas.tables import PASSAGES, TRAJECTORIES
+from stepsearch_data.templates.template import Template
 
 _NONE = {
     "trl-dpo": (

@@ -10,8 +10,8 @@ from typing import Any
 import pyarrow as pa
 
 from stepsearch_data.exports import preferences, rl, schema, sft
-from stepsearch_data.exports.template import Template
 from stepsearch_data.schemas.rows import Passage
+from stepsearch_data.templates.template import Template
 
 Row = dict[str, Any]
 Files = Mapping[str, str]  # paths by split

@@ -7,9 +7,9 @@ from typing import Any
 import pyarrow as pa
 
 from stepsearch_data.exports import schema
-from stepsearch_data.exports.examples import Example, Search
 from stepsearch_data.exports.sft import tools_text
-from stepsearch_data.exports.template import Template
+from stepsearch_data.templates.examples import Example, Search
+from stepsearch_data.templates.template import Template
 
 Row = dict[str, Any]
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from stepsearch_data.exports.examples import Example, Paragraph, Search, Step
 from stepsearch_data.pipeline.questions import Unit, units
 from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.schemas.rows import Document, Hit, Query, Round, SubQuestion, Trajectory, Vote
@@ -24,6 +23,7 @@ from stepsearch_data.schemas.tables import (
     TRAJECTORIES,
     VOTES,
 )
+from stepsearch_data.templates.examples import Example, Paragraph, Search, Step
 
 _ALWAYS = (SUB_QUESTIONS, TRAJECTORIES, ROUNDS)
 _FOR_REJECTED = (QUERIES, VOTES, HITS)

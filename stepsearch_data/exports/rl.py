@@ -8,8 +8,8 @@ import orjson
 import pyarrow as pa
 
 from stepsearch_data.exports import schema
-from stepsearch_data.exports.examples import Example
-from stepsearch_data.exports.template import Template
+from stepsearch_data.templates.examples import Example
+from stepsearch_data.templates.template import Template
 
 Row = dict[str, Any]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from stepsearch_data.exports.template import Template
+from stepsearch_data.templates.template import Template
 
 TEXT = pa.string()
 TEXTS = pa.list_(TEXT)

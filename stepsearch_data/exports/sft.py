@@ -8,8 +8,8 @@ import orjson
 import pyarrow as pa
 
 from stepsearch_data.exports import schema
-from stepsearch_data.exports.examples import Example
-from stepsearch_data.exports.template import Message, Template
+from stepsearch_data.templates.examples import Example
+from stepsearch_data.templates.template import Message, Template
 
 Row = dict[str, Any]
 _CONVERSATIONS = pa.list_(pa.struct([("from", schema.TEXT), ("value", schema.TEXT)]))

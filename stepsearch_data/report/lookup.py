@@ -10,7 +10,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from stepsearch_data.exports.examples import Paragraph
 from stepsearch_data.pipeline.questions import Unit
 from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.report.records import record, tables_of
@@ -18,6 +17,7 @@ from stepsearch_data.report.rollouts import NONE, Rollouts
 from stepsearch_data.report.shapes import Record
 from stepsearch_data.schemas.rows import Document, Passage, Round
 from stepsearch_data.schemas.tables import PASSAGES, QUESTIONS, ROUNDS, TRAJECTORIES, Table
+from stepsearch_data.templates.examples import Paragraph
 
 
 class Lookup:

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
 
 from stepsearch_data.core.errors import ConfigError
-from stepsearch_data.exports.examples import Example
 from stepsearch_data.exports.reading import examples
-from stepsearch_data.exports.template import Template
-from stepsearch_data.exports.template_file import load_template
 from stepsearch_data.pipeline.store import Store
+from stepsearch_data.templates.examples import Example
+from stepsearch_data.templates.files import load_template
+from stepsearch_data.templates.template import Template
 from stepsearch_data.trainer.episode import Encode, Task
 
 

@@ -13,8 +13,8 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from stepsearch_data.exports.examples import Paragraph
-from stepsearch_data.exports.template import Template
+from stepsearch_data.templates.examples import Paragraph
+from stepsearch_data.templates.template import Template
 from stepsearch_data.trainer.settings import Limits
 
 STOPS = ("</search>", "</answer>")

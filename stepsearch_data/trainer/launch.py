@@ -13,9 +13,9 @@ from rich.console import Console
 
 from stepsearch_data.core.errors import ConfigError, TrainError
 from stepsearch_data.evaluation.plot.runs import ABOUT, About
-from stepsearch_data.exports.examples import Example
-from stepsearch_data.exports.template import Template
 from stepsearch_data.pipeline.store import Store
+from stepsearch_data.templates.examples import Example
+from stepsearch_data.templates.template import Template
 from stepsearch_data.trainer.architecture import check_architecture
 from stepsearch_data.trainer.data import draw, load_examples, load_tags, to_task
 from stepsearch_data.trainer.loading import CHECKPOINTING, load_critic, load_policy, make_referee

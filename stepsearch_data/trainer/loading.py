@@ -17,7 +17,7 @@ from transformers import (
 from transformers.utils import logging
 
 from stepsearch_data.core.errors import TrainError
-from stepsearch_data.exports.template import Template
+from stepsearch_data.templates.template import Template
 from stepsearch_data.trainer.episode import Encode, Referee
 from stepsearch_data.trainer.model import Critic
 from stepsearch_data.trainer.recipe import Model, Recipe

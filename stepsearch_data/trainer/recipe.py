@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from stepsearch_data.core.errors import ConfigError
 from stepsearch_data.core.toml import parse_value, read_toml
 from stepsearch_data.core.validation import in_words
-from stepsearch_data.exports.template_file import TEMPLATES
 from stepsearch_data.rewards import PRESETS, RewardConfig, without
+from stepsearch_data.templates.files import TEMPLATES
 from stepsearch_data.trainer.settings import PPO, SFT, Limits, Schedule
 
 Part = Literal["key", "gain", "penalty", "step"]

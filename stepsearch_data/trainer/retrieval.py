@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from stepsearch_data.core.errors import SearchError
-from stepsearch_data.exports.examples import Paragraph
 from stepsearch_data.search.engine import LocalEngine, SearchEngine
+from stepsearch_data.templates.examples import Paragraph
 from stepsearch_data.trainer.rollout import Retrieve
 
 

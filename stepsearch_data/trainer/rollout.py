@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
-from stepsearch_data.exports.examples import Paragraph
+from stepsearch_data.templates.examples import Paragraph
 from stepsearch_data.trainer.episode import Episode, Referee, Task
 
 Retrieve = Callable[[Sequence[str], int], list[list[Paragraph]]]

@@ -13,8 +13,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallba
 from trl import SFTConfig, SFTTrainer
 
 from stepsearch_data.core.errors import TrainError
-from stepsearch_data.exports.examples import Example
-from stepsearch_data.exports.template import Template
+from stepsearch_data.templates.examples import Example
+from stepsearch_data.templates.template import Template
 from stepsearch_data.trainer.data import demonstration, encode_demonstration
 from stepsearch_data.trainer.loading import CHECKPOINTING, encoders
 from stepsearch_data.trainer.settings import SFT

@@ -80,7 +80,7 @@ def export(
     from stepsearch_data.core.progress import Reporter
     from stepsearch_data.exports.export import export as write
     from stepsearch_data.exports.export import find_format
-    from stepsearch_data.exports.template_file import load_template
+    from stepsearch_data.templates.files import load_template
 
     chosen, worded = find_format(form), load_template(template)
     try:

@@ -47,5 +47,5 @@ def make_base(folder: Path, cli: Cli) -> None:
         (run / "run.json").write_text(json.dumps({"variant": name, "seed": seed}))
     (folder / "recipe.toml").write_text('store = "store"\n[model]\npath = "model"\n[schedule]\nupdates = 1\n')
     (folder / "prompt.txt").write_text("${question} ${hops} ${titles} ${n}\n")
-    template = Path(__file__).resolve().parents[2] / "stepsearch_data" / "exports" / "templates" / "tools.txt"
+    template = Path(__file__).resolve().parents[2] / "stepsearch_data" / "templates" / "tools.txt"
     shutil.copyfile(template, folder / "template.txt")

@@ -7,8 +7,8 @@ from typing import Any
 
 from aiohttp import web
 
-from stepsearch_data.exports.template_file import load_template
 from stepsearch_data.pipeline.store import Store
+from stepsearch_data.templates.files import load_template
 from stepsearch_data.trainer.data import load_examples
 from tests.llm_server import LlmServer
 

@@ -8,9 +8,9 @@ import pytest
 
 from stepsearch_data.core.errors import RowRejected
 from stepsearch_data.evaluation.endpoint import END, EndpointSampler, decode, encode, in_characters, turn_of
-from stepsearch_data.exports.examples import Paragraph
-from stepsearch_data.exports.template_file import load_template
 from stepsearch_data.llm.chat import Message, Reply, Request, TurnRequest, Usage
+from stepsearch_data.templates.examples import Paragraph
+from stepsearch_data.templates.files import load_template
 from stepsearch_data.trainer.episode import STOPS, Episode, Referee, Task
 from stepsearch_data.trainer.rollout import roll_out
 from stepsearch_data.trainer.settings import Limits

@@ -15,10 +15,10 @@ import pytest
 from stepsearch_data.core.progress import Meter
 from stepsearch_data.exports.export import Written, find_format
 from stepsearch_data.exports.export import export as write
-from stepsearch_data.exports.template_file import load_template
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.schemas.rows import Quality
 from stepsearch_data.schemas.tables import QUALITY, REJECTS
+from stepsearch_data.templates.files import load_template
 from tests.conftest import run_cli
 
 Export = Callable[..., Written]

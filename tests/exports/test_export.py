@@ -14,12 +14,12 @@ import pytest
 from stepsearch_data.core.errors import ConfigError, StoreError
 from stepsearch_data.core.progress import Meter
 from stepsearch_data.exports import export as module
-from stepsearch_data.exports.examples import Example
 from stepsearch_data.exports.formats import FORMATS
 from stepsearch_data.exports.reading import examples
-from stepsearch_data.exports.template import Template
-from stepsearch_data.exports.template_file import TEMPLATES, load_template
 from stepsearch_data.pipeline.store import Store
+from stepsearch_data.templates.examples import Example
+from stepsearch_data.templates.files import TEMPLATES, load_template
+from stepsearch_data.templates.template import Template
 from tests.conftest import Run
 from tests.exports.conftest import Export, complete, path_of, rows_of, table, with_quality
 from tests.rows import musique, write_lines
@@ -42,6 +42,15 @@ def test_rows_have_the_declared_columns(form: Any, template: str, export: Export
         rows = rows_of(written, path.stem)
         assert pa.Table.from_pylist(rows, schema=schema).to_pylist() == rows
         assert all(set(row) == set(schema.names) for row in rows)
+
+
+def test_musique_words_a_trajectory_as_the_store_does(sample_store: Path) -> None:
+    store, template = Store(sample_store), load_template("musique")
+    rollouts = dict(table(sample_store, "trajectories").select("question_id", "rollout").rows())
+    found = list(examples(store, store.manifest(), everything=True, with_rejected=False))
+    assert len(found) == len(rollouts) > 60
+    for one in found:
+        assert template.rounds(one, len(one.steps)) + template.last(one).text == rollouts[one.question_id]
 
 
 @pytest.mark.parametrize(("form", "template"), CASES, ids=lambda case: getattr(case, "name", case))

@@ -10,14 +10,14 @@ import datasets
 import pandas as pd
 import pytest
 
+import stepsearch_data.templates
 from stepsearch_data.core.errors import ConfigError
-from stepsearch_data.exports import template as templates
-from stepsearch_data.exports.examples import Example, Paragraph, Search, Step
 from stepsearch_data.exports.rl import stepsearch
-from stepsearch_data.exports.template_file import load_template
+from stepsearch_data.templates.examples import Example, Paragraph, Search, Step
+from stepsearch_data.templates.files import load_template
 from tests.exports.conftest import Export, complete, path_of, rows_of, table
 
-FOLDER = Path(templates.__file__).parent / "templates"
+FOLDER = Path(stepsearch_data.templates.__file__).parent
 BUILT_IN = {"nq", "triviaqa", "popqa", "hotpotqa", "2wikimultihopqa", "musique", "bamboogle"}  # scorers' closed lists
 RELEASED = {"musique": "musi", "hotpotqa": "hotpot", "2wiki": "hot_dataset", "jsonl": "musi"}
 

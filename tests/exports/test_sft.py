@@ -12,7 +12,7 @@ import datasets
 import pandas as pd
 import pytest
 
-from stepsearch_data.exports.template_file import load_template
+from stepsearch_data.templates.files import load_template
 from tests.exports.conftest import Export, Rows, complete, path_of, rows_of, table, without_nulls
 
 CHAT = ("musique", "paper", "tools")

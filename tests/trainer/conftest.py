@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from stepsearch_data.exports.template import Template
-from stepsearch_data.exports.template_file import load_template
 from stepsearch_data.synth import WorldConfig, write_world
+from stepsearch_data.templates.files import load_template
+from stepsearch_data.templates.template import Template
 from stepsearch_data.trainer.episode import Referee
 from stepsearch_data.trainer.settings import Limits
 from tests.conftest import run_cli

@@ -10,7 +10,7 @@ import torch
 from accelerate import Accelerator
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from stepsearch_data.exports.template_file import load_template
+from stepsearch_data.templates.files import load_template
 from stepsearch_data.trainer.loading import make_referee
 from stepsearch_data.trainer.model import Critic, log_probabilities
 from stepsearch_data.trainer.settings import PPO, Limits, Schedule

@@ -11,8 +11,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from stepsearch_data.core.errors import SearchError
-from stepsearch_data.exports.examples import Paragraph
-from stepsearch_data.exports.template_file import load_template
+from stepsearch_data.templates.examples import Paragraph
+from stepsearch_data.templates.files import load_template
 from stepsearch_data.trainer.loading import make_referee
 from stepsearch_data.trainer.settings import Limits
 from tests.trainer.test_train import trainer

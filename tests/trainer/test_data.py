@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stepsearch_data.exports.examples import Example
+from stepsearch_data.templates.examples import Example
 from stepsearch_data.trainer.data import draw, encode_demonstration
 
 

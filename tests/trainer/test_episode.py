@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from stepsearch_data.exports.examples import Paragraph
-from stepsearch_data.exports.template_file import load_template
 from stepsearch_data.rewards import read
+from stepsearch_data.templates.examples import Paragraph
+from stepsearch_data.templates.files import load_template
 from stepsearch_data.trainer.episode import Episode, Referee, Task
 from stepsearch_data.trainer.rollout import roll_out
 from stepsearch_data.trainer.settings import Limits

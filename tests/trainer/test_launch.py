@@ -20,13 +20,13 @@ from stepsearch_data.core.errors import ConfigError, TrainError  # noqa: E402
 from stepsearch_data.core.progress import Reporter  # noqa: E402
 from stepsearch_data.evaluation.evaluate import evaluate  # noqa: E402
 from stepsearch_data.evaluation.setup import Options  # noqa: E402
-from stepsearch_data.exports.template_file import load_template  # noqa: E402
 from stepsearch_data.indexes import Choice  # noqa: E402
 from stepsearch_data.pipeline.config import load_config  # noqa: E402
 from stepsearch_data.pipeline.store import Store  # noqa: E402
 from stepsearch_data.stages import STAGES  # noqa: E402
 from stepsearch_data.stages.formats import asker  # noqa: E402
 from stepsearch_data.synth import WorldConfig, write_world  # noqa: E402
+from stepsearch_data.templates.files import load_template  # noqa: E402
 from stepsearch_data.trainer import demo  # noqa: E402
 from stepsearch_data.trainer.data import demonstration, encode_demonstration, load_examples  # noqa: E402
 from stepsearch_data.trainer.demo.tiny import make_model, make_tokenizer  # noqa: E402

@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch", reason="needs torch: make test-train")
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers  # noqa: E402 - torch must be there
 from transformers import PreTrainedTokenizerFast  # noqa: E402
 
-from stepsearch_data.exports.template_file import load_template  # noqa: E402
+from stepsearch_data.templates.files import load_template  # noqa: E402
 from stepsearch_data.trainer.demo.tiny import make_model  # noqa: E402
 from stepsearch_data.trainer.episode import Referee  # noqa: E402
 from stepsearch_data.trainer.loading import make_referee  # noqa: E402

@@ -6,8 +6,8 @@ import pytest
 
 pytest.importorskip("torch", reason="needs torch: make test-train")
 
-from stepsearch_data.exports.examples import Paragraph
 from stepsearch_data.rewards import PAPER, RELEASED, score_rollout, without
+from stepsearch_data.templates.examples import Paragraph
 from stepsearch_data.trainer.episode import Episode, Search, Task
 from stepsearch_data.trainer.score import earned
 

@@ -10,8 +10,8 @@ import pytest
 
 pytest.importorskip("torch", reason="needs torch: make test-train")
 
-from stepsearch_data.exports.template import Template
 from stepsearch_data.pipeline.store import Store
+from stepsearch_data.templates.template import Template
 from stepsearch_data.trainer import sft
 from stepsearch_data.trainer.data import load_examples
 from stepsearch_data.trainer.settings import SFT

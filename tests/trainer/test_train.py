@@ -21,7 +21,7 @@ from accelerate import Accelerator  # noqa: E402 - torch must be there
 from transformers import AutoModelForCausalLM  # noqa: E402
 
 from stepsearch_data.core.errors import SearchError, TrainError  # noqa: E402
-from stepsearch_data.exports.examples import Paragraph  # noqa: E402
+from stepsearch_data.templates.examples import Paragraph  # noqa: E402
 from stepsearch_data.trainer.model import Critic  # noqa: E402
 from stepsearch_data.trainer.settings import PPO, Schedule  # noqa: E402
 from stepsearch_data.trainer.train import StePPO  # noqa: E402

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stepsearch_data.exports.examples import Paragraph
+from stepsearch_data.templates.examples import Paragraph
 from stepsearch_data.trainer.episode import Task
 
 CAPITALS = {"France": "Paris", "Italy": "Rome", "Spain": "Madrid", "Greece": "Athens"}

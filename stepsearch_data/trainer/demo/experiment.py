@@ -30,10 +30,10 @@ from stepsearch_data.core.errors import TrainError
 from stepsearch_data.core.progress import Reporter
 from stepsearch_data.evaluation.plot.runs import ABOUT, About
 from stepsearch_data.evaluation.setup import searching
-from stepsearch_data.exports.examples import Example
-from stepsearch_data.exports.template_file import load_template
 from stepsearch_data.indexes import Choice, Load
 from stepsearch_data.pipeline.store import Store
+from stepsearch_data.templates.examples import Example
+from stepsearch_data.templates.files import load_template
 from stepsearch_data.trainer.data import demonstration, load_examples, to_task
 from stepsearch_data.trainer.demo.noise import demonstrations
 from stepsearch_data.trainer.demo.tiny import make_model, make_tokenizer

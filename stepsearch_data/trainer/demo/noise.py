@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from stepsearch_data.exports.examples import Example, Step
+from stepsearch_data.templates.examples import Example, Step
 
 NEAR = 0.5
 """The share of wrong steps that ask about something that was read."""

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from stepsearch_data.exports.examples import Example, Paragraph, Search, Step
+from stepsearch_data.templates.examples import Example, Paragraph, Search, Step
 from stepsearch_data.trainer.demo.noise import demonstrations, noisy, steps_of
 
 CHAIN = ("Ada", "Rome", "Italy", "Pia")

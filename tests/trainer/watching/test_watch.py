@@ -12,8 +12,8 @@ pytest.importorskip("torch", reason="needs torch: make test-train")
 
 from rich.console import Console
 
-from stepsearch_data.exports.examples import Paragraph
-from stepsearch_data.exports.template_file import load_template
+from stepsearch_data.templates.examples import Paragraph
+from stepsearch_data.templates.files import load_template
 from stepsearch_data.trainer.episode import Episode, Referee, Task
 from stepsearch_data.trainer.score import Earned, earned
 from stepsearch_data.trainer.settings import Limits

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from stepsearch_data.core.errors import ConfigError
 from stepsearch_data.core.files import read_text
-from stepsearch_data.exports.template import PLACEHOLDER, Template
+from stepsearch_data.templates.template import PLACEHOLDER, Template
 
 TEMPLATES = ("musique", "paper", "tools")
 
@@ -32,7 +32,7 @@ _OPTIONAL = {"system", "tool"}
 def load_template(name: str) -> Template:
     """The template of that name, or the one in the file of that name. Raises ConfigError."""
     if name in TEMPLATES:
-        file = resources.files("stepsearch_data") / "exports" / "templates" / f"{name}.txt"
+        file = resources.files("stepsearch_data") / "templates" / f"{name}.txt"
         return parse(name, file.read_text(encoding="utf-8"))
     try:
         return parse(name, read_text(Path(name)))

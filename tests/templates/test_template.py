@@ -8,15 +8,12 @@ from pathlib import Path
 
 import pytest
 
+import stepsearch_data.templates
 from stepsearch_data.core.errors import ConfigError
-from stepsearch_data.exports import template as module
-from stepsearch_data.exports.examples import Example, Paragraph, Search, Step
-from stepsearch_data.exports.reading import examples
-from stepsearch_data.exports.template_file import TEMPLATES, load_template, parse
-from stepsearch_data.pipeline.store import Store
-from tests.exports.conftest import table
+from stepsearch_data.templates.examples import Example, Paragraph, Search, Step
+from stepsearch_data.templates.files import TEMPLATES, load_template, parse
 
-FOLDER = Path(module.__file__).parent / "templates"
+FOLDER = Path(stepsearch_data.templates.__file__).parent
 TOOLS = (FOLDER / "tools.txt").read_text()
 PAPER = (FOLDER / "paper.txt").read_text()
 
@@ -51,15 +48,6 @@ def whole(name: str, of: Example) -> str:
 
 def test_the_templates_are_the_files() -> None:
     assert sorted(TEMPLATES) == sorted(path.stem for path in FOLDER.glob("*.txt"))
-
-
-def test_musique_words_a_trajectory_as_the_store_does(sample_store: Path) -> None:
-    store = Store(sample_store)
-    rollouts = dict(table(sample_store, "trajectories").select("question_id", "rollout").rows())
-    found = list(examples(store, store.manifest(), everything=True, with_rejected=False))
-    assert len(found) == len(rollouts) > 60
-    for one in found:
-        assert whole("musique", one) == rollouts[one.question_id]
 
 
 def test_paper_writes_a_thought_and_one_action_a_turn() -> None:

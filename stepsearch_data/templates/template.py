@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from stepsearch_data.exports.examples import Example, Paragraph, Search
+from stepsearch_data.templates.examples import Example, Paragraph, Search
 
 Message = dict[str, Any]
 
