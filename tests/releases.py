@@ -13,7 +13,8 @@ from stepsearch_data.core.progress import Meter, Reporter
 from stepsearch_data.pipeline.config import load_config
 from stepsearch_data.pipeline.engine import Build
 from stepsearch_data.pipeline.store import Store
-from stepsearch_data.release import Release, ReleaseSettings, write_release
+from stepsearch_data.release.record import Release
+from stepsearch_data.release.write import ReleaseSettings, write_release
 from stepsearch_data.stages import STAGES, select
 
 

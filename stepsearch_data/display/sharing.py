@@ -15,7 +15,7 @@ from stepsearch_data.exports.formats import Format
 if TYPE_CHECKING:
     from stepsearch_data.release.hub import Hub
     from stepsearch_data.release.publish import Plan, Rehearsal
-    from stepsearch_data.release.restore import Restored
+    from stepsearch_data.release.pull import Restored
     from stepsearch_data.release.verify import Report as Verified
 
 _COMMITTED = {"new": "add", "changed": "replace", "stale": "delete", "same": "keep"}

@@ -1,5 +1,5 @@
-"""Releases: a store as a dataset that others can load, check, and build on."""
+"""Releases: a store as a dataset that others can load, check, and build on.
 
-from stepsearch_data.release.layout import Release, ReleaseSettings, write_release
-
-__all__ = ["Release", "ReleaseSettings", "write_release"]
+`publish` goes through write.py (lineage.py, dataset.py, card.py, record.py), then publish.py and hub.py; `pull` through
+pull.py, verify.py and hub.py.
+"""

@@ -1,36 +1,96 @@
 """A dataset repository on the Hugging Face Hub: the few calls that a release needs, patient, and plain when they fail.
 
-Every method raises PublishError.
+`huggingface_hub` waits for ever for an answer, repeats some calls for as long as a server asks for, and others never.
+Here its client raises at once what may pass, and `patiently` is the one place where calls are repeated.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, TypeVar
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants, get_token
-from huggingface_hub.errors import RepositoryNotFoundError
+import httpx2
+from huggingface_hub import (
+    CommitOperationAdd,
+    CommitOperationDelete,
+    HfApi,
+    constants,
+    get_session,
+    get_token,
+    set_client_factory,
+)
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    LocalTokenNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 from huggingface_hub.hf_api import RepoFile
-from huggingface_hub.utils import HFValidationError, disable_progress_bars, validate_repo_id
+from huggingface_hub.utils import (
+    HFValidationError,
+    disable_progress_bars,
+    logging,
+    parse_ratelimit_headers,
+    validate_repo_id,
+)
+from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
 
 from stepsearch_data.core.errors import ConfigError, PublishError
 from stepsearch_data.core.progress import Meter
-from stepsearch_data.release.client import Say, patiently, use_client
-from stepsearch_data.release.faults import clean, told
 from stepsearch_data.release.record import File
-from stepsearch_data.remote.secrets import show_url
+from stepsearch_data.remote.http import RETRIED, TransientError, retry_after
+from stepsearch_data.remote.secrets import redact, show_url
 
 T = TypeVar("T")
+Say = Callable[[str], None]
 PATIENCE = 300.0  # seconds
 _KIND = "dataset"
 _NAME = re.compile(r"(?P<repo>[^/@\s]+/[^/@\s]+)(?:@(?P<revision>[^\s@]+))?")
 _SHA = re.compile(r"[0-9a-f]{40}")
 _AT_ONCE = 5  # files that are uploaded side by side
+
+_UNAUTHORIZED, _FORBIDDEN, _CONFLICT, _STALE = 401, 403, 409, 412
+_PASSING = RETRIED - {_CONFLICT}  # a conflict on the Hub is somebody else's commit or tag, and stays one
+_CONNECT, _ANSWER = 10.0, 120.0  # seconds
+_LONGEST = 30.0  # seconds between two attempts where the server does not say how long
+_TOLD = 2.0  # seconds to wait that a person is told of
+
+_TOKENS = "a token with the role `write` ({}/settings/tokens), as HF_TOKEN or by: hf auth login"
+_KNOWN = (
+    (LocalTokenNotFoundError, "there is no token", f"give {_TOKENS}"),
+    (UnicodeEncodeError, "the token is not one of the Hub's", f"give {_TOKENS}"),  # it goes into a header as it is
+    (OfflineModeIsEnabled, "HF_HUB_OFFLINE is set", "unset it"),
+    (RevisionNotFoundError, "there is no such tag, branch or commit", "without @TAG: the newest"),
+    (
+        RepositoryNotFoundError,
+        "there is no such dataset that you may see",
+        "check the name; a private one needs HF_TOKEN, of somebody who may read it",
+    ),
+    (
+        json.JSONDecodeError,
+        "{} answers with something that is not the Hub's",
+        "is a proxy or a login page in between? check HF_ENDPOINT and HTTPS_PROXY",
+    ),
+)
+_AGAIN = "run the same command again: it goes on from what is there"
+_WORDS = 300  # characters of a server's message that we repeat
+
+
+class HubBusyError(PublishError):
+    """The Hub does not answer, or asks for more patience than there is."""
+
+    exit_code = 5
+
+
+class ConflictError(PublishError):
+    """Somebody else changed the repository meanwhile."""
 
 
 class User(NamedTuple):
@@ -75,7 +135,7 @@ class Hub:
         self.repo = repo
         self._patience, self._say = patience, say
         self._api = HfApi()
-        use_client(patience)
+        _use_client(patience)
         disable_progress_bars()
 
     @property
@@ -183,9 +243,9 @@ class Hub:
 
     def _ask(self, doing: str, call: Callable[[], T]) -> T:
         try:
-            return patiently(call, self._patience, lambda text: self._say(clean(text, get_token())))
+            return patiently(call, self._patience, lambda text: self._say(_clean(text, get_token())))
         except Exception as error:  # noqa: BLE001 - the client's own, httpx2's, and whatever odd answers lead to
-            raise told(error, doing, constants.ENDPOINT, get_token()) from None
+            raise _told(error, doing, constants.ENDPOINT, get_token()) from None
 
 
 def git_oid(path: Path) -> str:
@@ -202,3 +262,125 @@ def _addition(path: str, local: Path, file: File) -> CommitOperationAdd:
 
 def _groups(added: Sequence[CommitOperationAdd]) -> Iterable[Sequence[CommitOperationAdd]]:
     return (added[at : at + _AT_ONCE] for at in range(0, len(added), _AT_ONCE))
+
+
+class _Client(httpx2.Client):
+    """Raises TransientError for what may pass: no answer, and answers that say so."""
+
+    def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
+        try:
+            response = super().send(request, **options)
+        except httpx2.TransportError as error:
+            raise TransientError(_why(error)) from error
+        if response.status_code in _PASSING:
+            response.close()
+            raise TransientError(f"it answers {response.status_code}", _asked_to_wait(response))
+        return response
+
+
+def _why(error: httpx2.TransportError) -> str:
+    return "no answer in time" if isinstance(error, httpx2.TimeoutException) else str(error) or type(error).__name__
+
+
+def _asked_to_wait(response: httpx2.Response) -> float | None:
+    limit = parse_ratelimit_headers(response.headers)
+    if limit and not limit.remaining:
+        return float(limit.reset_in_seconds)
+    return retry_after({name.lower(): value for name, value in response.headers.items()})
+
+
+def _use_client(patience: float) -> None:
+    """Have all calls of `huggingface_hub` in this process sent by such a client."""
+    logging.set_verbosity_error()  # it warns of every attempt, with whole URLs
+    timeout = httpx2.Timeout(min(_ANSWER, patience), connect=min(_CONNECT, patience))
+    own_hooks = get_session().event_hooks  # offline mode is one of them
+    set_client_factory(partial(_Client, event_hooks=own_hooks, timeout=timeout, follow_redirects=True))
+
+
+def patiently(call: Callable[[], T], patience: float, say: Say) -> T:
+    """The call's result. Repeated until `patience` seconds after it first failed; then its last error is raised."""
+    failed: list[float] = []
+    growing = wait_random_exponential(multiplier=1, max=_LONGEST)
+
+    def wait(state: RetryCallState) -> float:
+        found = _transient(state.outcome.exception() if state.outcome else None)
+        asked = found.retry_after if found else None
+        return growing(state) if asked is None else asked
+
+    def stop(state: RetryCallState) -> bool:
+        now = state.outcome_timestamp or 0.0
+        failed.append(now)  # from the first on, as an upload may take an hour before anything goes wrong
+        return now - failed[0] + state.upcoming_sleep > patience
+
+    def tell(state: RetryCallState) -> None:
+        found = _transient(state.outcome.exception() if state.outcome else None)
+        seconds = state.next_action.sleep if state.next_action else 0.0
+        if seconds >= _TOLD:
+            say(f"the Hub is busy ({found}); trying again in {seconds:.0f} s")
+
+    return Retrying(
+        retry=retry_if_exception(lambda error: _transient(error) is not None),
+        wait=wait,
+        stop=stop,
+        before_sleep=tell,
+        reraise=True,
+    )(call)
+
+
+def _transient(error: BaseException | None) -> TransientError | None:
+    """What may pass, where that is behind an error."""
+    return next((cause for cause in _chain(error) if isinstance(cause, TransientError)), None)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and what caused it."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _told(error: Exception, doing: str, endpoint: str, secret: str | None) -> PublishError:
+    """The error of a call that was to do something, such as `commit to ann/data`."""
+    found = _passing(error, doing, endpoint) or _known(error, doing, endpoint) or _answered(error, doing, endpoint)
+    hidden = [_clean(text, secret) for text in (found.message, found.hint)]
+    return type(found)(*hidden)
+
+
+def _clean(text: str, secret: str | None) -> str:
+    """One line of a text, without what looks like a secret."""
+    return redact(" ".join(text.split()), [secret] if secret else [])
+
+
+def _passing(error: Exception, doing: str, endpoint: str) -> PublishError | None:
+    found = _transient(error)
+    if found is None:
+        return None
+    asked = f", and asks to wait {found.retry_after:.0f} s" if found.retry_after else ""
+    return HubBusyError(f"cannot {doing}: {endpoint} does not answer ({found}{asked})", _AGAIN)
+
+
+def _known(error: Exception, doing: str, endpoint: str) -> PublishError | None:
+    for cause in _chain(error):
+        for kind, why, hint in _KNOWN:
+            if isinstance(cause, kind):
+                return PublishError(f"cannot {doing}: {why.format(endpoint)}", hint.format(endpoint))
+    return None
+
+
+def _answered(error: Exception, doing: str, endpoint: str) -> PublishError:
+    response = next((cause for cause in _chain(error) if isinstance(cause, HfHubHTTPError)), None)
+    if response is None:
+        *_, root = _chain(error)
+        reason = next((line for line in str(root).splitlines() if line.strip()), type(root).__name__)
+        return PublishError(f"cannot {doing}: {reason[:_WORDS]}", _AGAIN)
+    status, said = response.response.status_code, (response.server_message or "")[:_WORDS]
+    if status == _UNAUTHORIZED:
+        return PublishError(f"cannot {doing}: the Hub does not accept the token", f"give {_TOKENS.format(endpoint)}")
+    if status == _FORBIDDEN:
+        return PublishError(
+            f"cannot {doing}: {said or 'the token may not do that'}", f"give {_TOKENS.format(endpoint)}"
+        )
+    if status in (_CONFLICT, _STALE):
+        hint = "run the same command again: it compares anew with what is there now"
+        return ConflictError(f"cannot {doing}: somebody changed it meanwhile ({said or status})", hint)
+    return PublishError(f"cannot {doing}: {endpoint} answers {status}{said and ': '}{said}", _AGAIN)

@@ -1,22 +1,156 @@
-"""What a store was made from, and how to make it again."""
+"""What a store was made from: its sources, their licences and authors, its recipes; and how to make it again."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
+from stepsearch_data.core.errors import ConfigError
+from stepsearch_data.core.markdown import fence, plain
 from stepsearch_data.pipeline.run_file import toml
-from stepsearch_data.pipeline.stage import digest
+from stepsearch_data.pipeline.stage import Recipe, digest
 from stepsearch_data.pipeline.store import Manifest, Store
-from stepsearch_data.release.licences import Origin
 from stepsearch_data.schemas.tables import PASSAGES
+from stepsearch_data.sources import parse_source
 
+OTHER = "other"
+"""The Hub's name for a licence that is none of the known ones, or a mix that none of them covers."""
+_ID = re.compile(r"[a-z0-9][a-z0-9.+-]*")
+_OFFICIAL = {"musique": "cc-by-4.0", "hotpotqa": "cc-by-sa-4.0", "2wiki": "apache-2.0"}
+_SAMPLE = "apache-2.0"
+_BY_STRICTNESS = ("cc0-1.0", "mit", "apache-2.0", "cc-by-4.0", "cc-by-sa-4.0")
+"""Texts under one of these may be passed on together, under the last of those that occur."""
+
+
+_OF = {
+    "musique": "MuSiQue by Trivedi, Balasubramanian, Khot and Sabharwal (https://github.com/StonyBrookNLP/musique), "
+    "CC BY 4.0",
+    "hotpotqa": "HotpotQA by Yang, Qi, Zhang, Bengio, Cohen, Salakhutdinov and Manning (https://hotpotqa.github.io), "
+    "CC BY-SA 4.0: what holds its texts may be passed on under the same licence only",
+    "2wiki": "2WikiMultihopQA by Ho, Duong Nguyen, Sugawara and Aizawa (https://github.com/Alab-NII/2wikimultihop), "
+    "Apache-2.0",
+}
+_CHANGES = "Changed: questions were selected, split into hops, and joined with queries, search results and rollouts."
+_STEPSEARCH = """\
+@inproceedings{stepsearch,
+  title     = {StepSearch: Igniting LLMs Search Ability via Step-Wise Proximal Policy Optimization},
+  author    = {Wang, Ziliang and Zheng, Xuhui and An, Kang and Ouyang, Cijun and Cai, Jialu and Wang, Yuhang and
+               Wu, Yichao},
+  booktitle = {EMNLP},
+  year      = {2025},
+  note      = {arXiv:2505.15107}
+}"""
+_BIBTEX = {
+    "musique": """\
+@article{musique,
+  title   = {MuSiQue: Multihop Questions via Single-hop Question Composition},
+  author  = {Trivedi, Harsh and Balasubramanian, Niranjan and Khot, Tushar and Sabharwal, Ashish},
+  journal = {Transactions of the Association for Computational Linguistics},
+  year    = {2022}
+}""",
+    "hotpotqa": """\
+@inproceedings{hotpotqa,
+  title     = {HotpotQA: A Dataset for Diverse, Explainable Multi-hop Question Answering},
+  author    = {Yang, Zhilin and Qi, Peng and Zhang, Saizheng and Bengio, Yoshua and Cohen, William W. and
+               Salakhutdinov, Ruslan and Manning, Christopher D.},
+  booktitle = {EMNLP},
+  year      = {2018}
+}""",
+    "2wiki": """\
+@inproceedings{2wikimultihopqa,
+  title     = {Constructing A Multi-hop QA Dataset for Comprehensive Evaluation of Reasoning Steps},
+  author    = {Ho, Xanh and Duong Nguyen, Anh-Khoa and Sugawara, Saku and Aizawa, Akiko},
+  booktitle = {COLING},
+  year      = {2020}
+}""",
+}
 Lines = Iterable[str]
 _HEAD = """\
 # What made this release. Official files are not in it: put yours beside this file under the names below, which a
 # build checks by nothing but its result: compare `stepsearch-data status --json` with `store` in release.json.
 """
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A source of a store: its kind, what identifies its content, its licence, and who says so.
+
+    `of` is official (a public dataset), sample (our own text) or own (the publisher's).
+    """
+
+    label: str
+    kind: str
+    digest: str
+    licence: str
+    of: str
+
+
+def origins(load: Recipe, given: Mapping[str, str]) -> list[Origin]:
+    """The sources that a store was loaded from. `given` are the publisher's own words, licences by kind.
+
+    Raises ConfigError where a licence is not known, is no name that the Hub has, or is of no source.
+    """
+    kinds = {label: label.partition("(")[2].removesuffix(")") for label in load["inputs"]}
+    unknown = sorted(given.keys() - kinds.values())
+    if unknown:
+        named = ", ".join(sorted(set(kinds.values())))
+        raise ConfigError(f"--license: the store has no source {unknown[0]}", f"it has: {named}; say KIND=LICENCE")
+    return [_origin(label, kinds[label], digest, given) for label, digest in load["inputs"].items()]
+
+
+def _origin(label: str, kind: str, digest: str, given: Mapping[str, str]) -> Origin:
+    if kind in ("musique", "hotpotqa") and digest == parse_source(f"{kind}=sample").digest():
+        return Origin(label, kind, digest, _SAMPLE, "sample")
+    if kind in given:
+        return Origin(label, kind, digest, _checked(given[kind]), "own")
+    if kind in _OFFICIAL:
+        return Origin(label, kind, digest, _OFFICIAL[kind], "official")
+    raise ConfigError(f"{label} is your own data: its licence is not known", "say it: --license cc-by-4.0")
+
+
+def _checked(licence: str) -> str:
+    if not _ID.fullmatch(licence):
+        raise ConfigError(
+            f"{licence!r} is no licence identifier", "use the Hub's, such as apache-2.0, cc-by-4.0 or other"
+        )
+    return licence
+
+
+def by_kind(found: Iterable[Origin]) -> dict[str, str]:
+    """The licence of each kind of source; a row only knows the kind that it came from."""
+    listed = list(found)
+    return {kind: combined(o.licence for o in listed if o.kind == kind) for kind in {o.kind for o in listed}}
+
+
+def combined(licences: Iterable[str]) -> str:
+    """The licence of texts that are passed on together: the strictest, or `other` where none covers all."""
+    distinct = set(licences)
+    if len(distinct) == 1:
+        return distinct.pop()
+    return max(distinct, key=_BY_STRICTNESS.index) if distinct and distinct <= set(_BY_STRICTNESS) else OTHER
+
+
+def attribution(found: Iterable[Origin]) -> str:
+    """A line a source, as its licence asks for."""
+    return "\n".join(f"- {line}" for line in dict.fromkeys(_line(origin) for origin in found))
+
+
+def _line(origin: Origin) -> str:
+    if origin.of == "official":
+        return f"{_OF[origin.kind]}. {_CHANGES}"
+    if origin.of == "sample":
+        return f"The sample in {origin.kind}'s format that stepsearch-data ships: its own sentences, Apache-2.0."
+    return (
+        f"The publisher's own data, given in the format {origin.kind}: {plain(origin.licence)}, as the publisher says."
+    )
+
+
+def citation(found: Sequence[Origin]) -> str:
+    """BibTeX of StepSearch and of the public datasets that are in the release."""
+    kinds = {origin.kind for origin in found if origin.of == "official"}
+    return fence("\n\n".join([_STEPSEARCH, *(text for kind, text in _BIBTEX.items() if kind in kinds)]), "bibtex")
 
 
 def lineage(store: Store, manifest: Manifest, found: Sequence[Origin]) -> dict[str, Any]:

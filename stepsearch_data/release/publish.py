@@ -15,8 +15,7 @@ from stepsearch_data.core.digest import digest_of
 from stepsearch_data.core.errors import ConfigError, PublishError
 from stepsearch_data.core.progress import Meter
 from stepsearch_data.release.hub import Head, Hub, RemoteFile, git_oid
-from stepsearch_data.release.layout import Release
-from stepsearch_data.release.record import CARD, NAME, OWN, File
+from stepsearch_data.release.record import CARD, NAME, OWN, File, Release
 
 _TAG = re.compile(r"(?!(?:main|HEAD)$)\w[\w.+-]{0,99}(?<!\.)(?<!\.lock)", re.ASCII)
 _SHA = re.compile(r"[0-9a-f]{40}")

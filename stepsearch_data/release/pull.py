@@ -1,19 +1,36 @@
-"""From the Hub: a release's store, and whether a release there is what it says."""
+"""From the Hub, or from a folder: a release back to the store that it was made of."""
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import tempfile
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import orjson
+
+from stepsearch_data.core.digest import digest_of
 from stepsearch_data.core.errors import PublishError
 from stepsearch_data.core.progress import Meter, Reporter
-from stepsearch_data.release.hub import Hub, RemoteFile
-from stepsearch_data.release.record import NAME, STORE, Record, read_record
-from stepsearch_data.release.restore import Restored, check_place, restore
-from stepsearch_data.release.verify import Report, compare, extra
+from stepsearch_data.pipeline.catalog import write_catalog
+from stepsearch_data.pipeline.store import Manifest, Store, sync
+from stepsearch_data.release.hub import Hub
+from stepsearch_data.release.record import NAME, STORE
+from stepsearch_data.release.verify import Report, fetch_record, look, verify_release
+
+_SHOWN = 3  # files that a message names
+_LEFT_OVERS = {".lock", ".staging", "stages", "catalog.sql", "retries.json", "log"}
+"""What a build or a restoring that was killed may leave where there is no manifest yet."""
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A store that was restored; `fresh` where it was not there before."""
+
+    store: Store
+    digest: str
+    fresh: bool
 
 
 def pull(hub: Hub, revision: str | None, root: Path, reporter: Reporter) -> Restored:
@@ -22,9 +39,9 @@ def pull(hub: Hub, revision: str | None, root: Path, reporter: Reporter) -> Rest
     What is fetched waits beside `root` until all of it is there; the same command goes on. Raises PublishError where
     there is no release, it is damaged, or `root` holds something else; StoreError, OSError.
     """
-    sha, tree = _look(hub, revision)
+    sha, tree = look(hub, revision)
     with tempfile.TemporaryDirectory() as temporary:
-        check_place(root, _record(hub, sha, Path(temporary)).store)
+        check_place(root, fetch_record(hub, sha, Path(temporary)).store)
     place = root.resolve()
     folder = place.with_name(f"{_waiting(place)}{sha[:12]}")
     with reporter.stage("pull") as meter:
@@ -41,51 +58,9 @@ def pull(hub: Hub, revision: str | None, root: Path, reporter: Reporter) -> Rest
     return restored
 
 
-def verify_remote(hub: Hub, revision: str | None, meter: Meter) -> Report:
-    """Compare the files of a release on the Hub with its record; large ones by the digest that the Hub stores them by.
-
-    Raises PublishError where there is no release.
-    """
-    sha, tree = _look(hub, revision)
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        record = _record(hub, sha, folder)
-        paths = [*(path for path in record.files if path in tree), *extra(record, tree)]
-        meter.expect(len(paths))
-        found = {}
-        for path in paths:
-            found[path] = _digest(hub, sha, path, tree[path], folder)
-            meter.advance()
-        digest = _digest(hub, sha, NAME, tree[NAME], folder)
-    recorded = {path: file.sha256 for path, file in record.files.items()}
-    return compare("release", f"{hub.repo}@{revision or sha}", digest, recorded, found)
-
-
 def _waiting(place: Path) -> str:
     """How the names of folders begin in which a store's files wait."""
     return f".{place.name}.pull-"
-
-
-def _look(hub: Hub, revision: str | None) -> tuple[str, dict[str, RemoteFile]]:
-    """The commit that a revision names, and its files."""
-    head = hub.find(revision)
-    if head is None:
-        raise PublishError(
-            f"there is no dataset {hub.repo} that you may see",
-            "check the name; a private one needs HF_TOKEN, of somebody who may read it",
-        )
-    tree = hub.tree(head.sha)
-    if NAME not in tree:
-        raise PublishError(
-            f"{hub.repo} holds no release of stepsearch-data" + (f" at {revision}" if revision else ""),
-            f"see what it holds: {hub.url}",
-        )
-    return head.sha, tree
-
-
-def _record(hub: Hub, sha: str, folder: Path) -> Record:
-    hub.download(NAME, sha, folder)
-    return read_record(folder)
 
 
 def _fetch(hub: Hub, sha: str, paths: list[str], folder: Path, meter: Meter) -> None:
@@ -96,6 +71,68 @@ def _fetch(hub: Hub, sha: str, paths: list[str], folder: Path, meter: Meter) -> 
         meter.advance()
 
 
-def _digest(hub: Hub, sha: str, path: str, file: RemoteFile, folder: Path) -> str:
-    """SHA-256 of a file; the small ones that git keeps itself are fetched."""
-    return file.sha256 or hashlib.sha256(hub.download(path, sha, folder).read_bytes()).hexdigest()
+def restore(folder: Path, root: Path, meter: Meter) -> Restored:
+    """Make `root` the store that the release in `folder` was written from.
+
+    Every digest of what it takes is checked first, and the manifest comes last: until then there is no store, and the
+    same command goes on. A store that is there already must be the same one; what it lacks is mended.
+    Raises PublishError for a damaged release and for another store or foreign files in `root`, StoreError, OSError.
+    """
+    check_whole(verify_release(folder, meter, (STORE,)))
+    source, target = Store(folder / STORE), Store(root)
+    check_place(root, source.digest())
+    with target.locked():
+        check_place(root, source.digest())
+        fresh = not target.manifest().stages
+        _copy_tables(source, target)
+        if fresh:
+            _write_retries(source.manifest(), target)
+        target.write_text("manifest.json", (source.root / "manifest.json").read_text(encoding="utf-8"))
+        write_catalog(target)
+    return Restored(target, target.digest(), fresh)
+
+
+def check_whole(report: Report) -> None:
+    """Raises PublishError where anything is not as recorded."""
+    if report.faults:
+        named = ", ".join(f"{fault.path} ({fault.state})" for fault in report.faults[:_SHOWN])
+        more = f" and {len(report.faults) - _SHOWN} more" if len(report.faults) > _SHOWN else ""
+        raise PublishError(f"the {report.kind} {report.where} is damaged: {named}{more}", "get it again")
+
+
+def check_place(root: Path, digest: str) -> None:
+    """Raises PublishError where `root` is neither free nor the store of this digest, StoreError."""
+    if not root.exists():
+        return
+    if not root.is_dir():
+        raise PublishError(f"{root} is a file", "choose another --store")
+    if Store(root).manifest().stages and Store(root).digest() != digest:
+        raise PublishError(f"{root} holds another store", "choose another --store")
+    foreign = sorted(path.name for path in root.iterdir() if path.name not in _LEFT_OVERS)
+    if foreign and "manifest.json" not in foreign:
+        raise PublishError(f"{root} holds other files, such as {foreign[0]}", "choose another --store")
+
+
+def _copy_tables(source: Store, target: Store) -> None:
+    """Bring every table to its place, those left alone that are there as they should be."""
+    outputs = [output for entry in source.manifest().stages.values() for output in entry.outputs.values()]
+    target.sweep()
+    with target.staging() as staging:
+        for output in outputs:
+            place = target.inside(output.path)
+            if output.rows is None or (place.is_file() and digest_of(place) == output.digest):
+                continue
+            copied = staging / place.name
+            shutil.copyfile(source.path(output), copied)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            copied.replace(place)
+        if (target.root / "stages").exists():
+            sync(target.root / "stages")
+
+
+def _write_retries(manifest: Manifest, target: Store) -> None:
+    """Which questions were tried again: a part of their stages' recipes, without which they would run anew."""
+    retries = {name: entry.recipe["retries"] for name, entry in manifest.stages.items() if entry.recipe.get("retries")}
+    if retries:
+        text = orjson.dumps(retries, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS).decode()
+        target.write_text("retries.json", text)

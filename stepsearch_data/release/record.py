@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -65,6 +66,14 @@ class Record(BaseModel):
             if not parts or parts[0] not in OWN or ".." in parts or "\\" in path or "\0" in path:
                 raise ValueError(f"{path} is no path of a release")
         return files
+
+
+@dataclass(frozen=True)
+class Release:
+    """A release that lies in a folder."""
+
+    folder: Path
+    record: Record
 
 
 class _Format(BaseModel):

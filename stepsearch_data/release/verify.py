@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+import tempfile
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from stepsearch_data.core.digest import digest_of
 from stepsearch_data.core.errors import PublishError, StoreError
 from stepsearch_data.core.progress import Meter
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.release.record import DATA, NAME, OWN, STORE, Record, read_record
+
+if TYPE_CHECKING:
+    from stepsearch_data.release.hub import Hub, RemoteFile
 
 MANIFEST = f"{STORE}/manifest.json"
 
@@ -72,14 +78,70 @@ def verify_release(folder: Path, meter: Meter, rooms: Collection[str] = OWN) -> 
     """The same for a release's folder, or for some of its `rooms`."""
     record = read_record(folder)
     recorded = {path: digest for path, digest in _recorded(record).items() if path.split("/")[0] in rooms}
-    paths = [*recorded, *extra(record, _files(folder, {DATA, STORE}.intersection(rooms)))]
-    report = compare("release", str(folder), digest_of(folder / NAME), recorded, _digests(folder, paths, meter))
+    paths = [*recorded, *_extra(record, _files(folder, {DATA, STORE}.intersection(rooms)))]
+    report = _compare("release", str(folder), digest_of(folder / NAME), recorded, _digests(folder, paths, meter))
     if not report.faults:
-        check_lineage(record, Store(folder / STORE))
+        _check_lineage(record, Store(folder / STORE))
     return report
 
 
-def compare(
+def _verify_store(root: Path, meter: Meter) -> Report:
+    store = Store.open(root)
+    with store.reading() as manifest:
+        folders = [entry.folder for entry in manifest.stages.values()]
+        outputs = [output for entry in manifest.stages.values() for output in entry.outputs.values()]
+        for path in (*folders, *(output.path for output in outputs)):
+            store.inside(path)
+        absent = [output.path for output in outputs if output.rows is None and not (root / output.path).exists()]
+        recorded = {output.path: output.digest for output in outputs if output.path not in absent}
+        there = (p for folder in folders for p in sorted((root / folder).glob("*")))
+        paths = [*recorded, *(path for p in there if (path := p.relative_to(root).as_posix()) not in recorded)]
+        return _compare("store", str(root), store.digest(), recorded, _digests(root, paths, meter), absent)
+
+
+def verify_remote(hub: Hub, revision: str | None, meter: Meter) -> Report:
+    """Compare the files of a release on the Hub with its record; large ones by the digest that the Hub stores them by.
+
+    Raises PublishError where there is no release.
+    """
+    sha, tree = look(hub, revision)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        record = fetch_record(hub, sha, folder)
+        paths = [*(path for path in record.files if path in tree), *_extra(record, tree)]
+        meter.expect(len(paths))
+        found = {}
+        for path in paths:
+            found[path] = _digest(hub, sha, path, tree[path], folder)
+            meter.advance()
+        digest = _digest(hub, sha, NAME, tree[NAME], folder)
+    return _compare("release", f"{hub.repo}@{revision or sha}", digest, _recorded(record), found)
+
+
+def look(hub: Hub, revision: str | None) -> tuple[str, dict[str, RemoteFile]]:
+    """The commit that a revision names, and its files."""
+    head = hub.find(revision)
+    if head is None:
+        raise PublishError(
+            f"there is no dataset {hub.repo} that you may see",
+            "check the name; a private one needs HF_TOKEN, of somebody who may read it",
+        )
+    tree = hub.tree(head.sha)
+    if NAME not in tree:
+        raise PublishError(
+            f"{hub.repo} holds no release of stepsearch-data" + (f" at {revision}" if revision else ""),
+            f"see what it holds: {hub.url}",
+        )
+    return head.sha, tree
+
+
+def fetch_record(hub: Hub, sha: str, folder: Path) -> Record:
+    """The record of a release on the Hub, fetched into a folder. Raises PublishError."""
+    hub.download(NAME, sha, folder)
+    return read_record(folder)
+
+
+def _compare(
     kind: str,
     where: str,
     digest: str,
@@ -101,12 +163,12 @@ def _state(recorded: str | None, found: str | None) -> State:
     return State.ok if found == recorded else State.changed
 
 
-def extra(record: Record, paths: Iterable[str]) -> list[str]:
+def _extra(record: Record, paths: Iterable[str]) -> list[str]:
     """Of these paths, those that a release does not name, in the folders that are its alone."""
     return [path for path in paths if path not in record.files and path.split("/")[0] in (DATA, STORE)]
 
 
-def check_lineage(record: Record, store: Store) -> None:
+def _check_lineage(record: Record, store: Store) -> None:
     """Raises PublishError where a record and its store do not speak of the same tables, or these are none of ours."""
     recorded = _recorded(record)
     try:
@@ -125,20 +187,6 @@ def check_lineage(record: Record, store: Store) -> None:
         raise PublishError(
             f"{NAME} and {MANIFEST} contradict each other", "the release was not written by this program"
         )
-
-
-def _verify_store(root: Path, meter: Meter) -> Report:
-    store = Store.open(root)
-    with store.reading() as manifest:
-        folders = [entry.folder for entry in manifest.stages.values()]
-        outputs = [output for entry in manifest.stages.values() for output in entry.outputs.values()]
-        for path in (*folders, *(output.path for output in outputs)):
-            store.inside(path)
-        absent = [output.path for output in outputs if output.rows is None and not (root / output.path).exists()]
-        recorded = {output.path: output.digest for output in outputs if output.path not in absent}
-        there = (p for folder in folders for p in sorted((root / folder).glob("*")))
-        paths = [*recorded, *(path for p in there if (path := p.relative_to(root).as_posix()) not in recorded)]
-        return compare("store", str(root), store.digest(), recorded, _digests(root, paths, meter), absent)
 
 
 def _recorded(record: Record) -> dict[str, str]:
@@ -163,3 +211,8 @@ def _digests(root: Path, paths: list[str], meter: Meter) -> dict[str, str]:
             found[path] = ""
         meter.advance()
     return found
+
+
+def _digest(hub: Hub, sha: str, path: str, file: RemoteFile, folder: Path) -> str:
+    """SHA-256 of a file; the small ones that git keeps itself are fetched."""
+    return file.sha256 or hashlib.sha256(hub.download(path, sha, folder).read_bytes()).hexdigest()

@@ -134,7 +134,7 @@ def publish(
     end_at_once()
     from stepsearch_data.core.progress import Reporter
     from stepsearch_data.display import sharing as display
-    from stepsearch_data.release import ReleaseSettings, write_release
+    from stepsearch_data.release.write import ReleaseSettings, write_release
 
     reporter, opened = Reporter(quiet=quiet), open_store(store, config)
     hub, revision = _find_hub(repo, patience or (_GLANCE if dry_run else None), reporter)
@@ -209,6 +209,7 @@ def verify(
     from stepsearch_data.core.progress import Reporter
     from stepsearch_data.display import sharing as display
     from stepsearch_data.release.verify import verify as check
+    from stepsearch_data.release.verify import verify_remote
 
     reporter = Reporter(quiet=quiet)
     with reporter.stage("verify") as meter:
@@ -216,8 +217,6 @@ def verify(
             report = check(path, meter)
         else:
             hub, revision = _find_hub(str(path), patience, reporter)
-            from stepsearch_data.release.pull import verify_remote
-
             report = verify_remote(hub, revision, meter)
     if report.faults or not quiet:
         display.verified(report, as_json=as_json)

@@ -13,10 +13,9 @@ from datasets.info import DatasetInfosDict
 from huggingface_hub import DatasetCard
 from pydantic import ValidationError
 
-from stepsearch_data.release import ReleaseSettings
-from stepsearch_data.release.markdown import example, fence, plain, table
+from stepsearch_data.release.dataset import CONFIGS
 from stepsearch_data.release.record import read_record
-from stepsearch_data.release.tables import CONFIGS
+from stepsearch_data.release.write import ReleaseSettings
 from tests import rows
 from tests.llm_server import LlmServer
 from tests.oracle import Oracle
@@ -150,39 +149,6 @@ def test_texts_of_the_data_end_no_block_and_begin_none(hostile_release: Path) ->
 def test_a_hostile_release_loads_as_any_other(hostile_release: Path, tmp_path: Path) -> None:
     (row,) = datasets.load_dataset(str(hostile_release), split="train", cache_dir=str(tmp_path)).to_list()
     assert row["question"].endswith(HOSTILE)
-
-
-@pytest.mark.parametrize(
-    ("text", "safe"),
-    [
-        ("a|b", r"a\|b"),
-        ("<b>&", "&lt;b&gt;&amp;"),
-        ("[x](y)", r"\[x\]\(y\)"),
-        ("# one\n\ntwo", r"\# one two"),
-        ("\x1b[31m", r"\\x1b\[31m"),
-    ],
-)
-def test_a_line_of_text_is_no_markup(text: str, safe: str) -> None:
-    assert plain(text) == safe
-
-
-def test_a_fence_is_longer_than_any_inside() -> None:
-    assert fence("a\n````\nb") == "`````\na\n````\nb\n`````"
-
-
-def test_a_table_aligns_numbers_and_writes_shares_as_percentages() -> None:
-    assert table(("a|", "n", "share"), [("x|y", 1234, 0.5), ("z", None, 1.0)]).splitlines() == [
-        "| a| | n | share |",
-        "| --- | ---: | ---: |",
-        r"| x\|y | 1,234 | 50.0% |",
-        "| z | – | 100.0% |",
-    ]
-
-
-def test_an_example_is_cut_but_stays_json() -> None:
-    shown = example({"text": "x" * 1000, "list": list(range(10)), "n": None})
-    row = json.loads(shown.removeprefix("```json\n").removesuffix("\n```"))
-    assert row == {"text": "x" * 160 + "… (1,000 characters)", "list": [0, 1, "… 8 more"], "n": None}
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,11 @@ import pytest
 
 from stepsearch_data.core.progress import Meter
 from stepsearch_data.pipeline.store import Store
-from stepsearch_data.release import Release, ReleaseSettings, write_release
-from stepsearch_data.release.faults import ConflictError
+from stepsearch_data.release.hub import ConflictError
 from stepsearch_data.release.hub import Hub as Repository
 from stepsearch_data.release.publish import carry_out, prepare
+from stepsearch_data.release.record import Release
+from stepsearch_data.release.write import ReleaseSettings, write_release
 from tests.hub_server import Fault, Files, Hub
 from tests.release.conftest import REPO, TOKEN, Command
 

@@ -12,7 +12,7 @@ import pytest
 from stepsearch_data.core.errors import PublishError, StoreError
 from stepsearch_data.core.progress import Meter
 from stepsearch_data.pipeline.store import Store
-from stepsearch_data.release.restore import Restored, restore
+from stepsearch_data.release.pull import Restored, restore
 from stepsearch_data.release.verify import verify
 from tests.conftest import Run
 from tests.llm_server import LlmServer

@@ -8,9 +8,7 @@ from random import Random
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stepsearch_data.release.rows import ReleasedPassage
-from stepsearch_data.release.shards import Shards
-from stepsearch_data.release.tables import CORPUS
+from stepsearch_data.release.dataset import CORPUS, ReleasedPassage, Shards
 
 
 def passage(number: int, text: str) -> ReleasedPassage:

@@ -1,0 +1,405 @@
+"""The dataset of a release: what `load_dataset` gives, every row with all that it needs.
+
+A store keeps each text once; a release repeats it where it is read, and says of every row where it comes from
+and under which licence it may be used.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import Field
+
+from stepsearch_data.exports.reading import Passages
+from stepsearch_data.pipeline.context import Sink, read_rows
+from stepsearch_data.pipeline.questions import Unit, units
+from stepsearch_data.release.lineage import OTHER, combined
+from stepsearch_data.schemas import tables
+from stepsearch_data.schemas.rows import (
+    Ballot,
+    Document,
+    Paragraph,
+    Passage,
+    Quality,
+    Query,
+    Round,
+    Row,
+    SubQuestion,
+    Vote,
+)
+
+T = TypeVar("T", bound=type[Row])
+
+_NO_QUESTION = ("jsonl",)  # documents that belong to no question come from a user's own corpus
+_GROUP_BYTES = 32 << 20  # of a row group in memory, far below the 100 MB that the viewer reads
+_BATCH = 20  # rows that become Arrow at a time
+_LICENCE = "licence of the row's texts, as the Hub names it: the strictest of its sources'"
+_SPLIT_GROUP = "questions that share gold paragraphs have the same; a group is never split"
+
+
+class ReleasedDocument(Row):
+    """A document that a round shows, with its text."""
+
+    rank: int = Field(description="rank in the engine's answer, from 1")
+    passage_id: str | None = Field(description="passage of the corpus; null for a document from elsewhere")
+    title: str = Field(description="title of the document")
+    text: str = Field(description="text of the document")
+    score: float = Field(description="the engine's score")
+    engine: str = Field(description="engine that returned it")
+    is_gold: bool = Field(description="whether it is a gold passage of the round's hop")
+
+
+class ReleasedRound(Row):
+    """A search round: what is asked, searched, shown and found, and what it is worth."""
+
+    round: int = Field(description="position of the round, from 1")
+    hop: int = Field(description="hop that the round works on, from 1")
+    role: str = Field(description="gold, distractor (a search that found nothing) or abstain")
+    sub_question: str = Field(description="sub-question of the round, earlier answers filled in")
+    sub_answer: str = Field(description="what the round finds out; empty where its role is not gold")
+    query: str = Field(description="query of the round")
+    query_id: str = Field(description="id of that query in the config `queries`")
+    kept_queries: list[str] = Field(description="all queries of the hop that passed the vote")
+    rejected_queries: list[str] = Field(description="all queries of the hop that the vote dropped")
+    gold_rank: int | None = Field(
+        description="rank of the first gold passage among `documents`; null when there is none"
+    )
+    documents: list[ReleasedDocument] = Field(description="documents shown in this round, best first")
+    gold: list[Paragraph] = Field(description="gold paragraphs of the hop")
+    information_gain: float = Field(description="G^t of the paper, 0 to 1")
+    redundancy_penalty: float = Field(description="P^t of the paper: share of its documents that were shown before")
+    step_reward: float = Field(description="G^t - P^t, the paper's reward of the round")
+
+
+class ReleasedTrajectory(Row):
+    """A question, and how to answer it search by search."""
+
+    question_id: str = Field(description="id of the question in its source")
+    source: str = Field(description="format that the question came from")
+    licence: str = Field(description=_LICENCE)
+    question_type: str = Field(description="graph shape or reasoning type of the question")
+    question: str = Field(description="question text")
+    answer: str = Field(description="gold answer; a sentence that abstains where the question is not answerable")
+    answer_aliases: list[str] = Field(description="other accepted answers")
+    answerable: bool = Field(description="false for an abstention")
+    hops: int = Field(description="number of hops")
+    rounds: list[ReleasedRound] = Field(description="the search rounds, in order")
+    rollout: str = Field(description="the whole response in the released tags")
+    key_reward: float = Field(description="r_key of the paper: how well the queries match the reference search keys")
+    answer_reward: float = Field(description="r_answer of the paper: word F1 of the answer")
+    difficulty: str = Field(description="easy, medium or hard")
+    difficulty_score: float = Field(description="0 (easy) to 1")
+    pass_rate: float | None = Field(description="mean score of a model's rollouts; null where none were given")
+    flags: list[str] = Field(description="gates that flag it without rejecting it")
+    split_group: str = Field(description=_SPLIT_GROUP)
+
+
+class ReleasedSubQuestion(SubQuestion):
+    """A hop of a released question."""
+
+    licence: str = Field(description=_LICENCE)
+    split_group: str = Field(description=_SPLIT_GROUP)
+
+
+class ReleasedQuery(Query):
+    """A query that was written for a hop, and the vote on it."""
+
+    source: str = Field(description="format that the question came from")
+    licence: str = Field(description=_LICENCE)
+    sub_question: str = Field(description="sub-question that it was written for")
+    kept: bool = Field(description="whether the query passes the vote")
+    waiting: bool = Field(description="whether too few engines answered: neither kept nor dropped")
+    engines: int = Field(description="M: engines that answered")
+    valid_engines: list[str] = Field(description="names of the engines on which it is valid")
+    gold_rank: int | None = Field(description="best rank of a gold passage on any engine; null when none was returned")
+
+
+class ReleasedPassage(Passage):
+    """A passage of the corpus that the engines searched."""
+
+    sources: list[str] = Field(description="formats of the questions that come with it")
+    licence: str = Field(description=_LICENCE)
+
+
+@dataclass(frozen=True)
+class Config(tables.Table):
+    """A config of the dataset: a table whose files tell `datasets` their features."""
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """Arrow schema, the meaning of each column and the features of all of them in its metadata."""
+        plain = super().schema
+        info = {"info": {"features": {field.name: _feature(field.type) for field in plain}}}
+        return plain.with_metadata({"huggingface": json.dumps(info)})
+
+    @property
+    def features(self) -> list[dict[str, Any]]:
+        """The same features as a card's `dataset_info` lists them."""
+        return [_listed(field) for field in self.schema]
+
+
+def _feature(kind: pa.DataType) -> Any:
+    """A list is written `[…]`, which `datasets` of all versions reads."""
+    if pa.types.is_list(kind):
+        return [_feature(kind.value_type)]
+    if pa.types.is_struct(kind):
+        return {field.name: _feature(field.type) for field in kind}
+    return {"dtype": dtype(kind), "_type": "Value"}
+
+
+def _listed(field: pa.Field) -> dict[str, Any]:
+    if not pa.types.is_list(field.type):
+        return {"name": field.name, "dtype": dtype(field.type)}
+    inner = field.type.value_type
+    return {
+        "name": field.name,
+        "list": [_listed(part) for part in inner] if pa.types.is_struct(inner) else dtype(inner),
+    }
+
+
+def dtype(kind: pa.DataType) -> str:
+    """What `datasets` calls a type of ours."""
+    return {pa.float64(): "float64", pa.bool_(): "bool"}.get(kind) or str(kind)
+
+
+TRAJECTORIES = Config("trajectories", ReleasedTrajectory, rows_per_group=200)
+SUB_QUESTIONS = Config("sub_questions", ReleasedSubQuestion, rows_per_group=5_000)
+QUERIES = Config("queries", ReleasedQuery, rows_per_group=10_000)
+CORPUS = Config("corpus", ReleasedPassage, rows_per_group=5_000)
+CONFIGS = (TRAJECTORIES, SUB_QUESTIONS, QUERIES, CORPUS)
+"""The first is the default."""
+
+
+_RELATED = (
+    tables.SUB_QUESTIONS,
+    tables.QUERIES,
+    tables.VOTES,
+    tables.BALLOTS,
+    tables.TRAJECTORIES,
+    tables.ROUNDS,
+    tables.QUALITY,
+)
+
+
+class Item(NamedTuple):
+    """A row of a release, and where it goes."""
+
+    config: Config
+    split: str
+    row: Row
+
+
+class Corpus:
+    """The corpus of a store: texts by passage id, and the sources whose questions come with them."""
+
+    def __init__(self, inputs: Mapping[str, Path], licences: Mapping[str, str]) -> None:
+        self._path = inputs[tables.PASSAGES.name]
+        self._passages = Passages(self._path)
+        self._licences = licences
+        self._sources: dict[str, tuple[str, ...]] = {}
+        known: dict[tuple[str, ...], tuple[str, ...]] = {}  # a handful of combinations, each kept once
+        shown = pl.read_parquet(inputs[tables.QUESTIONS.name], glob=False, columns=["source", "paragraph_ids"])
+        shown = shown.explode("paragraph_ids")
+        of = shown.unique().group_by("paragraph_ids").agg(pl.col("source").sort())
+        for passage_id, sources in of.iter_rows():
+            self._sources[passage_id] = known.setdefault(tuple(sources), tuple(sources))
+
+    def passage(self, passage_id: str) -> Paragraph:
+        """A passage with its texts."""
+        found = self._passages[passage_id]
+        return Paragraph(passage_id=passage_id, title=found.title, text=found.text)
+
+    def document(self, document: Document) -> ReleasedDocument:
+        """A round's document with its texts."""
+        shown = self._passages.shown(document)
+        return ReleasedDocument(**{**document.model_dump(), "title": shown.title, "text": shown.text})
+
+    def sources(self, passage_id: str) -> tuple[str, ...]:
+        """The formats of the questions that come with a passage."""
+        return self._sources.get(passage_id, _NO_QUESTION)
+
+    def licence(self, source: str, passage_ids: Sequence[str | None] = ()) -> str:
+        """The licence of a row of this source that holds these passages; None is a text from elsewhere."""
+        sources = {source}.union(*(self.sources(passage_id) for passage_id in passage_ids if passage_id))
+        found = {self._licences.get(name, OTHER) for name in sources}
+        return combined(found | ({OTHER} if None in passage_ids else set()))
+
+    def rows(self) -> Iterator[ReleasedPassage]:
+        """All passages, in order."""
+        for passage in read_rows(self._path, tables.PASSAGES):
+            sources = self.sources(passage.passage_id)
+            licence = combined(self._licences.get(source, OTHER) for source in sources)
+            yield ReleasedPassage(**passage.model_dump(), sources=list(sources), licence=licence)
+
+
+def items(inputs: Mapping[str, Path], corpus: Corpus) -> Iterator[list[Item]]:
+    """For every question its rows of all configs but the corpus: none where its trajectory is not fit for training."""
+    for unit in units(inputs, *_RELATED):
+        quality: list[Quality] = unit.related[tables.QUALITY.name]
+        trajectories = unit.related[tables.TRAJECTORIES.name]
+        fit = trajectories and trajectories[0].complete and quality and quality[0].passed
+        yield _rows_of(unit, quality[0], corpus) if fit else []
+
+
+def _rows_of(unit: Unit, quality: Quality, corpus: Corpus) -> list[Item]:
+    licence = corpus.licence(unit.question.source)  # of questions and queries; a trajectory shows passages too
+    return [
+        Item(TRAJECTORIES, quality.split, _trajectory(unit, quality, corpus)),
+        *(Item(SUB_QUESTIONS, quality.split, row) for row in _sub_questions(unit, quality, licence)),
+        *(Item(QUERIES, quality.split, row) for row in _queries(unit, licence)),
+    ]
+
+
+def _trajectory(unit: Unit, quality: Quality, corpus: Corpus) -> ReleasedTrajectory:
+    trajectory = unit.related[tables.TRAJECTORIES.name][0]
+    rounds = [_round(step, unit, corpus) for step in unit.related[tables.ROUNDS.name]]
+    documents = [document.passage_id for step in rounds for document in step.documents]
+    gold = [paragraph.passage_id for step in rounds for paragraph in step.gold]
+    own: dict[str, Any] = {
+        "licence": corpus.licence(trajectory.source, [*documents, *gold]),
+        "rounds": rounds,
+        **quality.model_dump(include={"difficulty", "difficulty_score", "pass_rate", "flags", "split_group"}),
+    }
+    return ReleasedTrajectory(**trajectory.model_dump(exclude={"complete"}), **own)
+
+
+def _round(step: Round, unit: Unit, corpus: Corpus) -> ReleasedRound:
+    votes: dict[str, Vote] = {vote.query_id: vote for vote in unit.related[tables.VOTES.name]}
+    queries: list[Query] = [query for query in unit.related[tables.QUERIES.name] if query.hop == step.hop]
+    hops: list[SubQuestion] = unit.related[tables.SUB_QUESTIONS.name]
+    gold = next((hop.gold_passage_ids for hop in hops if hop.hop == step.hop), [])
+    own: dict[str, Any] = {
+        "kept_queries": [query.query for query in queries if votes[query.query_id].kept],
+        "rejected_queries": [query.query for query in queries if votes[query.query_id].dropped],
+        "documents": [corpus.document(document) for document in step.documents],
+        "gold": [corpus.passage(passage_id) for passage_id in gold],
+    }
+    return ReleasedRound(**step.model_dump(exclude={"question_id", "kept", "alternatives", "documents"}), **own)
+
+
+def _sub_questions(unit: Unit, quality: Quality, licence: str) -> Iterator[ReleasedSubQuestion]:
+    for hop in unit.related[tables.SUB_QUESTIONS.name]:
+        yield ReleasedSubQuestion(**hop.model_dump(), licence=licence, split_group=quality.split_group)
+
+
+def _queries(unit: Unit, licence: str) -> Iterator[ReleasedQuery]:
+    votes: dict[str, Vote] = {vote.query_id: vote for vote in unit.related[tables.VOTES.name]}
+    ballots: list[Ballot] = unit.related[tables.BALLOTS.name]
+    asked = {hop.hop: hop.sub_question for hop in unit.related[tables.SUB_QUESTIONS.name]}
+    for query in unit.related[tables.QUERIES.name]:
+        own: dict[str, Any] = {
+            **votes[query.query_id].model_dump(include={"kept", "waiting", "engines", "gold_rank"}),
+            "valid_engines": [b.engine for b in ballots if b.query_id == query.query_id and b.valid],
+            "source": unit.question.source,
+            "licence": licence,
+            "sub_question": asked[query.hop],
+        }
+        yield ReleasedQuery(**query.model_dump(), **own)
+
+
+@dataclass
+class Written:
+    """What a split has come to; `size` is its bytes in Arrow's memory, as `datasets` counts them."""
+
+    rows: int = 0
+    size: int = 0
+    paths: list[Path] = field(default_factory=list)
+
+
+class Shards:
+    """Writes the rows of one split of a config to `folder/SPLIT-00000-of-0000N.parquet`.
+
+    The bytes depend on the rows and on `shard_bytes` alone. A shard ends after the row group that fills it.
+    """
+
+    def __init__(self, folder: Path, split: str, config: Config, shard_bytes: int) -> None:
+        self._folder, self._split, self._config, self._shard_bytes = folder, split, config, shard_bytes
+        self._rows: list[Any] = []
+        self._pending: list[pa.Table] = []
+        self._pending_bytes = 0
+        self._sink: Sink | None = None
+        self._file: pq.ParquetWriter | None = None
+        self.written = Written()
+
+    def append(self, row: Any) -> None:
+        """Add a row of the config's model."""
+        self._rows.append(row)
+        if len(self._rows) == _BATCH:
+            self._drain()
+
+    def finish(self) -> Written:
+        """Write what is pending, and give the shards the names that tell how many they are. Raises OSError."""
+        self._drain()
+        self._flush()
+        self._end_shard()
+        total = len(self.written.paths)
+        for number, path in enumerate(self.written.paths):
+            name = path.with_name(f"{self._split}-{number:05}-of-{total:05}.parquet")
+            self.written.paths[number] = path.rename(name)
+        return self.written
+
+    def close(self) -> None:
+        """Let go of a file that will never be whole. Does nothing after `finish`."""
+        if self._file and self._sink:
+            with suppress(OSError, pa.ArrowException):
+                self._file.close()
+            self._sink.close()
+
+    def _drain(self) -> None:
+        if not self._rows:
+            return
+        rows, self._rows = self._rows, []
+        table = self._config.to_arrow(rows)
+        if self._pending_bytes + table.nbytes > _GROUP_BYTES:
+            self._flush()
+        self._pending.append(table)
+        self._pending_bytes += table.nbytes
+        self.written.rows += table.num_rows
+        self.written.size += table.nbytes
+        if sum(part.num_rows for part in self._pending) >= self._config.rows_per_group:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Write the pending rows: one row group, or several where single rows are huge."""
+        if not self._pending:
+            return
+        table = pa.concat_tables(self._pending)
+        groups = -(-self._pending_bytes // _GROUP_BYTES)
+        self._pending, self._pending_bytes = [], 0
+        file, sink = self._shard()
+        file.write_table(table, row_group_size=max(1, -(-table.num_rows // groups)))
+        sink.pass_on()
+        if self.written.paths[-1].stat().st_size >= self._shard_bytes:
+            self._end_shard()
+
+    def _shard(self) -> tuple[pq.ParquetWriter, Sink]:
+        if self._file and self._sink:
+            return self._file, self._sink
+        self._folder.mkdir(parents=True, exist_ok=True)
+        path = self._folder / f"{self._split}-{len(self.written.paths):05}.part"
+        self.written.paths.append(path)
+        self._sink = Sink(path)
+        self._file = pq.ParquetWriter(
+            self._sink,
+            self._config.schema,
+            compression="zstd",
+            use_content_defined_chunking=True,  # a new version uploads only what changed
+            write_page_index=True,
+        )
+        return self._file, self._sink
+
+    def _end_shard(self) -> None:
+        if self._file and self._sink:
+            self._file.close()
+            self._sink.pass_on()
+            self._sink.close()
+        self._file = self._sink = None

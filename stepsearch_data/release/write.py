@@ -1,0 +1,285 @@
+"""Writing a release: the dataset's files, the store that they come from, the card, and the record of all."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, Field
+
+from stepsearch_data import __version__
+from stepsearch_data.core.digest import digest_of
+from stepsearch_data.core.errors import PublishError, StoreError
+from stepsearch_data.core.progress import Meter
+from stepsearch_data.core.scratch import alone
+from stepsearch_data.pipeline.catalog import LOGS, catalog, stale
+from stepsearch_data.pipeline.store import Manifest, Store
+from stepsearch_data.release.card import Statistics, card
+from stepsearch_data.release.dataset import CONFIGS, CORPUS, Corpus, Shards, items
+from stepsearch_data.release.lineage import by_kind, lineage, origins, run_file
+from stepsearch_data.release.record import (
+    CARD,
+    DATA,
+    NAME,
+    OWN,
+    RUN_FILE,
+    STORE,
+    File,
+    Record,
+    Release,
+    Split,
+    read_record,
+)
+from stepsearch_data.schemas.tables import PARAGRAPHS, PASSAGES, QUALITY, QUESTIONS, REJECTS, TABLES, TRAJECTORIES
+
+_PATH = re.compile(r"(file:)?(/|~|\\\\|\.\.?/|[A-Za-z]:[\\/])")
+_COMMITTED = tuple(table for table in TABLES if table not in (REJECTS, *LOGS))
+_COMMAND = f"stepsearch-data build --config {RUN_FILE}"
+
+
+class ReleaseSettings(BaseModel):
+    """What a publisher decides. `licences` are their words for sources of their own, by kind."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=r"^[\w.-]+(/[\w.-]+)?$")
+    version: str | None = Field(default=None, pattern=r"^\w[\w.+/-]*$")
+    licences: dict[str, str] = {}
+    max_rejects: float = Field(default=0.05, ge=0, le=1)
+    allow_paths: bool = False
+    shard_bytes: int = Field(default=500_000_000, ge=1)
+
+
+def write_release(store: Store, folder: Path, settings: ReleaseSettings, meter: Meter) -> Release:
+    """Write a store's release into a folder that is new, empty or an earlier release.
+
+    Equal stores, call logs and settings give equal bytes. Nothing is left where it fails. Raises StoreError and
+    PublishError as `check_store` does, PublishError for the place, ConfigError for a licence, OSError.
+    """
+    check_place(store, folder)
+    with store.reading() as manifest:
+        inputs = check_store(store, manifest, settings.max_rejects)
+        if not settings.allow_paths:
+            check_private(manifest)
+        found = origins(manifest.stages["load"].recipe, settings.licences)
+        with placing(folder) as staging:
+            configs = _write_data(staging, inputs, Corpus(inputs, by_kind(found)), settings.shard_bytes, meter)
+            digest = _copy_store(store, manifest, staging / STORE)
+            text = run_file(manifest, found)
+            (staging / RUN_FILE).write_text(text, encoding="utf-8")
+            record = Record(
+                name=settings.name,
+                version=settings.version,
+                package=__version__,
+                store=digest,
+                command=_COMMAND,
+                run_file=text,
+                lineage=lineage(store, manifest, found),
+                configs=configs,
+                files=_files(staging),
+            )
+            (staging / CARD).write_text(card(Statistics(staging, record, store, manifest), found), encoding="utf-8")
+            record = record.model_copy(update={"files": _files(staging)})
+            (staging / NAME).write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    return Release(folder, record)
+
+
+def _write_data(
+    staging: Path, inputs: Mapping[str, Path], corpus: Corpus, shard_bytes: int, meter: Meter
+) -> dict[str, dict[str, Split]]:
+    """Write all configs; the splits of each, train before validation."""
+    open_files: dict[tuple[str, str], Shards] = {}
+
+    def shards(config_name: str, split: str) -> Shards:
+        key = (config_name, split)
+        if key not in open_files:
+            config = next(config for config in CONFIGS if config.name == config_name)
+            open_files[key] = Shards(staging / DATA / config_name, split, config, shard_bytes)
+            stack.callback(open_files[key].close)
+        return open_files[key]
+
+    counts = [pq.read_metadata(inputs[table.name]).num_rows for table in (QUESTIONS, PASSAGES)]
+    meter.expect(sum(counts))
+    with ExitStack() as stack:
+        for question in items(inputs, corpus):
+            for item in question:
+                shards(item.config.name, item.split).append(item.row)
+            meter.advance()
+        for row in corpus.rows():
+            shards(CORPUS.name, "train").append(row)
+            meter.advance()
+        written = {key: file.finish() for key, file in open_files.items()}
+    configs: defaultdict[str, dict[str, Split]] = defaultdict(dict)
+    for config in CONFIGS:
+        for name, split in sorted(key for key in written if key[0] == config.name):
+            done = written[name, split]
+            paths = tuple(path.relative_to(staging).as_posix() for path in done.paths)
+            configs[name][split] = Split(rows=done.rows, bytes=done.size, files=paths)
+    return dict(configs)
+
+
+def _copy_store(store: Store, manifest: Manifest, folder: Path) -> str:
+    """Copy the committed tables, without logs and indexes; the store's digest. Raises StoreError."""
+    folder.mkdir()
+    for entry in manifest.stages.values():
+        for name, output in entry.outputs.items():
+            if output.rows is None:
+                continue
+            target = folder / output.path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(store.path(output), target)
+            if digest_of(target) != output.digest:
+                raise StoreError(f"{name} is damaged", "stepsearch-data build --force makes it anew")
+    shutil.copyfile(store.root / "manifest.json", folder / "manifest.json")
+    if Store(folder).manifest() != manifest:
+        raise StoreError(f"a build has changed {store.root} meanwhile", "wait for it, then run the same command again")
+    (folder / "catalog.sql").write_text(catalog(manifest), encoding="utf-8")
+    return Store(folder).digest()
+
+
+def _files(staging: Path) -> dict[str, File]:
+    """All files of the folder."""
+    paths = sorted(path for path in staging.rglob("*") if path.is_file())
+    return {path.relative_to(staging).as_posix(): _file(path) for path in paths}
+
+
+def _file(path: Path) -> File:
+    rows = pq.read_metadata(path).num_rows if path.suffix == ".parquet" else None
+    return File(sha256=digest_of(path), bytes=path.stat().st_size, rows=rows)
+
+
+def check_store(store: Store, manifest: Manifest, max_rejects: float) -> dict[str, Path]:
+    """The files of a store's tables, by name.
+
+    Raises StoreError where it is unfinished, out of date or damaged, PublishError where it holds nothing to release, or
+    more of its sources' rows than the share `max_rejects` were set aside.
+    """
+    build = f"stepsearch-data build --store {store.root}"
+    inputs = store.tables(manifest, *_COMMITTED)
+    outdated = stale(store)
+    if outdated:
+        raise StoreError(f"the store is not up to date: {', '.join(outdated)} come from earlier inputs", build)
+    store.check(manifest)
+    if not _fit(inputs):
+        raise PublishError(
+            "nothing to release: no trajectory is complete and passed the quality gates",
+            "see why: stepsearch-data audit",
+        )
+    _check_rejects(manifest, inputs, max_rejects)
+    return inputs
+
+
+def check_private(manifest: Manifest) -> None:
+    """Raises PublishError where a recipe tells a path of the publisher's machine, such as a model's folder."""
+    for name, entry in manifest.stages.items():
+        recipe = entry.recipe
+        for key, value in _strings({"config": recipe["config"], "engines": recipe.get("engines", {})}, name):
+            if _PATH.match(value):
+                raise PublishError(
+                    f"the store's manifest tells a path of your machine: {key} = {value}",
+                    "build with a model that is served under a name of its own, or allow it: --allow-paths",
+                )
+
+
+def _strings(value: Any, key: str) -> Iterator[tuple[str, str]]:
+    """All texts inside of a value, each with its place."""
+    if isinstance(value, str):
+        yield key, value
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _strings(inner, f"{key}.{name}")
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _strings(inner, key)
+
+
+def check_place(store: Store, folder: Path) -> None:
+    """Raises PublishError where a release would lie in the store, or the store in the release."""
+    ours, theirs = store.root.resolve(), folder.resolve()
+    if theirs.is_relative_to(ours) or ours.is_relative_to(theirs):
+        raise PublishError(f"{folder} and the store {store.root} lie in each other", "choose another --output")
+
+
+def _fit(inputs: dict[str, Path]) -> int:
+    """Number of trajectories that are fit for training."""
+    complete = pl.scan_parquet(inputs[TRAJECTORIES.name], glob=False).filter("complete").select("question_id")
+    passed = pl.scan_parquet(inputs[QUALITY.name], glob=False).filter("passed").select("question_id")
+    return int(complete.join(passed, on="question_id", how="semi").select(pl.len()).collect().item())
+
+
+def reject_share(manifest: Manifest, inputs: dict[str, Path]) -> tuple[int, int]:
+    """Rows that any stage set aside, and rows that were read: questions and documents of their own, good or bad."""
+    rejected = {stage: entry.outputs[REJECTS.name].rows or 0 for stage, entry in manifest.stages.items()}
+    passages = pl.scan_parquet(inputs[PASSAGES.name], glob=False)
+    free = passages.filter(pl.col("questions") == 0).select(pl.len()).collect().item()
+    loaded = pq.read_metadata(inputs[QUESTIONS.name]).num_rows
+    return sum(rejected.values()), loaded + int(free) + rejected[manifest.writer(PARAGRAPHS.name)]
+
+
+def _check_rejects(manifest: Manifest, inputs: dict[str, Path], most: float) -> None:
+    rejected, read = reject_share(manifest, inputs)
+    if rejected > most * read:
+        raise PublishError(
+            f"{rejected:,} of {read:,} rows were set aside, more than {most:.1%}",
+            'see why: stepsearch-data sql "SELECT stage, reason, count(*) FROM rejects GROUP BY ALL"; '
+            "or allow it: --max-rejects 1",
+        )
+
+
+@contextmanager
+def placing(folder: Path) -> Iterator[Path]:
+    """An empty folder to write a release into; it takes the place of `folder` when the block ends well.
+
+    An earlier release there is replaced. Raises PublishError where the place is somebody else's, or another
+    process writes there; OSError.
+    """
+    refuse_foreign(folder)
+    target = folder.resolve()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    staging = target.with_name(f".{target.name}.new")
+    busy = PublishError(f"another process is writing {folder}", "wait for it, or choose another --output")
+    with alone(staging, busy):
+        try:
+            yield staging
+            refuse_foreign(folder)
+            _swap(staging, target)
+        except BaseException:
+            shutil.rmtree(staging, ignore_errors=True)
+            raise
+
+
+def _swap(staging: Path, target: Path) -> None:
+    """Put the new folder where the old one is, which comes back where that fails."""
+    old = target.with_name(f".{target.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    with suppress(FileNotFoundError):
+        target.rename(old)
+    try:
+        staging.rename(target)
+    except OSError:
+        with suppress(FileNotFoundError):
+            old.rename(target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def refuse_foreign(folder: Path) -> None:
+    """Raises PublishError where a folder holds anything that is not a release's."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise PublishError(f"cannot write a release to {folder}: it is a file", "choose another --output")
+    there = sorted(path.name for path in folder.iterdir())
+    if there:
+        foreign = [name for name in there if name not in OWN]
+        if foreign or "release.json" not in there:
+            named = ", ".join((foreign or there)[:3])
+            raise PublishError(f"{folder} is not empty, and {named} is no release's", "choose another --output")
+        read_record(folder)
