@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 
 from stepsearch_data.pipeline.questions import Unit, units
 from stepsearch_data.pipeline.store import Manifest, Store
-from stepsearch_data.schemas.rows import Document, Hit, Query, Round, SubQuestion, Trajectory, Vote
+from stepsearch_data.schemas.rows import Hit, Query, Round, SubQuestion, Trajectory, Vote
 from stepsearch_data.schemas.tables import (
     HITS,
     PASSAGES,
@@ -23,28 +22,10 @@ from stepsearch_data.schemas.tables import (
     TRAJECTORIES,
     VOTES,
 )
-from stepsearch_data.templates.examples import Example, Paragraph, Search, Step
+from stepsearch_data.templates.examples import Example, Passages, Search
 
 _ALWAYS = (SUB_QUESTIONS, TRAJECTORIES, ROUNDS)
 _FOR_REJECTED = (QUERIES, VOTES, HITS)
-
-
-class Passages:
-    """Titles and texts by passage id, kept in Arrow's compact form."""
-
-    def __init__(self, path: Path) -> None:
-        self._table = pq.read_table(path, columns=["passage_id", "title", "text"]).combine_chunks()
-        self._places = {passage_id: place for place, passage_id in enumerate(self._table["passage_id"].to_pylist())}
-
-    def __getitem__(self, passage_id: str) -> Paragraph:
-        place = self._places[passage_id]
-        return Paragraph(self._table["title"][place].as_py(), self._table["text"][place].as_py())
-
-    def shown(self, document: Document | Hit) -> Paragraph:
-        """A document's title and text: a passage of the corpus, or one from elsewhere."""
-        if document.passage_id is not None:
-            return self[document.passage_id]
-        return Paragraph(document.title or "", document.text or "")
 
 
 def examples(store: Store, manifest: Manifest, *, everything: bool, with_rejected: bool) -> Iterator[Example]:
@@ -102,23 +83,7 @@ def _example(index: int, split: str, trajectory: Trajectory, unit: Unit, passage
         question=trajectory.question,
         answers=(trajectory.answer, *trajectory.answer_aliases),
         hops=len(hops),
-        steps=tuple(_step(step, gold, rejected, passages) for step in rounds),
-    )
-
-
-def _step(
-    step: Round, gold: Mapping[int, tuple[Paragraph, ...]], rejected: Mapping[int, list[Search]], passages: Passages
-) -> Step:
-    documents = tuple(passages.shown(document) for document in step.documents)
-    return Step(
-        hop=step.hop,
-        role=step.role,
-        sub_question=step.sub_question,
-        found=step.sub_answer,
-        search=Search(step.query, documents, good=step.kept and step.gold_rank is not None),
-        keys=(step.query, *step.alternatives),
-        gold=gold[step.hop],
-        rejected=tuple(rejected.get(step.hop, ())),
+        steps=tuple(passages.step(step, gold[step.hop], tuple(rejected[step.hop])) for step in rounds),
     )
 
 
@@ -135,6 +100,6 @@ def _rejected(
         vote = votes[query.query_id]
         if query.query_id not in used and not vote.kept and not vote.waiting:
             hits: list[Hit] = [hit for hit in related[HITS.name] if hit.query_id == query.query_id and hit.rank]
-            documents = tuple(passages.shown(hit) for hit in hits if hit.engine == hits[0].engine)
-            found[query.hop].append(Search(query.query, documents[:shown], good=False))
+            first = [hit for hit in hits if hit.engine == hits[0].engine]
+            found[query.hop].append(passages.search(query.query, first[:shown]))
     return found

@@ -19,7 +19,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from stepsearch_data.exports.reading import Passages
 from stepsearch_data.pipeline.context import Sink, read_rows
 from stepsearch_data.pipeline.questions import Unit, units
 from stepsearch_data.release.lineage import OTHER, combined
@@ -36,6 +35,7 @@ from stepsearch_data.schemas.rows import (
     SubQuestion,
     Vote,
 )
+from stepsearch_data.templates.examples import Passages
 
 T = TypeVar("T", bound=type[Row])
 

@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 import pyarrow.parquet as pq
 
-from stepsearch_data.exports.reading import Passages
 from stepsearch_data.pipeline.questions import Unit, units
 from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.report import shapes
@@ -27,7 +26,7 @@ from stepsearch_data.schemas.tables import (
     VOTES,
     Table,
 )
-from stepsearch_data.templates.examples import Paragraph
+from stepsearch_data.templates.examples import Paragraph, Passages
 
 Shown = Callable[[Document], Paragraph]
 """Gives a document's title and text."""

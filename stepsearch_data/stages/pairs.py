@@ -11,12 +11,14 @@ from pydantic import Field
 from stepsearch_data.pipeline.context import StageContext
 from stepsearch_data.pipeline.questions import Unit, for_each_question
 from stepsearch_data.pipeline.stage import Stage, StageConfig
-from stepsearch_data.schemas.rows import Document, Pair, Round, SubQuestion, Vote
+from stepsearch_data.schemas.rows import Pair, Round, Vote
 from stepsearch_data.schemas.tables import HITS, PAIRS, PASSAGES, QUERIES, ROUNDS, SUB_QUESTIONS, VOTES
 from stepsearch_data.stages import rollout
+from stepsearch_data.templates.examples import Example, Passages, Search
+from stepsearch_data.templates.files import load_template
+from stepsearch_data.templates.template import Template
 
 Kind = Literal["redundant", "missed", "rejected-query"]
-_Search = tuple[str, list[Document]]
 
 
 class PairsConfig(StageConfig):
@@ -32,32 +34,30 @@ def pairs(context: StageContext) -> None:
     """Set every good round against worse ones: the same thought, another query, and what that one really found."""
     config = context.config(PairsConfig)
     if config.kinds:
-        build = partial(_build, rollout.Passages(context.inputs[PASSAGES.name]), config)
+        passages, template = Passages(context.inputs[PASSAGES.name]), load_template(rollout.TEMPLATE)
+        build = partial(_build, passages, template, config)
         for_each_question(context, build, SUB_QUESTIONS, QUERIES, VOTES, HITS, ROUNDS)
 
 
-async def _build(passages: rollout.Passages, config: PairsConfig, unit: Unit) -> list[Pair]:
+async def _build(passages: Passages, template: Template, config: PairsConfig, unit: Unit) -> list[Pair]:
     rounds: list[Round] = unit.related[ROUNDS.name]
-    hops: list[SubQuestion] = unit.related[SUB_QUESTIONS.name]
-    question, shown = unit.question, passages.shown
+    example = rollout.example(unit.question, len(unit.related[SUB_QUESTIONS.name]), rounds, passages)
     made = []
     for at, good in enumerate(rounds):
-        if good.role != "gold" or not good.kept or good.gold_rank is None:
+        if good.role != "gold" or not example.steps[at].search.good:
             continue
-        thought = rollout.plan(question, len(hops), rounds, at)
-        earlier = (rollout.whole_round(question, len(hops), rounds, before, shown) for before in range(at))
-        context, chosen = "\n".join(earlier), rollout.searched(thought, good.query, good.documents, shown)
+        context, chosen = _written(template, example, at)
         worse = _worse(passages, config.documents, unit, rounds[: at + 1])
         made += [
             Pair(
-                question_id=question.question_id,
+                question_id=unit.question.question_id,
                 round=good.round,
                 kind=kind,
                 context=context,
                 chosen=chosen,
-                rejected=rollout.searched(thought, *worse[kind], shown),
+                rejected=_written(template, example, at, worse[kind])[1],
                 chosen_query=good.query,
-                rejected_query=worse[kind][0],
+                rejected_query=worse[kind].query,
             )
             for kind in config.kinds
             if kind in worse
@@ -65,22 +65,30 @@ async def _build(passages: rollout.Passages, config: PairsConfig, unit: Unit) ->
     return made
 
 
-def _worse(passages: rollout.Passages, shown: int, unit: Unit, rounds: Sequence[Round]) -> dict[str, _Search]:
+def _written(template: Template, example: Example, at: int, search: Search | None = None) -> tuple[str, str]:
+    """The rollout before a round, what is made of the last search too; and the round's think, search, information."""
+    whole = template.rounds(example, at) + template.turn(example, at, search).text
+    before, think, query = whole.rpartition("<think>")
+    found = template.observation((search or example.steps[at].search).documents)
+    return before.removesuffix("\n"), f"{think}{query}\n{found}"
+
+
+def _worse(passages: Passages, shown: int, unit: Unit, rounds: Sequence[Round]) -> dict[str, Search]:
     """The first worse search of each kind for the last of the rounds; the others come before it."""
     *earlier, good = rounds
     votes: dict[str, Vote] = {vote.query_id: vote for vote in unit.related[VOTES.name]}
     used = {step.query_id for step in rounds}
-    worse: dict[str, _Search] = {}
+    worse: dict[str, Search] = {}
     if earlier and earlier[-1].query != good.query:
-        worse["redundant"] = (earlier[-1].query, earlier[-1].documents)
+        worse["redundant"] = passages.search(earlier[-1].query, earlier[-1].documents)
     for query in unit.related[QUERIES.name]:
         if query.hop == good.hop and query.query_id not in used and votes[query.query_id].dropped:
             hits = [hit for hit in unit.related[HITS.name] if hit.query_id == query.query_id]
             documents = rollout.documents(passages, shown, hits)
             if rollout.shows_gold(documents):
-                worse.setdefault("rejected-query", (query.query, documents))
-            elif documents and not passages.says(documents, [good.sub_answer]):
-                worse.setdefault("missed", (query.query, documents))
+                worse.setdefault("rejected-query", passages.search(query.query, documents))
+            elif documents and not rollout.says(passages, documents, [good.sub_answer]):
+                worse.setdefault("missed", passages.search(query.query, documents))
     return worse
 
 

@@ -16,6 +16,12 @@ from stepsearch_data.rewards import Scores, score_rollout
 from stepsearch_data.schemas.rows import Document, Hit, Query, Round, Row, SubQuestion, Trajectory, Vote
 from stepsearch_data.schemas.tables import HITS, PASSAGES, QUERIES, ROUNDS, SUB_QUESTIONS, TRAJECTORIES, VOTES
 from stepsearch_data.stages import rollout
+from stepsearch_data.templates.examples import Passages
+from stepsearch_data.templates.files import load_template
+from stepsearch_data.templates.template import Template
+
+_ABSTENTION = "The question cannot be answered with the documents that were found."
+"""The answer to a question whose paragraphs are missing."""
 
 
 class TrajectoriesConfig(StageConfig):
@@ -32,11 +38,12 @@ class TrajectoriesConfig(StageConfig):
 
 def trajectories(context: StageContext) -> None:
     """Write the trajectory of every question that has hops."""
-    build = partial(_build, rollout.Passages(context.inputs[PASSAGES.name]), context.config(TrajectoriesConfig))
+    passages, template = Passages(context.inputs[PASSAGES.name]), load_template(rollout.TEMPLATE)
+    build = partial(_build, passages, template, context.config(TrajectoriesConfig))
     for_each_question(context, build, SUB_QUESTIONS, QUERIES, VOTES, HITS)
 
 
-async def _build(passages: rollout.Passages, config: TrajectoriesConfig, unit: Unit) -> list[Row]:
+async def _build(passages: Passages, template: Template, config: TrajectoriesConfig, unit: Unit) -> list[Row]:
     hops: list[SubQuestion] = unit.related[SUB_QUESTIONS.name]
     if not hops or not unit.related[QUERIES.name]:  # no gold hops, or rejected when its queries were written
         return []
@@ -46,8 +53,8 @@ async def _build(passages: rollout.Passages, config: TrajectoriesConfig, unit: U
     if question.answerable and _draw(question.question_id) < config.distractors:
         rounds = searches.distracted(hops, rounds)
     gold = [step for step in rounds if step.role == "gold"]
-    answers = [question.answer, *question.answer_aliases] if question.answerable else [rollout.ABSTENTION]
-    text = rollout.render(question, len(hops), rounds, passages.shown)
+    answers = [question.answer, *question.answer_aliases] if question.answerable else [_ABSTENTION]
+    text = template.response(rollout.example(question, len(hops), rounds, passages, answers))
     scores = _score(text, answers, gold, [paragraph.text for paragraph in question.supporting])
     trajectory = Trajectory(
         question_id=question.question_id,
@@ -86,7 +93,7 @@ def _draw(question_id: str) -> float:
 class _Searches:
     """The searches of one question, made into rounds."""
 
-    def __init__(self, passages: rollout.Passages, shown: int, unit: Unit) -> None:
+    def __init__(self, passages: Passages, shown: int, unit: Unit) -> None:
         self._passages = passages
         self._shown = shown
         self._unit = unit
@@ -114,7 +121,7 @@ class _Searches:
         hop = hops[at]
         chosen, *_ = self._ranked(hop)
         answers = [hop.sub_answer, self._unit.question.answer, *self._unit.question.answer_aliases]
-        documents = self._documents(chosen, lambda found: not self._passages.says([found], answers))
+        documents = self._documents(chosen, lambda found: not rollout.says(self._passages, [found], answers))
         if not documents:
             raise RowRejected(f"hop {hop.hop}: search returns nothing but what says the answer")
         return [*self.gold(hops[:at]), self._round(hop, "abstain", chosen, documents)]
@@ -133,7 +140,7 @@ class _Searches:
 
     def _helps(self, documents: list[Document], hop: SubQuestion) -> bool:
         """Whether the documents answer the hop after all: they are gold, or say what it is to find."""
-        return rollout.shows_gold(documents) or self._passages.says(documents, [hop.sub_answer])
+        return rollout.shows_gold(documents) or rollout.says(self._passages, documents, [hop.sub_answer])
 
     def _round(self, hop: SubQuestion, role: str, query: Query, documents: list[Document]) -> Round:
         return Round(

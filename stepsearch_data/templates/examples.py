@@ -1,8 +1,14 @@
-"""What exports are made of: a trajectory with its texts, whatever table they come from."""
+"""What templates word: a trajectory with its texts, whatever table they come from."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from stepsearch_data.schemas.rows import Document, Hit, Round
 
 
 @dataclass(frozen=True)
@@ -69,3 +75,39 @@ class Example:
     def abstains(self) -> bool:
         """Whether the answer is that there is none."""
         return self.steps[-1].role == "abstain"
+
+
+class Passages:
+    """Titles and texts by passage id, kept in Arrow's compact form; they turn rows into what templates word."""
+
+    def __init__(self, path: Path) -> None:
+        self._table = pq.read_table(path, columns=["title", "text"]).combine_chunks()
+        ids = pq.read_table(path, columns=["passage_id"])["passage_id"]
+        self._places = {passage_id: place for place, passage_id in enumerate(ids.to_pylist())}
+
+    def __getitem__(self, passage_id: str) -> Paragraph:
+        place = self._places[passage_id]
+        return Paragraph(self._table["title"][place].as_py(), self._table["text"][place].as_py())
+
+    def shown(self, document: Document | Hit) -> Paragraph:
+        """A document's title and text: a passage of the corpus, or one from elsewhere."""
+        if document.passage_id is not None:
+            return self[document.passage_id]
+        return Paragraph(document.title or "", document.text or "")
+
+    def search(self, query: str, documents: Iterable[Document | Hit], *, good: bool = False) -> Search:
+        """A query and the documents that it showed."""
+        return Search(query, tuple(map(self.shown, documents)), good)
+
+    def step(self, step: Round, gold: tuple[Paragraph, ...] = (), rejected: tuple[Search, ...] = ()) -> Step:
+        """A round with its texts."""
+        return Step(
+            hop=step.hop,
+            role=step.role,
+            sub_question=step.sub_question,
+            found=step.sub_answer,
+            search=self.search(step.query, step.documents, good=step.kept and step.gold_rank is not None),
+            keys=(step.query, *step.alternatives),
+            gold=gold,
+            rejected=rejected,
+        )

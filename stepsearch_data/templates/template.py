@@ -113,6 +113,10 @@ class Template:
             parts += [self.turn(example, at).text, self.observation(step.search.documents)]
         return "".join(f"{part}\n" for part in parts)
 
+    def response(self, example: Example) -> str:
+        """The whole trajectory as one response holds it: every round, then the answer."""
+        return self.rounds(example, len(example.steps)) + self.last(example).text
+
     def opening(self, question: str) -> str:
         """The prompt as text, for models without a chat template."""
         return "\n\n".join(message["content"] for message in self.prompt(question)) + "\n"

@@ -50,7 +50,7 @@ def test_musique_words_a_trajectory_as_the_store_does(sample_store: Path) -> Non
     found = list(examples(store, store.manifest(), everything=True, with_rejected=False))
     assert len(found) == len(rollouts) > 60
     for one in found:
-        assert template.rounds(one, len(one.steps)) + template.last(one).text == rollouts[one.question_id]
+        assert template.response(one) == rollouts[one.question_id]
 
 
 @pytest.mark.parametrize(("form", "template"), CASES, ids=lambda case: getattr(case, "name", case))

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import Any
 
 import pytest
 
 from stepsearch_data.schemas.rows import Question
-from stepsearch_data.stages import trajectories
+from stepsearch_data.stages import pairs, rollout, trajectories
+from stepsearch_data.templates.files import load_template
 from tests.builders import hit, passage, query, question, sub_question, supporting, vote
 from tests.stages.conftest import RunStage, Tables
 
@@ -245,3 +247,10 @@ def test_a_twin_for_which_search_finds_only_the_answer_is_rejected(run_stage: Ru
 def test_a_twin_that_misses_nothing_is_rejected(run_stage: RunStage) -> None:
     tables = abstain(run_stage, HOPS, HITS)
     assert [r.reason for r in tables["rejects"]] == ["unanswerable, but every hop has its paragraph"]
+
+
+def test_another_wording_is_another_version_of_what_it_words() -> None:
+    parts = load_template(rollout.TEMPLATE).parts
+    words = "\n".join(text for part, text in parts.items() if part != "user")  # the prompt is in no row
+    versions = (trajectories.STAGE.version, pairs.STAGE.version)
+    assert (hashlib.sha256(words.encode()).hexdigest()[:12], versions) == ("588fcbe19965", (3, 1))

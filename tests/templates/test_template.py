@@ -42,8 +42,7 @@ def without_answer() -> Example:
 
 
 def whole(name: str, of: Example) -> str:
-    template = load_template(name)
-    return template.rounds(of, len(of.steps)) + template.last(of).text
+    return load_template(name).response(of)
 
 
 def test_the_templates_are_the_files() -> None:

@@ -1,6 +1,5 @@
-"""What a search round shows, and how a rollout is written."""
+"""What a search round shows, and the trajectory that a template words."""
 
-from stepsearch_data.stages.rollout.render import ABSTENTION, plan, render, searched, whole_round
-from stepsearch_data.stages.rollout.shown import Passages, documents, merit, shows_gold
+from stepsearch_data.stages.rollout.shown import TEMPLATE, documents, example, merit, says, shows_gold
 
-__all__ = ["ABSTENTION", "Passages", "documents", "merit", "plan", "render", "searched", "shows_gold", "whole_round"]
+__all__ = ["TEMPLATE", "documents", "example", "merit", "says", "shows_gold"]

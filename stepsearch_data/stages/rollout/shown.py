@@ -1,40 +1,39 @@
-"""The documents that a round shows: what its query really returned."""
+"""What a round shows: the documents that its query really returned."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
-
-import pyarrow.parquet as pq
 
 from stepsearch_data.core.text import facts, mentions
-from stepsearch_data.schemas.rows import Document, Hit, Vote
+from stepsearch_data.schemas.rows import Document, Hit, Question, Round, Vote
+from stepsearch_data.templates.examples import Example, Passages
+
+TEMPLATE = "musique"
+"""Words the rollouts of a store. A change of its text is a new version of `trajectories` and `pairs`."""
 
 
-class Passages:
-    """Titles and texts by passage id, kept in Arrow's compact form."""
+def example(
+    question: Question, hops: int, rounds: Iterable[Round], passages: Passages, answers: Sequence[str] = ("",)
+) -> Example:
+    """A trajectory as templates word it; `hops` are those that the question needs."""
+    return Example(
+        index=0,
+        split="",
+        question_id=question.question_id,
+        source=question.source,
+        question=question.question,
+        answers=tuple(answers),
+        hops=hops,
+        steps=tuple(map(passages.step, rounds)),
+    )
 
-    def __init__(self, path: Path) -> None:
-        self._table = pq.read_table(path, columns=["title", "text"]).combine_chunks()
-        ids = pq.read_table(path, columns=["passage_id"])["passage_id"]
-        self._places = {passage_id: place for place, passage_id in enumerate(ids.to_pylist())}
 
-    def title(self, passage_id: str) -> str:
-        """Title of a passage."""
-        return str(self._table["title"][self._places[passage_id]])
-
-    def shown(self, document: Document) -> str:
-        """Text of a document: its own where it is from elsewhere, else the passage's."""
-        if document.passage_id is None:
-            return document.text or ""
-        return str(self._table["text"][self._places[document.passage_id]])
-
-    def says(self, found: Sequence[Document], answers: Iterable[str]) -> bool:
-        """Whether one of the documents holds one of the answers; `A; B` are two, as a hop joins them."""
-        texts = [f"{document.title} {self.shown(document)}" for document in found]
-        parts = {part for answer in answers for part in facts(answer)}
-        return any(mentions(text, part) for text in texts for part in parts)
+def says(passages: Passages, found: Iterable[Document], answers: Iterable[str]) -> bool:
+    """Whether one of the documents holds one of the answers; `A; B` are two, as a hop joins them."""
+    texts = [f"{shown.title} {shown.text}" for shown in map(passages.shown, found)]
+    parts = {part for answer in answers for part in facts(answer)}
+    return any(mentions(text, part) for text in texts for part in parts)
 
 
 def merit(vote: Vote) -> tuple[bool, int, int]:
@@ -63,7 +62,7 @@ def documents(
         found = Document(
             rank=hit.rank - left_out[hit.engine],
             passage_id=hit.passage_id,
-            title=passages.title(hit.passage_id) if hit.passage_id else hit.title or "",
+            title=passages[hit.passage_id].title if hit.passage_id else hit.title or "",
             text=hit.text,
             score=hit.score,
             engine=hit.engine,
