@@ -22,7 +22,7 @@ ALLOWED = {
     "synth": set(),
     "remote": {"core"},
     "rewards": {"core"},
-    "sources": {"core", "remote"},
+    "sources": {"core", "schemas", "remote"},
     "llm": {"core", "remote"},
     "search": {"core", "remote", "llm", "sources"},
     "pipeline": BASE | {"remote", "llm", "search", "sources"},

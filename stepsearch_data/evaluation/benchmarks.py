@@ -9,8 +9,8 @@ from pathlib import Path
 
 from stepsearch_data.core.errors import RowRejected, SourceError
 from stepsearch_data.schemas.rows import Question
-from stepsearch_data.schemas.sources import recognise
 from stepsearch_data.sources import ASKED, KINDS, Record, Source, parse_source
+from stepsearch_data.sources.models import recognise
 from stepsearch_data.templates.examples import Paragraph
 from stepsearch_data.templates.template import Template
 from stepsearch_data.trainer.episode import Task

@@ -17,10 +17,10 @@ from stepsearch_data.core.text import mentions
 from stepsearch_data.pipeline.context import StageContext
 from stepsearch_data.pipeline.stage import Stage, StageConfig
 from stepsearch_data.schemas.rows import Paragraph, Question
-from stepsearch_data.schemas.sources import recognise
 from stepsearch_data.schemas.tables import PARAGRAPHS, QUESTIONS
 from stepsearch_data.sources import Record, Source
-from stepsearch_data.stages.formats import PARSERS, Aliases, Loaded, read_aliases, with_aliases
+from stepsearch_data.sources.dataset import PARSERS, Aliases, Loaded, read_aliases, with_aliases
+from stepsearch_data.sources.models import recognise
 
 _FIRST = 5  # rows that must agree that a source was called by the wrong format's name
 _FULLWIKI = "a file of the fullwiki setting holds what was retrieved: build from the distractor file; eval reads both"

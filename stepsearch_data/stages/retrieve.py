@@ -16,7 +16,7 @@ from stepsearch_data.pipeline.stage import Stage, StageConfig
 from stepsearch_data.schemas.tables import HITS, PASSAGES, QUERIES, SUB_QUESTIONS
 from stepsearch_data.search import Answer, Engine, Found
 from stepsearch_data.search.index import open_engine
-from stepsearch_data.stages.formats.common import paragraph
+from stepsearch_data.sources.record import paragraph
 
 _WRITE_BATCH = 50_000
 _ANSWERS = {

@@ -267,7 +267,7 @@ def evaluate(
     from stepsearch_data.evaluation.evaluate import evaluate as run
     from stepsearch_data.evaluation.setup import Options
     from stepsearch_data.indexes import Choice
-    from stepsearch_data.stages.formats import asker
+    from stepsearch_data.sources.dataset import asker
 
     lengths = {"turns": turns, "documents": k, "turn": max_tokens, "total": length}
     flags = {"llm.base_url": base_url, "llm.max_concurrency": max_concurrency, "llm.max_cost": max_cost}

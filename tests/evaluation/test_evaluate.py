@@ -22,8 +22,8 @@ from stepsearch_data.evaluation.evaluate import Report, evaluate
 from stepsearch_data.evaluation.setup import Options
 from stepsearch_data.indexes import Choice
 from stepsearch_data.pipeline.config import load_config
+from stepsearch_data.sources.dataset import asker
 from stepsearch_data.stages import STAGES
-from stepsearch_data.stages.formats import asker
 from tests.conftest import Run
 from tests.evaluation.policies import GoldPolicy
 from tests.llm_server import LlmServer, error

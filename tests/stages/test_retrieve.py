@@ -10,8 +10,8 @@ from stepsearch_data.pipeline.context import TooManyRejects
 from stepsearch_data.schemas.rows import Hit, Query, Row
 from stepsearch_data.search import Answer, Engine, Found, Kind
 from stepsearch_data.search.kinds import EngineConfig, choose
+from stepsearch_data.sources.record import paragraph
 from stepsearch_data.stages import index, retrieve
-from stepsearch_data.stages.formats.common import paragraph
 from tests.builders import passage, query, sub_question
 from tests.stages.conftest import RunStage
 

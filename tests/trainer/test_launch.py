@@ -23,8 +23,8 @@ from stepsearch_data.evaluation.setup import Options  # noqa: E402
 from stepsearch_data.indexes import Choice  # noqa: E402
 from stepsearch_data.pipeline.config import load_config  # noqa: E402
 from stepsearch_data.pipeline.store import Store  # noqa: E402
+from stepsearch_data.sources.dataset import asker  # noqa: E402
 from stepsearch_data.stages import STAGES  # noqa: E402
-from stepsearch_data.stages.formats import asker  # noqa: E402
 from stepsearch_data.synth import WorldConfig, write_world  # noqa: E402
 from stepsearch_data.templates.files import load_template  # noqa: E402
 from stepsearch_data.trainer import demo  # noqa: E402

@@ -18,7 +18,7 @@ from stepsearch_data.core.text import normalise
 from stepsearch_data.pipeline.context import StageContext
 from stepsearch_data.schemas.rows import Question
 from stepsearch_data.sources import ASKED, Record, Source, parse_sources
-from stepsearch_data.stages.formats import parse_asked
+from stepsearch_data.sources.dataset import parse_asked
 from stepsearch_data.stages.gates.config import QualityConfig
 
 T = TypeVar("T")

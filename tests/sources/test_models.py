@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from stepsearch_data.schemas.sources import HotpotRow, JsonlRow, MusiqueRow, TwoWikiRow, recognise
+from stepsearch_data.sources.models import HotpotRow, JsonlRow, MusiqueRow, TwoWikiRow, recognise
 from tests import rows
 from tests.rows import Row
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from stepsearch_data.schemas.rows import Question
-from stepsearch_data.schemas.sources import AskedRow
 from stepsearch_data.sources import Record
-from stepsearch_data.stages.formats.common import validate
+from stepsearch_data.sources.models import AskedRow
+from stepsearch_data.sources.record import validate
 
 _HOPS = {"bamboogle": 2}
 

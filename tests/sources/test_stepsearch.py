@@ -11,7 +11,7 @@ from stepsearch_data.core.errors import RowRejected
 from stepsearch_data.core.text import normalise
 from stepsearch_data.schemas.rows import Question
 from stepsearch_data.sources import Record
-from stepsearch_data.stages.formats import PARSERS, parse_asked
+from stepsearch_data.sources.dataset import PARSERS, parse_asked
 from stepsearch_data.stages.rules import decompose
 from tests.rows import COMPOSER, OPERA, QUESTION, Row, line, stepsearch, stepsearch_training
 

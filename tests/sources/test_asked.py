@@ -8,7 +8,7 @@ import pytest
 
 from stepsearch_data.core.errors import RowRejected
 from stepsearch_data.sources import Record
-from stepsearch_data.stages.formats import parse_asked
+from stepsearch_data.sources.dataset import parse_asked
 from tests.rows import Row, hotpotqa, jsonl, musique, without
 
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 
 from stepsearch_data.core.errors import RowRejected, SourceError
 from stepsearch_data.schemas.rows import Question
-from stepsearch_data.schemas.sources import AliasesRow
 from stepsearch_data.sources import Record, Source
-from stepsearch_data.stages.formats.common import validate
+from stepsearch_data.sources.models import AliasesRow
+from stepsearch_data.sources.record import validate
 
 Aliases = Mapping[str, tuple[str, ...]]
 

@@ -6,10 +6,9 @@ from collections.abc import Callable
 
 from stepsearch_data.core.errors import RowRejected
 from stepsearch_data.schemas.rows import Question
-from stepsearch_data.sources import Record, Source
-from stepsearch_data.stages.formats import asked, hotpotqa, jsonl, musique, stepsearch
-from stepsearch_data.stages.formats.aliases import Aliases, read_aliases, with_aliases
-from stepsearch_data.stages.formats.common import Loaded
+from stepsearch_data.sources import Record, Source, asked, hotpotqa, jsonl, musique, stepsearch
+from stepsearch_data.sources.aliases import Aliases, read_aliases, with_aliases
+from stepsearch_data.sources.record import Loaded
 
 PARSERS: dict[str, Callable[[Record], Loaded]] = {
     "musique": musique.parse,

@@ -6,9 +6,9 @@ from itertools import accumulate, zip_longest
 
 from stepsearch_data.core.errors import GoldMissing, RowRejected
 from stepsearch_data.schemas.rows import Evidence, Question, SupportingParagraph
-from stepsearch_data.schemas.sources import HotpotRow, TwoWikiRow
 from stepsearch_data.sources import Record
-from stepsearch_data.stages.formats.common import Loaded, paragraph, supporting, validate
+from stepsearch_data.sources.models import HotpotRow, TwoWikiRow
+from stepsearch_data.sources.record import Loaded, paragraph, supporting, validate
 
 FEWEST_WORDS = 4
 """A HotpotQA question with fewer is broken ("w", "DRM"): v1.1 is v1.0 without 117 extremely short ones."""

@@ -8,9 +8,9 @@ from typing import Any
 
 from stepsearch_data.core.errors import RowRejected
 from stepsearch_data.schemas.rows import Question
-from stepsearch_data.schemas.sources import StepSearchRow
 from stepsearch_data.sources import Record
-from stepsearch_data.stages.formats.common import Loaded, paragraph, supporting, validate
+from stepsearch_data.sources.models import StepSearchRow
+from stepsearch_data.sources.record import Loaded, paragraph, supporting, validate
 
 _QUESTION = re.compile(r".*(?:Question:|## Question\n)(.*)", re.DOTALL)  # the last one of the prompt
 

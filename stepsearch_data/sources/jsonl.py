@@ -8,9 +8,9 @@ import orjson
 
 from stepsearch_data.core.errors import RowRejected
 from stepsearch_data.schemas.rows import DecompositionStep, Question
-from stepsearch_data.schemas.sources import JsonlDocument, JsonlRow
 from stepsearch_data.sources import Record
-from stepsearch_data.stages.formats.common import Loaded, check_placeholders, paragraph, supporting, validate
+from stepsearch_data.sources.models import JsonlDocument, JsonlRow
+from stepsearch_data.sources.record import Loaded, check_placeholders, paragraph, supporting, validate
 
 
 def parse(record: Record) -> Loaded:
