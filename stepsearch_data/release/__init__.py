@@ -1,5 +1,5 @@
 """Releases: a store as a dataset that others can load, check, and build on.
 
-`publish` goes through write.py (lineage.py, dataset.py, card.py, record.py), then publish.py and hub.py; `pull` through
-pull.py, verify.py and hub.py.
+The way of `publish`: write.py (with lineage.py, dataset.py, shards.py, card.py and record.py), publish.py, hub.py.
+The way of `pull`: pull.py, verify.py, hub.py.
 """

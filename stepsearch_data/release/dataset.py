@@ -7,19 +7,17 @@ and under which licence it may be used.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import Field
 
-from stepsearch_data.pipeline.context import Sink, read_rows
+from stepsearch_data.pipeline.context import read_rows
 from stepsearch_data.pipeline.questions import Unit, units
 from stepsearch_data.release.lineage import OTHER, combined
 from stepsearch_data.schemas import tables
@@ -33,39 +31,53 @@ from stepsearch_data.schemas.rows import (
     Round,
     Row,
     SubQuestion,
+    Trajectory,
     Vote,
 )
 from stepsearch_data.templates.examples import Passages
 
-T = TypeVar("T", bound=type[Row])
+R = TypeVar("R", bound=Row)
 
 _NO_QUESTION = ("jsonl",)  # documents that belong to no question come from a user's own corpus
-_GROUP_BYTES = 32 << 20  # of a row group in memory, far below the 100 MB that the viewer reads
-_BATCH = 20  # rows that become Arrow at a time
+_RELATED = (
+    tables.SUB_QUESTIONS,
+    tables.QUERIES,
+    tables.VOTES,
+    tables.BALLOTS,
+    tables.TRAJECTORIES,
+    tables.ROUNDS,
+    tables.QUALITY,
+)
 _LICENCE = "licence of the row's texts, as the Hub names it: the strictest of its sources'"
 _SPLIT_GROUP = "questions that share gold paragraphs have the same; a group is never split"
 
 
-class ReleasedDocument(Row):
+def _like(row: type[Row]) -> Callable[[type[R]], type[R]]:
+    """Give columns that say nothing of themselves the meaning that they have in a store's row."""
+
+    def tell(released: type[R]) -> type[R]:
+        for name, info in released.model_fields.items():
+            info.description = info.description or row.model_fields[name].description
+        return released
+
+    return tell
+
+
+class ReleasedDocument(Document):
     """A document that a round shows, with its text."""
 
-    rank: int = Field(description="rank in the engine's answer, from 1")
-    passage_id: str | None = Field(description="passage of the corpus; null for a document from elsewhere")
-    title: str = Field(description="title of the document")
     text: str = Field(description="text of the document")
-    score: float = Field(description="the engine's score")
-    engine: str = Field(description="engine that returned it")
-    is_gold: bool = Field(description="whether it is a gold passage of the round's hop")
 
 
+@_like(Round)
 class ReleasedRound(Row):
     """A search round: what is asked, searched, shown and found, and what it is worth."""
 
-    round: int = Field(description="position of the round, from 1")
+    round: int
     hop: int = Field(description="hop that the round works on, from 1")
     role: str = Field(description="gold, distractor (a search that found nothing) or abstain")
-    sub_question: str = Field(description="sub-question of the round, earlier answers filled in")
-    sub_answer: str = Field(description="what the round finds out; empty where its role is not gold")
+    sub_question: str
+    sub_answer: str
     query: str = Field(description="query of the round")
     query_id: str = Field(description="id of that query in the config `queries`")
     kept_queries: list[str] = Field(description="all queries of the hop that passed the vote")
@@ -73,23 +85,24 @@ class ReleasedRound(Row):
     gold_rank: int | None = Field(
         description="rank of the first gold passage among `documents`; null when there is none"
     )
-    documents: list[ReleasedDocument] = Field(description="documents shown in this round, best first")
+    documents: list[ReleasedDocument]
     gold: list[Paragraph] = Field(description="gold paragraphs of the hop")
     information_gain: float = Field(description="G^t of the paper, 0 to 1")
     redundancy_penalty: float = Field(description="P^t of the paper: share of its documents that were shown before")
-    step_reward: float = Field(description="G^t - P^t, the paper's reward of the round")
+    step_reward: float
 
 
+@_like(Trajectory)
 class ReleasedTrajectory(Row):
     """A question, and how to answer it search by search."""
 
     question_id: str = Field(description="id of the question in its source")
-    source: str = Field(description="format that the question came from")
+    source: str
     licence: str = Field(description=_LICENCE)
-    question_type: str = Field(description="graph shape or reasoning type of the question")
-    question: str = Field(description="question text")
-    answer: str = Field(description="gold answer; a sentence that abstains where the question is not answerable")
-    answer_aliases: list[str] = Field(description="other accepted answers")
+    question_type: str
+    question: str
+    answer: str
+    answer_aliases: list[str]
     answerable: bool = Field(description="false for an abstention")
     hops: int = Field(description="number of hops")
     rounds: list[ReleasedRound] = Field(description="the search rounds, in order")
@@ -110,17 +123,18 @@ class ReleasedSubQuestion(SubQuestion):
     split_group: str = Field(description=_SPLIT_GROUP)
 
 
+@_like(Vote)
 class ReleasedQuery(Query):
     """A query that was written for a hop, and the vote on it."""
 
     source: str = Field(description="format that the question came from")
     licence: str = Field(description=_LICENCE)
     sub_question: str = Field(description="sub-question that it was written for")
-    kept: bool = Field(description="whether the query passes the vote")
+    kept: bool
     waiting: bool = Field(description="whether too few engines answered: neither kept nor dropped")
-    engines: int = Field(description="M: engines that answered")
+    engines: int
     valid_engines: list[str] = Field(description="names of the engines on which it is valid")
-    gold_rank: int | None = Field(description="best rank of a gold passage on any engine; null when none was returned")
+    gold_rank: int | None
 
 
 class ReleasedPassage(Passage):
@@ -177,17 +191,6 @@ QUERIES = Config("queries", ReleasedQuery, rows_per_group=10_000)
 CORPUS = Config("corpus", ReleasedPassage, rows_per_group=5_000)
 CONFIGS = (TRAJECTORIES, SUB_QUESTIONS, QUERIES, CORPUS)
 """The first is the default."""
-
-
-_RELATED = (
-    tables.SUB_QUESTIONS,
-    tables.QUERIES,
-    tables.VOTES,
-    tables.BALLOTS,
-    tables.TRAJECTORIES,
-    tables.ROUNDS,
-    tables.QUALITY,
-)
 
 
 class Item(NamedTuple):
@@ -304,102 +307,3 @@ def _queries(unit: Unit, licence: str) -> Iterator[ReleasedQuery]:
             "sub_question": asked[query.hop],
         }
         yield ReleasedQuery(**query.model_dump(), **own)
-
-
-@dataclass
-class Written:
-    """What a split has come to; `size` is its bytes in Arrow's memory, as `datasets` counts them."""
-
-    rows: int = 0
-    size: int = 0
-    paths: list[Path] = field(default_factory=list)
-
-
-class Shards:
-    """Writes the rows of one split of a config to `folder/SPLIT-00000-of-0000N.parquet`.
-
-    The bytes depend on the rows and on `shard_bytes` alone. A shard ends after the row group that fills it.
-    """
-
-    def __init__(self, folder: Path, split: str, config: Config, shard_bytes: int) -> None:
-        self._folder, self._split, self._config, self._shard_bytes = folder, split, config, shard_bytes
-        self._rows: list[Any] = []
-        self._pending: list[pa.Table] = []
-        self._pending_bytes = 0
-        self._sink: Sink | None = None
-        self._file: pq.ParquetWriter | None = None
-        self.written = Written()
-
-    def append(self, row: Any) -> None:
-        """Add a row of the config's model."""
-        self._rows.append(row)
-        if len(self._rows) == _BATCH:
-            self._drain()
-
-    def finish(self) -> Written:
-        """Write what is pending, and give the shards the names that tell how many they are. Raises OSError."""
-        self._drain()
-        self._flush()
-        self._end_shard()
-        total = len(self.written.paths)
-        for number, path in enumerate(self.written.paths):
-            name = path.with_name(f"{self._split}-{number:05}-of-{total:05}.parquet")
-            self.written.paths[number] = path.rename(name)
-        return self.written
-
-    def close(self) -> None:
-        """Let go of a file that will never be whole. Does nothing after `finish`."""
-        if self._file and self._sink:
-            with suppress(OSError, pa.ArrowException):
-                self._file.close()
-            self._sink.close()
-
-    def _drain(self) -> None:
-        if not self._rows:
-            return
-        rows, self._rows = self._rows, []
-        table = self._config.to_arrow(rows)
-        if self._pending_bytes + table.nbytes > _GROUP_BYTES:
-            self._flush()
-        self._pending.append(table)
-        self._pending_bytes += table.nbytes
-        self.written.rows += table.num_rows
-        self.written.size += table.nbytes
-        if sum(part.num_rows for part in self._pending) >= self._config.rows_per_group:
-            self._flush()
-
-    def _flush(self) -> None:
-        """Write the pending rows: one row group, or several where single rows are huge."""
-        if not self._pending:
-            return
-        table = pa.concat_tables(self._pending)
-        groups = -(-self._pending_bytes // _GROUP_BYTES)
-        self._pending, self._pending_bytes = [], 0
-        file, sink = self._shard()
-        file.write_table(table, row_group_size=max(1, -(-table.num_rows // groups)))
-        sink.pass_on()
-        if self.written.paths[-1].stat().st_size >= self._shard_bytes:
-            self._end_shard()
-
-    def _shard(self) -> tuple[pq.ParquetWriter, Sink]:
-        if self._file and self._sink:
-            return self._file, self._sink
-        self._folder.mkdir(parents=True, exist_ok=True)
-        path = self._folder / f"{self._split}-{len(self.written.paths):05}.part"
-        self.written.paths.append(path)
-        self._sink = Sink(path)
-        self._file = pq.ParquetWriter(
-            self._sink,
-            self._config.schema,
-            compression="zstd",
-            use_content_defined_chunking=True,  # a new version uploads only what changed
-            write_page_index=True,
-        )
-        return self._file, self._sink
-
-    def _end_shard(self) -> None:
-        if self._file and self._sink:
-            self._file.close()
-            self._sink.pass_on()
-            self._sink.close()
-        self._file = self._sink = None

@@ -41,7 +41,7 @@ def pull(hub: Hub, revision: str | None, root: Path, reporter: Reporter) -> Rest
     """
     sha, tree = look(hub, revision)
     with tempfile.TemporaryDirectory() as temporary:
-        check_place(root, fetch_record(hub, sha, Path(temporary)).store)
+        _check_place(root, fetch_record(hub, sha, Path(temporary)).store)
     place = root.resolve()
     folder = place.with_name(f"{_waiting(place)}{sha[:12]}")
     with reporter.stage("pull") as meter:
@@ -78,11 +78,11 @@ def restore(folder: Path, root: Path, meter: Meter) -> Restored:
     same command goes on. A store that is there already must be the same one; what it lacks is mended.
     Raises PublishError for a damaged release and for another store or foreign files in `root`, StoreError, OSError.
     """
-    check_whole(verify_release(folder, meter, (STORE,)))
+    _check_whole(verify_release(folder, meter, (STORE,)))
     source, target = Store(folder / STORE), Store(root)
-    check_place(root, source.digest())
+    _check_place(root, source.digest())
     with target.locked():
-        check_place(root, source.digest())
+        _check_place(root, source.digest())
         fresh = not target.manifest().stages
         _copy_tables(source, target)
         if fresh:
@@ -92,7 +92,7 @@ def restore(folder: Path, root: Path, meter: Meter) -> Restored:
     return Restored(target, target.digest(), fresh)
 
 
-def check_whole(report: Report) -> None:
+def _check_whole(report: Report) -> None:
     """Raises PublishError where anything is not as recorded."""
     if report.faults:
         named = ", ".join(f"{fault.path} ({fault.state})" for fault in report.faults[:_SHOWN])
@@ -100,7 +100,7 @@ def check_whole(report: Report) -> None:
         raise PublishError(f"the {report.kind} {report.where} is damaged: {named}{more}", "get it again")
 
 
-def check_place(root: Path, digest: str) -> None:
+def _check_place(root: Path, digest: str) -> None:
     """Raises PublishError where `root` is neither free nor the store of this digest, StoreError."""
     if not root.exists():
         return

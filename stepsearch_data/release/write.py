@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -22,7 +21,7 @@ from stepsearch_data.core.scratch import alone
 from stepsearch_data.pipeline.catalog import LOGS, catalog, stale
 from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.release.card import Statistics, card
-from stepsearch_data.release.dataset import CONFIGS, CORPUS, Corpus, Shards, items
+from stepsearch_data.release.dataset import CONFIGS, CORPUS, Config, Corpus, items
 from stepsearch_data.release.lineage import by_kind, lineage, origins, run_file
 from stepsearch_data.release.record import (
     CARD,
@@ -37,6 +36,7 @@ from stepsearch_data.release.record import (
     Split,
     read_record,
 )
+from stepsearch_data.release.shards import Shards
 from stepsearch_data.schemas.tables import PARAGRAPHS, PASSAGES, QUALITY, QUESTIONS, REJECTS, TABLES, TRAJECTORIES
 
 _PATH = re.compile(r"(file:)?(/|~|\\\\|\.\.?/|[A-Za-z]:[\\/])")
@@ -61,13 +61,13 @@ def write_release(store: Store, folder: Path, settings: ReleaseSettings, meter: 
     """Write a store's release into a folder that is new, empty or an earlier release.
 
     Equal stores, call logs and settings give equal bytes. Nothing is left where it fails. Raises StoreError and
-    PublishError as `check_store` does, PublishError for the place, ConfigError for a licence, OSError.
+    PublishError as `_check_store` does, PublishError for the place, ConfigError for a licence, OSError.
     """
-    check_place(store, folder)
+    _check_place(store, folder)
     with store.reading() as manifest:
-        inputs = check_store(store, manifest, settings.max_rejects)
+        inputs = _check_store(store, manifest, settings.max_rejects)
         if not settings.allow_paths:
-            check_private(manifest)
+            _check_private(manifest)
         found = origins(manifest.stages["load"].recipe, settings.licences)
         with placing(folder) as staging:
             configs = _write_data(staging, inputs, Corpus(inputs, by_kind(found)), settings.shard_bytes, meter)
@@ -95,34 +95,30 @@ def _write_data(
     staging: Path, inputs: Mapping[str, Path], corpus: Corpus, shard_bytes: int, meter: Meter
 ) -> dict[str, dict[str, Split]]:
     """Write all configs; the splits of each, train before validation."""
-    open_files: dict[tuple[str, str], Shards] = {}
+    open_files: dict[tuple[Config, str], Shards] = {}
 
-    def shards(config_name: str, split: str) -> Shards:
-        key = (config_name, split)
-        if key not in open_files:
-            config = next(config for config in CONFIGS if config.name == config_name)
-            open_files[key] = Shards(staging / DATA / config_name, split, config, shard_bytes)
-            stack.callback(open_files[key].close)
-        return open_files[key]
+    def shards(config: Config, split: str) -> Shards:
+        if (config, split) not in open_files:
+            opened = Shards(staging / DATA / config.name, split, config, shard_bytes)
+            stack.callback(opened.close)
+            open_files[config, split] = opened
+        return open_files[config, split]
 
-    counts = [pq.read_metadata(inputs[table.name]).num_rows for table in (QUESTIONS, PASSAGES)]
-    meter.expect(sum(counts))
+    meter.expect(sum(pq.read_metadata(inputs[table.name]).num_rows for table in (QUESTIONS, PASSAGES)))
     with ExitStack() as stack:
         for question in items(inputs, corpus):
             for item in question:
-                shards(item.config.name, item.split).append(item.row)
+                shards(item.config, item.split).append(item.row)
             meter.advance()
         for row in corpus.rows():
-            shards(CORPUS.name, "train").append(row)
+            shards(CORPUS, "train").append(row)
             meter.advance()
         written = {key: file.finish() for key, file in open_files.items()}
-    configs: defaultdict[str, dict[str, Split]] = defaultdict(dict)
-    for config in CONFIGS:
-        for name, split in sorted(key for key in written if key[0] == config.name):
-            done = written[name, split]
-            paths = tuple(path.relative_to(staging).as_posix() for path in done.paths)
-            configs[name][split] = Split(rows=done.rows, bytes=done.size, files=paths)
-    return dict(configs)
+    configs: dict[str, dict[str, Split]] = {config.name: {} for config in CONFIGS}
+    for (config, split), done in sorted(written.items(), key=lambda item: item[0][1]):
+        paths = tuple(path.relative_to(staging).as_posix() for path in done.paths)
+        configs[config.name][split] = Split(rows=done.rows, bytes=done.size, files=paths)
+    return configs
 
 
 def _copy_store(store: Store, manifest: Manifest, folder: Path) -> str:
@@ -155,7 +151,7 @@ def _file(path: Path) -> File:
     return File(sha256=digest_of(path), bytes=path.stat().st_size, rows=rows)
 
 
-def check_store(store: Store, manifest: Manifest, max_rejects: float) -> dict[str, Path]:
+def _check_store(store: Store, manifest: Manifest, max_rejects: float) -> dict[str, Path]:
     """The files of a store's tables, by name.
 
     Raises StoreError where it is unfinished, out of date or damaged, PublishError where it holds nothing to release, or
@@ -176,7 +172,7 @@ def check_store(store: Store, manifest: Manifest, max_rejects: float) -> dict[st
     return inputs
 
 
-def check_private(manifest: Manifest) -> None:
+def _check_private(manifest: Manifest) -> None:
     """Raises PublishError where a recipe tells a path of the publisher's machine, such as a model's folder."""
     for name, entry in manifest.stages.items():
         recipe = entry.recipe
@@ -200,7 +196,7 @@ def _strings(value: Any, key: str) -> Iterator[tuple[str, str]]:
             yield from _strings(inner, key)
 
 
-def check_place(store: Store, folder: Path) -> None:
+def _check_place(store: Store, folder: Path) -> None:
     """Raises PublishError where a release would lie in the store, or the store in the release."""
     ours, theirs = store.root.resolve(), folder.resolve()
     if theirs.is_relative_to(ours) or ours.is_relative_to(theirs):
@@ -214,7 +210,7 @@ def _fit(inputs: dict[str, Path]) -> int:
     return int(complete.join(passed, on="question_id", how="semi").select(pl.len()).collect().item())
 
 
-def reject_share(manifest: Manifest, inputs: dict[str, Path]) -> tuple[int, int]:
+def _reject_share(manifest: Manifest, inputs: dict[str, Path]) -> tuple[int, int]:
     """Rows that any stage set aside, and rows that were read: questions and documents of their own, good or bad."""
     rejected = {stage: entry.outputs[REJECTS.name].rows or 0 for stage, entry in manifest.stages.items()}
     passages = pl.scan_parquet(inputs[PASSAGES.name], glob=False)
@@ -224,7 +220,7 @@ def reject_share(manifest: Manifest, inputs: dict[str, Path]) -> tuple[int, int]
 
 
 def _check_rejects(manifest: Manifest, inputs: dict[str, Path], most: float) -> None:
-    rejected, read = reject_share(manifest, inputs)
+    rejected, read = _reject_share(manifest, inputs)
     if rejected > most * read:
         raise PublishError(
             f"{rejected:,} of {read:,} rows were set aside, more than {most:.1%}",
@@ -240,7 +236,7 @@ def placing(folder: Path) -> Iterator[Path]:
     An earlier release there is replaced. Raises PublishError where the place is somebody else's, or another
     process writes there; OSError.
     """
-    refuse_foreign(folder)
+    _refuse_foreign(folder)
     target = folder.resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
     staging = target.with_name(f".{target.name}.new")
@@ -248,7 +244,7 @@ def placing(folder: Path) -> Iterator[Path]:
     with alone(staging, busy):
         try:
             yield staging
-            refuse_foreign(folder)
+            _refuse_foreign(folder)
             _swap(staging, target)
         except BaseException:
             shutil.rmtree(staging, ignore_errors=True)
@@ -270,7 +266,7 @@ def _swap(staging: Path, target: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def refuse_foreign(folder: Path) -> None:
+def _refuse_foreign(folder: Path) -> None:
     """Raises PublishError where a folder holds anything that is not a release's."""
     if not folder.exists():
         return

@@ -8,7 +8,8 @@ from random import Random
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stepsearch_data.release.dataset import CORPUS, ReleasedPassage, Shards
+from stepsearch_data.release.dataset import CORPUS, ReleasedPassage
+from stepsearch_data.release.shards import Shards
 
 
 def passage(number: int, text: str) -> ReleasedPassage:
