@@ -13,7 +13,7 @@ from stepsearch_data.pipeline.catalog import connect, stale
 from stepsearch_data.pipeline.questions import units
 from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.schemas.tables import QUALITY, QUERIES, QUESTIONS, SUB_QUESTIONS
-from stepsearch_data.stages.gates import GATES, unchecked
+from stepsearch_data.stages.gates.config import GATES, unchecked
 from stepsearch_data.stages.rules import forbidden, leaked
 
 Numbers = dict[str, Any]

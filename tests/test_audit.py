@@ -8,7 +8,7 @@ import pytest
 from stepsearch_data.audit import audit
 from stepsearch_data.core.errors import StoreError
 from stepsearch_data.pipeline.store import Store
-from stepsearch_data.stages.gates import unchecked
+from stepsearch_data.stages.gates.config import unchecked
 from tests.conftest import Run
 
 

@@ -11,7 +11,7 @@ from stepsearch_data.pipeline.store import Manifest
 from stepsearch_data.report.shapes import Facts
 from stepsearch_data.schemas.tables import PASSAGES, QUALITY
 from stepsearch_data.stages import STAGES
-from stepsearch_data.stages.gates import GATES, QualityConfig, unchecked
+from stepsearch_data.stages.gates.config import GATES, QualityConfig, unchecked
 from stepsearch_data.stages.model import PROMPTS, load_prompt
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from stepsearch_data.report.shapes import Facts, Step, Summary
 from stepsearch_data.report.tables import up_to_date
 from stepsearch_data.schemas.tables import QUALITY, QUERIES, QUESTIONS, SUB_QUESTIONS, TRAJECTORIES, VOTES
 from stepsearch_data.stages import STAGES
-from stepsearch_data.stages.gates import QualityConfig
+from stepsearch_data.stages.gates.config import QualityConfig
 
 if TYPE_CHECKING:
     import duckdb

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from stepsearch_data.pipeline.context import StageContext
 from stepsearch_data.pipeline.questions import units
 from stepsearch_data.pipeline.stage import Stage
-from stepsearch_data.schemas.rows import Quality
+from stepsearch_data.schemas.rows import Quality, Round, Vote
 from stepsearch_data.schemas.tables import QUALITY, QUESTIONS, ROUNDS, SUB_QUESTIONS, VOTES
-from stepsearch_data.stages import gates
-from stepsearch_data.stages.gates import Case, Finding, QualityConfig
+from stepsearch_data.stages.gates.checks import Case, eval_findings, length_findings, own_findings, usual_lengths
+from stepsearch_data.stages.gates.config import GATES, Finding, QualityConfig
+from stepsearch_data.stages.gates.duplicates import Duplicates
+from stepsearch_data.stages.gates.outside import read_eval, read_rollouts
+from stepsearch_data.stages.gates.splits import split_of, survey
+
+_MEDIUM, _HARD = 0.25, 0.5
+_EASIEST, _HARDEST = 2, 4  # hops
 
 
 class _Inspector:
@@ -18,11 +24,11 @@ class _Inspector:
 
     def __init__(self, context: StageContext) -> None:
         self._config = context.config(QualityConfig)
-        self._groups, keys = gates.survey(context.inputs[QUESTIONS.name])
-        self._duplicates = gates.Duplicates(keys, self._config.near_duplicate_likeness)
-        self._lengths = gates.usual_lengths(context.inputs, self._config.length_spread)
-        self._known = gates.read_eval(context, self._config)
-        self._pass_rates = gates.read_rollouts(context, self._config.rollouts)
+        self._groups, keys = survey(context.inputs[QUESTIONS.name])
+        self._duplicates = Duplicates(keys, self._config.near_duplicate_likeness)
+        self._lengths = usual_lengths(context.inputs, self._config.length_spread)
+        self._known = read_eval(context, self._config)
+        self._pass_rates = read_rollouts(context, self._config.rollouts)
 
     def judge(self, place: int, case: Case) -> Quality:
         """The row of the trajectory whose question is at this place, from 0."""
@@ -30,7 +36,7 @@ class _Inspector:
         reasons = {finding.gate: finding.reason for finding in reversed([*self._findings(case)])}
         repeats = self._repeats(place, case)
         reasons |= {finding.gate: finding.reason for finding in repeats.values()}
-        flags = [gate for gate in gates.GATES if gate in reasons and config.action(gate) != "off"]
+        flags = [gate for gate in GATES if gate in reasons and config.action(gate) != "off"]
         passed = not any(config.action(gate) == "reject" for gate in flags)
         if passed:
             self._duplicates.keep(
@@ -38,7 +44,7 @@ class _Inspector:
             )
         group = self._groups.name(question.question)
         rate = self._pass_rates.get(question.question_id)
-        score = gates.difficulty(question.hops, case.rounds, case.votes, rate)
+        score = difficulty(question.hops, case.rounds, case.votes, rate)
         return Quality(
             question_id=question.question_id,
             source=question.source,
@@ -48,15 +54,15 @@ class _Inspector:
             split=self._split(group) if passed else "",
             split_group=group,
             duplicate_of=next((earlier for earlier, finding in repeats.items() if finding.gate in flags), None),
-            difficulty=gates.band(score),
+            difficulty=band(score),
             difficulty_score=score,
             pass_rate=rate,
         )
 
     def _findings(self, case: Case) -> Iterator[Finding]:
-        yield from gates.own_findings(case, self._config)
-        yield from gates.eval_findings(case.question, self._known)
-        yield from gates.length_findings(case, self._lengths)
+        yield from own_findings(case, self._config)
+        yield from eval_findings(case.question, self._known)
+        yield from length_findings(case, self._lengths)
 
     def _repeats(self, place: int, case: Case) -> dict[str, Finding]:
         """The earlier question that this one repeats, with the gate that says so."""
@@ -69,7 +75,7 @@ class _Inspector:
 
     def _split(self, group: str) -> str:
         config = self._config
-        return gates.split_of(
+        return split_of(
             group,
             self._groups.size(group),
             validation=config.validation,
@@ -86,6 +92,26 @@ def quality(context: StageContext) -> None:
         if unit.related[ROUNDS.name]:
             context.writer(QUALITY).append(inspector.judge(place, Case.of(unit)))
         context.accept(unit.question.source)
+
+
+def difficulty(hops: int, rounds: Sequence[Round], votes: Sequence[Vote], pass_rate: float | None) -> float:
+    """`hops / 2 + search / 4 + queries / 4`, each from 0 to 1; with a pass rate, the mean of that and `1 − pass rate`.
+
+    - hops: 0 for two or fewer, 0.5 for three, 1 for four or more;
+    - search: mean of `1 − 1 / gold_rank` over the gold rounds, 1 where none is shown;
+    - queries: share of the question's queries that the vote dropped.
+    """
+    gold = [round_.gold_rank for round_ in rounds if round_.role == "gold"]
+    length = min(max(hops - _EASIEST, 0) / (_HARDEST - _EASIEST), 1.0)
+    search = sum(1 - 1 / rank if rank else 1.0 for rank in gold) / len(gold) if gold else 1.0
+    dropped = sum(vote.dropped for vote in votes) / len(votes) if votes else 0.0
+    score = length / 2 + search / 4 + dropped / 4
+    return score if pass_rate is None else (score + 1 - pass_rate) / 2
+
+
+def band(score: float) -> str:
+    """`easy` below 0.25, `hard` from 0.5 on, else `medium`."""
+    return "easy" if score < _MEDIUM else "medium" if score < _HARD else "hard"
 
 
 STAGE = Stage(

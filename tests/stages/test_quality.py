@@ -13,7 +13,7 @@ import pytest
 from stepsearch_data.core.errors import SourceError
 from stepsearch_data.schemas.rows import Quality
 from stepsearch_data.stages import quality
-from stepsearch_data.stages.gates import GATES, QualityConfig
+from stepsearch_data.stages.gates.config import GATES, QualityConfig
 from tests.builders import query, question, search_round, sub_question, supporting, vote
 from tests.rows import hotpotqa, musique, write_lines
 from tests.stages.conftest import RunStage, Tables

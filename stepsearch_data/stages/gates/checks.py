@@ -5,19 +5,31 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
 
 from stepsearch_data.core.text import facts, mentions, normalise
 from stepsearch_data.pipeline.questions import Unit
 from stepsearch_data.schemas.rows import Question, Round, SubQuestion, Vote
-from stepsearch_data.schemas.tables import ROUNDS, SUB_QUESTIONS, VOTES
+from stepsearch_data.schemas.tables import QUESTIONS, ROUNDS, SUB_QUESTIONS, VOTES
 from stepsearch_data.stages.gates.config import Finding, QualityConfig
-from stepsearch_data.stages.gates.lengths import Lengths
 from stepsearch_data.stages.gates.outside import EvalData, digest, single_hops
-from stepsearch_data.stages.gates.texts import broken, not_english
-from stepsearch_data.stages.rules import forbidden, leaked
+from stepsearch_data.stages.rules import STOP_WORDS, forbidden, leaked
+
+Lengths = dict[tuple[str, str], tuple[float, float]]
+"""Shortest and longest usual length in characters, by kind of text and source."""
 
 _PLACEHOLDER = re.compile(r"#(\d{1,2})\b")
 _HALF = 0.5
+_TO_SIGMA = 1.4826  # median absolute deviation → standard deviation, for a normal distribution
+_LEAST = 0.2  # of log length: texts made by one template differ so little that any other would be an outlier
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+_MOJIBAKE = re.compile(r"[ÃÂ][\u0080-\u00bf]|â€[\u0080-\u2122]|ï»¿|Ã[ƒ‚„…†‡ˆ‰Š‹Œ]")
+_FEWEST_CHARACTERS = 12  # below, the share of letters says nothing: `1990-91?` is no broken text
+_FEWEST_WORDS = 6  # below, an English text may well do without a stop word
+_NO_LETTER = re.compile(r"[\W\d_]+")
+_WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
 
 
 @dataclass(frozen=True)
@@ -74,6 +86,31 @@ def length_findings(case: Case, lengths: Lengths) -> Iterator[Finding]:
         low, high = lengths[kind, source]
         if not low <= len(text) <= high:
             yield Finding("length", f"a {kind} of {len(text)} characters; {low:.0f} to {high:.0f} are usual")
+
+
+def usual_lengths(inputs: Mapping[str, Path], spread: float) -> Lengths:
+    """Median of the log lengths ± `spread` robust standard deviations, at least 0.2 each."""
+    questions = pl.scan_parquet(inputs[QUESTIONS.name], glob=False)
+    hops = pl.scan_parquet(inputs[SUB_QUESTIONS.name], glob=False)
+    gold = pl.col("supporting").list.eval(pl.element().struct.field("text").str.len_chars())
+    lengths = {
+        "question": questions.select("source", n=pl.col("question").str.len_chars()),
+        "sub-question": hops.select("source", n=pl.col("sub_question").str.len_chars()),
+        "paragraph": questions.select("source", n=gold).explode("n").drop_nulls(),
+    }
+    return {(kind, row[0]): (row[1], row[2]) for kind, frame in lengths.items() for row in _bounds(frame, spread)}
+
+
+def _bounds(lengths: pl.LazyFrame, spread: float) -> list[tuple[str, float, float]]:
+    logs = lengths.select("source", log=pl.col("n").log())
+    middle = logs.with_columns(middle=pl.col("log").median().over("source"))
+    deviation = (pl.col("log") - pl.col("middle")).abs().median() * _TO_SIGMA
+    room = pl.max_horizontal(deviation, pl.lit(_LEAST)) * spread
+    found = middle.group_by("source").agg(pl.col("middle").first(), room=room)
+    bounds = found.select(
+        "source", (pl.col("middle") - pl.col("room")).exp(), high=pl.sum_horizontal("middle", "room").exp()
+    )
+    return list(bounds.collect().iter_rows())
 
 
 def _placeholders(case: Case) -> Iterator[Finding]:
@@ -150,3 +187,32 @@ def _texts(case: Case, config: QualityConfig) -> Iterator[Finding]:
         doubt = not_english(text, config.min_stop_words) if name != "the answer" else ""
         if doubt:
             yield Finding("not_english", f"{name} {doubt}")
+
+
+def broken(text: str, min_letters: float) -> str:
+    """What shows that a text is broken, in words; empty where nothing does."""
+    if "\ufffd" in text:
+        return "holds a replacement character"
+    control = _CONTROL.search(text)
+    if control:
+        return f"holds the control character U+{ord(control[0]):04X}"
+    garbled = _MOJIBAKE.search(text)
+    if garbled:
+        return f"holds {garbled[0]!r}, UTF-8 read as another encoding"
+    visible, letters = len("".join(text.split())), len(_NO_LETTER.sub("", text))
+    if visible >= _FEWEST_CHARACTERS and letters < min_letters * visible:
+        return f"is {letters / visible:.0%} letters"
+    return ""
+
+
+def not_english(text: str, min_stop_words: float) -> str:
+    """What speaks against English, in words; empty where nothing does.
+
+    A heuristic: the share of some hundred English function words, which other languages hardly use.
+    Short texts and lists of names are given the benefit of the doubt, or flagged in vain.
+    """
+    words = _WORD.findall(text.lower())
+    stop_words = sum(word in STOP_WORDS for word in words)
+    if len(words) >= _FEWEST_WORDS and stop_words < min_stop_words * len(words):
+        return f"has {stop_words} English stop words among {len(words)} words"
+    return ""

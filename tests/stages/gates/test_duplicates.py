@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from stepsearch_data.stages.gates import Duplicates
-from stepsearch_data.stages.gates.duplicates import band_keys
+from stepsearch_data.stages.gates.duplicates import Duplicates, band_keys
 
 ASKED = "For which role did the soprano of Casta Diva at the Teatro Regio earn a medal?"
 ALIKE = [

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from stepsearch_data.stages.gates import band, difficulty
+from stepsearch_data.stages.quality import band, difficulty
 from tests.builders import query, search_round, vote
 
 FOUND = [search_round(query(1, hop)) for hop in (1, 2)]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stepsearch_data.stages.gates import Groups, split_of
+from stepsearch_data.stages.gates.splits import Groups, split_of
 
 Questions = list[tuple[str, list[str]]]
 PASSAGES = [f"{number:016x}" for number in range(40)]

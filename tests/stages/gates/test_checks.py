@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from stepsearch_data.stages.gates.texts import broken, not_english
+from stepsearch_data.stages.gates.checks import broken, not_english
 
 GOOD = [
     "Where was the composer of The Barber of Seville born?",
