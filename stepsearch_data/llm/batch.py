@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any, Protocol
 
 import orjson
 
@@ -21,11 +21,9 @@ from stepsearch_data.core.errors import ProviderError, RowRejected
 from stepsearch_data.llm.batch_api import BatchApi
 from stepsearch_data.llm.chat import Reply, Request, Usage
 from stepsearch_data.llm.endpoint import Endpoint
-from stepsearch_data.llm.money import BATCH_SHARE, price_of, tokens_in
+from stepsearch_data.llm.money import BATCH_SHARE, Budget, price_of, tokens_in
 from stepsearch_data.llm.replay import Replay
-
-if TYPE_CHECKING:
-    from stepsearch_data.llm.service import Llm
+from stepsearch_data.llm.settings import LlmSettings
 
 Function = Callable[[Any], Awaitable[Any]]
 Everyone = Callable[[Function], AsyncIterator[Any]]
@@ -36,6 +34,19 @@ _WORDS = 300  # characters of a server's message that we repeat
 _FIRST_LOOK = 1.0  # seconds
 _USED = 8  # a reply takes so many times less than it may, as a rule of thumb
 _FINAL = {"completed", "failed", "expired", "cancelled"}
+
+
+class Online(Protocol):
+    """The model that batches stand in for, as far as they need it."""
+
+    settings: LlmSettings
+    budget: Budget
+
+    async def answer(self, request: Request) -> Reply:
+        """The reply from the cache or from the server."""
+
+    def keep(self, model: str, digest: str, reply: Reply) -> None:
+        """Account for a reply that a batch brought, and put it into the cache."""
 
 
 class Deferred(Exception):
@@ -56,7 +67,7 @@ class _File:
 class Batches:
     """The stand-in for a model, and what becomes of the requests that it collects."""
 
-    def __init__(self, llm: Llm, endpoint: Endpoint, replay: Replay, tell: Callable[[str], None]) -> None:
+    def __init__(self, llm: Online, endpoint: Endpoint, replay: Replay, tell: Callable[[str], None]) -> None:
         self._llm, self._endpoint, self._replay, self._tell = llm, endpoint, replay, tell
         self._api = BatchApi(endpoint, llm.settings.patience)
         self._seen: set[str] = set()
