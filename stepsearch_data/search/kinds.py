@@ -7,36 +7,39 @@ import importlib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from stepsearch_data.core.errors import ConfigError, SearchError
+from stepsearch_data.core.plugins import Registry
 from stepsearch_data.core.progress import Meter
 from stepsearch_data.core.validation import fault_and_value, in_words
 from stepsearch_data.remote.secrets import check_address, show_url
 from stepsearch_data.search.documents import Documents
 from stepsearch_data.search.engine import SearchEngine
 
-GROUP = "stepsearch_data.engines"
 Record = dict[str, Any]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
-_HERE = "stepsearch_data.search"
-_OURS = {  # modules are imported when their kind is asked for: some libraries take a second
-    "bm25": f"{_HERE}.bm25:BM25",
-    "tantivy": f"{_HERE}.tantivy:TANTIVY",
-    "rank-bm25": f"{_HERE}.rank_bm25:RANK_BM25",
-    "chargram": f"{_HERE}.chargram:CHARGRAM",
-    "dense": f"{_HERE}.dense:DENSE",
-    "http": f"{_HERE}.http:HTTP",
-    "serper": f"{_HERE}.web:SERPER",
-    "brave": f"{_HERE}.web:BRAVE",
-    "tavily": f"{_HERE}.web:TAVILY",
-    "serpapi": f"{_HERE}.web:SERPAPI",
+_MODULES = {  # imported when their kind is asked for: some libraries take a second
+    "bm25": "bm25",
+    "tantivy": "tantivy",
+    "rank-bm25": "rank_bm25",
+    "chargram": "chargram",
+    "dense": "dense",
+    "http": "http",
+    "serper": "web",
+    "brave": "web",
+    "tavily": "web",
+    "serpapi": "web",
 }
+ENGINES = Registry(
+    "stepsearch_data.engines",
+    "search engine",
+    {name: f"stepsearch_data.search.{module}:{name.replace('-', '_').upper()}" for name, module in _MODULES.items()},
+)
 
 
 class EngineConfig(BaseModel):
@@ -129,21 +132,12 @@ class Engine:
 
 def kinds() -> list[str]:
     """Names of all kinds that are installed."""
-    return [*_OURS, *(point.name for point in entry_points(group=GROUP) if point.name not in _OURS)]
+    return ENGINES.names()
 
 
 def kind_of(name: str) -> Kind:
     """The kind of that name. Raises ConfigError."""
-    target = _OURS.get(name) or next((p.value for p in entry_points(group=GROUP) if p.name == name), None)
-    if target is None:
-        close = difflib.get_close_matches(name, kinds(), n=1)
-        advice = f"did you mean {close[0]}?" if close else f"known: {', '.join(kinds())}"
-        raise ConfigError(f"there is no search engine {name!r}", advice)
-    module, _, attribute = target.partition(":")
-    found = getattr(importlib.import_module(module), attribute)
-    if not isinstance(found, Kind):
-        raise ConfigError(f"{target} of the engine {name} is no stepsearch_data Kind")
-    return found
+    return ENGINES.load(name, Kind)
 
 
 def choose(names: Iterable[str], sections: Mapping[str, Mapping[str, Any]]) -> tuple[Engine, ...]:

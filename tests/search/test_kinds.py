@@ -7,13 +7,16 @@ from pathlib import Path
 import pytest
 
 from stepsearch_data.core.errors import ConfigError, SearchError
+from stepsearch_data.core.plugins import Registry
 from stepsearch_data.search import Answer, Engine, Found, Kind
 from stepsearch_data.search.engine import SearchEngine
 from stepsearch_data.search.kinds import EngineConfig, choose, kind_of, kinds, need
 from stepsearch_data.verbs.options import engine_settings
 from tests.conftest import Run
+from tests.plugins import install
 
 PLUGIN = """
+from stepsearch_data.core.plugins import Registry
 from stepsearch_data.search import Answer, Found, Kind
 from stepsearch_data.search.kinds import EngineConfig, EngineSettings
 
@@ -28,7 +31,7 @@ class Echo:
         pass
 
 
-KIND = Kind("echo", "says what it hears", EngineConfig, lambda *_: Echo(), settings=EngineSettings, location="")
+DECLARED = Kind("echo", "says what it hears", EngineConfig, lambda *_: Echo(), settings=EngineSettings, location="")
 """
 
 
@@ -49,13 +52,8 @@ def test_kinds_of_this_process_are_built_and_the_others_are_not() -> None:
 
 def test_a_package_adds_a_kind_by_an_entry_point(tmp_path: Path, cli: Run) -> None:
     """A real distribution on the path: votes in a build, beside our own engine."""
-    (tmp_path / "echo_engine.py").write_text(PLUGIN)
-    info = tmp_path / "echo_engine-1.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: echo-engine\nVersion: 1\n")
-    (info / "entry_points.txt").write_text("[stepsearch_data.engines]\necho = echo_engine:KIND\n")
+    environment = install(tmp_path, "stepsearch_data.engines", "echo", PLUGIN)
     store = tmp_path / "store"
-    environment = {"PYTHONPATH": str(tmp_path)}
     built = cli("build", "--store", store, "--limit", "2", "-e", "bm25", "-e", "echo", "--quiet", env=environment)
     assert built.returncode == 0, built.stderr
     found = cli("sql", "SELECT DISTINCT engine, title FROM hits ORDER BY engine", "--store", store, "-f", "csv")
@@ -106,7 +104,8 @@ def test_what_is_no_kind_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="there is no search engine 'chargam'") as unknown:
         kind_of("chargam")
     assert unknown.value.hint == "did you mean chargram?"
-    monkeypatch.setattr(sys.modules[kind_of.__module__], "_OURS", {"odd": "pathlib:Path"})
+    odd = Registry("stepsearch_data.engines", "search engine", {"odd": "pathlib:Path"})
+    monkeypatch.setattr(sys.modules[kind_of.__module__], "ENGINES", odd)
     with pytest.raises(ConfigError, match="is no stepsearch_data Kind"):
         kind_of("odd")
 
