@@ -16,7 +16,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from stepsearch_data.core.errors import QueryError
-from stepsearch_data.core.scratch import partial
+from stepsearch_data.core.atomic import partial
 
 _GROUP_BATCHES = 50  # of 2,048 rows from DuckDB
 _GROUP_BYTES = 64 << 20

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from stepsearch_data.core.errors import StoreError
 from stepsearch_data.core.progress import Meter
-from stepsearch_data.core.scratch import alone
+from stepsearch_data.core.atomic import alone
 from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.report.listing import make_listing, read_index
 from stepsearch_data.report.page import MARK, Mode, Shell, data_script, pack, packed_script, shell

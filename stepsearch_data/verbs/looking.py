@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from stepsearch_data.core.errors import ConfigError, QueryError, StepSearchError
-from stepsearch_data.core.scratch import partial
+from stepsearch_data.core.atomic import partial
 from stepsearch_data.verbs.common import (
     end_at_once,
     open_store,
