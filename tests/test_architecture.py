@@ -20,7 +20,7 @@ ALLOWED = {
     "core": set(),
     "schemas": set(),
     "templates": {"core", "schemas"},
-    "synth": set(),
+    "synth": {"core"},
     "remote": {"core"},
     "rewards": {"core"},
     "sources": {"core", "schemas", "remote"},

@@ -1,4 +1,8 @@
-"""Beside the place of what is being written: a folder for one process at a time, a file until it is whole."""
+"""Files and folders that appear under their names only when they are whole and on the disk.
+
+Each is written beside its place, forced to the disk, and renamed; then the folder that holds it is forced to the disk.
+A symlink in the place is replaced itself, never followed.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from stepsearch_data.core.errors import StepSearchError
@@ -26,13 +30,83 @@ def alone(folder: Path, busy: StepSearchError) -> Iterator[None]:
         except BlockingIOError:
             raise busy from None
         for left in folder.iterdir():
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
+            _remove(left)
         yield
     finally:
         os.close(handle)
 
 
 def partial(path: Path) -> Path:
-    """Where a file is until it is whole; behind a symlink, beside the link's target."""
-    target = Path(os.path.realpath(path))
-    return target.with_name(f".{target.name}.part")
+    """Where a file or folder is until it is whole."""
+    return path.with_name(f".{path.name}.part")
+
+
+@contextmanager
+def writing(path: Path, *, shared: bool = False) -> Iterator[Path]:
+    """Give the free path to write to; what is there takes its place when the block ends well, and is removed otherwise.
+
+    `shared`: several processes may write this file at the same time. Raises OSError.
+    """
+    part = partial(path).with_suffix(f".{os.getpid()}") if shared else partial(path)
+    _remove(part)
+    try:
+        yield part
+        place(part, path)
+    finally:
+        with suppress(OSError):
+            _remove(part)
+
+
+def write_whole(path: Path, data: bytes, *, shared: bool = False) -> None:
+    """Write a file, as `writing` does. Raises OSError."""
+    with writing(path, shared=shared) as part, open(part, "xb") as file:
+        file.write(data)
+
+
+def place(made: Path, target: Path) -> None:
+    """Force a file or folder to the disk and rename it to `target`, in the same file system.
+
+    A folder cannot replace anything in one step: what is there is renamed first, and comes back where that fails.
+    Raises OSError.
+    """
+    sync(made)
+    if made.is_dir() and os.path.lexists(target):
+        _swap(made, target)
+    else:
+        made.rename(target)
+    _sync_one(target.parent)
+
+
+def _swap(made: Path, target: Path) -> None:
+    earlier = target.with_name(f".{target.name}.old")
+    _remove(earlier)
+    target.rename(earlier)
+    try:
+        made.rename(target)
+    except OSError:
+        earlier.rename(target)
+        raise
+    _remove(earlier)
+
+
+def sync(path: Path) -> None:
+    """Force a file, or a folder and all that it holds, to the disk. Raises OSError."""
+    if path.is_dir():
+        for entry in path.rglob("*"):
+            _sync_one(entry)
+    _sync_one(path)
+
+
+def _sync_one(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

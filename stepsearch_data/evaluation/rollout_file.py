@@ -9,6 +9,7 @@ from typing import Any, BinaryIO, Self
 
 import orjson
 
+from stepsearch_data.core.atomic import write_whole
 from stepsearch_data.core.errors import ConfigError, StepSearchError
 from stepsearch_data.core.files import open_regular, read_text
 from stepsearch_data.evaluation.measure import Row
@@ -68,7 +69,7 @@ class RolloutFolder:
     def write_metrics(self, metrics: Row) -> None:
         """Write `metrics.json`."""
         if self.folder:
-            _replace(self.folder / METRICS, orjson.dumps(metrics, option=orjson.OPT_INDENT_2) + b"\n")
+            write_whole(self.folder / METRICS, orjson.dumps(metrics, option=orjson.OPT_INDENT_2) + b"\n")
 
     def _claim(self, path: Path) -> None:
         """Make the folder this evaluation's, unless it is another's."""
@@ -81,7 +82,7 @@ class RolloutFolder:
             raise ConfigError(
                 f"{self.folder} holds another evaluation: {', '.join(changed)}", "name another folder with --output"
             )
-        _replace(path, ours)
+        write_whole(path, ours)
 
     def _reopened(self, path: Path) -> BinaryIO:
         """The file, open at its end, without a row that was cut off and without refused ones."""
@@ -94,20 +95,13 @@ class RolloutFolder:
                 key = (row["data_source"], row["id"], row["question"])
                 self._earlier[key].append({k: v for k, v in row.items() if k not in _TEXTS})
         if len(kept) < len(lines):
-            _replace(path, b"".join(kept))
+            write_whole(path, b"".join(kept))
         return open(path, "ab")
 
 
 def _lines(path: Path) -> list[bytes]:
     with open_regular(path) as file:
         return file.readlines()
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Write a file that is there as a whole or not at all."""
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_bytes(data)
-    temporary.replace(path)
 
 
 def _unwritable(folder: Path, error: OSError) -> StepSearchError:

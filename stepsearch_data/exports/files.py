@@ -12,6 +12,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from stepsearch_data.core.atomic import partial, place, write_whole
 from stepsearch_data.pipeline.context import Sink
 
 Row = dict[str, Any]
@@ -87,7 +88,7 @@ class Files:
         for writer in self._writers.values():
             writer.close()
         for split in self._writers:
-            self._temporary(self.path(split)).unlink(missing_ok=True)
+            partial(self.path(split)).unlink(missing_ok=True)
 
     def path(self, split: str) -> Path:
         """Where the rows of a split go."""
@@ -97,7 +98,7 @@ class Files:
         """Add a row to its split's file."""
         if split not in self._writers:
             kind = _Parquet if self._suffix == "parquet" else _Lines
-            self._writers[split] = kind(self._temporary(self.path(split)), self._schema)
+            self._writers[split] = kind(partial(self.path(split)), self._schema)
         self._writers[split].append(row)
         self.rows[split] += 1
 
@@ -110,7 +111,7 @@ class Files:
             writer.finish()
             writer.close()
         for split in self._writers:
-            self._temporary(self.path(split)).replace(self.path(split))
+            place(partial(self.path(split)), self.path(split))
         written = {self.path(split) for split in self._writers}
         splits = (self._folder / f"{split}.{suffix}" for split in _SPLITS for suffix in _SUFFIXES)
         for path in splits if alone else ():
@@ -119,12 +120,7 @@ class Files:
 
     def write_json(self, name: str, value: Row) -> None:
         """A JSON file beside the others."""
-        temporary = self._temporary(self._folder / name)
-        temporary.write_bytes(orjson.dumps(value, option=orjson.OPT_INDENT_2) + b"\n")
-        temporary.replace(self._folder / name)
-
-    def _temporary(self, path: Path) -> Path:
-        return path.with_name(f".{path.name}.part")
+        write_whole(self._folder / name, orjson.dumps(value, option=orjson.OPT_INDENT_2) + b"\n")
 
 
 def _is_export(path: Path) -> bool:

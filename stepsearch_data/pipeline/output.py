@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
+from stepsearch_data.core.atomic import writing
 from stepsearch_data.core.errors import QueryError
-from stepsearch_data.core.atomic import partial
 
 _GROUP_BATCHES = 50  # of 2,048 rows from DuckDB
 _GROUP_BYTES = 64 << 20
@@ -68,14 +68,8 @@ def _whole(path: Path, store: Path | None) -> Iterator[BinaryIO]:
         raise QueryError(f"cannot write {path}: it is a folder")
     if store is not None and target.is_relative_to(os.path.realpath(store)):
         raise QueryError(f"cannot write {path}: it lies in the store and could damage it")
-    temporary = partial(path)
-    try:
-        with open(temporary, "wb") as file:
-            yield file
-        temporary.replace(target)
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
+    with writing(target) as part, open(part, "wb") as file:
+        yield file
 
 
 def _csv(reader: pa.RecordBatchReader, file: BinaryIO) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 import orjson
 from pydantic import BaseModel, ValidationError
 
+from stepsearch_data.core.atomic import writing
 from stepsearch_data.core.errors import ConfigError
 from stepsearch_data.core.files import read_regular
 from stepsearch_data.llm.settings import LlmSettings, cache_folder
@@ -130,10 +131,9 @@ def _sign(*values: Any) -> str:
     path = cache_folder() / "signature"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        made = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-        made.touch(mode=0o600)
-        made.write_bytes(secrets.token_bytes(32))
-        made.replace(path)
+        with writing(path, shared=True) as made:
+            made.touch(mode=0o600)
+            made.write_bytes(secrets.token_bytes(32))
     data = orjson.dumps(values, option=orjson.OPT_SORT_KEYS)
     return hmac.new(path.read_bytes(), data, hashlib.sha256).hexdigest()
 

@@ -24,6 +24,7 @@ from typing import Annotated
 import orjson
 from pydantic import Field, TypeAdapter, ValidationError
 
+from stepsearch_data.core.atomic import place, write_whole
 from stepsearch_data.core.digest import digest_of
 from stepsearch_data.core.errors import StoreError
 from stepsearch_data.core.files import read_regular
@@ -31,7 +32,7 @@ from stepsearch_data.pipeline.manifest import Entry, Manifest, Output, with_stag
 from stepsearch_data.pipeline.readable import MOST, ReadableStore, size_of
 from stepsearch_data.pipeline.stage import Recipe
 
-__all__ = ["Entry", "Manifest", "Output", "Store", "sync"]
+__all__ = ["Entry", "Manifest", "Output", "Store"]
 
 _STAGE_FOLDER = re.compile(r".+-[0-9a-f]{12}(\.\d+)?")
 _RETRIES = TypeAdapter(dict[str, dict[str, Annotated[int, Field(ge=0, lt=1 << 32)]]])
@@ -102,12 +103,12 @@ class Store(ReadableStore):
             },
         )
         manifest = with_stage(self.manifest(), stage, entry)
-        self._replace(self.manifest_path, manifest.model_dump_json(indent=1).encode())
+        write_whole(self.manifest_path, manifest.model_dump_json(indent=1).encode())
         return entry
 
     def write_text(self, name: str, text: str) -> None:
         """Replace a file at the root of the store atomically."""
-        self._replace(self.root / name, text.encode())
+        write_whole(self.root / name, text.encode())
 
     def retries(self, stage: str) -> dict[str, int]:
         """How often each question of a stage was tried again, by question id."""
@@ -148,7 +149,6 @@ class Store(ReadableStore):
 
     def _place(self, staged: Path, name: str, digests: dict[str, str]) -> Path:
         """Move a staged folder to its name; where that holds the same, byte for byte, add what it lacks."""
-        sync(staged)
         target = self.root / "stages" / name
         target.parent.mkdir(exist_ok=True)
         number = 1
@@ -156,13 +156,11 @@ class Store(ReadableStore):
             if target.is_dir() and not target.is_symlink() and _held(target).items() <= digests.items():
                 for path in staged.iterdir():
                     if not (target / path.name).exists():
-                        path.rename(target / path.name)
-                _sync_folder(target)
+                        place(path, target / path.name)
                 return target
             number += 1
             target = target.with_name(f"{name}.{number}")
-        staged.rename(target)
-        _sync_folder(target.parent)
+        place(staged, target)
         return target
 
     def sweep(self) -> None:
@@ -175,16 +173,6 @@ class Store(ReadableStore):
                 ours = _STAGE_FOLDER.fullmatch(folder.name)  # a --store may point at somebody's own folder
                 if ours and not folder.is_symlink() and folder.relative_to(self.root).as_posix() not in kept:
                     shutil.rmtree(folder)
-
-    def _replace(self, path: Path, data: bytes) -> None:
-        temporary = path.with_name(f".{path.name}.new")
-        temporary.unlink(missing_ok=True)  # a killed build's, or a link to somewhere else
-        with open(temporary, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        _sync_folder(path.parent)
 
 
 def _held(folder: Path) -> dict[str, str]:
@@ -200,22 +188,3 @@ def _held(folder: Path) -> dict[str, str]:
 
 def _no_link(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW, 0o666)
-
-
-def sync(folder: Path) -> None:
-    """Force a folder and all its files to the disk."""
-    for path in folder.rglob("*"):
-        if path.is_dir():
-            _sync_folder(path)
-        else:
-            with open(path, "rb") as file:
-                os.fsync(file.fileno())
-    _sync_folder(folder)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

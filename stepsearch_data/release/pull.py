@@ -10,11 +10,12 @@ from pathlib import Path
 
 import orjson
 
+from stepsearch_data.core.atomic import place, sync
 from stepsearch_data.core.digest import digest_of
 from stepsearch_data.core.errors import PublishError
 from stepsearch_data.core.progress import Meter, Reporter
 from stepsearch_data.pipeline.catalog import write_catalog
-from stepsearch_data.pipeline.store import Manifest, Store, sync
+from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.release.hub import Hub
 from stepsearch_data.release.record import NAME, STORE
 from stepsearch_data.release.verify import Report, fetch_record, look, verify_release
@@ -119,13 +120,13 @@ def _copy_tables(source: Store, target: Store) -> None:
     target.sweep()
     with target.staging() as staging:
         for output in outputs:
-            place = target.inside(output.path)
-            if output.rows is None or (place.is_file() and digest_of(place) == output.digest):
+            path = target.inside(output.path)
+            if output.rows is None or (path.is_file() and digest_of(path) == output.digest):
                 continue
-            copied = staging / place.name
+            copied = staging / path.name
             shutil.copyfile(source.path(output), copied)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            copied.replace(place)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            place(copied, path)
         if (target.root / "stages").exists():
             sync(target.root / "stages")
 

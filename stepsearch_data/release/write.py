@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
 
 from stepsearch_data import __version__
+from stepsearch_data.core.atomic import alone, place
 from stepsearch_data.core.digest import digest_of
 from stepsearch_data.core.errors import PublishError, StoreError
 from stepsearch_data.core.progress import Meter
-from stepsearch_data.core.atomic import alone
 from stepsearch_data.pipeline.catalog import LOGS, catalog, stale
 from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.release.card import Statistics, card
@@ -245,25 +245,10 @@ def placing(folder: Path) -> Iterator[Path]:
         try:
             yield staging
             _refuse_foreign(folder)
-            _swap(staging, target)
+            place(staging, target)
         except BaseException:
             shutil.rmtree(staging, ignore_errors=True)
             raise
-
-
-def _swap(staging: Path, target: Path) -> None:
-    """Put the new folder where the old one is, which comes back where that fails."""
-    old = target.with_name(f".{target.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    with suppress(FileNotFoundError):
-        target.rename(old)
-    try:
-        staging.rename(target)
-    except OSError:
-        with suppress(FileNotFoundError):
-            old.rename(target)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _refuse_foreign(folder: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from stepsearch_data import __version__
+from stepsearch_data.core.atomic import write_whole
 from stepsearch_data.llm.settings import cache_folder
 
 
@@ -110,6 +111,4 @@ def _vega() -> str:
 
 def _keep(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{hashlib.sha256(text.encode()).hexdigest()[:8]}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    write_whole(path, text.encode(), shared=True)

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from stepsearch_data.core.atomic import alone, place
 from stepsearch_data.core.errors import StoreError
 from stepsearch_data.core.progress import Meter
-from stepsearch_data.core.atomic import alone
 from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.report.listing import make_listing, read_index
 from stepsearch_data.report.page import MARK, Mode, Shell, data_script, pack, packed_script, shell
@@ -77,7 +77,7 @@ def report(
         made = scratch / target.name
         (_write_folder if whole else _write_file)(made, data, shell(mode, data.summary["title"]))
         size = sum(path.stat().st_size for path in ([made] if made.is_file() else made.rglob("*.*")))
-        _place(made, target, scratch / "earlier")
+        place(made, target)
     return Written(target / "index.html" if whole else target, len(data.index["id"]), size)
 
 
@@ -156,15 +156,3 @@ def _write_folder(path: Path, data: _Data, page: Shell) -> None:
         for number, line in enumerate(lines):
             script = b'stepsearchChunk(%d, "%s");\n' % (number, line.rstrip())
             (path / _CHUNKS / f"{number:04}.js").write_bytes(script)
-
-
-def _place(made: Path, target: Path, earlier: Path) -> None:
-    """Give what was made its name. A folder cannot take another's place in one step, so that one goes aside first."""
-    if made.is_dir() and target.exists():
-        target.rename(earlier)
-    try:
-        made.rename(target)
-    except OSError:
-        if earlier.exists():
-            earlier.rename(target)
-        raise

@@ -11,7 +11,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any, BinaryIO, Self
 import orjson
 import pyarrow as pa
 
+from stepsearch_data.core.atomic import partial, place, writing
 from stepsearch_data.core.errors import ConfigError, SourceError, StepSearchError
 from stepsearch_data.core.progress import Meter, Reporter
 from stepsearch_data.pipeline.context import TableWriter
@@ -241,20 +242,16 @@ def _written(output: Path | None, table: Table) -> Iterator[TableWriter | None]:
         yield None
         return
     target = Path(os.path.realpath(output))
-    temporary = target.with_name(f".{target.name}.part")
     try:
-        writer = TableWriter(temporary, table)
-        try:
-            yield writer
-            writer.close()
-        finally:
-            writer.abandon()
-        temporary.replace(target)
+        with writing(target) as part:
+            writer = TableWriter(part, table)
+            try:
+                yield writer
+                writer.close()
+            finally:
+                writer.abandon()
     except OSError as error:
         raise StepSearchError(f"cannot write {output}: {error.strerror or error}") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
 
 
 class _Rejects:
@@ -262,7 +259,7 @@ class _Rejects:
 
     def __init__(self, path: Path, source: str) -> None:
         self._path, self._source = path, os.fsencode(source).decode(errors="backslashreplace")
-        self._part = path.with_name(f".{path.name}.part")
+        self._part = partial(path)
         self._file: BinaryIO | None = None
 
     def __enter__(self) -> Self:
@@ -282,6 +279,6 @@ class _Rejects:
         if fault:
             self._part.unlink(missing_ok=True)
         elif self._file:
-            self._part.replace(self._path)
+            place(self._part, self._path)
         else:
             self._path.unlink(missing_ok=True)

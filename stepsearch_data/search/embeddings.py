@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,6 +12,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from stepsearch_data.core.atomic import writing
 from stepsearch_data.core.errors import SearchError
 from stepsearch_data.llm.settings import default_replay
 from stepsearch_data.search.kinds import need
@@ -103,10 +103,6 @@ def shard_of(embedder: Embedder, model: str, base_url: str, texts: list[str]) ->
     if not np.isfinite(halves).all():
         raise SearchError(f"the vectors of {model} are too large for 16 bits", "choose another model")
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(f".{os.getpid()}")
-    with open(aside, "wb") as file:
+    with writing(path, shared=True) as part, open(part, "wb") as file:
         np.save(file, halves)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
     return path

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import os
 import shlex
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +24,7 @@ from typing import Annotated, Any, Protocol
 import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from stepsearch_data.core.atomic import place, write_whole
 from stepsearch_data.core.errors import SearchError
 from stepsearch_data.core.files import read_regular
 from stepsearch_data.core.progress import Meter
@@ -205,7 +205,7 @@ def _write_documents(root: Path, corpus: Corpus, phase: Phase) -> Manifest:
     if not count:
         raise SearchError(f"the corpus {corpus.name} holds no passage")
     _refuse_duplicates(aside, corpus)
-    (aside / store.FILE).replace(root / store.FILE)
+    place(aside / store.FILE, root / store.FILE)
     aside.rmdir()
     if not rejected:
         (root / REJECTS).unlink()
@@ -246,18 +246,12 @@ def _build_engine(root: Path, manifest: Manifest, engine: Engine, phase: Phase) 
     others = {key: value for key, value in manifest.engines.items() if key != engine.name}
     if len(others) < len(manifest.engines):  # the old part goes first: the manifest never names what is not there
         _commit(root, manifest.model_copy(update={"engines": others}))
-    shutil.rmtree(root / engine.name, ignore_errors=True)
-    aside.replace(root / engine.name)
+    place(aside, root / engine.name)
     return _commit(root, manifest.model_copy(update={"engines": dict(sorted({**others, engine.name: recipe}.items()))}))
 
 
 def _commit(root: Path, manifest: Manifest) -> Manifest:
-    temporary = root / f".{MANIFEST}"
-    with open(temporary, "wb") as file:
-        file.write(manifest.model_dump_json(indent=1).encode())
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(root / MANIFEST)
+    write_whole(root / MANIFEST, manifest.model_dump_json(indent=1).encode())
     return manifest
 
 

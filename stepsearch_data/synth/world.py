@@ -17,7 +17,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +26,7 @@ from typing import IO, NamedTuple
 
 import orjson
 
+from stepsearch_data.core.atomic import writing
 from stepsearch_data.synth.vocabulary import ADJECTIVES, FILLERS, NAMES, SYLLABLES, THINGS, Frame, Relation
 
 HOPS = {"2hop": 2, "3hop1": 3, "3hop2": 3, "4hop1": 4, "4hop2": 4, "4hop3": 4}
@@ -329,13 +330,8 @@ def write_world(
         return config.questions
     _check_name(named)
     target = Path(os.path.realpath(named))
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
+    with writing(target, shared=True) as part:
         _write_rows(config, part, named.suffix == ".gz", progress)
-        part.replace(target)
-    finally:
-        with suppress(OSError):
-            part.unlink()
     return config.questions
 
 

@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedType
 from rich.console import Console
 
+from stepsearch_data.core.atomic import place
 from stepsearch_data.core.errors import ConfigError, TrainError
 from stepsearch_data.evaluation.plot.runs import ABOUT, About
 from stepsearch_data.pipeline.store import Store
@@ -127,7 +128,7 @@ def cold_start(
         (policy.merge_and_unload() if recipe.model.lora_rank else policy).save_pretrained(part)
         tokenizer.save_pretrained(part)
         (part / _SETTINGS).write_text(settings, encoding="utf-8")
-        part.rename(folder)
+        place(part, folder)
     accelerator.wait_for_everyone()
     say(f"cold start: {told['demonstrations']:,.0f} trajectories, {recipe.sft.steps} steps, loss {told['loss']:.3f}")
     return str(folder)

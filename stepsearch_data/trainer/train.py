@@ -30,6 +30,7 @@ from accelerate.utils import DistributedType, set_seed
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from stepsearch_data.core.atomic import place, write_whole
 from stepsearch_data.core.errors import StepSearchError, TrainError
 from stepsearch_data.rewards import PAPER, RewardConfig
 from stepsearch_data.trainer.architecture import check_architecture
@@ -233,7 +234,7 @@ class StePPO:
             policy.save_pretrained(part / "policy")
             self.tokenizer.save_pretrained(part / "policy")
             (part / "update.json").write_bytes(orjson.dumps({"update": self.done}))
-            part.rename(folder)
+            place(part, folder)
             for old in sorted(self.output.glob("checkpoint-*"))[: -self.schedule.keep]:
                 shutil.rmtree(old)
         wait()
@@ -261,9 +262,7 @@ class StePPO:
         if self.accelerator.is_main_process and path.exists():
             lines = path.read_bytes().splitlines(keepends=True) if self.done else []
             whole = [line for line in lines if line.endswith(b"\n")]  # a full disk may leave half a line
-            part = path.with_name(".metrics.jsonl.part")
-            part.write_bytes(b"".join(line for line in whole if orjson.loads(line)["update"] <= self.done))
-            part.replace(path)
+            write_whole(path, b"".join(line for line in whole if orjson.loads(line)["update"] <= self.done))
 
 
 def summary(episodes: Sequence[Episode], got: Sequence[Earned]) -> Metrics:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -9,8 +10,8 @@ from typing import Annotated
 
 import typer
 
-from stepsearch_data.core.errors import ConfigError, QueryError, StepSearchError
 from stepsearch_data.core.atomic import partial
+from stepsearch_data.core.errors import ConfigError, QueryError, StepSearchError
 from stepsearch_data.verbs.common import (
     end_at_once,
     open_store,
@@ -82,7 +83,7 @@ def _from_stdin() -> str:
 def _discard(output: Path | None) -> None:
     """Remove the part of a file that was written."""
     if output is not None:
-        partial(output).unlink(missing_ok=True)
+        partial(Path(os.path.realpath(output))).unlink(missing_ok=True)
 
 
 def schema(as_json: JsonOption = False) -> None:

@@ -221,7 +221,7 @@ def test_nothing_is_written_through_a_link(store: Store, tmp_path: Path) -> None
     mine = tmp_path / "mine"
     (mine / "stages" / "load-ba9876543210").mkdir(parents=True)
     (mine / "text").write_text("mine")
-    for name in (".lock", ".manifest.json.new", "log", "stages"):
+    for name in (".lock", ".manifest.json.part", "log", "stages"):
         copy = Store(tmp_path / f"store-{name}")
         shutil.copytree(store.root, copy.root, symlinks=True)
         path = copy.root / name
@@ -229,7 +229,7 @@ def test_nothing_is_written_through_a_link(store: Store, tmp_path: Path) -> None
         path.unlink(missing_ok=True)
         path.symlink_to(mine / ("text" if name.startswith(".") else name))
         refused = pytest.raises(StoreError, match=r"outside of the store|cannot write the store")
-        with nullcontext() if name == ".manifest.json.new" else refused, copy.locked():
+        with nullcontext() if name == ".manifest.json.part" else refused, copy.locked():
             copy.write_text("manifest.json", (store.root / "manifest.json").read_text())
             copy.sweep()
         assert (mine / "text").read_text() == "mine"

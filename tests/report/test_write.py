@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from stepsearch_data.core.atomic import alone
 from stepsearch_data.core.errors import StoreError
 from stepsearch_data.core.progress import Meter
-from stepsearch_data.core.atomic import alone
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.report import write
 from stepsearch_data.report.page import pack

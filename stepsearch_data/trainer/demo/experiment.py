@@ -26,6 +26,7 @@ from accelerate import Accelerator
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
+from stepsearch_data.core.atomic import place
 from stepsearch_data.core.errors import TrainError
 from stepsearch_data.core.progress import Reporter
 from stepsearch_data.evaluation.plot.runs import ABOUT, About
@@ -193,7 +194,7 @@ def cold(folder: Path, start: Start, seed: int, held_out: int) -> Path:
         cold_start(model, tokenizer, shown, template, part, config, use_cpu=True)
         model.save_pretrained(part)
         tokenizer.save_pretrained(part)
-        part.rename(output)
+        place(part, output)
     return output
 
 
