@@ -3,9 +3,10 @@ BIN := .venv/bin
 MODEL ?= Qwen/Qwen2.5-7B-Instruct
 PORT ?= 8000
 AXE := 4.14.1
+ZENSICAL := 0.0.73
 
 .DEFAULT_GOAL := help
-.PHONY: help build test test-lowest test-long train test-train test-train-lowest bench-train serve-llm check resolve format bench dist clean
+.PHONY: help build test test-lowest test-long train test-train test-train-lowest bench-train serve-llm check resolve format docs bench dist clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -51,6 +52,9 @@ format: .venv/check  ## mend what the linter can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: .venv-docs/done  ## build docs/ into a site in ./site; a link to nowhere fails
+	.venv-docs/bin/zensical build --strict --clean
+
 bench: .venv/test .venv/browser  ## measure how a build scales, a model is asked, rollouts are scored, a report opens, SQL answers (about half an hour)
 	$(BIN)/python benchmarks/scale.py
 	$(BIN)/python benchmarks/llm.py
@@ -64,7 +68,7 @@ dist: .venv/base  ## build the wheel and try it in a clean environment
 	dist/env/bin/stepsearch-data build --store dist/store --quiet && rm -rf dist/env dist/store
 
 clean:  ## remove everything that make made
-	rm -rf .venv .venv-lowest .venv-train .venv-train-lowest .venv-vllm store dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-docs .venv-lowest .venv-train .venv-train-lowest .venv-vllm store dist site .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # Stamps: an extra is installed anew only when pyproject.toml changes.
 .venv/bin/python:
@@ -96,6 +100,10 @@ clean:  ## remove everything that make made
 .venv-train/done: pyproject.toml
 	$(PYTHON) -m venv .venv-train
 	.venv-train/bin/pip install --quiet --disable-pip-version-check --editable ".[test,train-test]" && touch $@
+
+# The site's generator needs nothing of the package.
+.venv-docs/done: Makefile
+	$(PYTHON) -m venv .venv-docs && .venv-docs/bin/pip install --quiet --disable-pip-version-check zensical==$(ZENSICAL) && touch $@
 
 # The lowest versions, as constraints: an install fails where one package's floor asks for more than another's.
 LOWEST = grep -oE '"[a-z0-9-]+(\[[a-z]+\])?>=[0-9.]+' pyproject.toml | sed -E 's/"([a-z0-9-]+).*>=/\1==/' | sort -u

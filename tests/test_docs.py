@@ -117,23 +117,6 @@ def test_every_target_that_is_named_exists() -> None:
         assert set(re.findall(r"^(?:`)?make ([a-z-]+)", path.read_text(), re.MULTILINE)) <= targets
 
 
-def anchors(document: Path) -> set[str]:
-    """What a link may name after its #: the headings, written as GitHub writes them."""
-    headings = re.findall(r"^#+ (.+)$", document.read_text(), re.MULTILINE)
-    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
-
-
-def test_links_point_to_files_and_headings() -> None:
-    for path in DOCUMENTS:
-        for link in re.findall(r"\]\(([^)]+)\)", path.read_text()):
-            if link.startswith("http"):
-                continue
-            file, _, anchor = link.partition("#")
-            target = path.parent / file if file else path
-            assert target.exists(), f"{path.name}: {link}"
-            assert not anchor or anchor in anchors(target), f"{path.name}: {link}"
-
-
 def test_the_figures_are_those_of_the_benchmarks() -> None:
     figures = next(block for name, block in blocks("text") if name == "README.md" and "growth" in block)
     assert re.search(
