@@ -87,6 +87,11 @@ def test_queries_without_a_word_find_nothing(server: Server) -> None:
     assert server.ask(queries=[]) == []
 
 
+def test_skyrl_gym_asks_one_query_at_a_time(server: Server) -> None:
+    fields = {"topk": 2, "return_scores": True}
+    assert server.ask(query=QUERIES[0], **fields) == server.ask(queries=QUERIES[:1], **fields)
+
+
 def test_fields_that_the_original_ignores_are_ignored(server: Server) -> None:
     assert server.ask(queries=QUERIES[:1], topk=1, user="me") == server.ask(queries=QUERIES[:1], topk=1)
 
@@ -102,6 +107,8 @@ MALFORMED = [
     (b"[]", 422),
     (b"null", 422),
     (b"{}", 422),
+    (question(query=["a"]), 422),
+    (question(query="a", queries=["b"]), 422),
     (question(queries="one query"), 422),
     (question(queries=None), 422),
     (question(queries=["a", 1]), 422),
@@ -144,13 +151,12 @@ def test_other_paths_and_methods_are_refused_in_json(server: Server, method: str
 
 def test_a_body_over_8_mib_is_refused_however_it_comes(server: Server) -> None:
     large = question(queries=["x" * (8 << 20)])
-    head = b"POST /retrieve HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
     chunk = b"%x\r\n%s\r\n" % (1 << 20, b"x" * (1 << 20))
     squeezed = gzip.compress(large)
     for request in (
-        head + b"Content-Length: %d\r\n\r\n%s" % (len(large), large),
-        head + b"Transfer-Encoding: chunked\r\n\r\n" + 9 * chunk + b"0\r\n\r\n",
-        head + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n%s" % (len(squeezed), squeezed),
+        POST + b"Content-Length: %d\r\n\r\n%s" % (len(large), large),
+        POST + b"Transfer-Encoding: chunked\r\n\r\n" + 9 * chunk + b"0\r\n\r\n",
+        POST + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n%s" % (len(squeezed), squeezed),
     ):
         assert raw(server, request).startswith(b"HTTP/1.1 413 ")
     almost = question(queries=["x" * 100_000] * 80)
@@ -168,6 +174,7 @@ def raw(server: Server, request: bytes) -> bytes:
 
 
 POST = b"POST /retrieve HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+BAD_GZIP = POST + b"Content-Encoding: gzip\r\nContent-Length: 4\r\n\r\nnope"
 
 
 @pytest.mark.parametrize(
@@ -177,7 +184,7 @@ POST = b"POST /retrieve HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
         b"GET / SPDY/9\r\n\r\n",
         POST + b"Content-Length: x\r\n\r\n",
         POST + b"X: " + b"y" * 10_000 + b"\r\n\r\n",
-        POST + b"Content-Encoding: gzip\r\nContent-Length: 4\r\n\r\nnope",
+        BAD_GZIP,
         POST + b"Transfer-Encoding: chunked\r\n\r\nnope\r\n",
     ],
     ids=lambda garbage: repr(garbage[-30:]),
@@ -287,6 +294,7 @@ def test_a_signal_ends_it_well(corpus: Path, server: Server, number: signal.Sign
         idle = socket.create_connection(other.address)
         assert other.ask(queries=QUERIES[:1])
         assert raw(other, b"no HTTP\r\n\r\n")
+        assert raw(other, BAD_GZIP)
         assert other.stop(number) == (0, "")
         idle.close()
 

@@ -18,8 +18,6 @@ from typing import Any, cast
 
 from aiohttp import web
 
-from stepsearch_data.serve.protocol import write_error
-
 ACCEPTED = 4  # connections that asyncio accepts in one go, before it is known what becomes of them
 _SPARE = 128  # files that are kept for the work itself; a quarter of the limit where that is low
 _REFUSALS = 8  # connections that are waited for until they ask, to be told
@@ -27,7 +25,7 @@ _IN_BETWEEN = 3 * ACCEPTED + _REFUSALS  # connections that count for nothing yet
 _REFUSAL_SECONDS = 1.0  # that a client has to ask
 _LOG_SECONDS = 60.0
 _NO_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-_BODY = write_error("too many connections; try again soon")
+_BODY = b'{"detail":"too many connections; try again soon"}'
 _BUSY = (
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\nConnection: close\r\n"
     b"Content-Length: %d\r\n\r\n%s" % (len(_BODY), _BODY)

@@ -1,6 +1,7 @@
-r"""Search-R1's `/retrieve`: what is asked, and how it is answered.
+r"""Search-R1's `/retrieve`: what is asked, and how it is answered. SkyRL-Gym asks one `query` at a time.
 
     {"queries": ["…"], "topk": 3, "return_scores": true}
+    {"query": "…", "topk": 3, "return_scores": true}
     {"result": [[{"document": {"id": "7", "contents": "\"Title\"\ntext"}, "score": 4.2}]]}
 
 Without `topk` (or with null or 0) the server's default counts; without `return_scores` the documents stand alone.
@@ -9,26 +10,20 @@ Without `topk` (or with null or 0) the server's default counts; without `return_
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import orjson
+from aiohttp import web
+from pydantic import BaseModel, Field, ValidationError
 
+from stepsearch_data.core.validation import in_words
 from stepsearch_data.search.corpus import join_contents
 from stepsearch_data.search.documents import Documents
 
 LARGEST_BODY = 8 << 20  # bytes
-_MOST_QUERIES = 10_000  # a request
-_LONGEST_QUERY = 100_000  # characters
-_MOST_RANKS = 1_000
 _MOST_DOCUMENTS = 200_000  # a request, in all of its answers; some 200 MB of passages as Wikipedia's
 
-
-class BadRequestError(Exception):
-    """A request that cannot be answered: why, and the status that says so."""
-
-    def __init__(self, detail: str, status: int = 422) -> None:
-        super().__init__(detail)
-        self.status = status
+Query = Annotated[str, Field(max_length=100_000)]
 
 
 class Question(NamedTuple):
@@ -39,36 +34,30 @@ class Question(NamedTuple):
     scores: bool
 
 
+class RetrieveRequest(BaseModel, strict=True):
+    """A request's body: `queries`, or one `query`. Fields of other names are ignored, as the original does."""
+
+    queries: Annotated[list[Query], Field(max_length=10_000, fail_fast=True)] | None = None
+    query: Query | None = None
+    topk: Annotated[int, Field(ge=0, le=1_000)] | None = None
+    return_scores: bool | None = None
+
+
 def read_question(body: bytes, default_k: int) -> Question:
-    """The question in a request's body. Raises BadRequestError."""
+    """The question in a request's body. Raises HTTPBadRequest, HTTPUnprocessableEntity."""
     try:
-        asked = orjson.loads(body)
+        asked = RetrieveRequest.model_validate(orjson.loads(body))
     except orjson.JSONDecodeError as error:
-        raise BadRequestError(f"the body is no JSON: {error}", 400) from None
-    if not isinstance(asked, dict):
-        raise BadRequestError('the body is no JSON object with "queries"')
-    queries, k, scores = asked.get("queries"), asked.get("topk"), asked.get("return_scores", False)
-    if not isinstance(queries, list) or not all(isinstance(query, str) for query in queries):
-        raise BadRequestError('"queries" is no list of texts')
-    if k is not None and (type(k) is not int or not 0 <= k <= _MOST_RANKS):
-        raise BadRequestError(f'"topk" is no whole number from 0 to {_MOST_RANKS}')
-    if scores is not None and not isinstance(scores, bool):
-        raise BadRequestError('"return_scores" is neither true nor false')
-    question = Question(queries, k or default_k, bool(scores))
-    _limit(question)
-    return question
-
-
-def _limit(question: Question) -> None:
-    if len(question.queries) > _MOST_QUERIES:
-        raise BadRequestError(f"{len(question.queries)} queries in one request; at most {_MOST_QUERIES} are answered")
-    if any(len(query) > _LONGEST_QUERY for query in question.queries):
-        raise BadRequestError(f"a query is longer than {_LONGEST_QUERY} characters")
-    if len(question.queries) * question.k > _MOST_DOCUMENTS:
-        raise BadRequestError(
-            f"{len(question.queries)} queries with {question.k} documents each; at most {_MOST_DOCUMENTS} documents"
-            " are sent at once"
-        )
+        raise web.HTTPBadRequest(text=f"the body is no JSON: {error}") from None
+    except ValidationError as error:
+        raise web.HTTPUnprocessableEntity(text=in_words(error)) from None
+    if (asked.queries is None) == (asked.query is None):
+        raise web.HTTPUnprocessableEntity(text='either "queries" (a list of texts) or "query" (one text) is needed')
+    queries, k = [asked.query] if asked.query is not None else asked.queries or [], asked.topk or default_k
+    if len(queries) * k > _MOST_DOCUMENTS:
+        most = f"at most {_MOST_DOCUMENTS} documents are sent at once"
+        raise web.HTTPUnprocessableEntity(text=f"{len(queries)} queries with {k} documents each; {most}")
+    return Question(queries, k, bool(asked.return_scores))
 
 
 def write_answer(documents: Documents, found: Sequence[tuple[int, float]], *, scores: bool) -> bytes:
@@ -84,8 +73,3 @@ def write_answer(documents: Documents, found: Sequence[tuple[int, float]], *, sc
 def write_answers(answers: Sequence[bytes]) -> bytes:
     """The JSON of a whole answer."""
     return b'{"result":[' + b",".join(answers) + b"]}"
-
-
-def write_error(detail: str) -> bytes:
-    """The JSON of an answer that says what is wrong."""
-    return orjson.dumps({"detail": detail})

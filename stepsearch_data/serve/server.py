@@ -1,4 +1,4 @@
-"""The HTTP server, on aiohttp: connections, and the end."""
+"""What the servers share: how an aiohttp application is run and ended, and answers in JSON, whatever fails."""
 
 from __future__ import annotations
 
@@ -6,80 +6,65 @@ import asyncio
 import logging
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from typing import Any
 
+import orjson
 from aiohttp import web
 from aiohttp.http import HttpProcessingError
 
-from stepsearch_data.serve.app import App, Served
+from stepsearch_data.core.errors import QueryError, StepSearchError
 from stepsearch_data.serve.door import ACCEPTED, Door
-from stepsearch_data.serve.protocol import LARGEST_BODY
 
+ANSWER_SECONDS = 120.0  # that a client has to take the answer
 IDLE_SECONDS = 120.0  # that a connection may be kept without a request, or with half of one
 GRACE_SECONDS = 3.0  # that requests in flight have to end when the server does
 LINGERING_SECONDS = 2.0  # that the rest of a body is read which nobody wants
 _BACKLOG = 1024
-_CHARACTERS = 100  # of a first question
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def _is_news(record: logging.LogRecord) -> bool:
     """Whether the log should have it: what is no HTTP has been answered with 400, and that will do."""
-    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError | web.RequestPayloadError))
 
 
 _log = logging.getLogger(__name__)
 _log.addFilter(_is_news)
 
 
-async def run(served: Served, bound: socket.socket, ready: Callable[[], None]) -> None:
-    """Serve on a bound socket until SIGTERM or SIGINT, then finish what is in flight."""
-    title, text = served.documents[0][1:]
-    await asyncio.to_thread(served.index.find, [f"{title} {text}"[:_CHARACTERS]], served.topk)  # bm25 compiles then
-    app = App(served)
-    try:
-        await run_until_stopped(web.ServerRunner(_server(app), shutdown_timeout=GRACE_SECONDS), bound, ready)
-    finally:
-        app.searcher.close()
+async def run(app: web.Application, bound: socket.socket, ready: Callable[[], None]) -> None:
+    """Serve on a bound socket until SIGTERM or SIGINT, as many connections as there may be files.
 
-
-async def run_until_stopped(runner: web.BaseRunner, bound: socket.socket, ready: Callable[[], None]) -> None:
-    """Serve on a bound socket until SIGTERM or SIGINT, as many connections as there may be files."""
+    What is in flight then is finished. Raises what the application's start raises.
+    """
     loop = asyncio.get_running_loop()
-    await runner.setup()
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        handler_cancellation=True,
+        keepalive_timeout=IDLE_SECONDS,
+        lingering_time=LINGERING_SECONDS,
+        logger=_log,
+        shutdown_timeout=GRACE_SECONDS,
+    )
     try:
+        await runner.setup()
         assert runner.server
         door = Door(runner.server)
         server = await loop.create_server(door, sock=bound, backlog=ACCEPTED)
         bound.listen(_BACKLOG)
-        with door.watching(loop), closing(server), stopping() as stop:
+        with door.watching(loop), closing(server), _stopping() as stop:
             ready()
             await stop.wait()
     finally:
         await runner.cleanup()
 
 
-def _server(app: App) -> web.Server:
-    """The lower half of aiohttp's server: its routing and its sessions would cost a sixth of a request more."""
-    loop = asyncio.get_running_loop()
-
-    def request(message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
-        return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=LARGEST_BODY)
-
-    return web.Server(
-        app.handle,
-        request_factory=request,
-        handler_cancellation=True,
-        access_log=None,
-        logger=_log,
-        keepalive_timeout=IDLE_SECONDS,
-        lingering_time=LINGERING_SECONDS,
-    )
-
-
 @contextmanager
-def stopping() -> Iterator[asyncio.Event]:
+def _stopping() -> Iterator[asyncio.Event]:
     """Set by a signal that asks for the end; after the block the next one ends the process at once."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -91,3 +76,43 @@ def stopping() -> Iterator[asyncio.Event]:
     finally:
         for number in signals:
             loop.remove_signal_handler(number)
+
+
+@web.middleware
+async def in_json(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer failures with `{"detail": …}`; drop a client that does not take its answer."""
+    response = await _answered(request, handler)
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            await response.prepare(request)
+            await response.write_eof()
+    except TimeoutError:
+        if request.transport:
+            request.transport.abort()
+    except ConnectionError:  # the client has gone, as aiohttp will notice
+        pass
+    return response
+
+
+async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except web.HTTPMethodNotAllowed as error:
+        return _failure(error.status, f"use {error.headers['Allow']}", error.headers)
+    except web.HTTPException as error:
+        return _failure(error.status, (error.text or "").removeprefix(f"{error.status}: "), error.headers)
+    except StepSearchError as error:
+        return _failure(400 if isinstance(error, QueryError) else 503, error.message)
+    except Exception:  # noqa: BLE001 - a bug: the server goes on, and the log tells what it was
+        _log.exception("a request failed")
+        return _failure(500, "the request failed; the server's log says why")
+
+
+def _failure(status: int, detail: str, headers: Mapping[str, str] | None = None) -> web.Response:
+    kept = {**(headers or {}), "Content-Type": "application/json"}
+    return web.Response(body=orjson.dumps({"detail": detail}), status=status, headers=kept)
+
+
+def to_json(value: Any) -> web.Response:
+    """The answer that holds a value."""
+    return web.Response(body=orjson.dumps(value), content_type="application/json")

@@ -14,7 +14,7 @@ from stepsearch_data.core.progress import Reporter
 from stepsearch_data.indexes import Choice, Load, Opened, opened
 from stepsearch_data.search import Engine, LocalEngine, Service
 from stepsearch_data.search.index import open_engine
-from stepsearch_data.serve.app import Served
+from stepsearch_data.serve.app import Served, application
 from stepsearch_data.serve.server import run
 
 _CURL = """  curl {url}/retrieve -d '{{"queries": ["who composed The Barber of Seville?"], "return_scores": true}}'"""
@@ -32,7 +32,7 @@ def start(choice: Choice, load: Load, host: str, port: int, topk: int) -> None:
             raise SearchError(f"{engine.name} searches no index that can be served")
         served = Served(engine.name, asked.index, asked.documents, topk)
         try:
-            asyncio.run(run(served, bound, lambda: _greet(served, bound, index, reporter.line)))
+            asyncio.run(run(application(served), bound, lambda: _greet(served, bound, index, reporter.line)))
         except OSError as error:
             raise _unusable(error, host, port) from error
         finally:

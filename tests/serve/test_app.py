@@ -17,9 +17,8 @@ import pytest
 from aiohttp import ClientSession
 
 from stepsearch_data.core.errors import SearchError
-from stepsearch_data.serve import app, searcher
-from stepsearch_data.serve.app import Served
-from stepsearch_data.serve.server import run
+from stepsearch_data.serve import app, searcher, server
+from stepsearch_data.serve.app import Served, application
 from stepsearch_data.serve.start import bind
 from tests.builders import documents
 
@@ -59,7 +58,8 @@ async def served(index: Slow, folder: Path, text: str = "a text") -> AsyncIterat
     ready = asyncio.Event()
     bound = bind("127.0.0.1", 0)
     address = bound.getsockname()[:2]
-    server = asyncio.create_task(run(Served("slow", index, documents(folder, [text]), 3), bound, ready.set))
+    serving = application(Served("slow", index, documents(folder, [text]), 3))
+    ended = asyncio.create_task(server.run(serving, bound, ready.set))
     await ready.wait()
     index.batches.clear()
     index.searching.clear()
@@ -74,7 +74,7 @@ async def served(index: Slow, folder: Path, text: str = "a text") -> AsyncIterat
         finally:
             index.go.set()
             os.kill(os.getpid(), signal.SIGTERM)
-            await server
+            await ended
             bound.close()
 
 
@@ -202,7 +202,7 @@ def test_a_body_that_is_too_long_in_coming_is_given_up(tmp_path: Path, monkeypat
 
 
 def test_a_client_that_does_not_take_its_answer_is_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app, "ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr(server, "ANSWER_SECONDS", 0.3)
 
     async def scene() -> None:
         async with served(Slow(), tmp_path, text="x" * 100_000) as (ask, address):

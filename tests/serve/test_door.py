@@ -17,7 +17,6 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from stepsearch_data.report import server as report
 from stepsearch_data.serve import door, server
 from stepsearch_data.serve.start import bind
 
@@ -84,7 +83,7 @@ def test_files_are_kept_for_the_work_itself() -> None:
 def test_what_cannot_be_accepted_is_said_and_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        let_in = door.Door(web.Server(report._answer))  # type: ignore[arg-type]  # it is never asked
+        let_in = door.Door(web.Server(web.Application()._handle))  # type: ignore[arg-type]  # it is never asked
         with let_in.watching(loop):
             for _ in range(1000):
                 context = {"message": "socket.accept() out of system resource", "exception": OSError(24, "too many")}
@@ -97,13 +96,13 @@ def test_what_cannot_be_accepted_is_said_and_nothing_else(caplog: pytest.LogCapt
 
 @pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\nHost: loc", b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"])
 def test_connections_that_do_nothing_go_in_time(sent: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those of `view`: nothing was sent, half a request, or nothing after an answer."""
+    """Nothing was sent, half a request, or nothing after an answer."""
     monkeypatch.setattr(server, "IDLE_SECONDS", 0.2)
 
     async def main() -> None:
         ready = asyncio.Event()
         with closing(bind("127.0.0.1", 0)) as bound:
-            task = asyncio.create_task(report._run(web.Application(), bound, ready.set))
+            task = asyncio.create_task(server.run(web.Application(), bound, ready.set))
             await ready.wait()
             reader, writer = await asyncio.open_connection(*bound.getsockname())
             writer.write(sent)
