@@ -196,7 +196,8 @@ def serving(**options: Any) -> Iterator[Server]:
         port = free.getsockname()[1]
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in options.items() if value is not True]
     switches = [f"--{name}" for name, value in options.items() if value is True]
-    process = subprocess.Popen([sys.executable, ROOT / "tests" / "llm_server.py", f"--port={port}", *flags, *switches])
+    command = [sys.executable, "-m", "tests.llm_server", f"--port={port}", *flags, *switches]
+    process = subprocess.Popen(command, cwd=ROOT)
     try:
         for _ in range(200):
             try:

@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from email import message_from_bytes
 from typing import Any
 
-from aiohttp import web
-
+from tests.fake import Asked, Fault, fault
 from tests.llm_server import LlmServer, completion
 
 
 class BatchApi:
-    """State and routes. `looks` counts the polls; with `lost`, that many batches start whose answer is lost."""
+    """`looks` counts the polls; with `lost`, that many batches start whose answer is lost."""
 
     def __init__(self, server: LlmServer) -> None:
         self._server = server
@@ -27,53 +27,54 @@ class BatchApi:
         self.end: str | None = "completed"
         self.answered: int | None = None
         self.looks = self.lost = 0
-        server.more_routes += [
-            web.post("/v1/files", self._upload),
-            web.get("/v1/files/{name}/content", self._content),
-            web.post("/v1/batches", self._start),
-            web.get("/v1/batches", self._list),
-            web.get("/v1/batches/{name}", self._look),
-        ]
+        server.more.append(self._handle)
 
     def requests(self, batch: str) -> list[dict[str, Any]]:
         """The requests of a batch, as they were uploaded."""
         return [json.loads(line) for line in self.files[self.batches[batch]["input_file_id"]].splitlines()]
 
-    async def _upload(self, request: web.Request) -> web.Response:
-        form = await request.post()
-        assert form["purpose"] == "batch"
-        upload = form["file"]
-        assert isinstance(upload, web.FileField)
-        name = self._add(upload.file.read())
-        return web.json_response({"id": name, "object": "file", "purpose": "batch"})
+    def _handle(self, asked: Asked) -> Any:
+        match asked.method, asked.path.split("/")[2:]:
+            case "POST", ["files"]:
+                return self._upload(asked)
+            case "GET", ["files", name, "content"]:
+                return Fault(body=self.files[name])
+            case "POST", ["batches"]:
+                return self._start(asked.body)
+            case "GET", ["batches"]:
+                return {"object": "list", "data": list(self.batches.values())}
+            case "GET", ["batches", name]:
+                return self._look(name)
+        return None
 
-    async def _content(self, request: web.Request) -> web.Response:
-        return web.Response(body=self.files[request.match_info["name"]])
+    def _upload(self, asked: Asked) -> dict[str, Any]:
+        form = message_from_bytes(f"Content-Type: {asked.headers['content-type']}\r\n\r\n".encode() + asked.body)
+        fields = {part.get_param("name", header="content-disposition"): part for part in form.walk()}
+        assert fields["purpose"].get_payload() == "batch"
+        content = fields["file"].get_payload(decode=True)
+        assert isinstance(content, bytes)
+        return {"id": self._add(content), "object": "file", "purpose": "batch"}
 
-    async def _start(self, request: web.Request) -> web.Response:
-        wanted = await request.json()
+    def _start(self, wanted: dict[str, Any]) -> dict[str, Any] | Fault:
         assert wanted["endpoint"] == "/v1/chat/completions"
         assert wanted["completion_window"] == "24h"
         name = f"batch_{len(self.batches) + 1}"
         self.batches[name] = {"id": name, "object": "batch", "status": "validating", **wanted}
         if self.lost:
             self.lost -= 1
-            return web.Response(status=502, text="bad gateway")
-        return web.json_response(self.batches[name])
+            return Fault(502, b"bad gateway")
+        return self.batches[name]
 
-    async def _list(self, _: web.Request) -> web.Response:
-        return web.json_response({"object": "list", "data": list(self.batches.values())})
-
-    async def _look(self, request: web.Request) -> web.Response:
+    def _look(self, name: str) -> dict[str, Any] | Fault:
         self.looks += 1
-        batch = self.batches.get(request.match_info["name"])
+        batch = self.batches.get(name)
         if batch is None:
-            return web.json_response({"error": {"message": "No such batch"}}, status=404)
+            return fault(404, {"error": {"message": "No such batch"}})
         if batch["status"] == "validating":
             batch["status"] = "in_progress"
         elif batch["status"] == "in_progress" and self.end:
             self._finish(batch)
-        return web.json_response(batch)
+        return batch
 
     def _finish(self, batch: dict[str, Any]) -> None:
         batch["status"] = self.end

@@ -1,4 +1,4 @@
-"""A real OpenAI-compatible server on loopback that misbehaves on command.
+"""An OpenAI-compatible server that misbehaves on command.
 
     with LlmServer(answer) as server: ... server.url ... server.requests
 
@@ -9,31 +9,14 @@ the mock of the benchmarks: fixed latency, rate caps, and faults by share.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
-import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from aiohttp import web
 
-
-@dataclass(frozen=True)
-class Fault:
-    """A reply that is not the usual one. `cut` drops the connection in the body; `drip` sends a byte a second.
-
-    It comes after `delay` seconds rather than after the server's.
-    """
-
-    status: int = 200
-    body: bytes = b"{}"
-    headers: dict[str, str] = field(default_factory=dict)
-    cut: bool = False
-    drip: bool = False
-    delay: float | None = None
+from tests.fake import Asked, FakeServer, Fault, Handler, fault
 
 
 def completion(text: str, finish_reason: str = "stop", **message: Any) -> dict[str, Any]:
@@ -52,113 +35,57 @@ def completion(text: str, finish_reason: str = "stop", **message: Any) -> dict[s
 
 def error(status: int, message: str, **headers: str) -> Fault:
     """An error as OpenAI words it."""
-    return Fault(status, json.dumps({"error": {"message": message, "type": "test"}}).encode(), headers)
+    return fault(status, {"error": {"message": message, "type": "test"}}, **headers)
 
 
 Answer = Callable[[dict[str, Any]], "str | Fault | dict[str, Any]"]
 
 
-class LlmServer:
-    """Serves in a thread of its own until the block ends; `delay` is in seconds a call.
+class OpenAiServer(FakeServer):
+    """An API under `/v1`. When `key` is set, calls without it get 401. Bodies of calls to `kept` are the requests."""
 
-    Requests are kept, unless `keep` is false.
-    """
+    requests: list[dict[str, Any]]
+    kept: tuple[str, ...] = ()
+
+    def __init__(self, handler: Handler, delay: float = 0.0) -> None:
+        super().__init__(lambda asked: self._refusal(asked) or handler(asked), "/v1", delay)
+        self.key = ""
+
+    def record(self, asked: Asked) -> None:
+        """Keep the body and the headers."""
+        if asked.path.removeprefix("/v1/") in self.kept:
+            self.requests.append(asked.body)
+            self.headers.append(asked.headers)
+
+    def _refusal(self, asked: Asked) -> Fault | None:
+        given = asked.headers.get("authorization", "").removeprefix("Bearer ")
+        return error(401, f"Incorrect API key provided: {given}") if self.key not in ("", given) else None
+
+
+class LlmServer(OpenAiServer):
+    """Chats and completions. Requests are kept, unless `keep` is false."""
+
+    kept: tuple[str, ...] = ("chat/completions", "completions")
 
     def __init__(self, answer: Answer, delay: float = 0.0, *, keep: bool = True) -> None:
-        self.keep = keep
-        self.requests: list[dict[str, Any]] = []
-        self.headers: list[dict[str, str]] = []
-        self.in_flight = self.most_in_flight = 0
-        self.answer, self.delay = answer, delay
+        super().__init__(self._say, delay)
+        self.answer = answer
         self.models: list[str] | Fault = ["mock"]
-        self.key = ""  # when set, a call without it gets 401
-        self.more_routes: list[web.RouteDef] = []
-        self.url = ""
-        self._started = threading.Event()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self.more: list[Handler] = []  # what answers other paths; None where a path is not its own
+        self.kept = self.kept if keep else ()
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        assert self._started.wait(10)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
-        self._loop.run_until_complete(self._runner.cleanup())
-        self._loop.close()
-
-    def _serve(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_until_complete(self._start())
-        self._started.set()
-        self._loop.run_forever()
-
-    async def _start(self) -> None:
-        self._runner = web.AppRunner(application(self), access_log=None, shutdown_timeout=0.1)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
-        await site.start()
-        port = self._runner.addresses[0][1]
-        self.url = f"http://127.0.0.1:{port}/v1"
-
-
-def application(server: LlmServer) -> web.Application:
-    """The routes of the server."""
-
-    async def chat(request: web.Request) -> web.StreamResponse:
-        body = await request.json()
-        if server.keep:
-            server.requests.append(body)
-            server.headers.append(dict(request.headers))
-        server.in_flight += 1
-        server.most_in_flight = max(server.most_in_flight, server.in_flight)
-        try:
-            answer = _refusal(server, request) or server.answer(body)
-            delay = answer.delay if isinstance(answer, Fault) and answer.delay is not None else server.delay
-            if not (isinstance(answer, Fault) and answer.status == 429):  # a refusal is quick
-                await asyncio.sleep(delay)
-            return await _send(request, answer)
-        finally:
-            server.in_flight -= 1
-
-    async def models(request: web.Request) -> web.StreamResponse:
-        fault = _refusal(server, request) or server.models
-        if isinstance(fault, Fault):
-            return await _send(request, fault)
-        return web.json_response({"object": "list", "data": [{"id": name, "object": "model"} for name in fault]})
-
-    app = web.Application(client_max_size=64 << 20)
-    app.router.add_post("/v1/chat/completions", chat)
-    app.router.add_get("/v1/models", models)
-    app.router.add_routes(server.more_routes)
-    return app
-
-
-def _refusal(server: LlmServer, request: web.Request) -> Fault | None:
-    given = request.headers.get("Authorization", "").removeprefix("Bearer ")
-    return error(401, f"Incorrect API key provided: {given}") if server.key not in ("", given) else None
-
-
-async def _send(request: web.Request, answer: str | Fault | dict[str, Any]) -> web.StreamResponse:
-    if isinstance(answer, dict):
-        return web.json_response(answer)
-    if isinstance(answer, str):
-        return web.json_response(completion(answer))
-    if not (answer.cut or answer.drip):
-        return web.Response(status=answer.status, body=answer.body, headers=answer.headers)
-    response = web.StreamResponse(status=answer.status, headers={"Content-Length": "10000"})
-    await response.prepare(request)
-    await response.write(b"{")
-    while answer.drip:
-        await asyncio.sleep(1.0)
-        await response.write(b" ")
-    assert request.transport is not None
-    request.transport.abort()
-    return response
+    def _say(self, asked: Asked) -> Any:
+        if asked.path == "/v1/models":
+            if isinstance(self.models, Fault):
+                return self.models
+            return {"object": "list", "data": [{"id": name, "object": "model"} for name in self.models]}
+        if asked.path in ("/v1/chat/completions", "/v1/completions"):
+            said = self.answer(asked.body)
+            if not isinstance(said, str):
+                return said
+            return completion(said) if "chat" in asked.path else {"choices": [{"text": said, "finish_reason": "stop"}]}
+        answers = (api(asked) for api in self.more)
+        return next((found for found in answers if found is not None), fault(404, {"detail": "Not Found"}))
 
 
 class Mock:
@@ -226,13 +153,9 @@ def main() -> None:
     parser.add_argument("--retry-after", type=float, default=1.0, help="seconds that a 429 asks to wait")
     options = parser.parse_args()
     mock = Mock(options)
-
-    async def stats(_: web.Request) -> web.Response:
-        return web.json_response(mock.stats)
-
-    app = application(LlmServer(mock, options.delay, keep=False))
-    app.router.add_get("/stats", stats)
-    web.run_app(app, host="127.0.0.1", port=options.port, access_log=None, print=None)
+    server = LlmServer(mock, options.delay, keep=False)
+    server.more.append(lambda asked: mock.stats if asked.path == "/stats" else None)
+    web.run_app(server.application(), host="127.0.0.1", port=options.port, access_log=None, print=None)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Search APIs on loopback, as their documentation describes them, misbehaving on command.
+"""Search APIs as their documentation describes them, misbehaving on command.
 
     with SearchServer("brave", answer) as server: ... server.url ... server.requests
 
@@ -14,16 +14,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-import threading
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
-from aiohttp import web
+from tests.fake import Asked, FakeServer, Fault, fault
 
 KEY = "k3y0123456789+/abcdef=="  # with letters that a URL spells otherwise
 KEYS = {
@@ -50,41 +44,7 @@ class Page(NamedTuple):
     score: float | None = 0.5
 
 
-@dataclass(frozen=True)
-class Fault:
-    """A reply that is not the usual one, after `delay` seconds; `cut` drops the connection, `drip` never ends."""
-
-    status: int = 200
-    body: bytes = b"{}"
-    headers: dict[str, str] = field(default_factory=dict)
-    delay: float = 0.0
-    cut: bool = False
-    drip: bool = False
-
-
-class Asked(NamedTuple):
-    """A request as it came."""
-
-    method: str
-    path: str
-    params: dict[str, str]
-    headers: dict[str, str]
-    body: Any
-    at: float
-
-    @property
-    def queries(self) -> list[str]:
-        """The queries that it holds."""
-        body = self.body or self.params
-        return list(body["queries"]) if "queries" in body else [str(body.get("q", body.get("query", "")))]
-
-
 Answer = Callable[[str], "Sequence[Page] | Fault"]
-
-
-def fault(status: int, body: Any, **headers: str) -> Fault:
-    """An error whose body is JSON."""
-    return Fault(status, json.dumps(body).encode(), {name.replace("_", "-"): value for name, value in headers.items()})
 
 
 def error(api: str, status: int, message: str, code: str = "", **headers: str) -> Fault:
@@ -103,64 +63,39 @@ def error(api: str, status: int, message: str, code: str = "", **headers: str) -
     return fault(status, body[api], **headers)
 
 
-class SearchServer:
-    """Serves one API in a thread of its own until the block ends. Calls without `key` are refused, where it is set."""
+class Question(Asked):
+    """A request for pages."""
+
+    @property
+    def queries(self) -> list[str]:
+        """The queries that it holds."""
+        body = self.body or self.params
+        return list(body["queries"]) if "queries" in body else [str(body.get("q", body.get("query", "")))]
+
+
+class SearchServer(FakeServer):
+    """Serves one API. Calls without `key` are refused, where the API needs one."""
+
+    requests: list[Question]
 
     def __init__(self, api: str, answer: Answer, key: str = KEY) -> None:
+        super().__init__(self._find, PATHS[api][1])
         self.api, self.answer, self.key = api, answer, key
-        self.requests: list[Asked] = []
-        self.in_flight = self.most_in_flight = 0
-        self.url = ""
-        self._started = threading.Event()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._serve, daemon=True)
 
     @property
     def queries(self) -> list[str]:
         """All queries that were asked, in their order."""
         return [query for asked in self.requests for query in asked.queries]
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        assert self._started.wait(10)
-        return self
+    def record(self, asked: Asked) -> None:
+        """Keep the request."""
+        self.requests.append(Question(*asked))
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
-        self._loop.run_until_complete(self._runner.cleanup())
-        self._loop.close()
-
-    def _serve(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_until_complete(self._start())
-        self._started.set()
-        self._loop.run_forever()
-
-    async def _start(self) -> None:
-        app = web.Application(client_max_size=64 << 20)
-        app.router.add_route("*", "/{path:.*}", self._handle)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.05)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}{PATHS[self.api][1]}"
-
-    async def _handle(self, request: web.Request) -> web.StreamResponse:
-        body = await request.json() if request.can_read_body else None
-        headers = {name.lower(): value for name, value in request.headers.items()}
-        asked = Asked(request.method, request.path, dict(request.query), headers, body, time.monotonic())
-        self.requests.append(asked)
-        self.in_flight += 1
-        self.most_in_flight = max(self.most_in_flight, self.in_flight)
-        try:
-            if (asked.method, asked.path) != PATHS[self.api]:
-                return await _send(request, error(self.api, 404, "Not Found"))
-            speak = {"http": _retriever, "serper": _serper, "brave": _brave, "tavily": _tavily, "serpapi": _serpapi}
-            return await _send(request, speak[self.api](self, asked))
-        finally:
-            self.in_flight -= 1
+    def _find(self, asked: Asked) -> Any:
+        if (asked.method, asked.path) != PATHS[self.api]:
+            return error(self.api, 404, "Not Found")
+        speak = {"http": _retriever, "serper": _serper, "brave": _brave, "tavily": _tavily, "serpapi": _serpapi}
+        return speak[self.api](self, asked)
 
 
 def _retriever(server: SearchServer, asked: Asked) -> Fault:
@@ -238,19 +173,3 @@ def _serpapi(server: SearchServer, asked: Asked) -> Fault:
     shown = enumerate(found[:10], start=1)
     organic = [{"position": n, "title": p.title, "link": p.url, "snippet": p.snippet} for n, p in shown]
     return fault(200, {**usual, "organic_results": organic})
-
-
-async def _send(request: web.Request, reply: Fault) -> web.StreamResponse:
-    await asyncio.sleep(reply.delay)
-    headers = {"Content-Type": "application/json", **reply.headers}
-    if not (reply.cut or reply.drip):
-        return web.Response(status=reply.status, body=reply.body, headers=headers)
-    response = web.StreamResponse(status=reply.status, headers={**headers, "Content-Length": "10000"})
-    await response.prepare(request)
-    await response.write(b"{")
-    while reply.drip:
-        await asyncio.sleep(0.05)
-        await response.write(b" ")
-    assert request.transport is not None
-    request.transport.abort()
-    return response

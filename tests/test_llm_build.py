@@ -21,7 +21,8 @@ from stepsearch_data.pipeline.store import Store
 from stepsearch_data.remote.cache import WINDOW_REPLIES
 from stepsearch_data.stages.model import load_prompt
 from tests.conftest import run_cli
-from tests.llm_server import Answer, Fault, LlmServer, error
+from tests.fake import Fault
+from tests.llm_server import Answer, LlmServer, error
 from tests.oracle import Oracle, question_of, sub_question_of
 from tests.tree import tree
 

@@ -18,11 +18,11 @@ from stepsearch_data.core.errors import ProviderError
 from stepsearch_data.llm.doctor import examine
 from stepsearch_data.llm.settings import LlmSettings
 from tests.conftest import run_cli
+from tests.fake import Fault
 from tests.hub_server import Fault as HubFault
 from tests.hub_server import User, running_hub
-from tests.llm_server import Fault, LlmServer, error
+from tests.llm_server import LlmServer, error
 from tests.oracle import Oracle
-from tests.search_servers import Fault as SearchFault
 from tests.search_servers import Page, SearchServer
 from tests.search_servers import error as search_error
 
@@ -120,7 +120,7 @@ def built(tmp_path_factory: pytest.TempPathFactory, sample_store: Path) -> Itera
         known = "Question: " in str(request) and next(calls) % 6
         return oracle(request) if known else error(400, f"bad key {next(spellings)}")
 
-    def pages(query: str) -> list[Page] | SearchFault:
+    def pages(query: str) -> list[Page] | Fault:
         refused = search_error("serper", 400, f"bad request with {next(spellings)}")
         return [Page(query, f"all about {query}")] if len(query) % 4 else refused
 

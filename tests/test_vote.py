@@ -11,7 +11,8 @@ import pytest
 
 from stepsearch_data.stages import STAGES
 from tests.conftest import Run
-from tests.search_servers import KEY, Fault, Page, SearchServer, error
+from tests.fake import Fault
+from tests.search_servers import KEY, Page, SearchServer, error
 from tests.serving import Server
 from tests.tree import tree
 

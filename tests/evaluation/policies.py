@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from aiohttp import web
-
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.templates.files import load_template
 from stepsearch_data.trainer.data import load_examples
@@ -24,22 +22,17 @@ class GoldPolicy:
         self._examples = {self._template.opening(each.question).strip(): each for each in found}
 
     def __call__(self, request: dict[str, Any]) -> str:
-        messages = request["messages"]
-        return self._turn(messages[0]["content"], sum(message["role"] == "assistant" for message in messages))
+        """The next turn, of a chat or of one text."""
+        if "messages" in request:
+            messages = request["messages"]
+            return self._turn(messages[0]["content"], sum(message["role"] == "assistant" for message in messages))
+        text = request["prompt"]
+        prompt = next(prompt for prompt in self._examples if text.startswith(prompt))
+        return self._turn(prompt, text.count("</information>") - prompt.count("</information>"))
 
     def server(self) -> LlmServer:
-        """A server that offers this policy as a chat, and as `/completions`."""
-        server = LlmServer(self)
-
-        async def completions(request: web.Request) -> web.Response:
-            body = await request.json()
-            server.requests.append(body)
-            prompt = next(prompt for prompt in self._examples if body["prompt"].startswith(prompt))
-            text = self._turn(prompt, body["prompt"].count("</information>") - prompt.count("</information>"))
-            return web.json_response({"choices": [{"text": text, "finish_reason": "stop"}]})
-
-        server.more_routes = [web.post("/v1/completions", completions)]
-        return server
+        """A server that offers this policy."""
+        return LlmServer(self)
 
     def _turn(self, prompt: str, at: int) -> str:
         example = self._examples[prompt]

@@ -24,7 +24,8 @@ from stepsearch_data.llm.service import Llm
 from stepsearch_data.llm.settings import LlmSettings
 from tests.batch_api import BatchApi
 from tests.conftest import Run
-from tests.llm_server import Fault, LlmServer, error
+from tests.fake import Fault
+from tests.llm_server import LlmServer, error
 from tests.oracle import Oracle
 
 

@@ -16,7 +16,8 @@ from stepsearch_data.core.errors import ProviderError, RowRejected
 from stepsearch_data.llm.chat import Message, Reply, Request, TurnRequest, Usage
 from stepsearch_data.llm.endpoint import Endpoint
 from stepsearch_data.remote.http import TransientError
-from tests.llm_server import Answer, Fault, LlmServer, completion, error
+from tests.fake import Fault
+from tests.llm_server import Answer, LlmServer, completion, error
 
 SCHEMA = {"type": "object", "properties": {}, "additionalProperties": False}
 REQUEST = Request("mock", (Message("system", "Be brief."), Message("user", "Hi")), SCHEMA)

@@ -24,7 +24,8 @@ from stepsearch_data.llm.replay import Replay
 from stepsearch_data.llm.service import Llm
 from stepsearch_data.llm.settings import LlmSettings
 from stepsearch_data.remote import cache as remote_cache
-from tests.llm_server import Answer, Fault, LlmServer, completion, error
+from tests.fake import Fault
+from tests.llm_server import Answer, LlmServer, completion, error
 
 KEY = "sk-test-0123456789abcdef"
 Outcome = Reply | BaseException

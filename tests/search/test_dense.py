@@ -17,7 +17,8 @@ from stepsearch_data.core.errors import ConfigError, SearchError
 from stepsearch_data.search import Answer, LocalEngine, Service, dense, embeddings, embeddings_http
 from stepsearch_data.search.documents import Document
 from tests.embeddings_server import MODEL, EmbeddingsServer, reply, vector
-from tests.llm_server import Fault, error
+from tests.fake import Fault
+from tests.llm_server import error
 from tests.search.local import PART, Counter, answers, ask, build, built, chosen, ids, opened, write
 
 RANDOM = random.Random(11)

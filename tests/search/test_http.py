@@ -10,8 +10,9 @@ from stepsearch_data.core.errors import SearchError
 from stepsearch_data.search import Answer, Found
 from stepsearch_data.search.answers import Refused
 from stepsearch_data.search.http import read
+from tests.fake import fault
 from tests.search.engines import World
-from tests.search_servers import Page, SearchServer, fault
+from tests.search_servers import Page, SearchServer
 
 
 @pytest.fixture

@@ -18,8 +18,9 @@ from stepsearch_data.core.errors import BudgetError, ConfigError, SearchError, S
 from stepsearch_data.search import Answer, SearchEngine, Service, remote
 from stepsearch_data.search.index import open_engine
 from stepsearch_data.search.kinds import choose
+from tests.fake import Fault, fault
 from tests.search.engines import World
-from tests.search_servers import KEY, KEYS, Fault, Page, SearchServer, error, fault
+from tests.search_servers import KEY, KEYS, Page, SearchServer, error
 from tests.search_servers import Answer as Pages
 
 ALL = ["http", *KEYS]

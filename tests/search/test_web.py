@@ -14,8 +14,9 @@ from stepsearch_data.search import Found, remote
 from stepsearch_data.search.answers import Refused
 from stepsearch_data.search.kinds import choose
 from stepsearch_data.search.web import cleaned, read_brave, read_serpapi, read_serper, read_tavily, renewal
+from tests.fake import Asked, Fault, fault
 from tests.search.engines import World
-from tests.search_servers import KEY, KEYS, Asked, Fault, Page, SearchServer, error, fault
+from tests.search_servers import KEY, KEYS, Page, SearchServer, error
 
 READ = {"serper": read_serper, "brave": read_brave, "tavily": read_tavily, "serpapi": read_serpapi}
 
