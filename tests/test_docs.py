@@ -111,12 +111,6 @@ def test_every_setting_that_is_named_exists() -> None:
             )
 
 
-def test_every_target_that_is_named_exists() -> None:
-    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    for path in DOCUMENTS:
-        assert set(re.findall(r"^(?:`)?make ([a-z-]+)", path.read_text(), re.MULTILINE)) <= targets
-
-
 def test_the_figures_are_those_of_the_benchmarks() -> None:
     figures = next(block for name, block in blocks("text") if name == "README.md" and "growth" in block)
     assert re.search(

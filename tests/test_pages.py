@@ -49,6 +49,18 @@ def test_a_list_begins_after_an_empty_line(page: Path) -> None:
     assert not re.findall(r"^(?!- |\d+\. |\s|<!--).+\n(?:- |\d+\. ).*$", prose(page), re.MULTILINE)
 
 
+def test_every_target_that_is_named_exists() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for page in PAGES:
+        assert set(re.findall(r"^`?make ([a-z-]+)", page.read_text(), re.MULTILINE)) <= targets, page.name
+
+
+def test_the_layout_names_every_package() -> None:
+    table = (ROOT / "AGENTS.md").read_text().partition("## Layout")[2].partition("\n\n`")[0]
+    packages = {path.parent.name for path in (ROOT / "stepsearch_data").glob("*/__init__.py")}
+    assert set(re.findall(r"`(\w+)/`", table)) == packages
+
+
 def named(nav: Any) -> Iterator[str]:
     """The pages of a site's navigation."""
     if isinstance(nav, str):
