@@ -35,7 +35,7 @@ ALLOWED = {
     "serve": {"core", "indexes", "search"},
     "release": BASE | {"pipeline", "exports", "audit", "remote", "sources"},
     "report": BASE | {"llm", "pipeline", "sources", "stages", "rewards", "exports", "serve"},
-    "trainer": TRAINER | {"evaluation"},
+    "trainer": TRAINER,
     "evaluation": TRAINER | {"trainer"},
     "demo": TRAINER | {"trainer", "evaluation", "synth"},
     "display": VERBS,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,27 +14,22 @@ import orjson
 from pydantic import ValidationError
 
 from stepsearch_data.core.errors import ConfigError
-from stepsearch_data.core.progress import Reporter
 from stepsearch_data.evaluation.benchmarks import Asker, Files
 from stepsearch_data.evaluation.measure import Row
 from stepsearch_data.evaluation.policy import Policy
 from stepsearch_data.evaluation.questions import Questions, SplitOfStore
 from stepsearch_data.evaluation.rollout_file import REPLIES
-from stepsearch_data.indexes import Choice, Load, opened
+from stepsearch_data.indexes import Choice
 from stepsearch_data.pipeline.config import RunConfig
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.remote.secrets import show_url
-from stepsearch_data.search import Service
-from stepsearch_data.search.index import open_engine
 from stepsearch_data.templates.template import Template
 from stepsearch_data.trainer.data import load_tags
 from stepsearch_data.trainer.recipe import Recipe
-from stepsearch_data.trainer.retrieval import retriever
-from stepsearch_data.trainer.rollout import Retrieve
+from stepsearch_data.trainer.run_folder import RECIPE
 from stepsearch_data.trainer.settings import Limits
 
 _MODEL_FILES = ("config.json", "adapter_config.json")
-_RECIPE = "recipe.json"
 
 
 @dataclass(frozen=True)
@@ -104,7 +99,7 @@ def set_up(options: Options) -> Setup:
 
 def _recipe(model: Path) -> Recipe | None:
     """What a checkpoint was trained with, if its run tells. Raises ConfigError."""
-    told = [folder / _RECIPE for folder in (model, *model.parents[:2]) if (folder / _RECIPE).is_file()]
+    told = [folder / RECIPE for folder in (model, *model.parents[:2]) if (folder / RECIPE).is_file()]
     try:
         return Recipe.model_validate_json(told[0].read_bytes()) if told else None
     except ValidationError as error:
@@ -142,28 +137,6 @@ def questions_of(options: Options, setup: Setup, config: RunConfig, asker: Asker
         return Files(options.questions, setup.template, asker, options.limit, aliases)
     store = Store.open(setup.choice.store or config.store)
     return SplitOfStore(store, options.split, setup.template, options.limit)
-
-
-@contextmanager
-def searching(choice: Choice, config: RunConfig, load: Load, reporter: Reporter) -> Iterator[tuple[Row, Retrieve]]:
-    """The engine that is searched: what decides its answers, and how it is asked. Raises SearchError, StoreError."""
-    engines = config.engines
-    if len(engines) > 1:
-        names = ", ".join(engine.name for engine in engines)
-        raise ConfigError(f"a policy searches with one engine, and {names} are named", "choose one: --engine NAME")
-    with ExitStack() as stack:
-        root, corpus = None, ""
-        if choice.corpus or choice.index or (engines[0].is_local and not engines[0].index):
-            index = stack.enter_context(opened(choice, load, reporter))
-            root, corpus, engines = index.root, index.manifest.digest, index.engines
-        found = open_engine(engines[0], root, Service(config.run.workers, config.llm.replay))
-        settings = {
-            "name": engines[0].name,
-            **engines[0].recipe(),
-            "index": str(engines[0].index or ""),
-            "corpus": corpus,
-        }
-        yield settings, stack.enter_context(retriever(found))
 
 
 def settings_of(options: Options, setup: Setup, config: RunConfig, questions: Questions, engine: Row) -> Row:

@@ -13,7 +13,6 @@ from rich.console import Console
 
 from stepsearch_data.core.atomic import place
 from stepsearch_data.core.errors import ConfigError, TrainError
-from stepsearch_data.evaluation.plot.runs import ABOUT, About
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.templates.examples import Example
 from stepsearch_data.templates.template import Template
@@ -22,6 +21,7 @@ from stepsearch_data.trainer.data import draw, load_examples, load_tags, to_task
 from stepsearch_data.trainer.loading import CHECKPOINTING, load_critic, load_policy, make_referee
 from stepsearch_data.trainer.recipe import Recipe
 from stepsearch_data.trainer.rollout import Retrieve
+from stepsearch_data.trainer.run_folder import ABOUT, RECIPE, About
 from stepsearch_data.trainer.train import StePPO
 from stepsearch_data.trainer.watching.trackers import tracker_options, tracking
 from stepsearch_data.trainer.watching.watch import together, watching
@@ -157,7 +157,7 @@ def _describe(recipe: Recipe) -> None:
     recipe.output.mkdir(parents=True, exist_ok=True)
     about = About(variant=recipe.rewards.name, seed=recipe.schedule.seed)
     (recipe.output / ABOUT).write_text(about.model_dump_json(), encoding="utf-8")
-    (recipe.output / "recipe.json").write_text(recipe.model_dump_json(indent=1), encoding="utf-8")
+    (recipe.output / RECIPE).write_text(recipe.model_dump_json(indent=1), encoding="utf-8")
 
 
 @contextmanager

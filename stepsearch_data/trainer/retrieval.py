@@ -4,12 +4,42 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
-from stepsearch_data.core.errors import SearchError
+from stepsearch_data.core.errors import ConfigError, SearchError
+from stepsearch_data.core.progress import Reporter
+from stepsearch_data.indexes import Choice, Load, opened
+from stepsearch_data.pipeline.config import RunConfig
+from stepsearch_data.search import Service
 from stepsearch_data.search.engine import LocalEngine, SearchEngine
+from stepsearch_data.search.index import open_engine
 from stepsearch_data.templates.examples import Paragraph
 from stepsearch_data.trainer.rollout import Retrieve
+
+
+@contextmanager
+def searching(
+    choice: Choice, config: RunConfig, load: Load, reporter: Reporter
+) -> Iterator[tuple[dict[str, Any], Retrieve]]:
+    """The engine that is searched: what decides its answers, and how it is asked. Raises SearchError, StoreError."""
+    engines = config.engines
+    if len(engines) > 1:
+        names = ", ".join(engine.name for engine in engines)
+        raise ConfigError(f"a policy searches with one engine, and {names} are named", "choose one: --engine NAME")
+    with ExitStack() as stack:
+        root, corpus = None, ""
+        if choice.corpus or choice.index or (engines[0].is_local and not engines[0].index):
+            index = stack.enter_context(opened(choice, load, reporter))
+            root, corpus, engines = index.root, index.manifest.digest, index.engines
+        found = open_engine(engines[0], root, Service(config.run.workers, config.llm.replay))
+        settings = {
+            "name": engines[0].name,
+            **engines[0].recipe(),
+            "index": str(engines[0].index or ""),
+            "corpus": corpus,
+        }
+        yield settings, stack.enter_context(retriever(found))
 
 
 @contextmanager

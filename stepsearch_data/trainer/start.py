@@ -1,4 +1,4 @@
-"""What `train` does: a training from a recipe, or the demo and its curves."""
+"""What `train` does before torch is needed: says which extra is missing, opens the engine that is searched."""
 
 from __future__ import annotations
 
@@ -11,15 +11,10 @@ from rich.console import Console
 
 from stepsearch_data.core.errors import ConfigError
 from stepsearch_data.core.progress import Reporter
-from stepsearch_data.evaluation.plot.chart import draw, write
-from stepsearch_data.evaluation.plot.curves import SOLVED_BY, Comparison, Curves
-from stepsearch_data.evaluation.plot.runs import load_runs
-from stepsearch_data.evaluation.setup import searching
 from stepsearch_data.indexes import Choice, Load
 from stepsearch_data.trainer.recipe import Recipe
+from stepsearch_data.trainer.retrieval import searching
 
-CURVES = "curves.png"
-_BASELINE = "outcome only"
 Say = Callable[[str], None]
 
 
@@ -30,26 +25,9 @@ def train(recipe: Recipe, choice: Choice, load: Load, say: Say, *, resume: bool,
     """
     with needing_torch():
         from stepsearch_data.trainer.launch import launch
-    _hear_interrupts()
+    hear_interrupts()
     with searching(choice, load(()), load, Reporter(quiet=quiet)) as (_, retrieve):
         return launch(recipe, retrieve, resume=resume, say=say, console=Console(stderr=True, quiet=quiet))
-
-
-def demonstrate(folder: Path, size: str, load: Load, workers: int, say: Say, *, seed: int) -> Comparison:
-    """Run the demo, draw its curves into the folder, and compare the variants with outcome-only PPO.
-
-    Raises StepSearchError; the same command goes on.
-    """
-    with needing_torch():
-        from stepsearch_data.trainer.demo.experiment import SIZES, SOLVED, experiment
-    _hear_interrupts()
-    runs, notes = load_runs(experiment(folder, SIZES[size], load, workers, say, seed=seed))
-    curves = Curves(runs, [SOLVED_BY])
-    compared = curves.compare(SIZES[size].budgets, _BASELINE, SOLVED)
-    write(draw(curves), folder / CURVES)
-    for line in (*notes, *curves.notes, f"wrote {folder / CURVES}"):
-        say(line)
-    return compared
 
 
 @contextmanager
@@ -61,7 +39,7 @@ def needing_torch() -> Iterator[None]:
         raise ConfigError(f"training needs {error.name}", "pip install 'stepsearch-data[train]'") from error
 
 
-def _hear_interrupts() -> None:
+def hear_interrupts() -> None:
     """Have Python raise KeyboardInterrupt, upon which a training saves itself: importing polars takes SIGINT away."""
     import polars as pl  # noqa: F401 - before its handler is replaced
 

@@ -14,37 +14,18 @@ from typing import Any, Literal
 import numpy as np
 import orjson
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from stepsearch_data.core.errors import TrainError
 from stepsearch_data.core.files import open_regular, read_regular
+from stepsearch_data.trainer.run_folder import ABOUT, METRICS, About
 
 _LARGEST = 1 << 20  # bytes of a run.json
-METRICS, ABOUT = "metrics.jsonl", "run.json"
 _NUMBERED = re.compile(r"(.+?)[-_](?:seed)?(\d+)")
 
 Axis = Literal["updates", "rollouts", "tokens"]
 Array = NDArray[np.float64]
 Points = tuple[Array, Array]
-Pair = tuple[str, int | None, int]
-
-
-class About(BaseModel):
-    """What `run.json` says. Runs that agree in all but `variant` are a pair; other keys are not read."""
-
-    model_config = ConfigDict(frozen=True)
-
-    variant: str
-    start: str = ""
-    """The cold start, such as weak or strong."""
-    sft_seed: int | None = None
-    """The seed of the cold start, where there are several."""
-    seed: int = 0
-
-    @property
-    def pair(self) -> Pair:
-        """What runs of several variants share."""
-        return self.start, self.sft_seed, self.seed
 
 
 @dataclass(frozen=True, eq=False)

@@ -29,8 +29,9 @@ from transformers.utils import logging
 from stepsearch_data.core.atomic import place
 from stepsearch_data.core.errors import TrainError
 from stepsearch_data.core.progress import Reporter
-from stepsearch_data.evaluation.plot.runs import ABOUT, About
-from stepsearch_data.evaluation.setup import searching
+from stepsearch_data.evaluation.plot.chart import draw, write
+from stepsearch_data.evaluation.plot.curves import SOLVED_BY, Comparison, Curves
+from stepsearch_data.evaluation.plot.runs import load_runs
 from stepsearch_data.indexes import Choice, Load
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.templates.examples import Example
@@ -41,11 +42,15 @@ from stepsearch_data.trainer.demo.tiny import make_model, make_tokenizer
 from stepsearch_data.trainer.loading import make_referee
 from stepsearch_data.trainer.model import Critic
 from stepsearch_data.trainer.recipe import Rewards
+from stepsearch_data.trainer.retrieval import searching
+from stepsearch_data.trainer.run_folder import ABOUT, About
 from stepsearch_data.trainer.settings import PPO, SFT, Limits, Schedule
 from stepsearch_data.trainer.sft import cold_start
 from stepsearch_data.trainer.train import StePPO
 from stepsearch_data.trainer.trunk import trunk_of
 
+CURVES = "curves.png"
+_BASELINE = "outcome only"
 LIMITS = Limits(turns=5, documents=1, total=400, turn=40, observation=100)
 SCHEDULE = Schedule(actor_lr=5e-4, critic_lr=1e-3, actor_warmup=0.05, critic_warmup=0.0, save_every=20, keep=1)
 UPDATE = PPO(minibatch=16, micro=16)
@@ -252,6 +257,22 @@ def experiment(
         for each in as_completed(running):
             say(f"{each.result().relative_to(folder)} done")
     return [job.output for job in wanted]
+
+
+def demonstrate(
+    folder: Path, size: str, load: Load, workers: int, say: Callable[[str], None], *, seed: int
+) -> Comparison:
+    """Run the experiment, draw its curves into the folder, and compare the variants with outcome-only PPO.
+
+    Raises StepSearchError; the same command goes on.
+    """
+    runs, notes = load_runs(experiment(folder, SIZES[size], load, workers, say, seed=seed))
+    curves = Curves(runs, [SOLVED_BY])
+    compared = curves.compare(SIZES[size].budgets, _BASELINE, SOLVED)
+    write(draw(curves), folder / CURVES)
+    for line in (*notes, *curves.notes, f"wrote {folder / CURVES}"):
+        say(line)
+    return compared
 
 
 @contextmanager

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from stepsearch_data.core.errors import TrainError
-from stepsearch_data.evaluation.plot.runs import About, load_runs
+from stepsearch_data.evaluation.plot.runs import load_runs
+from stepsearch_data.trainer.run_folder import About
 from tests.evaluation.plot.runs import evaluated, write_run
 
 
