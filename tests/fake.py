@@ -56,8 +56,34 @@ def fault(status: int, body: Any, **headers: str) -> Fault:
 Handler = Callable[[Asked], Any]
 
 
-class FakeServer:
-    """Serves an API in a thread of its own until the block ends. `delay` is in seconds per request."""
+class Loopback:
+    """What listens on 127.0.0.1, in a thread of its own, until the block ends."""
+
+    url = ""
+
+    def __enter__(self) -> Self:
+        self._loop = asyncio.new_event_loop()
+        self._thread = Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        self.url = asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(10)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        self._loop.close()
+
+    async def _start(self) -> str:
+        """Listen; returns the URL."""
+        raise NotImplementedError
+
+    async def _stop(self) -> None:
+        raise NotImplementedError
+
+
+class FakeServer(Loopback):
+    """Serves an API. `delay` is in seconds per request."""
 
     def __init__(self, handler: Handler, path: str = "", delay: float = 0.0) -> None:
         self._handler, self._path, self.delay = handler, path, delay
@@ -67,24 +93,14 @@ class FakeServer:
         self.in_flight = self.most_in_flight = 0
         self.more_routes: list[web.RouteDef] = []  # on loopback only
 
-    def __enter__(self) -> Self:
-        self._loop = asyncio.new_event_loop()
-        self._thread = Thread(target=self._loop.run_forever, daemon=True)
-        self._thread.start()
-        asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(10)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result(10)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
-        self._loop.close()
-
-    async def _start(self) -> None:
+    async def _start(self) -> str:
         self._runner = web.AppRunner(self.application(), access_log=None, shutdown_timeout=0.05)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}{self._path}"
+        return f"http://127.0.0.1:{self._runner.addresses[0][1]}{self._path}"
+
+    async def _stop(self) -> None:
+        await self._runner.cleanup()
 
     def application(self) -> web.Application:
         """The server without a port."""
