@@ -28,15 +28,15 @@ from transformers.utils import logging
 
 from stepsearch_data.templates.examples import Paragraph
 from stepsearch_data.templates.files import load_template
+from stepsearch_data.trainer.causal_lm import trunk_of
+from stepsearch_data.trainer.config import PPO, Limits, Schedule
 from stepsearch_data.trainer.demo.tiny import make_model, make_tokenizer
-from stepsearch_data.trainer.episode import Task
 from stepsearch_data.trainer.loading import make_referee
 from stepsearch_data.trainer.model import Critic
 from stepsearch_data.trainer.rollout import roll_out
 from stepsearch_data.trainer.sampler import CachedSampler
-from stepsearch_data.trainer.settings import PPO, Limits, Schedule
-from stepsearch_data.trainer.train import StePPO
-from stepsearch_data.trainer.trunk import trunk_of
+from stepsearch_data.trainer.search_env import Task
+from stepsearch_data.trainer.steppo_trainer import StePPO
 
 TEMPLATE = load_template("musique")
 LIMITS = Limits(turns=5, documents=3, total=2048, turn=120, observation=400)

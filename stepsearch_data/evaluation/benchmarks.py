@@ -13,7 +13,7 @@ from stepsearch_data.sources import ASKED, KINDS, Record, Source, parse_source
 from stepsearch_data.sources.models import recognise
 from stepsearch_data.templates.examples import Paragraph
 from stepsearch_data.templates.template import Template
-from stepsearch_data.trainer.episode import Task
+from stepsearch_data.trainer.search_env import Task
 
 _FIRST = 5  # rows that must agree that a file was called by the wrong kind's name
 

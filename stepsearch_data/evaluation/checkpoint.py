@@ -12,11 +12,11 @@ from stepsearch_data.core.errors import TrainError
 from stepsearch_data.evaluation.policy import Played
 from stepsearch_data.templates.template import Template
 from stepsearch_data.trainer.architecture import check_architecture
-from stepsearch_data.trainer.episode import Task
+from stepsearch_data.trainer.config import Limits
 from stepsearch_data.trainer.loading import load_model, load_tokenizer, make_referee
 from stepsearch_data.trainer.rollout import Retrieve, roll_out
 from stepsearch_data.trainer.sampler import CachedSampler
-from stepsearch_data.trainer.settings import Limits
+from stepsearch_data.trainer.search_env import Task
 
 
 class LocalPolicy:

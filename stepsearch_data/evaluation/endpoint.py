@@ -17,9 +17,9 @@ from stepsearch_data.llm.chat import ChatModel, Message, Reply, TurnRequest
 from stepsearch_data.llm.service import Llm
 from stepsearch_data.llm.settings import LlmSettings
 from stepsearch_data.templates.template import Template
-from stepsearch_data.trainer.episode import STOPS, Referee, Task
+from stepsearch_data.trainer.config import Limits
 from stepsearch_data.trainer.rollout import Retrieve, roll_out
-from stepsearch_data.trainer.settings import Limits
+from stepsearch_data.trainer.search_env import STOPS, Referee, Task
 
 END = -1
 """Stands for the end of text."""

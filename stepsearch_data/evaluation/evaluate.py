@@ -17,9 +17,9 @@ from stepsearch_data.evaluation.questions import Questions
 from stepsearch_data.evaluation.rollout_file import RolloutFolder
 from stepsearch_data.evaluation.setup import Options, open_policy, questions_of, set_up, settings_of
 from stepsearch_data.indexes import Load
-from stepsearch_data.trainer.episode import Task
 from stepsearch_data.trainer.retrieval import searching
 from stepsearch_data.trainer.rollout import Retrieve
+from stepsearch_data.trainer.search_env import Task
 
 
 @dataclass

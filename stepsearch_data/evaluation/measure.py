@@ -13,7 +13,7 @@ from stepsearch_data.core.text import normalise
 from stepsearch_data.evaluation.policy import Played
 from stepsearch_data.rewards import hotpotqa_answer, musique_answer, read, wiki2_answer
 from stepsearch_data.templates.examples import Paragraph
-from stepsearch_data.trainer.episode import Search
+from stepsearch_data.trainer.search_env import Search
 
 Row = dict[str, Any]
 Group = tuple[str, ...]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from stepsearch_data.trainer.episode import Episode, Task
 from stepsearch_data.trainer.rollout import Retrieve
+from stepsearch_data.trainer.search_env import Episode, Task
 
 
 class Played(NamedTuple):

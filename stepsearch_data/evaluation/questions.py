@@ -13,7 +13,7 @@ from stepsearch_data.pipeline.store import Store
 from stepsearch_data.schemas.tables import QUALITY, TRAJECTORIES
 from stepsearch_data.templates.template import Template
 from stepsearch_data.trainer.data import draw, load_examples, to_task
-from stepsearch_data.trainer.episode import Task
+from stepsearch_data.trainer.search_env import Task
 
 
 class Questions(Protocol):

@@ -13,7 +13,7 @@ from stepsearch_data.core.atomic import write_whole
 from stepsearch_data.core.errors import ConfigError, StepSearchError
 from stepsearch_data.core.files import open_regular, read_text
 from stepsearch_data.evaluation.measure import Row
-from stepsearch_data.trainer.episode import Task
+from stepsearch_data.trainer.search_env import Task
 
 ROLLOUTS, SETTINGS, METRICS, REPLIES = "rollouts.jsonl", "settings.json", "metrics.json", "replies.sqlite"
 _TEXTS = ("question", "prompt", "response", "target", "search_keys")  # of a row, not needed to measure it

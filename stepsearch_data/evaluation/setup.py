@@ -24,10 +24,10 @@ from stepsearch_data.pipeline.config import RunConfig
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.remote.secrets import show_url
 from stepsearch_data.templates.template import Template
+from stepsearch_data.trainer.config import Limits
 from stepsearch_data.trainer.data import load_tags
 from stepsearch_data.trainer.recipe import Recipe
 from stepsearch_data.trainer.run_folder import RECIPE
-from stepsearch_data.trainer.settings import Limits
 
 _MODEL_FILES = ("config.json", "adapter_config.json")
 

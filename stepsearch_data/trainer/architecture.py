@@ -9,9 +9,9 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from stepsearch_data.core.errors import TrainError
+from stepsearch_data.trainer.causal_lm import inner, read, trunk_of
 from stepsearch_data.trainer.model import log_probabilities
 from stepsearch_data.trainer.sampler import CachedSampler, own_layers
-from stepsearch_data.trainer.trunk import inner, read, trunk_of
 
 _FAILURES = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 

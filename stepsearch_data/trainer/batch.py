@@ -8,8 +8,8 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from stepsearch_data.trainer.episode import Episode
-from stepsearch_data.trainer.maths import Steps, token_rewards
+from stepsearch_data.trainer.losses import Steps, token_rewards
+from stepsearch_data.trainer.search_env import Episode
 
 
 @dataclass

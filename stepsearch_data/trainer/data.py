@@ -13,7 +13,7 @@ from stepsearch_data.pipeline.store import Store
 from stepsearch_data.templates.examples import Example
 from stepsearch_data.templates.files import load_template
 from stepsearch_data.templates.template import Template
-from stepsearch_data.trainer.episode import Encode, Task
+from stepsearch_data.trainer.search_env import Encode, Task
 
 
 def load_examples(store: Store, split: str) -> Iterator[Example]:

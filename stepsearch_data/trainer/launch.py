@@ -17,14 +17,14 @@ from stepsearch_data.pipeline.store import Store
 from stepsearch_data.templates.examples import Example
 from stepsearch_data.templates.template import Template
 from stepsearch_data.trainer.architecture import check_architecture
+from stepsearch_data.trainer.callbacks.console import together, watching
+from stepsearch_data.trainer.callbacks.trackers import tracker_options, tracking
 from stepsearch_data.trainer.data import draw, load_examples, load_tags, to_task
 from stepsearch_data.trainer.loading import CHECKPOINTING, load_critic, load_policy, make_referee
 from stepsearch_data.trainer.recipe import Recipe
 from stepsearch_data.trainer.rollout import Retrieve
 from stepsearch_data.trainer.run_folder import ABOUT, RECIPE, About
-from stepsearch_data.trainer.train import StePPO
-from stepsearch_data.trainer.watching.trackers import tracker_options, tracking
-from stepsearch_data.trainer.watching.watch import together, watching
+from stepsearch_data.trainer.steppo_trainer import StePPO
 
 COLD_START = "cold-start"
 _SETTINGS = "settings.json"  # that a cold start was made with

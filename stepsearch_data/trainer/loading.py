@@ -18,12 +18,12 @@ from transformers.utils import logging
 
 from stepsearch_data.core.errors import TrainError
 from stepsearch_data.templates.template import Template
-from stepsearch_data.trainer.episode import Encode, Referee
+from stepsearch_data.trainer.causal_lm import trunk_of
+from stepsearch_data.trainer.config import Limits
 from stepsearch_data.trainer.model import Critic
 from stepsearch_data.trainer.recipe import Model, Recipe
 from stepsearch_data.trainer.sampler import end_tokens
-from stepsearch_data.trainer.settings import Limits
-from stepsearch_data.trainer.trunk import trunk_of
+from stepsearch_data.trainer.search_env import Encode, Referee
 
 _NEW_NAME = "activation_checkpointing"  # transformers has renamed its options and methods of that
 CHECKPOINTING = _NEW_NAME if hasattr(PreTrainedModel, f"{_NEW_NAME}_enable") else "gradient_checkpointing"

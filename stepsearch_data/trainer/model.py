@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from stepsearch_data.trainer.trunk import inner, logits_of, read, trunk_of
+from stepsearch_data.trainer.causal_lm import inner, logits_of, read, trunk_of
 
 _FEW, _MANY = 2**22, 2**26
 """Logits made at a time, at least and at most. With what softmax and entropy need they take four times 4 bytes."""

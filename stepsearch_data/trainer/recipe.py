@@ -14,7 +14,7 @@ from stepsearch_data.core.toml import parse_value, read_toml
 from stepsearch_data.core.validation import in_words
 from stepsearch_data.rewards import PRESETS, RewardConfig, without
 from stepsearch_data.templates.files import TEMPLATES
-from stepsearch_data.trainer.settings import PPO, SFT, Limits, Schedule
+from stepsearch_data.trainer.config import PPO, SFT, Limits, Schedule
 
 Part = Literal["key", "gain", "penalty", "step"]
 

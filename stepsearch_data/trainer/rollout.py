@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
 from stepsearch_data.templates.examples import Paragraph
-from stepsearch_data.trainer.episode import Episode, Referee, Task
+from stepsearch_data.trainer.search_env import Episode, Referee, Task
 
 Retrieve = Callable[[Sequence[str], int], list[list[Paragraph]]]
 """Documents for each of the queries, at most k, best first. Raises SearchError where the engine is down."""

@@ -9,8 +9,8 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.cache_utils import DynamicLayer
 
-from stepsearch_data.trainer.episode import STOPS
-from stepsearch_data.trainer.trunk import inner, logits_of, read, trunk_of
+from stepsearch_data.trainer.causal_lm import inner, logits_of, read, trunk_of
+from stepsearch_data.trainer.search_env import STOPS
 
 _OF_PLACES = {"DynamicLayer", "DynamicSlidingWindowLayer", "DummyLayer"}  # by name: the last is new
 _TAIL = 16  # tokens that hold a closing tag, however it is cut

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from stepsearch_data.rewards import PAPER, RewardConfig, Scores, read, score_rollout
-from stepsearch_data.trainer.episode import Episode
-from stepsearch_data.trainer.maths import Steps
+from stepsearch_data.trainer.losses import Steps
+from stepsearch_data.trainer.search_env import Episode
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from trl import SFTConfig, SFTTrainer
 from stepsearch_data.core.errors import TrainError
 from stepsearch_data.templates.examples import Example
 from stepsearch_data.templates.template import Template
+from stepsearch_data.trainer.config import SFT
 from stepsearch_data.trainer.data import demonstration, encode_demonstration
 from stepsearch_data.trainer.loading import CHECKPOINTING, encoders
-from stepsearch_data.trainer.settings import SFT
 
 constants.HF_HUB_DISABLE_TELEMETRY = True  # TRL's trainers would tell the Hub that they are used
 

@@ -12,7 +12,8 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from stepsearch_data.core.errors import TrainError
 from stepsearch_data.trainer.batch import Batch
-from stepsearch_data.trainer.maths import (
+from stepsearch_data.trainer.config import PPO
+from stepsearch_data.trainer.losses import (
     Total,
     explained_variance,
     gae,
@@ -25,7 +26,6 @@ from stepsearch_data.trainer.maths import (
     whiten,
 )
 from stepsearch_data.trainer.model import Reference
-from stepsearch_data.trainer.settings import PPO
 
 Metrics = dict[str, float]
 

@@ -16,9 +16,9 @@ from trl.generation.vllm_generation import VLLMGeneration
 
 from stepsearch_data.core.errors import ConfigError, StepSearchError, TrainError
 from stepsearch_data.remote.secrets import check_address, redact
-from stepsearch_data.trainer.episode import STOPS
+from stepsearch_data.trainer.config import Limits
 from stepsearch_data.trainer.recipe import Vllm
-from stepsearch_data.trainer.settings import Limits
+from stepsearch_data.trainer.search_env import STOPS
 
 _SERVE = (
     "VLLM_SERVER_DEV_MODE=1 vllm serve MODEL --max-model-len {length} --logprobs-mode processed_logprobs "

@@ -11,9 +11,9 @@ from stepsearch_data.evaluation.endpoint import END, EndpointSampler, decode, en
 from stepsearch_data.llm.chat import Message, Reply, Request, TurnRequest, Usage
 from stepsearch_data.templates.examples import Paragraph
 from stepsearch_data.templates.files import load_template
-from stepsearch_data.trainer.episode import STOPS, Episode, Referee, Task
+from stepsearch_data.trainer.config import Limits
 from stepsearch_data.trainer.rollout import roll_out
-from stepsearch_data.trainer.settings import Limits
+from stepsearch_data.trainer.search_env import STOPS, Episode, Referee, Task
 
 TASK = Task("q1", "Who?", "Who?\n", ("Ada",))
 TWO_TURNS = Limits(turns=2)

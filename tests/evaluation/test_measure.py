@@ -10,7 +10,7 @@ import pytest
 from stepsearch_data.evaluation.measure import Row, Tally, interval, row_of
 from stepsearch_data.evaluation.policy import Played
 from stepsearch_data.templates.examples import Paragraph
-from stepsearch_data.trainer.episode import Episode, Search, Task
+from stepsearch_data.trainer.search_env import Episode, Search, Task
 
 A, B, C = Paragraph("A", "Ada wrote it."), Paragraph("B", "It was  written\nin 1843."), Paragraph("C", "Else.")
 ANSWERED = "<think> t </think><search> q </search><information> i </information><answer> {} </answer>"

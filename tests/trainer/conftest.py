@@ -10,8 +10,8 @@ import pytest
 from stepsearch_data.synth import WorldConfig, write_world
 from stepsearch_data.templates.files import load_template
 from stepsearch_data.templates.template import Template
-from stepsearch_data.trainer.episode import Referee
-from stepsearch_data.trainer.settings import Limits
+from stepsearch_data.trainer.config import Limits
+from stepsearch_data.trainer.search_env import Referee
 from tests.conftest import run_cli
 from tests.trainer.tiny import TASKS
 

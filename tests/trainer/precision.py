@@ -11,11 +11,11 @@ from accelerate import Accelerator
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from stepsearch_data.templates.files import load_template
+from stepsearch_data.trainer.causal_lm import trunk_of
+from stepsearch_data.trainer.config import PPO, Limits, Schedule
 from stepsearch_data.trainer.loading import make_referee
 from stepsearch_data.trainer.model import Critic, log_probabilities
-from stepsearch_data.trainer.settings import PPO, Limits, Schedule
-from stepsearch_data.trainer.train import StePPO
-from stepsearch_data.trainer.trunk import trunk_of
+from stepsearch_data.trainer.steppo_trainer import StePPO
 from tests.trainer.tiny import TASKS, retrieve
 
 model, output = sys.argv[1:]

@@ -13,9 +13,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from stepsearch_data.core.errors import SearchError
 from stepsearch_data.templates.examples import Paragraph
 from stepsearch_data.templates.files import load_template
+from stepsearch_data.trainer.config import Limits
 from stepsearch_data.trainer.loading import make_referee
-from stepsearch_data.trainer.settings import Limits
-from tests.trainer.test_train import trainer
+from tests.trainer.test_steppo_trainer import trainer
 from tests.trainer.tiny import retrieve
 
 torch.set_num_threads(1)

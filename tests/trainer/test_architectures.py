@@ -13,11 +13,11 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from stepsearch_data.core.errors import TrainError  # noqa: E402
 from stepsearch_data.trainer.architecture import check_architecture  # noqa: E402
 from stepsearch_data.trainer.batch import collate  # noqa: E402
-from stepsearch_data.trainer.episode import Referee  # noqa: E402
+from stepsearch_data.trainer.causal_lm import trunk_of  # noqa: E402
 from stepsearch_data.trainer.model import Critic, log_probabilities  # noqa: E402
 from stepsearch_data.trainer.rollout import roll_out  # noqa: E402
 from stepsearch_data.trainer.sampler import keeps_places  # noqa: E402
-from stepsearch_data.trainer.trunk import trunk_of  # noqa: E402
+from stepsearch_data.trainer.search_env import Referee  # noqa: E402
 from tests.trainer.architectures import tiny  # noqa: E402
 from tests.trainer.test_sampler import Recorder, anew  # noqa: E402
 from tests.trainer.tiny import TASKS, retrieve  # noqa: E402

@@ -35,7 +35,7 @@ from stepsearch_data.trainer.recipe import load_recipe  # noqa: E402
 from stepsearch_data.trainer.start import train  # noqa: E402
 from tests.conftest import run_cli  # noqa: E402
 from tests.trainer.processes import ROOT, sharded, torchrun  # noqa: E402
-from tests.trainer.test_train import metrics  # noqa: E402
+from tests.trainer.test_steppo_trainer import metrics  # noqa: E402
 
 TEMPLATE = Path(demo.__path__[0]) / "template.txt"
 RECIPE = """

@@ -13,12 +13,12 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers  # 
 from transformers import PreTrainedTokenizerFast  # noqa: E402
 
 from stepsearch_data.templates.files import load_template  # noqa: E402
+from stepsearch_data.trainer.config import Limits  # noqa: E402
 from stepsearch_data.trainer.demo.tiny import make_model  # noqa: E402
-from stepsearch_data.trainer.episode import Referee  # noqa: E402
 from stepsearch_data.trainer.loading import make_referee  # noqa: E402
 from stepsearch_data.trainer.rollout import roll_out  # noqa: E402
 from stepsearch_data.trainer.sampler import CachedSampler  # noqa: E402
-from stepsearch_data.trainer.settings import Limits  # noqa: E402
+from stepsearch_data.trainer.search_env import Referee  # noqa: E402
 from tests.trainer.tiny import TASKS, retrieve  # noqa: E402
 
 

@@ -13,8 +13,8 @@ pytest.importorskip("torch", reason="needs torch: make test-train")
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.templates.template import Template
 from stepsearch_data.trainer import sft
+from stepsearch_data.trainer.config import SFT
 from stepsearch_data.trainer.data import load_examples
-from stepsearch_data.trainer.settings import SFT
 
 
 def test_the_learning_rate_rises_and_falls_to_a_tenth(

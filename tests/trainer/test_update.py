@@ -15,10 +15,10 @@ from transformers import AutoModelForCausalLM  # noqa: E402
 
 from stepsearch_data.core.errors import TrainError  # noqa: E402
 from stepsearch_data.trainer.batch import Batch, collate  # noqa: E402
-from stepsearch_data.trainer.episode import Episode, Task  # noqa: E402
+from stepsearch_data.trainer.causal_lm import trunk_of  # noqa: E402
+from stepsearch_data.trainer.config import PPO  # noqa: E402
 from stepsearch_data.trainer.model import ActorCritic, Critic, Reference  # noqa: E402
-from stepsearch_data.trainer.settings import PPO  # noqa: E402
-from stepsearch_data.trainer.trunk import trunk_of  # noqa: E402
+from stepsearch_data.trainer.search_env import Episode, Task  # noqa: E402
 from stepsearch_data.trainer.update import improve, look_back  # noqa: E402
 
 CONFIG = PPO(gamma=0.9, lam=0.8, kl=0.1, minibatch=4, micro=2, max_norm=0.5, importance_cap=1.5)

@@ -20,11 +20,11 @@ torch = pytest.importorskip("torch", reason="needs torch: make test-train")
 from accelerate import Accelerator  # noqa: E402 - torch must be there
 
 from stepsearch_data.core.errors import ConfigError, TrainError  # noqa: E402
-from stepsearch_data.trainer.episode import Episode, Referee  # noqa: E402
+from stepsearch_data.trainer.config import Limits  # noqa: E402
 from stepsearch_data.trainer.loading import _prepared  # noqa: E402
 from stepsearch_data.trainer.recipe import Model, Vllm  # noqa: E402
 from stepsearch_data.trainer.rollout import roll_out  # noqa: E402
-from stepsearch_data.trainer.settings import Limits  # noqa: E402
+from stepsearch_data.trainer.search_env import Episode, Referee  # noqa: E402
 from tests.trainer.tiny import TASKS, retrieve  # noqa: E402
 
 STANDIN = Path(__file__).with_name("standin")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from stepsearch_data.templates.examples import Paragraph
-from stepsearch_data.trainer.episode import Task
+from stepsearch_data.trainer.search_env import Task
 
 CAPITALS = {"France": "Paris", "Italy": "Rome", "Spain": "Madrid", "Greece": "Athens"}
 PARAGRAPHS = [Paragraph(country, f"The capital of {country} is {city}") for country, city in CAPITALS.items()]

@@ -36,6 +36,8 @@ from stepsearch_data.indexes import Choice, Load
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.templates.examples import Example
 from stepsearch_data.templates.files import load_template
+from stepsearch_data.trainer.causal_lm import trunk_of
+from stepsearch_data.trainer.config import PPO, SFT, Limits, Schedule
 from stepsearch_data.trainer.data import demonstration, load_examples, to_task
 from stepsearch_data.trainer.demo.noise import demonstrations
 from stepsearch_data.trainer.demo.tiny import make_model, make_tokenizer
@@ -44,10 +46,8 @@ from stepsearch_data.trainer.model import Critic
 from stepsearch_data.trainer.recipe import Rewards
 from stepsearch_data.trainer.retrieval import searching
 from stepsearch_data.trainer.run_folder import ABOUT, About
-from stepsearch_data.trainer.settings import PPO, SFT, Limits, Schedule
 from stepsearch_data.trainer.sft import cold_start
-from stepsearch_data.trainer.train import StePPO
-from stepsearch_data.trainer.trunk import trunk_of
+from stepsearch_data.trainer.steppo_trainer import StePPO
 
 CURVES = "curves.png"
 _BASELINE = "outcome only"

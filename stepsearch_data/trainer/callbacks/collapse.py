@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from stepsearch_data.trainer.episode import Episode
+from stepsearch_data.trainer.search_env import Episode
 
 _NEARLY_ALL = 0.95  # of the rollouts
 _CERTAIN = 0.01  # nats a token: the policy no longer varies what it writes

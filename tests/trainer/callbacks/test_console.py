@@ -14,12 +14,12 @@ from rich.console import Console
 
 from stepsearch_data.templates.examples import Paragraph
 from stepsearch_data.templates.files import load_template
-from stepsearch_data.trainer.episode import Episode, Referee, Task
+from stepsearch_data.trainer.callbacks.collapse import Lookout
+from stepsearch_data.trainer.callbacks.console import together, watching
+from stepsearch_data.trainer.callbacks.sample import sample
+from stepsearch_data.trainer.config import Limits
 from stepsearch_data.trainer.score import Earned, earned
-from stepsearch_data.trainer.settings import Limits
-from stepsearch_data.trainer.watching.collapse import Lookout
-from stepsearch_data.trainer.watching.sample import sample
-from stepsearch_data.trainer.watching.watch import together, watching
+from stepsearch_data.trainer.search_env import Episode, Referee, Task
 
 GOLD = Paragraph("Barber", "The Barber of Seville is an opera by Gioachino Rossini.")
 OTHER = Paragraph("Seville", "Seville is a city. " * 20)

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from rich.text import Text
 
 from stepsearch_data.core.terminal import visible
-from stepsearch_data.trainer.episode import Episode, Search
 from stepsearch_data.trainer.score import Earned
+from stepsearch_data.trainer.search_env import Episode, Search
 
 _TAG = "think|plan|search|information|observation|answer|warning"
 _BLOCK = re.compile(  # only what the engine wrote, results and warnings, may hold tags

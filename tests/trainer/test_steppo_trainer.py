@@ -22,10 +22,10 @@ from transformers import AutoModelForCausalLM  # noqa: E402
 
 from stepsearch_data.core.errors import SearchError, TrainError  # noqa: E402
 from stepsearch_data.templates.examples import Paragraph  # noqa: E402
+from stepsearch_data.trainer.causal_lm import trunk_of  # noqa: E402
+from stepsearch_data.trainer.config import PPO, Schedule  # noqa: E402
 from stepsearch_data.trainer.model import Critic  # noqa: E402
-from stepsearch_data.trainer.settings import PPO, Schedule  # noqa: E402
-from stepsearch_data.trainer.train import StePPO  # noqa: E402
-from stepsearch_data.trainer.trunk import trunk_of  # noqa: E402
+from stepsearch_data.trainer.steppo_trainer import StePPO  # noqa: E402
 from tests.trainer.processes import torchrun  # noqa: E402
 from tests.trainer.tiny import TASKS, retrieve  # noqa: E402
 

@@ -9,7 +9,7 @@ import pytest
 accelerate = pytest.importorskip("accelerate", reason="needs torch: make test-train")
 
 from stepsearch_data.core.errors import ConfigError, TrainError  # noqa: E402 - accelerate must be there
-from stepsearch_data.trainer.watching.trackers import grouped, tracker_options, tracking  # noqa: E402
+from stepsearch_data.trainer.callbacks.trackers import grouped, tracker_options, tracking  # noqa: E402
 
 
 def test_metrics_reach_tensorboard_by_groups(tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ import pytest
 from stepsearch_data.rewards import read
 from stepsearch_data.templates.examples import Paragraph
 from stepsearch_data.templates.files import load_template
-from stepsearch_data.trainer.episode import Episode, Referee, Task
+from stepsearch_data.trainer.config import Limits
 from stepsearch_data.trainer.rollout import roll_out
-from stepsearch_data.trainer.settings import Limits
+from stepsearch_data.trainer.search_env import Episode, Referee, Task
 
 EOS = 0
 TASK = Task("q1", "Who?", "Who?\n", ("Ada",))

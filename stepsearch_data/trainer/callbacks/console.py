@@ -16,10 +16,10 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from stepsearch_data.trainer.episode import Episode
+from stepsearch_data.trainer.callbacks.collapse import Lookout
+from stepsearch_data.trainer.callbacks.sample import sample
 from stepsearch_data.trainer.score import Earned
-from stepsearch_data.trainer.watching.collapse import Lookout
-from stepsearch_data.trainer.watching.sample import sample
+from stepsearch_data.trainer.search_env import Episode
 
 Watch = Callable[[Mapping[str, float], Sequence[Episode], Sequence[Earned]], None]
 """Told of every update: its metrics (held-out ones too, where it was evaluated), its episodes and what they earned."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from stepsearch_data.templates.examples import Paragraph
 from stepsearch_data.templates.template import Template
-from stepsearch_data.trainer.settings import Limits
+from stepsearch_data.trainer.config import Limits
 
 STOPS = ("</search>", "</answer>")
 _STOP = re.compile("|".join(STOPS))

@@ -9,20 +9,20 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch: make test-train")
 
-from stepsearch_data.trainer import maths  # noqa: E402 - torch must be there
+from stepsearch_data.trainer import losses  # noqa: E402 - torch must be there
 
 T, F = True, False
 
 
 def test_a_mean_counts_masked_tokens_of_all_rows_alike() -> None:
     values, mask = torch.tensor([[1.0, 2.0, 99.0], [6.0, 99.0, 99.0]]), torch.tensor([[T, T, F], [T, F, F]])
-    assert maths.masked_mean(values, mask).item() == 3.0
-    assert maths.masked_mean(values, torch.zeros_like(mask)).item() == 0.0
+    assert losses.masked_mean(values, mask).item() == 3.0
+    assert losses.masked_mean(values, torch.zeros_like(mask)).item() == 0.0
 
 
 def test_whitened_values_have_mean_0_and_variance_1_where_the_mask_is_true() -> None:
     values, mask = torch.tensor([[1.0, 3.0, 99.0], [5.0, 99.0, 7.0]]), torch.tensor([[T, T, F], [T, F, T]])
-    white = maths.whiten(values, mask)
+    white = losses.whiten(values, mask)
     # mean 4, variance (9 + 1 + 1 + 9) / 4 = 5
     expected = [[-3 / math.sqrt(5), -1 / math.sqrt(5), 0.0], [1 / math.sqrt(5), 0.0, 3 / math.sqrt(5)]]
     torch.testing.assert_close(white, torch.tensor(expected))
@@ -32,26 +32,26 @@ def test_values_are_whitened_over_all_processes() -> None:
     """Two processes with a row each: `total` adds what the other one holds."""
     values, mask = torch.tensor([[1.0, 3.0], [5.0, 7.0]]), torch.ones(2, 2, dtype=torch.bool)
     others = iter([torch.tensor(12.0), torch.tensor(2), torch.tensor(10.0), torch.tensor(2)])
-    alone = maths.whiten(values[:1], mask[:1], total=lambda summed: summed + next(others))
-    torch.testing.assert_close(alone, maths.whiten(values, mask)[:1])
+    alone = losses.whiten(values[:1], mask[:1], total=lambda summed: summed + next(others))
+    torch.testing.assert_close(alone, losses.whiten(values, mask)[:1])
 
 
 def test_step_rewards_and_the_score_add_up_on_the_tokens_that_earned_them() -> None:
     mask = torch.tensor([[F, T, T, F, T], [F, T, F, F, F]])
-    rewards = maths.token_rewards([[(2, 0.5), (4, -0.25), (4, 1.0)], [(1, 2.0)]], mask)
+    rewards = losses.token_rewards([[(2, 0.5), (4, -0.25), (4, 1.0)], [(1, 2.0)]], mask)
     assert rewards.tolist() == [[0, 0, 0.5, 0, 0.75], [0, 2.0, 0, 0, 0]]
 
 
 def test_an_observation_token_cannot_earn_anything() -> None:
     with pytest.raises(ValueError, match="row 0: token 3"):
-        maths.token_rewards([[(3, 1.0)]], torch.tensor([[T, T, T, F]]))
+        losses.token_rewards([[(3, 1.0)]], torch.tensor([[T, T, T, F]]))
 
 
 def test_without_discount_a_return_is_the_sum_of_all_later_rewards() -> None:
     rewards = torch.tensor([[0.0, 0.5, 0.0, 0.0, 1.0]])
     mask = torch.tensor([[T, T, F, T, T]])
     values = torch.tensor([[0.1, 0.2, 77.0, 0.3, 0.4]])
-    advantages, returns = maths.gae(rewards, values, mask)
+    advantages, returns = losses.gae(rewards, values, mask)
     torch.testing.assert_close(returns, torch.tensor([[1.5, 1.5, 0.0, 1.0, 1.0]]))
     torch.testing.assert_close(advantages, torch.tensor([[1.4, 1.3, 0.0, 0.7, 0.6]]))
 
@@ -59,7 +59,7 @@ def test_without_discount_a_return_is_the_sum_of_all_later_rewards() -> None:
 def test_gae_discounts_over_the_policys_own_tokens_only() -> None:
     """γ = 0.5, λ = 0.8, by hand from the last token; the observation in between is stepped over."""
     rewards, values = torch.tensor([[1.0, 0.0, 2.0]]), torch.tensor([[0.5, 9.0, 1.0]])
-    advantages, returns = maths.gae(rewards, values, torch.tensor([[T, F, T]]), gamma=0.5, lam=0.8)
+    advantages, returns = losses.gae(rewards, values, torch.tensor([[T, F, T]]), gamma=0.5, lam=0.8)
     last = 2.0 + 0.5 * 0 - 1.0  # δ = 1
     first = (1.0 + 0.5 * 1.0 - 0.5) + 0.5 * 0.8 * last  # δ = 1, A = 1.4
     torch.testing.assert_close(advantages, torch.tensor([[first, 0.0, last]]))
@@ -71,8 +71,8 @@ def test_gae_is_that_of_the_sequence_with_the_observations_taken_out() -> None:
     rewards, values = (torch.randn(1, 30, generator=generator, dtype=torch.float64) for _ in range(2))
     mask = torch.rand(1, 30, generator=generator) < 0.6
     rewards = rewards * mask
-    full = maths.gae(rewards, values, mask, gamma=0.97, lam=0.9)
-    own = maths.gae(
+    full = losses.gae(rewards, values, mask, gamma=0.97, lam=0.9)
+    own = losses.gae(
         rewards[mask][None], values[mask][None], torch.ones(1, int(mask.sum()), dtype=torch.bool), 0.97, 0.9
     )
     for among, alone in zip(full, own, strict=True):
@@ -83,14 +83,14 @@ def test_the_policy_loss_stops_where_the_clip_does() -> None:
     """ε = 0.2. Ratios 1.5 and 0.5, advantages of both signs: min(ρA, clip(ρ)A)."""
     logps = torch.log(torch.tensor([[1.5, 1.5, 0.5, 0.5, 1.0]]))
     advantages = torch.tensor([[1.0, -1.0, 1.0, -1.0, 3.0]])
-    loss, clipped = maths.policy_loss(logps, torch.zeros(1, 5), advantages, torch.tensor([[T, T, T, T, F]]), clip=0.2)
+    loss, clipped = losses.policy_loss(logps, torch.zeros(1, 5), advantages, torch.tensor([[T, T, T, T, F]]), clip=0.2)
     assert loss.item() == pytest.approx(-(1.2 - 1.5 + 0.5 - 0.8) / 4)
     assert clipped.item() == 0.5  # the first and the fourth
 
 
 def test_the_gradient_of_a_clipped_token_is_zero() -> None:
     logps = torch.log(torch.tensor([[1.5, 1.1]])).requires_grad_()
-    maths.policy_loss(logps, torch.zeros(1, 2), torch.ones(1, 2), torch.tensor([[T, T]]), clip=0.2)[0].backward()
+    losses.policy_loss(logps, torch.zeros(1, 2), torch.ones(1, 2), torch.tensor([[T, T]]), clip=0.2)[0].backward()
     assert logps.grad is not None
     assert logps.grad.tolist() == [[0.0, pytest.approx(-1.1 / 2)]]
 
@@ -99,20 +99,20 @@ def test_the_value_loss_takes_the_larger_error() -> None:
     values, old = torch.tensor([[1.0, 3.0, 9.0]]), torch.tensor([[0.0, 1.0, 0.0]])
     returns = torch.tensor([[2.0, 3.0, 0.0]])
     # token 0: (1 − 2)² = 1, kept to 0.5: 2.25; token 1: 0, kept to 1.5: 2.25
-    loss = maths.value_loss(values, old, returns, torch.tensor([[T, T, F]]), clip=0.5)
+    loss = losses.value_loss(values, old, returns, torch.tensor([[T, T, F]]), clip=0.5)
     assert loss.item() == pytest.approx(0.5 * (2.25 + 2.25) / 2)
 
 
 def test_kl_is_the_difference_of_log_probabilities_on_own_tokens() -> None:
-    result = maths.kl(torch.tensor([[-1.0, -2.0]]), torch.tensor([[-1.5, 5.0]]), torch.tensor([[T, F]]))
+    result = losses.kl(torch.tensor([[-1.0, -2.0]]), torch.tensor([[-1.5, 5.0]]), torch.tensor([[T, F]]))
     assert result.tolist() == [[0.5, 0.0]]
 
 
 def test_explained_variance_is_1_for_the_returns_and_0_for_a_constant() -> None:
     returns, mask = torch.tensor([[1.0, 2.0, 3.0, 50.0]]), torch.tensor([[T, T, T, F]])
-    assert maths.explained_variance(returns, returns, mask).item() == pytest.approx(1.0)
-    assert maths.explained_variance(torch.full_like(returns, 7.0), returns, mask).item() == pytest.approx(0.0)
-    assert maths.explained_variance(returns, torch.ones_like(returns), mask).item() == 0.0
+    assert losses.explained_variance(returns, returns, mask).item() == pytest.approx(1.0)
+    assert losses.explained_variance(torch.full_like(returns, 7.0), returns, mask).item() == pytest.approx(0.0)
+    assert losses.explained_variance(returns, torch.ones_like(returns), mask).item() == 0.0
 
 
 @pytest.mark.parametrize("garbage", [1e9, float("nan"), float("inf")])
@@ -126,14 +126,14 @@ def test_what_stands_outside_of_the_mask_changes_nothing(garbage: float) -> None
         logps, old, values, others = tensors
         logps, values = logps.clone().requires_grad_(), values.clone().requires_grad_()
         rewards = torch.where(mask, others, 0)
-        advantages, returns = maths.gae(rewards, values.detach(), mask)
-        white = maths.whiten(advantages, mask)
-        loss, clipped = maths.policy_loss(logps, old, white, mask, 0.2)
-        error = maths.value_loss(values, old, returns, mask, 0.5)
+        advantages, returns = losses.gae(rewards, values.detach(), mask)
+        white = losses.whiten(advantages, mask)
+        loss, clipped = losses.policy_loss(logps, old, white, mask, 0.2)
+        error = losses.value_loss(values, old, returns, mask, 0.5)
         (loss + error).backward()
         assert logps.grad is not None
         assert values.grad is not None
-        found = [advantages, returns, white, loss, clipped, error, maths.kl(logps, old, mask), logps.grad, values.grad]
+        found = [advantages, returns, white, loss, clipped, error, losses.kl(logps, old, mask), logps.grad, values.grad]
         return [each.detach() for each in found]
 
     dirty = [torch.where(mask, tensor, garbage) for tensor in clean]

@@ -8,8 +8,8 @@ pytest.importorskip("torch", reason="needs torch: make test-train")
 
 from stepsearch_data.rewards import PAPER, RELEASED, score_rollout, without
 from stepsearch_data.templates.examples import Paragraph
-from stepsearch_data.trainer.episode import Episode, Search, Task
 from stepsearch_data.trainer.score import earned
+from stepsearch_data.trainer.search_env import Episode, Search, Task
 
 GOLD = Paragraph("Barber", "The Barber of Seville was composed by Gioachino Rossini")
 OTHER = Paragraph("Seville", "Seville is a city of oranges")

@@ -35,14 +35,14 @@ from stepsearch_data.core.errors import StepSearchError, TrainError
 from stepsearch_data.rewards import PAPER, RewardConfig
 from stepsearch_data.trainer.architecture import check_architecture
 from stepsearch_data.trainer.batch import collate
-from stepsearch_data.trainer.episode import Episode, Referee, Task
+from stepsearch_data.trainer.callbacks.console import Watch
+from stepsearch_data.trainer.config import PPO, Schedule
 from stepsearch_data.trainer.model import ActorCritic, Critic, Reference, WholeCopy
 from stepsearch_data.trainer.rollout import Retrieve, Sampler, roll_out
 from stepsearch_data.trainer.sampler import CachedSampler
 from stepsearch_data.trainer.score import Earned, earned
-from stepsearch_data.trainer.settings import PPO, Schedule
+from stepsearch_data.trainer.search_env import Episode, Referee, Task
 from stepsearch_data.trainer.update import Metrics, improve, look_back
-from stepsearch_data.trainer.watching.watch import Watch
 
 # Of tied weights one name is saved, as it should be; accelerate would say so at every checkpoint.
 logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)
