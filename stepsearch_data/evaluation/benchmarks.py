@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
 
 from stepsearch_data.core.errors import RowRejected, SourceError
 from stepsearch_data.schemas.rows import Question
-from stepsearch_data.sources import ASKED, KINDS, Record, Source, parse_source
-from stepsearch_data.sources.models import recognise
+from stepsearch_data.sources.asked import asker
+from stepsearch_data.sources.record import Record
+from stepsearch_data.sources.source import Source, check_kind, parse_source
 from stepsearch_data.templates.examples import Paragraph
 from stepsearch_data.templates.template import Template
 from stepsearch_data.trainer.search_env import Task
 
 _FIRST = 5  # rows that must agree that a file was called by the wrong kind's name
 
-Asker = Callable[[Source, Callable[[Record, str], None]], Callable[[Record], Question | None]]
-"""How the questions of a source are read, which raises RowRejected; it rejects what stands beside its rows itself."""
-
 
 @dataclass
 class Files:
-    """Files, `KIND=FILE` each; `limit` questions of each. `id_aliases` is 2Wiki's table, if not beside its file."""
+    """Files, `KIND=FILE` each; `limit` questions of each. `id_aliases` is a table of other names, if not beside it."""
 
     texts: Sequence[str]
     template: Template
-    asker: Asker
     limit: int | None = None
     id_aliases: Path | None = None
     rejects: list[str] = field(default_factory=list)
@@ -58,18 +55,17 @@ class Files:
 
     def _files(self) -> Iterator[Source]:
         for text in self.texts:
-            file = parse_source(text, ASKED, "--questions")
-            yield replace(file, id_aliases=self.id_aliases if file.kind == "2wiki" else None)
+            yield replace(parse_source(text, "--questions", asked=True), id_aliases=self.id_aliases)
 
     def _read(self, file: Source) -> Iterator[Task]:
         records = _records(file)
         first = list(islice(records, _FIRST))
-        _check_kind(file, first)
+        check_kind(file, first, "--questions")
 
         def reject(record: Record, reason: str) -> None:
             self.rejects.append(f"{file.location}, row {record.position}: {reason}")
 
-        parse = self.asker(file, reject)
+        parse = asker(file, reject)
         for record in chain(first, records):
             try:
                 question = parse(record)
@@ -100,14 +96,3 @@ def _records(file: Source) -> Iterator[Record]:
         yield from file.records()
     except SourceError as error:
         raise SourceError(error.message, error.hint.replace("--source", "--questions")) from error
-
-
-def _check_kind(file: Source, first: Sequence[Record]) -> None:
-    """Refuse a file whose first rows are plainly of another kind than it was called."""
-    found = {recognise(set(record.fields)) for record in first} - {None}
-    if found and file.kind in KINDS and file.kind not in found:
-        kind = found.pop()
-        raise SourceError(
-            f"{file.location} was given as {file.kind}, but its rows are in the format of {kind}",
-            f"use --questions {kind}={file.location}",
-        )

@@ -10,7 +10,6 @@ from itertools import islice
 from typing import Any
 
 from stepsearch_data.core.progress import Meter, Reporter
-from stepsearch_data.evaluation.benchmarks import Asker
 from stepsearch_data.evaluation.measure import Row, Tally, row_of
 from stepsearch_data.evaluation.policy import Policy
 from stepsearch_data.evaluation.questions import Questions
@@ -45,7 +44,7 @@ class Report:
         return []
 
 
-def evaluate(options: Options, load: Load, asker: Asker, reporter: Reporter) -> Report:
+def evaluate(options: Options, load: Load, reporter: Reporter) -> Report:
     """Play the questions that are not in `options.output` yet, and measure all of them.
 
     Raises StepSearchError; what was played is kept, and the same command goes on.
@@ -53,7 +52,7 @@ def evaluate(options: Options, load: Load, asker: Asker, reporter: Reporter) -> 
     with ExitStack() as stack:
         config = load(())
         setup = set_up(options)
-        questions = questions_of(options, setup, config, asker)
+        questions = questions_of(options, setup, config)
         total = questions.count()
         engine, retrieve = stack.enter_context(searching(setup.choice, config, load, reporter))
         policy = stack.enter_context(closing(open_policy(options, setup, config, stack)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,31 +11,14 @@ from numpy.typing import NDArray
 
 from stepsearch_data.core.text import normalise
 from stepsearch_data.evaluation.policy import Played
-from stepsearch_data.rewards import hotpotqa_answer, musique_answer, read, wiki2_answer
+from stepsearch_data.rewards import read
+from stepsearch_data.sources.dataset import dataset_of
 from stepsearch_data.templates.examples import Paragraph
 from stepsearch_data.trainer.search_env import Search
 
 Row = dict[str, Any]
 Group = tuple[str, ...]
 _ENDS = ("answer", "no answer", "end of text", "length", "refused")
-
-
-def _hotpotqa(prediction: str, golds: Sequence[str]) -> tuple[float, float]:
-    em, f1, *_ = hotpotqa_answer(prediction, golds[0])
-    return em, f1
-
-
-def _wiki2(prediction: str, golds: Sequence[str]) -> tuple[float, float]:
-    em, f1, *_ = wiki2_answer(prediction, golds[0], "", {"": golds[1:]})
-    return em, f1
-
-
-OFFICIAL: dict[str, Callable[[str, Sequence[str]], tuple[float, float]]] = {
-    "hotpotqa": _hotpotqa,
-    "bamboogle": _hotpotqa,
-    "2wiki": _wiki2,
-}
-"""Exact match and F1 by the script of a source, given its golds, the main one first; others are scored as MuSiQue."""
 
 
 def row_of(played: Played) -> Row:
@@ -69,10 +52,10 @@ def row_of(played: Played) -> Row:
 
 
 def _answer(prediction: str | None, golds: Sequence[str], source: str) -> tuple[float, float]:
-    """Exact match and F1; zeros where nothing was answered."""
+    """Exact match and F1 by the official script of the source; zeros where nothing was answered."""
     if prediction is None:
         return 0.0, 0.0
-    em, f1 = OFFICIAL.get(source, musique_answer)(prediction, golds)
+    em, f1 = dataset_of(source).score(prediction, golds)
     return float(em), f1
 
 

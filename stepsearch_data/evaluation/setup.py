@@ -14,7 +14,7 @@ import orjson
 from pydantic import ValidationError
 
 from stepsearch_data.core.errors import ConfigError
-from stepsearch_data.evaluation.benchmarks import Asker, Files
+from stepsearch_data.evaluation.benchmarks import Files
 from stepsearch_data.evaluation.measure import Row
 from stepsearch_data.evaluation.policy import Policy
 from stepsearch_data.evaluation.questions import Questions, SplitOfStore
@@ -130,11 +130,11 @@ def open_policy(options: Options, setup: Setup, config: RunConfig, stack: ExitSt
     return LocalPolicy(*what, chat=setup.chat, batch=options.batch or 64, **how)
 
 
-def questions_of(options: Options, setup: Setup, config: RunConfig, asker: Asker) -> Questions:
+def questions_of(options: Options, setup: Setup, config: RunConfig) -> Questions:
     """The questions that are asked. Raises StoreError, and ConfigError when they are counted or read."""
     if options.questions:
         aliases: Path | None = config.stages["load"].id_aliases  # type: ignore[attr-defined]  # of LoadConfig
-        return Files(options.questions, setup.template, asker, options.limit, aliases)
+        return Files(options.questions, setup.template, options.limit, aliases)
     store = Store.open(setup.choice.store or config.store)
     return SplitOfStore(store, options.split, setup.template, options.limit)
 

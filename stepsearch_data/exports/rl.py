@@ -8,20 +8,15 @@ import orjson
 import pyarrow as pa
 
 from stepsearch_data.exports import schema
+from stepsearch_data.sources.dataset import dataset_of
 from stepsearch_data.templates.examples import Example
 from stepsearch_data.templates.template import Template
 
 Row = dict[str, Any]
 
-# Names that the scorers built into Search-R1 and verl know. Their lists are closed and all these
-# names lead to the same rule, so questions of other sources go by MuSiQue's name.
-_SOURCES = {"hotpotqa": "hotpotqa", "2wiki": "2wikimultihopqa"}
-# The four names that the StepSearch release's own scripts filter by; bamboogle is the other one.
-_RELEASED = {"hotpotqa": "hotpot", "2wiki": "hot_dataset"}
-
 
 def _source(example: Example) -> str:
-    return _SOURCES.get(example.source, "musique")
+    return dataset_of(example.source).data_source
 
 
 def _gold(example: Example) -> list[Row]:
@@ -73,7 +68,7 @@ def stepsearch(example: Example, template: Template) -> list[Row]:
     if not example.gold:
         return []
     truth = {"target": list(example.answers), "search_keys": example.keys}
-    source = _RELEASED.get(example.source, "musi")
+    source = dataset_of(example.source).released_as
     return [_task(example, template, source, truth, {"support_docs": _gold(example)})]
 
 

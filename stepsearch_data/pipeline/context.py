@@ -18,7 +18,7 @@ from stepsearch_data.pipeline.stage import Stage, StageConfig
 from stepsearch_data.schemas.rows import Reject, Row
 from stepsearch_data.schemas.tables import REJECTS, Table
 from stepsearch_data.search.kinds import Engine, Service
-from stepsearch_data.sources import Source
+from stepsearch_data.sources.source import Source
 
 C = TypeVar("C", bound=StageConfig)
 

@@ -27,7 +27,7 @@ from stepsearch_data.pipeline.store import Entry, Manifest, Output, Store
 from stepsearch_data.schemas.tables import QUESTIONS, REJECTS, Table
 from stepsearch_data.search.index import recipe_of
 from stepsearch_data.search.kinds import Engine, Service
-from stepsearch_data.sources import Source, parse_sources
+from stepsearch_data.sources.source import Source, parse_sources
 
 if TYPE_CHECKING:
     from stepsearch_data.llm.service import Llm

@@ -14,13 +14,16 @@ from stepsearch_data.llm.settings import LlmSettings
 from stepsearch_data.pipeline.config import EnginesSection, RunSettings
 from stepsearch_data.pipeline.stage import Stage
 from stepsearch_data.search.kinds import kind_of, kinds
+from stepsearch_data.sources import DATASETS
+from stepsearch_data.sources.dataset import dataset_of
 
 _HEAD = """\
 # A run of stepsearch-data: stepsearch-data build --config THIS_FILE
 # Flag > environment (STEPSEARCH_FILTER_K=5) > this file > default. Paths are relative to this file.
 
 store = "store"
-# KIND=PATH or KIND=hf:REPO[@REV][:[CONFIG/]SPLIT]; KIND is musique, hotpotqa, 2wiki, stepsearch or jsonl
+# KIND=PATH or KIND=hf:REPO[@REV][:[CONFIG/]SPLIT]; KIND is
+{kinds}
 sources = ["musique=sample", "hotpotqa=sample"]
 
 [run]  # how the build runs; nothing here changes a row"""
@@ -28,7 +31,9 @@ sources = ["musique=sample", "hotpotqa=sample"]
 
 def run_file(stages: Sequence[Stage]) -> str:
     """A run file that holds every setting, explained, at its default."""
-    parts = [_HEAD, *_settings(RunSettings)]
+    datasets = [dataset_of(name) for name in DATASETS.names()]
+    kinds_of_sources = "\n".join(f"#   {known.name}: {known.doc}" for known in datasets if known.parse)
+    parts = [_HEAD.format(kinds=kinds_of_sources), *_settings(RunSettings)]
     parts += ["\n[llm]  # how a model is reached; the key comes from OPENAI_API_KEY", *_settings(LlmSettings)]
     parts += ["\n[prompts]  # your own prompts", '# decompose = "decompose.txt"']
     parts += ["\n[engines]  # the search engines that vote", *_settings(EnginesSection)]

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from stepsearch_data.core.digest import digest_of_file
 from stepsearch_data.core.errors import SourceError
 from stepsearch_data.schemas.tables import Table
-from stepsearch_data.sources import ASKED, parse_source
+from stepsearch_data.sources.source import parse_source
 
 if TYPE_CHECKING:
     from stepsearch_data.pipeline.context import StageContext
@@ -50,7 +50,7 @@ class StageConfig(BaseModel):
 
 def _content(location: str | Path) -> str:
     if isinstance(location, str):
-        source = parse_source(location, ASKED)
+        source = parse_source(location, asked=True)
         return f"{source.kind} {source.digest()}"
     try:
         return digest_of_file(location)

@@ -47,11 +47,6 @@ _VALID = {
 
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 _LARGER = "1M<n<10M"
-_EXTENDS = {
-    "musique": "extended|other-musique",
-    "hotpotqa": "extended|hotpot_qa",
-    "2wiki": "extended|other-2wikimultihopqa",
-}
 _MEASURES = {
     "queries": "queries",
     "hop_hit_at_3": "hop hit@3",
@@ -230,7 +225,7 @@ def metadata(record: Record, found: Sequence[Origin], licences: Sequence[str]) -
         "language": ["en"],
         "annotations_creators": ["machine-generated"],
         "language_creators": _writers(record, found),
-        "source_datasets": sorted({_EXTENDS[o.kind] if o.of == "official" else "original" for o in found}),
+        "source_datasets": sorted({o.publication.tag if o.publication else "original" for o in found}),
         "size_categories": [_size(sum(split.rows for split in record.configs[TRAJECTORIES.name].values()))],
         "task_categories": ["question-answering", "text-generation", "reinforcement-learning"],
         "tags": ["multi-hop", "search-agents", "retrieval", "trajectories", "stepsearch"],

@@ -34,11 +34,12 @@ from stepsearch_data.schemas.rows import (
     Trajectory,
     Vote,
 )
+from stepsearch_data.sources import OWN
 from stepsearch_data.templates.examples import Passages
 
 R = TypeVar("R", bound=Row)
 
-_NO_QUESTION = ("jsonl",)  # documents that belong to no question come from a user's own corpus
+_NO_QUESTION = (OWN,)  # documents that belong to no question come from a user's own corpus
 _RELATED = (
     tables.SUB_QUESTIONS,
     tables.QUERIES,

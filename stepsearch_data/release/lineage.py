@@ -13,25 +13,17 @@ from stepsearch_data.pipeline.run_file import toml
 from stepsearch_data.pipeline.stage import Recipe, digest
 from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.schemas.tables import PASSAGES
-from stepsearch_data.sources import parse_source
+from stepsearch_data.sources import DATASETS
+from stepsearch_data.sources.dataset import Publication, dataset_of
+from stepsearch_data.sources.source import parse_source
 
 OTHER = "other"
 """The Hub's name for a licence that is none of the known ones, or a mix that none of them covers."""
 _ID = re.compile(r"[a-z0-9][a-z0-9.+-]*")
-_OFFICIAL = {"musique": "cc-by-4.0", "hotpotqa": "cc-by-sa-4.0", "2wiki": "apache-2.0"}
 _SAMPLE = "apache-2.0"
 _BY_STRICTNESS = ("cc0-1.0", "mit", "apache-2.0", "cc-by-4.0", "cc-by-sa-4.0")
 """Texts under one of these may be passed on together, under the last of those that occur."""
 
-
-_OF = {
-    "musique": "MuSiQue by Trivedi, Balasubramanian, Khot and Sabharwal (https://github.com/StonyBrookNLP/musique), "
-    "CC BY 4.0",
-    "hotpotqa": "HotpotQA by Yang, Qi, Zhang, Bengio, Cohen, Salakhutdinov and Manning (https://hotpotqa.github.io), "
-    "CC BY-SA 4.0: what holds its texts may be passed on under the same licence only",
-    "2wiki": "2WikiMultihopQA by Ho, Duong Nguyen, Sugawara and Aizawa (https://github.com/Alab-NII/2wikimultihop), "
-    "Apache-2.0",
-}
 _CHANGES = "Changed: questions were selected, split into hops, and joined with queries, search results and rollouts."
 _STEPSEARCH = """\
 @inproceedings{stepsearch,
@@ -42,30 +34,6 @@ _STEPSEARCH = """\
   year      = {2025},
   note      = {arXiv:2505.15107}
 }"""
-_BIBTEX = {
-    "musique": """\
-@article{musique,
-  title   = {MuSiQue: Multihop Questions via Single-hop Question Composition},
-  author  = {Trivedi, Harsh and Balasubramanian, Niranjan and Khot, Tushar and Sabharwal, Ashish},
-  journal = {Transactions of the Association for Computational Linguistics},
-  year    = {2022}
-}""",
-    "hotpotqa": """\
-@inproceedings{hotpotqa,
-  title     = {HotpotQA: A Dataset for Diverse, Explainable Multi-hop Question Answering},
-  author    = {Yang, Zhilin and Qi, Peng and Zhang, Saizheng and Bengio, Yoshua and Cohen, William W. and
-               Salakhutdinov, Ruslan and Manning, Christopher D.},
-  booktitle = {EMNLP},
-  year      = {2018}
-}""",
-    "2wiki": """\
-@inproceedings{2wikimultihopqa,
-  title     = {Constructing A Multi-hop QA Dataset for Comprehensive Evaluation of Reasoning Steps},
-  author    = {Ho, Xanh and Duong Nguyen, Anh-Khoa and Sugawara, Saku and Aizawa, Akiko},
-  booktitle = {COLING},
-  year      = {2020}
-}""",
-}
 Lines = Iterable[str]
 _HEAD = """\
 # What made this release. Official files are not in it: put yours beside this file under the names below, which a
@@ -86,6 +54,11 @@ class Origin:
     licence: str
     of: str
 
+    @property
+    def publication(self) -> Publication | None:
+        """Whose it is, where it is a public dataset."""
+        return dataset_of(self.kind).publication if self.of == "official" else None
+
 
 def origins(load: Recipe, given: Mapping[str, str]) -> list[Origin]:
     """The sources that a store was loaded from. `given` are the publisher's own words, licences by kind.
@@ -101,12 +74,13 @@ def origins(load: Recipe, given: Mapping[str, str]) -> list[Origin]:
 
 
 def _origin(label: str, kind: str, digest: str, given: Mapping[str, str]) -> Origin:
-    if kind in ("musique", "hotpotqa") and digest == parse_source(f"{kind}=sample").digest():
+    dataset = dataset_of(kind)
+    if dataset.sample and digest == parse_source(f"{kind}=sample").digest():
         return Origin(label, kind, digest, _SAMPLE, "sample")
     if kind in given:
         return Origin(label, kind, digest, _checked(given[kind]), "own")
-    if kind in _OFFICIAL:
-        return Origin(label, kind, digest, _OFFICIAL[kind], "official")
+    if dataset.publication:
+        return Origin(label, kind, digest, dataset.publication.licence, "official")
     raise ConfigError(f"{label} is your own data: its licence is not known", "say it: --license cc-by-4.0")
 
 
@@ -138,8 +112,8 @@ def attribution(found: Iterable[Origin]) -> str:
 
 
 def _line(origin: Origin) -> str:
-    if origin.of == "official":
-        return f"{_OF[origin.kind]}. {_CHANGES}"
+    if published := origin.publication:
+        return f"{published.credit}. {_CHANGES}"
     if origin.of == "sample":
         return f"The sample in {origin.kind}'s format that stepsearch-data ships: its own sentences, Apache-2.0."
     return (
@@ -149,8 +123,8 @@ def _line(origin: Origin) -> str:
 
 def citation(found: Sequence[Origin]) -> str:
     """BibTeX of StepSearch and of the public datasets that are in the release."""
-    kinds = {origin.kind for origin in found if origin.of == "official"}
-    return fence("\n\n".join([_STEPSEARCH, *(text for kind, text in _BIBTEX.items() if kind in kinds)]), "bibtex")
+    public = {origin.kind: origin.publication.bibtex for origin in found if origin.publication}
+    return fence("\n\n".join([_STEPSEARCH, *(public[kind] for kind in DATASETS.names() if kind in public)]), "bibtex")
 
 
 def lineage(store: Store, manifest: Manifest, found: Sequence[Origin]) -> dict[str, Any]:
@@ -224,7 +198,7 @@ def _sources(found: Sequence[Origin]) -> Lines:
         elif "@" in origin.digest:  # a dataset of the Hub, at its commit
             yield f"  {toml(f'{origin.kind}=hf:{_location(origin.digest)}')},"
         else:
-            suffix = "jsonl" if origin.kind in ("musique", "jsonl") else "json"
+            suffix = dataset_of(origin.kind).suffix
             yield f"  {toml(f'{origin.kind}=source-{number}.{suffix}')},  # sha256 {origin.digest}"
 
 

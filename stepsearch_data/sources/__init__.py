@@ -1,5 +1,23 @@
-"""Where questions come from: files of any size, and datasets on the Hugging Face Hub."""
+"""Where questions come from: a file per dataset, each one `Dataset`; beneath them files of any size, and the Hub."""
 
-from stepsearch_data.sources.source import ASKED, KINDS, Record, Source, parse_source, parse_sources
+from stepsearch_data.core.plugins import Registry
 
-__all__ = ["ASKED", "KINDS", "Record", "Source", "parse_source", "parse_sources"]
+OWN = "jsonl"
+"""The format of a user's own questions and documents."""
+ASKED_ONLY = ("qa", "bamboogle")
+"""Questions with nothing but answers: they can be asked and compared with, not built from."""
+_MODULES = {  # imported when their dataset is asked for: a help text needs the names alone
+    "musique": "musique",
+    "hotpotqa": "hotpotqa",
+    "2wiki": "two_wiki",
+    "stepsearch": "stepsearch",
+    OWN: "jsonl",
+    "qa": "asked",
+    "bamboogle": "bamboogle",
+}
+DATASETS = Registry(
+    "stepsearch_data.datasets",
+    "dataset",
+    {name: f"stepsearch_data.sources.{module}:DATASET" for name, module in _MODULES.items()},
+)
+BUILT = tuple(name for name in _MODULES if name not in ASKED_ONLY)

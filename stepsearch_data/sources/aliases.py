@@ -1,4 +1,4 @@
-"""2Wiki's official table of other names, by Wikidata id: its metric takes them for right answers."""
+"""Other names of answers, by the id of the answer: an official metric takes them for right answers."""
 
 from __future__ import annotations
 
@@ -6,28 +6,31 @@ from collections.abc import Callable, Mapping
 
 from stepsearch_data.core.errors import RowRejected, SourceError
 from stepsearch_data.schemas.rows import Question
-from stepsearch_data.sources import Record, Source
-from stepsearch_data.sources.models import AliasesRow
-from stepsearch_data.sources.record import validate
+from stepsearch_data.sources import OWN
+from stepsearch_data.sources.record import Record
+from stepsearch_data.sources.source import Source
 
 Aliases = Mapping[str, tuple[str, ...]]
 
 
 def read_aliases(source: Source, reject: Callable[[Record, str], None]) -> Aliases:
-    """Aliases and demonyms by id; none where the source has no table. Lines that cannot be read are rejected.
+    """Names by id; none where the source has no table. Lines that cannot be read are rejected.
 
     Raises SourceError for a file that is no such table.
     """
+    path, aliases = source.aliases, source.dataset.aliases
+    if not path or not aliases:
+        return {}
     table: dict[str, tuple[str, ...]] = {}
-    for record in Source("jsonl", str(source.aliases)).records() if source.aliases else ():
+    for record in Source(OWN, str(path)).records():
         try:
-            row = validate(AliasesRow, record)
+            key, names = aliases.row(record)
         except RowRejected as reason:
-            reject(record, f"{source.aliases}: {reason}")
+            reject(record, f"{path}: {reason}")
         else:
-            table[row.id] = tuple(name for name in (*row.aliases, *row.demonyms) if name.strip())
-    if source.aliases and not table:
-        raise SourceError(f"{source.aliases} holds no line of Q_id, aliases and demonyms", "is it 2Wiki's table?")
+            table[key] = tuple(name for name in names if name.strip())
+    if not table:
+        raise SourceError(f"{path} holds no line of {aliases.columns}", f"is it the table of {source.kind}?")
     return table
 
 

@@ -1,51 +1,86 @@
-"""From a record of a source to a `Question` and its paragraphs: one file a format."""
+"""What a dataset declares: how its rows are read, and every fact that another part of the pipeline needs of it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from stepsearch_data.core.errors import RowRejected
-from stepsearch_data.schemas.rows import Question
-from stepsearch_data.sources import Record, Source, asked, hotpotqa, jsonl, musique, stepsearch
-from stepsearch_data.sources.aliases import Aliases, read_aliases, with_aliases
-from stepsearch_data.sources.record import Loaded
+from stepsearch_data.rewards import musique_answer
+from stepsearch_data.sources import DATASETS
+from stepsearch_data.sources.record import Loaded, Record
 
-PARSERS: dict[str, Callable[[Record], Loaded]] = {
-    "musique": musique.parse,
-    "hotpotqa": hotpotqa.parse_hotpotqa,
-    "2wiki": hotpotqa.parse_two_wiki,
-    "stepsearch": stepsearch.parse,
-    "jsonl": jsonl.parse,
-}
+Score = Callable[[str, Sequence[str]], tuple[float, float]]
+"""Exact match and F1 of a prediction, each in [0, 1], given the golds, the main one first."""
 
 
-def parse_asked(kind: str, record: Record) -> Question | None:
-    """A question that is asked or compared with, not built from: without gold paragraphs where the row lacks some.
+@dataclass(frozen=True)
+class Publication:
+    """Whose a public dataset is, and on which terms: what a release of its texts says."""
 
-    None for a document that belongs to no question. Raises RowRejected.
+    credit: str  # authors, address and licence in words, as the licence asks for
+    licence: str  # as the Hub names it
+    bibtex: str
+    tag: str  # in the Hub's `source_datasets`
+    hub: str = ""  # where the Hub has it, as a source names it
+
+
+@dataclass(frozen=True)
+class AliasTable:
+    """A table of other names of answers, which an official script takes for right; it lies beside the rows.
+
+    `row` reads a line of it: an answer's id, and names. Raises RowRejected.
     """
-    if record.broken:
-        raise RowRejected(record.broken)
-    if kind not in PARSERS:
-        return asked.parse(kind, record)
-    try:
-        return PARSERS[kind](record)[0]
-    except RowRejected as reason:
-        try:
-            return asked.parse(kind, stepsearch.released(record))
-        except RowRejected:
-            raise reason from None
+
+    file: str
+    columns: str
+    row: Callable[[Record], tuple[str, Sequence[str]]]
 
 
-def asker(source: Source, reject: Callable[[Record, str], None]) -> Callable[[Record], Question | None]:
-    """How the questions of a source are read to be asked: with all answers that its official script accepts."""
-    table = read_aliases(source, reject)
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset: one in each file of this package, and any that another package declares.
 
-    def parse(record: Record) -> Question | None:
-        question = parse_asked(source.kind, record)
-        return question and with_aliases(question, table)
+    `parse` makes a question of a row, raising RowRejected; None where rows hold questions and answers alone, whose
+    hops are `hops` (0: not known). Rows are told by their fields: all of one of the `signatures`.
+    `data_source` is the name that the scorers of Search-R1 and verl know it by, `released_as` that of the StepSearch
+    release's scripts. Both lists are closed, and all names lead to the same rule, so others go by MuSiQue's.
+    """
 
-    return parse
+    name: str
+    doc: str
+    parse: Callable[[Record], Loaded] | None = None
+    hops: int = 0
+    signatures: tuple[frozenset[str], ...] = ()
+    score: Score = musique_answer
+    publication: Publication | None = None
+    data_source: str = "musique"
+    released_as: str = "musi"
+    suffix: str = "json"  # that its files usually have
+    sample: str = ""  # file of the embedded one
+    aliases: AliasTable | None = None
+    single_hops: Callable[[str], list[str]] | None = None  # ids of the questions that a question id is made of
+    notes: Mapping[str, str] = field(default_factory=dict)  # how questions with a note are told of, by its beginning
+    gold_elsewhere: tuple[str, str] = ("", "")  # where rows without a gold paragraph have one, and what to do
+    version: int = 1  # goes up when `parse` makes other rows
 
 
-__all__ = ["PARSERS", "Aliases", "Loaded", "asker", "parse_asked", "read_aliases", "with_aliases"]
+def dataset_of(name: str) -> Dataset:
+    """The dataset that rows name; a plain one where the package that declares it is not installed.
+
+    Raises ConfigError where that package is broken.
+    """
+    return DATASETS.load(name, Dataset) if name in DATASETS.points else Dataset(name, "")
+
+
+def recognise(fields: set[str], *others: str) -> list[str]:
+    """Names of our datasets, and of the others named, that rows of these fields are of.
+
+    Of two, one of which has all fields of the other, it is the one with more.
+    """
+    fits = [
+        (name, signature)
+        for name in dict.fromkeys((*DATASETS.ours, *others))
+        for signature in dataset_of(name).signatures
+        if signature <= fields
+    ]
+    return [name for name, signature in fits if not any(signature < other for _, other in fits)]

@@ -5,12 +5,56 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
+from pydantic import Field, StrictBool, StrictInt
 
 from stepsearch_data.core.errors import RowRejected
 from stepsearch_data.schemas.rows import DecompositionStep, Question
-from stepsearch_data.sources import Record
-from stepsearch_data.sources.models import JsonlDocument, JsonlRow
-from stepsearch_data.sources.record import Loaded, check_placeholders, paragraph, supporting, validate
+from stepsearch_data.sources import OWN
+from stepsearch_data.sources.dataset import Dataset
+from stepsearch_data.sources.record import (
+    Loaded,
+    Record,
+    SourceRow,
+    check_placeholders,
+    paragraph,
+    supporting,
+    validate,
+)
+
+
+class JsonlParagraph(SourceRow):
+    """A paragraph that comes with a user's question."""
+
+    title: str
+    text: str
+    supporting: StrictBool = False
+
+
+class JsonlHop(SourceRow):
+    """A hop of a user's question; `paragraph` is a position in `paragraphs`, from 0."""
+
+    question: str
+    answer: str
+    paragraph: StrictInt
+
+
+class JsonlRow(SourceRow):
+    """A user's own question: at least one paragraph must be marked as supporting, or named by a hop."""
+
+    id: str
+    question: str
+    answer: str
+    answer_aliases: list[str] = Field(default_factory=list)
+    paragraphs: list[JsonlParagraph]
+    hops: list[JsonlHop] = Field(default_factory=list)
+    type: str = ""
+
+
+class JsonlDocument(SourceRow):
+    """A line of a user's corpus that belongs to no question."""
+
+    title: str
+    text: str
 
 
 def parse(record: Record) -> Loaded:
@@ -31,7 +75,7 @@ def parse(record: Record) -> Loaded:
         raise RowRejected("no paragraph is marked as supporting, and no hop names one")
     question = Question(
         question_id=row.id,
-        source="jsonl",
+        source=OWN,
         position=record.position,
         question=row.question,
         answer=row.answer,
@@ -59,3 +103,12 @@ def _object(data: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise RowRejected("the row is no JSON object")
     return value
+
+
+DATASET = Dataset(
+    name=OWN,
+    doc="your own questions and documents",
+    parse=parse,
+    signatures=(frozenset({"question", "paragraphs"}), frozenset({"title", "text"})),
+    suffix="jsonl",
+)

@@ -2,11 +2,55 @@
 
 from __future__ import annotations
 
+import re
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field, StrictBool, StrictInt
+
 from stepsearch_data.core.errors import RowRejected
 from stepsearch_data.schemas.rows import DecompositionStep, Question
-from stepsearch_data.sources import Record
-from stepsearch_data.sources.models import MusiqueRow
-from stepsearch_data.sources.record import Loaded, check_placeholders, paragraph, supporting, validate
+from stepsearch_data.sources.dataset import Dataset, Publication
+from stepsearch_data.sources.record import (
+    Loaded,
+    Record,
+    SourceRow,
+    check_placeholders,
+    paragraph,
+    records,
+    supporting,
+    validate,
+)
+
+_ID = re.compile(r"\dhop\d?__([\d_]+?)(?:__unanswerable)?")
+
+
+class MusiqueParagraph(SourceRow):
+    """A candidate paragraph of a MuSiQue question."""
+
+    idx: StrictInt
+    title: str
+    paragraph_text: str
+    is_supporting: StrictBool
+
+
+class MusiqueStep(SourceRow):
+    """A step of MuSiQue's official decomposition."""
+
+    question: str
+    answer: str
+    paragraph_support_idx: StrictInt | None = None
+
+
+class MusiqueRow(SourceRow):
+    """MuSiQue v1.0, Ans and Full."""
+
+    id: str
+    paragraphs: Annotated[list[MusiqueParagraph], BeforeValidator(records)]
+    question: str
+    question_decomposition: Annotated[list[MusiqueStep], BeforeValidator(records)]
+    answer: str
+    answer_aliases: Annotated[list[str], BeforeValidator(records)] = Field(default_factory=list)
+    answerable: StrictBool = True
 
 
 def parse(record: Record) -> Loaded:
@@ -47,3 +91,33 @@ def parse(record: Record) -> Loaded:
         evidences=[],
     )
     return question, list(paragraphs.values())
+
+
+def single_hops(question_id: str) -> list[str]:
+    """Ids of the single-hop questions that a question is made of: `2hop__482757_12019`."""
+    found = _ID.fullmatch(question_id)
+    return found[1].split("_") if found else []
+
+
+DATASET = Dataset(
+    name="musique",
+    doc="MuSiQue v1.0, Ans and Full",
+    parse=parse,
+    signatures=(frozenset({"question", "question_decomposition", "paragraphs"}),),
+    publication=Publication(
+        credit="MuSiQue by Trivedi, Balasubramanian, Khot and Sabharwal "
+        "(https://github.com/StonyBrookNLP/musique), CC BY 4.0",
+        licence="cc-by-4.0",
+        bibtex="""\
+@article{musique,
+  title   = {MuSiQue: Multihop Questions via Single-hop Question Composition},
+  author  = {Trivedi, Harsh and Balasubramanian, Niranjan and Khot, Tushar and Sabharwal, Ashish},
+  journal = {Transactions of the Association for Computational Linguistics},
+  year    = {2022}
+}""",
+        tag="extended|other-musique",
+    ),
+    suffix="jsonl",
+    sample="musique.sample.jsonl",
+    single_hops=single_hops,
+)

@@ -1,18 +1,20 @@
-"""What all formats share: the way from a record to a checked `Question` and its paragraphs."""
+"""What the readers of all datasets share: the way from a row of a file to a checked `Question` and its paragraphs."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 from collections.abc import Iterable
-from typing import TypeVar
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+import orjson
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from stepsearch_data.core.errors import RowRejected
 from stepsearch_data.core.validation import in_words
 from stepsearch_data.schemas.rows import Paragraph, Question, SupportingParagraph
-from stepsearch_data.sources import Record
 
 R = TypeVar("R", bound=BaseModel)
 Loaded = tuple[Question | None, list[Paragraph]]
@@ -21,8 +23,65 @@ Loaded = tuple[Question | None, list[Paragraph]]
 _PLACEHOLDER = re.compile(r"#(\d{1,9})")
 
 
+@dataclass(frozen=True)
+class Record:
+    """One row as its source holds it: JSON bytes, or a table's dict; `broken` says why it is neither."""
+
+    position: int
+    data: bytes | dict[str, Any]
+    broken: str = ""
+
+    @cached_property
+    def fields(self) -> dict[str, Any]:
+        """The row's fields; none where it is no JSON object."""
+        if isinstance(self.data, dict):
+            return self.data
+        try:
+            row = orjson.loads(self.data)
+        except orjson.JSONDecodeError:
+            return {}
+        return row if isinstance(row, dict) else {}
+
+
+class SourceRow(BaseModel):
+    """Base of the rows of files: unknown fields are ignored, missing or mistyped ones are errors.
+
+    The Hub's dialects are brought to the official form before validation, by `records` and `tuples`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+def records(value: Any) -> Any:
+    """JSON text → value; a record of lists → a list of records."""
+    if isinstance(value, str):
+        value = orjson.loads(value)
+    if isinstance(value, dict) and value and all(isinstance(items, list) for items in value.values()):
+        names = list(value)
+        return [dict(zip(names, items, strict=True)) for items in zip(*value.values(), strict=True)]
+    return value
+
+
+def tuples(*orders: tuple[str, ...]) -> BeforeValidator:
+    """Records → tuples, by the first order of field names that fits."""
+
+    def convert(value: Any) -> Any:
+        found = records(value)
+        if not isinstance(found, list):
+            return found
+        return [_tuple(record) if isinstance(record, dict) else record for record in found]
+
+    def _tuple(record: dict[str, Any]) -> tuple[Any, ...]:
+        order = next((names for names in orders if set(names) <= record.keys()), None)
+        if order is None:
+            raise ValueError(f"expected the fields {' or '.join(map(str, orders))}, got {sorted(record)}")
+        return tuple(record[name] for name in order)
+
+    return BeforeValidator(convert)
+
+
 def validate(model: type[R], record: Record) -> R:
-    """The row as its format's model. Raises RowRejected with the first thing that is wrong."""
+    """The row as its dataset's model. Raises RowRejected with the first thing that is wrong."""
     if record.broken:
         raise RowRejected(record.broken)
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import resources
@@ -11,47 +11,21 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from stepsearch_data.core.digest import digest_of_file
 from stepsearch_data.core.errors import ConfigError, SourceError
-from stepsearch_data.sources import files, hub
+from stepsearch_data.sources import ASKED_ONLY, DATASETS, files, hub
 from stepsearch_data.sources.csv_file import csv_rows
+from stepsearch_data.sources.dataset import Dataset, dataset_of, recognise
 from stepsearch_data.sources.parquet import parquet_rows, without_nulls
-
-KINDS = ("musique", "hotpotqa", "2wiki", "stepsearch", "jsonl")
-ASKED = (*KINDS, "qa", "bamboogle")
-"""What may be asked and compared with: those of builds, and questions with nothing but answers."""
-ALIASES = "id_aliases.json"
-_SAMPLES = {"musique": "musique.sample.jsonl", "hotpotqa": "hotpotqa.sample.json"}
-
-
-@dataclass(frozen=True)
-class Record:
-    """One row as its source holds it: JSON bytes, or a table's dict; `broken` says why it is neither."""
-
-    position: int
-    data: bytes | dict[str, Any]
-    broken: str = ""
-
-    @cached_property
-    def fields(self) -> dict[str, Any]:
-        """The row's fields; none where it is no JSON object."""
-        if isinstance(self.data, dict):
-            return self.data
-        try:
-            row = orjson.loads(self.data)
-        except orjson.JSONDecodeError:
-            return {}
-        return row if isinstance(row, dict) else {}
+from stepsearch_data.sources.record import Record
 
 
 @dataclass(frozen=True)
 class Source:
     """A place to read questions from, in the format that its kind names.
 
-    `number` tells several sources of one kind apart; 0 where there is only one. `id_aliases` is 2Wiki's table of
-    other names, if it does not lie beside the file.
+    `number` tells several sources of one kind apart; 0 where there is only one. `id_aliases` is the dataset's table
+    of other names, if it has one that does not lie beside the file.
     """
 
     kind: str
@@ -65,6 +39,11 @@ class Source:
         return f"{self.kind}#{self.number}" if self.number else self.kind
 
     @property
+    def dataset(self) -> Dataset:
+        """What is declared of its kind."""
+        return dataset_of(self.kind)
+
+    @property
     def is_hub(self) -> bool:
         """Whether the location is a dataset repository."""
         return self.location.startswith("hf:")
@@ -73,26 +52,29 @@ class Source:
     def path(self) -> Path:
         """The file; the embedded one for the location `sample`."""
         if self.location == "sample":
-            return Path(str(resources.files("stepsearch_data") / "data" / _SAMPLES[self.kind]))
+            return Path(str(resources.files("stepsearch_data") / "data" / self.dataset.sample))
         return Path(self.location)
 
     @property
     def aliases(self) -> Path | None:
-        """2Wiki's table of other names of answers: the one that is named, or the official one beside the file."""
-        if self.kind != "2wiki" or self.id_aliases or self.is_hub:
-            return self.id_aliases
-        beside = self.path.with_name(ALIASES)
+        """The table of other names of answers: the one that is named, or the official one beside the file."""
+        table = self.dataset.aliases
+        if table is None or self.id_aliases or self.is_hub:
+            return self.id_aliases if table else None
+        beside = self.path.with_name(table.file)
         return beside if beside.is_file() else None
 
     @cached_property
-    def _dataset(self) -> hub.HubDataset:
+    def _repository(self) -> hub.HubDataset:
         """The dataset repository; kept, so that the rows come from the commit that the digest names."""
         return hub.parse(self.location)
 
     def digest(self) -> str:
-        """What identifies the content: the file's SHA-256, or the repository's commit; and that of its aliases."""
-        content = self._dataset.commit() if self.is_hub else _digest(self.path, "check the path after --source")
-        return f"{content} {_digest(self.aliases, 'check load.id_aliases')}" if self.aliases else content
+        """What identifies the rows: the file's SHA-256, or the repository's commit; that of its aliases; its reader."""
+        content = self._repository.commit() if self.is_hub else _digest(self.path, "check the path after --source")
+        aliases = f" {_digest(self.aliases, 'check load.id_aliases')}" if self.aliases else ""
+        version = self.dataset.version
+        return f"{content}{aliases}" + (f" version {version}" if version > 1 else "")
 
     def records(self) -> Iterator[Record]:
         """All rows, streaming. Raises SourceError when the source cannot be read at all."""
@@ -104,33 +86,53 @@ class Source:
 
     def _items(self) -> Iterator[dict[str, Any] | bytes | files.Broken]:
         if self.is_hub:
-            return hub.rows(self._dataset)
+            return hub.rows(self._repository)
         suffix = self.path.suffix.lower()
         if suffix == ".parquet":
             return map(without_nulls, parquet_rows(self.path))
         return csv_rows(self.path) if suffix == ".csv" else files.rows(self.path)
 
 
-def parse_sources(texts: Sequence[str], kinds: Sequence[str] = KINDS) -> tuple[Source, ...]:
+def parse_sources(texts: Sequence[str], *, asked: bool = False) -> tuple[Source, ...]:
     """All sources of a run, in order. Raises ConfigError."""
-    sources = [parse_source(text, kinds) for text in texts]
+    sources = [parse_source(text, asked=asked) for text in texts]
     times = Counter(source.kind for source in sources)
     numbers = {kind: count(1) for kind, number in times.items() if number > 1}
     return tuple(replace(s, number=next(numbers[s.kind])) if s.kind in numbers else s for s in sources)
 
 
-def parse_source(text: str, kinds: Sequence[str] = KINDS, option: str = "--source") -> Source:
-    """`KIND=PATH` or `KIND=hf:REPO[@REV][:[CONFIG/]SPLIT]` as a Source of one of the kinds. Raises ConfigError."""
+def parse_source(text: str, option: str = "--source", *, asked: bool = False) -> Source:
+    """`KIND=PATH` or `KIND=hf:REPO[@REV][:[CONFIG/]SPLIT]` as a Source. Raises ConfigError.
+
+    Only where questions are `asked`, not built from, they may come with nothing but answers.
+    """
     kind, separator, location = text.partition("=")
+    kinds = [name for name in DATASETS.names() if asked or name not in ASKED_ONLY]
     if not separator or not location:
         raise ConfigError(f"{option} {text}: expected KIND=PATH or KIND=hf:REPO", f"KIND is one of {', '.join(kinds)}")
     if kind not in kinds:
         raise ConfigError(f"{option} {text}: unknown kind {kind!r}", f"known kinds: {', '.join(kinds)}")
-    if location == "sample" and kind not in _SAMPLES:
-        raise ConfigError(f"there is no embedded sample of {kind}", f"there is one of {' and '.join(_SAMPLES)}")
+    source = Source(kind, location)
+    if not (asked or source.dataset.parse):
+        raise ConfigError(
+            f"{option} {text}: rows of {kind} can be asked, not built from", "ask them: `eval --questions`"
+        )
+    if location == "sample" and not source.dataset.sample:
+        samples = (name for name in DATASETS.ours if dataset_of(name).sample)
+        raise ConfigError(f"there is no embedded sample of {kind}", f"there is one of {' and '.join(samples)}")
     if location.startswith("hf:"):
         hub.parse(location)
-    return Source(kind, location)
+    return source
+
+
+def check_kind(source: Source, first: Iterable[Record], option: str = "--source") -> None:
+    """Refuse a source whose first rows are plainly of another dataset than it was called. Raises SourceError."""
+    found = [name for record in first for name in recognise(set(record.fields), source.kind)]
+    if found and source.dataset.parse and source.kind not in found:
+        raise SourceError(
+            f"{source.location} was given as {source.kind}, but its rows are in the format of {found[0]}",
+            f"use {option} {found[0]}={source.location}",
+        )
 
 
 def _digest(path: Path, hint: str) -> str:

@@ -4,15 +4,34 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, StrictInt
 
 from stepsearch_data.core.errors import RowRejected
 from stepsearch_data.schemas.rows import Question
-from stepsearch_data.sources import Record
-from stepsearch_data.sources.models import StepSearchRow
-from stepsearch_data.sources.record import Loaded, paragraph, supporting, validate
+from stepsearch_data.sources.dataset import Dataset
+from stepsearch_data.sources.record import Loaded, Record, SourceRow, paragraph, records, supporting, validate
 
 _QUESTION = re.compile(r".*(?:Question:|## Question\n)(.*)", re.DOTALL)  # the last one of the prompt
+
+
+class StepSearchParagraph(SourceRow):
+    """A gold paragraph of the StepSearch release."""
+
+    title: str
+    paragraph_text: str
+
+
+class StepSearchRow(SourceRow):
+    """The StepSearch release: for every sub-question its search queries and its gold paragraph."""
+
+    id: str | StrictInt
+    question: str
+    final_answer: str
+    answer_aliases: Annotated[list[str], BeforeValidator(records)] = Field(default_factory=list)
+    sub_searchs: Annotated[list[list[str]], BeforeValidator(records)]
+    sub_support_docs: Annotated[list[StepSearchParagraph], BeforeValidator(records)]
 
 
 def parse(record: Record) -> Loaded:
@@ -79,3 +98,11 @@ def _asked(prompt: Sequence[Mapping[str, str]]) -> str:
     if not found:
         raise RowRejected("the prompt holds no 'Question:'")
     return found[1].strip()
+
+
+DATASET = Dataset(
+    name="stepsearch",
+    doc="the StepSearch release: its dataset, and its training file",
+    parse=parse,
+    signatures=(frozenset({"sub_searchs", "sub_support_docs"}), frozenset({"reward_model", "extra_info"})),
+)

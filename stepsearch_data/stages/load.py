@@ -18,18 +18,12 @@ from stepsearch_data.pipeline.context import StageContext
 from stepsearch_data.pipeline.stage import Stage, StageConfig
 from stepsearch_data.schemas.rows import Paragraph, Question
 from stepsearch_data.schemas.tables import PARAGRAPHS, QUESTIONS
-from stepsearch_data.sources import Record, Source
-from stepsearch_data.sources.dataset import PARSERS, Aliases, Loaded, read_aliases, with_aliases
-from stepsearch_data.sources.models import recognise
+from stepsearch_data.sources.aliases import Aliases, read_aliases, with_aliases
+from stepsearch_data.sources.record import Loaded, Record
+from stepsearch_data.sources.source import Source, check_kind
 
 _FIRST = 5  # rows that must agree that a source was called by the wrong format's name
-_FULLWIKI = "a file of the fullwiki setting holds what was retrieved: build from the distractor file; eval reads both"
-_NO_GOLD = "questions lack a gold paragraph and are in rejects; HotpotQA's distractor file has them all"
-_NOTED = {
-    "extremely short": "questions are extremely short: this is HotpotQA v1.0; take hotpot_train_v1.1.json",
-    "supporting_facts": "questions have a supporting fact that names no sentence; it was left out (questions.notes)",
-    "evidences_id": "questions have other evidences_id than evidences; they were left out (questions.notes)",
-}
+_NO_GOLD = "questions lack a gold paragraph and are in rejects"
 
 
 class LoadConfig(StageConfig):
@@ -47,7 +41,7 @@ class LoadConfig(StageConfig):
         default=True, description="reject questions whose answer (yes and no apart) occurs in none of their paragraphs"
     )
     id_aliases: Path | None = Field(
-        default=None, description="2Wiki's table of other names of answers, if id_aliases.json is not beside its file"
+        default=None, description="table of other names of answers, id_aliases.json, if it is not beside its file"
     )
 
 
@@ -63,7 +57,7 @@ class _Loader:
 
     def read(self, source: Source) -> None:
         """Read one source to its end, or to the limit."""
-        source = replace(source, id_aliases=self._config.id_aliases if source.kind == "2wiki" else None)
+        source = replace(source, id_aliases=self._config.id_aliases)
         table = read_aliases(source, partial(self._reject, source))
         self._notes.clear()
         taken = 0
@@ -71,7 +65,7 @@ class _Loader:
         first = list(islice(records, _FIRST))
         if not first:
             raise SourceError(f"{source.location} holds no row")
-        _check_format(source, first)
+        check_kind(source, first)
         for record in chain(first, records):
             try:
                 taken += self._take(source, record, table)
@@ -91,10 +85,12 @@ class _Loader:
 
     def _tell(self, source: Source, taken: int) -> None:
         """Say what is noted of a source's questions. Raises SourceError where that is why there is none."""
+        elsewhere, hint = source.dataset.gold_elsewhere
         for note, count in self._notes.items():
-            self._context.meter.tell(f"{source.label}: {count:,} {note}")
+            more = f"; {elsewhere}" if note == _NO_GOLD and elsewhere else ""
+            self._context.meter.tell(f"{source.label}: {count:,} {note}{more}")
         if self._notes[_NO_GOLD] and not taken:
-            raise SourceError(f"{source.location}: no question comes with all its gold paragraphs", _FULLWIKI)
+            raise SourceError(f"{source.location}: no question comes with all its gold paragraphs", hint)
 
     def _take(self, source: Source, record: Record, table: Aliases) -> bool:
         """Write what a record holds; whether it was a question. Raises RowRejected."""
@@ -103,7 +99,8 @@ class _Loader:
             if question.question_id in self._questions:
                 raise RowRejected(f"duplicate id {question.question_id}")
             self._questions.add(question.question_id)
-            self._notes.update({_NOTED[note.partition(":")[0]] for note in question.notes})
+            told = {source.dataset.notes.get(note.partition(":")[0]) for note in question.notes}
+            self._notes.update(note for note in told if note)
             self._context.writer(QUESTIONS).append(question)
         for paragraph in paragraphs:
             if paragraph.passage_id not in self._paragraphs:
@@ -130,21 +127,11 @@ STAGE = Stage(
 )
 
 
-def _check_format(source: Source, records: list[Record]) -> None:
-    """Refuse a source whose first rows are plainly in another format than it was called."""
-    formats = [recognise(set(record.fields)) for record in records]
-    found = next((name for name in formats if name), None)
-    if found and source.kind not in formats:
-        raise SourceError(
-            f"{source.location} was given as {source.kind}, but its rows are in the format of {found}",
-            f"use --source {found}={source.location}",
-        )
-
-
 def _parse(source: Source, record: Record, config: LoadConfig, table: Aliases) -> Loaded:
     if record.broken:
         raise RowRejected(record.broken)
-    question, paragraphs = PARSERS[source.kind](record)
+    assert source.dataset.parse  # what can only be asked is no source of a build
+    question, paragraphs = source.dataset.parse(record)
     question = question and with_aliases(question, table)
     for number, paragraph in enumerate(paragraphs):
         _check_text(f"paragraph {number}", paragraph.title + paragraph.text)

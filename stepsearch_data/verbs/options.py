@@ -11,6 +11,8 @@ from typing import Annotated
 
 import typer
 
+from stepsearch_data.sources import BUILT, OWN
+
 
 def _stage_names(incomplete: str) -> list[str]:
     from stepsearch_data.stages import STAGES
@@ -43,7 +45,7 @@ def engine_settings(values: list[str] | None) -> list[str]:
 def licences_of(values: list[str] | None) -> dict[str, str]:
     """`--license ID` of the user's own rows, and `--license KIND=ID`, as licences by kind of source."""
     pairs = [value.rpartition("=") for value in values or []]
-    return {kind or "jsonl": licence for kind, _, licence in pairs}
+    return {kind or OWN: licence for kind, _, licence in pairs}
 
 
 def finite(value: float | list[float] | None) -> float | list[float] | None:
@@ -99,7 +101,7 @@ SourceOption = Annotated[
         "--source",
         "-s",
         metavar="KIND=PATH",
-        help="Questions to read, repeatable: musique, hotpotqa, 2wiki, stepsearch or jsonl = a file (Parquet, or JSON, "
+        help=f"Questions to read, repeatable: {', '.join(BUILT[:-1])} or {BUILT[-1]} = a file (Parquet, or JSON, "
         ".gz, .bz2, .zst too), hf:REPO@REV:CONFIG/SPLIT on the Hub (all after REPO optional), or `sample`. Default: "
         "what the store was loaded from, or the embedded sample.",
     ),

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from stepsearch_data.core.errors import ConfigError
+from stepsearch_data.sources import DATASETS
 from stepsearch_data.verbs.common import (
     OK,
     QUARANTINED,
@@ -197,8 +198,8 @@ def evaluate(
         typer.Option(
             "--questions",
             metavar="KIND=FILE",
-            help="Questions to ask, repeatable: an official file of musique, hotpotqa, 2wiki, stepsearch or bamboogle, "
-            "jsonl, or qa: any of question and golden_answers. Default: those of the store.",
+            help=f"Questions to ask, repeatable: a file of {', '.join(DATASETS.ours)}; qa is any of question and "
+            "golden_answers. Default: those of the store.",
         ),
     ] = None,
     store: StoreOption = None,
@@ -270,7 +271,6 @@ def evaluate(
     from stepsearch_data.evaluation.evaluate import evaluate as run
     from stepsearch_data.evaluation.setup import Options
     from stepsearch_data.indexes import Choice
-    from stepsearch_data.sources.dataset import asker
 
     lengths = {"turns": turns, "documents": k, "turn": max_tokens, "total": length}
     flags = {"llm.base_url": base_url, "llm.max_concurrency": max_concurrency, "llm.max_cost": max_cost}
@@ -290,7 +290,7 @@ def evaluate(
         output=output,
     )
     load = partial(run_config_over, config, [*engine_settings(engine), *merged_settings(flags, settings)])
-    report = run(options, load, asker, Reporter(quiet=quiet))
+    report = run(options, load, Reporter(quiet=quiet))
     display.evaluation(report, output, as_json=as_json)
     raise typer.Exit(QUARANTINED if report.rejects or report.refused else OK)
 

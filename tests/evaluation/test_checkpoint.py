@@ -18,7 +18,6 @@ from stepsearch_data.evaluation.setup import Options  # noqa: E402
 from stepsearch_data.indexes import Choice  # noqa: E402
 from stepsearch_data.pipeline.config import load_config  # noqa: E402
 from stepsearch_data.pipeline.store import Store  # noqa: E402
-from stepsearch_data.sources.dataset import asker  # noqa: E402
 from stepsearch_data.stages import STAGES  # noqa: E402
 from stepsearch_data.templates.files import load_template  # noqa: E402 - torch must be there
 from stepsearch_data.trainer import demo  # noqa: E402
@@ -70,7 +69,7 @@ def save(folder: Path, model: Any, tokenizer: Any) -> None:
 def ask(checkpoint: Path, **options: Any) -> Report:
     asked = {"split": "train", "limit": KNOWN, **options}
     load = lambda first: load_config(STAGES, None, [*first, "run.workers=1"], {})  # noqa: E731
-    return evaluate(Options(checkpoint=str(checkpoint), **asked), load, asker, Reporter(quiet=True))
+    return evaluate(Options(checkpoint=str(checkpoint), **asked), load, Reporter(quiet=True))
 
 
 def whole(report: Report) -> dict[str, Any]:

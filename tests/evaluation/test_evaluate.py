@@ -22,7 +22,6 @@ from stepsearch_data.evaluation.evaluate import Report, evaluate
 from stepsearch_data.evaluation.setup import Options
 from stepsearch_data.indexes import Choice
 from stepsearch_data.pipeline.config import load_config
-from stepsearch_data.sources.dataset import asker
 from stepsearch_data.stages import STAGES
 from tests.conftest import Run
 from tests.evaluation.policies import GoldPolicy
@@ -49,7 +48,7 @@ def ask(sample_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         own = [f"llm.base_url={url}", "llm.max_attempts=1", *settings]
         known = {"llm": "mock", "split": "train", "limit": 4, "output": tmp_path / "out"}
         asked = Options(**{**known, "choice": Choice(store=sample_store), **options})
-        return evaluate(asked, lambda first: load_config(STAGES, None, [*first, *own], {}), asker, Reporter(quiet=True))
+        return evaluate(asked, lambda first: load_config(STAGES, None, [*first, *own], {}), Reporter(quiet=True))
 
     return run
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from stepsearch_data.core.errors import RowRejected
-from stepsearch_data.sources import Record
-from stepsearch_data.sources.dataset import parse_asked
+from stepsearch_data.sources.asked import parse_asked
+from stepsearch_data.sources.record import Record
 from tests.rows import Row, hotpotqa, jsonl, musique, without
 
 

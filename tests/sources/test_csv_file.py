@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from stepsearch_data.core.errors import SourceError
-from stepsearch_data.sources import Source
+from stepsearch_data.sources.source import Source
 
 
 def test_rows_lack_what_their_line_lacks(tmp_path: Path) -> None:

@@ -10,11 +10,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from stepsearch_data.core.errors import ConfigError, SourceError
-from stepsearch_data.sources import KINDS, Record, Source, parse_source, parse_sources
+from stepsearch_data.sources import BUILT
+from stepsearch_data.sources.record import Record
+from stepsearch_data.sources.source import Source, parse_source, parse_sources
 from tests.rows import musique
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", BUILT)
 def test_kind_and_path(kind: str) -> None:
     source = parse_source(f"{kind}=some/rows.jsonl.gz")
     assert source == Source(kind, "some/rows.jsonl.gz")
@@ -55,7 +57,7 @@ def test_what_is_no_source_is_an_error(text: str, message: str) -> None:
 def test_unknown_kind_lists_the_known_ones() -> None:
     with pytest.raises(ConfigError) as caught:
         parse_source("squad=rows.json")
-    assert all(kind in caught.value.hint for kind in KINDS)
+    assert all(kind in caught.value.hint for kind in BUILT)
 
 
 def test_digest_is_that_of_the_bytes_wherever_they_lie(tmp_path: Path) -> None:

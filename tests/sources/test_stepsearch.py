@@ -10,14 +10,15 @@ import pytest
 from stepsearch_data.core.errors import RowRejected
 from stepsearch_data.core.text import normalise
 from stepsearch_data.schemas.rows import Question
-from stepsearch_data.sources import Record
-from stepsearch_data.sources.dataset import PARSERS, parse_asked
+from stepsearch_data.sources import stepsearch as module
+from stepsearch_data.sources.asked import parse_asked
+from stepsearch_data.sources.record import Record
 from stepsearch_data.stages.rules import decompose
 from tests.rows import COMPOSER, OPERA, QUESTION, Row, line, stepsearch, stepsearch_training
 
 
 def parse(row: Row) -> Question:
-    question, paragraphs = PARSERS["stepsearch"](Record(7, line(row)))
+    question, paragraphs = module.parse(Record(7, line(row)))
     assert question
     assert [p.passage_id for p in paragraphs] == question.paragraph_ids
     return question

@@ -18,7 +18,7 @@ import pytest
 from stepsearch_data.core.errors import SourceError
 from stepsearch_data.core.progress import Meter
 from stepsearch_data.pipeline.context import StageContext, TooManyRejects
-from stepsearch_data.sources import parse_source
+from stepsearch_data.sources.source import parse_source
 from stepsearch_data.stages.load import STAGE, LoadConfig
 from tests import rows
 from tests.conftest import Run, run_cli

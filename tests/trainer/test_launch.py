@@ -23,7 +23,6 @@ from stepsearch_data.evaluation.setup import Options  # noqa: E402
 from stepsearch_data.indexes import Choice  # noqa: E402
 from stepsearch_data.pipeline.config import load_config  # noqa: E402
 from stepsearch_data.pipeline.store import Store  # noqa: E402
-from stepsearch_data.sources.dataset import asker  # noqa: E402
 from stepsearch_data.stages import STAGES  # noqa: E402
 from stepsearch_data.synth import WorldConfig, write_world  # noqa: E402
 from stepsearch_data.templates.files import load_template  # noqa: E402
@@ -119,7 +118,7 @@ def test_from_a_cold_start_to_the_evaluation_of_a_checkpoint(
     assert not list((tmp_path / "run").glob(".*"))
     saved = tmp_path / "run" / "checkpoint-000003" / "policy"
     assert (saved / "adapter_config.json").exists() == bool(settings)
-    report = evaluate(Options(str(tmp_path / "run"), limit=3, split="train"), load, asker, Reporter(quiet=True))
+    report = evaluate(Options(str(tmp_path / "run"), limit=3, split="train"), load, Reporter(quiet=True))
     assert report.measures["all"]["all"]["questions"] == 3
     assert report.settings["model"] == str(saved)
     assert report.settings["limits"]["turn"] == 20

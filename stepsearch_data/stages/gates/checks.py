@@ -64,8 +64,8 @@ def eval_findings(question: Question, known: EvalData) -> Iterator[Finding]:
     """What a question shares with the evaluation data."""
     if known.questions:
         yield from _overlaps(question, known)
-    used = [number for number in single_hops(question.question_id) if number in known.single_hops]
-    if question.source == "musique" and used:
+    used = [number for number in single_hops(question) if number in known.single_hops]
+    if used:
         yield Finding("eval_single_hop", f"made of the evaluation data's single-hop question {used[0]}")
 
 

@@ -9,7 +9,8 @@ from typing import Any, ClassVar, Literal, NamedTuple
 from pydantic import Field, field_validator
 
 from stepsearch_data.pipeline.stage import StageConfig
-from stepsearch_data.sources import ASKED, parse_source
+from stepsearch_data.sources.dataset import dataset_of
+from stepsearch_data.sources.source import parse_source
 
 Action = Literal["reject", "flag", "off"]
 
@@ -93,7 +94,7 @@ class QualityConfig(StageConfig):
     @classmethod
     def _are_sources(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
         for text in texts:
-            parse_source(text, ASKED, "quality.eval_sources")
+            parse_source(text, "quality.eval_sources", asked=True)
         return texts
 
     def action(self, gate: str) -> Action:
@@ -112,7 +113,8 @@ def unchecked(recipe: Mapping[str, Any]) -> dict[str, str]:
     """
     config, files = recipe["config"], recipe.get("files", {})
     data = {content.partition(" ")[0] for name, content in files.items() if name.startswith("eval_sources")}
-    ids = any(name.startswith("eval_single_hop_ids") for name in files)
-    wanting = {"eval_overlap": not data, "eval_single_hop": not ids and "musique" not in data}
+    ids = [name for name in files if name.startswith("eval_single_hop_ids")]
+    ids += [kind for kind in data if dataset_of(kind).single_hops]
+    wanting = {"eval_overlap": not data, "eval_single_hop": not ids}
     missing = {gate: NOT_CHECKED for gate, is_missing in wanting.items() if is_missing}
     return missing | {gate: "off" for gate in GATES if config.get(gate) == "off"}

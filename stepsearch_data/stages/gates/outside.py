@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,14 +16,16 @@ from stepsearch_data.core.errors import RowRejected
 from stepsearch_data.core.text import normalise
 from stepsearch_data.pipeline.context import StageContext
 from stepsearch_data.schemas.rows import Question
-from stepsearch_data.sources import ASKED, Record, Source, parse_sources
-from stepsearch_data.sources.dataset import parse_asked
+from stepsearch_data.sources import OWN, musique
+from stepsearch_data.sources.asked import parse_asked
+from stepsearch_data.sources.dataset import dataset_of
+from stepsearch_data.sources.record import Record
+from stepsearch_data.sources.source import Source, parse_sources
 from stepsearch_data.stages.gates.config import QualityConfig
 
 T = TypeVar("T")
 
 _IDS, _SCORES = ("question_id", "id"), ("correct", "score")
-_MUSIQUE = re.compile(r"\dhop\d?__([\d_]+?)(?:__unanswerable)?")
 
 
 @dataclass
@@ -39,8 +40,7 @@ class EvalData:
         """Take in a question of an evaluation split."""
         self.questions.add(digest(question.question))
         self.paragraphs.update(digest(f"{gold.title} {gold.text}") for gold in question.supporting)
-        if question.source == "musique":
-            self.single_hops.update(single_hops(question.question_id))
+        self.single_hops.update(single_hops(question))
 
 
 def digest(text: str) -> bytes:
@@ -48,16 +48,16 @@ def digest(text: str) -> bytes:
     return hashlib.blake2b(normalise(text).encode(), digest_size=12).digest()
 
 
-def single_hops(question_id: str) -> list[str]:
-    """Ids of the single-hop questions that a MuSiQue question is made of: `2hop__482757_12019`."""
-    found = _MUSIQUE.fullmatch(question_id)
-    return found[1].split("_") if found else []
+def single_hops(question: Question) -> list[str]:
+    """Ids of the single-hop questions that a question is made of; none where its dataset does not tell."""
+    known = dataset_of(question.source).single_hops
+    return known(question.question_id) if known else []
 
 
 def read_eval(context: StageContext, config: QualityConfig) -> EvalData:
     """The evaluation data; a row of it that cannot be read becomes a reject. Raises SourceError."""
     known = EvalData()
-    for source in parse_sources(config.eval_sources, ASKED):
+    for source in parse_sources(config.eval_sources, asked=True):
         label = f"quality.eval_sources {source.label}"
         for record in source.records():
             question = _accepted(context, label, record, partial(parse_asked, source.kind))
@@ -65,14 +65,14 @@ def read_eval(context: StageContext, config: QualityConfig) -> EvalData:
                 known.add(question)
     if config.eval_single_hop_ids:
         lines = config.eval_single_hop_ids.read_text(encoding="utf-8", errors="replace").split()
-        known.single_hops.update(number for line in lines for number in single_hops(line) or [line])
+        known.single_hops.update(number for line in lines for number in musique.single_hops(line) or [line])
     return known
 
 
 def read_rollouts(context: StageContext, path: Path | None) -> dict[str, float]:
     """Mean score, from 0 to 1, of each question of a file of rollouts; a bad row becomes a reject."""
     sums: dict[str, tuple[float, int]] = {}
-    for record in Source("jsonl", str(path)).records() if path else ():
+    for record in Source(OWN, str(path)).records() if path else ():
         scored = _accepted(context, "quality.rollouts", record, _score)
         if scored:
             total, count = sums.get(scored[0], (0.0, 0))

@@ -9,7 +9,11 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from stepsearch_data.sources.models import HotpotRow, JsonlRow, MusiqueRow, TwoWikiRow, recognise
+from stepsearch_data.sources.dataset import recognise
+from stepsearch_data.sources.hotpotqa import HotpotRow
+from stepsearch_data.sources.jsonl import JsonlRow
+from stepsearch_data.sources.musique import MusiqueRow
+from stepsearch_data.sources.two_wiki import TwoWikiRow
 from tests import rows
 from tests.rows import Row
 
@@ -136,4 +140,4 @@ def test_record_without_the_expected_names_says_which() -> None:
     ids=["musique", "hotpotqa", "2wiki", "jsonl", "document", "unknown", "empty"],
 )
 def test_recognise(row: Row, kind: str | None) -> None:
-    assert recognise(set(row)) == kind
+    assert recognise(set(row)) == ([kind] if kind else [])

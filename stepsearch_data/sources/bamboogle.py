@@ -1,0 +1,8 @@
+"""Bamboogle: questions of two hops each, with nothing but answers."""
+
+from stepsearch_data.sources.dataset import Dataset
+from stepsearch_data.sources.hotpotqa import score
+
+DATASET = Dataset(
+    name="bamboogle", doc="Bamboogle", hops=2, score=score, data_source="bamboogle", released_as="bamboogle"
+)
