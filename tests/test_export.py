@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from stepsearch_data.exports.formats import FORMATS
-from stepsearch_data.verbs import sharing
+from stepsearch_data.exports import FORMATS
+from stepsearch_data.exports.export import find_format
 from tests.conftest import Run
+from tests.plugins import install
 
-NAMES = [form.name for form in FORMATS]
+NAMES = FORMATS.names()
 
 
 def test_it_says_what_it_wrote_and_how_to_load_it(sample_store: Path, tmp_path: Path, cli: Run) -> None:
@@ -46,13 +47,49 @@ def test_the_loading_line_names_the_file_or_its_folder(form: str, sample_store: 
 def test_list_says_what_each_format_is_for(cli: Run) -> None:
     done = cli("export", "--list")
     assert (done.returncode, done.stderr) == (0, "")
-    for form, line in zip(FORMATS, done.stdout.splitlines()[1:], strict=True):
+    for form, line in zip(map(find_format, NAMES), done.stdout.splitlines()[1:], strict=True):
         assert line.split()[:2] == [form.name, f".{form.suffix}"]
         assert form.doc in line
 
 
-def test_the_help_names_every_format() -> None:
-    assert sharing._FORMATS.split(", ") == NAMES
+def test_the_help_names_every_format(cli: Run) -> None:
+    shown = " ".join(cli("export", "--help").stdout.replace("│", " ").split())
+    assert f"{', '.join(NAMES)}. What each is for: --list." in shown
+
+
+PLUGIN = """
+import pyarrow as pa
+from stepsearch_data.exports.formats import Format
+
+DECLARED = Format(
+    "lines",
+    "a question and its answer",
+    lambda template: pa.schema([("question", pa.string()), ("answer", pa.string())]),
+    lambda example, template: [{"question": example.question, "answer": example.answers[0]}],
+    lambda files: "read it",
+    suffix="jsonl",
+)
+"""
+
+
+def test_a_package_adds_a_format_by_an_entry_point(sample_store: Path, tmp_path: Path, cli: Run) -> None:
+    """A real distribution on the path: listed with what it is for, and written."""
+    environment = install(tmp_path, "stepsearch_data.exports", "lines", PLUGIN)
+    listed = cli("export", "--list", env=environment)
+    assert listed.stdout.splitlines()[-1].split() == ["lines", ".jsonl", *["a", "question", "and", "its", "answer"]]
+    done = cli("export", "-f", "lines", "-o", tmp_path / "out", "--store", sample_store, env=environment)
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (0, "load: read it")
+    rows = [json.loads(line) for line in (tmp_path / "out" / "train.jsonl").read_text().splitlines()]
+    assert rows
+    assert all(row.keys() == {"question", "answer"} for row in rows)
+
+
+def test_a_format_of_a_broken_package_is_named(sample_store: Path, tmp_path: Path, cli: Run) -> None:
+    environment = install(tmp_path, "stepsearch_data.exports", "lines", "import surely_not_there")
+    done = cli("export", "-f", "lines", "-o", tmp_path / "out", "--store", sample_store, env=environment)
+    assert done.returncode == 2
+    assert "the format lines of the package lines-plugin cannot be loaded: ModuleNotFoundError" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,27 @@
 """A store's trajectories in the file formats of trainers.
 
 `reading` makes examples of a store, which a template words (`templates`); `rl`, `sft` and `preferences` hold one small
-function a format; `formats` lists them; `files` and `export` write them.
+function a format; `formats` declares them; `files` and `export` write them.
 """
+
+from stepsearch_data.core.plugins import Registry
+
+_OURS = (
+    "verl",
+    "stepsearch",
+    "search-r1",
+    "verl-sft",
+    "trl-sft",
+    "trl-grpo",
+    "trl-dpo",
+    "trl-stepwise",
+    "llama-factory",
+    "sharegpt",
+    "verifiers",
+    "corpus",
+)
+FORMATS = Registry(
+    "stepsearch_data.exports",
+    "format",
+    {name: f"stepsearch_data.exports.formats:{name.replace('-', '_').upper()}" for name in _OURS},
+)

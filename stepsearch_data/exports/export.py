@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +11,9 @@ import pyarrow.parquet as pq
 
 from stepsearch_data.core.errors import ConfigError, StoreError
 from stepsearch_data.core.progress import Meter
+from stepsearch_data.exports import FORMATS
 from stepsearch_data.exports.files import Files
-from stepsearch_data.exports.formats import FORMATS, Format
+from stepsearch_data.exports.formats import Format
 from stepsearch_data.exports.reading import examples, split_names
 from stepsearch_data.pipeline.catalog import stale
 from stepsearch_data.pipeline.context import read_rows
@@ -39,12 +39,7 @@ class Written:
 
 def find_format(name: str) -> Format:
     """The format of that name. Raises ConfigError."""
-    names = [form.name for form in FORMATS]
-    if name not in names:
-        close = difflib.get_close_matches(name, names, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(names)}"
-        raise ConfigError(f"there is no format {name!r}", hint)
-    return next(form for form in FORMATS if form.name == name)
+    return FORMATS.load(name, Format)
 
 
 def export(

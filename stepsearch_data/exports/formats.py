@@ -74,98 +74,96 @@ def _corpus(files: Files) -> str:
     return f"stepsearch-data serve --corpus {shlex.quote(next(iter(files.values())))}"
 
 
-FORMATS = (
-    Format(
-        "verl",
-        "verl 0.9, RL: prompts, answers, reference queries and gold paragraphs for rewards",
-        rl.verl_schema,
-        rl.verl,
-        _verl,
-    ),
-    Format(
-        "stepsearch",
-        "the StepSearch release's trainer: its columns, nested as its code reads them",
-        rl.stepsearch_schema,
-        rl.stepsearch,
-        _verl,
-        tags_only=True,
-    ),
-    Format(
-        "search-r1",
-        "Search-R1's trainer: prompts and answers",
-        rl.search_r1_schema,
-        rl.search_r1,
-        _verl,
-        tags_only=True,
-    ),
-    Format(
-        "verl-sft",
-        "verl, multi-turn SFT: conversations; it learns the assistant's turns",
-        sft.verl_sft_schema,
-        sft.verl_sft,
-        _verl,
-    ),
-    Format(
-        "trl-sft",
-        "TRL, SFTTrainer: conversations (tools), or a prompt and completion a turn (tags)",
-        sft.trl_sft_schema,
-        sft.trl_sft,
-        _datasets,
-    ),
-    Format(
-        "trl-grpo",
-        "TRL, GRPOTrainer: prompts, and free columns for reward functions",
-        rl.trl_grpo_schema,
-        rl.trl_grpo,
-        _datasets,
-    ),
-    Format(
-        "trl-dpo",
-        "TRL, DPOTrainer: a good search against one that was voted out",
-        preferences.trl_dpo_schema,
-        preferences.trl_dpo,
-        _datasets,
-        with_rejected=True,
-    ),
-    Format(
-        "trl-stepwise",
-        "process reward models, TRL's stepwise type: rounds, each right or wrong",
-        preferences.trl_stepwise_schema,
-        preferences.trl_stepwise,
-        _datasets,
-        with_rejected=True,
-    ),
-    Format(
-        "llama-factory",
-        "LLaMA-Factory, SFT: conversations and their dataset_info.json",
-        sft.conversations_schema,
-        sft.llama_factory,
-        _llama_factory,
-        suffix="jsonl",
-        beside=_dataset_info,
-    ),
-    Format(
-        "sharegpt",
-        "Axolotl, Unsloth and others, SFT: conversations of human, gpt and tool",
-        sft.conversations_schema,
-        sft.sharegpt,
-        _datasets,
-        suffix="jsonl",
-    ),
-    Format(
-        "verifiers",
-        "verifiers environments: question, prompt, answer, info as JSON text",
-        rl.verifiers_schema,
-        rl.verifiers,
-        _datasets,
-    ),
-    Format(
-        "corpus",
-        "the passages, for Search-R1's retrieval server and `serve`: id, contents",
-        _passage_schema,
-        _passage,
-        _corpus,
-        suffix="jsonl",
-        of="passages",
-    ),
+VERL = Format(
+    "verl",
+    "verl 0.9, RL: prompts, answers, reference queries and gold paragraphs for rewards",
+    rl.verl_schema,
+    rl.verl,
+    _verl,
+)
+STEPSEARCH = Format(
+    "stepsearch",
+    "the StepSearch release's trainer: its columns, nested as its code reads them",
+    rl.stepsearch_schema,
+    rl.stepsearch,
+    _verl,
+    tags_only=True,
+)
+SEARCH_R1 = Format(
+    "search-r1",
+    "Search-R1's trainer: prompts and answers",
+    rl.search_r1_schema,
+    rl.search_r1,
+    _verl,
+    tags_only=True,
+)
+VERL_SFT = Format(
+    "verl-sft",
+    "verl, multi-turn SFT: conversations; it learns the assistant's turns",
+    sft.verl_sft_schema,
+    sft.verl_sft,
+    _verl,
+)
+TRL_SFT = Format(
+    "trl-sft",
+    "TRL, SFTTrainer: conversations (tools), or a prompt and completion a turn (tags)",
+    sft.trl_sft_schema,
+    sft.trl_sft,
+    _datasets,
+)
+TRL_GRPO = Format(
+    "trl-grpo",
+    "TRL, GRPOTrainer: prompts, and free columns for reward functions",
+    rl.trl_grpo_schema,
+    rl.trl_grpo,
+    _datasets,
+)
+TRL_DPO = Format(
+    "trl-dpo",
+    "TRL, DPOTrainer: a good search against one that was voted out",
+    preferences.trl_dpo_schema,
+    preferences.trl_dpo,
+    _datasets,
+    with_rejected=True,
+)
+TRL_STEPWISE = Format(
+    "trl-stepwise",
+    "process reward models, TRL's stepwise type: rounds, each right or wrong",
+    preferences.trl_stepwise_schema,
+    preferences.trl_stepwise,
+    _datasets,
+    with_rejected=True,
+)
+LLAMA_FACTORY = Format(
+    "llama-factory",
+    "LLaMA-Factory, SFT: conversations and their dataset_info.json",
+    sft.conversations_schema,
+    sft.llama_factory,
+    _llama_factory,
+    suffix="jsonl",
+    beside=_dataset_info,
+)
+SHAREGPT = Format(
+    "sharegpt",
+    "Axolotl, Unsloth and others, SFT: conversations of human, gpt and tool",
+    sft.conversations_schema,
+    sft.sharegpt,
+    _datasets,
+    suffix="jsonl",
+)
+VERIFIERS = Format(
+    "verifiers",
+    "verifiers environments: question, prompt, answer, info as JSON text",
+    rl.verifiers_schema,
+    rl.verifiers,
+    _datasets,
+)
+CORPUS = Format(
+    "corpus",
+    "the passages, for Search-R1's retrieval server and `serve`: id, contents",
+    _passage_schema,
+    _passage,
+    _corpus,
+    suffix="jsonl",
+    of="passages",
 )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stepsearch_data.core.errors import ConfigError, PublishError, StepSearchError
+from stepsearch_data.exports import FORMATS
 from stepsearch_data.remote.secrets import check_hub
 from stepsearch_data.verbs.common import (
     OK,
@@ -32,24 +33,20 @@ if TYPE_CHECKING:
     from stepsearch_data.core.progress import Reporter
     from stepsearch_data.release.hub import Hub
 
-_FORMATS = (  # exports.formats has them in full, but a help text must not need Arrow
-    "verl, stepsearch, search-r1, verl-sft, trl-sft, trl-grpo, trl-dpo, trl-stepwise, llama-factory, sharegpt, "
-    "verifiers, corpus"
-)
 _GLANCE = 10.0  # seconds that a dry run waits for the Hub
 
 
 def _print_formats(wanted: bool) -> None:
     if wanted:
         from stepsearch_data.display import sharing as display
-        from stepsearch_data.exports.formats import FORMATS
+        from stepsearch_data.exports.export import find_format
 
-        display.formats(FORMATS)
+        display.formats([find_format(name) for name in FORMATS.names()])
         raise typer.Exit
 
 
 def export(
-    form: Annotated[str, typer.Option("--format", "-f", help=f"{_FORMATS}. What each is for: --list.")],
+    form: Annotated[str, typer.Option("--format", "-f", help=f"{', '.join(FORMATS.ours)}. What each is for: --list.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder to write the files into.")],
     store: StoreOption = None,
     template: Annotated[

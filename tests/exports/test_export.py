@@ -13,8 +13,9 @@ import pytest
 
 from stepsearch_data.core.errors import ConfigError, StoreError
 from stepsearch_data.core.progress import Meter
+from stepsearch_data.exports import FORMATS
 from stepsearch_data.exports import export as module
-from stepsearch_data.exports.formats import FORMATS
+from stepsearch_data.exports.export import find_format
 from stepsearch_data.exports.reading import examples
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.templates.examples import Example
@@ -25,8 +26,8 @@ from tests.exports.conftest import Export, complete, path_of, rows_of, table, wi
 from tests.rows import musique, write_lines
 from tests.tree import tree
 
-NAMES = [form.name for form in FORMATS]
-CASES = [(f, t) for f in FORMATS for t in TEMPLATES if not (f.tags_only and t == "tools")]
+NAMES = FORMATS.names()
+CASES = [(f, t) for f in map(find_format, NAMES) for t in TEMPLATES if not (f.tags_only and t == "tools")]
 
 
 @pytest.mark.parametrize(("form", "template"), CASES, ids=lambda case: getattr(case, "name", case))
@@ -140,14 +141,14 @@ def test_splits_of_an_earlier_export_are_removed(
 ) -> None:
     """Of another format too; else a loader of the folder would read both. One split leaves the others alone."""
     folder = path_of(export(form, store=judged)).parent
-    suffix = module.find_format(form).suffix
+    suffix = find_format(form).suffix
     names = [f"train.{suffix}", f"validation.{suffix}"]
     assert names_in(folder) == names
     export(form, store=judged, split="train")
     assert names_in(folder) == names
     export(form)
     assert names_in(folder) == names[:1]
-    other = module.find_format({"verl": "sharegpt", "sharegpt": "verl"}[form])
+    other = find_format({"verl": "sharegpt", "sharegpt": "verl"}[form])
     module.export(Store(sample_store), other, load_template("musique"), folder, Meter(None, ""))
     assert names_in(folder) == [f"train.{other.suffix}"]
 
@@ -195,7 +196,7 @@ def test_the_corpus_is_every_passage(export: Export, sample_store: Path, cli: Ru
 
 def test_files_appear_only_when_all_are_whole(export: Export, judged: Path, tmp_path: Path) -> None:
     before = tree(path_of(export("sharegpt", store=judged)).parent)
-    form = dataclasses.replace(module.find_format("sharegpt"), rows=fail_late)
+    form = dataclasses.replace(find_format("sharegpt"), rows=fail_late)
     with pytest.raises(KeyboardInterrupt):
         module.export(Store(judged), form, load_template("musique"), tmp_path / "sharegpt-musique", Meter(None, ""))
     assert tree(tmp_path / "sharegpt-musique") == before
@@ -208,7 +209,7 @@ def fail_late(example: Example, _: Template) -> list[Any]:
 
 
 def test_a_folder_inside_the_store_is_refused(sample_store: Path) -> None:
-    form, template = module.find_format("verl"), load_template("musique")
+    form, template = find_format("verl"), load_template("musique")
     for folder in (sample_store, sample_store / "stages" / "mine"):
         with pytest.raises(StoreError, match="it lies in the store and could damage it"):
             module.export(Store(sample_store), form, template, folder, Meter(None, ""))
