@@ -99,7 +99,7 @@ class _Retriever:
 async def _body(request: web.Request) -> bytes:
     """A request's whole body, unless it is too long in coming."""
     try:
-        async with asyncio.timeout(BODY_SECONDS):
+        async with asyncio.timeout(None if request.content.is_eof() else BODY_SECONDS):  # a short one is here already
             return await request.read()
     except TimeoutError:
         raise web.HTTPRequestTimeout(text=f"the body did not come within {BODY_SECONDS:g} s") from None

@@ -22,6 +22,7 @@ IDLE_SECONDS = 120.0  # that a connection may be kept without a request, or with
 GRACE_SECONDS = 3.0  # that requests in flight have to end when the server does
 LINGERING_SECONDS = 2.0  # that the rest of a body is read which nobody wants
 _BACKLOG = 1024
+_LARGE = 1 << 16  # bytes
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -82,6 +83,8 @@ def _stopping() -> Iterator[asyncio.Event]:
 async def in_json(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Answer failures with `{"detail": …}`; drop a client that does not take its answer."""
     response = await _answered(request, handler)
+    if (response.content_length or 0) < _LARGE:  # it is in the system's hands at once
+        return response
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
             await response.prepare(request)
