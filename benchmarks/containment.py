@@ -14,13 +14,14 @@ import random
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TypeVar
 
 from stepsearch_data.core.progress import Reporter
 from stepsearch_data.core.text import containment, tokens
 from stepsearch_data.pipeline.config import load_config
 from stepsearch_data.pipeline.context import read_rows
 from stepsearch_data.pipeline.engine import Build
-from stepsearch_data.schemas.rows import Paragraph, Question
+from stepsearch_data.schemas.rows import Paragraph, Question, Row
 from stepsearch_data.schemas.tables import PARAGRAPHS, QUESTIONS, Table
 from stepsearch_data.stages import STAGES
 
@@ -47,19 +48,21 @@ def words(title: str, text: str) -> frozenset[str]:
     return frozenset(tokens(f"{title} {text}"))
 
 
+R = TypeVar("R", bound=Row)
+
+
 def load(sources: list[str], folder: Path) -> tuple[list[Question], dict[str, Paragraph]]:
     """Questions and paragraphs of real files."""
     job = Build(STAGES, load_config(STAGES, store=folder / "store", sources=sources), ["load"])
     job.run(Reporter(quiet=True))
     manifest = job.store.manifest()
 
-    def rows(table: Table) -> Iterable[Question | Paragraph]:
+    def rows(table: Table[R]) -> Iterable[R]:
         output = manifest.output(table.name)
         assert output
         return read_rows(job.store.path(output), table)
 
-    questions = [row for row in rows(QUESTIONS) if isinstance(row, Question)]
-    return questions, {row.passage_id: row for row in rows(PARAGRAPHS) if isinstance(row, Paragraph)}
+    return list(rows(QUESTIONS)), {row.passage_id: row for row in rows(PARAGRAPHS)}
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import duckdb
 
@@ -60,7 +60,7 @@ SELECT n, source: ['musique', 'hotpotqa', '2wiki'][1 + n % 3], hops: (2 + hash(n
 FROM range({start}, {stop}) AS a(n) JOIN pool ON i = hash(n, 2) % 20000 ORDER BY n
 """
 HOPS = "CREATE OR REPLACE TABLE hop AS SELECT * FROM asked, unnest(range(1, hops + 1)) AS b(hop) ORDER BY n, hop"
-TABLES: dict[str, dict[Table, str]] = {  # by stage
+TABLES: dict[str, dict[Table[Any], str]] = {  # by stage
     "trajectories": {
         TRAJECTORIES: """
             SELECT question_id, source, question_type: hops || 'hop', question: text, answer: text[:12], hops,
@@ -115,6 +115,7 @@ def make(folder: Path, trajectories: int) -> Store:
                     for table, select in tables.items():
                         writers[table].write(connection.sql(select).to_arrow_table())
                 for writer in writers.values():
+                    writer.finish()
                     writer.close()
                 rows = {table.name: writer.count for table, writer in writers.items()}
                 outputs = {table.name: str(table.schema) for table in tables}

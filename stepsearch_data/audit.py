@@ -10,7 +10,7 @@ import duckdb
 
 from stepsearch_data.core.errors import StoreError
 from stepsearch_data.pipeline.catalog import connect, stale
-from stepsearch_data.pipeline.questions import units
+from stepsearch_data.pipeline.questions import by_question
 from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.schemas.tables import QUALITY, QUERIES, QUESTIONS, SUB_QUESTIONS
 from stepsearch_data.stages.gates.config import GATES, unchecked
@@ -124,9 +124,9 @@ def _numbers(cursor: duckdb.DuckDBPyConnection) -> dict[str, Numbers]:
 def _leaks(store: Store, manifest: Manifest) -> Counter[tuple[str, int]]:
     """Number of leaking queries, by source and number of hops."""
     leaks: Counter[tuple[str, int]] = Counter()
-    for unit in units(store.tables(manifest, QUESTIONS, SUB_QUESTIONS, QUERIES), SUB_QUESTIONS, QUERIES):
-        hops, question = unit.related[SUB_QUESTIONS.name], unit.question
-        for query in unit.related[QUERIES.name]:
+    for rows in by_question(store.tables(manifest, QUESTIONS, SUB_QUESTIONS, QUERIES), SUB_QUESTIONS, QUERIES):
+        hops, question = rows[SUB_QUESTIONS], rows.question
+        for query in rows[QUERIES]:
             secrets = forbidden(hops, query.hop, (question.answer, *question.answer_aliases))
             leaks[question.source, len(hops)] += bool(leaked(query.query, question.question, secrets))
     return leaks

@@ -25,16 +25,12 @@ class Oracle:
     def __init__(self, root: Path) -> None:
         store = Store.open(root)
         manifest = store.manifest()
-        tables = {
-            table: list(read_rows(store.path(output), table))
-            for table in (QUESTIONS, SUB_QUESTIONS, QUERIES)
-            if (output := manifest.output(table.name))
-        }
-        self.questions: dict[str, Question] = {row.question_id: row for row in tables[QUESTIONS]}
+        paths = store.tables(manifest, QUESTIONS, SUB_QUESTIONS, QUERIES)
+        self.questions = {row.question_id: row for row in read_rows(paths[QUESTIONS], QUESTIONS)}
         self._steps: dict[str, list[dict[str, Any]]] = {}
         self._queries: dict[tuple[str, str], list[str]] = {}
         asked = {}
-        for hop in tables[SUB_QUESTIONS]:
+        for hop in read_rows(paths[SUB_QUESTIONS], SUB_QUESTIONS):
             question = self.questions[hop.question_id]
             places = [paragraph.passage_id for paragraph in question.supporting]
             asked[hop.question_id, hop.hop] = question.question, hop.sub_question
@@ -48,7 +44,7 @@ class Oracle:
             )
         for question in self.questions.values():
             self._mend(question)
-        for query in tables[QUERIES]:
+        for query in read_rows(paths[QUERIES], QUERIES):
             self._queries.setdefault(asked[query.question_id, query.hop], []).append(query.query)
 
     def __call__(self, request: dict[str, Any]) -> str:

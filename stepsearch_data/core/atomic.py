@@ -36,7 +36,7 @@ def alone(folder: Path, busy: StepSearchError) -> Iterator[None]:
         os.close(handle)
 
 
-def partial(path: Path) -> Path:
+def part_of(path: Path) -> Path:
     """Where a file or folder is until it is whole."""
     return path.with_name(f".{path.name}.part")
 
@@ -47,7 +47,7 @@ def writing(path: Path, *, shared: bool = False) -> Iterator[Path]:
 
     `shared`: several processes may write this file at the same time. Raises OSError.
     """
-    part = partial(path).with_suffix(f".{os.getpid()}") if shared else partial(path)
+    part = part_of(path).with_suffix(f".{os.getpid()}") if shared else part_of(path)
     _remove(part)
     try:
         yield part

@@ -61,7 +61,7 @@ def stages(declared: Sequence[Stage], *, as_json: bool) -> None:
                 {
                     "name": s.name,
                     "doc": s.doc,
-                    "reads": ["sources"] if s.reads_sources else list(s.reads),
+                    "reads": [read.name for read in s.reads] or ["sources"],
                     "writes": [output.name for output in s.writes],
                     "config": {name: info.description for name, info in s.config.model_fields.items()},
                 }
@@ -73,7 +73,7 @@ def stages(declared: Sequence[Stage], *, as_json: bool) -> None:
         (
             s.name,
             s.doc,
-            ", ".join(s.reads) or "the sources",
+            ", ".join(read.name for read in s.reads) or "the sources",
             ", ".join(output.name for output in s.writes),
             ", ".join(s.config.model_fields),
         )

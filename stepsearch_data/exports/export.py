@@ -18,7 +18,7 @@ from stepsearch_data.exports.reading import examples, split_names
 from stepsearch_data.pipeline.catalog import stale
 from stepsearch_data.pipeline.context import read_rows
 from stepsearch_data.pipeline.store import Manifest, Store
-from stepsearch_data.schemas.tables import PASSAGES, TRAJECTORIES
+from stepsearch_data.schemas.tables import PASSAGES, TRAJECTORIES, Table
 from stepsearch_data.templates.template import Template
 
 _NONE = {
@@ -99,8 +99,8 @@ def _items(
     store: Store, manifest: Manifest, form: Format, meter: Meter, *, everything: bool
 ) -> Iterator[tuple[str, Any]]:
     """What the format makes rows of, each with the split that it belongs to."""
-    table = PASSAGES if form.of == "passages" else TRAJECTORIES
-    path = store.tables(manifest, table)[table.name]
+    table: Table[Any] = PASSAGES if form.of == "passages" else TRAJECTORIES
+    path = store.tables(manifest, table)[table]
     meter.expect(pq.read_metadata(path).num_rows)
     if form.of == "passages":
         for passage in read_rows(path, PASSAGES):

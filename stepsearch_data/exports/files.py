@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -12,8 +13,8 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stepsearch_data.core.atomic import partial, place, write_whole
-from stepsearch_data.pipeline.context import Sink
+from stepsearch_data.core.atomic import part_of, place, write_whole
+from stepsearch_data.core.parquet import ParquetWriter
 
 Row = dict[str, Any]
 _GROUP_ROWS = 1_000
@@ -23,34 +24,19 @@ _MARK = {b"stepsearch-data": b"export"}
 _FIRST = b'{"conversations":['
 
 
-class _Parquet:
+class _Parquet(ParquetWriter[Row]):
     """Row groups of a thousand rows: memory stays bounded, and the bytes depend on the rows alone."""
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
-        self._schema, self._sink = schema.with_metadata(_MARK), Sink(path)
-        self._file = pq.ParquetWriter(self._sink, self._schema, compression="zstd", write_page_index=True)
-        self._rows: list[Row] = []
-
-    def append(self, row: Row) -> None:
-        self._rows.append(row)
-        if len(self._rows) == _GROUP_ROWS:
-            self._flush()
-
-    def finish(self) -> None:
-        self._flush()
-        self._file.close()
-        self._sink.pass_on()
-
-    def close(self) -> None:
-        with suppress(OSError, pa.ArrowException):
-            self._file.close()
-        self._sink.close()
-
-    def _flush(self) -> None:
-        if self._rows:
-            rows, self._rows = self._rows, []
-            self._file.write_table(pa.Table.from_pylist(rows, schema=self._schema))
-            self._sink.pass_on()
+        schema = schema.with_metadata(_MARK)
+        super().__init__(
+            open(path, "wb"),  # noqa: SIM115 - closed by `close`
+            schema,
+            partial(pa.Table.from_pylist, schema=schema),
+            rows_per_group=_GROUP_ROWS,
+            buffer_rows=_GROUP_ROWS,
+            write_page_index=True,
+        )
 
 
 class _Lines:
@@ -88,7 +74,7 @@ class Files:
         for writer in self._writers.values():
             writer.close()
         for split in self._writers:
-            partial(self.path(split)).unlink(missing_ok=True)
+            part_of(self.path(split)).unlink(missing_ok=True)
 
     def path(self, split: str) -> Path:
         """Where the rows of a split go."""
@@ -98,7 +84,7 @@ class Files:
         """Add a row to its split's file."""
         if split not in self._writers:
             kind = _Parquet if self._suffix == "parquet" else _Lines
-            self._writers[split] = kind(partial(self.path(split)), self._schema)
+            self._writers[split] = kind(part_of(self.path(split)), self._schema)
         self._writers[split].append(row)
         self.rows[split] += 1
 
@@ -111,7 +97,7 @@ class Files:
             writer.finish()
             writer.close()
         for split in self._writers:
-            place(partial(self.path(split)), self.path(split))
+            place(part_of(self.path(split)), self.path(split))
         written = {self.path(split) for split in self._writers}
         splits = (self._folder / f"{split}.{suffix}" for split in _SPLITS for suffix in _SUFFIXES)
         for path in splits if alone else ():

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import pyarrow.parquet as pq
 
-from stepsearch_data.pipeline.questions import Unit, units
+from stepsearch_data.pipeline.questions import QuestionRows, by_question
 from stepsearch_data.pipeline.store import Manifest, Store
-from stepsearch_data.schemas.rows import Hit, Query, Round, SubQuestion, Trajectory, Vote
+from stepsearch_data.schemas.rows import Round, Trajectory
 from stepsearch_data.schemas.tables import (
     HITS,
     PASSAGES,
@@ -36,14 +35,14 @@ def examples(store: Store, manifest: Manifest, *, everything: bool, with_rejecte
     """
     related = (*_ALWAYS, *(_FOR_REJECTED if with_rejected else ()))
     inputs = store.tables(manifest, QUESTIONS, PASSAGES, *related)
-    passages = Passages(inputs[PASSAGES.name])
+    passages = Passages(inputs[PASSAGES])
     splits = _splits(store, manifest, everything=everything)
     counts: Counter[str] = Counter()
-    for unit in units(inputs, *related):
-        found: list[Trajectory] = unit.related[TRAJECTORIES.name]
-        split = "train" if splits is None else splits.get(unit.question.question_id, "train" if everything else "")
+    for rows in by_question(inputs, *related):
+        found = rows[TRAJECTORIES]
+        split = "train" if splits is None else splits.get(rows.question.question_id, "train" if everything else "")
         if found and split and (everything or found[0].complete):
-            yield _example(counts[split], split, found[0], unit, passages)
+            yield _example(counts[split], split, found[0], rows, passages)
             counts[split] += 1
 
 
@@ -70,11 +69,10 @@ def _splits(store: Store, manifest: Manifest, *, everything: bool) -> dict[str, 
     return {key: split or of_group.get(group, "train") for key, split, group, _ in rows}
 
 
-def _example(index: int, split: str, trajectory: Trajectory, unit: Unit, passages: Passages) -> Example:
-    hops: list[SubQuestion] = unit.related[SUB_QUESTIONS.name]
-    rounds: list[Round] = unit.related[ROUNDS.name]
+def _example(index: int, split: str, trajectory: Trajectory, rows: QuestionRows, passages: Passages) -> Example:
+    hops, rounds = rows[SUB_QUESTIONS], rows[ROUNDS]
     gold = {hop.hop: tuple(passages[passage_id] for passage_id in hop.gold_passage_ids) for hop in hops}
-    rejected = _rejected(rounds, unit.related, passages)
+    rejected = _rejected(rounds, rows, passages)
     return Example(
         index=index,
         split=split,
@@ -87,19 +85,16 @@ def _example(index: int, split: str, trajectory: Trajectory, unit: Unit, passage
     )
 
 
-def _rejected(
-    rounds: Sequence[Round], related: Mapping[str, list[Any]], passages: Passages
-) -> defaultdict[int, list[Search]]:
+def _rejected(rounds: Sequence[Round], rows: QuestionRows, passages: Passages) -> defaultdict[int, list[Search]]:
     """By hop, the queries that were voted out and are in no round, each with what the first engine shows for it."""
     shown = max((len(step.documents) for step in rounds), default=0)
     used = {step.query_id for step in rounds}
-    votes: dict[str, Vote] = {vote.query_id: vote for vote in related.get(VOTES.name, ())}
-    queries: list[Query] = related.get(QUERIES.name, [])
+    votes = {vote.query_id: vote for vote in rows.get(VOTES)}
     found: defaultdict[int, list[Search]] = defaultdict(list)
-    for query in queries:
+    for query in rows.get(QUERIES):
         vote = votes[query.query_id]
         if query.query_id not in used and not vote.kept and not vote.waiting:
-            hits: list[Hit] = [hit for hit in related[HITS.name] if hit.query_id == query.query_id and hit.rank]
+            hits = [hit for hit in rows[HITS] if hit.query_id == query.query_id and hit.rank]
             first = [hit for hit in hits if hit.engine == hits[0].engine]
             found[query.hop].append(passages.search(query.query, first[:shown]))
     return found

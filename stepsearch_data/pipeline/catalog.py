@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -40,7 +40,7 @@ _EXPLAIN = re.compile(rf"\s*EXPLAIN\s+(ANALYZE\s+)?(\(\s*{_OPTION}(\s*,\s*{_OPTI
 class Judged:
     """A table whose view shows what another one says about its rows."""
 
-    by: Table
+    by: Table[Any]
     columns: tuple[str, ...]
     key: tuple[str, ...]
 
@@ -88,7 +88,7 @@ def _judged(views: Mapping[str, str], name: str, judged: Judged, manifest: Manif
     return f"SELECT r.*, {said} FROM ({views[name]}) r LEFT JOIN ({views[by.name]}) j USING ({', '.join(judged.key)})"
 
 
-def _log(log: Table, paths: list[str] | None) -> str:
+def _log(log: Table[Any], paths: list[str] | None) -> str:
     """A log as a table; the line that a crash cut short is left out."""
     types = {field.name: _SQL_TYPES[field.type] for field in log.schema}
     if paths is None:

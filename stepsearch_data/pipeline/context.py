@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-import io
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stepsearch_data.core.errors import StepSearchError
+from stepsearch_data.core.parquet import ParquetWriter
 from stepsearch_data.core.progress import Meter
 from stepsearch_data.pipeline.stage import Stage, StageConfig
 from stepsearch_data.schemas.rows import Reject, Row
-from stepsearch_data.schemas.tables import REJECTS, Table
+from stepsearch_data.schemas.tables import REJECTS, Inputs, Table
 from stepsearch_data.search.kinds import Engine, Service
 from stepsearch_data.sources.source import Source
 
 C = TypeVar("C", bound=StageConfig)
+R = TypeVar("R", bound=Row)
 
 if TYPE_CHECKING:
     from stepsearch_data.llm.service import Llm
 
-_GROUP_BYTES = 64 << 20
-_BUFFER_ROWS = 500
 _RAW_CHARACTERS = 2_000
 _EARLY_LOOK = 1_000
 _READ_ROWS = 1_000
@@ -36,98 +33,18 @@ class TooManyRejects(StepSearchError):
     """More of a source's rows were rejected than the run allows."""
 
 
-class Sink(io.RawIOBase):
-    """Holds what Arrow writes until `pass_on` writes it: a full disk would have Arrow abort the process."""
+class TableWriter(ParquetWriter[R]):
+    """Writes one table's Parquet file; an edited table re-uploads only what changed."""
 
-    def __init__(self, path: Path) -> None:
-        self._file = open(path, "wb")  # noqa: SIM115 - closed by `close`
-        self._held: list[bytes] = []
-
-    def writable(self) -> bool:
-        """Always."""
-        return True
-
-    def write(self, data: Any) -> int:
-        """Take some bytes."""
-        self._held.append(bytes(data))
-        return len(self._held[-1])
-
-    def pass_on(self) -> None:
-        """Write what is held to the file. Raises OSError."""
-        held, self._held = self._held, []
-        self._file.writelines(held)
-        self._file.flush()
-
-    def close(self) -> None:
-        """Close the file; what is still held is lost."""
-        super().close()
-        with suppress(OSError, AttributeError):  # Python closes one that could not be opened, too
-            self._file.close()
-
-
-class TableWriter:
-    """Writes one table's Parquet file.
-
-    Row groups end at `rows_per_group` rows or 64 MiB, counted at each write: the bytes depend on
-    the rows and on how a stage batches them, never on timing.
-    """
-
-    def __init__(self, path: Path, table: Table) -> None:
-        self._table = table
-        self._rows: list[Row] = []
-        self._pending: list[pa.Table] = []
-        self.count = 0
-        self._sink = Sink(path)
-        self._file = pq.ParquetWriter(
-            self._sink,
+    def __init__(self, path: Path, table: Table[R]) -> None:
+        super().__init__(
+            open(path, "wb"),  # noqa: SIM115 - closed by `close`
             table.schema,
-            compression="zstd",
-            use_content_defined_chunking=True,  # an edited table re-uploads only what changed
+            table.to_arrow,
+            rows_per_group=table.rows_per_group,
+            use_content_defined_chunking=True,
             write_page_index=True,
         )
-
-    def append(self, row: Row) -> None:
-        """Add one row."""
-        self._rows.append(row)
-        if len(self._rows) >= _BUFFER_ROWS:
-            self._drain()
-
-    def write(self, rows: pa.Table) -> None:
-        """Add many rows, in Arrow form; columns are cast to the table's schema."""
-        self._drain()
-        self._add(rows.select(self._table.schema.names).cast(self._table.schema))
-
-    def close(self) -> None:
-        """Write what is pending and finish the file."""
-        self._drain()
-        self._flush()
-        self._file.close()
-        self._sink.pass_on()
-        self._sink.close()
-
-    def abandon(self) -> None:
-        """Let go of a file that will never be whole. Does nothing after `close`."""
-        with suppress(OSError, pa.ArrowException):
-            self._file.close()
-        self._sink.close()
-
-    def _drain(self) -> None:
-        if self._rows:
-            rows, self._rows = self._rows, []
-            self._add(self._table.to_arrow(rows))
-
-    def _add(self, rows: pa.Table) -> None:
-        self.count += rows.num_rows
-        self._pending.append(rows)
-        size = sum(table.num_rows for table in self._pending)
-        if size >= self._table.rows_per_group or sum(t.nbytes for t in self._pending) >= _GROUP_BYTES:
-            self._flush()
-
-    def _flush(self) -> None:
-        if self._pending:
-            self._file.write_table(pa.concat_tables(self._pending), row_group_size=self._table.rows_per_group)
-            self._sink.pass_on()
-            self._pending = []
 
 
 class StageContext:
@@ -137,7 +54,7 @@ class StageContext:
         self,
         stage: Stage,
         config: StageConfig,
-        inputs: Mapping[str, Path],
+        inputs: Inputs,
         folder: Path,
         *,
         sources: Sequence[Source] = (),
@@ -178,15 +95,15 @@ class StageContext:
         assert isinstance(self._config, kind)
         return self._config
 
-    def count(self, table: Table) -> int:
+    def count(self, table: Table[Any]) -> int:
         """Number of rows of an input table."""
-        return int(pq.read_metadata(self.inputs[table.name]).num_rows)
+        return int(pq.read_metadata(self.inputs[table]).num_rows)
 
-    def writer(self, table: Table) -> TableWriter:
+    def writer(self, table: Table[R]) -> TableWriter[R]:
         """Where the rows of an output table go."""
         return self._writers[table.name]
 
-    def writer_of(self, row: Row) -> TableWriter:
+    def writer_of(self, row: R) -> TableWriter[R]:
         """Where a row goes: the output table of its type."""
         table = next(t for t in self.stage.writes if isinstance(t, Table) and type(row) is t.row)
         return self._writers[table.name]
@@ -236,17 +153,18 @@ class StageContext:
             self._check(source)
 
     def finish(self) -> dict[str, int]:
-        """Close all outputs; the number of rows of each table. Raises TooManyRejects."""
+        """Finish and close all outputs; the number of rows of each table. Raises TooManyRejects."""
         for source in self._rejected:
             self._check(source)
         for writer in self._writers.values():
-            writer.close()
+            writer.finish()
+        self.close()
         return {name: writer.count for name, writer in self._writers.items()}
 
     def close(self) -> None:
-        """Let go of all files of a stage that did not come to its end."""
+        """Close all files, of a stage that did not come to its end too."""
         for writer in self._writers.values():
-            writer.abandon()
+            writer.close()
 
     def _check(self, source: str) -> None:
         rejected = self._rejected[source]
@@ -263,7 +181,7 @@ class StageContext:
         )
 
 
-def read_rows(path: Path, table: Table) -> Iterator[Any]:
+def read_rows(path: Path, table: Table[R]) -> Iterator[R]:
     """The rows of a table's file, in order and as its row model, a bounded number in memory."""
     with pq.ParquetFile(path) as file:
         for batch in file.iter_batches(batch_size=_READ_ROWS):

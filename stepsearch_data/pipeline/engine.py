@@ -22,9 +22,9 @@ from stepsearch_data.pipeline.catalog import write_catalog
 from stepsearch_data.pipeline.config import RunConfig
 from stepsearch_data.pipeline.context import StageContext, read_rows
 from stepsearch_data.pipeline.remembered import remember
-from stepsearch_data.pipeline.stage import Recipe, Stage, differences, digest
+from stepsearch_data.pipeline.stage import Needs, Recipe, Stage, differences, digest
 from stepsearch_data.pipeline.store import Entry, Manifest, Output, Store
-from stepsearch_data.schemas.tables import QUESTIONS, REJECTS, Table
+from stepsearch_data.schemas.tables import QUESTIONS, REJECTS, Folder, Table
 from stepsearch_data.search.index import recipe_of
 from stepsearch_data.search.kinds import Engine, Service
 from stepsearch_data.sources.source import Source, parse_sources
@@ -87,7 +87,9 @@ class Build:
             reasons = self._reasons(stage, manifest, ignore=made_anew)
             if stage.name in manifest.stages:
                 reasons += [
-                    f"{name} will be made anew by {made_anew[name]}" for name in stage.reads if name in made_anew
+                    f"{read.name} will be made anew by {made_anew[read.name]}"
+                    for read in stage.reads
+                    if read.name in made_anew
                 ]
             if reasons:
                 self._check_inputs(stage, manifest, made_anew)
@@ -149,9 +151,9 @@ class Build:
 
     def _inputs(self, stage: Stage, manifest: Manifest) -> dict[str, str]:
         """Content digests of what the stage reads; nothing for an input that is not there."""
-        if stage.reads_sources:
+        if Needs.SOURCES in stage.needs:
             return self._digests_of_sources(stage, manifest)
-        outputs = {name: manifest.output(name) for name in stage.reads}
+        outputs = {read.name: manifest.output(read.name) for read in stage.reads}
         return {name: output.digest for name, output in outputs.items() if output}
 
     def _digests_of_sources(self, stage: Stage, manifest: Manifest) -> dict[str, str]:
@@ -164,27 +166,27 @@ class Build:
     def _recipe(self, stage: Stage, manifest: Manifest) -> Recipe:
         config, inputs = self.config.stages[stage.name], self._inputs(stage, manifest)
         engines: dict[str, Any] = {engine.name: recipe_of(engine) for engine in self._engines(stage)}
-        if stage.engines == "all":  # who comes first shows its documents
+        if Needs.ALL_ENGINES in stage.needs:  # who comes first shows its documents
             engines["use"] = list(engines)
         return stage.recipe(config, inputs, self._prompts(stage), self._retries(stage), engines)
 
     def _engines(self, stage: Stage) -> tuple[Engine, ...]:
-        """The search engines that decide a stage's rows; `local` are those that search the run's own corpus."""
-        if stage.engines == "none":
-            return ()
+        """The search engines that decide a stage's rows."""
+        if Needs.ALL_ENGINES in stage.needs:
+            return self.config.engines
         own = tuple(engine for engine in self.config.engines if engine.is_local and not engine.index)
-        return own if stage.engines == "local" else self.config.engines
+        return own if Needs.OWN_ENGINES in stage.needs else ()
 
     def _may_ask_again(self, stage: Stage) -> bool:
         """Whether the stage asks somebody who may fail, and answer the next time."""
-        return self.config.stages[stage.name].uses_model or stage.engines == "all"
+        return self.config.stages[stage.name].uses_model or Needs.ALL_ENGINES in stage.needs
 
     def _retries(self, stage: Stage) -> dict[str, int]:
         """Questions that were tried again; none where nobody is asked."""
         return self.store.retries(stage.name) if self._may_ask_again(stage) else {}
 
     def _prompts(self, stage: Stage) -> dict[str, str]:
-        return stage.prompts(self.config.stages[stage.name], self.config.prompts) if stage.prompts else {}
+        return self.config.stages[stage.name].prompts(self.config.prompts)
 
     def _reasons(self, stage: Stage, manifest: Manifest, ignore: Mapping[str, str] = {}) -> list[str]:
         entry = manifest.stages.get(stage.name)
@@ -215,7 +217,7 @@ class Build:
     def _run(self, stage: Stage, manifest: Manifest, reporter: Reporter) -> Entry:
         self._check_inputs(stage, manifest)
         recipe = self._recipe(stage, manifest)
-        inputs = {name: self._input(name, output) for name in stage.reads if (output := manifest.output(name))}
+        inputs = {read: self._input(read, output) for read in stage.reads if (output := manifest.output(read.name))}
         with self.store.staging() as folder, reporter.stage(stage.name) as meter:
             context = StageContext(
                 stage,
@@ -270,9 +272,9 @@ class Build:
 
     def _check_inputs(self, stage: Stage, manifest: Manifest, coming: Mapping[str, str] = {}) -> None:
         """Everything that the stage reads is there and up to date, or `coming` from a stage before it."""
-        if stage.reads_sources and not self._sources:
+        if Needs.SOURCES in stage.needs and not self._sources:
             raise ConfigError(f"{stage.name} must run again, but no source was given", "repeat --source KIND=PATH")
-        for name in stage.reads:
+        for name in (read.name for read in stage.reads):
             if name in coming:
                 continue
             output = manifest.output(name)
@@ -285,17 +287,16 @@ class Build:
             if not self.store.is_whole(output):
                 raise StoreError(f"{name} is missing from the store, or cut", _from(writer, stage))
 
-    def _input(self, name: str, output: Output) -> Path:
+    def _input(self, read: Table[Any] | Folder, output: Output) -> Path:
         """The file or folder that a stage reads. Raises StoreError where it is damaged."""
-        declared = next(o for s in self._stages for o in s.writes if o.name == name)
         try:
-            return self.store.table(declared, output) if isinstance(declared, Table) else self.store.path(output)
+            return self.store.table(read, output) if isinstance(read, Table) else self.store.path(output)
         except StoreError as error:
-            raise StoreError(error.message, _anew(name, self.store.manifest())) from error
+            raise StoreError(error.message, _anew(read.name, self.store.manifest())) from error
 
     def _blame_inputs(self, stage: Stage, manifest: Manifest, error: Exception) -> None:
         """Raises StoreError when a failure comes from an input whose bytes have changed since they were committed."""
-        for name in self.store.damaged(manifest, *stage.reads):
+        for name in self.store.damaged(manifest, *(read.name for read in stage.reads)):
             raise StoreError(f"{name} is damaged", _anew(name, manifest)) from error
         if not isinstance(error, StepSearchError | OSError) and (fault := self.store.fault(manifest, error)):
             raise fault from error

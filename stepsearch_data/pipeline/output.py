@@ -13,13 +13,12 @@ from typing import Any, BinaryIO
 import orjson
 import pyarrow as pa
 import pyarrow.csv as pa_csv
-import pyarrow.parquet as pq
 
 from stepsearch_data.core.atomic import writing
 from stepsearch_data.core.errors import QueryError
+from stepsearch_data.core.parquet import ParquetWriter
 
-_GROUP_BATCHES = 50  # of 2,048 rows from DuckDB
-_GROUP_BYTES = 64 << 20
+_GROUP_ROWS = 50 * 2_048  # DuckDB's batches
 _INTEGERS = 1 << 63  # larger ones are beyond most readers of JSON
 
 
@@ -101,21 +100,10 @@ def _json(reader: pa.RecordBatchReader, file: BinaryIO) -> None:
 
 
 def _parquet(reader: pa.RecordBatchReader, file: BinaryIO) -> None:
-    with pq.ParquetWriter(file, reader.schema, compression="zstd") as writer:
-        for rows in _groups(reader):
-            writer.write_table(rows)
-
-
-def _groups(reader: pa.RecordBatchReader) -> Iterator[pa.Table]:
-    """The rows in tables that each make a good row group."""
-    held: list[pa.RecordBatch] = []
+    writer = ParquetWriter(file, reader.schema, pa.Table.from_batches, rows_per_group=_GROUP_ROWS, buffer_rows=1)
     for batch in reader:
-        held.append(batch)
-        if len(held) == _GROUP_BATCHES or sum(batch.nbytes for batch in held) > _GROUP_BYTES:
-            yield pa.Table.from_batches(held)
-            held = []
-    if held:
-        yield pa.Table.from_batches(held)
+        writer.append(batch)
+    writer.finish()
 
 
 def _rows(reader: pa.RecordBatchReader) -> Iterator[bytes]:

@@ -11,14 +11,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
-from pathlib import Path
 from typing import Any, TypeVar
 
 from stepsearch_data.core.errors import RowRejected, StoreError
 from stepsearch_data.pipeline.context import StageContext, read_rows
 from stepsearch_data.schemas.rows import Question, Row
-from stepsearch_data.schemas.tables import QUESTIONS, Table
+from stepsearch_data.schemas.tables import QUESTIONS, Inputs, Table
 
+R = TypeVar("R", bound=Row)
 T = TypeVar("T")
 U = TypeVar("U")
 
@@ -27,27 +27,35 @@ _AHEAD = 16
 
 
 @dataclass(frozen=True)
-class Unit:
-    """A question and its rows of the other tables that the stage reads, by table name."""
+class QuestionRows:
+    """A question and its rows of the other tables that are read: `rows[SUB_QUESTIONS]`."""
 
     question: Question
-    related: dict[str, list[Any]] = field(default_factory=dict)
+    _of: Mapping[Table[Any], list[Any]] = field(default_factory=dict)
+
+    def __getitem__(self, table: Table[R]) -> list[R]:
+        """Its rows of a table. Raises KeyError for one that is not read."""
+        return self._of[table]
+
+    def get(self, table: Table[R]) -> list[R]:
+        """Its rows of a table; none of one that is not read."""
+        return self._of.get(table, [])
 
 
-def units(inputs: Mapping[str, Path], *tables: Table) -> Iterator[Unit]:
-    """Every question with its rows of `tables`, in order; `inputs` are the tables' files by name."""
-    readers = {table.name: _ByQuestion(read_rows(inputs[table.name], table)) for table in tables}
-    for question in read_rows(inputs[QUESTIONS.name], QUESTIONS):
-        yield Unit(question, {name: reader.take(question.question_id) for name, reader in readers.items()})
-    left = [name for name, reader in readers.items() if reader.left]
+def by_question(inputs: Inputs, *tables: Table[Any]) -> Iterator[QuestionRows]:
+    """Every question with its rows of `tables`, in order; `inputs` are the files of all tables that are read."""
+    readers = {table: _ByQuestion(read_rows(inputs[table], table)) for table in tables}
+    for question in read_rows(inputs[QUESTIONS], QUESTIONS):
+        yield QuestionRows(question, {table: reader.take(question.question_id) for table, reader in readers.items()})
+    left = [table.name for table, reader in readers.items() if reader.left]
     if left:
         raise StoreError(f"{', '.join(left)} does not follow the order of the questions", "build anew, with --force")
 
 
 def for_each_question(
     context: StageContext,
-    function: Callable[[Unit], Awaitable[list[Any]]],
-    *tables: Table,
+    function: Callable[[QuestionRows], Awaitable[list[Any]]],
+    *tables: Table[Any],
 ) -> None:
     """Call the function for every question, many at a time, and write its rows in the questions' order.
 
@@ -59,32 +67,32 @@ def for_each_question(
 
 
 async def _run(
-    context: StageContext, function: Callable[[Unit], Awaitable[list[Any]]], tables: Sequence[Table]
+    context: StageContext, function: Callable[[QuestionRows], Awaitable[list[Any]]], tables: Sequence[Table[Any]]
 ) -> None:
     in_flight = context.model.settings.max_concurrency if context.model else _IN_FLIGHT
 
-    def everyone(work: Callable[[Unit], Awaitable[U]]) -> AsyncIterator[U]:
-        return ordered(work, units(context.inputs, *tables), in_flight)
+    def everyone(work: Callable[[QuestionRows], Awaitable[U]]) -> AsyncIterator[U]:
+        return ordered(work, by_question(context.inputs, *tables), in_flight)
 
     try:
         if context.model:
             await context.model.fill(function, everyone, context.meter.say)
-        async for unit, result in everyone(partial(_attempt, function)):
+        async for rows, result in everyone(partial(_attempt, function)):
             if context.model:
                 context.meter.note(context.model.describe)
-            _settle(context, unit.question, result)
+            _settle(context, rows.question, result)
     finally:
         if context.model:
             await context.model.close()
 
 
 async def _attempt(
-    function: Callable[[Unit], Awaitable[list[Any]]], unit: Unit
-) -> tuple[Unit, list[Row] | RowRejected]:
+    function: Callable[[QuestionRows], Awaitable[list[Any]]], rows: QuestionRows
+) -> tuple[QuestionRows, list[Row] | RowRejected]:
     try:
-        return unit, await function(unit)
+        return rows, await function(rows)
     except RowRejected as reason:
-        return unit, reason
+        return rows, reason
 
 
 def _settle(context: StageContext, question: Question, result: list[Row] | RowRejected) -> None:

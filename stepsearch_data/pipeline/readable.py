@@ -92,7 +92,7 @@ class ReadableStore:
             raise self._damage(path, "it is no folder" if output.rows is None else "it is no regular file")
         return path
 
-    def table(self, table: Table, output: Output) -> Path:
+    def table(self, table: Table[Any], output: Output) -> Path:
         """The file of a committed table. Raises StoreError where it is missing or cut, or is no such table."""
         import pyarrow.parquet as pq
 
@@ -111,12 +111,12 @@ class ReadableStore:
             raise self._damage(path, f"it has {metadata.num_rows:,} rows instead of {output.rows:,}")
         return path
 
-    def tables(self, manifest: Manifest, *tables: Table) -> dict[str, Path]:
-        """The files of these tables, by name. Raises StoreError, also where one is not built yet."""
+    def tables(self, manifest: Manifest, *tables: Table[Any]) -> dict[Table[Any], Path]:
+        """The files of these tables. Raises StoreError, also where one is not built yet."""
         outputs = {table: manifest.output(table.name) for table in tables}
         if not all(outputs.values()):
             raise StoreError("the store is not built to its end", f"stepsearch-data build --store {self.root}")
-        return {table.name: self.table(table, output) for table, output in outputs.items() if output}
+        return {table: self.table(table, output) for table, output in outputs.items() if output}
 
     def check(self, manifest: Manifest) -> None:
         """Raises StoreError where any committed table is not as `table` wants it."""

@@ -25,7 +25,7 @@ from stepsearch_data.core.files import read_regular
 from stepsearch_data.llm.settings import LlmSettings, cache_folder
 from stepsearch_data.pipeline.config import RunConfig, RunSettings, locate_files
 from stepsearch_data.pipeline.readable import MOST
-from stepsearch_data.pipeline.stage import Recipe, Stage
+from stepsearch_data.pipeline.stage import Needs, Recipe, Stage
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.remote.secrets import is_open
 from stepsearch_data.search.kinds import Engine, kind_of
@@ -151,7 +151,7 @@ def _from_recipes(store: Store, stages: Sequence[Stage]) -> Remembered:
         told[stage.name] = config
         lost |= {f"{stage.name}.{name.rpartition(' ')[0]}": stage.name for name in recipe.get("files", {})}
         lost |= {f"prompts.{name}": stage.name for name in _own_prompts(stage, config, recipe)}
-        if stage.engines != "none":  # those of `retrieve` come last, and are all of them
+        if stage.needs & (Needs.OWN_ENGINES | Needs.ALL_ENGINES):  # those of `retrieve` come last, and are all of them
             told["engines"] = _engines(recipe.get("engines", {}), stage.name, lost)
     return Remembered({name: section for name, section in told.items() if section}, lost)
 
@@ -167,7 +167,7 @@ def _differing(model: type[BaseModel], recorded: Mapping[str, Any]) -> Settings:
 
 def _own_prompts(stage: Stage, config: Settings, recipe: Recipe) -> list[str]:
     """Names of the recorded prompts that are not the package's own."""
-    ours = stage.prompts(stage.config.model_validate(config), {}) if stage.prompts else {}
+    ours = stage.config.model_validate(config).prompts({})
     digests = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in ours.items()}
     return [name for name, digest in recipe.get("prompts", {}).items() if digests.get(name) != digest]
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from enum import Flag, auto
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import orjson
 from pydantic import BaseModel, ConfigDict
 
 from stepsearch_data.core.digest import digest_of_file
 from stepsearch_data.core.errors import SourceError
-from stepsearch_data.schemas.tables import Table
+from stepsearch_data.schemas.tables import Folder, Table
 from stepsearch_data.sources.source import parse_source
 
 if TYPE_CHECKING:
@@ -35,6 +36,10 @@ class StageConfig(BaseModel):
     def uses_model(self) -> bool:
         """Whether the stage asks a language model."""
         return False
+
+    def prompts(self, files: Mapping[str, Path]) -> dict[str, str]:  # noqa: ARG002 - of those that need some
+        """Texts of the prompts that the stage needs, by name; `files` of the user's take the place of ours."""
+        return {}
 
     def digests(self) -> dict[str, str]:
         """What identifies the content of each file that `files` name. Raises SourceError, ConfigError."""
@@ -58,35 +63,28 @@ def _content(location: str | Path) -> str:
         raise SourceError(f"cannot read {location}: {error.strerror}", "check the path in the settings") from error
 
 
-Prompts = Callable[[Any, Mapping[str, Path]], dict[str, str]]
-"""Texts of the prompts that a config asks for, by name; files of the user's take the place of ours."""
+class Needs(Flag):
+    """What else than tables decides a stage's rows."""
 
-
-@dataclass(frozen=True)
-class Folder:
-    """A stage's output that is not a table, such as a search index."""
-
-    name: str
-    doc: str
+    NOTHING = 0
+    SOURCES = auto()
+    OWN_ENGINES = auto()
+    """The search engines that index the run's own corpus."""
+    ALL_ENGINES = auto()
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage's declaration. `version` goes up when the code changes the rows it writes.
-
-    `engines` says which of the run's search engines decide its rows.
-    """
+    """A stage's declaration. `version` goes up when the code changes the rows it writes."""
 
     name: str
     doc: str
-    reads: tuple[str, ...]
-    writes: tuple[Table | Folder, ...]
+    reads: tuple[Table[Any] | Folder, ...]
+    writes: tuple[Table[Any] | Folder, ...]
     config: type[StageConfig]
     run: Callable[[StageContext], None]
     version: int = 1
-    prompts: Prompts | None = None
-    reads_sources: bool = False
-    engines: Literal["none", "local", "all"] = "none"
+    needs: Needs = Needs.NOTHING
 
     def recipe(
         self,
@@ -114,8 +112,11 @@ class Stage:
         }
 
 
-def _shape(output: Table | Folder) -> str:
-    return str(output.schema.to_string()) if isinstance(output, Table) else "folder"
+def _shape(output: Table[Any] | Folder) -> str:
+    """Names and types of the columns, not the words that describe them."""
+    if isinstance(output, Folder):
+        return "folder"
+    return str(output.schema.to_string(show_field_metadata=False, show_schema_metadata=False))
 
 
 def digest(recipe: Recipe) -> str:

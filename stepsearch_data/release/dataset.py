@@ -10,7 +10,6 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import polars as pl
@@ -18,11 +17,10 @@ import pyarrow as pa
 from pydantic import Field
 
 from stepsearch_data.pipeline.context import read_rows
-from stepsearch_data.pipeline.questions import Unit, units
+from stepsearch_data.pipeline.questions import QuestionRows, by_question
 from stepsearch_data.release.lineage import OTHER, combined
 from stepsearch_data.schemas import tables
 from stepsearch_data.schemas.rows import (
-    Ballot,
     Document,
     Paragraph,
     Passage,
@@ -146,7 +144,7 @@ class ReleasedPassage(Passage):
 
 
 @dataclass(frozen=True)
-class Config(tables.Table):
+class Config(tables.Table[Any]):
     """A config of the dataset: a table whose files tell `datasets` their features."""
 
     @cached_property
@@ -205,13 +203,13 @@ class Item(NamedTuple):
 class Corpus:
     """The corpus of a store: texts by passage id, and the sources whose questions come with them."""
 
-    def __init__(self, inputs: Mapping[str, Path], licences: Mapping[str, str]) -> None:
-        self._path = inputs[tables.PASSAGES.name]
+    def __init__(self, inputs: tables.Inputs, licences: Mapping[str, str]) -> None:
+        self._path = inputs[tables.PASSAGES]
         self._passages = Passages(self._path)
         self._licences = licences
         self._sources: dict[str, tuple[str, ...]] = {}
         known: dict[tuple[str, ...], tuple[str, ...]] = {}  # a handful of combinations, each kept once
-        shown = pl.read_parquet(inputs[tables.QUESTIONS.name], glob=False, columns=["source", "paragraph_ids"])
+        shown = pl.read_parquet(inputs[tables.QUESTIONS], glob=False, columns=["source", "paragraph_ids"])
         shown = shown.explode("paragraph_ids")
         of = shown.unique().group_by("paragraph_ids").agg(pl.col("source").sort())
         for passage_id, sources in of.iter_rows():
@@ -245,27 +243,27 @@ class Corpus:
             yield ReleasedPassage(**passage.model_dump(), sources=list(sources), licence=licence)
 
 
-def items(inputs: Mapping[str, Path], corpus: Corpus) -> Iterator[list[Item]]:
+def items(inputs: tables.Inputs, corpus: Corpus) -> Iterator[list[Item]]:
     """For every question its rows of all configs but the corpus: none where its trajectory is not fit for training."""
-    for unit in units(inputs, *_RELATED):
-        quality: list[Quality] = unit.related[tables.QUALITY.name]
-        trajectories = unit.related[tables.TRAJECTORIES.name]
+    for rows in by_question(inputs, *_RELATED):
+        quality = rows[tables.QUALITY]
+        trajectories = rows[tables.TRAJECTORIES]
         fit = trajectories and trajectories[0].complete and quality and quality[0].passed
-        yield _rows_of(unit, quality[0], corpus) if fit else []
+        yield _rows_of(rows, quality[0], corpus) if fit else []
 
 
-def _rows_of(unit: Unit, quality: Quality, corpus: Corpus) -> list[Item]:
-    licence = corpus.licence(unit.question.source)  # of questions and queries; a trajectory shows passages too
+def _rows_of(rows: QuestionRows, quality: Quality, corpus: Corpus) -> list[Item]:
+    licence = corpus.licence(rows.question.source)  # of questions and queries; a trajectory shows passages too
     return [
-        Item(TRAJECTORIES, quality.split, _trajectory(unit, quality, corpus)),
-        *(Item(SUB_QUESTIONS, quality.split, row) for row in _sub_questions(unit, quality, licence)),
-        *(Item(QUERIES, quality.split, row) for row in _queries(unit, licence)),
+        Item(TRAJECTORIES, quality.split, _trajectory(rows, quality, corpus)),
+        *(Item(SUB_QUESTIONS, quality.split, row) for row in _sub_questions(rows, quality, licence)),
+        *(Item(QUERIES, quality.split, row) for row in _queries(rows, licence)),
     ]
 
 
-def _trajectory(unit: Unit, quality: Quality, corpus: Corpus) -> ReleasedTrajectory:
-    trajectory = unit.related[tables.TRAJECTORIES.name][0]
-    rounds = [_round(step, unit, corpus) for step in unit.related[tables.ROUNDS.name]]
+def _trajectory(rows: QuestionRows, quality: Quality, corpus: Corpus) -> ReleasedTrajectory:
+    trajectory = rows[tables.TRAJECTORIES][0]
+    rounds = [_round(step, rows, corpus) for step in rows[tables.ROUNDS]]
     documents = [document.passage_id for step in rounds for document in step.documents]
     gold = [paragraph.passage_id for step in rounds for paragraph in step.gold]
     own: dict[str, Any] = {
@@ -276,10 +274,10 @@ def _trajectory(unit: Unit, quality: Quality, corpus: Corpus) -> ReleasedTraject
     return ReleasedTrajectory(**trajectory.model_dump(exclude={"complete"}), **own)
 
 
-def _round(step: Round, unit: Unit, corpus: Corpus) -> ReleasedRound:
-    votes: dict[str, Vote] = {vote.query_id: vote for vote in unit.related[tables.VOTES.name]}
-    queries: list[Query] = [query for query in unit.related[tables.QUERIES.name] if query.hop == step.hop]
-    hops: list[SubQuestion] = unit.related[tables.SUB_QUESTIONS.name]
+def _round(step: Round, rows: QuestionRows, corpus: Corpus) -> ReleasedRound:
+    votes = {vote.query_id: vote for vote in rows[tables.VOTES]}
+    queries = [query for query in rows[tables.QUERIES] if query.hop == step.hop]
+    hops = rows[tables.SUB_QUESTIONS]
     gold = next((hop.gold_passage_ids for hop in hops if hop.hop == step.hop), [])
     own: dict[str, Any] = {
         "kept_queries": [query.query for query in queries if votes[query.query_id].kept],
@@ -290,20 +288,20 @@ def _round(step: Round, unit: Unit, corpus: Corpus) -> ReleasedRound:
     return ReleasedRound(**step.model_dump(exclude={"question_id", "kept", "alternatives", "documents"}), **own)
 
 
-def _sub_questions(unit: Unit, quality: Quality, licence: str) -> Iterator[ReleasedSubQuestion]:
-    for hop in unit.related[tables.SUB_QUESTIONS.name]:
+def _sub_questions(rows: QuestionRows, quality: Quality, licence: str) -> Iterator[ReleasedSubQuestion]:
+    for hop in rows[tables.SUB_QUESTIONS]:
         yield ReleasedSubQuestion(**hop.model_dump(), licence=licence, split_group=quality.split_group)
 
 
-def _queries(unit: Unit, licence: str) -> Iterator[ReleasedQuery]:
-    votes: dict[str, Vote] = {vote.query_id: vote for vote in unit.related[tables.VOTES.name]}
-    ballots: list[Ballot] = unit.related[tables.BALLOTS.name]
-    asked = {hop.hop: hop.sub_question for hop in unit.related[tables.SUB_QUESTIONS.name]}
-    for query in unit.related[tables.QUERIES.name]:
+def _queries(rows: QuestionRows, licence: str) -> Iterator[ReleasedQuery]:
+    votes = {vote.query_id: vote for vote in rows[tables.VOTES]}
+    ballots = rows[tables.BALLOTS]
+    asked = {hop.hop: hop.sub_question for hop in rows[tables.SUB_QUESTIONS]}
+    for query in rows[tables.QUERIES]:
         own: dict[str, Any] = {
             **votes[query.query_id].model_dump(include={"kept", "waiting", "engines", "gold_rank"}),
             "valid_engines": [b.engine for b in ballots if b.query_id == query.query_id and b.valid],
-            "source": unit.question.source,
+            "source": rows.question.source,
             "licence": licence,
             "sub_question": asked[query.hop],
         }

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from stepsearch_data.pipeline.context import Sink
+from stepsearch_data.core.parquet import ParquetWriter
 from stepsearch_data.release.dataset import Config
 
 _GROUP_BYTES = 32 << 20  # of a row group in memory, far below the 100 MB that the viewer reads
@@ -37,8 +35,7 @@ class Shards:
         self._rows: list[Any] = []
         self._pending: list[pa.Table] = []
         self._pending_bytes = 0
-        self._sink: Sink | None = None
-        self._file: pq.ParquetWriter | None = None
+        self._file: ParquetWriter[Any] | None = None
         self.written = Written()
 
     def append(self, row: Any) -> None:
@@ -60,10 +57,8 @@ class Shards:
 
     def close(self) -> None:
         """Let go of a file that will never be whole. Does nothing after `finish`."""
-        if self._file and self._sink:
-            with suppress(OSError, pa.ArrowException):
-                self._file.close()
-            self._sink.close()
+        if self._file:
+            self._file.close()
 
     def _drain(self) -> None:
         if not self._rows:
@@ -86,31 +81,28 @@ class Shards:
         table = pa.concat_tables(self._pending)
         groups = -(-self._pending_bytes // _GROUP_BYTES)
         self._pending, self._pending_bytes = [], 0
-        file, sink = self._shard()
-        file.write_table(table, row_group_size=max(1, -(-table.num_rows // groups)))
-        sink.pass_on()
+        self._shard().write_groups(table, max(1, -(-table.num_rows // groups)))
         if self.written.paths[-1].stat().st_size >= self._shard_bytes:
             self._end_shard()
 
-    def _shard(self) -> tuple[pq.ParquetWriter, Sink]:
-        if self._file and self._sink:
-            return self._file, self._sink
+    def _shard(self) -> ParquetWriter[Any]:
+        if self._file:
+            return self._file
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"{self._split}-{len(self.written.paths):05}.part"
         self.written.paths.append(path)
-        self._sink = Sink(path)
-        self._file = pq.ParquetWriter(
-            self._sink,
+        self._file = ParquetWriter(
+            open(path, "wb"),  # noqa: SIM115 - closed by `close`
             self._config.schema,
-            compression="zstd",
+            self._config.to_arrow,
+            rows_per_group=self._config.rows_per_group,
             use_content_defined_chunking=True,  # a new version uploads only what changed
             write_page_index=True,
         )
-        return self._file, self._sink
+        return self._file
 
     def _end_shard(self) -> None:
-        if self._file and self._sink:
+        if self._file:
+            self._file.finish()
             self._file.close()
-            self._sink.pass_on()
-            self._sink.close()
-        self._file = self._sink = None
+        self._file = None

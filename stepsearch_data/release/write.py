@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,16 @@ from stepsearch_data.release.record import (
     read_record,
 )
 from stepsearch_data.release.shards import Shards
-from stepsearch_data.schemas.tables import PARAGRAPHS, PASSAGES, QUALITY, QUESTIONS, REJECTS, TABLES, TRAJECTORIES
+from stepsearch_data.schemas.tables import (
+    PARAGRAPHS,
+    PASSAGES,
+    QUALITY,
+    QUESTIONS,
+    REJECTS,
+    TABLES,
+    TRAJECTORIES,
+    Inputs,
+)
 
 _PATH = re.compile(r"(file:)?(/|~|\\\\|\.\.?/|[A-Za-z]:[\\/])")
 _COMMITTED = tuple(table for table in TABLES if table not in (REJECTS, *LOGS))
@@ -92,7 +101,7 @@ def write_release(store: Store, folder: Path, settings: ReleaseSettings, meter: 
 
 
 def _write_data(
-    staging: Path, inputs: Mapping[str, Path], corpus: Corpus, shard_bytes: int, meter: Meter
+    staging: Path, inputs: Inputs, corpus: Corpus, shard_bytes: int, meter: Meter
 ) -> dict[str, dict[str, Split]]:
     """Write all configs; the splits of each, train before validation."""
     open_files: dict[tuple[Config, str], Shards] = {}
@@ -104,7 +113,7 @@ def _write_data(
             open_files[config, split] = opened
         return open_files[config, split]
 
-    meter.expect(sum(pq.read_metadata(inputs[table.name]).num_rows for table in (QUESTIONS, PASSAGES)))
+    meter.expect(sum(pq.read_metadata(inputs[table]).num_rows for table in (QUESTIONS, PASSAGES)))
     with ExitStack() as stack:
         for question in items(inputs, corpus):
             for item in question:
@@ -151,7 +160,7 @@ def _file(path: Path) -> File:
     return File(sha256=digest_of(path), bytes=path.stat().st_size, rows=rows)
 
 
-def _check_store(store: Store, manifest: Manifest, max_rejects: float) -> dict[str, Path]:
+def _check_store(store: Store, manifest: Manifest, max_rejects: float) -> Inputs:
     """The files of a store's tables, by name.
 
     Raises StoreError where it is unfinished, out of date or damaged, PublishError where it holds nothing to release, or
@@ -203,23 +212,23 @@ def _check_place(store: Store, folder: Path) -> None:
         raise PublishError(f"{folder} and the store {store.root} lie in each other", "choose another --output")
 
 
-def _fit(inputs: dict[str, Path]) -> int:
+def _fit(inputs: Inputs) -> int:
     """Number of trajectories that are fit for training."""
-    complete = pl.scan_parquet(inputs[TRAJECTORIES.name], glob=False).filter("complete").select("question_id")
-    passed = pl.scan_parquet(inputs[QUALITY.name], glob=False).filter("passed").select("question_id")
+    complete = pl.scan_parquet(inputs[TRAJECTORIES], glob=False).filter("complete").select("question_id")
+    passed = pl.scan_parquet(inputs[QUALITY], glob=False).filter("passed").select("question_id")
     return int(complete.join(passed, on="question_id", how="semi").select(pl.len()).collect().item())
 
 
-def _reject_share(manifest: Manifest, inputs: dict[str, Path]) -> tuple[int, int]:
+def _reject_share(manifest: Manifest, inputs: Inputs) -> tuple[int, int]:
     """Rows that any stage set aside, and rows that were read: questions and documents of their own, good or bad."""
     rejected = {stage: entry.outputs[REJECTS.name].rows or 0 for stage, entry in manifest.stages.items()}
-    passages = pl.scan_parquet(inputs[PASSAGES.name], glob=False)
+    passages = pl.scan_parquet(inputs[PASSAGES], glob=False)
     free = passages.filter(pl.col("questions") == 0).select(pl.len()).collect().item()
-    loaded = pq.read_metadata(inputs[QUESTIONS.name]).num_rows
+    loaded = pq.read_metadata(inputs[QUESTIONS]).num_rows
     return sum(rejected.values()), loaded + int(free) + rejected[manifest.writer(PARAGRAPHS.name)]
 
 
-def _check_rejects(manifest: Manifest, inputs: dict[str, Path], most: float) -> None:
+def _check_rejects(manifest: Manifest, inputs: Inputs, most: float) -> None:
     rejected, read = _reject_share(manifest, inputs)
     if rejected > most * read:
         raise PublishError(

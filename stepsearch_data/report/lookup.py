@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from stepsearch_data.pipeline.questions import Unit
+from stepsearch_data.pipeline.questions import QuestionRows
 from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.report.records import record, tables_of
 from stepsearch_data.report.rollouts import NONE, Rollouts
@@ -26,19 +26,17 @@ class Lookup:
     def __init__(self, store: Store, manifest: Manifest, rollouts: Rollouts = NONE) -> None:
         self._rollouts = rollouts
         paths = store.tables(manifest, QUESTIONS, PASSAGES)
-        self._questions = _Rows(paths[QUESTIONS.name], QUESTIONS, "question_id")
-        self._passages = _Rows(paths[PASSAGES.name], PASSAGES, "passage_id")
-        self._related = {
-            table.name: _Rows(path, table, "question_id") for table, path in tables_of(store, manifest).items()
-        }
+        self._questions = _Rows(paths[QUESTIONS], QUESTIONS, "question_id")
+        self._passages = _Rows(paths[PASSAGES], PASSAGES, "passage_id")
+        self._related = {table: _Rows(path, table, "question_id") for table, path in tables_of(store, manifest).items()}
 
     def find(self, question_id: str) -> Record | None:
         """The trajectory of a question, if it has one."""
         found = self._questions.of([question_id])
-        related = {name: rows.of([question_id]) for name, rows in self._related.items()}
-        if not found or not related[TRAJECTORIES.name]:
+        related = {table: rows.of([question_id]) for table, rows in self._related.items()}
+        if not found or not related[TRAJECTORIES]:
             return None
-        rounds: list[Round] = related[ROUNDS.name]
+        rounds: list[Round] = related[ROUNDS]
         shown = {document.passage_id for step in rounds for document in step.documents if document.passage_id}
         passages: dict[str, Passage] = {passage.passage_id: passage for passage in self._passages.of(shown)}
 
@@ -46,13 +44,13 @@ class Lookup:
             held = passages[document.passage_id] if document.passage_id else document
             return Paragraph(held.title, held.text or "")
 
-        return record(Unit(found[0], related), paragraph, self._rollouts)
+        return record(QuestionRows(found[0], related), paragraph, self._rollouts)
 
 
 class _Rows:
     """The rows of a table by key."""
 
-    def __init__(self, path: Path, table: Table, key: str) -> None:
+    def __init__(self, path: Path, table: Table[Any], key: str) -> None:
         self._path, self._table, self._key = path, table, key
         with pq.ParquetFile(path) as file:
             groups = (file.read_row_group(number, columns=[key]) for number in range(file.num_row_groups))

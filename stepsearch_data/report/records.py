@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow.parquet as pq
 
-from stepsearch_data.pipeline.questions import Unit, units
+from stepsearch_data.pipeline.questions import QuestionRows, by_question
 from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.report import shapes
 from stepsearch_data.report.rollouts import NONE, Rollouts
 from stepsearch_data.report.segments import segments
-from stepsearch_data.schemas.rows import Ballot, Document, Hit, Quality, Query, Round, Trajectory, Vote
+from stepsearch_data.schemas.rows import Ballot, Document, Round, Vote
 from stepsearch_data.schemas.tables import (
     BALLOTS,
     HITS,
@@ -37,11 +37,10 @@ _WHERE_BUILT = (VOTES, BALLOTS, QUALITY)
 _VERDICTS = ("chosen", "kept", "waiting", "not voted", "rejected")  # in the order in which a hop's queries are shown
 
 
-def tables_of(store: Store, manifest: Manifest) -> dict[Table, Path]:
+def tables_of(store: Store, manifest: Manifest) -> dict[Table[Any], Path]:
     """The tables that records are made from, `QUESTIONS` and `PASSAGES` apart, and their files."""
     built = [table for table in _WHERE_BUILT if manifest.output(table.name)]
-    paths = store.tables(manifest, *_ALWAYS, *built)
-    found = {table: paths[table.name] for table in (*_ALWAYS, *built)}
+    found = store.tables(manifest, *_ALWAYS, *built)
     hits = manifest.output(HITS.name)
     if hits and _has_addresses(path := store.table(HITS, hits)):  # else they have nothing that rounds do not say
         found[HITS] = path
@@ -54,18 +53,17 @@ def records(store: Store, manifest: Manifest, rollouts: Rollouts = NONE) -> Iter
         return
     tables = tables_of(store, manifest)
     paths = store.tables(manifest, QUESTIONS, PASSAGES)
-    passages = Passages(paths[PASSAGES.name])
-    inputs = {**paths, **{table.name: path for table, path in tables.items()}}
-    for unit in units(inputs, *tables):
-        if unit.related[TRAJECTORIES.name]:
-            yield record(unit, passages.shown, rollouts)
+    passages = Passages(paths[PASSAGES])
+    for rows in by_question({**paths, **tables}, *tables):
+        if rows[TRAJECTORIES]:
+            yield record(rows, passages.shown, rollouts)
 
 
-def record(unit: Unit, shown: Shown, rollouts: Rollouts = NONE) -> shapes.Record:
-    """The trajectory of a question, and what policies did with it; `unit` holds its rows of `tables_of`."""
-    whole: Trajectory = unit.related[TRAJECTORIES.name][0]
-    rounds: list[Round] = unit.related[ROUNDS.name]
-    quality: Quality | None = next(iter(unit.related.get(QUALITY.name, ())), None)
+def record(rows: QuestionRows, shown: Shown, rollouts: Rollouts = NONE) -> shapes.Record:
+    """The trajectory of a question, and what policies did with it; `rows` holds its rows of `tables_of`."""
+    whole = rows[TRAJECTORIES][0]
+    rounds = rows[ROUNDS]
+    quality = next(iter(rows.get(QUALITY)), None)
     return {
         "id": whole.question_id,
         "question": whole.question,
@@ -83,15 +81,15 @@ def record(unit: Unit, shown: Shown, rollouts: Rollouts = NONE) -> shapes.Record
         "reasons": quality.reasons if quality else [],
         "key_reward": whole.key_reward,
         "answer_reward": whole.answer_reward,
-        "gold": [(paragraph.title, paragraph.text) for paragraph in unit.question.supporting],
+        "gold": [(paragraph.title, paragraph.text) for paragraph in rows.question.supporting],
         "segments": segments(whole.rollout, len(rounds)),
-        "rounds": [_round(step, unit.related, shown) for step in rounds],
+        "rounds": [_round(step, rows, shown) for step in rounds],
         "rollouts": rollouts.of(whole.question_id),
     }
 
 
-def _round(step: Round, related: Mapping[str, list[Any]], shown: Shown) -> shapes.Round:
-    hits: list[Hit] = related.get(HITS.name, [])
+def _round(step: Round, rows: QuestionRows, shown: Shown) -> shapes.Round:
+    hits = rows.get(HITS)
     addresses = {(hit.engine, hit.rank): hit.url for hit in hits if hit.query_id == step.query_id}
     return {
         "round": step.round,
@@ -106,7 +104,7 @@ def _round(step: Round, related: Mapping[str, list[Any]], shown: Shown) -> shape
         "redundancy": step.redundancy_penalty,
         "reward": step.step_reward,
         "documents": [_document(each, shown(each), addresses.get((each.engine, each.rank))) for each in step.documents],
-        "queries": _queries(step, related),
+        "queries": _queries(step, rows),
     }
 
 
@@ -122,11 +120,11 @@ def _document(document: Document, paragraph: Paragraph, url: str | None) -> shap
     }
 
 
-def _queries(step: Round, related: Mapping[str, list[Any]]) -> list[shapes.Query]:
+def _queries(step: Round, rows: QuestionRows) -> list[shapes.Query]:
     """All queries of the round's hop, the chosen one first, then by verdict."""
-    votes: dict[str, Vote] = {vote.query_id: vote for vote in related.get(VOTES.name, ())}
-    ballots: list[Ballot] = related.get(BALLOTS.name, [])
-    queries: list[Query] = [query for query in related[QUERIES.name] if query.hop == step.hop]
+    votes = {vote.query_id: vote for vote in rows.get(VOTES)}
+    ballots = rows.get(BALLOTS)
+    queries = [query for query in rows[QUERIES] if query.hop == step.hop]
     found: list[shapes.Query] = []
     for query in queries:
         vote = votes.get(query.query_id)

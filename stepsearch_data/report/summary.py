@@ -14,7 +14,7 @@ from stepsearch_data.report.listing import facets
 from stepsearch_data.report.rollouts import NONE, Rollouts
 from stepsearch_data.report.shapes import Facts, Step, Summary
 from stepsearch_data.report.tables import up_to_date
-from stepsearch_data.schemas.tables import QUALITY, QUERIES, QUESTIONS, SUB_QUESTIONS, TRAJECTORIES, VOTES
+from stepsearch_data.schemas.tables import QUALITY, QUERIES, QUESTIONS, SUB_QUESTIONS, TRAJECTORIES, VOTES, Table
 from stepsearch_data.stages import STAGES
 from stepsearch_data.stages.gates.config import QualityConfig
 
@@ -39,7 +39,7 @@ FROM (
            count(*) FILTER (NOT kept AND NOT waiting) AS dropped FROM queries
 )
 """
-_COUNTED_IN = {
+_COUNTED_IN: dict[str, Table[Any]] = {
     "questions": QUESTIONS,
     "hops": SUB_QUESTIONS,
     "queries": QUERIES,

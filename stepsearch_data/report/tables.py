@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -28,7 +28,7 @@ def open_tables(store: Store, manifest: Manifest) -> duckdb.DuckDBPyConnection:
     return connection
 
 
-def _schema(table: Table) -> pa.Schema:
+def _schema(table: Table[Any]) -> pa.Schema:
     """A table's columns, and those that its view has from another one."""
     judged = JUDGED.get(table.name)
     said = [field for field in judged.by.schema if field.name in judged.columns] if judged else []

@@ -1,15 +1,18 @@
 """The tables of a store: name, row model, Arrow schema and size of a Parquet row group."""
 
 import types
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Union, get_args, get_origin
+from pathlib import Path
+from typing import Any, Generic, TypeVar, Union, get_args, get_origin
 
 import pyarrow as pa
 from pydantic import TypeAdapter, ValidationError
 
 from stepsearch_data.schemas import rows
+
+R = TypeVar("R", bound=rows.Row)
 
 _SCALARS: dict[type, pa.DataType] = {
     str: pa.string(),
@@ -20,14 +23,14 @@ _SCALARS: dict[type, pa.DataType] = {
 
 
 @dataclass(frozen=True)
-class Table:
+class Table(Generic[R]):
     """A table of the store: its rows are `row` models, written in the order of their questions.
 
     `rows_per_group` keeps row groups small enough for the Hub's viewer to show the first rows.
     """
 
     name: str
-    row: type[rows.Row]
+    row: type[R]
     rows_per_group: int
 
     @cached_property
@@ -36,7 +39,7 @@ class Table:
         return pa.schema(_fields(self.row))
 
     @cached_property
-    def adapter(self) -> TypeAdapter[list[Any]]:
+    def adapter(self) -> TypeAdapter[list[R]]:
         """Validates and dumps many rows in one call."""
         return TypeAdapter(list[self.row])  # type: ignore[name-defined]  # a type made at run time
 
@@ -49,16 +52,28 @@ class Table:
         """Whether a file of this schema holds the table: it may lack what has a default, as of an earlier version."""
         return _fit(self.row, schema)
 
-    def from_arrow(self, rows: pa.Table | pa.RecordBatch) -> list[Any]:
+    def from_arrow(self, rows: pa.Table | pa.RecordBatch) -> list[R]:
         """Rows as their models. Raises ArrowInvalid where they are none."""
         try:
             return self.adapter.validate_python(rows.to_pylist())
         except ValidationError as error:
             raise pa.ArrowInvalid(f"{self.name} holds what is no row of it") from error
 
-    def to_arrow(self, items: list[Any]) -> pa.Table:
+    def to_arrow(self, items: list[R]) -> pa.Table:
         """Rows as an Arrow table of exactly this schema."""
         return pa.Table.from_pylist(self.adapter.dump_python(items), schema=self.schema)
+
+
+@dataclass(frozen=True)
+class Folder:
+    """What a stage writes that is no table, such as a search index."""
+
+    name: str
+    doc: str
+
+
+Inputs = Mapping[Any, Path]
+"""The files of tables, each by its `Table`, and folders, each by its `Folder`."""
 
 
 def _fields(row: type[rows.Row]) -> list[pa.Field]:
@@ -121,7 +136,9 @@ LLM_CALLS = Table("llm_calls", rows.LlmCall, rows_per_group=50_000)
 SEARCH_CALLS = Table("search_calls", rows.SearchCall, rows_per_group=50_000)
 REJECTS = Table("rejects", rows.Reject, rows_per_group=20_000)
 
-TABLES = (
+INDEX = Folder("index", "documents, and an index of them for each local engine")
+
+TABLES: tuple[Table[Any], ...] = (
     QUESTIONS,
     PARAGRAPHS,
     PASSAGES,

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, Self
 import orjson
 import pyarrow as pa
 
-from stepsearch_data.core.atomic import partial, place, writing
+from stepsearch_data.core.atomic import part_of, place, writing
 from stepsearch_data.core.errors import ConfigError, SourceError, StepSearchError
 from stepsearch_data.core.progress import Meter, Reporter
 from stepsearch_data.pipeline.context import TableWriter
@@ -31,7 +31,7 @@ from stepsearch_data.scoring.scorer import Chunk, Item, Kind, Scored, Scorer
 from stepsearch_data.sources import files
 from stepsearch_data.sources.parquet import parquet_rows
 
-TABLES: dict[Kind, Table] = {
+TABLES: dict[Kind, Table[Any]] = {
     "rollouts": Table("scores", ScoredRollout, rows_per_group=20_000),
     "answers": Table("scores", ScoredAnswer, rows_per_group=100_000),
 }
@@ -124,7 +124,7 @@ def _check_target(written: Path, path: Path) -> None:
         raise ConfigError(f"cannot write {written}: it is no regular file", "for a stream of JSON lines: --json")
 
 
-def _deliver(scored: Scored, writer: TableWriter | None, table: Table) -> None:
+def _deliver(scored: Scored, writer: TableWriter[Any] | None, table: Table[Any]) -> None:
     if writer:
         writer.write(pa.Table.from_pylist(scored.rows, schema=table.schema))
         return
@@ -236,7 +236,7 @@ def _end_with_parent() -> None:
 
 
 @contextmanager
-def _written(output: Path | None, table: Table) -> Iterator[TableWriter | None]:
+def _written(output: Path | None, table: Table[Any]) -> Iterator[TableWriter[Any] | None]:
     """A writer of a Parquet file that takes its name when it is whole; None where there is none to write."""
     if output is None:
         yield None
@@ -247,9 +247,9 @@ def _written(output: Path | None, table: Table) -> Iterator[TableWriter | None]:
             writer = TableWriter(part, table)
             try:
                 yield writer
-                writer.close()
+                writer.finish()
             finally:
-                writer.abandon()
+                writer.close()
     except OSError as error:
         raise StepSearchError(f"cannot write {output}: {error.strerror or error}") from error
 
@@ -259,7 +259,7 @@ class _Rejects:
 
     def __init__(self, path: Path, source: str) -> None:
         self._path, self._source = path, os.fsencode(source).decode(errors="backslashreplace")
-        self._part = partial(path)
+        self._part = part_of(path)
         self._file: BinaryIO | None = None
 
     def __enter__(self) -> Self:

@@ -18,12 +18,12 @@ class CorpusConfig(StageConfig):
 
 def corpus(context: StageContext) -> None:
     """Count for every paragraph how many questions show it, and how many need it."""
-    questions = pl.scan_parquet(context.inputs[QUESTIONS.name], glob=False)
+    questions = pl.scan_parquet(context.inputs[QUESTIONS], glob=False)
     shown = _count(questions.select(passage_id=pl.col("paragraph_ids")), "questions")
     gold = pl.col("supporting").list.eval(pl.element().struct.field("passage_id"))
     needed = _count(questions.select(passage_id=gold), "gold_questions")
     context.meter.expect(context.count(PARAGRAPHS))
-    with pq.ParquetFile(context.inputs[PARAGRAPHS.name]) as file:
+    with pq.ParquetFile(context.inputs[PARAGRAPHS]) as file:
         for batch in file.iter_batches(batch_size=_BATCH):
             paragraphs = pl.DataFrame(batch)
             counted = paragraphs.join(shown, on="passage_id", how="left", maintain_order="left")
@@ -41,7 +41,7 @@ def _count(ids: pl.LazyFrame, name: str) -> pl.DataFrame:
 STAGE = Stage(
     name="corpus",
     doc="gather the distinct paragraphs that the engines search",
-    reads=("questions", "paragraphs"),
+    reads=(QUESTIONS, PARAGRAPHS),
     writes=(PASSAGES,),
     config=CorpusConfig,
     run=corpus,

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-
 from pydantic import Field
 
 from stepsearch_data.core.errors import RowRejected
 from stepsearch_data.pipeline.context import StageContext
-from stepsearch_data.pipeline.questions import Unit, for_each_question
+from stepsearch_data.pipeline.questions import QuestionRows, for_each_question
 from stepsearch_data.pipeline.stage import Stage
 from stepsearch_data.schemas.rows import SubQuestion
-from stepsearch_data.schemas.tables import SUB_QUESTIONS
+from stepsearch_data.schemas.tables import QUESTIONS, SUB_QUESTIONS
 from stepsearch_data.stages import model, rules
 
 
@@ -27,48 +24,45 @@ class DecomposeConfig(model.ModelConfig):
         description="decompose MuSiQue-Full's unanswerable twins too, as their file does: their trajectories abstain",
     )
 
+    @property
+    def asks(self) -> tuple[str, ...]:
+        """Names of the prompts that a model gets."""
+        return ("decompose", "judge") if self.min_coherence else ("decompose",)
+
 
 def decompose(context: StageContext) -> None:
     """Decompose every answerable question; of an unanswerable twin, some hops have no gold passage."""
     config = context.config(DecomposeConfig)
     prompts = {name: model.Prompt(name, text) for name, text in context.prompts.items()}
 
-    async def by_rules(unit: Unit) -> list[SubQuestion]:
-        return rules.decompose(unit.question)
+    async def by_rules(rows: QuestionRows) -> list[SubQuestion]:
+        return rules.decompose(rows.question)
 
-    async def by_model(unit: Unit) -> list[SubQuestion]:
+    async def by_model(rows: QuestionRows) -> list[SubQuestion]:
         assert context.model
-        settings = config.settings(context.sample(unit.question.question_id))
-        hops = await model.decompose(context.model, prompts["decompose"], unit.question, settings)
+        settings = config.settings(context.sample(rows.question.question_id))
+        hops = await model.decompose(context.model, prompts["decompose"], rows.question, settings)
         if config.min_coherence:
-            score, why = await model.judge(context.model, prompts["judge"], unit.question, hops, settings)
+            score, why = await model.judge(context.model, prompts["judge"], rows.question, hops, settings)
             if score < config.min_coherence:
                 raise RowRejected(f"coherence {score} is below {config.min_coherence}: {why}")
         return hops
 
     chosen = by_model if config.uses_model else by_rules
 
-    async def hops(unit: Unit) -> list[SubQuestion]:
-        if unit.question.answerable:
-            return await chosen(unit)
-        return rules.decompose(unit.question) if config.unanswerable else []
+    async def hops(rows: QuestionRows) -> list[SubQuestion]:
+        if rows.question.answerable:
+            return await chosen(rows)
+        return rules.decompose(rows.question) if config.unanswerable else []
 
     for_each_question(context, hops)
-
-
-def _prompts(config: DecomposeConfig, files: Mapping[str, Path]) -> dict[str, str]:
-    if not config.uses_model:
-        return {}
-    names = ("decompose", "judge") if config.min_coherence else ("decompose",)
-    return {name: model.load_prompt(name, files.get(name)).text for name in names}
 
 
 STAGE = Stage(
     name="decompose",
     doc="split every question into its hops",
-    reads=("questions",),
+    reads=(QUESTIONS,),
     writes=(SUB_QUESTIONS,),
     config=DecomposeConfig,
-    prompts=_prompts,
     run=decompose,
 )

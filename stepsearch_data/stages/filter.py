@@ -35,12 +35,12 @@ class FilterConfig(StageConfig):
 def filter_queries(context: StageContext) -> None:
     """Let the engines vote on every query."""
     config = context.config(FilterConfig)
-    queries = pl.read_parquet(context.inputs[QUERIES.name], glob=False, columns=["query_id", "question_id", "hop"])
+    queries = pl.read_parquet(context.inputs[QUERIES], glob=False, columns=["query_id", "question_id", "hop"])
     context.meter.expect(len(queries))
     for start in range(0, len(queries), _BATCH):
         batch = queries.slice(start, _BATCH)
         hits = (
-            pl.scan_parquet(context.inputs[HITS.name], glob=False)
+            pl.scan_parquet(context.inputs[HITS], glob=False)
             .join(batch.lazy(), on="query_id", how="semi", maintain_order="left")
             .collect()
         )
@@ -66,8 +66,8 @@ def _judged(context: StageContext, hits: pl.DataFrame, config: FilterConfig) -> 
 
 def _says_answer(context: StageContext, hits: pl.DataFrame) -> pl.DataFrame:
     """Whether a document holds the answer of its hop, for each `row` of the hits."""
-    sub_questions = pl.scan_parquet(context.inputs[SUB_QUESTIONS.name], glob=False)
-    passages = pl.scan_parquet(context.inputs[PASSAGES.name], glob=False)
+    sub_questions = pl.scan_parquet(context.inputs[SUB_QUESTIONS], glob=False)
+    passages = pl.scan_parquet(context.inputs[PASSAGES], glob=False)
     joined = (
         hits.lazy()
         .join(sub_questions.select("question_id", "hop", "sub_answer"), on=["question_id", "hop"])
@@ -123,7 +123,7 @@ def _share(rule: str | int, engines: pl.Expr) -> pl.Expr:
 STAGE = Stage(
     name="filter",
     doc="let the engines vote on which queries are kept",
-    reads=("sub_questions", "passages", "queries", "hits"),
+    reads=(SUB_QUESTIONS, PASSAGES, QUERIES, HITS),
     writes=(BALLOTS, VOTES),
     config=FilterConfig,
     run=filter_queries,

@@ -10,13 +10,11 @@ from pathlib import Path
 from stepsearch_data.core.digest import digest_of
 from stepsearch_data.core.progress import Meter
 from stepsearch_data.pipeline.context import StageContext, read_rows
-from stepsearch_data.pipeline.stage import Folder, Stage, StageConfig
-from stepsearch_data.schemas.tables import PASSAGES
+from stepsearch_data.pipeline.stage import Needs, Stage, StageConfig
+from stepsearch_data.schemas.tables import INDEX, PASSAGES
 from stepsearch_data.search.corpus import Reject
 from stepsearch_data.search.documents import Document
 from stepsearch_data.search.index import build_index
-
-INDEX = Folder("index", "documents, and an index of them for each local engine")
 
 
 class IndexConfig(StageConfig):
@@ -53,17 +51,17 @@ def index(context: StageContext) -> None:
 
     context.meter.expect(context.count(PASSAGES) * (1 + len(context.engines)))
     folder = context.folder(INDEX.name)
-    build_index(folder, _Passages(context.inputs[PASSAGES.name]), context.engines, phase, context.meter.say)
+    build_index(folder, _Passages(context.inputs[PASSAGES]), context.engines, phase, context.meter.say)
     (folder / ".lock").unlink()
 
 
 STAGE = Stage(
     name="index",
     doc="build the search indexes of the corpus",
-    reads=("passages",),
+    reads=(PASSAGES,),
     writes=(INDEX,),
     config=IndexConfig,
     run=index,
-    engines="local",
+    needs=Needs.OWN_ENGINES,
     version=2,
 )

@@ -15,7 +15,7 @@ from pydantic import Field
 from stepsearch_data.core.errors import GoldMissing, RowRejected, SourceError
 from stepsearch_data.core.text import mentions
 from stepsearch_data.pipeline.context import StageContext
-from stepsearch_data.pipeline.stage import Stage, StageConfig
+from stepsearch_data.pipeline.stage import Needs, Stage, StageConfig
 from stepsearch_data.schemas.rows import Paragraph, Question
 from stepsearch_data.schemas.tables import PARAGRAPHS, QUESTIONS
 from stepsearch_data.sources.aliases import Aliases, read_aliases, with_aliases
@@ -123,7 +123,7 @@ STAGE = Stage(
     writes=(QUESTIONS, PARAGRAPHS),
     config=LoadConfig,
     run=load,
-    reads_sources=True,
+    needs=Needs.SOURCES,
 )
 
 

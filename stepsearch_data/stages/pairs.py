@@ -9,10 +9,10 @@ from typing import Literal
 from pydantic import Field
 
 from stepsearch_data.pipeline.context import StageContext
-from stepsearch_data.pipeline.questions import Unit, for_each_question
+from stepsearch_data.pipeline.questions import QuestionRows, for_each_question
 from stepsearch_data.pipeline.stage import Stage, StageConfig
-from stepsearch_data.schemas.rows import Pair, Round, Vote
-from stepsearch_data.schemas.tables import HITS, PAIRS, PASSAGES, QUERIES, ROUNDS, SUB_QUESTIONS, VOTES
+from stepsearch_data.schemas.rows import Pair, Round
+from stepsearch_data.schemas.tables import HITS, PAIRS, PASSAGES, QUERIES, QUESTIONS, ROUNDS, SUB_QUESTIONS, VOTES
 from stepsearch_data.stages import rollout
 from stepsearch_data.templates.examples import Example, Passages, Search
 from stepsearch_data.templates.files import load_template
@@ -34,23 +34,23 @@ def pairs(context: StageContext) -> None:
     """Set every good round against worse ones: the same thought, another query, and what that one really found."""
     config = context.config(PairsConfig)
     if config.kinds:
-        passages, template = Passages(context.inputs[PASSAGES.name]), load_template(rollout.TEMPLATE)
+        passages, template = Passages(context.inputs[PASSAGES]), load_template(rollout.TEMPLATE)
         build = partial(_build, passages, template, config)
         for_each_question(context, build, SUB_QUESTIONS, QUERIES, VOTES, HITS, ROUNDS)
 
 
-async def _build(passages: Passages, template: Template, config: PairsConfig, unit: Unit) -> list[Pair]:
-    rounds: list[Round] = unit.related[ROUNDS.name]
-    example = rollout.example(unit.question, len(unit.related[SUB_QUESTIONS.name]), rounds, passages)
+async def _build(passages: Passages, template: Template, config: PairsConfig, rows: QuestionRows) -> list[Pair]:
+    rounds = rows[ROUNDS]
+    example = rollout.example(rows.question, len(rows[SUB_QUESTIONS]), rounds, passages)
     made = []
     for at, good in enumerate(rounds):
         if good.role != "gold" or not example.steps[at].search.good:
             continue
         context, chosen = _written(template, example, at)
-        worse = _worse(passages, config.documents, unit, rounds[: at + 1])
+        worse = _worse(passages, config.documents, rows, rounds[: at + 1])
         made += [
             Pair(
-                question_id=unit.question.question_id,
+                question_id=rows.question.question_id,
                 round=good.round,
                 kind=kind,
                 context=context,
@@ -73,17 +73,17 @@ def _written(template: Template, example: Example, at: int, search: Search | Non
     return before.removesuffix("\n"), f"{think}{query}\n{found}"
 
 
-def _worse(passages: Passages, shown: int, unit: Unit, rounds: Sequence[Round]) -> dict[str, Search]:
+def _worse(passages: Passages, shown: int, rows: QuestionRows, rounds: Sequence[Round]) -> dict[str, Search]:
     """The first worse search of each kind for the last of the rounds; the others come before it."""
     *earlier, good = rounds
-    votes: dict[str, Vote] = {vote.query_id: vote for vote in unit.related[VOTES.name]}
+    votes = {vote.query_id: vote for vote in rows[VOTES]}
     used = {step.query_id for step in rounds}
     worse: dict[str, Search] = {}
     if earlier and earlier[-1].query != good.query:
         worse["redundant"] = passages.search(earlier[-1].query, earlier[-1].documents)
-    for query in unit.related[QUERIES.name]:
+    for query in rows[QUERIES]:
         if query.hop == good.hop and query.query_id not in used and votes[query.query_id].dropped:
-            hits = [hit for hit in unit.related[HITS.name] if hit.query_id == query.query_id]
+            hits = [hit for hit in rows[HITS] if hit.query_id == query.query_id]
             documents = rollout.documents(passages, shown, hits)
             if rollout.shows_gold(documents):
                 worse.setdefault("rejected-query", passages.search(query.query, documents))
@@ -95,7 +95,7 @@ def _worse(passages: Passages, shown: int, unit: Unit, rounds: Sequence[Round]) 
 STAGE = Stage(
     name="pairs",
     doc="set good rounds against worse ones, for preference learning",
-    reads=("questions", "sub_questions", "passages", "queries", "votes", "hits", "rounds"),
+    reads=(QUESTIONS, SUB_QUESTIONS, PASSAGES, QUERIES, VOTES, HITS, ROUNDS),
     writes=(PAIRS,),
     config=PairsConfig,
     run=pairs,

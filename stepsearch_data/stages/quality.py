@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from stepsearch_data.pipeline.context import StageContext
-from stepsearch_data.pipeline.questions import units
+from stepsearch_data.pipeline.questions import by_question
 from stepsearch_data.pipeline.stage import Stage
 from stepsearch_data.schemas.rows import Quality, Round, Vote
 from stepsearch_data.schemas.tables import QUALITY, QUESTIONS, ROUNDS, SUB_QUESTIONS, VOTES
@@ -24,7 +24,7 @@ class _Inspector:
 
     def __init__(self, context: StageContext) -> None:
         self._config = context.config(QualityConfig)
-        self._groups, keys = survey(context.inputs[QUESTIONS.name])
+        self._groups, keys = survey(context.inputs[QUESTIONS])
         self._duplicates = Duplicates(keys, self._config.near_duplicate_likeness)
         self._lengths = usual_lengths(context.inputs, self._config.length_spread)
         self._known = read_eval(context, self._config)
@@ -88,10 +88,10 @@ def quality(context: StageContext) -> None:
     """Judge every trajectory, in the order of the questions."""
     inspector = _Inspector(context)
     context.meter.expect(context.count(QUESTIONS))
-    for place, unit in enumerate(units(context.inputs, SUB_QUESTIONS, VOTES, ROUNDS)):
-        if unit.related[ROUNDS.name]:
-            context.writer(QUALITY).append(inspector.judge(place, Case.of(unit)))
-        context.accept(unit.question.source)
+    for place, rows in enumerate(by_question(context.inputs, SUB_QUESTIONS, VOTES, ROUNDS)):
+        if rows[ROUNDS]:
+            context.writer(QUALITY).append(inspector.judge(place, Case.of(rows)))
+        context.accept(rows.question.source)
 
 
 def difficulty(hops: int, rounds: Sequence[Round], votes: Sequence[Vote], pass_rate: float | None) -> float:
@@ -117,7 +117,7 @@ def band(score: float) -> str:
 STAGE = Stage(
     name="quality",
     doc="judge the trajectories, and split them for training",
-    reads=("questions", "sub_questions", "votes", "rounds"),
+    reads=(QUESTIONS, SUB_QUESTIONS, VOTES, ROUNDS),
     writes=(QUALITY,),
     config=QualityConfig,
     run=quality,

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from pathlib import Path
 
 from pydantic import Field
 
 from stepsearch_data.pipeline.context import StageContext
-from stepsearch_data.pipeline.questions import Unit, for_each_question
+from stepsearch_data.pipeline.questions import QuestionRows, for_each_question
 from stepsearch_data.pipeline.stage import Stage
 from stepsearch_data.schemas.rows import Query, Question, SubQuestion
-from stepsearch_data.schemas.tables import QUERIES, SUB_QUESTIONS
+from stepsearch_data.schemas.tables import QUERIES, QUESTIONS, SUB_QUESTIONS
 from stepsearch_data.stages import model, rules
 
 
@@ -25,6 +23,11 @@ class QueriesConfig(model.ModelConfig):
     given: bool = Field(
         default=True, description="take the queries that the source gives (stepsearch) for a hop, instead of new ones"
     )
+
+    @property
+    def asks(self) -> tuple[str, ...]:
+        """Names of the prompts that a model gets."""
+        return ("queries",)
 
 
 def queries(context: StageContext) -> None:
@@ -47,10 +50,10 @@ def queries(context: StageContext) -> None:
         given = rules.given_queries(question, hops, hop, count) if config.given else []
         return given or await write(question, hops, hop)
 
-    async def of_question(unit: Unit) -> list[Query]:
-        hops: list[SubQuestion] = unit.related[SUB_QUESTIONS.name]
+    async def of_question(rows: QuestionRows) -> list[Query]:
+        hops = rows[SUB_QUESTIONS]
         written = await asyncio.gather(
-            *(of_hop(unit.question, hops, hop) for hop in hops),
+            *(of_hop(rows.question, hops, hop) for hop in hops),
             return_exceptions=True,  # all hops come to their end, and the first one's fault is the reason
         )
         return [query for queries_of_hop in written for query in _or_raise(queries_of_hop)]
@@ -64,16 +67,11 @@ def _or_raise(written: list[Query] | BaseException) -> list[Query]:
     return written
 
 
-def _prompts(config: QueriesConfig, files: Mapping[str, Path]) -> dict[str, str]:
-    return {"queries": model.load_prompt("queries", files.get("queries")).text} if config.uses_model else {}
-
-
 STAGE = Stage(
     name="queries",
     doc="write search queries for every hop",
-    reads=("questions", "sub_questions"),
+    reads=(QUESTIONS, SUB_QUESTIONS),
     writes=(QUERIES,),
     config=QueriesConfig,
-    prompts=_prompts,
     run=queries,
 )

@@ -12,8 +12,8 @@ from pydantic import Field
 from stepsearch_data.core.text import containment, tokens
 from stepsearch_data.pipeline.context import StageContext
 from stepsearch_data.pipeline.questions import ordered
-from stepsearch_data.pipeline.stage import Stage, StageConfig
-from stepsearch_data.schemas.tables import HITS, PASSAGES, QUERIES, SUB_QUESTIONS
+from stepsearch_data.pipeline.stage import Needs, Stage, StageConfig
+from stepsearch_data.schemas.tables import HITS, INDEX, PASSAGES, QUERIES, SUB_QUESTIONS
 from stepsearch_data.search import Answer, Engine, Found
 from stepsearch_data.search.index import open_engine
 from stepsearch_data.sources.record import paragraph
@@ -49,9 +49,7 @@ class RetrieveConfig(StageConfig):
 def retrieve(context: StageContext) -> None:
     """Ask every engine every distinct query once, and mark the gold documents."""
     config = context.config(RetrieveConfig)
-    queries = pl.read_parquet(
-        context.inputs[QUERIES.name], glob=False, columns=["query_id", "question_id", "hop", "query"]
-    )
+    queries = pl.read_parquet(context.inputs[QUERIES], glob=False, columns=["query_id", "question_id", "hop", "query"])
     texts = queries.unique("query", keep="first", maintain_order=True).with_row_index("text")
     context.meter.expect(len(texts) * len(context.engines))
     answers = asyncio.run(_ask_all(context, texts, config.top_k))
@@ -95,7 +93,7 @@ async def _ask_all(context: StageContext, texts: pl.DataFrame, k: int) -> list[p
 async def _ask(context: StageContext, engine: Engine, texts: pl.Series, k: int) -> pl.DataFrame:
     """What an engine says to each text; one row without rank where it finds nothing, or fails."""
     own = OwnPassages(context)
-    asked = open_engine(engine, context.inputs["index"], context.service)
+    asked = open_engine(engine, context.inputs[INDEX], context.service)
 
     async def ask(start: int) -> tuple[int, list[Answer]]:
         return start, await asked.search(texts.slice(start, asked.batch).to_list(), k)
@@ -129,7 +127,7 @@ class OwnPassages:
     """Tells a passage of the run's own corpus from a document from elsewhere."""
 
     def __init__(self, context: StageContext) -> None:
-        self._path = context.inputs[PASSAGES.name]
+        self._path = context.inputs[PASSAGES]
 
     @cached_property
     def _ids(self) -> set[str]:
@@ -144,13 +142,13 @@ class OwnPassages:
 def _gold(context: StageContext) -> pl.DataFrame:
     """The gold passages of each hop."""
     columns = ["question_id", "hop", pl.col("gold_passage_ids").alias("passage_id")]
-    gold = pl.scan_parquet(context.inputs[SUB_QUESTIONS.name], glob=False).select(columns)
+    gold = pl.scan_parquet(context.inputs[SUB_QUESTIONS], glob=False).select(columns)
     return gold.explode("passage_id").unique(maintain_order=True).with_columns(is_gold=pl.lit(value=True)).collect()
 
 
 def _resembles_gold(context: StageContext, foreign: pl.DataFrame, gold: pl.DataFrame, share: float) -> pl.Series:
     """For each document from elsewhere, whether it is a gold passage of its hop in other words, or a piece of one."""
-    passages = pl.scan_parquet(context.inputs[PASSAGES.name], glob=False).select("passage_id", "title", "text")
+    passages = pl.scan_parquet(context.inputs[PASSAGES], glob=False).select("passage_id", "title", "text")
     needed = foreign.select("question_id", "hop").unique().join(gold, on=["question_id", "hop"])
     texts = passages.join(needed.select("passage_id").unique().lazy(), on="passage_id", how="semi").collect()
     words = {row[0]: frozenset(tokens(f"{row[1]} {row[2]}")) for row in texts.iter_rows()}
@@ -171,10 +169,10 @@ def _resembles_gold(context: StageContext, foreign: pl.DataFrame, gold: pl.DataF
 STAGE = Stage(
     name="retrieve",
     doc="try every query on every search engine",
-    reads=("sub_questions", "passages", "queries", "index"),
+    reads=(SUB_QUESTIONS, PASSAGES, QUERIES, INDEX),
     writes=(HITS,),
     config=RetrieveConfig,
     run=retrieve,
-    engines="all",
+    needs=Needs.ALL_ENGINES,
     version=2,
 )

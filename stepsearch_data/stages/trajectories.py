@@ -10,11 +10,20 @@ from pydantic import Field
 
 from stepsearch_data.core.errors import RowRejected
 from stepsearch_data.pipeline.context import StageContext
-from stepsearch_data.pipeline.questions import Unit, for_each_question
+from stepsearch_data.pipeline.questions import QuestionRows, for_each_question
 from stepsearch_data.pipeline.stage import Stage, StageConfig
 from stepsearch_data.rewards import Scores, score_rollout
-from stepsearch_data.schemas.rows import Document, Hit, Query, Round, Row, SubQuestion, Trajectory, Vote
-from stepsearch_data.schemas.tables import HITS, PASSAGES, QUERIES, ROUNDS, SUB_QUESTIONS, TRAJECTORIES, VOTES
+from stepsearch_data.schemas.rows import Document, Query, Round, Row, SubQuestion, Trajectory
+from stepsearch_data.schemas.tables import (
+    HITS,
+    PASSAGES,
+    QUERIES,
+    QUESTIONS,
+    ROUNDS,
+    SUB_QUESTIONS,
+    TRAJECTORIES,
+    VOTES,
+)
 from stepsearch_data.stages import rollout
 from stepsearch_data.templates.examples import Passages
 from stepsearch_data.templates.files import load_template
@@ -38,17 +47,17 @@ class TrajectoriesConfig(StageConfig):
 
 def trajectories(context: StageContext) -> None:
     """Write the trajectory of every question that has hops."""
-    passages, template = Passages(context.inputs[PASSAGES.name]), load_template(rollout.TEMPLATE)
+    passages, template = Passages(context.inputs[PASSAGES]), load_template(rollout.TEMPLATE)
     build = partial(_build, passages, template, context.config(TrajectoriesConfig))
     for_each_question(context, build, SUB_QUESTIONS, QUERIES, VOTES, HITS)
 
 
-async def _build(passages: Passages, template: Template, config: TrajectoriesConfig, unit: Unit) -> list[Row]:
-    hops: list[SubQuestion] = unit.related[SUB_QUESTIONS.name]
-    if not hops or not unit.related[QUERIES.name]:  # no gold hops, or rejected when its queries were written
+async def _build(passages: Passages, template: Template, config: TrajectoriesConfig, rows: QuestionRows) -> list[Row]:
+    hops = rows[SUB_QUESTIONS]
+    if not hops or not rows[QUERIES]:  # no gold hops, or rejected when its queries were written
         return []
-    searches = _Searches(passages, config.documents, unit)
-    question = unit.question
+    searches = _Searches(passages, config.documents, rows)
+    question = rows.question
     rounds = searches.gold(hops) if question.answerable else searches.abstaining(hops)
     if question.answerable and _draw(question.question_id) < config.distractors:
         rounds = searches.distracted(hops, rounds)
@@ -93,11 +102,11 @@ def _draw(question_id: str) -> float:
 class _Searches:
     """The searches of one question, made into rounds."""
 
-    def __init__(self, passages: Passages, shown: int, unit: Unit) -> None:
+    def __init__(self, passages: Passages, shown: int, rows: QuestionRows) -> None:
         self._passages = passages
         self._shown = shown
-        self._unit = unit
-        self._votes: dict[str, Vote] = {vote.query_id: vote for vote in unit.related[VOTES.name]}
+        self._rows = rows
+        self._votes = {vote.query_id: vote for vote in rows[VOTES]}
 
     def gold(self, hops: list[SubQuestion]) -> list[Round]:
         """A round a hop, with its best query."""
@@ -120,7 +129,7 @@ class _Searches:
             raise RowRejected("unanswerable, but every hop has its paragraph")
         hop = hops[at]
         chosen, *_ = self._ranked(hop)
-        answers = [hop.sub_answer, self._unit.question.answer, *self._unit.question.answer_aliases]
+        answers = [hop.sub_answer, self._rows.question.answer, *self._rows.question.answer_aliases]
         documents = self._documents(chosen, lambda found: not rollout.says(self._passages, [found], answers))
         if not documents:
             raise RowRejected(f"hop {hop.hop}: search returns nothing but what says the answer")
@@ -159,7 +168,7 @@ class _Searches:
         )
 
     def _queries(self, hop: int) -> list[Query]:
-        return [query for query in self._unit.related[QUERIES.name] if query.hop == hop]
+        return [query for query in self._rows[QUERIES] if query.hop == hop]
 
     def _ranked(self, hop: SubQuestion) -> list[Query]:
         ranked = sorted(self._queries(hop.hop), key=lambda query: rollout.merit(self._votes[query.query_id]))
@@ -168,14 +177,14 @@ class _Searches:
         return ranked
 
     def _documents(self, query: Query, fits: Callable[[Document], bool] = lambda _: True) -> list[Document]:
-        hits: list[Hit] = [hit for hit in self._unit.related[HITS.name] if hit.query_id == query.query_id]
+        hits = [hit for hit in self._rows[HITS] if hit.query_id == query.query_id]
         return rollout.documents(self._passages, self._shown, hits, fits)
 
 
 STAGE = Stage(
     name="trajectories",
     doc="gather the gold search trajectories, round by round",
-    reads=("questions", "sub_questions", "passages", "queries", "votes", "hits"),
+    reads=(QUESTIONS, SUB_QUESTIONS, PASSAGES, QUERIES, VOTES, HITS),
     writes=(TRAJECTORIES, ROUNDS),
     config=TrajectoriesConfig,
     run=trajectories,

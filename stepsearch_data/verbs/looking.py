@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from stepsearch_data.core.atomic import partial
+from stepsearch_data.core.atomic import part_of
 from stepsearch_data.core.errors import ConfigError, QueryError, StepSearchError
 from stepsearch_data.verbs.common import (
     end_at_once,
@@ -83,7 +83,7 @@ def _from_stdin() -> str:
 def _discard(output: Path | None) -> None:
     """Remove the part of a file that was written."""
     if output is not None:
-        partial(Path(os.path.realpath(output))).unlink(missing_ok=True)
+        part_of(Path(os.path.realpath(output))).unlink(missing_ok=True)
 
 
 def schema(as_json: JsonOption = False) -> None:

@@ -24,11 +24,11 @@ writer = TableWriter(Path(sys.argv[1]), NUMBERS)
 try:
     for value in range(100_000):
         writer.append(Number(value=value * value))
-    writer.close()
+    writer.finish()
 except OSError as error:
     print(error.strerror)
 finally:
-    writer.abandon()
+    writer.close()
 """
 
 
@@ -41,6 +41,7 @@ def test_the_bytes_depend_on_the_rows_alone(tmp_path: Path) -> None:
         writer = TableWriter(tmp_path / name, NUMBERS)
         for value in range(1_234):
             writer.append(Number(value=value))
+        writer.finish()
         writer.close()
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
     assert [row.value for row in read_rows(tmp_path / "one", NUMBERS)] == list(range(1_234))
@@ -48,7 +49,9 @@ def test_the_bytes_depend_on_the_rows_alone(tmp_path: Path) -> None:
 
 
 def test_a_file_holds_its_schema_with_meanings(tmp_path: Path) -> None:
-    TableWriter(tmp_path / "file", NUMBERS).close()
+    writer = TableWriter(tmp_path / "file", NUMBERS)
+    writer.finish()
+    writer.close()
     assert pq.read_schema(tmp_path / "file").field("value").metadata[b"description"] == b"the number"
 
 

@@ -7,10 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from pydantic import Field
 
 from stepsearch_data.core.errors import ConfigError, StoreError
 from stepsearch_data.core.progress import Reporter
 from stepsearch_data.pipeline.context import StageContext, TooManyRejects
+from stepsearch_data.schemas.rows import Row
+from stepsearch_data.schemas.tables import Table
 from tests.pipeline.tiny import COUNT, COUNTS, LOAD, NUMBERS, SIGN, SIGNS, STAGES, SignConfig, World
 from tests.tree import tree
 
@@ -75,6 +78,22 @@ def test_new_code_runs_again(world: World) -> None:
     newer = (LOAD, replace(SIGN, version=2), COUNT)
     assert world.planned(stages=newer)["sign"] == ("version: 1 → 2",)
     assert world.ran(stages=newer) == ["sign"]
+
+
+class Reworded(Row):
+    """The same numbers."""
+
+    value: int = Field(description="a number, told in other words")
+
+
+def test_a_column_described_in_other_words_reruns_nothing(world: World) -> None:
+    world.ran()
+    before = tree(world.store.root)
+    numbers = Table("numbers", Reworded, rows_per_group=NUMBERS.rows_per_group)
+    reworded = (replace(LOAD, writes=(numbers,)), replace(SIGN, reads=(numbers,)), COUNT)
+    assert world.planned(stages=reworded) == {"load": (), "sign": (), "count": ()}
+    assert world.ran(stages=reworded) == []
+    assert tree(world.store.root) == before
 
 
 def test_a_missing_file_is_made_anew(world: World) -> None:

@@ -6,22 +6,22 @@ import asyncio
 import gc
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_type
 
 import pyarrow.parquet as pq
 import pytest
 
 from stepsearch_data.core.errors import RowRejected, StoreError
 from stepsearch_data.pipeline.context import StageContext, read_rows
-from stepsearch_data.pipeline.questions import Unit, for_each_question, ordered, units
+from stepsearch_data.pipeline.questions import QuestionRows, by_question, for_each_question, ordered
 from stepsearch_data.pipeline.stage import Stage
-from stepsearch_data.schemas.rows import Question
+from stepsearch_data.schemas.rows import Question, SubQuestion
 from stepsearch_data.schemas.tables import QUERIES, QUESTIONS, REJECTS, SUB_QUESTIONS, Table
 from tests.builders import query, question, sub_question
 from tests.pipeline.tiny import Plain
 
 
-def write(folder: Path, table: Table, rows: list[Any]) -> Path:
+def write(folder: Path, table: Table[Any], rows: list[Any]) -> Path:
     path = folder / f"{table.name}.parquet"
     pq.write_table(table.to_arrow(rows), path)
     return path
@@ -30,20 +30,28 @@ def write(folder: Path, table: Table, rows: list[Any]) -> Path:
 def merged(folder: Path, queries: list[str]) -> list[tuple[str, list[int], list[str]]]:
     """Questions q1, q2, q3 with two hops of q1 and q3 each, and one query of each question in `queries`."""
     inputs = {
-        "questions": write(folder, QUESTIONS, [question(name) for name in ("q1", "q2", "q3")]),
-        "sub_questions": write(
+        QUESTIONS: write(folder, QUESTIONS, [question(name) for name in ("q1", "q2", "q3")]),
+        SUB_QUESTIONS: write(
             folder, SUB_QUESTIONS, [sub_question(hop, question_id=name) for name in ("q1", "q3") for hop in (1, 2)]
         ),
-        "queries": write(folder, QUERIES, [query(question_id=name) for name in queries]),
+        QUERIES: write(folder, QUERIES, [query(question_id=name) for name in queries]),
     }
     return [
         (
-            unit.question.question_id,
-            [row.hop for row in unit.related["sub_questions"]],
-            [row.query_id for row in unit.related["queries"]],
+            rows.question.question_id,
+            [row.hop for row in rows[SUB_QUESTIONS]],
+            [row.query_id for row in rows[QUERIES]],
         )
-        for unit in units(inputs, SUB_QUESTIONS, QUERIES)
+        for rows in by_question(inputs, SUB_QUESTIONS, QUERIES)
     ]
+
+
+def test_the_type_of_a_question_s_rows_is_that_of_the_table() -> None:
+    rows = QuestionRows(question(), {SUB_QUESTIONS: [sub_question()]})
+    assert_type(rows[SUB_QUESTIONS], list[SubQuestion])
+    assert rows.get(QUERIES) == []
+    with pytest.raises(KeyError):
+        rows[QUERIES]
 
 
 def test_a_question_meets_its_rows_of_other_tables(tmp_path: Path) -> None:
@@ -148,23 +156,24 @@ def test_the_first_failure_ends_all_and_the_others_say_nothing(caplog: pytest.Lo
 
 
 def test_rows_go_to_the_table_of_their_type_and_rejected_questions_to_rejects(tmp_path: Path) -> None:
-    async def ask(unit: Unit) -> list[Any]:
-        name = unit.question.question_id
+    async def ask(rows: QuestionRows) -> list[Any]:
+        name = rows.question.question_id
         if name == "q2":
             raise RowRejected("no way")
         await asyncio.sleep(0.01 if name == "q1" else 0)
         return [query(question_id=name), sub_question(question_id=name)]
 
     stage = Stage(
-        "ask", "", ("questions",), (QUERIES, SUB_QUESTIONS), Plain, lambda context: for_each_question(context, ask)
+        "ask", "", (QUESTIONS,), (QUERIES, SUB_QUESTIONS), Plain, lambda context: for_each_question(context, ask)
     )
     questions: list[Question] = [question(f"q{n}", position=n) for n in (1, 2, 3)]
     (tmp_path / "out").mkdir()
-    inputs = {"questions": write(tmp_path, QUESTIONS, questions)}
+    inputs = {QUESTIONS: write(tmp_path, QUESTIONS, questions)}
     context = StageContext(stage, Plain(), inputs, tmp_path / "out", max_reject_share=0.5)
     stage.run(context)
     assert context.finish() == {"queries": 2, "sub_questions": 2, "rejects": 1}
-    written = {t: list(read_rows(tmp_path / "out" / f"{t.name}.parquet", t)) for t in (QUERIES, SUB_QUESTIONS, REJECTS)}
+    outputs: tuple[Table[Any], ...] = (QUERIES, SUB_QUESTIONS, REJECTS)
+    written = {t: list(read_rows(tmp_path / "out" / f"{t.name}.parquet", t)) for t in outputs}
     assert [row.question_id for row in written[QUERIES]] == ["q1", "q3"]
     assert [row.question_id for row in written[SUB_QUESTIONS]] == ["q1", "q3"]
     (reject,) = written[REJECTS]

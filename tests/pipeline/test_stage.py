@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from stepsearch_data.pipeline.stage import differences, digest
+from stepsearch_data.pipeline.stage import Stage, differences, digest
+from stepsearch_data.schemas.tables import TABLES
+from stepsearch_data.stages import STAGES
 from tests.pipeline.tiny import COUNT, COUNTS, SIGN, SignConfig
 
 RECIPE = SIGN.recipe(SignConfig(), {"numbers": "abc"})
@@ -41,9 +44,15 @@ def test_everything_in_a_recipe_changes_its_digest(other: dict[str, object]) -> 
     assert differences(RECIPE, other)
 
 
-def test_a_column_described_differently_is_another_recipe() -> None:
-    """Descriptions are in the Parquet files, so they decide bytes."""
-    assert "description" in COUNT.recipe(COUNT.config(), {})["outputs"]["counts"]
+def test_the_words_that_describe_a_column_are_no_part_of_a_recipe() -> None:
+    assert COUNT.recipe(COUNT.config(), {})["outputs"]["counts"] == "sign: int64 not null\ntimes: int64 not null"
+    schemas = [table.schema for table in TABLES]
+    assert all(b"description" in field.metadata for schema in schemas for field in schema)
+    assert not any("description" in shape for stage in STAGES for shape in recipe_of(stage)["outputs"].values())
+
+
+def recipe_of(stage: Stage) -> dict[str, Any]:
+    return stage.recipe(stage.config(), {})
 
 
 def test_differences_name_the_field_and_both_values() -> None:

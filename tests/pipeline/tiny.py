@@ -14,7 +14,7 @@ from stepsearch_data.pipeline.catalog import query
 from stepsearch_data.pipeline.config import RunConfig, RunSettings
 from stepsearch_data.pipeline.context import StageContext, read_rows
 from stepsearch_data.pipeline.engine import Build
-from stepsearch_data.pipeline.stage import Stage, StageConfig
+from stepsearch_data.pipeline.stage import Needs, Stage, StageConfig
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.schemas.rows import Row
 from stepsearch_data.schemas.tables import Table
@@ -61,20 +61,20 @@ def _load(context: StageContext) -> None:
 
 def _sign(context: StageContext) -> None:
     config = context.config(SignConfig)
-    for row in read_rows(context.inputs["numbers"], NUMBERS):
+    for row in read_rows(context.inputs[NUMBERS], NUMBERS):
         sign = (row.value > 0) - (row.value < 0)
         context.writer(SIGNS).append(Number(value=-sign if config.flip else sign))
 
 
 def _count(context: StageContext) -> None:
-    counted = Counter(row.value for row in read_rows(context.inputs["signs"], SIGNS))
+    counted = Counter(row.value for row in read_rows(context.inputs[SIGNS], SIGNS))
     for sign, times in sorted(counted.items()):
         context.writer(COUNTS).append(Count(sign=sign, times=times))
 
 
-LOAD = Stage("load", "read numbers", (), (NUMBERS,), Plain, _load, reads_sources=True)
-SIGN = Stage("sign", "numbers to signs", ("numbers",), (SIGNS,), SignConfig, _sign)
-COUNT = Stage("count", "count signs", ("signs",), (COUNTS,), Plain, _count)
+LOAD = Stage("load", "read numbers", (), (NUMBERS,), Plain, _load, needs=Needs.SOURCES)
+SIGN = Stage("sign", "numbers to signs", (NUMBERS,), (SIGNS,), SignConfig, _sign)
+COUNT = Stage("count", "count signs", (SIGNS,), (COUNTS,), Plain, _count)
 STAGES = (LOAD, SIGN, COUNT)
 
 
@@ -110,7 +110,7 @@ class World:
         """The reasons for which stages would run; none for a stage that is current."""
         return {decision.stage: decision.reasons for decision in self.job(**options).plan()}
 
-    def rows(self, table: Table) -> list[tuple[Any, ...]]:
+    def rows(self, table: Table[Any]) -> list[tuple[Any, ...]]:
         """Rows of a committed table."""
         output = self.store.manifest().output(table.name)
         assert output is not None

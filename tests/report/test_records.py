@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 
 from stepsearch_data.pipeline.catalog import connect
-from stepsearch_data.pipeline.questions import Unit
+from stepsearch_data.pipeline.questions import QuestionRows
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.report.lookup import Lookup
 from stepsearch_data.report.records import record, records
 from stepsearch_data.report.shapes import Record
 from stepsearch_data.schemas.rows import Document, Trajectory
+from stepsearch_data.schemas.tables import HITS, QUERIES, ROUNDS, TRAJECTORIES, Table
 from stepsearch_data.templates.examples import Paragraph
 from tests.builders import hit, query, question, search_round
 from tests.report.holds import check
@@ -88,8 +89,8 @@ def test_a_question_is_found_by_id_as_it_is_read_in_order(rich: Store, found: li
 
 
 def test_a_trajectory_is_shown_before_votes_and_gates() -> None:
-    unit = a_unit()
-    shown = record(unit, lambda document: Paragraph(document.title, document.text or ""))
+    rows = some_rows()
+    shown = record(rows, lambda document: Paragraph(document.title, document.text or ""))
     check(shown, Record)
     assert shown["passed"] is None
     assert shown["split"] == shown["difficulty"] == ""
@@ -97,14 +98,14 @@ def test_a_trajectory_is_shown_before_votes_and_gates() -> None:
 
 
 def test_documents_from_elsewhere_have_their_address() -> None:
-    unit = a_unit()
-    (document,) = record(unit, lambda each: Paragraph(each.title, each.text or ""))["rounds"][0]["documents"]
+    rows = some_rows()
+    (document,) = record(rows, lambda each: Paragraph(each.title, each.text or ""))["rounds"][0]["documents"]
     assert (document["title"], document["url"]) == ("Pesaro", "https://example.org/pesaro")
 
 
 def test_a_text_that_breaks_its_tags_is_still_shown_whole() -> None:
     broken = "<think> why </think> stray <search> one </search> <information> a </information> </information> end"
-    parts = record(a_unit(broken), lambda each: Paragraph(each.title, each.text or ""))["segments"]
+    parts = record(some_rows(broken), lambda each: Paragraph(each.title, each.text or ""))["segments"]
     assert [(part["kind"], part["text"], part["round"]) for part in parts] == [
         ("think", "why", None),
         ("text", "stray", None),
@@ -116,7 +117,7 @@ def test_a_text_that_breaks_its_tags_is_still_shown_whole() -> None:
 
 def test_a_search_that_is_not_closed_is_no_round() -> None:
     broken = "<search> lost <search> one </search> <information> a </information>"
-    parts = record(a_unit(broken), lambda each: Paragraph(each.title, each.text or ""))["segments"]
+    parts = record(some_rows(broken), lambda each: Paragraph(each.title, each.text or ""))["segments"]
     assert [(part["kind"], part["text"], part["round"]) for part in parts] == [
         ("text", "<search> lost", None),
         ("search", "one", 0),
@@ -124,7 +125,7 @@ def test_a_search_that_is_not_closed_is_no_round() -> None:
     ]
 
 
-def a_unit(rollout: str = "<search> query 1 of hop 1 </search>") -> Unit:
+def some_rows(rollout: str = "<search> query 1 of hop 1 </search>") -> QuestionRows:
     """A question whose only round shows a page of the web."""
     chosen, other = query(1), query(2)
     page = Document(rank=1, passage_id=None, title="Pesaro", text="A port.", score=1.0, engine="brave", is_gold=False)
@@ -143,10 +144,10 @@ def a_unit(rollout: str = "<search> query 1 of hop 1 </search>") -> Unit:
         answer_reward=1.0,
     )
     found = hit(chosen, 1, None, engine="brave", title="Pesaro", text="A port.", url="https://example.org/pesaro")
-    related: dict[str, list[Any]] = {
-        "trajectories": [whole],
-        "rounds": [search_round(chosen, documents=[page])],
-        "queries": [other, chosen],
-        "hits": [hit(other, 1, None, engine="brave", url="https://example.org/other"), found],
+    related: dict[Table[Any], list[Any]] = {
+        TRAJECTORIES: [whole],
+        ROUNDS: [search_round(chosen, documents=[page])],
+        QUERIES: [other, chosen],
+        HITS: [hit(other, 1, None, engine="brave", url="https://example.org/other"), found],
     }
-    return Unit(question(), related)
+    return QuestionRows(question(), related)

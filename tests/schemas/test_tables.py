@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pyarrow as pa
 import pytest
 
@@ -8,7 +10,7 @@ from tests.builders import hit, query, question
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
-def test_every_column_has_a_meaning(table: Table) -> None:
+def test_every_column_has_a_meaning(table: Table[Any]) -> None:
     for field in table.schema:
         assert field.metadata[b"description"], field.name
 

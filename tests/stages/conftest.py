@@ -10,14 +10,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from stepsearch_data.pipeline.context import StageContext, read_rows
-from stepsearch_data.pipeline.stage import Folder, Stage, StageConfig
+from stepsearch_data.pipeline.stage import Stage, StageConfig
 from stepsearch_data.schemas.rows import Row
-from stepsearch_data.schemas.tables import REJECTS, TABLES, Table
+from stepsearch_data.schemas.tables import INDEX, REJECTS, TABLES, Folder, Table
 from stepsearch_data.search.kinds import Engine, Service
 
 Tables = dict[str, Any]
 RunStage = Callable[..., Tables]
-BY_NAME = {table.name: table for table in TABLES}
+BY_NAME: dict[str, Any] = {**{table.name: table for table in TABLES}, INDEX.name: INDEX}
 
 
 @pytest.fixture
@@ -32,7 +32,8 @@ def run_stage(tmp_path: Path) -> RunStage:
         **tables: list[Row] | Path,
     ) -> Tables:
         inputs = {
-            name: rows if isinstance(rows, Path) else _write(tmp_path, name, rows) for name, rows in tables.items()
+            BY_NAME[name]: rows if isinstance(rows, Path) else _write(tmp_path, BY_NAME[name], rows)
+            for name, rows in tables.items()
         }
         out = tmp_path / f"out-{stage.name}-{len(list(tmp_path.iterdir()))}"
         out.mkdir()
@@ -58,7 +59,6 @@ def run_stage(tmp_path: Path) -> RunStage:
     return run
 
 
-def _write(folder: Path, name: str, rows: list[Row]) -> Path:
-    table = BY_NAME[name]
-    pq.write_table(table.to_arrow(rows), folder / f"{name}.parquet")
-    return folder / f"{name}.parquet"
+def _write(folder: Path, table: Table[Any], rows: list[Row]) -> Path:
+    pq.write_table(table.to_arrow(rows), folder / f"{table.name}.parquet")
+    return folder / f"{table.name}.parquet"

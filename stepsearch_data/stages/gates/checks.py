@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import polars as pl
 
 from stepsearch_data.core.text import facts, mentions, normalise
-from stepsearch_data.pipeline.questions import Unit
+from stepsearch_data.pipeline.questions import QuestionRows
 from stepsearch_data.schemas.rows import Question, Round, SubQuestion, Vote
-from stepsearch_data.schemas.tables import QUESTIONS, ROUNDS, SUB_QUESTIONS, VOTES
+from stepsearch_data.schemas.tables import QUESTIONS, ROUNDS, SUB_QUESTIONS, VOTES, Inputs
 from stepsearch_data.stages.gates.config import Finding, QualityConfig
 from stepsearch_data.stages.gates.outside import EvalData, digest, single_hops
 from stepsearch_data.stages.rules import STOP_WORDS, forbidden, leaked
@@ -42,12 +41,12 @@ class Case:
     votes: Sequence[Vote]
 
     @classmethod
-    def of(cls, unit: Unit) -> Case:
+    def of(cls, rows: QuestionRows) -> Case:
         """From the rows of a question that has rounds."""
-        rounds: list[Round] = unit.related[ROUNDS.name]
+        rounds = rows[ROUNDS]
         searched = {step.hop for step in rounds}
-        hops = [hop for hop in unit.related[SUB_QUESTIONS.name] if hop.hop in searched]
-        return cls(unit.question, hops, rounds, unit.related[VOTES.name])
+        hops = [hop for hop in rows[SUB_QUESTIONS] if hop.hop in searched]
+        return cls(rows.question, hops, rounds, rows[VOTES])
 
 
 def own_findings(case: Case, config: QualityConfig) -> Iterator[Finding]:
@@ -88,10 +87,10 @@ def length_findings(case: Case, lengths: Lengths) -> Iterator[Finding]:
             yield Finding("length", f"a {kind} of {len(text)} characters; {low:.0f} to {high:.0f} are usual")
 
 
-def usual_lengths(inputs: Mapping[str, Path], spread: float) -> Lengths:
+def usual_lengths(inputs: Inputs, spread: float) -> Lengths:
     """Median of the log lengths ± `spread` robust standard deviations, at least 0.2 each."""
-    questions = pl.scan_parquet(inputs[QUESTIONS.name], glob=False)
-    hops = pl.scan_parquet(inputs[SUB_QUESTIONS.name], glob=False)
+    questions = pl.scan_parquet(inputs[QUESTIONS], glob=False)
+    hops = pl.scan_parquet(inputs[SUB_QUESTIONS], glob=False)
     gold = pl.col("supporting").list.eval(pl.element().struct.field("text").str.len_chars())
     lengths = {
         "question": questions.select("source", n=pl.col("question").str.len_chars()),

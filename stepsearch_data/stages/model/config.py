@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+
 from pydantic import Field
 
 from stepsearch_data.pipeline.stage import StageConfig
 from stepsearch_data.stages.model.converse import ModelSettings
+from stepsearch_data.stages.model.prompts import load_prompt
 
 OFFLINE = "offline"
 
@@ -28,6 +32,15 @@ class ModelConfig(StageConfig):
     def uses_model(self) -> bool:
         """Whether a model is asked."""
         return self.llm != OFFLINE
+
+    @property
+    def asks(self) -> tuple[str, ...]:
+        """Names of the prompts that a model gets."""
+        return ()
+
+    def prompts(self, files: Mapping[str, Path]) -> dict[str, str]:
+        """Texts of the prompts, where a model is asked. Raises ConfigError."""
+        return {name: load_prompt(name, files.get(name)).text for name in self.asks} if self.uses_model else {}
 
     def settings(self, sample: int = 0) -> ModelSettings:
         """The same for a conversation; `sample` tells repeated tries apart."""

@@ -1,0 +1,108 @@
+"""The one writer of Parquet files."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, BinaryIO, Generic, TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+T = TypeVar("T")
+
+_GROUP_BYTES = 64 << 20
+_BUFFER_ROWS = 500
+
+
+class _Held(io.RawIOBase):
+    """Holds what Arrow writes: it aborts the process where a write fails under content-defined chunking."""
+
+    def __init__(self) -> None:
+        self.parts: list[bytes] = []
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self.parts.append(bytes(data))
+        return len(self.parts[-1])
+
+
+class ParquetWriter(Generic[T]):
+    """Writes rows, which `to_arrow` converts so many at a time, to a file in row groups, compressed with zstd.
+
+    A row group ends at `rows_per_group` rows or 64 MiB, counted at each write: the bytes depend on the rows and on
+    how they come, never on timing. All methods that write raise OSError, as on a full disk.
+    """
+
+    def __init__(
+        self,
+        file: BinaryIO,
+        schema: pa.Schema,
+        to_arrow: Callable[[list[T]], pa.Table],
+        *,
+        rows_per_group: int,
+        buffer_rows: int = _BUFFER_ROWS,
+        **options: bool,
+    ) -> None:
+        self._file, self._held = file, _Held()
+        self._writer = pq.ParquetWriter(self._held, schema, compression="zstd", **options)
+        self._schema, self._to_arrow = schema, to_arrow
+        self._rows_per_group, self._buffer_rows = rows_per_group, buffer_rows
+        self._rows: list[T] = []
+        self._pending: list[pa.Table] = []
+        self.count = 0
+
+    def append(self, row: T) -> None:
+        """Add one row."""
+        self._rows.append(row)
+        if len(self._rows) >= self._buffer_rows:
+            self._drain()
+
+    def write(self, rows: pa.Table) -> None:
+        """Add many rows, in Arrow form; columns are cast to the file's schema."""
+        self._drain()
+        self._add(rows.select(self._schema.names).cast(self._schema))
+
+    def write_groups(self, rows: pa.Table, rows_per_group: int) -> None:
+        """Write many rows at once, as row groups of their own."""
+        self._writer.write_table(rows, row_group_size=rows_per_group)
+        self._pass_on()
+
+    def finish(self) -> None:
+        """Write what is pending and the end of the file: now it is whole."""
+        self._drain()
+        self._flush()
+        self._writer.close()
+        self._pass_on()
+
+    def close(self) -> None:
+        """Close the file, whole or not."""
+        with suppress(pa.ArrowException):
+            self._writer.close()
+        with suppress(OSError):
+            self._file.close()
+
+    def _drain(self) -> None:
+        if self._rows:
+            rows, self._rows = self._rows, []
+            self._add(self._to_arrow(rows))
+
+    def _add(self, rows: pa.Table) -> None:
+        self.count += rows.num_rows
+        self._pending.append(rows)
+        size = sum(table.num_rows for table in self._pending)
+        if size >= self._rows_per_group or sum(table.nbytes for table in self._pending) >= _GROUP_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._pending:
+            rows, self._pending = pa.concat_tables(self._pending), []
+            self.write_groups(rows, self._rows_per_group)
+
+    def _pass_on(self) -> None:
+        held, self._held.parts = self._held.parts, []
+        self._file.writelines(held)
+        self._file.flush()
