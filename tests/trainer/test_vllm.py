@@ -5,14 +5,12 @@ from __future__ import annotations
 import copy
 import importlib
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import orjson
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch: make test-train")
@@ -25,6 +23,7 @@ from stepsearch_data.trainer.loading import _prepared  # noqa: E402
 from stepsearch_data.trainer.recipe import Model, Vllm  # noqa: E402
 from stepsearch_data.trainer.rollout import roll_out  # noqa: E402
 from stepsearch_data.trainer.search_env import Episode, Referee  # noqa: E402
+from tests.fake import FakeServer  # noqa: E402
 from tests.trainer.tiny import TASKS, retrieve  # noqa: E402
 
 STANDIN = Path(__file__).with_name("standin")
@@ -175,35 +174,17 @@ def serve(vllm: Any, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     pytest.importorskip("requests", reason="TRL needs it for a server of vLLM")
     monkeypatch.setattr(Accelerator, "device", torch.device("cuda"))  # TRL would send weights between GPUs only
     standin = sys.modules["vllm"]
-    running: list[ThreadingHTTPServer] = []
+    with ExitStack() as running:
 
-    def started(length: int = LIMITS.total + LIMITS.turn, logprobs: str = "processed_logprobs") -> tuple[Server, str]:
-        engine = standin.LLM(str(tmp_path / "model"), enable_sleep_mode=False, logprobs_mode="processed_logprobs")
-        server = Server(engine, standin.sent, length, logprobs)
+        def started(
+            length: int = LIMITS.total + LIMITS.turn, logprobs: str = "processed_logprobs"
+        ) -> tuple[Server, str]:
+            engine = standin.LLM(str(tmp_path / "model"), enable_sleep_mode=False, logprobs_mode="processed_logprobs")
+            server = Server(engine, standin.sent, length, logprobs)
+            fake = FakeServer(lambda asked: server.answer(asked.path, asked.body or {}))
+            return server, running.enter_context(fake).url
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                self.do_POST()
-
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                answer = orjson.dumps(server.answer(self.path.partition("?")[0], orjson.loads(body or b"{}")))
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(answer)))
-                self.end_headers()
-                self.wfile.write(answer)
-
-            def log_message(self, *_: object) -> None:
-                """Nothing."""
-
-        running.append(ThreadingHTTPServer(("127.0.0.1", 0), Handler))
-        threading.Thread(target=running[-1].serve_forever, daemon=True).start()
-        return server, f"http://127.0.0.1:{running[-1].server_port}"
-
-    yield started
-    for each in running:
-        each.shutdown()
-        each.server_close()
+        yield started
 
 
 def test_a_server_gets_the_weights_once_for_each_batch(serve: Make, make: Make, policy: Any, referee: Referee) -> None:
