@@ -31,9 +31,9 @@ sources = ["musique=sample", "hotpotqa=sample"]
 
 def run_file(stages: Sequence[Stage]) -> str:
     """A run file that holds every setting, explained, at its default."""
-    datasets = [dataset_of(name) for name in DATASETS.names()]
-    kinds_of_sources = "\n".join(f"#   {known.name}: {known.doc}" for known in datasets if known.parse)
-    parts = [_HEAD.format(kinds=kinds_of_sources), *_settings(RunSettings)]
+    datasets = [dataset for name in DATASETS.names() if (dataset := dataset_of(name)).parse]
+    listed = "\n".join(f"#   {d.name}: {d.doc}{d.hub and f', for one {d.hub}'}" for d in datasets)
+    parts = [_HEAD.format(kinds=listed), *_settings(RunSettings)]
     parts += ["\n[llm]  # how a model is reached; the key comes from OPENAI_API_KEY", *_settings(LlmSettings)]
     parts += ["\n[prompts]  # your own prompts", '# decompose = "decompose.txt"']
     parts += ["\n[engines]  # the search engines that vote", *_settings(EnginesSection)]

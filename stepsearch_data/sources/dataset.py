@@ -21,7 +21,6 @@ class Publication:
     licence: str  # as the Hub names it
     bibtex: str
     tag: str  # in the Hub's `source_datasets`
-    hub: str = ""  # where the Hub has it, as a source names it
 
 
 @dataclass(frozen=True)
@@ -55,6 +54,7 @@ class Dataset:
     publication: Publication | None = None
     data_source: str = "musique"
     released_as: str = "musi"
+    hub: str = ""  # where the Hub has it, as a source names it
     suffix: str = "json"  # that its files usually have
     sample: str = ""  # file of the embedded one
     aliases: AliasTable | None = None

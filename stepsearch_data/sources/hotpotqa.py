@@ -16,8 +16,6 @@ from stepsearch_data.sources.record import Loaded, Record, SourceRow, paragraph,
 
 FEWEST_WORDS = 4
 """A HotpotQA question with fewer is broken ("w", "DRM"): v1.1 is v1.0 without 117 extremely short ones."""
-
-
 SIGNATURE = frozenset({"supporting_facts", "context"})
 NO_SENTENCE = "questions have a supporting fact that names no sentence; it was left out (questions.notes)"
 GOLD_ELSEWHERE = (
@@ -129,8 +127,8 @@ DATASET = Dataset(
   year      = {2018}
 }""",
         tag="extended|hotpot_qa",
-        hub="hf:hotpotqa/hotpot_qa:distractor/validation",
     ),
+    hub="hf:hotpotqa/hotpot_qa:distractor/validation",
     data_source="hotpotqa",
     released_as="hotpot",
     sample="hotpotqa.sample.json",

@@ -117,6 +117,7 @@ DATASET = Dataset(
 }""",
         tag="extended|other-musique",
     ),
+    hub="hf:dgslibisey/MuSiQue:validation",
     suffix="jsonl",
     sample="musique.sample.jsonl",
     single_hops=single_hops,

@@ -74,7 +74,7 @@ def _official(question: Question) -> list[_Hop]:
     return hops
 
 
-# --- 2WikiMultihopQA: evidence triples -------------------------------------------------------------
+# --- Evidence triples -----------------------------------------------------------------------------
 
 
 def _from_evidences(question: Question) -> list[_Hop]:
