@@ -1,4 +1,4 @@
-"""Imports point one way: core ← remote ← llm, search ← pipeline ← stages ← verbs. No package is left out."""
+"""Imports point one way: core ← remote ← llm, search ← pipeline ← stages ← cli. No package is left out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MODULES = sorted(ROOT.rglob("*.py"))
 BASE = {"core", "schemas", "templates"}
 STORE = BASE | {"remote", "llm", "search", "sources", "pipeline"}
 TRAINER = STORE | {"rewards", "exports", "indexes"}
-VERBS = TRAINER | {"stages", "audit", "release", "report", "scoring", "serve", "synth", "trainer", "evaluation"}
+CLI = TRAINER | {"stages", "audit", "release", "report", "scoring", "serve", "synth", "trainer", "evaluation"}
 ALLOWED = {
     "__init__": set(),
     "core": set(),
@@ -38,9 +38,7 @@ ALLOWED = {
     "trainer": TRAINER,
     "evaluation": TRAINER | {"trainer"},
     "demo": TRAINER | {"trainer", "evaluation", "synth"},
-    "display": VERBS,
-    "verbs": VERBS | {"display"},
-    "cli": {"core", "remote", "verbs"},
+    "cli": CLI,
     "__main__": {"cli"},
 }
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from stepsearch_data.cli.options import engine_settings
 from stepsearch_data.core.errors import ConfigError, SearchError
 from stepsearch_data.core.plugins import Registry
 from stepsearch_data.search import Answer, Engine, Found, Kind
 from stepsearch_data.search.engine import SearchEngine
 from stepsearch_data.search.kinds import EngineConfig, choose, kind_of, kinds, need
-from stepsearch_data.verbs.options import engine_settings
 from tests.conftest import Run
 from tests.plugins import install
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from rich.text import Text
 
+from stepsearch_data.cli.printing import grid, make_console, print_json, say, size, store_flag
 from stepsearch_data.core.terminal import visible
-from stepsearch_data.display.printing import grid, make_console, print_json, say, size, store_flag
 from stepsearch_data.pipeline.config import RunConfig
 from stepsearch_data.pipeline.engine import Decision, Outcome
 from stepsearch_data.pipeline.remembered import flat, recall, settings_of

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stepsearch_data.core.errors import StepSearchError
-from stepsearch_data.verbs.common import (
+from stepsearch_data.cli.common import (
     OK,
     QUARANTINED,
     end_at_once,
@@ -17,7 +16,7 @@ from stepsearch_data.verbs.common import (
     run_config,
     run_config_over,
 )
-from stepsearch_data.verbs.options import (
+from stepsearch_data.cli.options import (
     ConfigOption,
     CorpusOption,
     EngineOption,
@@ -29,6 +28,7 @@ from stepsearch_data.verbs.options import (
     StoreOption,
     engine_settings,
 )
+from stepsearch_data.core.errors import StepSearchError
 
 if TYPE_CHECKING:
     from stepsearch_data.indexes import Choice
@@ -71,7 +71,7 @@ def search(
 
     Example: stepsearch-data search "The Barber of Seville composer" --engine bm25 --engine http=http://127.0.0.1:8000
     """
-    from stepsearch_data.display.searching import search as ask
+    from stepsearch_data.cli.hits import search as ask
     from stepsearch_data.indexes import Choice
 
     built = _built(Choice(corpus, store, index), config)

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stepsearch_data.core.errors import ConfigError, StepSearchError
-from stepsearch_data.verbs.common import (
+from stepsearch_data.cli.common import (
     OK,
     QUARANTINED,
     end_at_once,
@@ -19,7 +18,7 @@ from stepsearch_data.verbs.common import (
     recalled,
     run_config,
 )
-from stepsearch_data.verbs.options import (
+from stepsearch_data.cli.options import (
     ConcurrencyOption,
     ConfigOption,
     CostOption,
@@ -43,6 +42,7 @@ from stepsearch_data.verbs.options import (
     TpmOption,
     engine_settings,
 )
+from stepsearch_data.core.errors import ConfigError, StepSearchError
 
 if TYPE_CHECKING:
     from stepsearch_data.pipeline.engine import Build
@@ -141,8 +141,8 @@ def build(
     says otherwise; what is remembered and what is replaced is said first. Keys are never kept.
     """
     end_at_once()
+    from stepsearch_data.cli import status as display
     from stepsearch_data.core.progress import Reporter
-    from stepsearch_data.display import building as display
 
     flags = {
         **_row_settings(limit, llm, prompt),
@@ -183,7 +183,7 @@ def explain(
     as_json: JsonOption = False,
 ) -> None:
     """Say for every stage whether a build would run it, and why: which field changed, from what to what."""
-    from stepsearch_data.display import building as display
+    from stepsearch_data.cli import status as display
 
     merged = [*engine_settings(engine), *merged_settings(_row_settings(limit, llm, prompt), settings)]
     job = _build((stage, first, last), source, store, config, merged, fresh=fresh, force=force)
@@ -192,7 +192,7 @@ def explain(
 
 def stages(as_json: JsonOption = False) -> None:
     """List the stages, with what each reads, writes and can be told (`--set STAGE.KEY=VALUE`)."""
-    from stepsearch_data.display import building as display
+    from stepsearch_data.cli import status as display
     from stepsearch_data.stages import STAGES
 
     display.stages(STAGES, as_json=as_json)
@@ -200,7 +200,7 @@ def stages(as_json: JsonOption = False) -> None:
 
 def status(store: StoreOption = None, config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Show what the store holds: rows, bytes, seconds and rejects of every stage."""
-    from stepsearch_data.display import building as display
+    from stepsearch_data.cli import status as display
     from stepsearch_data.stages import STAGES
 
     display.status(open_store(store, config), STAGES, as_json=as_json)
@@ -220,8 +220,8 @@ def retry_failed(
 
     With the settings of the build, unless told otherwise. What was answered before is replayed, not paid again.
     """
+    from stepsearch_data.cli import status as display
     from stepsearch_data.core.progress import Reporter
-    from stepsearch_data.display import building as display
 
     flags = {**_row_settings(None, llm, prompt), "llm.max_cost": max_cost}
     merged = [*engine_settings(engine), *merged_settings(flags, settings)]
@@ -272,7 +272,7 @@ def _build(
     quiet: bool = False,
 ) -> Build:
     """The build that is asked for. What the store remembers and what is replaced of it is said. Raises ConfigError."""
-    from stepsearch_data.display.building import remembered as tell
+    from stepsearch_data.cli.status import remembered as tell
     from stepsearch_data.pipeline.engine import Build
     from stepsearch_data.stages import STAGES, check, select
 

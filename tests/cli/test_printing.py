@@ -8,8 +8,8 @@ import duckdb
 import pytest
 from rich.console import Console
 
+from stepsearch_data.cli import printing, show
 from stepsearch_data.core.terminal import visible
-from stepsearch_data.display import looking, printing
 
 NUMBERS = {
     "questions": 12_345,
@@ -52,7 +52,7 @@ def printed(width: int, monkeypatch: pytest.MonkeyPatch) -> str:
         "unchecked": {"eval_overlap": "not checked"},
         "by_split": {"validation": {"hotpotqa": 1_234, "musique": 5_678}},
     }
-    looking.audit(measures, as_json=False)
+    show.audit(measures, as_json=False)
     return screen.getvalue()
 
 
@@ -83,5 +83,5 @@ def test_control_characters_are_written_out() -> None:
 def test_a_question_without_a_trajectory_is_told_with_its_fault() -> None:
     with duckdb.connect() as connection:
         connection.execute("CREATE TABLE rejects AS SELECT 'q1' AS question_id, 'decompose' AS stage, 'no' AS reason")
-        assert looking._fault(connection, "q1") == ": decompose rejected it: no"
-        assert looking._fault(connection, "q2") == looking._fault(connection, None) == ""
+        assert show._fault(connection, "q1") == ": decompose rejected it: no"
+        assert show._fault(connection, "q2") == show._fault(connection, None) == ""

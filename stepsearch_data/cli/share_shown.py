@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from stepsearch_data.cli.printing import grid, print_json, say, size, store_flag
 from stepsearch_data.core.terminal import visible
-from stepsearch_data.display.printing import grid, print_json, say, size, store_flag
 from stepsearch_data.exports.formats import Format
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from stepsearch_data.cli import hits as search
+from stepsearch_data.cli.hits import Hit, Result, snippet
 from stepsearch_data.core.errors import ConfigError, SearchError, StoreError
-from stepsearch_data.display import searching as search
-from stepsearch_data.display.searching import Hit, Result, snippet
 from stepsearch_data.indexes import Choice, Load
 from stepsearch_data.pipeline.config import load_config
 from stepsearch_data.stages import STAGES

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from stepsearch_data.cli.status import remembered as tell
 from stepsearch_data.core.errors import ConfigError
-from stepsearch_data.display.building import remembered as tell
 from stepsearch_data.pipeline.config import load_config
 from stepsearch_data.pipeline.engine import Build
 from stepsearch_data.pipeline.remembered import recall, remember

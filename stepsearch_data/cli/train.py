@@ -11,16 +11,14 @@ from typing import Annotated
 
 import typer
 
-from stepsearch_data.core.errors import ConfigError
-from stepsearch_data.sources import DATASETS
-from stepsearch_data.verbs.common import (
+from stepsearch_data.cli.common import (
     OK,
     QUARANTINED,
     end_at_once,
     merged_settings,
     run_config_over,
 )
-from stepsearch_data.verbs.options import (
+from stepsearch_data.cli.options import (
     ConcurrencyOption,
     ConfigOption,
     CorpusOption,
@@ -36,6 +34,8 @@ from stepsearch_data.verbs.options import (
     finite,
     of_model,
 )
+from stepsearch_data.core.errors import ConfigError
+from stepsearch_data.sources import DATASETS
 
 _of_rollouts = partial(typer.Option, rich_help_panel="Rollouts")
 
@@ -85,8 +85,8 @@ def score(
 
     Reads `response, target, search_keys, support_docs`, and the names that verl and Search-R1 have for them.
     """
+    from stepsearch_data.cli import score as display
     from stepsearch_data.core.progress import Reporter
-    from stepsearch_data.display import training as display
     from stepsearch_data.scoring.files import default_output, rejects_of, score_file
     from stepsearch_data.scoring.scorer import Scorer, configure
 
@@ -146,7 +146,7 @@ def train(
 
     Example: stepsearch-data train --config recipes/qwen2.5-3b.toml --store musique --engine http=http://localhost:8000
     """
-    from stepsearch_data.display import training as display
+    from stepsearch_data.cli import score as display
     from stepsearch_data.indexes import Choice
     from stepsearch_data.trainer.recipe import load_recipe
     from stepsearch_data.trainer.start import hear_interrupts, needing_torch
@@ -266,8 +266,8 @@ def evaluate(
     """
     if output:
         end_at_once()
+    from stepsearch_data.cli import score as display
     from stepsearch_data.core.progress import Reporter
-    from stepsearch_data.display import training as display
     from stepsearch_data.evaluation.evaluate import evaluate as run
     from stepsearch_data.evaluation.setup import Options
     from stepsearch_data.indexes import Choice
@@ -331,7 +331,7 @@ def plot(
 
     Variants are drawn in the order of the folders given. Example: stepsearch-data plot runs/weak runs/strong -m eval_em
     """
-    from stepsearch_data.display import training as display
+    from stepsearch_data.cli import score as display
     from stepsearch_data.evaluation.plot.chart import check_name, draw, write
     from stepsearch_data.evaluation.plot.curves import SOLVED_BY, Curves
     from stepsearch_data.evaluation.plot.runs import load_runs

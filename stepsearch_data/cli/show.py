@@ -9,8 +9,8 @@ from typing import Any
 
 from rich.text import Text
 
+from stepsearch_data.cli.printing import grid, make_console, print_json, say, store_flag
 from stepsearch_data.core.errors import StoreError
-from stepsearch_data.display.printing import grid, make_console, print_json, say, store_flag
 from stepsearch_data.pipeline.catalog import JUDGED
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.schemas.tables import QUALITY, ROUNDS, TABLES, TRAJECTORIES

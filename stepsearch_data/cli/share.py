@@ -8,16 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stepsearch_data.core.errors import ConfigError, PublishError, StepSearchError
-from stepsearch_data.exports import FORMATS
-from stepsearch_data.remote.secrets import check_hub
-from stepsearch_data.verbs.common import (
+from stepsearch_data.cli.common import (
     OK,
     end_at_once,
     open_store,
     run_config,
 )
-from stepsearch_data.verbs.options import (
+from stepsearch_data.cli.options import (
     ConfigOption,
     JsonOption,
     LicenceOption,
@@ -28,6 +25,9 @@ from stepsearch_data.verbs.options import (
     finite,
     licences_of,
 )
+from stepsearch_data.core.errors import ConfigError, PublishError, StepSearchError
+from stepsearch_data.exports import FORMATS
+from stepsearch_data.remote.secrets import check_hub
 
 if TYPE_CHECKING:
     from stepsearch_data.core.progress import Reporter
@@ -38,7 +38,7 @@ _GLANCE = 10.0  # seconds that a dry run waits for the Hub
 
 def _print_formats(wanted: bool) -> None:
     if wanted:
-        from stepsearch_data.display import sharing as display
+        from stepsearch_data.cli import share_shown as display
         from stepsearch_data.exports.export import find_format
 
         display.formats([find_format(name) for name in FORMATS.names()])
@@ -129,8 +129,8 @@ def publish(
     if not (yes or dry_run or sys.stdin.isatty()):
         raise ConfigError("publishing asks before it sends, and nobody can answer here", "--yes, or look: --dry-run")
     end_at_once()
+    from stepsearch_data.cli import share_shown as display
     from stepsearch_data.core.progress import Reporter
-    from stepsearch_data.display import sharing as display
     from stepsearch_data.release.write import ReleaseSettings, write_release
 
     reporter, opened = Reporter(quiet=quiet), open_store(store, config)
@@ -179,8 +179,8 @@ def pull(
     Example: stepsearch-data pull USER/NAME@v1.0.0 --store store
     """
     end_at_once()
+    from stepsearch_data.cli import share_shown as display
     from stepsearch_data.core.progress import Reporter
-    from stepsearch_data.display import sharing as display
 
     reporter = Reporter(quiet=quiet)
     hub, revision = _find_hub(repo, patience, reporter)
@@ -203,8 +203,8 @@ def verify(
 
     Exit code 1 where any is not as recorded. On the Hub, large files are compared by the digests that it keeps.
     """
+    from stepsearch_data.cli import share_shown as display
     from stepsearch_data.core.progress import Reporter
-    from stepsearch_data.display import sharing as display
     from stepsearch_data.release.verify import verify as check
     from stepsearch_data.release.verify import verify_remote
 

@@ -12,47 +12,47 @@ import typer
 from typer.core import TyperGroup
 
 from stepsearch_data import __version__
+from stepsearch_data.cli import build, inspect, search, share, train
+from stepsearch_data.cli.common import INTERRUPTED, OK
 from stepsearch_data.core.errors import StepSearchError
 from stepsearch_data.core.terminal import readable
 from stepsearch_data.remote.secrets import redact
-from stepsearch_data.verbs import building, looking, searching, sharing, training
-from stepsearch_data.verbs.common import INTERRUPTED, OK
 
 VERBS: dict[str, dict[str, Callable[..., None]]] = {
     "Build a store": {
-        "init": building.init,
-        "synth": building.synth,
-        "build": building.build,
-        "explain": building.explain,
-        "stages": building.stages,
-        "status": building.status,
-        "retry-failed": building.retry_failed,
-        "doctor": building.doctor,
+        "init": build.init,
+        "synth": build.synth,
+        "build": build.build,
+        "explain": build.explain,
+        "stages": build.stages,
+        "status": build.status,
+        "retry-failed": build.retry_failed,
+        "doctor": build.doctor,
     },
     "Look into it": {
-        "sql": looking.sql,
-        "schema": looking.schema,
-        "show": looking.show,
-        "audit": looking.audit,
-        "report": looking.report,
-        "view": looking.view,
+        "sql": inspect.sql,
+        "schema": inspect.schema,
+        "show": inspect.show,
+        "audit": inspect.audit,
+        "report": inspect.report,
+        "view": inspect.view,
     },
     "Pass it on": {
-        "export": sharing.export,
-        "publish": sharing.publish,
-        "pull": sharing.pull,
-        "verify": sharing.verify,
+        "export": share.export,
+        "publish": share.publish,
+        "pull": share.pull,
+        "verify": share.verify,
     },
     "Search": {
-        "index": searching.index,
-        "search": searching.search,
-        "serve": searching.serve,
+        "index": search.index,
+        "search": search.search,
+        "serve": search.serve,
     },
     "Train": {
-        "score": training.score,
-        "train": training.train,
-        "eval": training.evaluate,
-        "plot": training.plot,
+        "score": train.score,
+        "train": train.train,
+        "eval": train.evaluate,
+        "plot": train.plot,
     },
 }
 EPILOG = (

@@ -8,8 +8,8 @@ from dataclasses import asdict, astuple
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stepsearch_data.cli.printing import grid, print_json, say
 from stepsearch_data.core.terminal import visible
-from stepsearch_data.display.printing import grid, print_json, say
 
 if TYPE_CHECKING:
     from stepsearch_data.evaluation.evaluate import Report as Evaluation

@@ -10,14 +10,12 @@ from typing import Annotated
 
 import typer
 
-from stepsearch_data.core.atomic import part_of
-from stepsearch_data.core.errors import ConfigError, QueryError, StepSearchError
-from stepsearch_data.verbs.common import (
+from stepsearch_data.cli.common import (
     end_at_once,
     open_store,
 )
-from stepsearch_data.verbs.limits import Limits
-from stepsearch_data.verbs.options import (
+from stepsearch_data.cli.limits import Limits
+from stepsearch_data.cli.options import (
     ConfigOption,
     JsonOption,
     QuietOption,
@@ -26,6 +24,8 @@ from stepsearch_data.verbs.options import (
     TitleOption,
     finite,
 )
+from stepsearch_data.core.atomic import part_of
+from stepsearch_data.core.errors import ConfigError, QueryError, StepSearchError
 
 _LONGEST_QUERY = 10_000_000  # bytes; what is longer is no query
 
@@ -66,7 +66,7 @@ def sql(
     text = _from_stdin() if query == "-" else query
     limits = Limits(timeout, int(memory * (1 << 30)))
     limits.split_off(undo=lambda: _discard(output))
-    from stepsearch_data.display import looking as display  # it is what takes time: not in both processes
+    from stepsearch_data.cli import show as display  # it is what takes time: not in both processes
 
     opened = open_store(store, config)
     with limits.clock():
@@ -88,7 +88,7 @@ def _discard(output: Path | None) -> None:
 
 def schema(as_json: JsonOption = False) -> None:
     """Describe every table and column of a store."""
-    from stepsearch_data.display import looking as display
+    from stepsearch_data.cli import show as display
 
     display.schema(as_json=as_json)
 
@@ -102,7 +102,7 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Print one trajectory for a human: every round with its queries and documents, gold ones marked."""
-    from stepsearch_data.display import looking as display
+    from stepsearch_data.cli import show as display
 
     display.trajectory(open_store(store, config), question_id, as_json=as_json)
 
@@ -114,7 +114,7 @@ def audit(store: StoreOption = None, config: ConfigOption = None, as_json: JsonO
     hop hit@3 the share of hops with a kept query that has one in its top 3.
     """
     from stepsearch_data.audit import audit as measure
-    from stepsearch_data.display import looking as display
+    from stepsearch_data.cli import show as display
 
     display.audit(measure(open_store(store, config)), as_json=as_json)
 
