@@ -1,4 +1,4 @@
-"""The command line: its verbs, and how it ends. Nothing heavy is imported before a verb needs it."""
+"""The command line: its commands, and how it ends. Nothing heavy is imported before a command needs it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from stepsearch_data import __version__
-from stepsearch_data.cli import build, inspect, search, share, train
+from stepsearch_data.cli import build, evaluate, look, prepare, score, search, share, show, status, train
 from stepsearch_data.cli.common import INTERRUPTED, OK
 from stepsearch_data.core.errors import StepSearchError
 from stepsearch_data.core.terminal import readable
@@ -20,22 +20,22 @@ from stepsearch_data.remote.secrets import redact
 
 VERBS: dict[str, dict[str, Callable[..., None]]] = {
     "Build a store": {
-        "init": build.init,
-        "synth": build.synth,
+        "init": prepare.init,
+        "synth": prepare.synth,
         "build": build.build,
         "explain": build.explain,
-        "stages": build.stages,
-        "status": build.status,
+        "stages": status.stages,
+        "status": status.status,
         "retry-failed": build.retry_failed,
-        "doctor": build.doctor,
+        "doctor": prepare.doctor,
     },
     "Look into it": {
-        "sql": inspect.sql,
-        "schema": inspect.schema,
-        "show": inspect.show,
-        "audit": inspect.audit,
-        "report": inspect.report,
-        "view": inspect.view,
+        "sql": look.sql,
+        "schema": look.schema,
+        "show": show.show,
+        "audit": look.audit,
+        "report": look.report,
+        "view": look.view,
     },
     "Pass it on": {
         "export": share.export,
@@ -49,9 +49,9 @@ VERBS: dict[str, dict[str, Callable[..., None]]] = {
         "serve": search.serve,
     },
     "Train": {
-        "score": train.score,
+        "score": score.score,
         "train": train.train,
-        "eval": train.evaluate,
+        "eval": evaluate.evaluate,
         "plot": train.plot,
     },
 }

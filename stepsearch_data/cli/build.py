@@ -1,23 +1,17 @@
-"""Verbs that build a store, or tell how it stands."""
+"""Commands that build a store, and what they print."""
 
 from __future__ import annotations
 
-import shlex
-from dataclasses import replace
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.text import Text
 
-from stepsearch_data.cli.common import (
-    OK,
-    QUARANTINED,
-    end_at_once,
-    merged_settings,
-    open_store,
-    recalled,
-    run_config,
-)
+from stepsearch_data.cli.common import OK, QUARANTINED, end_at_once, merged_settings, recalled, run_config
 from stepsearch_data.cli.options import (
     ConcurrencyOption,
     ConfigOption,
@@ -42,72 +36,19 @@ from stepsearch_data.cli.options import (
     TpmOption,
     engine_settings,
 )
-from stepsearch_data.core.errors import ConfigError, StepSearchError
+from stepsearch_data.cli.printing import grid, make_console, print_json, store_flag
+from stepsearch_data.cli.status import entry_rows, print_status, setting_text
+from stepsearch_data.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from stepsearch_data.pipeline.engine import Build
+    from stepsearch_data.pipeline.config import RunConfig
+    from stepsearch_data.pipeline.engine import Build, Decision, Outcome
+    from stepsearch_data.pipeline.store import Store
+    from stepsearch_data.stages.model import Estimate
 
 _ONE_ENGINE = (
     "note: only {0} votes, so ⌈M/2⌉ of M = 1 is its word alone; a second opinion: --engine {0} --engine chargram"
 )
-
-
-def init(
-    path: Annotated[Path, typer.Argument(help="Run file to write.")] = Path("stepsearch.toml"),
-    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
-) -> None:
-    """Write a commented run file with every setting at its default."""
-    from stepsearch_data.pipeline.run_file import run_file
-    from stepsearch_data.stages import STAGES
-
-    if path.exists() and not force:
-        raise ConfigError(f"{path} exists already", "overwrite it with --force")
-    try:
-        path.write_text(run_file(STAGES), encoding="utf-8")
-    except OSError as error:
-        raise StepSearchError(f"cannot write {path}: {error.strerror}") from error
-    typer.echo(f"wrote {path}; build with: stepsearch-data build --config {shlex.quote(str(path))}", err=True)
-
-
-def synth(
-    output: Annotated[Path, typer.Option("--output", "-o", help="File to write (.jsonl or .jsonl.gz).")],
-    questions: Annotated[
-        int, typer.Option("--questions", "-n", min=1, max=100_000_000, help="Number of questions.")
-    ] = 200,
-    paragraphs: Annotated[
-        int | None,
-        typer.Option(
-            "--paragraphs", min=1, max=1_000_000_000, help="Distinct paragraphs of the world (default 5.6 a question)."
-        ),
-    ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=-(2**63), max=2**63 - 1, help="Same seed, same bytes.")] = 0,
-    per_question: Annotated[
-        int, typer.Option("--per-question", min=4, max=1_000, help="Paragraphs that come with a question.")
-    ] = 20,
-    sentences: Annotated[
-        int,
-        typer.Option(
-            "--sentences", min=0, max=1_000, help="Sentences a paragraph: the fact, then filler; 0: a note of it."
-        ),
-    ] = 4,
-    quiet: QuietOption = False,
-) -> None:
-    """Write a synthetic world in MuSiQue's format: made-up entities, 2-4 hop questions of every graph shape."""
-    from stepsearch_data.core.progress import Reporter
-    from stepsearch_data.synth import WorldConfig, write_world
-
-    try:
-        world = WorldConfig(questions, paragraphs, seed, per_question, sentences)
-        with Reporter(quiet=quiet).stage("synth") as meter:
-            meter.expect(questions)
-            written = write_world(world, output, lambda _: meter.advance())
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
-    except OSError as error:
-        raise StepSearchError(f"cannot write {output}: {error.strerror}") from error
-    if not quiet:
-        source = shlex.quote(f"musique={output}")
-        typer.echo(f"wrote {written:,} questions; build: stepsearch-data build --source {source}", err=True)
 
 
 def build(
@@ -141,7 +82,6 @@ def build(
     says otherwise; what is remembered and what is replaced is said first. Keys are never kept.
     """
     end_at_once()
-    from stepsearch_data.cli import status as display
     from stepsearch_data.core.progress import Reporter
 
     flags = {
@@ -157,10 +97,10 @@ def build(
     merged = [*engine_settings(engine), *merged_settings(flags, settings)]
     job = _build((stage, first, last), source, store, config, merged, fresh=fresh, force=force, quiet=quiet)
     if dry_run:
-        display.plan(job.plan(), as_json=as_json, estimates=_estimate(job))
+        _print_plan(job.plan(), as_json=as_json, estimates=_estimate(job))
         return
     outcomes = job.run(Reporter(quiet=quiet))
-    display.summary(job.store, outcomes, as_json=as_json, quiet=quiet)
+    _print_summary(job.store, outcomes, as_json=as_json, quiet=quiet)
     if len(job.config.engines) == 1 and "filter" in {outcome.stage for outcome in outcomes} and not quiet:
         typer.echo(_ONE_ENGINE.format(job.config.engines[0].name), err=True)
     raise typer.Exit(QUARANTINED if any(outcome.rejects for outcome in outcomes) else OK)
@@ -183,27 +123,9 @@ def explain(
     as_json: JsonOption = False,
 ) -> None:
     """Say for every stage whether a build would run it, and why: which field changed, from what to what."""
-    from stepsearch_data.cli import status as display
-
     merged = [*engine_settings(engine), *merged_settings(_row_settings(limit, llm, prompt), settings)]
     job = _build((stage, first, last), source, store, config, merged, fresh=fresh, force=force)
-    display.plan(job.plan(), as_json=as_json)
-
-
-def stages(as_json: JsonOption = False) -> None:
-    """List the stages, with what each reads, writes and can be told (`--set STAGE.KEY=VALUE`)."""
-    from stepsearch_data.cli import status as display
-    from stepsearch_data.stages import STAGES
-
-    display.stages(STAGES, as_json=as_json)
-
-
-def status(store: StoreOption = None, config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Show what the store holds: rows, bytes, seconds and rejects of every stage."""
-    from stepsearch_data.cli import status as display
-    from stepsearch_data.stages import STAGES
-
-    display.status(open_store(store, config), STAGES, as_json=as_json)
+    _print_plan(job.plan(), as_json=as_json)
 
 
 def retry_failed(
@@ -220,7 +142,6 @@ def retry_failed(
 
     With the settings of the build, unless told otherwise. What was answered before is replayed, not paid again.
     """
-    from stepsearch_data.cli import status as display
     from stepsearch_data.core.progress import Reporter
 
     flags = {**_row_settings(None, llm, prompt), "llm.max_cost": max_cost}
@@ -231,22 +152,8 @@ def retry_failed(
         typer.echo(f"trying {again:,} questions again" if again else "no model and no engine failed", err=True)
     if again:
         outcomes = job.run(Reporter(quiet=quiet))
-        display.summary(job.store, outcomes, as_json=False, quiet=quiet)
+        _print_summary(job.store, outcomes, as_json=False, quiet=quiet)
         raise typer.Exit(QUARANTINED if any(outcome.rejects for outcome in outcomes) else OK)
-
-
-def doctor(
-    llm: Annotated[str, typer.Option("--llm", metavar="MODEL", help="Model to try.")],
-    config: ConfigOption = None,
-    settings: SetOption = None,
-) -> None:
-    """Check key, endpoint, model and structured output with one cheap call, and say what is wrong in words."""
-    import asyncio
-
-    from stepsearch_data.llm.doctor import examine
-
-    for finding in asyncio.run(examine(run_config(config, settings).llm, llm)):
-        typer.echo(finding)
 
 
 def _row_settings(limit: int | None, llm: str | None, prompts: list[str] | None) -> dict[str, Any]:
@@ -272,7 +179,6 @@ def _build(
     quiet: bool = False,
 ) -> Build:
     """The build that is asked for. What the store remembers and what is replaced of it is said. Raises ConfigError."""
-    from stepsearch_data.cli.status import remembered as tell
     from stepsearch_data.pipeline.engine import Build
     from stepsearch_data.stages import STAGES, check, select
 
@@ -281,7 +187,7 @@ def _build(
     if not (fresh or config):
         run = replace(run, lost={key: owner for key, owner in before.lost.items() if key not in run.given})
     if not quiet:
-        tell(before.settings, run)
+        tell_remembered(before.settings, run)
     check(run.stages, len(run.engines))
     job = Build(STAGES, run, select(*chosen), force=force)
     if run.lost:
@@ -301,10 +207,10 @@ def _check_lost(job: Build) -> None:
             )
 
 
-def _estimate(job: Build) -> list[Any]:
+def _estimate(job: Build) -> list[Estimate]:
     """What the stages that would run would ask of a model."""
     running = {decision.stage for decision in job.plan() if decision.runs}
-    asking = {name for name, config in job.config.stages.items() if config.uses_model} & running
+    asking = {name for name in running if job.config.stages[name].uses_model}
     if not asking:
         return []
     from stepsearch_data.pipeline.context import read_rows
@@ -314,3 +220,78 @@ def _estimate(job: Build) -> list[Any]:
     with job.questions() as path:
         found = estimate(read_rows(path, QUESTIONS), job.config.stages, job.config.prompts, job.config.llm)
     return [part for part in found if part.stage in asking]
+
+
+def tell_remembered(before: Mapping[str, Any], run: RunConfig) -> None:
+    """On stderr, the settings of earlier builds that this one goes on with, and those that it replaces."""
+    from stepsearch_data.pipeline.remembered import flat, settings_of
+    from stepsearch_data.stages import STAGES
+
+    now = dict(flat(settings_of(run, STAGES)))
+    for key, value in sorted(flat(before)):
+        if now.get(key) != value:
+            print(f"replaced: {key} = {setting_text(value)} → {setting_text(now.get(key))}", file=sys.stderr)
+    kept = [f"{key} = {setting_text(value)}" for key, value in sorted(flat(before)) if now.get(key) == value]
+    told = [text for text in kept if text.partition(" ")[0] not in run.given]
+    if told:
+        print(f"remembered: {'; '.join(told)} (forget: --fresh)", file=sys.stderr)
+
+
+def _print_plan(decisions: Sequence[Decision], *, as_json: bool, estimates: Sequence[Estimate] = ()) -> None:
+    """What a build would do, a line a stage and a line a reason, and what it would ask of a model."""
+    if as_json:
+        asked = {estimate.stage: asdict(estimate) for estimate in estimates}
+        print_json([{**asdict(d), "runs": d.runs, "estimate": asked.get(d.stage)} for d in decisions])
+        return
+    rows = [(d.stage, "runs" if d.runs else "current", "\n".join(d.reasons)) for d in decisions]
+    grid(("stage", "would", "because"), rows)
+    if estimates:
+        print()
+        columns = ("stage", "model", "calls", "replayed", "prompt tokens", "reply tokens", "US dollars")
+        grid(columns, [tuple(asdict(estimate).values()) for estimate in estimates], title="Estimate, without repairs")
+
+
+def _print_summary(store: Store, outcomes: Sequence[Outcome], *, as_json: bool, quiet: bool) -> None:
+    """The end of a build: what it made, and what to try next."""
+    rows = entry_rows(store, [outcome.stage for outcome in outcomes])
+    if as_json:
+        ran = {outcome.stage: outcome.ran for outcome in outcomes}
+        print_json(
+            {
+                "store": str(store.root),
+                "digest": store.digest(),
+                "stages": [{**row, "ran": ran[row["stage"]]} for row in rows],
+            }
+        )
+        return
+    if quiet:
+        return
+    print_status(rows)
+    _calls_grid(store)
+    flag = store_flag(store)
+    console = make_console()
+    console.print("\nTry next:", style="bold")
+    for command in (
+        f"stepsearch-data show{flag}",
+        f"stepsearch-data audit{flag}",
+        f"stepsearch-data view{flag}",
+        f'stepsearch-data sql{flag} "SELECT source, hops, count(*) AS n FROM trajectories GROUP BY ALL ORDER BY ALL"',
+        *([f'stepsearch-data sql{flag} "SELECT * FROM rejects"'] if any(o.rejects for o in outcomes) else []),
+    ):
+        console.print(Text(f"  {command}"), soft_wrap=True)
+
+
+def _calls_grid(store: Store) -> None:
+    """What was asked of models for this store, in all builds together."""
+    sums: dict[tuple[str, str], list[float]] = {}
+    for call in store.read_log("llm_calls"):
+        total = sums.setdefault((call["stage"], call["model"]), [0, 0, 0, 0, 0.0])
+        if call["cached"]:
+            total[1] += 1
+            continue
+        paid = (1, 0, call["prompt_tokens"], call["completion_tokens"], call["cost"])
+        total[:] = [one + other for one, other in zip(total, paid, strict=True)]
+    if sums:
+        print()
+        columns = ("asked by", "model", "calls", "replayed", "prompt tokens", "reply tokens", "US dollars")
+        grid(columns, [(*names, *numbers) for names, numbers in sums.items()])

@@ -6,7 +6,7 @@ import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from rich.console import Console
@@ -14,7 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from stepsearch_data.core.terminal import visible
-from stepsearch_data.pipeline.store import Store
+
+if TYPE_CHECKING:
+    from stepsearch_data.pipeline.store import Store
 
 _ENDLESS = 100_000  # characters of a line where stdout is no terminal: nothing is folded
 _FOLDED = 8  # characters that a column of text keeps, however narrow the terminal is
@@ -23,7 +25,7 @@ _KILO = 1000
 
 def print_json(value: Any) -> None:
     """A value on stdout, indented."""
-    sys.stdout.buffer.write(orjson.dumps(value, option=orjson.OPT_INDENT_2) + b"\n")
+    sys.stdout.buffer.write(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY) + b"\n")
     sys.stdout.flush()
 
 

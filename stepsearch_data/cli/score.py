@@ -1,26 +1,77 @@
-"""What the verbs of `verbs.training` print."""
+"""`score`: rewards of any model's rollouts."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict, astuple
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated
 
-from stepsearch_data.cli.printing import grid, print_json, say
+import typer
+
+from stepsearch_data.cli.common import QUARANTINED
+from stepsearch_data.cli.options import Preset, QuietOption, SwitchOption
+from stepsearch_data.cli.printing import grid, say
+from stepsearch_data.core.errors import ConfigError
 from stepsearch_data.core.terminal import visible
 
 if TYPE_CHECKING:
-    from stepsearch_data.evaluation.evaluate import Report as Evaluation
-    from stepsearch_data.evaluation.plot.curves import Comparison
-    from stepsearch_data.evaluation.plot.statistics import Interval
     from stepsearch_data.scoring.files import Report
 
 _REASONS = 5  # that are told of rows set aside
 
 
-def scores(report: Report, output: Path, *, kind: str) -> None:
+def score(
+    rollouts: Annotated[
+        Path | None,
+        typer.Argument(help="Rollouts to score: JSON Lines, one JSON array (.gz, .bz2, .zst too) or Parquet."),
+    ] = None,
+    answers: Annotated[
+        Path | None, typer.Option("--answers", help="Score answers instead: a file of `prediction` and `answers`.")
+    ] = None,
+    preset: Annotated[Preset, typer.Option("--preset", help="The paper's equations, or the released code.")] = (
+        Preset.paper
+    ),
+    switches: SwitchOption = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Parquet file to write (default ROLLOUTS.scores.parquet, of answers FILE.answer-scores.parquet).",
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, max=1_024, help="Processes (default: all cores).")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line, write no Parquet.")] = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Score any model's rollouts with StepSearch's rewards: every component, for every round.
+
+    Reads `response, target, search_keys, support_docs`, and the names that verl and Search-R1 have for them.
+    """
+    from stepsearch_data.core.progress import Reporter
+    from stepsearch_data.scoring.files import default_output, rejects_of, score_file
+    from stepsearch_data.scoring.scorer import Scorer, configure
+
+    file = rollouts or answers
+    if file is None or (rollouts and answers):
+        raise ConfigError("expected one file: ROLLOUTS, or --answers FILE")
+    if answers and switches:
+        raise ConfigError("--set is for rollouts: the official answer metrics have no switches")
+    if as_json and output:
+        raise ConfigError("--json prints, --output writes Parquet", "leave one out")
+    scorer = Scorer("answers" if answers else "rollouts", configure(preset.value, switches or ()), as_json)
+    target = output or default_output(file, scorer.kind)
+    report = score_file(file, scorer, None if as_json else target, workers=workers, reporter=Reporter(quiet=quiet))
+    if not (as_json or quiet):
+        _print_scores(report, target, kind=scorer.kind)
+    if report.rejected:
+        _print_rejects(report, rejects_of(target))
+        raise typer.Exit(QUARANTINED)
+
+
+def _print_scores(report: Report, output: Path, *, kind: str) -> None:
     """Means of what was scored."""
     means = report.means()
     shown = (
@@ -35,92 +86,9 @@ def scores(report: Report, output: Path, *, kind: str) -> None:
     say(f"wrote {output}")
 
 
-def set_aside(report: Report, path: Path) -> None:
+def _print_rejects(report: Report, path: Path) -> None:
     """On stderr: how many rows could not be scored, and why the most of them."""
     print(visible(f"{report.rejected:,} rows could not be scored, all in {path}:"), file=sys.stderr)
     for reason, times in report.reasons.most_common(_REASONS):
         first = f"row {report.first[reason]:,}"
         print(visible(f"  {first}{f' and {times - 1:,} more' if times > 1 else ''}: {reason}"), file=sys.stderr)
-
-
-def curves(compared: Comparison, *, as_json: bool) -> None:
-    """Values of variants at budgets, and their paired differences."""
-    if as_json:
-        print_json(asdict(compared))
-        return
-    ends = ("mean", "95 % low", "high")
-    grid(
-        *_filled(
-            ("metric", "start", compared.axis, "variant", "runs", *ends, "solved"),
-            [(v.metric, v.start, round(v.at), v.variant, *astuple(v.value), _share(v.solved)) for v in compared.values],
-        )
-    )
-    if compared.differences:
-        print()
-        pairs = [(d, f"{d.variant} − {d.against}") for d in compared.differences]
-        grid(
-            *_filled(
-                ("metric", "start", compared.axis, "difference", "pairs", *ends),
-                [(d.metric, d.start, round(d.at), named, *astuple(d.value)) for d, named in pairs],
-            )
-        )
-
-
-def _filled(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> tuple[list[str], list[list[Any]]]:
-    """The columns in which something stands."""
-    kept = [at for at in range(len(columns)) if any(row[at] not in {None, ""} for row in rows)]
-    return [columns[at] for at in kept], [[row[at] for at in kept] for row in rows]
-
-
-def _share(found: Interval | None) -> str:
-    return f"{round(found.mean * found.n)} of {found.n} ({found.low:.2f} to {found.high:.2f})" if found else ""
-
-
-def evaluation(report: Evaluation, output: Path | None, *, as_json: bool) -> None:
-    """What a policy's rollouts measure; on stderr what is wrong with them."""
-    if as_json:
-        print_json({"settings": report.settings, **report.measures, "usage": report.usage})
-    else:
-        shown = (
-            ("recall", "support_recall"),
-            ("searches", "searches"),
-            ("redundant", "redundant_searches"),
-            ("repeated", "repeated_queries"),
-            ("format errors", "format_errors"),
-            ("own tokens", "own_tokens"),
-        )
-        rows = [
-            (
-                name,
-                part["questions"],
-                *_with_interval(part, "em"),
-                *_with_interval(part, "f1"),
-                *(part[key] for _, key in shown),
-                part["ended"]["answer"],
-            )
-            for level in report.measures.values()
-            for name, part in level.items()
-        ]
-        columns = ("", "questions", "EM", "95 %", "F1", "95 %", *(title for title, _ in shown), "answered")
-        grid(columns, rows, tight=True)
-        if output:
-            say(f"wrote {output}")
-    _tell_faults(report)
-
-
-def _with_interval(part: dict[str, Any], name: str) -> tuple[float, str]:
-    low, high = part[f"{name}_interval"]
-    return part[name], f"{low:.3f}–{high:.3f}"
-
-
-def _tell_faults(report: Evaluation) -> None:
-    """On stderr: rows that could not be asked, rollouts that were refused, and what is wrong as a whole."""
-    refused = [f"{times:,} × {reason}" for reason, times in report.refused.most_common(_REASONS)]
-    for times, what, reasons in (
-        (len(report.rejects), "rows cannot be asked", report.rejects[:_REASONS]),
-        (report.refused.total(), "rollouts were refused; the same command tries them again", refused),
-    ):
-        if times:
-            print(visible(f"{times:,} {what}:"), *(visible(f"  {why}") for why in reasons), sep="\n", file=sys.stderr)
-    for note in report.notes():
-        print(visible(f"note: {note}"), file=sys.stderr)

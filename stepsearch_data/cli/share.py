@@ -1,19 +1,16 @@
-"""Verbs that pass a store on: to a trainer, to the Hub, and from it."""
+"""Commands that pass a store on: to a trainer, to the Hub, and from it; and what they print."""
 
 from __future__ import annotations
 
 import sys
+from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stepsearch_data.cli.common import (
-    OK,
-    end_at_once,
-    open_store,
-    run_config,
-)
+from stepsearch_data.cli.common import OK, end_at_once, open_store, run_config
 from stepsearch_data.cli.options import (
     ConfigOption,
     JsonOption,
@@ -25,23 +22,29 @@ from stepsearch_data.cli.options import (
     finite,
     licences_of,
 )
+from stepsearch_data.cli.printing import grid, print_json, say, size, store_flag
 from stepsearch_data.core.errors import ConfigError, PublishError, StepSearchError
+from stepsearch_data.core.terminal import visible
 from stepsearch_data.exports import FORMATS
 from stepsearch_data.remote.secrets import check_hub
 
 if TYPE_CHECKING:
     from stepsearch_data.core.progress import Reporter
     from stepsearch_data.release.hub import Hub
+    from stepsearch_data.release.publish import Plan, Rehearsal
+    from stepsearch_data.release.pull import Restored
+    from stepsearch_data.release.verify import Report
 
+_COMMITTED = {"new": "add", "changed": "replace", "stale": "delete", "same": "keep"}
 _GLANCE = 10.0  # seconds that a dry run waits for the Hub
 
 
 def _print_formats(wanted: bool) -> None:
     if wanted:
-        from stepsearch_data.cli import share_shown as display
         from stepsearch_data.exports.export import find_format
 
-        display.formats([find_format(name) for name in FORMATS.names()])
+        formats = map(find_format, FORMATS.names())
+        grid(("format", "files", "for"), [(form.name, f".{form.suffix}", form.doc) for form in formats])
         raise typer.Exit
 
 
@@ -129,7 +132,6 @@ def publish(
     if not (yes or dry_run or sys.stdin.isatty()):
         raise ConfigError("publishing asks before it sends, and nobody can answer here", "--yes, or look: --dry-run")
     end_at_once()
-    from stepsearch_data.cli import share_shown as display
     from stepsearch_data.core.progress import Reporter
     from stepsearch_data.release.write import ReleaseSettings, write_release
 
@@ -153,16 +155,16 @@ def publish(
         release = write_release(opened, output or _beside(opened.root, ".release"), settings, meter)
     reporter.line(f"wrote {release.folder}")
     if dry_run:
-        display.rehearsed(rehearse(hub, release, private=private), hub.repo)
+        _print_rehearsal(rehearse(hub, release, private=private), hub.repo)
         return
     plan = prepare(hub, release)
     if not quiet:
-        display.changes(plan, hub.repo)
+        _print_changes(plan, hub.repo)
     if not (plan.nothing or yes or typer.confirm(f"Publish to {hub.url}?", err=True)):
         raise PublishError("nothing was sent")
     with reporter.stage("publish") as meter:
         carry_out(hub, plan, meter, private=private, message=message)
-    display.published(plan, hub)
+    _print_published(plan, hub)
 
 
 def pull(
@@ -179,7 +181,6 @@ def pull(
     Example: stepsearch-data pull USER/NAME@v1.0.0 --store store
     """
     end_at_once()
-    from stepsearch_data.cli import share_shown as display
     from stepsearch_data.core.progress import Reporter
 
     reporter = Reporter(quiet=quiet)
@@ -188,7 +189,7 @@ def pull(
 
     restored = fetch(hub, revision, store or run_config(config).store, reporter)
     if not quiet:
-        display.pulled(restored)
+        _print_pulled(restored)
 
 
 def verify(
@@ -203,7 +204,6 @@ def verify(
 
     Exit code 1 where any is not as recorded. On the Hub, large files are compared by the digests that it keeps.
     """
-    from stepsearch_data.cli import share_shown as display
     from stepsearch_data.core.progress import Reporter
     from stepsearch_data.release.verify import verify as check
     from stepsearch_data.release.verify import verify_remote
@@ -216,7 +216,7 @@ def verify(
             hub, revision = _find_hub(str(path), patience, reporter)
             report = verify_remote(hub, revision, meter)
     if report.faults or not quiet:
-        display.verified(report, as_json=as_json)
+        _print_verified(report, as_json=as_json)
     raise typer.Exit(StepSearchError.exit_code if report.faults else OK)
 
 
@@ -241,3 +241,57 @@ def _beside(folder: Path, suffix: str) -> Path:
 def _is_name(text: str) -> bool:
     """Whether this may be a dataset on the Hub."""
     return text.count("/") == 1 and not text.startswith((".", "/", "~")) and not text.endswith("/")
+
+
+def _print_verified(report: Report, *, as_json: bool) -> None:
+    """How every file stands: all of them as JSON, for people those that are not as recorded."""
+    if as_json:
+        print_json({**asdict(report), "ok": not report.faults})
+        return
+    counts = Counter(str(finding.state) for finding in report.findings)
+    for fault in report.faults:
+        say((f"{fault.state:<11}", "bold red"), fault.path)
+    say(f"{report.kind} {report.where}: ", ", ".join(f"{count:,} {state}" for state, count in sorted(counts.items())))
+    if counts["absent"]:
+        say("absent: an index, which a build makes anew", style="dim")
+    say(f"sha256 {report.digest}", style="dim")
+
+
+def _print_changes(plan: Plan, repo: str) -> None:
+    """What a commit would do to the repository, by folder."""
+    groups: dict[tuple[str, str], list[int]] = {}
+    for change in plan.changes:
+        folder = "/".join(change.path.split("/")[:-1][:2]) or change.path
+        groups.setdefault((change.state, folder), []).append(change.bytes)
+    order = {"new": 0, "changed": 1, "stale": 2, "same": 3}
+    listed = sorted(groups.items(), key=lambda group: order[group[0][0]])
+    rows = [(_COMMITTED[state], folder, len(sizes), size(sum(sizes))) for (state, folder), sizes in listed]
+    grid(("would", f"in {repo}", "files", "size"), rows)
+    if plan.head is None:
+        say(f"{repo} is made first")
+    if plan.nothing:
+        say("all of it is there already")
+
+
+def _print_rehearsal(found: Rehearsal, repo: str) -> None:
+    """What publishing would do, and what would end it."""
+    if found.plan:
+        _print_changes(found.plan, repo)
+    if found.fault:
+        what = "" if found.plan else "nothing was compared, and "
+        print(f"note: {what}publishing would fail now: {visible(found.fault.message)}", file=sys.stderr)
+        print(f"hint: {visible(found.fault.hint)}", file=sys.stderr)
+
+
+def _print_published(plan: Plan, hub: Hub) -> None:
+    """Where the release is, and how it is loaded."""
+    version = plan.release.record.version
+    revision = f', revision="{version}"' if version else ""
+    print(f"{hub.url}/tree/{version or 'main'}")
+    print(f'load_dataset("{hub.repo}", "{next(iter(plan.release.record.configs))}"{revision})')
+
+
+def _print_pulled(restored: Restored) -> None:
+    """A store that came from the Hub."""
+    say(f"{restored.store.root}  sha256 {restored.digest}", "" if restored.fresh else "  (it was there already)")
+    say(f"try: stepsearch-data audit{store_flag(restored.store)}")

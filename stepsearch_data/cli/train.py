@@ -1,43 +1,35 @@
-"""Verbs of rewards and policies."""
+"""`train` a policy, and `plot` how the training went."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
+from dataclasses import asdict, astuple
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stepsearch_data.cli.common import (
-    OK,
-    QUARANTINED,
-    end_at_once,
-    merged_settings,
-    run_config_over,
-)
+from stepsearch_data.cli.common import run_config_over
 from stepsearch_data.cli.options import (
-    ConcurrencyOption,
-    ConfigOption,
     CorpusOption,
     IndexOption,
     JsonOption,
     OneEngineOption,
-    Preset,
     QuietOption,
-    SetOption,
     StoreOption,
-    SwitchOption,
     engine_settings,
     finite,
-    of_model,
 )
+from stepsearch_data.cli.printing import grid, print_json
 from stepsearch_data.core.errors import ConfigError
-from stepsearch_data.sources import DATASETS
 
-_of_rollouts = partial(typer.Option, rich_help_panel="Rollouts")
+if TYPE_CHECKING:
+    from stepsearch_data.evaluation.plot.curves import Comparison
+    from stepsearch_data.evaluation.plot.statistics import Interval
 
 
 class Demo(StrEnum):
@@ -53,58 +45,6 @@ class Axis(StrEnum):
     updates = "updates"
     rollouts = "rollouts"
     tokens = "tokens"
-
-
-def score(
-    rollouts: Annotated[
-        Path | None,
-        typer.Argument(help="Rollouts to score: JSON Lines, one JSON array (.gz, .bz2, .zst too) or Parquet."),
-    ] = None,
-    answers: Annotated[
-        Path | None, typer.Option("--answers", help="Score answers instead: a file of `prediction` and `answers`.")
-    ] = None,
-    preset: Annotated[Preset, typer.Option("--preset", help="The paper's equations, or the released code.")] = (
-        Preset.paper
-    ),
-    switches: SwitchOption = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            help="Parquet file to write (default ROLLOUTS.scores.parquet, of answers FILE.answer-scores.parquet).",
-        ),
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option("--workers", min=1, max=1_024, help="Processes (default: all cores).")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line, write no Parquet.")] = False,
-    quiet: QuietOption = False,
-) -> None:
-    """Score any model's rollouts with StepSearch's rewards: every component, for every round.
-
-    Reads `response, target, search_keys, support_docs`, and the names that verl and Search-R1 have for them.
-    """
-    from stepsearch_data.cli import score as display
-    from stepsearch_data.core.progress import Reporter
-    from stepsearch_data.scoring.files import default_output, rejects_of, score_file
-    from stepsearch_data.scoring.scorer import Scorer, configure
-
-    file = rollouts or answers
-    if file is None or (rollouts and answers):
-        raise ConfigError("expected one file: ROLLOUTS, or --answers FILE")
-    if answers and switches:
-        raise ConfigError("--set is for rollouts: the official answer metrics have no switches")
-    if as_json and output:
-        raise ConfigError("--json prints, --output writes Parquet", "leave one out")
-    scorer = Scorer("answers" if answers else "rollouts", configure(preset.value, switches or ()), as_json)
-    target = output or default_output(file, scorer.kind)
-    report = score_file(file, scorer, None if as_json else target, workers=workers, reporter=Reporter(quiet=quiet))
-    if not (as_json or quiet):
-        display.scores(report, target, kind=scorer.kind)
-    if report.rejected:
-        display.set_aside(report, rejects_of(target))
-        raise typer.Exit(QUARANTINED)
 
 
 def train(
@@ -146,7 +86,6 @@ def train(
 
     Example: stepsearch-data train --config recipes/qwen2.5-3b.toml --store musique --engine http=http://localhost:8000
     """
-    from stepsearch_data.cli import score as display
     from stepsearch_data.indexes import Choice
     from stepsearch_data.trainer.recipe import load_recipe
     from stepsearch_data.trainer.start import hear_interrupts, needing_torch
@@ -170,7 +109,7 @@ def train(
             from stepsearch_data.trainer.demo.experiment import demonstrate
         hear_interrupts()
         compared = demonstrate(folder, demo.value, load, workers or os.cpu_count() or 1, say, seed=world)
-        display.curves(compared, as_json=as_json)
+        _print_curves(compared, as_json=as_json)
         return
     flags = {"store": store, "output": output, "report_to": report_to}
     named = [f"{key}={json.dumps(str(value))}" for key, value in flags.items() if value is not None]
@@ -179,120 +118,6 @@ def train(
     last = run(chosen, choice, load, say, resume=resume, quiet=quiet)
     if os.environ.get("RANK", "0") == "0":  # under accelerate, one process speaks for all
         typer.echo(last)
-
-
-def evaluate(
-    checkpoint: Annotated[
-        str | None,
-        typer.Argument(help="A run of `train`, one of its checkpoints, or a language model of `transformers`."),
-    ] = None,
-    llm: Annotated[
-        str | None, of_model("--llm", metavar="MODEL", help="Model of an OpenAI-compatible server, instead.")
-    ] = None,
-    base_url: Annotated[str | None, of_model("--base-url", help="The server (llm.base_url).")] = None,
-    raw: Annotated[
-        bool, of_model("--raw", help="Continue one text (/completions), as trained policies do, not a chat.")
-    ] = False,
-    questions: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--questions",
-            metavar="KIND=FILE",
-            help=f"Questions to ask, repeatable: a file of {', '.join(DATASETS.ours)}; qa is any of question and "
-            "golden_answers. Default: those of the store.",
-        ),
-    ] = None,
-    store: StoreOption = None,
-    split: Annotated[str, typer.Option("--split", help="Split of the store to ask.")] = "validation",
-    limit: Annotated[
-        int | None,
-        typer.Option("--limit", "-n", min=1, max=1_000_000_000, help="Only the first N questions of each source."),
-    ] = None,
-    engine: OneEngineOption = None,
-    index: IndexOption = None,
-    corpus: CorpusOption = None,
-    template: Annotated[
-        str | None,
-        _of_rollouts(
-            "--template",
-            "-t",
-            metavar="NAME|FILE",
-            help="How prompts are worded: musique, paper or a file of yours (default: as trained, or musique).",
-        ),
-    ] = None,
-    turns: Annotated[
-        int | None, _of_rollouts("--turns", min=0, max=1_000, help="Turns that may search (default: as trained, or 5).")
-    ] = None,
-    k: Annotated[
-        int | None, _of_rollouts("-k", min=1, max=100, help="Documents a search (default: as trained, or 3).")
-    ] = None,
-    max_tokens: Annotated[
-        int | None,
-        _of_rollouts("--max-tokens", min=1, max=1_000_000, help="Tokens of a turn (default: as trained, or 500)."),
-    ] = None,
-    length: Annotated[
-        int | None,
-        _of_rollouts(
-            "--length",
-            min=16,
-            max=100_000_000,
-            help="Tokens of a rollout and its prompt (default: as trained, or 4096).",
-        ),
-    ] = None,
-    temperature: Annotated[
-        float, _of_rollouts("--temperature", min=0, max=100, callback=finite, help="0 takes the likeliest token.")
-    ] = 0.0,
-    seed: Annotated[int, _of_rollouts("--seed", min=0, max=2**63 - 1, help="Of sampling.")] = 0,
-    batch: Annotated[
-        int | None,
-        _of_rollouts(
-            "--batch", min=1, max=1_000_000, help="Rollouts at once (default 64; of a server 4 × concurrency)."
-        ),
-    ] = None,
-    max_concurrency: ConcurrencyOption = None,
-    max_cost: Annotated[float | None, of_model("--max-cost", help="US dollars at most (llm.max_cost).")] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", metavar="DIR", help="Folder for rollouts and metrics: can go on, once stopped."),
-    ] = None,
-    config: ConfigOption = None,
-    settings: SetOption = None,
-    quiet: QuietOption = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Let a policy answer questions with a search engine: exact match, F1, recall of gold paragraphs, searches.
-
-    Example: stepsearch-data eval --llm gpt-4o-mini --split train --limit 50 --output evals/gpt-4o-mini
-    """
-    if output:
-        end_at_once()
-    from stepsearch_data.cli import score as display
-    from stepsearch_data.core.progress import Reporter
-    from stepsearch_data.evaluation.evaluate import evaluate as run
-    from stepsearch_data.evaluation.setup import Options
-    from stepsearch_data.indexes import Choice
-
-    lengths = {"turns": turns, "documents": k, "turn": max_tokens, "total": length}
-    flags = {"llm.base_url": base_url, "llm.max_concurrency": max_concurrency, "llm.max_cost": max_cost}
-    options = Options(
-        checkpoint=checkpoint,
-        llm=llm,
-        raw=raw,
-        questions=tuple(questions or ()),
-        split=split,
-        choice=Choice(corpus, store, index),
-        template=template,
-        lengths={name: value for name, value in lengths.items() if value is not None},
-        limit=limit,
-        batch=batch,
-        temperature=temperature,
-        seed=seed,
-        output=output,
-    )
-    load = partial(run_config_over, config, [*engine_settings(engine), *merged_settings(flags, settings)])
-    report = run(options, load, Reporter(quiet=quiet))
-    display.evaluation(report, output, as_json=as_json)
-    raise typer.Exit(QUARANTINED if report.rejects or report.refused else OK)
 
 
 def plot(
@@ -331,7 +156,6 @@ def plot(
 
     Variants are drawn in the order of the folders given. Example: stepsearch-data plot runs/weak runs/strong -m eval_em
     """
-    from stepsearch_data.cli import score as display
     from stepsearch_data.evaluation.plot.chart import check_name, draw, write
     from stepsearch_data.evaluation.plot.curves import SOLVED_BY, Curves
     from stepsearch_data.evaluation.plot.runs import load_runs
@@ -341,7 +165,40 @@ def plot(
     curves = Curves(found, metric or [SOLVED_BY], x.value)
     compared = curves.compare(sorted(at) if at else curves.budgets(), against, solved)
     write(draw(curves, smooth), output)
-    display.curves(compared, as_json=as_json)
+    _print_curves(compared, as_json=as_json)
     if not quiet:
         for note in [*notes, *curves.notes, f"wrote {output}"]:
             typer.echo(note, err=True)
+
+
+def _print_curves(compared: Comparison, *, as_json: bool) -> None:
+    """Values of variants at budgets, and their paired differences."""
+    if as_json:
+        print_json(asdict(compared))
+        return
+    ends = ("mean", "95 % low", "high")
+    grid(
+        *_filled(
+            ("metric", "start", compared.axis, "variant", "runs", *ends, "solved"),
+            [(v.metric, v.start, round(v.at), v.variant, *astuple(v.value), _share(v.solved)) for v in compared.values],
+        )
+    )
+    if compared.differences:
+        print()
+        pairs = [(d, f"{d.variant} − {d.against}") for d in compared.differences]
+        grid(
+            *_filled(
+                ("metric", "start", compared.axis, "difference", "pairs", *ends),
+                [(d.metric, d.start, round(d.at), named, *astuple(d.value)) for d, named in pairs],
+            )
+        )
+
+
+def _filled(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> tuple[list[str], list[list[Any]]]:
+    """The columns in which something stands."""
+    kept = [at for at in range(len(columns)) if any(row[at] not in {None, ""} for row in rows)]
+    return [columns[at] for at in kept], [[row[at] for at in kept] for row in rows]
+
+
+def _share(found: Interval | None) -> str:
+    return f"{round(found.mean * found.n)} of {found.n} ({found.low:.2f} to {found.high:.2f})" if found else ""

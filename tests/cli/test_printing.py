@@ -8,7 +8,7 @@ import duckdb
 import pytest
 from rich.console import Console
 
-from stepsearch_data.cli import printing, show
+from stepsearch_data.cli import look, printing, show
 from stepsearch_data.core.terminal import visible
 
 NUMBERS = {
@@ -52,7 +52,7 @@ def printed(width: int, monkeypatch: pytest.MonkeyPatch) -> str:
         "unchecked": {"eval_overlap": "not checked"},
         "by_split": {"validation": {"hotpotqa": 1_234, "musique": 5_678}},
     }
-    show.audit(measures, as_json=False)
+    look.print_audit(measures)
     return screen.getvalue()
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from stepsearch_data.cli.status import remembered as tell
+from stepsearch_data.cli.build import tell_remembered as tell
 from stepsearch_data.core.errors import ConfigError
 from stepsearch_data.pipeline.config import load_config
 from stepsearch_data.pipeline.engine import Build

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from stepsearch_data.cli import hits as search
-from stepsearch_data.cli.hits import Hit, Result, snippet
+from stepsearch_data.cli import search
+from stepsearch_data.cli.search import Hit, Result, snippet
 from stepsearch_data.core.errors import ConfigError, SearchError, StoreError
 from stepsearch_data.indexes import Choice, Load
 from stepsearch_data.pipeline.config import load_config
@@ -28,7 +28,7 @@ def load(*settings: str) -> Load:
 
 def found(choice: Choice, capfdbinary: pytest.CaptureFixture[bytes], *settings: str, k: int = 5) -> tuple[bool, Any]:
     """Whether an engine answered, and the JSON that is printed."""
-    answered = search.search(QUERY, choice, load(*settings), k, as_json=True)
+    answered = search.ask_engines(QUERY, choice, load(*settings), k, as_json=True)
     return answered, json.loads(capfdbinary.readouterr().out)
 
 
@@ -87,19 +87,19 @@ def test_a_corpus_is_indexed_first(tmp_path: Path, capfdbinary: pytest.CaptureFi
 def test_a_query_without_a_word_finds_nothing(
     sample_store: Path, query: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert search.search(query, Choice(store=sample_store), load(), 5, as_json=False)
+    assert search.ask_engines(query, Choice(store=sample_store), load(), 5, as_json=False)
     assert capsys.readouterr().out.splitlines()[2].strip() == "nothing found"
 
 
 def test_what_cannot_be_searched_is_an_error(sample_store: Path, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="there is no store"):
-        search.search("q", Choice(store=tmp_path), load(), 1, as_json=True)
+        search.ask_engines("q", Choice(store=tmp_path), load(), 1, as_json=True)
     with pytest.raises(SearchError, match="holds bm25, but no tantivy"):
-        search.search("q", Choice(store=sample_store), load("engines.use=['tantivy']"), 1, as_json=True)
+        search.ask_engines("q", Choice(store=sample_store), load("engines.use=['tantivy']"), 1, as_json=True)
     with pytest.raises(ConfigError, match="there is no search engine 'bm52'"):
-        search.search("q", Choice(store=sample_store), load("engines.use=['bm52']"), 1, as_json=True)
+        search.ask_engines("q", Choice(store=sample_store), load("engines.use=['bm52']"), 1, as_json=True)
     with pytest.raises(ConfigError, match="not valid UTF-8"):
-        search.search("\ud800", Choice(store=sample_store), load(), 1, as_json=True)
+        search.ask_engines("\ud800", Choice(store=sample_store), load(), 1, as_json=True)
 
 
 LONG = "Before it there is much else to be said. " * 10 + "Here Rossini composed. " + "After it too. " * 20

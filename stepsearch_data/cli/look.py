@@ -1,4 +1,4 @@
-"""Verbs that show what a store holds."""
+"""Commands that look into a store, and what they print."""
 
 from __future__ import annotations
 
@@ -6,14 +6,11 @@ import os
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stepsearch_data.cli.common import (
-    end_at_once,
-    open_store,
-)
+from stepsearch_data.cli.common import end_at_once, open_store
 from stepsearch_data.cli.limits import Limits
 from stepsearch_data.cli.options import (
     ConfigOption,
@@ -24,10 +21,27 @@ from stepsearch_data.cli.options import (
     TitleOption,
     finite,
 )
+from stepsearch_data.cli.printing import grid, make_console, print_json, say
 from stepsearch_data.core.atomic import part_of
 from stepsearch_data.core.errors import ConfigError, QueryError, StepSearchError
 
+if TYPE_CHECKING:
+    from stepsearch_data.pipeline.store import Store
+
 _LONGEST_QUERY = 10_000_000  # bytes; what is longer is no query
+_CELL = 60  # characters; longer cells are cut in tables
+_AUDITED = (  # of all measures, those that fit a terminal; the JSON has the others too
+    "questions",
+    "hops",
+    "hop_hit_at_3",
+    "pass_at_1",
+    "pass_at_3",
+    "pass_at_5",
+    "kept_per_hop",
+    "complete",
+    "leaks",
+)
+_VOTED = ("queries", "answered", "valid", "gold_at_1", "gold_at_3", "valid_alone", "invalid_alone")
 
 
 class Format(StrEnum):
@@ -66,11 +80,9 @@ def sql(
     text = _from_stdin() if query == "-" else query
     limits = Limits(timeout, int(memory * (1 << 30)))
     limits.split_off(undo=lambda: _discard(output))
-    from stepsearch_data.cli import show as display  # it is what takes time: not in both processes
-
     opened = open_store(store, config)
     with limits.clock():
-        display.rows(opened, text, form.value, output, memory=limits.memory * 3 // 4)
+        _print_rows(opened, text, form.value, output, memory=limits.memory * 3 // 4)
 
 
 def _from_stdin() -> str:
@@ -86,25 +98,81 @@ def _discard(output: Path | None) -> None:
         part_of(Path(os.path.realpath(output))).unlink(missing_ok=True)
 
 
+def _print_rows(store: Store, sql: str, form: str, output: Path | None, *, memory: int) -> None:
+    """The rows of a query, in one of the formats; DuckDB takes so many bytes of `memory`."""
+    from stepsearch_data.pipeline import catalog
+    from stepsearch_data.pipeline import output as writers
+
+    outdated = catalog.stale(store)
+    if outdated:
+        print(f"note: made from earlier inputs: {', '.join(outdated)}; build to renew them", file=sys.stderr)
+    with catalog.query(store, sql, memory=memory) as reader:
+        if form == "table" and output is None:
+            _result_table(reader)
+        else:
+            writers.write(reader, form, output, store=store.root)
+
+
+def _result_table(reader: Any) -> None:
+    from stepsearch_data.pipeline.output import values
+
+    limit = 1_000
+    found: list[list[Any]] = []
+    for batch in reader:
+        few = batch.slice(0, limit + 1 - len(found))
+        found += [[_short(value) for value in row.values()] for row in values(few)]
+        if len(found) > limit:
+            print(
+                f"note: only the first {limit} rows; --format csv, json, jsonl or parquet writes all", file=sys.stderr
+            )
+            break
+    grid(reader.schema.names, found[:limit])
+
+
+def _short(value: Any) -> Any:
+    if isinstance(value, int | float | bool | None):
+        return value
+    from stepsearch_data.pipeline.output import readable
+
+    text = readable(value)
+    return text if len(text) <= _CELL or "\n" in text else text[: _CELL - 1] + "…"
+
+
 def schema(as_json: JsonOption = False) -> None:
     """Describe every table and column of a store."""
-    from stepsearch_data.cli import show as display
+    from rich.text import Text
 
-    display.schema(as_json=as_json)
+    from stepsearch_data.pipeline.catalog import JUDGED
+    from stepsearch_data.schemas.tables import TABLES
+
+    described: dict[str, dict[str, Any]] = {
+        table.name: {"doc": table.doc, "columns": [_column(field) for field in table.schema]} for table in TABLES
+    }
+    for name, judged in JUDGED.items():
+        said = described[judged.by.name]["columns"]
+        described[name]["columns"] += [{**c, "nullable": True} for c in said if c["name"] in judged.columns]
+    if as_json:
+        print_json(described)
+        return
+    for name, table in described.items():
+        console = make_console()
+        console.print(Text.assemble((name, "bold"), f": {table['doc']}"), soft_wrap=True)
+        grid(("column", "type", "meaning"), [("  " + c["name"], c["type"], c["meaning"]) for c in table["columns"]])
+        console.print()
 
 
-def show(
-    question_id: Annotated[
-        str | None, typer.Argument(help="Question to show; the first trajectory by default.")
-    ] = None,
-    store: StoreOption = None,
-    config: ConfigOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Print one trajectory for a human: every round with its queries and documents, gold ones marked."""
-    from stepsearch_data.cli import show as display
+def _column(field: Any) -> dict[str, Any]:
+    meaning = (field.metadata or {}).get(b"description", b"").decode()
+    return {"name": field.name, "type": _type(field.type), "nullable": field.nullable, "meaning": meaning}
 
-    display.trajectory(open_store(store, config), question_id, as_json=as_json)
+
+def _type(data_type: Any) -> str:
+    """Arrow's name of a type; structs by the names of their fields."""
+    if hasattr(data_type, "value_type"):
+        return f"list<{_type(data_type.value_type)}>"
+    if data_type.num_fields:
+        return "struct<" + ", ".join(data_type.field(at).name for at in range(data_type.num_fields)) + ">"
+    return str(data_type)
 
 
 def audit(store: StoreOption = None, config: ConfigOption = None, as_json: JsonOption = False) -> None:
@@ -114,9 +182,40 @@ def audit(store: StoreOption = None, config: ConfigOption = None, as_json: JsonO
     hop hit@3 the share of hops with a kept query that has one in its top 3.
     """
     from stepsearch_data.audit import audit as measure
-    from stepsearch_data.cli import show as display
 
-    display.audit(measure(open_store(store, config)), as_json=as_json)
+    measures = measure(open_store(store, config))
+    if as_json:
+        print_json(measures)
+    else:
+        print_audit(measures)
+
+
+def print_audit(measures: dict[str, Any]) -> None:
+    """Quality by source, by source and hops, by engine, and trajectories by gate and split."""
+    for group, shown, title in (
+        ("by_source", _AUDITED, "source"),
+        ("by_source_and_hops", _AUDITED, "source and hops"),
+        ("by_engine", _VOTED, "engine"),
+        ("by_gate", None, "trajectories that fail a gate"),
+        ("by_split", None, "trajectories of a split"),
+    ):
+        parts = measures[group]
+        if group == "by_gate":
+            parts = {gate: _said(counts, measures["unchecked"].get(gate)) for gate, counts in parts.items()}
+        names = [name for name in next(iter(parts.values()), {}) if shown is None or name in shown]
+        short = [name.replace("_at_", "@").replace("_", " ") for name in names]
+        grid(
+            (title, *short), [(part, *(numbers[name] for name in names)) for part, numbers in parts.items()], tight=True
+        )
+        print()
+    waiting = sum(numbers["waiting"] for numbers in measures["by_source"].values())
+    if waiting:
+        say(f"{waiting:,} queries wait for engines that did not answer: stepsearch-data retry-failed", style="yellow")
+
+
+def _said(counts: dict[str, Any], reason: str | None) -> dict[str, Any]:
+    """Numbers of a gate by source; where it looked at nothing, why."""
+    return dict.fromkeys(counts, reason) if reason else counts
 
 
 def report(

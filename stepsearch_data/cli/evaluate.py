@@ -1,0 +1,198 @@
+"""`eval`: a policy answers questions with a search engine."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from stepsearch_data.cli.common import OK, QUARANTINED, end_at_once, merged_settings, run_config_over
+from stepsearch_data.cli.options import (
+    ConcurrencyOption,
+    ConfigOption,
+    CorpusOption,
+    IndexOption,
+    JsonOption,
+    OneEngineOption,
+    QuietOption,
+    SetOption,
+    StoreOption,
+    engine_settings,
+    finite,
+    of_model,
+)
+from stepsearch_data.cli.printing import grid, print_json, say
+from stepsearch_data.core.terminal import visible
+from stepsearch_data.sources import DATASETS
+
+if TYPE_CHECKING:
+    from stepsearch_data.evaluation.evaluate import Report
+
+_REASONS = 5  # that are told of rollouts that were refused
+_of_rollouts = partial(typer.Option, rich_help_panel="Rollouts")
+
+
+def evaluate(
+    checkpoint: Annotated[
+        str | None,
+        typer.Argument(help="A run of `train`, one of its checkpoints, or a language model of `transformers`."),
+    ] = None,
+    llm: Annotated[
+        str | None, of_model("--llm", metavar="MODEL", help="Model of an OpenAI-compatible server, instead.")
+    ] = None,
+    base_url: Annotated[str | None, of_model("--base-url", help="The server (llm.base_url).")] = None,
+    raw: Annotated[
+        bool, of_model("--raw", help="Continue one text (/completions), as trained policies do, not a chat.")
+    ] = False,
+    questions: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--questions",
+            metavar="KIND=FILE",
+            help=f"Questions to ask, repeatable: a file of {', '.join(DATASETS.ours)}; qa is any of question and "
+            "golden_answers. Default: those of the store.",
+        ),
+    ] = None,
+    store: StoreOption = None,
+    split: Annotated[str, typer.Option("--split", help="Split of the store to ask.")] = "validation",
+    limit: Annotated[
+        int | None,
+        typer.Option("--limit", "-n", min=1, max=1_000_000_000, help="Only the first N questions of each source."),
+    ] = None,
+    engine: OneEngineOption = None,
+    index: IndexOption = None,
+    corpus: CorpusOption = None,
+    template: Annotated[
+        str | None,
+        _of_rollouts(
+            "--template",
+            "-t",
+            metavar="NAME|FILE",
+            help="How prompts are worded: musique, paper or a file of yours (default: as trained, or musique).",
+        ),
+    ] = None,
+    turns: Annotated[
+        int | None, _of_rollouts("--turns", min=0, max=1_000, help="Turns that may search (default: as trained, or 5).")
+    ] = None,
+    k: Annotated[
+        int | None, _of_rollouts("-k", min=1, max=100, help="Documents a search (default: as trained, or 3).")
+    ] = None,
+    max_tokens: Annotated[
+        int | None,
+        _of_rollouts("--max-tokens", min=1, max=1_000_000, help="Tokens of a turn (default: as trained, or 500)."),
+    ] = None,
+    length: Annotated[
+        int | None,
+        _of_rollouts(
+            "--length",
+            min=16,
+            max=100_000_000,
+            help="Tokens of a rollout and its prompt (default: as trained, or 4096).",
+        ),
+    ] = None,
+    temperature: Annotated[
+        float, _of_rollouts("--temperature", min=0, max=100, callback=finite, help="0 takes the likeliest token.")
+    ] = 0.0,
+    seed: Annotated[int, _of_rollouts("--seed", min=0, max=2**63 - 1, help="Of sampling.")] = 0,
+    batch: Annotated[
+        int | None,
+        _of_rollouts(
+            "--batch", min=1, max=1_000_000, help="Rollouts at once (default 64; of a server 4 × concurrency)."
+        ),
+    ] = None,
+    max_concurrency: ConcurrencyOption = None,
+    max_cost: Annotated[float | None, of_model("--max-cost", help="US dollars at most (llm.max_cost).")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="DIR", help="Folder for rollouts and metrics: can go on, once stopped."),
+    ] = None,
+    config: ConfigOption = None,
+    settings: SetOption = None,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Let a policy answer questions with a search engine: exact match, F1, recall of gold paragraphs, searches.
+
+    Example: stepsearch-data eval --llm gpt-4o-mini --split train --limit 50 --output evals/gpt-4o-mini
+    """
+    if output:
+        end_at_once()
+    from stepsearch_data.core.progress import Reporter
+    from stepsearch_data.evaluation.evaluate import evaluate as run
+    from stepsearch_data.evaluation.setup import Options
+    from stepsearch_data.indexes import Choice
+
+    lengths = {"turns": turns, "documents": k, "turn": max_tokens, "total": length}
+    flags = {"llm.base_url": base_url, "llm.max_concurrency": max_concurrency, "llm.max_cost": max_cost}
+    options = Options(
+        checkpoint=checkpoint,
+        llm=llm,
+        raw=raw,
+        questions=tuple(questions or ()),
+        split=split,
+        choice=Choice(corpus, store, index),
+        template=template,
+        lengths={name: value for name, value in lengths.items() if value is not None},
+        limit=limit,
+        batch=batch,
+        temperature=temperature,
+        seed=seed,
+        output=output,
+    )
+    load = partial(run_config_over, config, [*engine_settings(engine), *merged_settings(flags, settings)])
+    report = run(options, load, Reporter(quiet=quiet))
+    _print_evaluation(report, output, as_json=as_json)
+    raise typer.Exit(QUARANTINED if report.rejects or report.refused else OK)
+
+
+def _print_evaluation(report: Report, output: Path | None, *, as_json: bool) -> None:
+    """What a policy's rollouts measure; on stderr what is wrong with them."""
+    if as_json:
+        print_json({"settings": report.settings, **report.measures, "usage": report.usage})
+    else:
+        shown = (
+            ("recall", "support_recall"),
+            ("searches", "searches"),
+            ("redundant", "redundant_searches"),
+            ("repeated", "repeated_queries"),
+            ("format errors", "format_errors"),
+            ("own tokens", "own_tokens"),
+        )
+        rows = [
+            (
+                name,
+                part["questions"],
+                *_with_interval(part, "em"),
+                *_with_interval(part, "f1"),
+                *(part[key] for _, key in shown),
+                part["ended"]["answer"],
+            )
+            for level in report.measures.values()
+            for name, part in level.items()
+        ]
+        columns = ("", "questions", "EM", "95 %", "F1", "95 %", *(title for title, _ in shown), "answered")
+        grid(columns, rows, tight=True)
+        if output:
+            say(f"wrote {output}")
+    _tell_faults(report)
+
+
+def _with_interval(part: dict[str, Any], name: str) -> tuple[float, str]:
+    low, high = part[f"{name}_interval"]
+    return part[name], f"{low:.3f}–{high:.3f}"
+
+
+def _tell_faults(report: Report) -> None:
+    """On stderr: rows that could not be asked, rollouts that were refused, and what is wrong as a whole."""
+    refused = [f"{times:,} × {reason}" for reason, times in report.refused.most_common(_REASONS)]
+    for times, what, reasons in (
+        (len(report.rejects), "rows cannot be asked", report.rejects[:_REASONS]),
+        (report.refused.total(), "rollouts were refused; the same command tries them again", refused),
+    ):
+        if times:
+            print(visible(f"{times:,} {what}:"), *(visible(f"  {why}") for why in reasons), sep="\n", file=sys.stderr)
+    for note in report.notes():
+        print(visible(f"note: {note}"), file=sys.stderr)
