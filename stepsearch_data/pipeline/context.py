@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow.parquet as pq
+from pydantic import BaseModel
 
 from stepsearch_data.core.errors import StepSearchError
 from stepsearch_data.core.parquet import ParquetWriter
 from stepsearch_data.core.progress import Meter
-from stepsearch_data.pipeline.stage import Stage, StageConfig
 from stepsearch_data.schemas.rows import Reject, Row
-from stepsearch_data.schemas.tables import REJECTS, Inputs, Table
+from stepsearch_data.schemas.tables import REJECTS, Folder, Inputs, Table
 from stepsearch_data.search.kinds import Engine, Service
 from stepsearch_data.sources.source import Source
 
-C = TypeVar("C", bound=StageConfig)
+C = TypeVar("C", bound=BaseModel)
 R = TypeVar("R", bound=Row)
 
 if TYPE_CHECKING:
@@ -48,12 +48,13 @@ class TableWriter(ParquetWriter[R]):
 
 
 class StageContext:
-    """A stage's view of the world while it runs."""
+    """A stage's view of the world while it runs; `name` and `writes` are the stage's."""
 
     def __init__(
         self,
-        stage: Stage,
-        config: StageConfig,
+        name: str,
+        writes: Sequence[Table[Any] | Folder],
+        config: BaseModel,
         inputs: Inputs,
         folder: Path,
         *,
@@ -67,7 +68,6 @@ class StageContext:
         engines: Sequence[Engine] = (),
         service: Service | None = None,
     ) -> None:
-        self.stage = stage
         self.inputs = inputs
         self.sources = sources
         self.workers = workers
@@ -76,15 +76,16 @@ class StageContext:
         self.retries = retries or {}
         self.engines = engines
         self.service = service or Service(workers)
-        self.meter = meter or Meter(None, stage.name)
+        self.meter = meter or Meter(None, name)
+        self._name = name
         self._config = config
         self._folder = folder
         self._max_reject_share = max_reject_share
         self._accepted: Counter[str] = Counter()
         self._rejected: Counter[str] = Counter()
         self._examples: defaultdict[str, list[Reject]] = defaultdict(list)
-        tables = [output for output in stage.writes if isinstance(output, Table)]
-        self._writers = {t.name: TableWriter(folder / f"{t.name}.parquet", t) for t in (*tables, REJECTS)}
+        self._tables = [output for output in writes if isinstance(output, Table)]
+        self._writers = {t.name: TableWriter(folder / f"{t.name}.parquet", t) for t in (*self._tables, REJECTS)}
 
     def sample(self, question_id: str) -> int:
         """How often this question was tried again: tells the new requests from those replayed."""
@@ -105,7 +106,7 @@ class StageContext:
 
     def writer_of(self, row: R) -> TableWriter[R]:
         """Where a row goes: the output table of its type."""
-        table = next(t for t in self.stage.writes if isinstance(t, Table) and type(row) is t.row)
+        table = next(table for table in self._tables if type(row) is table.row)
         return self._writers[table.name]
 
     def folder(self, name: str) -> Path:
@@ -134,7 +135,7 @@ class StageContext:
         One that does not count is no sign of that.
         """
         row = Reject(
-            stage=self.stage.name,
+            stage=self._name,
             source=source,
             position=position,
             question_id=_printable(question_id) if question_id is not None else None,
@@ -175,7 +176,7 @@ class StageContext:
         reasons = Counter(row.reason for row in examples).most_common(3)
         listed = "; ".join(f"{count} × {reason}" for reason, count in reasons)
         raise TooManyRejects(
-            f"{self.stage.name}: {rejected} of {rows} rows of {source} were rejected"
+            f"{self._name}: {rejected} of {rows} rows of {source} were rejected"
             f" ({listed})" + (f"; the first is row {examples[0].position}" if examples[0].position else ""),
             "mend it, or allow it: --set run.max_reject_share=1 keeps the reasons in the table rejects",
         )

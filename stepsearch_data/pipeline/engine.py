@@ -107,7 +107,9 @@ class Build:
             yield self.store.table(QUESTIONS, committed)
             return
         with tempfile.TemporaryDirectory() as folder:
-            context = StageContext(load, self.config.stages[load.name], {}, Path(folder), sources=self._sources)
+            context = StageContext(
+                load.name, load.writes, self.config.stages[load.name], {}, Path(folder), sources=self._sources
+            )
             try:
                 load.run(context)
                 context.finish()
@@ -220,7 +222,8 @@ class Build:
         inputs = {read: self._input(read, output) for read in stage.reads if (output := manifest.output(read.name))}
         with self.store.staging() as folder, reporter.stage(stage.name) as meter:
             context = StageContext(
-                stage,
+                stage.name,
+                stage.writes,
                 self.config.stages[stage.name],
                 inputs,
                 folder,

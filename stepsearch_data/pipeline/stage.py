@@ -7,18 +7,16 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Flag, auto
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import orjson
 from pydantic import BaseModel, ConfigDict
 
 from stepsearch_data.core.digest import digest_of_file
 from stepsearch_data.core.errors import SourceError
+from stepsearch_data.pipeline.context import StageContext
 from stepsearch_data.schemas.tables import Folder, Table
 from stepsearch_data.sources.source import parse_source
-
-if TYPE_CHECKING:
-    from stepsearch_data.pipeline.context import StageContext
 
 Recipe = dict[str, Any]
 _LONGEST = 80  # characters of a value that `explain` shows

@@ -33,7 +33,7 @@ finally:
 
 
 def context(folder: Path, max_reject_share: float = 0.5) -> StageContext:
-    return StageContext(LOAD, Plain(), {}, folder, max_reject_share=max_reject_share)
+    return StageContext(LOAD.name, LOAD.writes, Plain(), {}, folder, max_reject_share=max_reject_share)
 
 
 def test_the_bytes_depend_on_the_rows_alone(tmp_path: Path) -> None:

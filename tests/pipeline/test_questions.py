@@ -169,7 +169,7 @@ def test_rows_go_to_the_table_of_their_type_and_rejected_questions_to_rejects(tm
     questions: list[Question] = [question(f"q{n}", position=n) for n in (1, 2, 3)]
     (tmp_path / "out").mkdir()
     inputs = {QUESTIONS: write(tmp_path, QUESTIONS, questions)}
-    context = StageContext(stage, Plain(), inputs, tmp_path / "out", max_reject_share=0.5)
+    context = StageContext(stage.name, stage.writes, Plain(), inputs, tmp_path / "out", max_reject_share=0.5)
     stage.run(context)
     assert context.finish() == {"queries": 2, "sub_questions": 2, "rejects": 1}
     outputs: tuple[Table[Any], ...] = (QUERIES, SUB_QUESTIONS, REJECTS)

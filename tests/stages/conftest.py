@@ -39,7 +39,8 @@ def run_stage(tmp_path: Path) -> RunStage:
         out.mkdir()
         service = Service(replay=tmp_path / "replay.sqlite")
         context = StageContext(
-            stage,
+            stage.name,
+            stage.writes,
             config or stage.config(),
             inputs,
             out,

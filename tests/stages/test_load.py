@@ -312,7 +312,8 @@ def load(
     out = folder / "out"
     out.mkdir()
     context = StageContext(
-        STAGE,
+        STAGE.name,
+        STAGE.writes,
         config or LoadConfig(),
         {},
         out,
