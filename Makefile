@@ -40,17 +40,20 @@ serve-llm: .venv-vllm/done  ## serve MODEL with vLLM on PORT for --llm (needs a 
 	.venv-vllm/bin/vllm serve $(MODEL) --host 127.0.0.1 --port $(PORT) \
 	  --max-model-len 8192 --enable-prefix-caching --generation-config vllm $(VLLM_FLAGS)
 
-check: .venv/check  ## lint, format and types
+check: .venv/check node_modules/.package-lock.json  ## lint, format and types, of the report's JavaScript too (needs npm)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python tests/report/declarations.py >stepsearch_data/report/page/shapes.d.ts
+	npm run --silent check
 
 resolve: .venv/check  ## show that the trainer and vLLM install together, by what their packages ask for
 	$(BIN)/uv pip compile --quiet --python-platform x86_64-manylinux_2_35 --extra train --extra vllm pyproject.toml >/dev/null
 
-format: .venv/check  ## mend what the linter can mend
+format: .venv/check node_modules/.package-lock.json  ## mend what the linters can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	npm run --silent format
 
 docs: .venv-docs/done  ## build docs/ into a site in ./site; a link to nowhere fails
 	.venv-docs/bin/zensical build --strict --clean
@@ -68,7 +71,7 @@ dist: .venv/base  ## build the wheel and try it in a clean environment
 	dist/env/bin/stepsearch-data build --store dist/store --quiet && rm -rf dist/env dist/store
 
 clean:  ## remove everything that make made
-	rm -rf .venv .venv-docs .venv-lowest .venv-train .venv-train-lowest .venv-vllm store dist site .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-docs .venv-lowest .venv-train .venv-train-lowest .venv-vllm store dist site .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis node_modules
 
 # Stamps: an extra is installed anew only when pyproject.toml changes.
 .venv/bin/python:
@@ -92,6 +95,11 @@ clean:  ## remove everything that make made
 
 .venv/check: .venv/test
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[check]" && touch $@
+
+# npm writes this file itself, last.
+node_modules/.package-lock.json: package-lock.json
+	@command -v npm >/dev/null || { echo "npm is missing (Node.js 20 or newer): it brings what checks the report's JavaScript" >&2; exit 1; }
+	npm ci --silent --no-fund --no-audit && touch $@
 
 # vLLM pins its own torch, and the trainer here another: neither may meet the package's environment.
 .venv-vllm/done: pyproject.toml

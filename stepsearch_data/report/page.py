@@ -6,6 +6,7 @@ import base64
 import gzip
 import hashlib
 import html
+import re
 from contextlib import suppress
 from enum import StrEnum
 from importlib import metadata, resources
@@ -29,6 +30,7 @@ class Mode(StrEnum):
 
 _GENERATOR = f'<meta name="generator" content="stepsearch-data {__version__}">'
 MARK = b'<meta name="generator" content="stepsearch-data '
+_MODULE_WORDS = re.compile(r"^(?:import [^;]+;\n|export )", re.MULTILINE)  # what `file://` forbids between files
 _ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
 
@@ -43,8 +45,8 @@ class Shell(NamedTuple):
 def shell(mode: Mode, title: str) -> Shell:
     """The page without its data."""
     files = resources.files("stepsearch_data") / "report" / "page"
-    names = sorted(path.name for path in files.iterdir() if path.name.endswith(".js"))
-    app = "\n".join((files / name).read_text(encoding="utf-8") for name in names)
+    modules = sorted((path for path in files.iterdir() if path.name.endswith(".js")), key=lambda path: path.name)
+    app = _MODULE_WORDS.sub("", "\n".join(path.read_text(encoding="utf-8") for path in modules))
     vega = _vega()
     policy = _policy(mode, [vega, app])
     parts = {

@@ -70,9 +70,20 @@ def test_every_part_is_in_its_place() -> None:
     assert not re.search("<!--[A-Z]+-->", text)
     assert text.index("window.vegaEmbed") > len(made.before)
     folder = Path(page.__file__).parent / "page"
+    *_, app = (element.text for element in elements(text) if element.name == "script")
+    assert not re.search("^(import|export) ", app, re.MULTILINE)
     for path in folder.glob("*.js"):
-        assert path.read_text() in text
+        assert re.sub(r"^(import [^;]+;\n|export )", "", path.read_text(), flags=re.MULTILINE) in app
     assert (folder / "style.css").read_text() in text
+
+
+def test_modules_can_be_one_script_as_no_name_is_declared_twice_or_imported_under_another() -> None:
+    modules = [path.read_text() for path in (Path(page.__file__).parent / "page").glob("*.js")]
+    declared = r"^(?:export )?(?:async )?(?:function|class|const|let) (\w+)"
+    names = [name for text in modules for name in re.findall(declared, text, re.MULTILINE)]
+    assert len(names) == len(set(names)) > 80
+    imports = [found for text in modules for found in re.findall(r"^import ([^;]+) from", text, re.MULTILINE)]
+    assert all(re.fullmatch(r"\{[\w\s,]+\}", found) and " as " not in found for found in imports)
 
 
 def test_the_charts_library_is_made_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,22 @@
 // The page as a whole: which view an address shows, the keys, the theme.
 
+import { browse, resultsIn } from "./browse.js";
+import { openSource } from "./data.js";
+import { el, own } from "./dom.js";
+import { overview } from "./overview.js";
+import { address, place } from "./place.js";
+import { trajectory } from "./trajectory.js";
+
+/** @import { Source } from "./data.js" */
+/** @import { Place, View } from "./place.js" */
+
 const THEMES = ["auto", "light", "dark"];
+/** @type {Source} */
 let source;
-let view = null; // what is shown: {title, node}, and where there is need shown(), left(), update(params), keys, escape()
-let shown = {}; // its place: {kind: "overview", "t" (the list) or "trajectory", params, id}
+/** @type {View | null} */
+let view = null; // what is shown
+/** @type {Place | null} */
+let shown = null; // its place
 let turns = 0;
 
 document.addEventListener("DOMContentLoaded", start);
@@ -20,15 +33,14 @@ async function start() {
 }
 
 function listen() {
-  const help = document.getElementById("help");
-  const keysOn = document.getElementById("keys-on");
+  const keysOn = own("keys-on", HTMLInputElement);
   keysOn.checked = remembered("keys") !== "off";
   keysOn.addEventListener("change", () => remember("keys", keysOn.checked ? "on" : "off"));
-  document.getElementById("help-open").addEventListener("click", () => help.showModal());
-  document.getElementById("theme").addEventListener("click", nextTheme);
-  document.querySelector(".skip").addEventListener("click", (event) => {
+  own("help-open", HTMLElement).addEventListener("click", help);
+  own("theme", HTMLElement).addEventListener("click", nextTheme);
+  document.querySelector(".skip")?.addEventListener("click", (event) => {
     event.preventDefault(); // the address is the view's
-    document.getElementById("main").focus();
+    own("main", HTMLElement).focus();
   });
   window.addEventListener("hashchange", () => show({}));
   document.addEventListener("keydown", pressed);
@@ -36,62 +48,38 @@ function listen() {
   window.addEventListener("afterprint", () => unfold(false));
 }
 
-// ---- addresses: #/ the overview, #/t?… the list, #/t/ID?… a trajectory
-
-function address(kind, params, id) {
-  const query = params.toString();
-  return `#/${kind}${id === undefined ? "" : `/${encodeURIComponent(id)}`}${query && `?${query}`}`;
-}
-
-function place() {
-  const [path, query] = location.hash.replace(/^#\/?/, "").split(/\?(.*)/s);
-  const params = new URLSearchParams(query ?? "");
-  if (!path.startsWith("t")) return { kind: "overview", params };
-  return path.startsWith("t/") ? { kind: "trajectory", params, id: named(path.slice(2)) } : { kind: "t", params };
-}
-
-function named(text) {
-  try {
-    return decodeURIComponent(text);
-  } catch {
-    return text; // a stray % in an address written by hand
-  }
-}
-
-function go(there) {
-  location.hash = there;
-}
-
-/** Another address of the list without a step back to the old one, as while typing. */
+/** Another address of the list without a step back to the old one, as while typing. @param {URLSearchParams} params */
 function replaceList(params) {
   if (place().kind !== "t") return; // a result was opened meanwhile
-  history.replaceState(null, "", address("t", params));
+  history.replaceState(null, "", address(params));
   void show({ typing: true });
 }
 
 // ---- views
 
-const VIEWS = {
-  overview: () => overview(source),
-  t: ({ params }) => browse(source, params),
-  trajectory: ({ params, id }) => trajectory(source, params, id),
-};
+/** @param {Place} there @returns {Promise<View>} */
+function viewOf({ kind, params, id }) {
+  if (kind === "trajectory") return trajectory(source, params, id);
+  return kind === "t" ? browse(source, params, replaceList) : overview(source);
+}
 
+/** @param {{ first?: boolean, typing?: boolean }} how */
 async function show({ first = false, typing = false }) {
   const there = place();
   const turn = ++turns;
   try {
-    if (typing && shown.kind === "t") return void (await view.update(there.params));
-    const next = await VIEWS[there.kind](there);
+    if (typing && shown?.kind === "t") return void (await view?.update?.(there.params));
+    const next = await viewOf(there);
     if (turn === turns) change(next, there, first);
   } catch (error) {
     if (turn === turns) problem(error);
   }
 }
 
+/** @param {View} next @param {Place} there @param {boolean} first */
 function change(next, there, first) {
-  const main = document.getElementById("main");
-  const [before, way] = [shown.id, view?.arriving];
+  const main = own("main", HTMLElement);
+  const [before, way] = [shown?.id, view?.arriving];
   view?.left?.();
   [view, shown] = [next, there];
   main.replaceChildren(next.node);
@@ -99,10 +87,10 @@ function change(next, there, first) {
   document.title = `${next.title} · stepsearch-data`;
   const current = {
     overview: there.kind === "overview" && "page",
-    trajectories: { t: "page", trajectory: "true" }[there.kind],
+    trajectories: { overview: "", t: "page", trajectory: "true" }[there.kind],
   };
   for (const [name, value] of Object.entries(current)) {
-    const link = document.getElementById(`to-${name}`);
+    const link = own(`to-${name}`, HTMLElement);
     if (value) link.setAttribute("aria-current", value);
     else link.removeAttribute("aria-current");
   }
@@ -110,32 +98,41 @@ function change(next, there, first) {
   if (!first) attend(next.node, before, way);
 }
 
-/** Where the focus goes: to the result that one came from or stepped to, else to the heading. */
+/**
+ * Where the focus goes: to the result that one came from or stepped to, else to the heading.
+ * @param {HTMLElement} node
+ * @param {string | undefined} before
+ * @param {number | undefined} way
+ */
 function attend(node, before, way) {
-  const links = [...node.querySelectorAll(".row a")];
+  const links = resultsIn(node);
   const from = links.find((link) => link.dataset.id === before) ?? (way ? links.at(way > 0 ? 0 : -1) : null);
   const goal = from ?? node.querySelector("h1");
   if (!from) window.scrollTo(0, 0);
-  goal.focus({ preventScroll: !from });
+  goal?.focus({ preventScroll: !from });
 }
 
+/** @param {unknown} error */
 function problem(error) {
-  const main = document.getElementById("main");
+  const main = own("main", HTMLElement);
   main.removeAttribute("aria-busy");
-  [view, shown] = [null, {}];
+  [view, shown] = [null, null];
   main.replaceChildren(
     el(
       "article",
       {},
       el("h1", { tabindex: "-1" }, "This cannot be shown"),
-      el("p.problem", { role: "alert" }, error.message),
+      el("p.problem", { role: "alert" }, error instanceof Error ? error.message : String(error)),
     ),
   );
 }
 
 // ---- keys
 
-/** Keys of the view and of the page; never those that a field, a modifier or an open dialog wants. */
+/**
+ * Keys of the view and of the page; never those that a field, a modifier or an open dialog wants.
+ * @param {KeyboardEvent} event
+ */
 function pressed(event) {
   if (
     event.defaultPrevented ||
@@ -145,16 +142,21 @@ function pressed(event) {
     document.querySelector("dialog[open]")
   )
     return;
-  const typing = event.target.closest("input:not([type=checkbox]), select, textarea, [contenteditable]");
-  const keys = { ...view?.keys, "/": toSearch, "?": () => document.getElementById("help").showModal() };
-  const act = event.key === "Escape" ? view?.escape : document.getElementById("keys-on").checked && keys[event.key];
-  if (typing || !act) return;
+  const typing = "input:not([type=checkbox]), select, textarea, [contenteditable]";
+  /** @type {{ [key: string]: () => void }} */
+  const keys = { ...view?.keys, "/": toSearch, "?": help };
+  const act = event.key === "Escape" ? view?.escape : own("keys-on", HTMLInputElement).checked && keys[event.key];
+  if ((event.target instanceof Element && event.target.closest(typing)) || !act) return;
   event.preventDefault();
   act();
 }
 
+function help() {
+  own("help", HTMLDialogElement).showModal();
+}
+
 async function toSearch() {
-  if (shown.kind !== "t") {
+  if (shown?.kind !== "t") {
     history.pushState(null, "", "#/t");
     await show({});
   }
@@ -163,10 +165,11 @@ async function toSearch() {
 
 // ---- theme, paper, memory
 
+/** @param {string} name */
 function theme(name) {
   if (name === "auto") delete document.documentElement.dataset.theme;
   else document.documentElement.dataset.theme = name;
-  document.getElementById("theme").replaceChildren("◐ ", el("span", {}, "Theme: "), name);
+  own("theme", HTMLElement).replaceChildren("◐ ", el("span", {}, "Theme: "), name);
 }
 
 function nextTheme() {
@@ -176,16 +179,19 @@ function nextTheme() {
   theme(next);
 }
 
-/** On paper nothing can be unfolded: what is folded is opened before printing, and closed again. */
+/**
+ * On paper nothing can be unfolded: what is folded is opened before printing, and closed again.
+ * @param {boolean} open
+ */
 function unfold(open) {
   const chosen = open ? "main details:not([open], .raw, figure > *)" : "details[data-unfolded]";
   for (const details of document.querySelectorAll(chosen)) {
-    details.open = open;
+    details.toggleAttribute("open", open);
     details.toggleAttribute("data-unfolded", open);
   }
 }
 
-/** The browser's storage may be forbidden, as in a private window or a frame. */
+/** The browser's storage may be forbidden, as in a private window or a frame. @param {string} name */
 function remembered(name) {
   try {
     return localStorage.getItem(`stepsearch-${name}`);
@@ -194,6 +200,7 @@ function remembered(name) {
   }
 }
 
+/** @param {string} name @param {string} value */
 function remember(name, value) {
   try {
     localStorage.setItem(`stepsearch-${name}`, value);

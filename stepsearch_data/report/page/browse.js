@@ -1,6 +1,16 @@
 // The list of trajectories: search, filters, pages. What is chosen stands in the page's address.
 
-const PAGE = 50; // trajectories on a page
+import { question, searched } from "./data.js";
+import { bar, counted, el, marked, number, say, signed, spoken } from "./dom.js";
+import { address } from "./place.js";
+
+/** @import { Row, Source } from "./data.js" */
+/** @import { View } from "./place.js" */
+/** @import { Facets } from "./shapes.js" */
+/** @typedef {(params: URLSearchParams) => void} Change */
+
+export const PAGE = 50; // trajectories on a page
+/** @type {[string, string][]} */
 const ORDERS = [
   ["", "as in the store"],
   ["-reward", "reward, highest first"],
@@ -11,92 +21,123 @@ const ORDERS = [
   ["-hops", "most hops"],
   ["question", "question, A to Z"],
 ];
+/** @type {[string, string][]} */
 const YES_NO = [
   ["true", "yes"],
   ["false", "no"],
 ];
 
-async function browse(source, params) {
+/**
+ * The list, filtered as `params` say; `change` is called with others when somebody chooses them.
+ * @param {Source} source
+ * @param {URLSearchParams} params
+ * @param {Change} change
+ */
+export async function browse(source, params, change) {
   const about = await source.summary();
   const results = el("div", { id: "results" });
-  const node = el("article", {}, el("h1", { tabindex: "-1" }, "Trajectories"), filters(about.facets, params), results);
+  const form = filters(about.facets, params, change);
+  let turns = 0;
+  /** @param {URLSearchParams} changed */
+  const update = async (changed) => {
+    const turn = ++turns;
+    const offset = Math.max(0, Number(changed.get("offset")) || 0);
+    const { total, rows } = await source.list(changed, offset, PAGE);
+    if (turn === turns) fill(results, changed, offset, total, rows); // else a later question was faster
+  };
+  /** @type {View} */
   const view = {
     title: "Trajectories",
-    node,
-    update: (changed) => fill(source, results, changed, view),
+    node: el("article", {}, el("h1", { tabindex: "-1" }, "Trajectories"), form, results),
+    update,
     keys: { j: () => step(results, 1, view), k: () => step(results, -1, view) },
   };
   results.addEventListener("keydown", (event) => {
-    const way = { ArrowDown: 1, ArrowUp: -1 }[event.key];
-    if (!way) return;
+    if (event.key !== "ArrowDown" && event.key !== "ArrowUp") return;
     event.preventDefault();
-    step(results, way, view);
+    step(results, event.key === "ArrowDown" ? 1 : -1, view);
   });
-  await view.update(params);
+  await update(params);
   return view;
 }
 
-/** The form. Every change of it becomes the page's address, and the address what is shown. */
-function filters(facets, params) {
+/**
+ * The form. Every change of it becomes the page's address, and the address what is shown.
+ * @param {Facets} facets
+ * @param {URLSearchParams} params
+ * @param {Change} change
+ */
+function filters(facets, params, change) {
+  /** @param {keyof Facets} name @returns {[string, string][]} */
   const values = (name, say = spoken) =>
     facets[name].map((value) => [String(value), value === "" ? "none" : say(String(value))]);
-  const form = el(
-    "form.filters",
-    { role: "search", "aria-label": "Trajectories", submit: (event) => event.preventDefault() },
+  const form = /** @type {HTMLFormElement} */ (
     el(
-      "label.wide",
-      {},
-      el("span", {}, "Search"),
-      el("input", {
-        id: "search",
-        type: "search",
-        name: "text",
-        placeholder: "words of question, answer or id",
-        autocomplete: "off",
-        spellcheck: "false",
-      }),
-    ),
-    el(
-      "details.more",
-      { open: matchMedia("(min-width: 48rem)").matches },
-      el("summary", {}, "Filters and order"),
+      "form.filters",
+      { role: "search", "aria-label": "Trajectories", submit: (event) => event.preventDefault() },
       el(
-        "div.fields",
+        "label.wide",
         {},
-        choice("source", "Source", values("source")),
-        choice("type", "Type", values("type")),
-        choice(
-          "hops",
-          "Hops",
-          values("hops", (value) => counted(Number(value), "hop")),
-        ),
-        choice("difficulty", "Difficulty", values("difficulty")),
-        choice("passed", "Gates", [
-          ["true", "passed"],
-          ["false", "failed"],
-        ]),
-        choice("flags", "Failed gate", values("flags"), 1),
-        choice("split", "Split", values("split")),
-        choice("complete", "Complete", YES_NO),
-        choice("answerable", "Answerable", YES_NO),
-        range("share", "Share of queries kept", 0.05),
-        range("reward", "Reward, G − P", 0.1),
-        choice("sort", "Order", ORDERS, 1),
-        el("button", { type: "reset" }, "Clear"),
+        el("span", {}, "Search"),
+        el("input", {
+          id: "search",
+          type: "search",
+          name: "text",
+          placeholder: "words of question, answer or id",
+          autocomplete: "off",
+          spellcheck: "false",
+        }),
       ),
-    ),
+      el(
+        "details.more",
+        { open: matchMedia("(min-width: 48rem)").matches },
+        el("summary", {}, "Filters and order"),
+        el(
+          "div.fields",
+          {},
+          choice("source", "Source", values("source")),
+          choice("type", "Type", values("type")),
+          choice(
+            "hops",
+            "Hops",
+            values("hops", (value) => counted(Number(value), "hop")),
+          ),
+          choice("difficulty", "Difficulty", values("difficulty")),
+          choice("passed", "Gates", [
+            ["true", "passed"],
+            ["false", "failed"],
+          ]),
+          choice("flags", "Failed gate", values("flags"), 1),
+          choice("split", "Split", values("split")),
+          choice("complete", "Complete", YES_NO),
+          choice("answerable", "Answerable", YES_NO),
+          range("share", "Share of queries kept", 0.05),
+          range("reward", "Reward, G − P", 0.1),
+          choice("sort", "Order", ORDERS, 1),
+          el("button", { type: "reset" }, "Clear"),
+        ),
+      ),
+    )
   );
-  for (const [name, value] of params) if (form.elements[name]) form.elements[name].value = value;
-  let waiting;
+  for (const [name, value] of params) {
+    const field = form.elements.namedItem(name);
+    if (field instanceof HTMLInputElement || field instanceof HTMLSelectElement) field.value = value;
+  }
+  let waiting = 0;
   form.addEventListener("input", () => {
     clearTimeout(waiting);
-    waiting = setTimeout(() => replaceList(chosen(form)), 80);
+    waiting = setTimeout(() => change(chosen(form)), 80);
   });
-  form.addEventListener("reset", () => setTimeout(() => replaceList(chosen(form))));
+  form.addEventListener("reset", () => setTimeout(() => change(chosen(form))));
   return form;
 }
 
-/** A field to choose a value in; there is none where there is nothing to choose. "any" is no value. */
+/**
+ * A field to choose a value in; there is none where there is nothing to choose. "any" is no value.
+ * @param {string} name
+ * @param {string} label
+ * @param {[string, string][]} values each with its text
+ */
 function choice(name, label, values, least = 2) {
   if (values.length < least) return null;
   const any = name === "sort" ? [] : [el("option", { value: "any" }, "any")];
@@ -113,7 +154,9 @@ function choice(name, label, values, least = 2) {
   );
 }
 
+/** @param {string} name @param {string} label @param {number} step */
 function range(name, label, step) {
+  /** @param {string} which @param {string} text */
   const end = (which, text) =>
     el("input", {
       type: "number",
@@ -125,16 +168,20 @@ function range(name, label, step) {
   return el("fieldset", {}, el("legend", {}, label), end("min", "least"), " – ", end("max", "most"));
 }
 
+/** @param {HTMLFormElement} form */
 function chosen(form) {
-  const all = [...new FormData(form)].map(([name, value]) => [name, value.trim()]);
+  const all = [...new FormData(form)].map(([name, value]) => [name, String(value).trim()]);
   return new URLSearchParams(all.filter(([name, value]) => value !== "any" && (value || name === "split")));
 }
 
-async function fill(source, results, params, view) {
-  const turn = (view.turn = (view.turn ?? 0) + 1);
-  const offset = Math.max(0, Number(params.get("offset")) || 0);
-  const { total, rows } = await source.list(params, offset, PAGE);
-  if (turn !== view.turn) return; // a later question was faster
+/**
+ * @param {Element} results
+ * @param {URLSearchParams} params
+ * @param {number} offset
+ * @param {number} total
+ * @param {Row[]} rows
+ */
+function fill(results, params, offset, total, rows) {
   const told = total ? counted(total, "trajectory", "trajectories") : "Nothing found";
   results.replaceChildren(
     el("p.total", {}, told),
@@ -150,6 +197,7 @@ async function fill(source, results, params, view) {
   say(told);
 }
 
+/** @param {number} total @param {URLSearchParams} params */
 function nothing(total, params) {
   const asked = question(params).toString();
   return el(
@@ -163,15 +211,16 @@ function nothing(total, params) {
   );
 }
 
+/** @param {Row} row @param {URLSearchParams} params @param {number} at */
 function line(row, params, at) {
-  const there = new URLSearchParams(question(params));
-  there.set("at", at);
+  const there = question(params);
+  there.set("at", String(at));
   const words = searched(params);
   const failed = row.flags.length > 0 && el("span.flag", {}, `⚑ ${row.flags.map(spoken).join(", ")}`);
   return el(
     "li.row",
     {},
-    el("a", { href: address("t", there, row.id), "data-id": row.id }, marked(row.question, words)),
+    el("a", { href: address(there, row.id), "data-id": row.id }, marked(row.question, words)),
     el("p.answer", {}, marked(row.answer, words)),
     el(
       "p.facts",
@@ -187,17 +236,20 @@ function line(row, params, at) {
   );
 }
 
+/** @param {string} name @param {string} text @param {number} share */
 function measure(name, text, share) {
   return el("p.measure", {}, el("span.name", {}, name), " ", el("span.value", {}, text), bar(share || 0));
 }
 
+/** @param {URLSearchParams} params @param {number} offset @param {number} total */
 function pages(params, offset, total) {
   if (total <= PAGE && !offset) return null;
+  /** @param {number} there @param {string} text @param {string} [rel] */
   const to = (there, text, rel) => {
     if (there < 0 || there >= total) return el("span.quiet", {}, text);
-    const changed = new URLSearchParams(question(params));
-    if (there) changed.set("offset", there);
-    return el("a", { href: address("t", changed), rel }, text);
+    const changed = question(params);
+    if (there) changed.set("offset", String(there));
+    return el("a", { href: address(changed), rel }, text);
   };
   const last = Math.floor((total - 1) / PAGE) * PAGE;
   return el(
@@ -211,13 +263,24 @@ function pages(params, offset, total) {
   );
 }
 
-/** Focus the next (or previous) result; after the last one the next page comes. */
+/** The links of the results that an element holds. @param {Element} node @returns {HTMLElement[]} */
+export function resultsIn(node) {
+  return [...node.querySelectorAll(".row a")].filter((link) => link instanceof HTMLElement);
+}
+
+/**
+ * Focus the next (or previous) result; after the last one the next page comes.
+ * @param {Element} results
+ * @param {1 | -1} way
+ * @param {View} view
+ */
 function step(results, way, view) {
-  const links = [...results.querySelectorAll(".row a")];
-  const next = links[links.indexOf(document.activeElement) + way];
-  if (next ?? (document.activeElement.closest(".row") ? null : links[0])) return (next ?? links[0]).focus();
+  const links = resultsIn(results);
+  const here = links.indexOf(/** @type {HTMLElement} */ (document.activeElement));
+  const next = links[here + way] ?? (document.activeElement?.closest(".row") ? null : links[0]);
+  if (next) return next.focus();
   const other = results.querySelector(`.pages a[rel="${way > 0 ? "next" : "prev"}"]`);
-  if (!other) return undefined;
-  view.arriving = way; // which end of the next page is focused
-  return other.click();
+  if (!(other instanceof HTMLElement)) return;
+  view.arriving = way;
+  other.click();
 }

@@ -1,5 +1,10 @@
 // Charts: Vega-Lite draws them, here they get the page's colours and stand above the same numbers as a table.
 
+import { el, table } from "./dom.js";
+
+/** @import { Chart } from "./shapes.js" */
+/** @typedef {{ finalize: () => void }} Drawn */
+
 /** Vega's settings. Colours are the page's variables, so that charts follow the theme, on paper too. */
 function chartSettings() {
   const colours = [1, 2, 3, 4, 5, 6].map((n) => `var(--c${n})`);
@@ -30,8 +35,11 @@ function chartSettings() {
   };
 }
 
-/** A figure: title, note, place of the chart, and its table, which is all of it for those who do not see the chart. */
-function figure(chart) {
+/**
+ * A figure: title, note, place of the chart, and its table, which is all of it for those who do not see the chart.
+ * @param {Chart} chart
+ */
+export function figure(chart) {
   const place = el("div.chart", { "aria-hidden": "true", "data-chart": chart.id });
   return el(
     "figure",
@@ -42,16 +50,21 @@ function figure(chart) {
   );
 }
 
-/** Draw charts into their places, one a frame so that the page can be used meanwhile. Returns how to end them. */
-function drawCharts(node, charts) {
+/**
+ * Draw charts into their places, one a frame so that the page can be used meanwhile. Returns how to end them.
+ * @param {HTMLElement} node
+ * @param {Chart[]} charts
+ */
+export function drawCharts(node, charts) {
   let ended = false;
+  /** @type {Drawn[]} */
   const views = [];
   const draw = async () => {
     for (const chart of charts) {
       await new Promise((resolve) => setTimeout(resolve));
       if (ended) return;
       const place = node.querySelector(`[data-chart="${CSS.escape(chart.id)}"]`);
-      await drawChart(place, chart, views);
+      if (place) await drawChart(place, chart, views);
     }
   };
   void draw();
@@ -61,6 +74,7 @@ function drawCharts(node, charts) {
   };
 }
 
+/** @param {Element} place @param {Chart} chart @param {Drawn[]} views */
 async function drawChart(place, chart, views) {
   const options = {
     ast: true, // expressions are interpreted: the page's policy forbids eval
@@ -71,8 +85,9 @@ async function drawChart(place, chart, views) {
     config: chartSettings(),
   };
   try {
-    views.push(await window.vegaEmbed(place, chart.spec, options));
+    views.push(await /** @type {any} */ (window).vegaEmbed(place, chart.spec, options));
   } catch (error) {
-    place.replaceChildren(el("p.problem", {}, `This chart could not be drawn: ${error.message}`));
+    const why = error instanceof Error ? error.message : String(error);
+    place.replaceChildren(el("p.problem", {}, `This chart could not be drawn: ${why}`));
   }
 }

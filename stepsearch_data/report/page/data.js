@@ -1,22 +1,44 @@
 // Where trajectories come from: from inside the page, from chunks beside it, or from the server of `view`.
-// All three have summary(), list(params, offset, limit), around(id, params) and record(id); `params` are URLSearchParams
-// with the same names in the page's address and in the server's API.
+// `params` are URLSearchParams with the same names in the page's address and in the server's API.
 
-const LISTED = ["source", "type", "hops", "split", "difficulty"]; // parameters with the values to keep, any of them
-const TOLD = ["passed", "complete", "answerable"]; // true or false
-const MEASURED = ["hops", "queries", "kept", "share", "gain", "redundancy", "reward"]; // …_min and …_max
+import { el, own } from "./dom.js";
+
+/** @import { Index, Record, Summary } from "./shapes.js" */
+/** @typedef {Index & { share: number[] }} Columns */
+/** @typedef {{ [Name in keyof Omit<Index, "chunk_rows">]: Index[Name][number] }} Row */
+/** @typedef {{ total: number, rows: Row[] }} Found */
+/** @typedef {{ at: number, total: number, before: string | null, after: string | null }} Around where a row stands */
+/** @typedef {(number: number) => Promise<Record[]>} Load */
+/**
+ * @template T
+ * @typedef {T | Promise<T>} Soon
+ */
+/**
+ * @typedef {object} Source
+ * @property {() => Soon<Summary>} summary
+ * @property {(params: URLSearchParams, offset: number, limit: number) => Soon<Found>} list
+ * @property {(id: string, params: URLSearchParams) => Soon<Around>} around
+ * @property {(id: string) => Soon<Record | null>} record
+ */
+
+const LISTED = /** @type {const} */ (["source", "type", "hops", "split", "difficulty"]); // values to keep, any of them
+const TOLD = /** @type {const} */ (["passed", "complete", "answerable"]); // true or false
+const MEASURED = /** @type {const} */ (["hops", "queries", "kept", "share", "gain", "redundancy", "reward"]); // …_min/_max
 const KEPT_CHUNKS = 8; // of the last trajectories that were looked at
 
-/** The source that the page was made with. */
-async function openSource() {
-  const { mode } = JSON.parse(document.getElementById("mode").textContent);
+/** The source that the page was made with. @returns {Promise<Source>} */
+export async function openSource() {
+  const { mode } = JSON.parse(held("mode"));
   if (mode === "remote") return new Remote();
-  const summary = JSON.parse(document.getElementById("summary").textContent);
-  const index = await unpacked(document.getElementById("index").textContent);
-  return new Local(summary, index, mode === "chunks" ? fromFile : fromPage);
+  return new Local(JSON.parse(held("summary")), await unpacked(held("index")), mode === "chunks" ? fromFile : fromPage);
 }
 
-/** JSON from gzip in base64. */
+/** The text of a script of the page, which is data. @param {string} id */
+function held(id) {
+  return own(id, HTMLScriptElement).text;
+}
+
+/** JSON from gzip in base64. @param {string} text @returns {Promise<any>} */
 async function unpacked(text) {
   const raw = atob(text.trim());
   const bytes = new Uint8Array(raw.length);
@@ -25,50 +47,70 @@ async function unpacked(text) {
   return new Response(stream).json();
 }
 
+/** @type {Load} */
 function fromPage(number) {
-  return unpacked(document.getElementById(`chunk-${number}`).textContent);
+  return unpacked(held(`chunk-${number}`));
 }
 
+/** @type {Map<number, (text: string) => void>} */
 const arriving = new Map(); // number of a chunk → who waits for its text
-window.stepsearchChunk = (number, text) => arriving.get(number)?.(text);
 
-/** A chunk beside the page. A script tag also works from file://, where fetch() does not. */
+/** @param {number} number @param {string} text */
+const stepsearchChunk = (number, text) => arriving.get(number)?.(text);
+Object.assign(window, { stepsearchChunk }); // the chunks call it
+
+/** A chunk beside the page. A script tag also works from file://, where fetch() does not. @type {Load} */
 async function fromFile(number) {
   const file = `chunks/${String(number).padStart(4, "0")}.js`;
   const script = el("script", { src: file });
-  const text = await new Promise((resolve, reject) => {
-    arriving.set(number, resolve);
-    script.addEventListener("error", () => reject(new Error(`${file} is missing: it must lie beside this page.`)));
-    document.head.append(script);
-  }).finally(() => script.remove());
+  const text = await /** @type {Promise<string>} */ (
+    new Promise((resolve, reject) => {
+      arriving.set(number, resolve);
+      script.addEventListener("error", () => reject(new Error(`${file} is missing: it must lie beside this page.`)));
+      document.head.append(script);
+    })
+  ).finally(() => script.remove());
   return unpacked(text);
 }
 
 /** All in this page: an index of columns in memory, and chunks of records. */
 class Local {
+  /** @type {Map<number, Record[]>} */
+  chunks = new Map();
+  /** @type {{ key: string | null, rows: number[] }} */
+  found = { key: null, rows: [] };
+  /** @type {string[] | null} */
+  words = null; // lower-cased texts, made when first searched
+
+  /** @param {Summary} summary @param {Index} index @param {Load} load */
   constructor(summary, index, load) {
-    Object.assign(this, { about: summary, index, load, chunks: new Map(), found: { key: null, rows: [] } });
-    index.share = index.kept.map((kept, at) => kept / index.queries[at]);
+    this.about = summary;
+    this.load = load;
+    /** @type {Columns} */
+    this.index = { ...index, share: index.kept.map((kept, at) => kept / index.queries[at]) };
     this.rowOf = new Map(index.id.map((id, at) => [id, at]));
-    this.words = null; // lower-cased texts, made when first searched
   }
 
   summary() {
     return this.about;
   }
 
+  /** @param {URLSearchParams} params @param {number} offset @param {number} limit */
   list(params, offset, limit) {
     const rows = this.matching(params);
     return { total: rows.length, rows: rows.slice(offset, offset + limit).map((at) => this.row(at)) };
   }
 
+  /** @param {string} id @param {URLSearchParams} params */
   around(id, params) {
     const rows = this.matching(params);
-    const at = rows.indexOf(this.rowOf.get(id));
+    const at = rows.indexOf(this.rowOf.get(id) ?? -1);
+    /** @param {number} place */
     const neighbour = (place) => (at >= 0 && place in rows ? this.index.id[rows[place]] : null);
     return { at, total: rows.length, before: neighbour(at - 1), after: neighbour(at + 1) };
   }
 
+  /** @param {string} id */
   async record(id) {
     const at = this.rowOf.get(id);
     if (at === undefined) return null;
@@ -76,34 +118,25 @@ class Local {
     return (await this.chunk(Math.floor(at / size)))[at % size];
   }
 
-  /** The last chunks are kept; one that could not be read is asked for again. */
+  /** The last chunks are kept; one that could not be read is asked for again. @param {number} number */
   async chunk(number) {
     const records = this.chunks.get(number) ?? (await this.load(number));
     this.chunks.delete(number);
     this.chunks.set(number, records);
-    if (this.chunks.size > KEPT_CHUNKS) this.chunks.delete(this.chunks.keys().next().value);
+    if (this.chunks.size > KEPT_CHUNKS) this.chunks.delete([...this.chunks.keys()][0]);
     return records;
   }
 
+  /** @param {number} at @returns {Row} */
   row(at) {
-    const { id, question, answer, source, hops, split, passed, flags, queries, kept, reward, complete } = this.index;
-    return {
-      id: id[at],
-      question: question[at],
-      answer: answer[at],
-      source: source[at],
-      hops: hops[at],
-      split: split[at],
-      passed: passed[at],
-      flags: flags[at],
-      queries: queries[at],
-      kept: kept[at],
-      reward: reward[at],
-      complete: complete[at],
-    };
+    const columns = Object.entries(this.index).filter(([, column]) => Array.isArray(column));
+    return /** @type {any} */ (Object.fromEntries(columns.map(([name, column]) => [name, column[at]])));
   }
 
-  /** Rows that pass all filters, sorted; the last answer is kept, since pages and neighbours ask the same. */
+  /**
+   * Rows that pass all filters, sorted; the last answer is kept, since pages and neighbours ask the same.
+   * @param {URLSearchParams} params
+   */
   matching(params) {
     const key = question(params).toString();
     if (this.found.key !== key) {
@@ -115,8 +148,10 @@ class Local {
     return this.found.rows;
   }
 
+  /** @param {URLSearchParams} params */
   tests(params) {
     const { index } = this;
+    /** @type {((at: number) => boolean)[]} */
     const tests = [];
     for (const name of LISTED) {
       const wanted = new Set(params.getAll(name));
@@ -138,17 +173,23 @@ class Local {
     return tests;
   }
 
+  /** @param {number} at */
   text(at) {
     const { id, question, answer } = this.index;
     this.words ??= id.map((name, row) => `${name}\n${question[row]}\n${answer[row]}`.toLowerCase());
     return this.words[at];
   }
 
-  /** By a column, descending with "-" before its name; equal ones stay in the order of the store. */
+  /**
+   * By a column, descending with "-" before its name; equal ones stay in the order of the store.
+   * @param {number[]} rows
+   * @param {string | null} sort
+   */
   sorted(rows, sort) {
-    const column = this.index[(sort ?? "").replace(/^-/, "")];
+    const name = (sort ?? "").replace(/^-/, "");
+    const column = Object.entries(this.index).find(([known]) => known === name)?.[1];
     if (!Array.isArray(column)) return rows;
-    const way = sort.startsWith("-") ? -1 : 1;
+    const way = sort?.startsWith("-") ? -1 : 1;
     return rows.sort((a, b) => (column[a] < column[b] ? -way : column[a] > column[b] ? way : a - b));
   }
 }
@@ -159,12 +200,13 @@ class Remote {
     return this.get("api/summary");
   }
 
+  /** @param {URLSearchParams} params @param {number} offset @param {number} limit @returns {Promise<Found>} */
   list(params, offset, limit) {
-    return this.get(
-      `api/trajectories?${new URLSearchParams([...question(params), ["offset", offset], ["limit", limit]])}`,
-    );
+    const asked = [...question(params), ["offset", String(offset)], ["limit", String(limit)]];
+    return this.get(`api/trajectories?${new URLSearchParams(asked)}`);
   }
 
+  /** @param {string} id @param {URLSearchParams} params @returns {Promise<Around>} */
   async around(id, params) {
     const at = Number(params.get("at") ?? -1);
     if (at < 0) return { at: -1, total: 0, before: null, after: null };
@@ -176,10 +218,12 @@ class Remote {
     return { at: first + here, total, before: names[here - 1] ?? null, after: names[here + 1] ?? null };
   }
 
+  /** @param {string} id */
   async record(id) {
     return this.get(`api/trajectory/${encodeURIComponent(id)}`, { 404: null });
   }
 
+  /** @param {string} path @param {{ [status: number]: any }} instead @returns {Promise<any>} */
   async get(path, instead = {}) {
     const reply = await fetch(path).catch(() => null);
     if (!reply) throw new Error("The server does not answer: is `stepsearch-data view` still running?");
@@ -190,13 +234,14 @@ class Remote {
   }
 }
 
-/** What of these parameters decides the rows and their order. */
-function question(params) {
+/** What of these parameters decides the rows and their order. @param {URLSearchParams} params */
+export function question(params) {
   return new URLSearchParams(
     [...params].filter(([name, value]) => !["offset", "at"].includes(name) && (value || name === "split")),
   );
 }
 
-function searched(params) {
+/** @param {URLSearchParams} params */
+export function searched(params) {
   return (params.get("text") ?? "").toLowerCase().split(/\s+/).filter(Boolean);
 }

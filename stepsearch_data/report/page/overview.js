@@ -1,6 +1,14 @@
 // The first page: numbers, the funnel, charts and tables.
 
-async function overview(source) {
+import { drawCharts, figure } from "./charts.js";
+import { bar, el, number, spoken, table } from "./dom.js";
+
+/** @import { Source } from "./data.js" */
+/** @import { View } from "./place.js" */
+/** @import { Facts, Step } from "./shapes.js" */
+
+/** @param {Source} source @returns {Promise<View>} */
+export async function overview(source) {
   const about = await source.summary();
   const node = el(
     "article",
@@ -30,9 +38,13 @@ async function overview(source) {
     el("p.made", {}, `${about.made_with} · store `, el("code", {}, about.store)),
   );
   let end = () => {};
-  return { title: about.title, node, shown: () => (end = drawCharts(node, about.charts)), left: () => end() };
+  const draw = () => {
+    end = drawCharts(node, about.charts);
+  };
+  return { title: about.title, node, shown: draw, left: () => end() };
 }
 
+/** @param {Facts} facts */
 function tile({ title, rows }) {
   const value = rows[0][0];
   return el(
@@ -43,7 +55,7 @@ function tile({ title, rows }) {
   );
 }
 
-/** Steps with a bar on one scale, and below each the reasons for which rows did not go on. */
+/** Steps with a bar on one scale, and below each the reasons for which rows did not go on. @param {Step[]} steps */
 function funnel(steps) {
   const most = Math.max(1, ...steps.map((step) => step.count));
   return el(
@@ -66,6 +78,7 @@ function funnel(steps) {
   );
 }
 
+/** @param {Step} step */
 function loss({ name, count, note }) {
   return el(
     "li",
@@ -75,6 +88,7 @@ function loss({ name, count, note }) {
   );
 }
 
+/** @param {Facts} facts @param {number} at */
 function facts({ title, columns, rows }, at) {
   return el(
     "section",

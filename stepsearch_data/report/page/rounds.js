@@ -1,5 +1,9 @@
 // The time line of a trajectory: its segments by rounds, and beside each search what the store knows of it.
 
+import { bar, counted, el, folded, link, marked, number, signed, spoken } from "./dom.js";
+
+/** @import { Ballot, Document, Query, Round, Segment } from "./shapes.js" */
+
 const KINDS = {
   think: "Think",
   search: "Search",
@@ -17,8 +21,11 @@ const VERDICTS = {
   "not voted": "– not voted",
 };
 
-/** Segments in order, those of a round together: its thought, search, information and observation. */
-function timeline(record) {
+/**
+ * Segments in order, those of a round together: its thought, search, information and observation.
+ * @param {{ segments: Segment[], rounds: Round[] }} record
+ */
+export function timeline(record) {
   return el(
     "ol.line",
     {},
@@ -35,10 +42,14 @@ function timeline(record) {
   );
 }
 
-/** A thought begins a group; a search belongs to the thought before it and brings the round, an answer likewise. */
-function grouped(segments) {
+/**
+ * A thought begins a group; a search belongs to the thought before it and brings the round, an answer likewise.
+ * @param {Segment[]} all
+ */
+function grouped(all) {
+  /** @type {{ round: number | null, segments: Segment[] }[]} */
   const groups = [];
-  for (const segment of segments.filter(({ text }) => text.trim())) {
+  for (const segment of all.filter(({ text }) => text.trim())) {
     const last = groups.at(-1);
     const begins = segment.kind === "think" || (["search", "answer"].includes(segment.kind) && last?.round !== null);
     if (!last || begins) groups.push({ round: segment.round, segments: [segment] });
@@ -50,24 +61,27 @@ function grouped(segments) {
   return groups;
 }
 
-function part(segment, round) {
-  const { kind, text } = segment;
-  const body = { search: () => search(text, round), information: () => information(text, round) }[kind];
-  return el(
-    `div.part.${kind}`,
-    {},
-    el("p.kind", {}, KINDS[kind]),
-    el("div.body", {}, body ? body() : folded(text.trim(), 600)),
-  );
+/** @param {Segment} segment @param {Round | null} round */
+function part({ kind, text }, round) {
+  const body =
+    kind === "search"
+      ? search(text, round)
+      : kind === "information"
+        ? information(text, round)
+        : folded(text.trim(), 600);
+  return el(`div.part.${kind}`, {}, el("p.kind", {}, KINDS[kind]), el("div.body", {}, body));
 }
 
+/** @param {string} text @param {Round | null} round */
 function search(text, round) {
   if (!round) return el("p.query", {}, text.trim());
   return [el("p.query", {}, text.trim()), scores(round), ballots(round)];
 }
 
+/** @param {Round} round */
 function scores(round) {
-  const shown = [
+  /** @type {[string, string, number, string][]} */
+  const rewards = [
     ["Information gain", "G", round.gain, ""],
     ["Redundancy", "P", round.redundancy, "striped"],
     ["Step reward", "G − P", round.reward, "strong"],
@@ -75,7 +89,7 @@ function scores(round) {
   return el(
     "dl.scores",
     {},
-    shown.map(([name, sign, value, look]) =>
+    rewards.map(([name, sign, value, look]) =>
       el(
         "div",
         {},
@@ -86,7 +100,7 @@ function scores(round) {
   );
 }
 
-/** All queries of the hop with what each engine said of them. */
+/** All queries of the hop with what each engine said of them. @param {Round} round */
 function ballots(round) {
   if (!round.queries.length) return null;
   const engines = [...new Set(round.queries.flatMap((query) => query.ballots.map((ballot) => ballot.engine)))];
@@ -122,6 +136,7 @@ function ballots(round) {
   );
 }
 
+/** @param {Query} query @param {boolean} kept @param {string[]} engines */
 function queryRow(query, kept, engines) {
   const verdict = query.verdict === "chosen" && !kept ? "★ chosen, not kept" : VERDICTS[query.verdict];
   const said = new Map(query.ballots.map((ballot) => [ballot.engine, ballot]));
@@ -135,6 +150,7 @@ function queryRow(query, kept, engines) {
   );
 }
 
+/** @param {Ballot | undefined} ballot */
 function vote(ballot) {
   if (!ballot) return "–";
   if (!ballot.answered) return "no answer";
@@ -142,6 +158,7 @@ function vote(ballot) {
   return `${ballot.valid ? "✓" : "✕"} ${rank}`;
 }
 
+/** @param {string} text @param {Round | null} round */
 function information(text, round) {
   if (!round?.documents.length) return folded(text.trim(), 600);
   const found = round.sub_answer ? [round.sub_answer] : [];
@@ -152,6 +169,7 @@ function information(text, round) {
   );
 }
 
+/** @param {Document} found @param {string[]} words */
 function paper(found, words) {
   const title = [el("span.rank", {}, `${found.rank}`), " ", link(found.url, found.title || "without a title")];
   return el(
@@ -168,8 +186,8 @@ function paper(found, words) {
   );
 }
 
-/** A paragraph; a long one is cut to a few lines until asked for. */
-function clamped(text, words = []) {
+/** A paragraph; a long one is cut to a few lines until asked for. @param {string} text @param {string[]} words */
+export function clamped(text, words = []) {
   const body = marked(text, words);
   if (text.length <= 320) return el("p", {}, body);
   return el("details.clamped", {}, el("summary", {}, el("span", {}, body)));

@@ -1,10 +1,23 @@
 // One trajectory: its question and answer, what the gates say, the time line, the paragraphs that support it.
 
-async function trajectory(source, params, id) {
+import { PAGE } from "./browse.js";
+import { question } from "./data.js";
+import { counted, el, number, signed, spoken } from "./dom.js";
+import { address, go } from "./place.js";
+import { clamped, timeline } from "./rounds.js";
+
+/** @import { Source } from "./data.js" */
+/** @import { Child } from "./dom.js" */
+/** @import { View } from "./place.js" */
+/** @import { Record, Rollout, Segment } from "./shapes.js" */
+
+/** @param {Source} source @param {URLSearchParams} params @param {string} id @returns {Promise<View>} */
+export async function trajectory(source, params, id) {
   const [record, around] = await Promise.all([source.record(id), source.around(id, params)]);
-  const back = address("t", pageOf(params, around.at));
+  const back = address(pageOf(params, around.at));
   if (!record) return missing(id, back);
-  const to = (other, step) => other !== null && address("t", at(params, around.at + step), other);
+  /** @param {string | null} other @param {number} step */
+  const to = (other, step) => (other === null ? null : address(at(params, around.at + step), other));
   const node = el(
     "article.trajectory",
     {},
@@ -23,7 +36,11 @@ async function trajectory(source, params, id) {
     supporting(record),
     el("details.raw", {}, el("summary", {}, "Text of the rollout"), el("pre", {}, raw(record.segments))),
   );
-  const follow = (name) => node.querySelector(`.around a[rel="${name}"]`)?.click();
+  /** @param {string} name */
+  const follow = (name) => {
+    const there = node.querySelector(`.around a[rel="${name}"]`);
+    if (there instanceof HTMLElement) there.click();
+  };
   return {
     title: record.question,
     node,
@@ -32,6 +49,7 @@ async function trajectory(source, params, id) {
   };
 }
 
+/** @param {string} id @param {string} back @returns {View} */
 function missing(id, back) {
   const node = el(
     "article",
@@ -43,26 +61,30 @@ function missing(id, back) {
   return { title: "No such trajectory", node, escape: () => go(back) };
 }
 
+/** @param {string | null} href @param {string} text @param {string} rel */
 function neighbour(href, text, rel) {
   return href ? el("a", { href, rel }, text) : el("span.quiet", {}, text);
 }
 
+/** @param {URLSearchParams} params @param {number} position */
 function at(params, position) {
-  const there = new URLSearchParams(question(params));
-  there.set("at", position);
+  const there = question(params);
+  there.set("at", String(position));
   return there;
 }
 
-/** The page of results that a trajectory stands on. */
+/** The page of results that a trajectory stands on. @param {URLSearchParams} params @param {number} position */
 function pageOf(params, position) {
-  const there = new URLSearchParams(question(params));
-  if (position >= PAGE) there.set("offset", Math.floor(position / PAGE) * PAGE);
+  const there = question(params);
+  if (position >= PAGE) there.set("offset", String(Math.floor(position / PAGE) * PAGE));
   return there;
 }
 
+/** @param {Record} record */
 function header(record) {
-  const total = (name) => record.rounds.reduce((sum, round) => sum + round[name], 0);
+  const gained = record.rounds.reduce((sum, { reward }) => sum + reward, 0);
   const gates = record.passed === null ? "not run" : record.passed ? "✓ passed" : "✕ failed";
+  /** @type {([string, Child] | false)[]} */
   const told = [
     [
       "Answer",
@@ -76,31 +98,34 @@ function header(record) {
     ["Difficulty", record.difficulty || "–"],
     ["Complete", record.complete ? "yes" : "no: a hop has no kept query"],
     !record.answerable && ["Answerable", "no"],
-    ["Reward", [`G − P ${signed(total("reward"))}`, ...lost(record)].join(" · ")],
+    ["Reward", [`G − P ${signed(gained)}`, ...lost(record)].join(" · ")],
     ["Id", el("code", {}, record.id)],
   ];
   return el(
     "dl.facts",
     {},
-    told.filter(Boolean).map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))),
+    told.map((fact) => fact && el("div", {}, el("dt", {}, fact[0]), el("dd", {}, fact[1]))),
   );
 }
 
-/** A gold trajectory's other rewards are 1 as it is built: they say something where they are less. */
+/**
+ * A gold trajectory's other rewards are 1 as it is built: they say something where they are less.
+ * @param {Record} record
+ */
 function lost({ answer_reward, key_reward }) {
-  const rewards = { answer: answer_reward, keys: key_reward };
-  return Object.keys(rewards)
-    .filter((name) => rewards[name] < 1)
-    .map((name) => `${name} ${signed(rewards[name])}`);
+  return Object.entries({ answer: answer_reward, keys: key_reward })
+    .filter(([, reward]) => reward < 1)
+    .map(([name, reward]) => `${name} ${signed(reward)}`);
 }
 
-/** The gold trajectory, and beside it what policies did. */
+/** The gold trajectory, and beside it what policies did. @param {Record} record */
 function sides(record) {
   if (!record.rollouts.length) return timeline(record);
   const gold = el("div", {}, el("h3.side", {}, "Gold trajectory"), timeline(record));
   return el("div.sides", {}, gold, record.rollouts.map(side));
 }
 
+/** @param {Rollout} rollout */
 function side(rollout) {
   const gained = rollout.rounds.reduce((sum, { reward }) => sum + reward, 0);
   const told = [
@@ -119,6 +144,7 @@ function side(rollout) {
   );
 }
 
+/** @param {Record} record */
 function flagged(record) {
   return el(
     "section.flags",
@@ -132,6 +158,7 @@ function flagged(record) {
   );
 }
 
+/** @param {Record} record */
 function supporting(record) {
   if (!record.gold.length) return null;
   return el(
@@ -148,6 +175,7 @@ function supporting(record) {
   );
 }
 
+/** @param {Segment[]} segments */
 function raw(segments) {
   return segments
     .map(({ kind, text }) => (kind === "text" ? text.trim() : `<${kind}> ${text.trim()} </${kind}>`))

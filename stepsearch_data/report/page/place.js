@@ -1,0 +1,42 @@
+// Addresses: #/ the overview, #/t?… the list, #/t/ID?… a trajectory; and what a view is.
+
+/** @typedef {{ kind: "overview" | "t" | "trajectory", params: URLSearchParams, id: string }} Place */
+/**
+ * @typedef {object} View
+ * @property {string} title
+ * @property {HTMLElement} node
+ * @property {() => void} [shown] is called when it is in the page
+ * @property {() => void} [left] is called when it is so no more
+ * @property {(params: URLSearchParams) => Promise<void>} [update] shows other rows of the list
+ * @property {{ [key: string]: () => void }} [keys]
+ * @property {() => void} [escape]
+ * @property {number} [arriving] the end of the next page that will be focused: 1 for the first row, -1 for the last
+ */
+
+/** The address of the list or of a trajectory. @param {URLSearchParams} params @param {string} [id] */
+export function address(params, id) {
+  const query = params.toString();
+  return `#/t${id === undefined ? "" : `/${encodeURIComponent(id)}`}${query && `?${query}`}`;
+}
+
+/** Where the page's address leads. @returns {Place} */
+export function place() {
+  const [path, query] = location.hash.replace(/^#\/?/, "").split(/\?(.*)/s);
+  const params = new URLSearchParams(query ?? "");
+  if (path.startsWith("t/")) return { kind: "trajectory", params, id: named(path.slice(2)) };
+  return { kind: path.startsWith("t") ? "t" : "overview", params, id: "" };
+}
+
+/** @param {string} there */
+export function go(there) {
+  location.hash = there;
+}
+
+/** @param {string} text */
+function named(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text; // a stray % in an address written by hand
+  }
+}
