@@ -1,7 +1,7 @@
-"""Step rewards against fitting scikit-learn's TfidfVectorizer for every document, as the release does.
+"""Step rewards against fitting scikit-learn's TfidfVectorizer for every document, as the reference code does.
 
 Both compute the information gain of every round of the same rollouts, made-up ones or those of a file
-with the release's fields: normalise, fit on the document and the gold paragraphs, cosine. Repetitions
+with the reference code's fields: normalise, fit on the document and the gold paragraphs, cosine. Repetitions
 alternate, so that a busy machine slows both:
 
     python benchmarks/rewards.py [--rollouts 100] [--repetitions 7] [--file ROLLOUTS.jsonl]
@@ -23,7 +23,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.metrics.pairwise import cosine_similarity
 
 from stepsearch_data.core.text import normalise
-from stepsearch_data.rewards import RELEASED, information_gain, read
+from stepsearch_data.rewards import REFERENCE, information_gain, read
 
 Task = tuple[list[list[str]], list[str]]
 """Documents of every round, and the gold paragraphs."""
@@ -44,11 +44,11 @@ def made_up(rollouts: int, seed: int = 0) -> list[Task]:
 
 
 def from_file(path: Path) -> list[Task]:
-    """The rollouts of a file in the release's fields, as the release cuts them into documents."""
+    """The rollouts of a file in the reference code's fields, as the reference code cuts them into documents."""
     tasks = []
     for row in map(json.loads, path.read_text(encoding="utf-8").splitlines()):
         rounds = [
-            [document.span.text for document in found.documents] for found in read(row["response"], RELEASED).rounds
+            [document.span.text for document in found.documents] for found in read(row["response"], REFERENCE).rounds
         ]
         tasks.append((rounds, [paragraph["paragraph_text"] for paragraph in row["support_docs"]]))
     return [(rounds, golds) for rounds, golds in tasks if rounds and golds]

@@ -29,17 +29,17 @@ from transformers.utils import logging
 from stepsearch_data.templates.examples import Paragraph
 from stepsearch_data.templates.files import load_template
 from stepsearch_data.trainer.causal_lm import trunk_of
-from stepsearch_data.trainer.config import PPO, Limits, Schedule
+from stepsearch_data.trainer.config import Limits, PPOConfig, Schedule
 from stepsearch_data.trainer.demo.tiny import make_model, make_tokenizer
-from stepsearch_data.trainer.loading import make_referee
+from stepsearch_data.trainer.loading import make_search_env
 from stepsearch_data.trainer.model import Critic
 from stepsearch_data.trainer.rollout import roll_out
 from stepsearch_data.trainer.sampler import CachedSampler
 from stepsearch_data.trainer.search_env import Task
-from stepsearch_data.trainer.steppo_trainer import StePPO
+from stepsearch_data.trainer.steppo_trainer import StePPOTrainer
 
 TEMPLATE = load_template("musique")
-LIMITS = Limits(turns=5, documents=3, total=2048, turn=120, observation=400)
+LIMITS = Limits(max_turns=5, topk=3, max_length=2048, max_new_tokens=120, max_obs_length=400)
 WORDS = [f"w{number}" for number in range(2_000)]
 CHANCE = random.Random(0)
 PARAGRAPHS = [Paragraph(f"Title {at}", " ".join(CHANCE.choices(WORDS, k=80))) for at in range(200)]
@@ -54,7 +54,8 @@ def make_tasks(count: int) -> list[Task]:
     """Questions with prompts of about 150 words."""
     prompts = (" ".join(CHANCE.choices(WORDS, k=CHANCE.randint(120, 180))) for _ in range(count))
     return [
-        Task(str(at), "?", f"{prompt}\n", (WORDS[at],), golds=(PARAGRAPHS[at],)) for at, prompt in enumerate(prompts)
+        Task(str(at), "?", f"{prompt}\n", (WORDS[at],), support_docs=(PARAGRAPHS[at],))
+        for at, prompt in enumerate(prompts)
     ]
 
 
@@ -67,7 +68,7 @@ class Script:
         self._encode = tokenizer.encode
 
     def _episode(self, chance: random.Random) -> str:
-        searches = [f"<search> {_some(chance)} </search>" for _ in range(chance.randint(0, LIMITS.turns))]
+        searches = [f"<search> {_some(chance)} </search>" for _ in range(chance.randint(0, LIMITS.max_turns))]
         return "".join([*searches, f"<answer> {_some(chance)} </answer>"])
 
     def __iter__(self) -> Iterator[Iterator[int]]:
@@ -85,14 +86,14 @@ class Scripted(CachedSampler):
         super().__init__(*of, **options)
         self._script = script
 
-    def begin(self, prompts: Sequence[list[int]]) -> None:
-        """See `Sampler.begin`."""
-        super().begin(prompts)
+    def start(self, prompts: Sequence[list[int]]) -> None:
+        """See `Sampler.start`."""
+        super().start(prompts)
         self._says = list(self._script)
 
-    def go_on(self, rows: Sequence[int], observations: Sequence[list[int]]) -> None:
-        """See `Sampler.go_on`."""
-        super().go_on(rows, observations)
+    def extend(self, rows: Sequence[int], observations: Sequence[list[int]]) -> None:
+        """See `Sampler.extend`."""
+        super().extend(rows, observations)
         self._says = [self._says[row] for row in rows]
 
     def _read(self, rows: Sequence[int]) -> Tensor:
@@ -107,21 +108,21 @@ class Scripted(CachedSampler):
 class EveryRow(Scripted):
     """Keeps the rows of episodes that have ended in the batch."""
 
-    def begin(self, prompts: Sequence[list[int]]) -> None:
-        """See `Sampler.begin`."""
-        super().begin(prompts)
+    def start(self, prompts: Sequence[list[int]]) -> None:
+        """See `Sampler.start`."""
+        super().start(prompts)
         self._live = list(range(len(prompts)))
 
-    def turn(self, budgets: Sequence[int]) -> list[list[int]]:
-        """See `Sampler.turn`."""
+    def generate(self, max_new_tokens: Sequence[int]) -> list[list[int]]:
+        """See `Sampler.generate`."""
         of_all = [0] * len(self._unread)
-        for row, budget in zip(self._live, budgets, strict=True):
+        for row, budget in zip(self._live, max_new_tokens, strict=True):
             of_all[row] = budget
-        turns: list[list[int]] = super().turn(of_all)
+        turns: list[list[int]] = super().generate(of_all)
         return [turns[row] for row in self._live]
 
-    def go_on(self, rows: Sequence[int], observations: Sequence[list[int]]) -> None:
-        """See `Sampler.go_on`."""
+    def extend(self, rows: Sequence[int], observations: Sequence[list[int]]) -> None:
+        """See `Sampler.extend`."""
         self._live = [self._live[row] for row in rows]
         for row, seen in zip(self._live, observations, strict=True):
             self._unread[row] = self._unread[row] + seen
@@ -132,7 +133,7 @@ class EveryTurn(Scripted):
 
     def __init__(self, *of: Any, **options: Any) -> None:
         super().__init__(*of, **options)
-        self._keeps = False
+        self._has_kv_cache = False
 
 
 WAYS = {"kept, ended rows dropped": Scripted, "kept, all rows": EveryRow, "read anew every turn": EveryTurn}
@@ -149,7 +150,7 @@ class Bench:
     cpu: bool
 
     def __post_init__(self) -> None:
-        self.referee = make_referee(self.model, self.tokenizer, TEMPLATE, LIMITS)
+        self.env = make_search_env(self.model, self.tokenizer, TEMPLATE, LIMITS)
         self.script = Script(self.tokenizer, len(self.tasks))
 
     def clock(self) -> float:
@@ -168,10 +169,10 @@ class Bench:
                 sampler = way(self.model, self.tokenizer, script=self.script)
                 begun = self.clock()
                 with torch.autocast("cuda", torch.bfloat16, enabled=not self.cpu):
-                    episodes = roll_out(self.tasks, self.referee, sampler, retrieve)
+                    episodes = roll_out(self.tasks, self.env, sampler, retrieve)
                 times[name] += [self.clock() - begun] if repetition else []
-                texts[name] = [episode.tokens for episode in episodes]
-                written = sum(sum(episode.own) for episode in episodes)
+                texts[name] = [episode.response_ids for episode in episodes]
+                written = sum(sum(episode.response_mask) for episode in episodes)
         ours, *others = WAYS
         assert all(texts[name] == texts[ours] for name in others), "the ways wrote different episodes"
         searches = sum(len(episode.searches) for episode in episodes) / len(episodes)
@@ -188,22 +189,22 @@ class Bench:
         """Print tokens a second of rollouts and updates, the time of each part, and the peak of memory."""
         episodes = len(self.tasks)
         with tempfile.TemporaryDirectory() as folder:
-            training = StePPO(
+            training = StePPOTrainer(
                 self.model,
                 Critic(trunk_of(AutoModelForCausalLM.from_config(self.model.config))),
                 self.tokenizer,
-                self.referee,
+                self.env,
                 retrieve,
                 self.tasks,
                 Path(folder),
-                schedule=Schedule(updates=count + 1, rollouts=episodes, save_every=0, eval_every=0),
-                ppo=PPO(minibatch=episodes // 2, micro=micro),
+                schedule=Schedule(num_updates=count + 1, rollout_batch_size=episodes, save_steps=0, eval_steps=0),
+                ppo=PPOConfig(mini_batch_size=episodes // 2, micro_batch_size=micro),
                 accelerator=Accelerator(cpu=self.cpu, mixed_precision="no" if self.cpu else "bf16"),
                 sampler=Scripted(self.model, self.tokenizer, script=self.script),
             )
-            done = [training.update()[0] for _ in range(count + 1)][1:]
+            done = [training.training_step()[0] for _ in range(count + 1)][1:]
         parts = {
-            name: [row[f"seconds_{name}"] for row in done] for name in ("rollout", "score", "look_back", "improve")
+            name: [row[f"seconds_{name}"] for row in done] for name in ("rollout", "score", "advantages", "update")
         }
         medians = {name: statistics.median(seconds) for name, seconds in parts.items()}
         whole = sum(medians.values())
@@ -212,7 +213,7 @@ class Bench:
             print(f"    {name:<10} {seconds:7.2f} s  {seconds / whole:4.0%}")
         own, tokens = (done[0][name] * episodes for name in ("own_tokens", "tokens"))
         print(f"    rollout: {own / medians['rollout']:,.0f} policy tokens/s")
-        print(f"    look_back and improve: {tokens / (medians['look_back'] + medians['improve']):,.0f} tokens/s")
+        print(f"    advantages and update: {tokens / (medians['advantages'] + medians['update']):,.0f} tokens/s")
         if not self.cpu:
             print(f"    peak of GPU memory: {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB")
 

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from stepsearch_data.rewards import RELEASED, score_rollout
+from stepsearch_data.rewards import REFERENCE, score_rollout
 from tests.conftest import Run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -62,7 +62,7 @@ def test_an_exported_row_of_the_release_earns_everything(sample_store: Path, tmp
         truth, extra = row["reward_model"]["ground_truth"], row["extra_info"]
         rollout = next(text for question, text in by_question.items() if question in row["prompt"][-1]["content"])
         texts = [document["paragraph_text"] for document in extra["support_docs"]]
-        scores = score_rollout(rollout, truth["target"], truth["search_keys"], texts, RELEASED)
+        scores = score_rollout(rollout, truth["target"], truth["search_keys"], texts, REFERENCE)
         assert scores.answer_correct == 1.0
         keys.append(scores.search_key_score)
         assert sum(scores.information_gain) > 0.9

@@ -125,7 +125,7 @@ def evaluate(
     from stepsearch_data.evaluation.setup import Options
     from stepsearch_data.indexes import Choice
 
-    lengths = {"turns": turns, "documents": k, "turn": max_tokens, "total": length}
+    lengths = {"max_turns": turns, "topk": k, "max_new_tokens": max_tokens, "max_length": length}
     flags = {"llm.base_url": base_url, "llm.max_concurrency": max_concurrency, "llm.max_cost": max_cost}
     options = Options(
         checkpoint=checkpoint,

@@ -69,7 +69,7 @@ class Preset(StrEnum):
     """Whose rewards."""
 
     paper = "paper"
-    released = "released"
+    reference = "reference"
 
 
 class Mode(StrEnum):

@@ -28,7 +28,7 @@ def score(
     answers: Annotated[
         Path | None, typer.Option("--answers", help="Score answers instead: a file of `prediction` and `answers`.")
     ] = None,
-    preset: Annotated[Preset, typer.Option("--preset", help="The paper's equations, or the released code.")] = (
+    preset: Annotated[Preset, typer.Option("--preset", help="The paper's equations, or the reference code.")] = (
         Preset.paper
     ),
     switches: SwitchOption = None,

@@ -84,7 +84,7 @@ class Files:
             question.question,
             prompt,
             answers,
-            golds=golds,
+            support_docs=golds,
             source=question.source,
             hops=question.hops,
         )

@@ -13,7 +13,7 @@ from stepsearch_data.evaluation.policy import Played
 from stepsearch_data.templates.template import Template
 from stepsearch_data.trainer.architecture import check_architecture
 from stepsearch_data.trainer.config import Limits
-from stepsearch_data.trainer.loading import load_model, load_tokenizer, make_referee
+from stepsearch_data.trainer.loading import load_model, load_tokenizer, make_search_env
 from stepsearch_data.trainer.rollout import Retrieve, roll_out
 from stepsearch_data.trainer.sampler import CachedSampler
 from stepsearch_data.trainer.search_env import Task
@@ -36,10 +36,10 @@ class LocalPolicy:
         model, tokenizer = load_model(location), load_tokenizer(location)
         model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
         check_architecture(model, tokenizer)
-        longest = getattr(model.config, "max_position_embeddings", limits.total)
-        limits = replace(limits, total=min(limits.total, longest))
+        longest = getattr(model.config, "max_position_embeddings", limits.max_length)
+        limits = replace(limits, max_length=min(limits.max_length, longest))
         self.batch = batch
-        self._referee = make_referee(model, tokenizer, template, limits, chat=chat)
+        self._env = make_search_env(model, tokenizer, template, limits, chat=chat)
         self._sampler = CachedSampler(model, tokenizer, temperature=temperature)
         self._seed = seed
         self._played = self._written = 0
@@ -50,7 +50,7 @@ class LocalPolicy:
         torch.manual_seed(self._seed + self._played)
         begun = time.perf_counter()
         try:
-            episodes = roll_out(tasks, self._referee, self._sampler, retrieve)
+            episodes = roll_out(tasks, self._env, self._sampler, retrieve)
         except torch.OutOfMemoryError as error:
             raise TrainError(
                 f"the device's memory does not hold {len(tasks)} rollouts at once",
@@ -58,7 +58,7 @@ class LocalPolicy:
             ) from error
         self._seconds += time.perf_counter() - begun
         self._played += len(tasks)
-        played = [Played(episode, sum(episode.own)) for episode in episodes]
+        played = [Played(episode, sum(episode.response_mask)) for episode in episodes]
         self._written += sum(each.own_tokens for each in played)
         return played
 

@@ -19,7 +19,8 @@ from stepsearch_data.llm.settings import LlmSettings
 from stepsearch_data.templates.template import Template
 from stepsearch_data.trainer.config import Limits
 from stepsearch_data.trainer.rollout import Retrieve, roll_out
-from stepsearch_data.trainer.search_env import STOPS, Referee, Task
+from stepsearch_data.trainer.search_env import SearchEnv, Task
+from stepsearch_data.trainer.stops import STOPS
 
 END = -1
 """Stands for the end of text."""
@@ -41,11 +42,11 @@ def decode(characters: Sequence[int]) -> str:
 def in_characters(limits: Limits) -> Limits:
     """The same lengths where characters stand for tokens."""
     return Limits(
-        limits.turns,
-        limits.documents,
-        total=limits.total * _A_TOKEN,
-        turn=limits.turn * _A_TOKEN,
-        observation=limits.observation * _A_TOKEN,
+        limits.max_turns,
+        limits.topk,
+        max_length=limits.max_length * _A_TOKEN,
+        max_new_tokens=limits.max_new_tokens * _A_TOKEN,
+        max_obs_length=limits.max_obs_length * _A_TOKEN,
     )
 
 
@@ -67,12 +68,12 @@ class ServedPolicy:
         self.batch = batch
         self._llm = Llm(settings, "eval")
         self._runner = asyncio.Runner()
-        self._referee = Referee(template, in_characters(limits), encode, decode, frozenset([END]))
+        self._env = SearchEnv(template, in_characters(limits), encode, decode, frozenset([END]))
         self._sampler = EndpointSampler(self._llm, self._runner, model, temperature=temperature, seed=seed, raw=raw)
 
     def play(self, tasks: Sequence[Task], retrieve: Retrieve) -> list[Played]:
         """See `Policy.play`."""
-        episodes = roll_out(tasks, self._referee, self._sampler, retrieve)
+        episodes = roll_out(tasks, self._env, self._sampler, retrieve)
         spent, refused = self._sampler.spent, self._sampler.refused
         return [Played(episode, spent[at], refused.get(at, "")) for at, episode in enumerate(episodes)]
 
@@ -112,8 +113,8 @@ class EndpointSampler:
         self._llm, self._runner, self._model = llm, runner, model
         self._temperature, self._seed, self._raw = temperature, seed, raw
 
-    def begin(self, prompts: Sequence[list[int]]) -> None:
-        """See `Sampler.begin`."""
+    def start(self, prompts: Sequence[list[int]]) -> None:
+        """See `Sampler.start`."""
         self._said = [[decode(prompt)] for prompt in prompts]  # the user's and the model's in turn
         self._rows = list(range(len(prompts)))
         self.spent = [0] * len(prompts)
@@ -122,18 +123,20 @@ class EndpointSampler:
     def replace_last(self, row: int, tokens: Sequence[int]) -> None:
         """See `Sampler.replace_last`. Never asked: replies are cut at their stop, character by character."""
 
-    def go_on(self, rows: Sequence[int], observations: Sequence[list[int]]) -> None:
-        """See `Sampler.go_on`."""
+    def extend(self, rows: Sequence[int], observations: Sequence[list[int]]) -> None:
+        """See `Sampler.extend`."""
         self._rows = [self._rows[row] for row in rows]
         for row, seen in zip(self._rows, observations, strict=True):
             self._said[row].append(decode(seen))
 
-    def turn(self, budgets: Sequence[int]) -> list[list[int]]:
-        """See `Sampler.turn`. Raises ProviderError, BudgetError."""
-        return self._runner.run(self._ask_all(budgets))
+    def generate(self, max_new_tokens: Sequence[int]) -> list[list[int]]:
+        """See `Sampler.generate`. Raises ProviderError, BudgetError."""
+        return self._runner.run(self._ask_all(max_new_tokens))
 
-    async def _ask_all(self, budgets: Sequence[int]) -> list[list[int]]:
-        asking = [asyncio.create_task(self._ask(row, left)) for row, left in zip(self._rows, budgets, strict=True)]
+    async def _ask_all(self, max_new_tokens: Sequence[int]) -> list[list[int]]:
+        asking = [
+            asyncio.create_task(self._ask(row, left)) for row, left in zip(self._rows, max_new_tokens, strict=True)
+        ]
         try:
             return list(await asyncio.gather(*asking))
         finally:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from pydantic import ValidationError
 
 from stepsearch_data.core.errors import ConfigError
 from stepsearch_data.evaluation.benchmarks import Files
@@ -26,7 +25,7 @@ from stepsearch_data.remote.secrets import show_url
 from stepsearch_data.templates.template import Template
 from stepsearch_data.trainer.config import Limits
 from stepsearch_data.trainer.data import load_tags
-from stepsearch_data.trainer.recipe import Recipe
+from stepsearch_data.trainer.recipe import Recipe, read_recipe
 from stepsearch_data.trainer.run_folder import RECIPE
 
 _MODEL_FILES = ("config.json", "adapter_config.json")
@@ -100,10 +99,7 @@ def set_up(options: Options) -> Setup:
 def _recipe(model: Path) -> Recipe | None:
     """What a checkpoint was trained with, if its run tells. Raises ConfigError."""
     told = [folder / RECIPE for folder in (model, *model.parents[:2]) if (folder / RECIPE).is_file()]
-    try:
-        return Recipe.model_validate_json(told[0].read_bytes()) if told else None
-    except ValidationError as error:
-        raise ConfigError(f"{told[0]} is no recipe of this version", "move it away, and name its settings") from error
+    return read_recipe(told[0], "move it away, and name its settings") if told else None
 
 
 def open_policy(options: Options, setup: Setup, config: RunConfig, stack: ExitStack) -> Policy:

@@ -14,7 +14,7 @@ from stepsearch_data.rewards.answers import (
     wiki2_support,
 )
 from stepsearch_data.rewards.positions import round_positions, token_positions, token_rewards
-from stepsearch_data.rewards.presets import ABLATIONS, PAPER, PRESETS, RELEASED, RewardConfig, without
+from stepsearch_data.rewards.presets import ABLATIONS, PAPER, PRESETS, REFERENCE, RewardConfig, without
 from stepsearch_data.rewards.rollout import Document, Format, Rollout, Round, Span, parse
 from stepsearch_data.rewards.scoring import Scores, read, score_rollout
 from stepsearch_data.rewards.steps import (
@@ -29,7 +29,7 @@ __all__ = [
     "ABLATIONS",
     "PAPER",
     "PRESETS",
-    "RELEASED",
+    "REFERENCE",
     "Document",
     "Format",
     "Gains",

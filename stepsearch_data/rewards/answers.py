@@ -47,7 +47,7 @@ def overlap(prediction: Sequence[str], gold: Sequence[str]) -> tuple[float, floa
 def token_f1(prediction: str, golds: Iterable[str], decimals: int | None = None) -> float:
     """Highest word F1 of a text with any of the golds, 0 where there is none (arXiv 2505.15107, r_answer).
 
-    The release (`verl/utils/reward_score/qa_step.py`) rounds it to 4 `decimals`.
+    The reference code (`verl/utils/reward_score/qa_step.py`) rounds it to 4 `decimals`.
     """
     words = normalise(prediction).split()
     best = max((overlap(words, normalise(gold).split())[0] for gold in golds), default=0.0)

@@ -1,6 +1,6 @@
 """Where rewards lie among tokens, by the character offsets that the tokenizer gave with the tokens.
 
-Nothing is decoded and tokenised anew, which is how the release's positions can drift
+Nothing is decoded and tokenised anew, which is how the reference code's positions can drift
 (`_compute_step_reward_tensor` in `verl/trainer/main_ppo.py`).
 """
 
@@ -51,7 +51,7 @@ def token_rewards(
     """Rewards of all tokens, shape (tokens,): each step reward on its round, the score on the last token.
 
     `offsets` are those of the response's own tokens, an end-of-text token included, padding not. A
-    round whose end was cut off earns nothing. The release assigns the score to the last token; here it is added.
+    round whose end was cut off earns nothing. The reference code assigns the score to the last token; here it is added.
     """
     rewards = np.zeros(len(offsets))
     places = round_positions(rollout, offsets, on_search=config.reward_on_search)

@@ -1,4 +1,4 @@
-"""The paper's rewards, the release's, and every switch between them."""
+"""The paper's rewards, the reference code's, and every switch between them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True)
 class RewardConfig:
-    """How a rollout is scored. The defaults are the paper's equations; a departure of the release is one switch.
+    """How a rollout is scored. The defaults are the paper's equations; a departure of the reference code is one switch.
 
     The first four are the paper's ablations. Two departures have no switch: documents without a
-    word, for which the release raises, score 0 here; γ = λ = 1 belongs to the trainer.
+    word, for which the reference code raises, score 0 here; γ = λ = 1 belongs to the trainer.
     """
 
     key_reward: bool = True
@@ -27,7 +27,7 @@ class RewardConfig:
     loose_format: bool = False
     """The format is right when nothing but white space follows the last answer."""
     key_weight: float = 0.618
-    """γ_key. The paper gives no number, so both presets take the release's."""
+    """γ_key. The paper gives no number, so both presets take the reference code's."""
     step_scale: float = 1.0
     """What step scores are multiplied by when they become rewards on tokens."""
     one_key_per_query: bool = False
@@ -53,7 +53,7 @@ class RewardConfig:
 PAPER = RewardConfig()
 """The equations of arXiv 2505.15107."""
 
-RELEASED = RewardConfig(
+REFERENCE = RewardConfig(
     failure_score=-1.0,
     loose_format=True,
     step_scale=1.6,
@@ -69,7 +69,7 @@ RELEASED = RewardConfig(
 )
 """Zillwang/StepSearch at 43215ba: `verl/utils/reward_score/qa_step.py`, `verl/trainer/main_ppo.py`."""
 
-PRESETS = {"paper": PAPER, "released": RELEASED}
+PRESETS = {"paper": PAPER, "reference": REFERENCE}
 
 ABLATIONS = {"key": "key_reward", "gain": "information_gain", "penalty": "redundancy_penalty", "step": "step_reward"}
 

@@ -1,12 +1,12 @@
 """A rollout's text as rounds, with the exact characters that each part covers.
 
-Both dialects of the release are read, mixed too: a thought is `<think>` or `<plan>`, a result of
+Both dialects of the reference code are read, mixed too: a thought is `<think>` or `<plan>`, a result of
 the engine `<information>`, the model's note of it `<observation>`. Any text at all can be read.
 Two readings differ where tags are broken:
 
 - by tags (`lazy=False`): a block ends at its own closing tag, or is unclosed and ends where the next
   tag begins. What the engine returned may hold any tag but its own.
-- by lazy patterns (`lazy=True`), as the release (`qa_step.py`) does: a block runs from an opening
+- by lazy patterns (`lazy=True`), as the reference code (`qa_step.py`) does: a block runs from an opening
   tag to the first place where the rest of the pattern fits, over whatever lies between.
 
 What the environment wrote is no search and no answer of the policy, whatever tags it holds. Who played the rollout
@@ -127,7 +127,7 @@ class _Block(NamedTuple):
 def parse(
     text: str, *, lazy: bool = False, keep_next_label: bool = False, observations: Places | None = None
 ) -> Rollout:
-    """Read a rollout; `lazy` and `keep_next_label` as the release does (see `RewardConfig`).
+    """Read a rollout; `lazy` and `keep_next_label` as the reference code does (see `RewardConfig`).
 
     `observations` are the parts that the environment wrote, in order, where they are known.
     """
@@ -280,7 +280,7 @@ def _format(text: str, blocks: Sequence[_Block], strays: Sequence[str]) -> Forma
     )
 
 
-# ---- by the release's lazy patterns
+# ---- by the reference code's lazy patterns
 
 
 def _pairs(text: str, name: str) -> Iterator[_Block]:
@@ -347,7 +347,7 @@ def _headed(text: str, information: Span) -> Iterator[Document]:
 
 
 def _labelled(text: str, information: Span) -> Iterator[Document]:
-    """Documents as the release cuts them: from `##>` to `<##`, with the next one's label `Doc 2` at the end."""
+    """Documents as the reference code cuts them: from `##>` to `<##`, with the next one's label `Doc 2` at the end."""
     at = text.find("##>", information.start, information.end)
     before = information.start
     while at >= 0:

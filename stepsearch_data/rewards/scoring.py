@@ -1,4 +1,4 @@
-"""A rollout's scores with all their components (arXiv 2505.15107; the release's `qa_step.py`)."""
+"""A rollout's scores with all their components (arXiv 2505.15107; the reference code's `qa_step.py`)."""
 
 from __future__ import annotations
 

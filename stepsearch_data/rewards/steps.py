@@ -21,7 +21,7 @@ class GoldMatcher:
 
     Words as scikit-learn's `TfidfVectorizer` sees them after the official normalisation, raw
     counts, smooth idf, no stop words. The paper does not say what the idf is counted on: here once,
-    on the gold paragraphs. With `refit` it is what the release computes (`submodule.py`): for every
+    on the gold paragraphs. With `refit` it is what the reference code computes (`submodule.py`): for every
     document anew, on that document and the gold paragraphs. That changes each df by at most one, so
     it is a correction of the same sums and needs no second pass.
     """
@@ -43,7 +43,7 @@ class GoldMatcher:
     def cosines(self, documents: Sequence[str]) -> Array:
         """Cosine of each document with each gold paragraph, shape (documents, golds), each in [0, 1].
 
-        0 where either has no word: there the release raises "empty vocabulary".
+        0 where either has no word: there the reference code raises "empty vocabulary".
         """
         counts, unknown = self._count([bag(document) for document in documents])
         dots = (counts * self._present) @ self._counts.T
@@ -89,7 +89,7 @@ def information_gain(rounds: Sequence[Sequence[str]], golds: Sequence[str], *, r
     """G^t = (1/n) Σ_i max(c_i^t - m_i, 0), then m_i ← max(m_i, c_i^t); c_i^t = max_j cos(gold_i, document_j).
 
     `rounds` holds the texts of each round's documents. G is 0 where there is no gold paragraph. The
-    release: `step_information_gain` in `qa_step.py`, with `refit`.
+    reference code: `step_information_gain` in `qa_step.py`, with `refit`.
     """
     # Sorted, so that the order of documents cannot change a digit.
     places = {text: at for at, text in enumerate(sorted({text for texts in rounds for text in texts}))}
@@ -106,7 +106,7 @@ def information_gain(rounds: Sequence[Sequence[str]], golds: Sequence[str], *, r
 def redundancy_penalty(rounds: Sequence[Sequence[str]], *, repeats_in_round: bool = False) -> list[float]:
     """P^t = (1/k) Σ_j 1[d_j ∈ H], H the documents of earlier rounds; 0 for a round without documents.
 
-    Documents are the same when their texts are. The release (`qa_step.py`) counts repeats in the
+    Documents are the same when their texts are. The reference code (`qa_step.py`) counts repeats in the
     round itself too.
     """
     seen: set[str] = set()
@@ -130,7 +130,7 @@ def search_key_reward(
 ) -> float:
     """r_key = (1/M') Σ_i max_j max_t F1(q_t, k_ij), over the M' sub-questions' reference queries; 0 without any.
 
-    The release (`step_search_keys_match` in `qa_step.py`) lets each query credit its best
+    The reference code (`step_search_keys_match` in `qa_step.py`) lets each query credit its best
     sub-question only (`one_key_per_query`), a later query overwriting an earlier one's score.
     """
     if not keys or not queries:

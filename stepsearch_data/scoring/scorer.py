@@ -27,7 +27,7 @@ from stepsearch_data.schemas.rollouts import AnswerRow, RolloutRow
 R = TypeVar("R", bound=BaseModel)
 Kind = Literal["rollouts", "answers"]
 _RAW = 2_000  # characters of a rejected row that are kept
-_PRINTED: dict[Kind, tuple[str, ...]] = {  # what --json prints of a row, as the release names it
+_PRINTED: dict[Kind, tuple[str, ...]] = {  # what --json prints of a row, as the reference code names it
     "rollouts": (
         "score",
         "answer_correct",

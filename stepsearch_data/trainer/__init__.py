@@ -1,13 +1,18 @@
 """StePPO: step-wise PPO for language models that search.
 
-Read in this order:
+Eight files hold what there is to understand. Read them in this order:
 
-maths    advantages, losses and token rewards, as pure tensor functions
-episode  the rules between policy and engine; score says what an episode earns, and on which tokens
-rollout  many episodes at once; sampler and vllm write the turns
-update   what is learnt from a batch; model holds policy, critic and reference
-train    the loop around it: checkpoints, evaluation, metrics
-launch   from a recipe to a training; sft is the cold start before it
+config          the settings, named as TRL and verl name them
+search_env      the environment: the rules between the policy and the search engine
+rollout         many episodes at once
+batch           what an episode earns, and on which tokens; episodes as tensors
+losses          advantages and losses, as pure tensor functions
+model           policy and critic as one module, and the frozen reference policy
+update          compute_advantages and ppo_update: one update from a batch
+steppo_trainer  the loop around it
 
-Rooms beside it: watching a training, and the demo. `evaluation` asks a policy questions and plots several runs.
+Beside them stands what makes it run. Which tokens: sampler (`transformers`), vllm, stops. Models: causal_lm,
+architecture (which ones can be trained), loading, optimizer. A run: start, launch, recipe, data, retrieval, sft (the
+cold start), run_folder, checkpoint, metrics, distributed, callbacks. The experiment: demo. `evaluation`, a package of
+its own, asks a policy questions and compares runs.
 """

@@ -9,9 +9,8 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from stepsearch_data.core.errors import TrainError
-from stepsearch_data.trainer.causal_lm import inner, read, trunk_of
-from stepsearch_data.trainer.model import log_probabilities
-from stepsearch_data.trainer.sampler import CachedSampler, own_layers
+from stepsearch_data.trainer.causal_lm import log_probabilities, run_trunk, trunk_of, unwrap_adapters
+from stepsearch_data.trainer.sampler import CachedSampler, custom_cache_layers
 
 _FAILURES = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
@@ -27,23 +26,23 @@ def check_architecture(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBas
         problem = f"{type(error).__name__}: {error}".splitlines()[0][:200]
     if problem:
         raise TrainError(
-            f"{type(inner(model)).__name__} cannot be trained here: {problem}",
+            f"{type(unwrap_adapters(model)).__name__} cannot be trained here: {problem}",
             "choose a model of another architecture; docs/training.md tells which are refused",
         )
 
 
 def _problem(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str:
-    if own_layers(model):
-        return f"it keeps what it has read in {', '.join(own_layers(model))}"
-    config = inner(model).config.get_text_config()
+    if custom_cache_layers(model):
+        return f"it keeps what it has read in {', '.join(custom_cache_layers(model))}"
+    config = unwrap_adapters(model).config.get_text_config()
     texts = [[(7 * place + 3 * row) % (config.vocab_size - 3) + 3 for place in range(9)] for row in (1, 2)]
     ids = torch.tensor(texts, device=model.device)
     ones = torch.ones_like(ids, dtype=torch.bool)
-    if read(trunk_of(model), ids, ones).last_hidden_state.shape[-1] != config.hidden_size:
+    if run_trunk(trunk_of(model), ids, ones).last_hidden_state.shape[-1] != config.hidden_size:
         return "what its last layer makes is not as wide as its configuration says"
-    plain = [inner(model)(input_ids=row[None]).logits[0].float() for row in ids]
-    recital = _Recital(model, tokenizer, texts)
-    for row, place, logits in recital.play():
+    plain = [unwrap_adapters(model)(input_ids=row[None]).logits[0].float() for row in ids]
+    forced = _ForcedSampler(model, tokenizer, texts)
+    for row, place, logits in forced.play():
         if _apart(model, logits, plain[row][place]):
             return "turn by turn it reads a text otherwise than at once"
     attention = torch.arange(9, device=model.device) < torch.tensor([[9], [6]], device=model.device)
@@ -61,7 +60,7 @@ def _apart(model: PreTrainedModel, ours: Tensor, theirs: Tensor) -> bool:
     return not (ours - theirs).norm() <= (0.001 if exact else 0.1) * (theirs - theirs.mean()).norm()
 
 
-class _Recital(CachedSampler):
+class _ForcedSampler(CachedSampler):
     """Writes two texts that are given, in turns, and tells which logits it saw."""
 
     def __init__(
@@ -69,16 +68,16 @@ class _Recital(CachedSampler):
     ) -> None:
         super().__init__(model, tokenizer)
         self._texts = [list(text) for text in texts]
-        self._heard: list[tuple[int, int, Tensor]] = []
+        self._logits: list[tuple[int, int, Tensor]] = []
 
     def play(self) -> list[tuple[int, int, Tensor]]:
         """Row, place and logits of each token that was written: rows of other lengths, one of which waits."""
         first, second = self._texts
-        self.begin([first[:1], second[:4]])
-        self.turn([3, 1])
-        self.go_on([0, 1], [first[4:6], second[5:6]])
-        self.turn([2, 2])
-        return self._heard
+        self.start([first[:1], second[:4]])
+        self.generate([3, 1])
+        self.extend([0, 1], [first[4:6], second[5:6]])
+        self.generate([2, 2])
+        return self._logits
 
     def _read(self, rows: Sequence[int]) -> Tensor:
         self._rows = rows
@@ -86,7 +85,7 @@ class _Recital(CachedSampler):
 
     def _sample(self, logits: Tensor) -> list[int]:
         places = [len(self._seen[row]) for row in self._rows]
-        self._heard += [(row, place - 1, each) for row, place, each in zip(self._rows, places, logits, strict=True)]
+        self._logits += [(row, place - 1, each) for row, place, each in zip(self._rows, places, logits, strict=True)]
         return [self._texts[row][place] for row, place in zip(self._rows, places, strict=True)]
 
     def _ended(self, turn: list[int]) -> bool:  # noqa: ARG002

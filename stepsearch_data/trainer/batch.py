@@ -1,4 +1,4 @@
-"""Episodes as tensors."""
+"""From episodes to tensors: what each episode earns, on which tokens, and the batch that is learnt from."""
 
 from __future__ import annotations
 
@@ -8,66 +8,108 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from stepsearch_data.trainer.losses import Steps, token_rewards
+from stepsearch_data.rewards import PAPER, RewardConfig, Scores, read, score_rollout
 from stepsearch_data.trainer.search_env import Episode
+
+
+@dataclass(frozen=True)
+class EpisodeScore:
+    """The parts of an episode's reward, and the rewards on tokens of its response: (token, reward) each."""
+
+    scores: Scores
+    token_rewards: list[tuple[int, float]]
+
+    @property
+    def total(self) -> float:
+        """Sum of all rewards of the episode."""
+        return sum(reward for _, reward in self.token_rewards)
+
+
+def score_episode(episode: Episode, config: RewardConfig = PAPER) -> EpisodeScore:
+    """Score an episode (arXiv 2505.15107).
+
+    r_step^t lies on the last token that the policy wrote in search round t, r_answer + γ_key · r_key on its last one.
+
+    What the environment wrote is known, and is not read as the policy's; an `<information>` that the policy made up
+    is no result.
+    """
+    rollout = read(episode.text, config, episode.observations)
+    task = episode.task
+    scores = score_rollout(rollout, task.answers, task.search_keys, [doc.text for doc in task.support_docs], config)
+    tokens = {search.character: search.token for search in episode.searches}
+    pairs = zip(rollout.rounds, scores.step_rewards, strict=False)  # a wrong format may forfeit the step rewards
+    steps = [(tokens[found.searched], reward) for found, reward in pairs if found.searched in tokens]
+    last = max((at for at, by_policy in enumerate(episode.response_mask) if by_policy), default=None)
+    return EpisodeScore(scores, steps if last is None else [*steps, (last, scores.score)])
 
 
 @dataclass
 class Batch:
     """Rows of prompt and response, padded on the right. All tensors are (rows, tokens).
 
-    `tokens` are ids, `attention` is true where there is one, `own` where the policy wrote it, `rewards` lie on
-    own tokens, `sampled` are the log-probabilities with which another engine sampled, NaN where none did. The others
-    are filled in before the update, 0 where `own` is false: `logps` and `values` under the weights that sampled,
-    `advantages`, `returns`; `weights` are 1 there.
+    `attention_mask` is true where there is a token, `response_mask` where the policy wrote it. `rewards` and all that
+    follow are 0 (`importance_weights`: 1) elsewhere. `sampling_logps` are the log-probabilities with which another
+    engine sampled, NaN where none did. `compute_advantages` fills in the others; `old_logps` and `old_values` are
+    those under the weights that sampled.
     """
 
-    tokens: Tensor
-    attention: Tensor
-    own: Tensor
+    input_ids: Tensor
+    attention_mask: Tensor
+    response_mask: Tensor
     rewards: Tensor
-    sampled: Tensor
-    weights: Tensor
-    logps: Tensor
-    values: Tensor
+    sampling_logps: Tensor
+    importance_weights: Tensor
+    old_logps: Tensor
+    old_values: Tensor
     advantages: Tensor
     returns: Tensor
 
     def __len__(self) -> int:
-        return len(self.tokens)
+        return len(self.input_ids)
+
+    @property
+    def inputs(self) -> tuple[Tensor, Tensor, Tensor]:
+        """What the models read."""
+        return self.input_ids, self.attention_mask, self.response_mask
 
     def rows(self, which: Tensor | slice) -> Batch:
         """Some of the rows, without columns in which they have no token."""
-        width = int(self.attention[which].sum(dim=1).max())
+        width = int(self.attention_mask[which].sum(dim=1).max())
         return Batch(*(getattr(self, each.name)[which, :width] for each in fields(self)))
 
     def by_length(self) -> Tensor:
         """The rows, longest first: parts of them have little padding, and what does not fit shows at once."""
-        return self.attention.sum(dim=1).argsort(descending=True, stable=True)
+        return self.attention_mask.sum(dim=1).argsort(descending=True, stable=True)
 
     def split(self, size: int, order: Tensor) -> Iterator[Batch]:
         """Parts of so many rows, in this order of rows."""
         yield from (self.rows(part) for part in order.split(size))
 
 
-def collate(episodes: Sequence[Episode], steps: Sequence[Steps], pad: int, device: torch.device) -> Batch:
-    """A batch of episodes. `steps` are the rewards of each on tokens of its response."""
-    rows = [episode.prompt + episode.tokens for episode in episodes]
+def collate(
+    episodes: Sequence[Episode], rewards: Sequence[Sequence[tuple[int, float]]], pad: int, device: torch.device
+) -> Batch:
+    """Make a batch of episodes and their rewards on tokens of the response.
+
+    Rewards of one token add up (the reference code assigns, and so loses a step reward that shares the last token).
+    Raises ValueError for a reward on a token that the policy did not write.
+    """
+    rows = [episode.prompt_ids + episode.response_ids for episode in episodes]
     shape = (len(rows), max(map(len, rows)))
-    tokens = torch.full(shape, pad)
-    attention, own = torch.zeros(shape, dtype=torch.bool), torch.zeros(shape, dtype=torch.bool)
-    sampled = torch.full(shape, torch.nan)
-    for row, episode in enumerate(episodes):
-        start, end = len(episode.prompt), len(rows[row])
-        tokens[row, :end] = torch.tensor(rows[row])
-        attention[row, :end] = True
-        own[row, start:end] = torch.tensor(episode.own, dtype=torch.bool)
-        if episode.logps:
-            sampled[row, own[row]] = torch.tensor(episode.logps)
-    shifted = [
-        [(len(episode.prompt) + token, reward) for token, reward in earned]
-        for episode, earned in zip(episodes, steps, strict=True)
-    ]
-    rewards = token_rewards(shifted, own)
-    tensors = (tokens, attention, own, rewards, sampled, torch.ones(shape), *(torch.zeros(shape) for _ in range(4)))
+    input_ids, token_rewards = torch.full(shape, pad), torch.zeros(shape)
+    attention_mask, response_mask = torch.zeros(shape, dtype=torch.bool), torch.zeros(shape, dtype=torch.bool)
+    sampling_logps = torch.full(shape, torch.nan)
+    for row, (episode, earned) in enumerate(zip(episodes, rewards, strict=True)):
+        start, end = len(episode.prompt_ids), len(rows[row])
+        input_ids[row, :end] = torch.tensor(rows[row])
+        attention_mask[row, :end] = True
+        response_mask[row, start:end] = torch.tensor(episode.response_mask, dtype=torch.bool)
+        if episode.sampling_logps:
+            sampling_logps[row, response_mask[row]] = torch.tensor(episode.sampling_logps)
+        for token, reward in earned:
+            if not episode.response_mask[token]:
+                raise ValueError(f"row {row}: token {token} is not the policy's, it cannot earn {reward}")
+            token_rewards[row, start + token] += reward
+    filled_in = (torch.ones(shape), *(torch.zeros(shape) for _ in range(4)))
+    tensors = (input_ids, attention_mask, response_mask, token_rewards, sampling_logps, *filled_in)
     return Batch(*(tensor.to(device) for tensor in tensors))

@@ -1,18 +1,24 @@
-"""What causal language models have in common: a trunk that reads tokens, and a head that makes logits of it."""
+"""What causal language models have in common: a trunk that reads tokens, a head, log-probabilities of tokens."""
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers import Cache, PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+_FEW, _MANY = 2**22, 2**26
+"""Logits made at a time, at least and at most. With what softmax and entropy need they take four times 4 bytes."""
 
 
-def inner(model: Any) -> PreTrainedModel:
+def unwrap_adapters(model: Any) -> PreTrainedModel:
     """The model that `transformers` knows, where adapters of peft may be around it."""
     found: PreTrainedModel = getattr(model, "get_base_model", lambda: model)()
     return found
@@ -20,12 +26,12 @@ def inner(model: Any) -> PreTrainedModel:
 
 def trunk_of(model: PreTrainedModel) -> PreTrainedModel:
     """The model without its head, and without what reads anything but text."""
-    causal = inner(model)
+    causal = unwrap_adapters(model)
     found = (causal.get_decoder(), causal.base_model, *causal.children())  # some name a layer, or themselves
     return next((each for each in found if isinstance(each, PreTrainedModel) and each is not causal), causal)
 
 
-def read(trunk: PreTrainedModel, tokens: Tensor, attention: Tensor, cache: Cache | None = None) -> Any:
+def run_trunk(trunk: PreTrainedModel, tokens: Tensor, attention: Tensor, cache: Cache | None = None) -> Any:
     """What the trunk makes of tokens, its `last_hidden_state` of (rows, tokens, width).
 
     With a cache that keeps earlier tokens `attention` covers them too; without one nothing is kept.
@@ -34,7 +40,7 @@ def read(trunk: PreTrainedModel, tokens: Tensor, attention: Tensor, cache: Cache
     if cache is not None:
         positions = (attention.cumsum(dim=1) - 1).clamp(min=0)[:, -tokens.shape[1] :]
         given |= {"position_ids": positions, "cache": cache, "past_key_values": cache}  # renamed in transformers 5.24
-    return trunk(input_ids=tokens, attention_mask=attention, **_accepted(type(inner(trunk)).forward, given))
+    return trunk(input_ids=tokens, attention_mask=attention, **_accepted(type(unwrap_adapters(trunk)).forward, given))
 
 
 def logits_of(model: PreTrainedModel, output: Any, hidden: Tensor, tokens: Tensor) -> Tensor:
@@ -43,9 +49,73 @@ def logits_of(model: PreTrainedModel, output: Any, hidden: Tensor, tokens: Tenso
     The model's own forward pass makes them, with the trunk's output put in its place: so they are scaled, capped or
     moved as the architecture does.
     """
-    with _standing_in(trunk_of(model), type(output)(**{**output, "last_hidden_state": hidden[None]})):
-        logits: Tensor = inner(model)(input_ids=tokens[None]).logits[0]
+    with _replaced_forward(trunk_of(model), type(output)(**{**output, "last_hidden_state": hidden[None]})):
+        logits: Tensor = unwrap_adapters(model)(input_ids=tokens[None]).logits[0]
     return logits
+
+
+def log_probabilities(
+    policy: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor, response_mask: Tensor, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """Log-probability and entropy of each token of the response mask, (rows, tokens) both, 0 elsewhere.
+
+    Over a vocabulary of 150,000, logits would be the largest tensor of the training. So they are made for these tokens
+    only, for some of them at a time, and where there are several such parts once more in the backward pass.
+    """
+    output = run_trunk(trunk_of(policy), input_ids, attention_mask)
+    mask = response_mask[:, 1:]
+    hidden, targets = output.last_hidden_state[:, :-1][mask], input_ids[:, 1:][mask]
+
+    def of_part(hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        logits = logits_of(policy, output, hidden, targets).float() / temperature
+        logps, entropy = _LogSoftmax.apply(logits, targets)
+        return logps, entropy
+
+    vocabulary = unwrap_adapters(policy).config.get_text_config().vocab_size
+    size = max(1, min(_MANY, max(_FEW, len(targets) * vocabulary // 4)) // vocabulary)
+    parts = list(zip(hidden.split(size), targets.split(size), strict=True))
+    again = torch.is_grad_enabled() and len(parts) > 1
+    found = [checkpoint(of_part, *part, use_reentrant=False) if again else of_part(*part) for part in parts]
+    return _spread([logps for logps, _ in found], mask), _spread([entropy for _, entropy in found], mask)
+
+
+class _LogSoftmax(torch.autograd.Function):
+    """Log-probability of each target and the entropy beside it, of logits (tokens, vocabulary).
+
+    One step of autograd, which keeps the logits alone; the functions of torch would keep three times as much for both.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """See the class."""
+        total = logits.logsumexp(dim=-1, keepdim=True)
+        entropy = torch.special.entr((logits - total).exp_()).sum(dim=-1)
+        ctx.save_for_backward(logits, targets, total, entropy)
+        return (logits.gather(1, targets[:, None]) - total)[:, 0], entropy
+
+    @staticmethod
+    def backward(ctx: Any, of_logps: Tensor, of_entropy: Tensor) -> tuple[Tensor, None]:
+        """With p the probabilities: ∂ log p_t / ∂ z_i = [i = t] − p_i, and ∂ H / ∂ z_i = −p_i log p_i − p_i H."""
+        logits, targets, total, entropy = ctx.saved_tensors
+        chances = (logits - total).exp_()
+        gradient = torch.special.entr(chances).mul_(of_entropy[:, None])
+        gradient -= chances.mul_((of_logps + of_entropy * entropy)[:, None])
+        return gradient.scatter_add_(1, targets[:, None], of_logps[:, None]), None
+
+
+def _spread(parts: Sequence[Tensor], mask: Tensor) -> Tensor:
+    """Numbers of masked tokens at their places, 0 elsewhere and before the first token."""
+    numbers = torch.cat(list(parts))
+    return nn.functional.pad(numbers.new_zeros(mask.shape).masked_scatter(mask, numbers), (1, 0))
+
+
+def switch_checkpointing(model: nn.Module, *, on: bool) -> None:
+    """Switch gradient checkpointing on or off in the layers of which it was asked, none of which drops anything."""
+    for layer in model.modules():
+        if isinstance(layer, GradientCheckpointingLayer) and layer.gradient_checkpointing:
+            layer.training = on
+            for name in [name for name, value in vars(layer).items() if "drop" in name and isinstance(value, float)]:
+                setattr(layer, name, 0.0)
 
 
 def _accepted(forward: Callable[..., Any], arguments: dict[str, Any]) -> dict[str, Any]:
@@ -59,7 +129,7 @@ def _names(forward: Callable[..., Any]) -> frozenset[str]:
 
 
 @contextmanager
-def _standing_in(trunk: PreTrainedModel, output: Any) -> Iterator[None]:
+def _replaced_forward(trunk: PreTrainedModel, output: Any) -> Iterator[None]:
     own = vars(trunk).get("forward")
     trunk.forward = lambda *_, **__: output
     try:

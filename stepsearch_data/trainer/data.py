@@ -7,13 +7,16 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
 
+import numpy as np
+
 from stepsearch_data.core.errors import ConfigError
 from stepsearch_data.exports.reading import examples
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.templates.examples import Example
 from stepsearch_data.templates.files import load_template
 from stepsearch_data.templates.template import Template
-from stepsearch_data.trainer.search_env import Encode, Task
+from stepsearch_data.trainer.search_env import Task
+from stepsearch_data.trainer.stops import Encode
 
 
 def load_examples(store: Store, split: str) -> Iterator[Example]:
@@ -38,6 +41,12 @@ def draw(examples: Iterable[Example], count: int, *, each_source: bool = False) 
     return [example for heap in heaps.values() for *_, example in sorted(heap, reverse=True)]
 
 
+def place(position: int, size: int, seed: int) -> int:
+    """Where an endless walk through so many tasks is at a position: each epoch shuffles all of them anew."""
+    epoch, at = divmod(position, size)
+    return int(np.random.default_rng((seed, epoch)).permutation(size)[at])
+
+
 def load_tags(template: str) -> Template:
     """The template of this name or file. Raises ConfigError for one that calls tools: episodes are written in tags."""
     found = load_template(template)
@@ -53,8 +62,8 @@ def to_task(example: Example, template: Template) -> Task:
         question=example.question,
         prompt=template.opening(example.question),
         answers=example.answers,
-        keys=example.keys,
-        golds=example.gold,
+        search_keys=example.keys,
+        support_docs=example.gold,
         source=example.source,
         hops=example.hops,
     )

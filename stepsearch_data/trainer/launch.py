@@ -17,14 +17,14 @@ from stepsearch_data.pipeline.store import Store
 from stepsearch_data.templates.examples import Example
 from stepsearch_data.templates.template import Template
 from stepsearch_data.trainer.architecture import check_architecture
-from stepsearch_data.trainer.callbacks.console import together, watching
-from stepsearch_data.trainer.callbacks.trackers import tracker_options, tracking
+from stepsearch_data.trainer.callbacks.console import console_callback
+from stepsearch_data.trainer.callbacks.trackers import tracker_callback, tracker_options
 from stepsearch_data.trainer.data import draw, load_examples, load_tags, to_task
-from stepsearch_data.trainer.loading import CHECKPOINTING, load_critic, load_policy, make_referee
-from stepsearch_data.trainer.recipe import Recipe
+from stepsearch_data.trainer.loading import CHECKPOINTING, load_critic, load_policy, make_search_env
+from stepsearch_data.trainer.recipe import Recipe, read_recipe
 from stepsearch_data.trainer.rollout import Retrieve
 from stepsearch_data.trainer.run_folder import ABOUT, RECIPE, About
-from stepsearch_data.trainer.steppo_trainer import StePPO
+from stepsearch_data.trainer.steppo_trainer import StePPOTrainer
 
 COLD_START = "cold-start"
 _SETTINGS = "settings.json"  # that a cold start was made with
@@ -67,13 +67,13 @@ def launch(recipe: Recipe, retrieve: Retrieve, *, resume: bool, say: Say, consol
 
             temperature = recipe.schedule.temperature
             sampler = VllmSampler(policy, tokenizer, accelerator, recipe.vllm, recipe.limits, temperature)
-        screen = stack.enter_context(watching(recipe.schedule.updates, console=console))
-        tracker = stack.enter_context(tracking(accelerator, recipe.model_dump(mode="json"), recipe.output.name))
-        training = StePPO(
+        screen = stack.enter_context(console_callback(recipe.schedule.num_updates, console=console))
+        tracker = stack.enter_context(tracker_callback(accelerator, recipe.model_dump(mode="json"), recipe.output.name))
+        training = StePPOTrainer(
             policy,
             load_critic(recipe.critic or start, recipe),
             tokenizer,
-            make_referee(policy, tokenizer, template, recipe.limits, chat=recipe.model.chat_template),
+            make_search_env(policy, tokenizer, template, recipe.limits, chat=recipe.model.chat_template),
             retrieve,
             [to_task(each, template) for each in examples],
             recipe.output,
@@ -83,10 +83,10 @@ def launch(recipe: Recipe, retrieve: Retrieve, *, resume: bool, say: Say, consol
             rewards=recipe.rewards.config(),
             accelerator=accelerator,
             sampler=sampler,
-            watch=together(screen, tracker),
+            callbacks=(screen, tracker),
         )
         if resume and training.resume():
-            tell(f"goes on after update {training.done}")
+            tell(f"goes on after update {training.updates_done}")
         training.train()
         return training.save()
 
@@ -101,7 +101,9 @@ def cold_start(
     a cold start that was made with other settings.
     """
     folder = recipe.output / COLD_START
-    settings = recipe.model_dump_json(include={"sft": True, "model": {"chat_template"}}, exclude={"sft": {"micro"}})
+    settings = recipe.model_dump_json(
+        include={"sft": True, "model": {"chat_template"}}, exclude={"sft": {"micro_batch_size"}}
+    )
     if folder.exists():
         if (folder / _SETTINGS).read_text(encoding="utf-8") != settings:
             raise ConfigError(f"{folder} was made with another [sft]", "choose another --output, or remove that folder")
@@ -110,7 +112,7 @@ def cold_start(
     if accelerator.distributed_type in _SHARDED:
         raise ConfigError(
             "a cold start does not run with sharded weights",
-            f"make it without accelerate and with --set schedule.updates=0; "
+            f"make it without accelerate and with --set schedule.num_updates=0; "
             f"then leave [sft] out and name its folder {COLD_START} as model.path",
         )
     from stepsearch_data.trainer.sft import cold_start as fine_tune
@@ -130,7 +132,9 @@ def cold_start(
         (part / _SETTINGS).write_text(settings, encoding="utf-8")
         place(part, folder)
     accelerator.wait_for_everyone()
-    say(f"cold start: {told['demonstrations']:,.0f} trajectories, {recipe.sft.steps} steps, loss {told['loss']:.3f}")
+    say(
+        f"cold start: {told['demonstrations']:,.0f} trajectories, {recipe.sft.max_steps} steps, loss {told['loss']:.3f}"
+    )
     return str(folder)
 
 
@@ -146,10 +150,12 @@ def _check_sharding(recipe: Recipe, accelerator: Accelerator) -> None:
 
 
 def _claim(output: Path, *, resume: bool) -> None:
-    """Raises ConfigError for a folder that holds a training which nobody wants to go on with."""
+    """Raises ConfigError for a folder with a training that is not to be gone on with, or not by this version."""
     begun = output.is_dir() and any((output / COLD_START).glob("*")) | any(output.glob("checkpoint-*"))
     if begun and not resume:
         raise ConfigError(f"{output} holds a training already", "go on with --resume, or choose another --output")
+    if begun and (output / RECIPE).is_file():
+        read_recipe(output / RECIPE, "go on with the version that began it, or choose another --output")
 
 
 def _describe(recipe: Recipe) -> None:
@@ -167,6 +173,6 @@ def _memory_explained() -> Iterator[None]:
     except torch.OutOfMemoryError as error:
         raise TrainError(
             "the device's memory does not hold this training",
-            "lower ppo.micro or sft.micro (results stay the same), use model.lora_rank or "
+            "lower ppo.micro_batch_size or sft.micro_batch_size (results stay the same), use model.lora_rank or "
             "model.gradient_checkpointing; then --resume",
         ) from error

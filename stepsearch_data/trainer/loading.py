@@ -23,7 +23,8 @@ from stepsearch_data.trainer.config import Limits
 from stepsearch_data.trainer.model import Critic
 from stepsearch_data.trainer.recipe import Model, Recipe
 from stepsearch_data.trainer.sampler import end_tokens
-from stepsearch_data.trainer.search_env import Encode, Referee
+from stepsearch_data.trainer.search_env import SearchEnv
+from stepsearch_data.trainer.stops import Encode
 
 _NEW_NAME = "activation_checkpointing"  # transformers has renamed its options and methods of that
 CHECKPOINTING = _NEW_NAME if hasattr(PreTrainedModel, f"{_NEW_NAME}_enable") else "gradient_checkpointing"
@@ -58,14 +59,14 @@ def load_tokenizer(location: str, **options: Any) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def make_referee(
+def make_search_env(
     policy: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     template: Template,
     limits: Limits,
     *,
     chat: bool = True,
-) -> Referee:
+) -> SearchEnv:
     """The rules of an episode for a model's tokenizer; `chat` as in `encoders`."""
     encode, encode_prompt = encoders(tokenizer, chat=chat)
 
@@ -73,7 +74,7 @@ def make_referee(
         text: str = tokenizer.decode(list(tokens))
         return text
 
-    return Referee(template, limits, encode, decode, end_tokens(policy, tokenizer), encode_prompt)
+    return SearchEnv(template, limits, encode, decode, end_tokens(policy, tokenizer), encode_prompt)
 
 
 def encoders(tokenizer: PreTrainedTokenizerBase, *, chat: bool) -> tuple[Encode, Encode]:
@@ -113,7 +114,7 @@ def _load(kind: Any, location: str, **options: Any) -> Any:
 def _options(location: str, recipe: Recipe) -> dict[str, Any]:
     """Weights that are trained are float32: at learning rates of 1e-6, updates of bfloat16 would be rounded away."""
     dtype = torch.bfloat16 if recipe.bf16 and recipe.model.lora_rank else torch.float32
-    return {"dtype": dtype, "attn_implementation": recipe.model.attention, **_revision(location, recipe)}
+    return {"dtype": dtype, "attn_implementation": recipe.model.attn_implementation, **_revision(location, recipe)}
 
 
 def _revision(location: str, recipe: Recipe) -> dict[str, str]:

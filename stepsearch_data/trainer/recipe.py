@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,9 +14,39 @@ from stepsearch_data.core.toml import parse_value, read_toml
 from stepsearch_data.core.validation import in_words
 from stepsearch_data.rewards import PRESETS, RewardConfig, without
 from stepsearch_data.templates.files import TEMPLATES
-from stepsearch_data.trainer.config import PPO, SFT, Limits, Schedule
+from stepsearch_data.trainer.config import Amount, Count, Limits, Natural, PPOConfig, Schedule, Share
 
 Part = Literal["key", "gain", "penalty", "step"]
+_RENAMED = {  # what settings were called before they had the names of TRL and verl
+    "model": {"attention": "attn_implementation"},
+    "sft": {"steps": "max_steps", "batch": "batch_size", "micro": "micro_batch_size", "lr": "learning_rate"}
+    | {"warmup": "warmup_ratio", "longest": "max_length"},
+    "schedule": {"updates": "num_updates", "rollouts": "rollout_batch_size"}
+    | {"actor_lr": "learning_rate", "critic_lr": "vf_learning_rate"}
+    | {"actor_warmup": "warmup_ratio", "critic_warmup": "vf_warmup_ratio"}
+    | {"save_every": "save_steps", "keep": "save_total_limit", "eval_every": "eval_steps"},
+    "ppo": {"clip": "cliprange", "value_clip": "cliprange_value", "kl": "kl_coef", "entropy": "entropy_coef"}
+    | {"whiten": "whiten_advantages", "epochs": "num_ppo_epochs", "minibatch": "mini_batch_size"}
+    | {"micro": "micro_batch_size", "importance_cap": "importance_sampling_cap", "max_norm": "max_grad_norm"},
+    "limits": {"turns": "max_turns", "documents": "topk", "total": "max_length"}
+    | {"turn": "max_new_tokens", "observation": "max_obs_length"},
+    "vllm": {"url": "server_base_url", "memory": "gpu_memory_utilization", "sleep": "enable_sleep_mode"},
+}
+
+
+@dataclass(frozen=True)
+class SFT:
+    """How the cold start is trained."""
+
+    max_steps: Natural = 300
+    batch_size: Count = 16
+    micro_batch_size: Count = 8
+    learning_rate: Amount = 1e-5
+    warmup_ratio: Share = 0.05
+    """Share of the steps in which the learning rate rises; it then falls in a line to a tenth."""
+    max_length: Count = 4096
+    """Tokens of a demonstration; longer ones are left out."""
+    seed: Natural = 0
 
 
 class Section(BaseModel):
@@ -30,7 +60,9 @@ class Model(Section):
 
     path: str = Field(description="folder of a model, or its name on the Hub")
     revision: str = Field(default="main", description="revision on the Hub")
-    attention: str = Field(default="sdpa", description="attention implementation: sdpa, flash_attention_2, eager")
+    attn_implementation: str = Field(
+        default="sdpa", description="attention implementation: sdpa, flash_attention_2, eager"
+    )
     chat_template: bool = Field(
         default=True, description="prompts are a user's message, where the tokenizer has a chat template"
     )
@@ -42,8 +74,8 @@ class Model(Section):
 class Rewards(Section):
     """Whose rewards, and without which part (the paper's ablations)."""
 
-    preset: Literal["paper", "released", "outcome"] = Field(
-        default="paper", description="paper, released, or outcome: r_answer alone, ordinary PPO"
+    preset: Literal["paper", "reference", "outcome"] = Field(
+        default="paper", description="paper, reference (code), or outcome: r_answer alone, ordinary PPO"
     )
     without: list[Part] = Field(default=[], description="parts that are left out: key, gain, penalty, step")
 
@@ -65,9 +97,16 @@ class Vllm(Section):
     """Rollouts by vLLM; without this section by `transformers`."""
 
     mode: Literal["colocate", "server"] = Field(default="colocate", description="in this process, or by `vllm serve`")
-    url: str | None = Field(default=None, description="of the server")
-    memory: float = Field(default=0.3, gt=0, lt=1, description="share of the GPU's memory that it takes (colocate)")
-    sleep: bool = Field(default=True, description="gives its memory back while weights are updated (colocate)")
+    server_base_url: str | None = Field(default=None, description="of the server")
+    gpu_memory_utilization: float = Field(
+        default=0.3, gt=0, lt=1, description="share of the GPU's memory that it takes (colocate)"
+    )
+    enable_sleep_mode: bool = Field(
+        default=True, description="gives its memory back while weights are updated (colocate)"
+    )
+
+
+_DATACLASSES = {"sft": SFT, "schedule": Schedule, "ppo": PPOConfig, "limits": Limits}
 
 
 class Recipe(Section):
@@ -85,7 +124,7 @@ class Recipe(Section):
     critic: str | None = Field(default=None, description="model that the critic starts from; the policy's by default")
     sft: SFT | None = Field(default=None, description="cold start on gold trajectories before PPO; none by default")
     schedule: Schedule = Schedule()
-    ppo: PPO = PPO()
+    ppo: PPOConfig = PPOConfig()
     limits: Limits = Limits()
     rewards: Rewards = Rewards()
     vllm: Vllm | None = None
@@ -101,14 +140,23 @@ class Recipe(Section):
     @model_validator(mode="before")
     @classmethod
     def _known(cls, data: Any) -> Any:
-        """Dataclasses ignore what they do not know; a recipe must not."""
-        for name, kind in (("sft", SFT), ("schedule", Schedule), ("ppo", PPO), ("limits", Limits)):
-            known = [field.name for field in fields(kind)]
-            given = data.get(name)
-            unknown = sorted(set(given) - set(known)) if isinstance(given, dict) else ()
-            if unknown:
-                raise ValueError(f"{name}.{unknown[0]} is unknown; known: {', '.join(known)}")
+        """Refuse old names, and in dataclasses, which ignore what they do not know, unknown ones."""
+        known = {name: [each.name for each in fields(kind)] for name, kind in _DATACLASSES.items()}
+        for section, given in data.items():
+            for key in sorted(given) if isinstance(given, dict) else ():
+                if key in _RENAMED.get(section, ()):
+                    raise ValueError(f"{section}.{key} is {section}.{_RENAMED[section][key]} now")
+                if key not in known.get(section, [key]):
+                    raise ValueError(f"{section}.{key} is unknown; known: {', '.join(known[section])}")
         return data
+
+
+def read_recipe(file: Path, hint: str) -> Recipe:
+    """The recipe that a run was trained with, as its folder has it. Raises ConfigError for one of another version."""
+    try:
+        return Recipe.model_validate_json(file.read_bytes())
+    except ValidationError as error:
+        raise ConfigError(f"{file} is no recipe of this version: {in_words(error)}", hint) from error
 
 
 def load_recipe(file: Path | None, settings: Iterable[str] = ()) -> Recipe:
@@ -120,7 +168,7 @@ def load_recipe(file: Path | None, settings: Iterable[str] = ()) -> Recipe:
     for setting in settings:
         key, separator, value = setting.partition("=")
         if not separator:
-            raise ConfigError(f"--set {setting}: expected KEY=VALUE", "for example --set schedule.updates=100")
+            raise ConfigError(f"--set {setting}: expected KEY=VALUE", "for example --set schedule.num_updates=100")
         *sections, name = key.strip().split(".")
         inner = data
         for section in sections:

@@ -9,8 +9,8 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.cache_utils import DynamicLayer
 
-from stepsearch_data.trainer.causal_lm import inner, logits_of, read, trunk_of
-from stepsearch_data.trainer.search_env import STOPS
+from stepsearch_data.trainer.causal_lm import logits_of, run_trunk, trunk_of, unwrap_adapters
+from stepsearch_data.trainer.stops import STOPS
 
 _OF_PLACES = {"DynamicLayer", "DynamicSlidingWindowLayer", "DummyLayer"}  # by name: the last is new
 _TAIL = 16  # tokens that hold a closing tag, however it is cut
@@ -30,17 +30,17 @@ class CachedSampler:
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, temperature: float = 1.0) -> None:
         self._model, self._tokenizer, self._temperature = model, tokenizer, temperature
-        self._keeps = keeps_places(model)
+        self._has_kv_cache = has_plain_kv_cache(model)
         self._eos = end_tokens(model, tokenizer)
         self._closing = {token for text, token in tokenizer.get_vocab().items() if ">" in text}
 
-    def begin(self, prompts: Sequence[list[int]]) -> None:
-        """See `Sampler.begin`."""
-        self._begin(prompts)
+    def start(self, prompts: Sequence[list[int]]) -> None:
+        """See `Sampler.start`."""
+        self._reset(prompts)
 
-    def _begin(self, texts: Sequence[list[int]]) -> None:
+    def _reset(self, texts: Sequence[list[int]]) -> None:
         # Windows are left to the mask: with the model's configuration the cache would drop what is outside of them.
-        self._cache = DynamicCache() if self._keeps else DynamicCache(config=inner(self._model).config)
+        self._cache = DynamicCache() if self._has_kv_cache else DynamicCache(config=unwrap_adapters(self._model).config)
         self._mask = torch.zeros((len(texts), 0), dtype=torch.long, device=self._model.device)
         self._seen: list[list[int]] = [[] for _ in texts]
         self._unread = list(texts)
@@ -49,29 +49,29 @@ class CachedSampler:
         """See `Sampler.replace_last`. The last token of a turn has not been read yet."""
         self._unread[row] = [*tokens]
 
-    def go_on(self, rows: Sequence[int], observations: Sequence[list[int]]) -> None:
-        """See `Sampler.go_on`."""
+    def extend(self, rows: Sequence[int], observations: Sequence[list[int]]) -> None:
+        """See `Sampler.extend`."""
         self._seen = [self._seen[row] for row in rows]
         self._unread = [self._unread[row] + seen for row, seen in zip(rows, observations, strict=True)]
-        if self._keeps:
+        if self._has_kv_cache:
             kept = torch.tensor(rows, dtype=torch.long, device=self._model.device)
             self._cache.batch_select_indices(kept)
             self._mask = self._mask[kept]
-            self._close_gaps()
+            self._compact_cache()
         else:
-            self._begin([seen + unread for seen, unread in zip(self._seen, self._unread, strict=True)])
+            self._reset([seen + unread for seen, unread in zip(self._seen, self._unread, strict=True)])
 
     @torch.inference_mode()
-    def turn(self, budgets: Sequence[int]) -> list[list[int]]:
-        """See `Sampler.turn`."""
-        turns: list[list[int]] = [[] for _ in budgets]
-        writing = [row for row, budget in enumerate(budgets) if budget > 0]
+    def generate(self, max_new_tokens: Sequence[int]) -> list[list[int]]:
+        """See `Sampler.generate`."""
+        turns: list[list[int]] = [[] for _ in max_new_tokens]
+        writing = [row for row, limit in enumerate(max_new_tokens) if limit > 0]
         while writing:
             logits = self._read(writing)
             for row, token in zip(writing, self._sample(logits[writing]), strict=True):
                 turns[row].append(token)
                 self._unread[row] = [token]
-            writing = [row for row in writing if len(turns[row]) < budgets[row] and not self._ended(turns[row])]
+            writing = [row for row in writing if len(turns[row]) < max_new_tokens[row] and not self._ended(turns[row])]
         return turns
 
     def _read(self, rows: Sequence[int]) -> Tensor:
@@ -81,7 +81,7 @@ class CachedSampler:
         real, last = torch.zeros_like(tokens), torch.zeros(len(tokens), dtype=torch.long)
         for row in rows:
             unread = self._unread[row]
-            start = 0 if self._keeps else width - len(unread)  # sums begin with what is read first
+            start = 0 if self._has_kv_cache else width - len(unread)  # sums begin with what is read first
             last[row] = start + len(unread) - 1
             tokens[row, start : start + len(unread)] = torch.tensor(unread)
             real[row, start : start + len(unread)] = 1
@@ -89,13 +89,13 @@ class CachedSampler:
             self._unread[row] = []
         tokens = tokens.to(self._mask.device)
         self._mask = torch.cat([self._mask, real.to(self._mask.device)], dim=1)
-        output = read(trunk_of(self._model), tokens, self._mask, self._cache)
+        output = run_trunk(trunk_of(self._model), tokens, self._mask, self._cache)
         hidden = output.last_hidden_state[torch.arange(len(tokens)), last]
-        if self._keeps and width > 1:
-            self._close_gaps()
+        if self._has_kv_cache and width > 1:
+            self._compact_cache()
         return logits_of(self._model, output, hidden, tokens[:, 0]).float()
 
-    def _close_gaps(self) -> None:
+    def _compact_cache(self) -> None:
         """Move what each row has read to the right end of the cache, in its order."""
         width = int(self._mask.sum(dim=1).max()) if len(self._mask) else 0
         places = self._mask.argsort(dim=1, stable=True)[:, self._mask.shape[1] - width :]
@@ -120,18 +120,18 @@ class CachedSampler:
         return turn[-1] in self._closing and any(stop in self._tokenizer.decode(turn[-_TAIL:]) for stop in STOPS)
 
 
-def keeps_places(model: PreTrainedModel) -> bool:
+def has_plain_kv_cache(model: PreTrainedModel) -> bool:
     """Whether all that a model keeps of what it has read are keys and values, each of one place."""
     return {kind.__name__ for kind in _kinds(model)} <= _OF_PLACES
 
 
-def own_layers(model: PreTrainedModel) -> list[str]:
+def custom_cache_layers(model: PreTrainedModel) -> list[str]:
     """Names of the kinds of a cache's layers that an architecture has for itself: nobody knows what they keep."""
     return sorted(kind.__name__ for kind in _kinds(model) if kind.__module__ != DynamicLayer.__module__)
 
 
 def _kinds(model: PreTrainedModel) -> set[type]:
-    return set(map(type, DynamicCache(config=inner(model).config).layers))
+    return set(map(type, DynamicCache(config=unwrap_adapters(model).config).layers))
 
 
 def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:

@@ -1,4 +1,4 @@
-"""What happens between the policy and the search engine: one question, turn by turn.
+"""The environment: what happens between the policy and the search engine, one question, turn by turn.
 
 The policy writes until `</search>` or `</answer>`. A search is answered with documents, anything else
 than a search or an answer with a warning and another try; when no search is left the policy is told
@@ -10,24 +10,20 @@ another: where the last of a turn reaches beyond its stop, what is beyond was no
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from stepsearch_data.templates.examples import Paragraph
 from stepsearch_data.templates.template import Template
 from stepsearch_data.trainer.config import Limits
+from stepsearch_data.trainer.stops import Decode, Encode, cut_at_stop, replacement
 
-STOPS = ("</search>", "</answer>")
-_STOP = re.compile("|".join(STOPS))
 _QUERY = re.compile(r"<search>((?:(?!<search>).)*)</search>\s*\Z", re.DOTALL)
-_AGAIN = (
+_TRY_AGAIN = (
     "\n<warning> This is neither a search nor an answer. Write <search> a query </search> or "
     "<answer> the answer </answer>. </warning>\n"
 )
-_NO_MORE = "<warning> No search is left. Answer now. </warning>\n"
-
-Encode = Callable[[str], list[int]]
-Decode = Callable[[Sequence[int]], str]
+_NO_SEARCH_LEFT = "<warning> No search is left. Answer now. </warning>\n"
 
 
 @dataclass(frozen=True)
@@ -38,8 +34,8 @@ class Task:
     question: str
     prompt: str
     answers: tuple[str, ...]
-    keys: list[list[str]] = field(default_factory=list)
-    golds: tuple[Paragraph, ...] = ()
+    search_keys: list[list[str]] = field(default_factory=list)
+    support_docs: tuple[Paragraph, ...] = ()
     source: str = ""
     hops: int = 0
     """0 where nobody knows."""
@@ -57,43 +53,38 @@ class Search:
 
 @dataclass
 class Episode:
-    """A rollout that grows. `own` tells which tokens of the response the policy wrote."""
+    """A rollout that grows: a prompt, and a response in which policy and environment take turns."""
 
     task: Task
-    prompt: list[int]
-    tokens: list[int] = field(default_factory=list)
-    own: list[bool] = field(default_factory=list)
+    prompt_ids: list[int]
+    response_ids: list[int] = field(default_factory=list)
+    response_mask: list[bool] = field(default_factory=list)
+    """Which tokens of the response the policy wrote."""
     text: str = ""
     observations: list[tuple[int, int]] = field(default_factory=list)
     """Which characters of the text the environment wrote: from, and before."""
     searches: list[Search] = field(default_factory=list)
     """Those whose documents the policy has been shown."""
-    written: int = 0
+    turn_end: int = 0
     """Tokens up to the end of the last turn; an observation may follow."""
-    logps: list[float] = field(default_factory=list)
-    """With which the policy's own tokens were sampled, where another engine than the trainer's model did."""
+    sampling_logps: list[float] = field(default_factory=list)
+    """With which the policy's tokens were sampled, where another engine than the trainer's model did."""
     turns: int = 0
     invalid: int = 0
     ended: str = ""
     """Why it ended: answer, no answer (after the last turn), end of text, length; empty while it goes on."""
 
-    def append(self, tokens: Sequence[int], text: str, *, own: bool) -> None:
-        """Add what was written, by the policy or by the environment."""
-        if not own:
+    def append(self, tokens: Sequence[int], text: str, *, by_policy: bool) -> None:
+        """Add what the policy or the environment wrote."""
+        if not by_policy:
             self.observations.append((len(self.text), len(self.text) + len(text)))
-        self.tokens += tokens
-        self.own += [own] * len(tokens)
+        self.response_ids += tokens
+        self.response_mask += [by_policy] * len(tokens)
         self.text += text
 
 
-def _stop(text: str) -> int:
-    """Where a turn's text stops: after its first closing tag, or at its end."""
-    found = _STOP.search(text)
-    return found.end() if found else len(text)
-
-
-class Referee:
-    """Applies the rules. `eos` are the tokens with which a model ends its text; prompts may be encoded otherwise."""
+class SearchEnv:
+    """The rules of an episode. `eos` are the tokens with which a model ends its text; prompts may be encoded apart."""
 
     def __init__(
         self,
@@ -109,25 +100,25 @@ class Referee:
         self._encode, self._decode, self._eos = encode, decode, eos
         self._encode_prompt = encode_prompt or encode
 
-    def begin(self, task: Task) -> Episode:
-        """An episode at its start. The prompt keeps its end where it is longer than half of `Limits.total`."""
-        return Episode(task, self._encode_prompt(task.prompt)[-(self.limits.total // 2) :])
+    def reset(self, task: Task) -> Episode:
+        """Begin an episode. The prompt keeps its end where it is longer than half of `Limits.max_length`."""
+        return Episode(task, self._encode_prompt(task.prompt)[-(self.limits.max_length // 2) :])
 
-    def budget(self, episode: Episode) -> int:
-        """Tokens that the policy may write in this turn."""
-        left = self.limits.total - len(episode.prompt) - len(episode.tokens)
-        return max(0, min(self.limits.turn, left))
+    def max_new_tokens(self, episode: Episode) -> int:
+        """How many tokens the policy may write in this turn."""
+        left = self.limits.max_length - len(episode.prompt_ids) - len(episode.response_ids)
+        return max(0, min(self.limits.max_new_tokens, left))
 
-    def turn(self, episode: Episode, tokens: Sequence[int]) -> str | None:
+    def step(self, episode: Episode, tokens: Sequence[int]) -> str | None:
         """Take what the policy wrote in a turn; the query that it asks, if it asks one that is still allowed."""
         text = self._decode([token for token in tokens if token not in self._eos])
-        if tail := self.tail(tokens):
-            tokens, text = tokens[:-1], text[: _stop(text)]
-        episode.append(tokens, text, own=True)
-        episode.tokens += tail
-        episode.own += [False] * len(tail)  # nobody sampled it: nothing is learnt from it
-        episode.written = len(episode.tokens)
-        last = episode.turns >= self.limits.turns
+        if said := self.replacement(tokens):
+            tokens, text = tokens[:-1], cut_at_stop(text)
+        episode.append(tokens, text, by_policy=True)
+        episode.response_ids += said
+        episode.response_mask += [False] * len(said)  # nobody sampled it: nothing is learnt from it
+        episode.turn_end = len(episode.response_ids)
+        last = episode.turns >= self.limits.max_turns
         episode.turns += 1
         if text.rstrip().endswith("</answer>"):
             episode.ended = "answer"
@@ -139,47 +130,37 @@ class Referee:
             return match[1].strip()
         else:
             episode.invalid += 1
-            self._observe(episode, _AGAIN)
+            self._append_observation(episode, _TRY_AGAIN)
         return None
 
-    def tail(self, tokens: Sequence[int]) -> list[int]:
-        """What stands for the last token of a turn where that reaches beyond the turn's stop; else nothing.
+    def replacement(self, tokens: Sequence[int]) -> list[int]:
+        """What stands for the last token of a turn where that reaches beyond the turn's stop; else nothing."""
+        return replacement(tokens, self._encode, self._decode, self._eos)
 
-        Byte-level vocabularies have tokens such as `></`, with which a tag ends and another begins.
-        """
-        *kept, last = tokens or [0]
-        if not kept or last in self._eos:
-            return []
-        text, said = self._decode(tokens), self._decode(kept)
-        end = _stop(text)
-        if not text[end:].strip() or not text.startswith(said):
-            return []
-        return self._encode(text[len(said) : end])
-
-    def found(self, episode: Episode, query: str, documents: Sequence[Paragraph]) -> None:
+    def observe(self, episode: Episode, query: str, documents: Sequence[Paragraph]) -> None:
         """Show what the engine found for the turn's query."""
-        token = max(place for place, own in enumerate(episode.own) if own)
+        token = max(at for at, by_policy in enumerate(episode.response_mask) if by_policy)
         search = Search(query, tuple(documents), token, len(episode.text.rstrip()))
         shown = self._cut(self._template.observation(documents))
-        if self._observe(episode, f"\n{shown}\n"):
+        if self._append_observation(episode, f"\n{shown}\n"):
             episode.searches.append(search)
 
-    def _observe(self, episode: Episode, text: str) -> bool:
+    def _append_observation(self, episode: Episode, text: str) -> bool:
         """Add an observation, whole or not at all: where it does not fit, the episode ends."""
-        if episode.turns >= self.limits.turns:
-            text += _NO_MORE
+        if episode.turns >= self.limits.max_turns:
+            text += _NO_SEARCH_LEFT
         tokens = self._encode(text)
-        if len(episode.prompt) + len(episode.tokens) + len(tokens) >= self.limits.total:
+        if len(episode.prompt_ids) + len(episode.response_ids) + len(tokens) >= self.limits.max_length:
             episode.ended = "length"
             return False
-        episode.append(tokens, text, own=False)
+        episode.append(tokens, text, by_policy=False)
         return True
 
     def _cut(self, shown: str) -> str:
-        """An observation of at most so many tokens, the closing tag kept: without it two rounds would read as one."""
+        """Shorten an observation to its limit, the closing tag kept: without it two rounds would read as one."""
         tokens = self._encode(shown)
-        if len(tokens) <= self.limits.observation:
+        if len(tokens) <= self.limits.max_obs_length:
             return shown
         body, tag, after = shown.rpartition("</information>")
-        keep = max(0, self.limits.observation - len(self._encode(tag + after)) - 1)
+        keep = max(0, self.limits.max_obs_length - len(self._encode(tag + after)) - 1)
         return f"{self._decode(self._encode(body)[:keep])} {tag}{after}"

@@ -15,9 +15,9 @@ from trl import SFTConfig, SFTTrainer
 from stepsearch_data.core.errors import TrainError
 from stepsearch_data.templates.examples import Example
 from stepsearch_data.templates.template import Template
-from stepsearch_data.trainer.config import SFT
 from stepsearch_data.trainer.data import demonstration, encode_demonstration
 from stepsearch_data.trainer.loading import CHECKPOINTING, encoders
+from stepsearch_data.trainer.recipe import SFT
 
 constants.HF_HUB_DISABLE_TELEMETRY = True  # TRL's trainers would tell the Hub that they are used
 
@@ -41,17 +41,19 @@ def cold_start(
     """
     encode = encoders(tokenizer, chat=chat)
     rows = [encode_demonstration(demonstration(each, template), *encode, tokenizer.eos_token_id) for each in examples]
-    kept = [row for row in rows if len(row["input_ids"]) <= config.longest]
+    kept = [row for row in rows if len(row["input_ids"]) <= config.max_length]
     if not kept:
-        raise TrainError(f"no trajectory has at most {config.longest} tokens", "raise sft.longest, or build a store")
+        raise TrainError(
+            f"no trajectory has at most {config.max_length} tokens", "raise sft.max_length, or build a store"
+        )
     arguments = SFTConfig(
         output_dir=str(output),
-        max_steps=config.steps,
-        per_device_train_batch_size=config.micro,
-        learning_rate=config.lr,
-        warmup_steps=round(config.warmup * config.steps),
+        max_steps=config.max_steps,
+        per_device_train_batch_size=config.micro_batch_size,
+        learning_rate=config.learning_rate,
+        warmup_steps=round(config.warmup_ratio * config.max_steps),
         lr_scheduler_type="polynomial",  # of power 1: a line
-        lr_scheduler_kwargs={"lr_end": config.lr / 10},
+        lr_scheduler_kwargs={"lr_end": config.learning_rate / 10},
         max_length=None,
         seed=config.seed,
         save_strategy="no",
@@ -65,12 +67,12 @@ def cold_start(
             **options,
         },
     )
-    steps, left = divmod(config.batch, config.micro * arguments.world_size)
+    steps, left = divmod(config.batch_size, config.micro_batch_size * arguments.world_size)
     if left or not steps:
         raise TrainError(
-            f"a batch of {config.batch} demonstrations cannot be cut into micro batches of {config.micro} on "
-            f"{arguments.world_size} processes",
-            "choose sft.batch as a multiple of sft.micro times the processes",
+            f"a batch of {config.batch_size} demonstrations cannot be cut into micro batches of "
+            f"{config.micro_batch_size} on {arguments.world_size} processes",
+            "choose sft.batch_size as a multiple of sft.micro_batch_size times the processes",
         )
     arguments.gradient_accumulation_steps = steps
     trainer = SFTTrainer(model, args=arguments, train_dataset=Dataset.from_list(kept), processing_class=tokenizer)

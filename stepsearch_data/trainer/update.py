@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 
 import torch
@@ -12,122 +11,107 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from stepsearch_data.core.errors import TrainError
 from stepsearch_data.trainer.batch import Batch
-from stepsearch_data.trainer.config import PPO
+from stepsearch_data.trainer.config import PPOConfig
+from stepsearch_data.trainer.distributed import sum_over_processes
 from stepsearch_data.trainer.losses import (
-    Total,
-    explained_variance,
     gae,
     importance_weights,
-    kl,
+    kl_penalty,
     masked_mean,
-    mismatch,
+    masked_whiten,
     policy_loss,
     value_loss,
-    whiten,
 )
-from stepsearch_data.trainer.model import Reference
-
-Metrics = dict[str, float]
+from stepsearch_data.trainer.metrics import Metrics, explained_variance, sampling_mismatch
+from stepsearch_data.trainer.model import ReferencePolicy
 
 
 @torch.no_grad()
-def look_back(
-    model: nn.Module, policy: nn.Module, reference: Reference, batch: Batch, config: PPO, accelerator: Accelerator
+def compute_advantages(
+    model: nn.Module, reference: ReferencePolicy, batch: Batch, config: PPOConfig, accelerator: Accelerator
 ) -> Metrics:
-    """Fill in the batch's `logps`, `values`, `advantages`, `returns` and `weights`, under the weights that sampled it.
-
-    `policy` is the policy inside of `model`.
-    """
-    divergence, entropy = torch.zeros_like(batch.rewards), torch.zeros_like(batch.rewards)
-    for rows in batch.by_length().split(config.micro):
+    """Fill in what `Batch` leaves to this function, under the weights that sampled the batch."""
+    all_reduce, policy = sum_over_processes(accelerator), accelerator.unwrap_model(model).policy
+    kl, entropy = torch.zeros_like(batch.rewards), torch.zeros_like(batch.rewards)
+    for rows in batch.by_length().split(config.micro_batch_size):
         part = batch.rows(rows)
-        width = part.tokens.shape[1]
-        read = model(part.tokens, part.attention, part.own)
+        width = part.input_ids.shape[1]
+        output = model(*part.inputs)
         with accelerator.autocast():
-            before = reference.logps(policy, part.tokens, part.attention, part.own)
-        batch.logps[rows, :width], batch.values[rows, :width] = read.logps, read.values
-        divergence[rows, :width], entropy[rows, :width] = kl(read.logps, before, part.own), read.entropy
-    rewards = batch.rewards - config.kl * divergence
-    batch.advantages, batch.returns = gae(rewards, batch.values, batch.own, config.gamma, config.lam)
+            ref_logps = reference.logps(policy, *part.inputs)
+        batch.old_logps[rows, :width], batch.old_values[rows, :width] = output.logps, output.values
+        kl[rows, :width] = kl_penalty(output.logps, ref_logps, part.response_mask)
+        entropy[rows, :width] = output.entropy
+    mask, rewards = batch.response_mask, batch.rewards - config.kl_coef * kl
+    batch.advantages, batch.returns = gae(rewards, batch.old_values, mask, config.gamma, config.lam)
     metrics = {
-        "kl": masked_mean(divergence, batch.own, _total(accelerator)).item(),
-        "entropy": masked_mean(entropy, batch.own, _total(accelerator)).item(),
-        "return": masked_mean(batch.returns, batch.own, _total(accelerator)).item(),
-        "explained_variance": explained_variance(batch.values, batch.returns, batch.own).item(),
+        "kl": masked_mean(kl, mask, all_reduce).item(),
+        "entropy": masked_mean(entropy, mask, all_reduce).item(),
+        "return": masked_mean(batch.returns, mask, all_reduce).item(),
+        "explained_variance": explained_variance(batch.old_values, batch.returns, mask).item(),
     }
-    if config.whiten:
-        batch.advantages = whiten(batch.advantages, batch.own, _total(accelerator))
-    if config.importance_cap:
-        batch.weights = importance_weights(batch.logps, batch.sampled, config.importance_cap)
-    return metrics | _apart(batch, config.importance_cap, accelerator)
+    if config.whiten_advantages:
+        batch.advantages = masked_whiten(batch.advantages, mask, all_reduce)
+    cap = config.importance_sampling_cap
+    if cap:
+        batch.importance_weights = importance_weights(batch.old_logps, batch.sampling_logps, cap)
+    return metrics | sampling_mismatch(batch, cap, accelerator, all_reduce)
 
 
-def _apart(batch: Batch, cap: float, accelerator: Accelerator) -> Metrics:
-    """How far the trainer is from the engine that sampled; nothing where the trainer's model did."""
-    mean, capped, k3, count = mismatch(batch.logps, batch.sampled, cap or math.inf, _total(accelerator)).tolist()
-    if not count:  # in no process
-        return {}
-    furthest = (batch.logps - batch.sampled).nan_to_num(0).abs().max()
-    most = accelerator.gather(furthest).max().item()
-    return {"mismatch": mean, "mismatch_max": most, "mismatch_k3": k3, "truncated": capped}
-
-
-def improve(
+def ppo_update(
     model: nn.Module,
-    parts: dict[str, list[nn.Parameter]],
+    parameters: dict[str, list[nn.Parameter]],
     optimizer: torch.optim.Optimizer,
-    schedule: LRScheduler,
+    scheduler: LRScheduler,
     batch: Batch,
-    config: PPO,
+    config: PPOConfig,
     accelerator: Accelerator,
 ) -> Metrics:
-    """PPO's epochs over a batch that `look_back` has filled in; means of the losses.
+    """Take PPO's steps on a batch whose advantages are known; means of the losses.
 
-    `parts` are the parameters of policy and critic, whose gradients are clipped apart. A minibatch's loss is the mean
+    `parameters` are those of policy and critic, whose gradients are clipped apart. A mini batch's loss is the mean
     over all its tokens, however it is cut into micro batches and spread over processes. Raises TrainError for a loss
     that is no number, before it reaches the weights.
     """
     seen: defaultdict[str, list[float]] = defaultdict(list)
-    size = config.minibatch // accelerator.num_processes
-    steps = size // config.micro
-    for mini in (mini for _ in range(config.epochs) for mini in batch.split(size, _shuffled(batch))):
-        tokens = _total(accelerator)(mini.own.sum()) / accelerator.num_processes
-        for part in mini.split(config.micro, mini.by_length()):
+    size = config.mini_batch_size // accelerator.num_processes
+    steps = size // config.micro_batch_size
+    for mini in (mini for _ in range(config.num_ppo_epochs) for mini in batch.split(size, _shuffled(batch))):
+        tokens = sum_over_processes(accelerator)(mini.response_mask.sum()) / accelerator.num_processes
+        for micro in mini.split(config.micro_batch_size, mini.by_length()):
             with accelerator.accumulate(model):
-                share = part.own.sum() / tokens.clamp(min=1)
-                loss, means = _loss(model, part, config)
+                share = micro.response_mask.sum() / tokens.clamp(min=1)
+                loss, means = _loss(model, micro, config)
                 accelerator.backward(loss * share * steps)  # accelerate takes the mean over micro batches
                 if accelerator.sync_gradients:
-                    for name, parameters in parts.items():
-                        norm = accelerator.clip_grad_norm_(parameters, config.max_norm)
-                        seen[f"{name}_norm"].append(float(norm or 0))  # DeepSpeed's: of both together
+                    for name, of_part in parameters.items():
+                        norm = accelerator.clip_grad_norm_(of_part, config.max_grad_norm)
+                        seen[f"{name}_grad_norm"].append(float(norm or 0))  # DeepSpeed's: of both together
                 optimizer.step()
                 optimizer.zero_grad()
             for name, value in means.items():
                 seen[name].append(value * share.item() * steps)
-        schedule.step()
+        scheduler.step()
     return {name: sum(values) / len(values) for name, values in seen.items()}
 
 
-def _loss(model: nn.Module, part: Batch, config: PPO) -> tuple[Tensor, Metrics]:
-    read = model(part.tokens, part.attention, part.own)
-    policy, clipped = policy_loss(read.logps, part.logps, part.advantages, part.own, config.clip, part.weights)
-    critic = value_loss(read.values, part.values, part.returns, part.own, config.value_clip)
-    loss = policy + critic  # they share no weight, so no coefficient between them means anything
-    if config.entropy:
-        loss = loss - config.entropy * masked_mean(read.entropy, part.own)
-    means = {"policy_loss": policy.item(), "value_loss": critic.item(), "clipped": clipped.item()}
+def _loss(model: nn.Module, batch: Batch, config: PPOConfig) -> tuple[Tensor, Metrics]:
+    output, mask = model(*batch.inputs), batch.response_mask
+    of_policy, clipfrac = policy_loss(
+        output.logps, batch.old_logps, batch.advantages, mask, config.cliprange, batch.importance_weights
+    )
+    of_critic = value_loss(output.values, batch.old_values, batch.returns, mask, config.cliprange_value)
+    loss = of_policy + of_critic  # they share no weight, so a coefficient between them would mean nothing
+    if config.entropy_coef:
+        loss = loss - config.entropy_coef * masked_mean(output.entropy, mask)
+    means = {"policy_loss": of_policy.item(), "value_loss": of_critic.item(), "clipfrac": clipfrac.item()}
     if not torch.isfinite(loss):
         raise TrainError(
             f"the loss is no number ({', '.join(f'{name} {value:.3g}' for name, value in means.items())})",
-            "lower the learning rate or the clip, or train in float32; the last checkpoint is whole",
+            "lower the learning rate or the clip range, or train in float32; the last checkpoint is whole",
         )
     return loss, means
 
 
 def _shuffled(batch: Batch) -> Tensor:
-    return torch.randperm(len(batch)).to(batch.tokens.device)
-
-
-def _total(accelerator: Accelerator) -> Total:
-    return lambda summed: accelerator.reduce(summed, reduction="sum")
+    return torch.randperm(len(batch)).to(batch.input_ids.device)

@@ -18,7 +18,7 @@ from stepsearch_data.core.errors import ConfigError, StepSearchError, TrainError
 from stepsearch_data.remote.secrets import check_address, redact
 from stepsearch_data.trainer.config import Limits
 from stepsearch_data.trainer.recipe import Vllm
-from stepsearch_data.trainer.search_env import STOPS
+from stepsearch_data.trainer.stops import STOPS
 
 _SERVE = (
     "VLLM_SERVER_DEV_MODE=1 vllm serve MODEL --max-model-len {length} --logprobs-mode processed_logprobs "
@@ -27,7 +27,7 @@ _SERVE = (
 
 
 class VllmSampler:
-    """See `OtherSampler`. vLLM has its own cache of what rows have in common, so each turn sends the whole text so far.
+    """See `ReportsLogps`. vLLM has its own cache of what rows have in common, so each turn sends the whole text so far.
 
     A batch begins with the policy's weights sent to vLLM, which sleeps, if it is to, when the last row has ended.
     Raises ConfigError where vLLM is not installed or its server was started otherwise than it must be, and TrainError
@@ -43,8 +43,8 @@ class VllmSampler:
         limits: Limits,
         temperature: float,
     ) -> None:
-        check_address("vllm.url", config.url or "")
-        self._serve = _SERVE.format(length=limits.total + limits.turn) if config.mode == "server" else ""
+        check_address("vllm.server_base_url", config.server_base_url or "")
+        self._serve = _SERVE.format(length=limits.max_length + limits.max_new_tokens) if config.mode == "server" else ""
         if self._serve and accelerator.num_processes > 1:
             # TRL's client expects as many prompts from every process; live rows are not.
             raise ConfigError("vllm.mode server takes rollouts of one process only", 'vllm.mode = "colocate"')
@@ -54,21 +54,21 @@ class VllmSampler:
                 accelerator=accelerator,
                 processing_class=tokenizer,
                 mode=config.mode,
-                server_base_url=config.url,
-                gpu_memory_utilization=config.memory,
-                max_model_length=limits.total,
-                enable_sleep_mode=config.sleep,
+                server_base_url=config.server_base_url,
+                gpu_memory_utilization=config.gpu_memory_utilization,
+                max_model_length=limits.max_length,
+                enable_sleep_mode=config.enable_sleep_mode,
                 temperature=temperature,
                 logprobs=0,  # of the tokens that were sampled, and of no other
                 generation_kwargs={"stop": list(STOPS), "include_stop_str_in_output": True},
             )
             if self._serve:
                 self._check(self._vllm.vllm_client.get_server_info()["model_config"], limits)
-        self._sleeps = config.sleep and not self._serve
+        self._sleeps = config.enable_sleep_mode and not self._serve
         self._vllm.enable_sleep_mode = False  # TRL would sleep after every turn: weights sent anew, no prefix kept
 
-    def begin(self, prompts: Sequence[list[int]]) -> None:
-        """See `Sampler.begin`."""
+    def start(self, prompts: Sequence[list[int]]) -> None:
+        """See `Sampler.start`."""
         self._texts, self._rows = list(prompts), list(range(len(prompts)))
         self._logps: list[list[float]] = [[] for _ in prompts]
         with self._explained("take the weights"):
@@ -79,18 +79,18 @@ class VllmSampler:
             if self._sleeps:
                 self._vllm.llm.wake_up(tags=["kv_cache"])
 
-    def turn(self, budgets: Sequence[int]) -> list[list[int]]:
-        """See `Sampler.turn`."""
-        turns: list[list[int]] = [[] for _ in budgets]
-        writing = [row for row, budget in enumerate(budgets) if budget > 0]
+    def generate(self, max_new_tokens: Sequence[int]) -> list[list[int]]:
+        """See `Sampler.generate`."""
+        turns: list[list[int]] = [[] for _ in max_new_tokens]
+        writing = [row for row, limit in enumerate(max_new_tokens) if limit > 0]
         if writing:
-            self._vllm.max_completion_length = max(budgets)
+            self._vllm.max_completion_length = max(max_new_tokens)
             with self._explained("generate"):
                 _, written, logps, _ = self._vllm.generate([self._texts[row] for row in writing], None, 1)
             for row, tokens, likely in zip(writing, written, logps, strict=True):
-                turns[row] = list(tokens[: budgets[row]])
+                turns[row] = list(tokens[: max_new_tokens[row]])
                 self._texts[row] = self._texts[row] + turns[row]
-                own = (each[0] for each in likely[: budgets[row]])
+                own = (each[0] for each in likely[: max_new_tokens[row]])
                 self._logps[self._rows[row]] += [float("nan") if logp is None else logp for logp in own]
         return turns
 
@@ -99,8 +99,8 @@ class VllmSampler:
         self._texts[row] = [*self._texts[row][:-1], *tokens]
         self._logps[self._rows[row]].pop()
 
-    def go_on(self, rows: Sequence[int], observations: Sequence[list[int]]) -> None:
-        """See `Sampler.go_on`."""
+    def extend(self, rows: Sequence[int], observations: Sequence[list[int]]) -> None:
+        """See `Sampler.extend`."""
         self._texts = [self._texts[row] + seen for row, seen in zip(rows, observations, strict=True)]
         self._rows = [self._rows[row] for row in rows]
         if self._sleeps and not rows:
@@ -108,7 +108,7 @@ class VllmSampler:
                 self._vllm.llm.sleep(level=2)
 
     def logps(self) -> list[list[float]]:
-        """See `OtherSampler.logps`."""
+        """See `ReportsLogps.logps`."""
         return self._logps
 
     @contextmanager
@@ -129,9 +129,13 @@ class VllmSampler:
 
     def _check(self, server: dict[str, Any], limits: Limits) -> None:
         """Raises ConfigError for a server that would refuse long texts, or report other log-probabilities."""
-        longest = limits.total + limits.turn  # it refuses what may become longer than it takes, be it cut or not
+        longest = (
+            limits.max_length + limits.max_new_tokens
+        )  # it refuses what may become longer than it takes, be it cut or not
         if server["max_model_len"] < longest:
-            wrong = f"takes {server['max_model_len']} tokens, limits.total and limits.turn need {longest}"
+            wrong = (
+                f"takes {server['max_model_len']} tokens, limits.max_length and limits.max_new_tokens need {longest}"
+            )
         elif server["logprobs_mode"] != "processed_logprobs":
             wrong = f"reports {server['logprobs_mode']}, not those at the temperature"
         else:

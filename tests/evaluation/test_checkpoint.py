@@ -54,7 +54,7 @@ def run(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         model(input_ids=ids, labels=labels).loss.backward()
         optimizer.step()
     save(folder / "checkpoint-000010", model, tokenizer)
-    limits = {"turns": 5, "documents": 1, "total": 400, "turn": 40}
+    limits = {"max_turns": 5, "topk": 1, "max_length": 400, "max_new_tokens": 40}
     trained = {"store": store, "template": str(TEMPLATE), "model": {"path": "tiny"}, "limits": limits}
     recipe = Recipe.model_validate(trained)
     (folder / "recipe.json").write_text(recipe.model_dump_json())

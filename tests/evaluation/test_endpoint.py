@@ -13,10 +13,11 @@ from stepsearch_data.templates.examples import Paragraph
 from stepsearch_data.templates.files import load_template
 from stepsearch_data.trainer.config import Limits
 from stepsearch_data.trainer.rollout import roll_out
-from stepsearch_data.trainer.search_env import STOPS, Episode, Referee, Task
+from stepsearch_data.trainer.search_env import Episode, SearchEnv, Task
+from stepsearch_data.trainer.stops import STOPS
 
 TASK = Task("q1", "Who?", "Who?\n", ("Ada",))
-TWO_TURNS = Limits(turns=2)
+TWO_TURNS = Limits(max_turns=2)
 SHOWN = "<information> Doc 1<## Title: T ##> a </information>"
 
 
@@ -37,10 +38,10 @@ class Scripted:
 
 
 def play(model: Scripted, limits: Limits = TWO_TURNS, *, raw: bool = False) -> tuple[Episode, EndpointSampler]:
-    referee = Referee(load_template("musique"), in_characters(limits), encode, decode, frozenset([END]))
+    env = SearchEnv(load_template("musique"), in_characters(limits), encode, decode, frozenset([END]))
     with asyncio.Runner() as runner:
         sampler = EndpointSampler(model, runner, "mock", raw=raw)
-        (episode,) = roll_out([TASK], referee, sampler, lambda asked, _: [[Paragraph("T", q)] for q in asked])
+        (episode,) = roll_out([TASK], env, sampler, lambda asked, _: [[Paragraph("T", q)] for q in asked])
     return episode, sampler
 
 
@@ -63,7 +64,7 @@ def test_a_reply_is_cut_or_closed_where_its_turn_ends(reply: Reply, turn: str, e
 def test_characters_stand_for_tokens_without_loss() -> None:
     text = "Süß\n\U0001f30d </search>"
     assert decode(encode(text)) == text
-    assert in_characters(Limits()) == Limits(total=4 * 4096, turn=2000, observation=2400)
+    assert in_characters(Limits()) == Limits(max_length=4 * 4096, max_new_tokens=2000, max_obs_length=2400)
 
 
 def test_a_chat_shows_what_was_found_as_the_users_next_message() -> None:
@@ -116,6 +117,6 @@ def test_what_a_server_refuses_ends_the_rollout_with_its_reason() -> None:
 
 def test_a_turn_may_not_be_longer_than_what_is_left() -> None:
     model = Scripted(Reply("<search> a"), Reply("<answer> Ada"))
-    play(model, Limits(turns=2, total=60, turn=50))
+    play(model, Limits(max_turns=2, max_length=60, max_new_tokens=50))
     read = len(f"Who?\n<search> a</search>\n{SHOWN}\n")
     assert [request.max_tokens for request in model.asked] == [50, (4 * 60 - read) // 4]

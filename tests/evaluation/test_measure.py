@@ -25,7 +25,7 @@ def row(
     hops: int = 2,
     refused: str = "",
 ) -> Row:
-    task = Task("q1", "Who?", "Who?\n", golds, golds=support, source=source)
+    task = Task("q1", "Who?", "Who?\n", golds, support_docs=support, source=source)
     text = "<search> q </search>" if answer is None else ANSWERED.format(answer)
     found = [Search(query, documents, 0, 0) for query, documents in searches]
     ended = "no answer" if answer is None else "answer"

@@ -1,4 +1,4 @@
-"""The presets: the paper by hand, the release by its vectors, and every switch between them alone."""
+"""The presets: the paper by hand, the reference code by its vectors, and every switch between them alone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from stepsearch_data.rewards import (
     ABLATIONS,
     PAPER,
-    RELEASED,
+    REFERENCE,
     RewardConfig,
     Scores,
     parse,
@@ -68,7 +68,7 @@ def test_the_release_on_all_golden_vectors(shared_vectors: Path) -> None:
     assert len(rows) == 300
     for row in rows:
         paragraphs = [paragraph["paragraph_text"] for paragraph in row["support_docs"]]
-        found = score_rollout(row["response"], row["target"], row["search_keys"], paragraphs, RELEASED)
+        found = score_rollout(row["response"], row["target"], row["search_keys"], paragraphs, REFERENCE)
         assert set(row["expected"]) == set(COMPONENTS)
         for name, expected in row["expected"].items():
             assert close(getattr(found, name), expected), (row["id"], name)
@@ -109,7 +109,7 @@ NEW_CUT = GOOD.replace("<think> done", "<information> open <think> done")
 TWICE = search("q") + block("zeta", "zeta") + "<answer>Lucca</answer>"
 ONE = search("puccini tosca") + "<answer>Lucca</answer>"
 Changed = dict[str, Any]
-# Departure of the release, a rollout that shows it, and what changes, by hand.
+# Departure of the reference code, a rollout that shows it, and what changes, by hand.
 DEPARTURES: dict[str, tuple[str, Changed, Changed]] = {
     "failure_score": (  # 1
         GOOD + " trailing",
@@ -188,7 +188,7 @@ DEPARTURES: dict[str, tuple[str, Changed, Changed]] = {
 def test_each_departure_is_one_switch(name: str) -> None:
     text, others, changed = DEPARTURES[name]
     paper = score(text, PAPER, **others)
-    flipped = score(text, replace(PAPER, **{name: getattr(RELEASED, name)}), **others)
+    flipped = score(text, replace(PAPER, **{name: getattr(REFERENCE, name)}), **others)
     if name == "keep_next_label":  # its gains are those of documents with one word more
         changed = {key: getattr(flipped, key) if key != "redundancy_penalty" else changed[key] for key in changed}
     for field in fields(Scores):
@@ -215,7 +215,7 @@ def test_the_switches_that_show_elsewhere() -> None:
 
 
 def test_the_presets_differ_in_nothing_else() -> None:
-    different = {f.name for f in fields(RewardConfig) if getattr(PAPER, f.name) != getattr(RELEASED, f.name)}
+    different = {f.name for f in fields(RewardConfig) if getattr(PAPER, f.name) != getattr(REFERENCE, f.name)}
     assert different == {*DEPARTURES, "reward_on_search"}
 
 
@@ -225,7 +225,7 @@ def test_the_documented_switches_are_the_presets() -> None:
     names = [name for name, _, _ in rows]
     assert names == [field.name for field in fields(RewardConfig) if field.name not in ABLATIONS.values()]
     assert configure("paper", [f"{name}={value}" for name, value, _ in rows]) == PAPER
-    assert configure("paper", [f"{name}={value}" for name, _, value in rows]) == RELEASED
+    assert configure("paper", [f"{name}={value}" for name, _, value in rows]) == REFERENCE
 
 
 def test_a_hundred_rounds_of_the_same_documents() -> None:
@@ -240,7 +240,7 @@ def test_a_hundred_rounds_of_the_same_documents() -> None:
     st.lists(st.text(max_size=10), max_size=2),
     st.lists(st.lists(st.text(max_size=10), max_size=2), max_size=3),
     st.lists(st.text(max_size=20), max_size=3),
-    st.sampled_from([PAPER, RELEASED]),
+    st.sampled_from([PAPER, REFERENCE]),
 )
 def test_any_text_at_all_has_a_score(
     text: str, target: list[str], keys: list[list[str]], golds: list[str], config: RewardConfig

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 from stepsearch_data.core.errors import ConfigError
 from stepsearch_data.core.progress import Reporter
-from stepsearch_data.rewards import PAPER, RELEASED
+from stepsearch_data.rewards import PAPER, REFERENCE
 from stepsearch_data.schemas.rollouts import READ, RolloutRow
 from stepsearch_data.scoring.files import TABLES, default_output, rejects_of, score_file
 from stepsearch_data.scoring.scorer import Item, Kind, Scorer, configure
@@ -89,7 +89,7 @@ def near(found: Row, expected: Row) -> bool:
 def test_the_released_rewards_of_all_golden_vectors(shared_vectors: Path, tmp_path: Path, cli: Run) -> None:
     file = tmp_path / "rollouts.jsonl"
     file.write_bytes((shared_vectors / "reward_published.jsonl").read_bytes())
-    done = cli("score", file, "--preset", "released", "--json")
+    done = cli("score", file, "--preset", "reference", "--json")
     assert done.returncode == 0, done.stderr
     rows = [json.loads(line) for line in file.read_text().splitlines()]
     found = printed(done)
@@ -132,7 +132,7 @@ def test_every_kind_of_file_is_read(suffix: str, tmp_path: Path, cli: Run) -> No
 
 GROUND_TRUTH = {"target": ["Puccini"], "search_keys": [["tosca composer"]]}
 DIALECTS: dict[str, Row] = {
-    "the release's": rollout(),
+    "the reference code's": rollout(),
     "flat keys, plain paragraphs, one target": rollout(
         target="Puccini", search_keys=["tosca composer"], support_docs=[PARAGRAPH["paragraph_text"]]
     ),
@@ -151,7 +151,7 @@ DIALECTS: dict[str, Row] = {
         "extra_info": {"split": "train", "index": 3, "support_docs": [PARAGRAPH]},
         "responses": [RESPONSE],
     },
-    "the release's predictions": {
+    "the reference code's predictions": {
         "id": 12,
         "response": RESPONSE,
         "ground_truth": GROUND_TRUTH,
@@ -262,7 +262,7 @@ def test_rollouts_that_are_broken_are_scored(tmp_path: Path, cli: Run) -> None:
         "<answer>a</answer><answer>b</answer>",
     ]
     file = write(tmp_path / "r.jsonl", [rollout(response=text) for text in texts])
-    for preset in ("paper", "released"):
+    for preset in ("paper", "reference"):
         done = cli("score", file, "--json", "--preset", preset)
         assert done.returncode == 0, done.stderr
         assert len(printed(done)) == len(texts)
@@ -308,8 +308,8 @@ def test_a_switch_is_set(tmp_path: Path, cli: Run) -> None:
     file = write(tmp_path / "r.jsonl", [rollout()])
     (found,) = printed(cli("score", file, "--json", "--set", "key_weight=0.5", "--set", "redundancy_penalty=false"))
     assert found["score"] == 1.5
-    assert configure("released", ["decimals=none", "lazy_patterns=no"]).decimals is None
-    assert configure("paper", []) is not RELEASED
+    assert configure("reference", ["decimals=none", "lazy_patterns=no"]).decimals is None
+    assert configure("paper", []) is not REFERENCE
     assert configure("paper", []) == PAPER
     for setting, reason in (
         ("key_weight", "expected NAME=VALUE"),
@@ -435,7 +435,7 @@ json_values = st.recursive(
 @given(st.binary() | st.dictionaries(st.sampled_from([*READ, "prediction", "answers"]), json_values))
 def test_any_row_is_scored_or_rejected(data: bytes | Row) -> None:
     for kind in TABLES:
-        scored = Scorer(kind, RELEASED, as_json=True).score([Item(1, data)])
+        scored = Scorer(kind, REFERENCE, as_json=True).score([Item(1, data)])
         assert scored.read == 1
         assert bool(scored.count) != bool(scored.rejects)
         assert len(scored.lines.splitlines()) == scored.count

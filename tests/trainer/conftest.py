@@ -11,7 +11,7 @@ from stepsearch_data.synth import WorldConfig, write_world
 from stepsearch_data.templates.files import load_template
 from stepsearch_data.templates.template import Template
 from stepsearch_data.trainer.config import Limits
-from stepsearch_data.trainer.search_env import Referee
+from stepsearch_data.trainer.search_env import SearchEnv
 from tests.conftest import run_cli
 from tests.trainer.tiny import TASKS
 
@@ -26,7 +26,7 @@ def tokenizer() -> Any:
     from stepsearch_data.trainer.demo.tiny import make_tokenizer
 
     said = "<think> <search> </search> <answer> </answer> </think> <information> </information> <warning> </warning>"
-    return make_tokenizer([said, *(f" {task.prompt} {task.golds[0].text}" for task in TASKS)] * 2)
+    return make_tokenizer([said, *(f" {task.prompt} {task.support_docs[0].text}" for task in TASKS)] * 2)
 
 
 @pytest.fixture(scope="session")
@@ -51,8 +51,8 @@ def policy(tokenizer: Any) -> Any:
 
 
 @pytest.fixture
-def referee(tokenizer: Any, policy: Any, template: Template) -> Referee:
-    from stepsearch_data.trainer.loading import make_referee
+def env(tokenizer: Any, policy: Any, template: Template) -> SearchEnv:
+    from stepsearch_data.trainer.loading import make_search_env
 
-    limits = Limits(turns=3, documents=2, total=300, turn=12, observation=60)
-    return make_referee(policy, tokenizer, template, limits)
+    limits = Limits(max_turns=3, topk=2, max_length=300, max_new_tokens=12, max_obs_length=60)
+    return make_search_env(policy, tokenizer, template, limits)

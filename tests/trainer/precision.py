@@ -11,22 +11,25 @@ from accelerate import Accelerator
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from stepsearch_data.templates.files import load_template
-from stepsearch_data.trainer.causal_lm import trunk_of
-from stepsearch_data.trainer.config import PPO, Limits, Schedule
-from stepsearch_data.trainer.loading import make_referee
-from stepsearch_data.trainer.model import Critic, log_probabilities
-from stepsearch_data.trainer.steppo_trainer import StePPO
+from stepsearch_data.trainer.causal_lm import log_probabilities, trunk_of
+from stepsearch_data.trainer.config import Limits, PPOConfig, Schedule
+from stepsearch_data.trainer.loading import make_search_env
+from stepsearch_data.trainer.model import Critic
+from stepsearch_data.trainer.steppo_trainer import StePPOTrainer
 from tests.trainer.tiny import TASKS, retrieve
 
 model, output = sys.argv[1:]
 tokenizer, policy = AutoTokenizer.from_pretrained(model), AutoModelForCausalLM.from_pretrained(model)
 torch.manual_seed(4)
 critic = Critic(trunk_of(AutoModelForCausalLM.from_config(policy.config)))
-referee = make_referee(policy, tokenizer, load_template("musique"), Limits(turns=1, total=300, turn=12))
+env = make_search_env(
+    policy, tokenizer, load_template("musique"), Limits(max_turns=1, max_length=300, max_new_tokens=12)
+)
 accelerator = Accelerator(mixed_precision="bf16")
-run = StePPO(
-    policy, critic, tokenizer, referee, retrieve, TASKS, Path(output),
-    schedule=Schedule(updates=1, rollouts=4, actor_lr=1e-2), ppo=PPO(minibatch=4, micro=2), accelerator=accelerator,
+run = StePPOTrainer(
+    policy, critic, tokenizer, env, retrieve, TASKS, Path(output),
+    schedule=Schedule(num_updates=1, rollout_batch_size=4, learning_rate=1e-2),
+    ppo=PPOConfig(mini_batch_size=4, micro_batch_size=2), accelerator=accelerator,
 )  # fmt: skip
 torch.manual_seed(0)
 tokens = torch.randint(3, len(tokenizer), (2, 40))
@@ -39,12 +42,12 @@ def read() -> list[torch.Tensor]:
     inner = run.inner.policy
     with accelerator.autocast():
         reference = run.reference.logps(inner, tokens, whole, whole)
-        sampler = log_probabilities(run._whole(), tokens, whole, whole, 1.0)[0]
+        sampler = log_probabilities(run.whole_policy(), tokens, whole, whole, 1.0)[0]
     return [run.model(tokens, whole, whole).logps, reference, sampler]
 
 
 before = read()
-metrics = run.update()[0]
+metrics = run.training_step()[0]
 after = read()
 saved = run.save() / "policy"
 if accelerator.is_main_process:

@@ -14,15 +14,15 @@ from stepsearch_data.core.errors import SearchError
 from stepsearch_data.templates.examples import Paragraph
 from stepsearch_data.templates.files import load_template
 from stepsearch_data.trainer.config import Limits
-from stepsearch_data.trainer.loading import make_referee
+from stepsearch_data.trainer.loading import make_search_env
 from tests.trainer.test_steppo_trainer import trainer
 from tests.trainer.tiny import retrieve
 
 torch.set_num_threads(1)
 model, output, *failing = sys.argv[1:]
 tokenizer, policy = AutoTokenizer.from_pretrained(model), AutoModelForCausalLM.from_pretrained(model)
-limits = Limits(turns=3, documents=2, total=300, turn=12, observation=60)
-referee = make_referee(policy, tokenizer, load_template("musique"), limits)
+limits = Limits(max_turns=3, topk=2, max_length=300, max_new_tokens=12, max_obs_length=60)
+env = make_search_env(policy, tokenizer, load_template("musique"), limits)
 
 
 def search(queries: Sequence[str], k: int) -> list[list[Paragraph]]:
@@ -32,6 +32,6 @@ def search(queries: Sequence[str], k: int) -> list[list[Paragraph]]:
     return retrieve(queries, k)
 
 
-run = trainer(Path(output), policy, tokenizer, referee, search)
+run = trainer(Path(output), policy, tokenizer, env, search)
 run.resume()
 run.train()

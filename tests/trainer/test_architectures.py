@@ -13,11 +13,11 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from stepsearch_data.core.errors import TrainError  # noqa: E402
 from stepsearch_data.trainer.architecture import check_architecture  # noqa: E402
 from stepsearch_data.trainer.batch import collate  # noqa: E402
-from stepsearch_data.trainer.causal_lm import trunk_of  # noqa: E402
-from stepsearch_data.trainer.model import Critic, log_probabilities  # noqa: E402
+from stepsearch_data.trainer.causal_lm import log_probabilities, trunk_of  # noqa: E402
+from stepsearch_data.trainer.model import Critic  # noqa: E402
 from stepsearch_data.trainer.rollout import roll_out  # noqa: E402
-from stepsearch_data.trainer.sampler import keeps_places  # noqa: E402
-from stepsearch_data.trainer.search_env import Referee  # noqa: E402
+from stepsearch_data.trainer.sampler import has_plain_kv_cache  # noqa: E402
+from stepsearch_data.trainer.search_env import SearchEnv  # noqa: E402
 from tests.trainer.architectures import tiny  # noqa: E402
 from tests.trainer.test_sampler import Recorder, anew  # noqa: E402
 from tests.trainer.tiny import TASKS, retrieve  # noqa: E402
@@ -63,7 +63,7 @@ def refusal(model: Any, tokenizer: Any) -> str:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # some architectures are deprecated, or miss fast kernels
 @pytest.mark.parametrize("name", sorted(set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES) - UNBUILT))
-def test_an_architecture_is_right_or_refused(name: str, tokenizer: Any, referee: Referee) -> None:
+def test_an_architecture_is_right_or_refused(name: str, tokenizer: Any, env: SearchEnv) -> None:
     """Rows of different lengths, several turns, dropped rows; windows of 8 tokens in texts of up to 100."""
     model = build(name, len(tokenizer))
     said = refusal(model, tokenizer)
@@ -72,20 +72,20 @@ def test_an_architecture_is_right_or_refused(name: str, tokenizer: Any, referee:
         assert REFUSED.get(name, "") in said
         assert name not in KEPT | ANEW
         return
-    assert keeps_places(model) or name not in KEPT
-    assert not keeps_places(model) or name not in ANEW
+    assert has_plain_kv_cache(model) or name not in KEPT
+    assert not has_plain_kv_cache(model) or name not in ANEW
     torch.manual_seed(0)
     sampler = Recorder(model, tokenizer)
-    episodes = roll_out(TASKS * 2, referee, sampler, retrieve)
-    assert max(len(episode.tokens) for episode in episodes) > 20
-    plain = [anew(model, episode.prompt + episode.tokens) for episode in episodes]
+    episodes = roll_out(TASKS * 2, env, sampler, retrieve)
+    assert max(len(episode.response_ids) for episode in episodes) > 20
+    plain = [anew(model, episode.prompt_ids + episode.response_ids) for episode in episodes]
     batch = collate(episodes, [[] for _ in episodes], pad=0, device=torch.device("cpu"))
-    expected = torch.cat([each[batch.own[row, 1 : len(each) + 1]] for row, each in enumerate(plain)])
+    expected = torch.cat([each[batch.response_mask[row, 1 : len(each) + 1]] for row, each in enumerate(plain)])
     torch.testing.assert_close(
         torch.tensor(sorted(sampler.seen)), expected.sort().values, atol=ROUGH.get(name, 1e-3), rtol=0
     )
-    read = log_probabilities(model, batch.tokens, batch.attention, batch.own, 1.0)[0]
-    torch.testing.assert_close(read[batch.own], expected, atol=1e-3, rtol=0)
-    values = Critic(trunk_of(model))(batch.tokens, batch.attention)
-    assert values.shape == batch.tokens.shape
-    values[batch.own].sum().backward()
+    read = log_probabilities(model, batch.input_ids, batch.attention_mask, batch.response_mask, 1.0)[0]
+    torch.testing.assert_close(read[batch.response_mask], expected, atol=1e-3, rtol=0)
+    values = Critic(trunk_of(model))(batch.input_ids, batch.attention_mask)
+    assert values.shape == batch.input_ids.shape
+    values[batch.response_mask].sum().backward()

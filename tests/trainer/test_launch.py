@@ -43,26 +43,26 @@ held_out = 4
 [model]
 path = "{model}"
 [sft]
-steps = 4
-batch = 4
-micro = 2
-lr = 1e-3
+max_steps = 4
+batch_size = 4
+micro_batch_size = 2
+learning_rate = 1e-3
 [schedule]
-updates = 2
-rollouts = 4
-actor_lr = 1e-3
-critic_lr = 1e-3
-actor_warmup = 0
-save_every = 1
-eval_every = 2
+num_updates = 2
+rollout_batch_size = 4
+learning_rate = 1e-3
+vf_learning_rate = 1e-3
+warmup_ratio = 0
+save_steps = 1
+eval_steps = 2
 [ppo]
-minibatch = 2
-micro = 1
+mini_batch_size = 2
+micro_batch_size = 1
 [limits]
-turns = 3
-documents = 1
-total = 300
-turn = 20
+max_turns = 3
+topk = 1
+max_length = 300
+max_new_tokens = 20
 """
 
 
@@ -108,13 +108,13 @@ def test_from_a_cold_start_to_the_evaluation_of_a_checkpoint(
     assert [row["update"] for row in first] == [1, 2]
     assert first[0]["kl"] == pytest.approx(0, abs=1e-6)  # the reference is the cold start
     assert first[1]["kl"] != pytest.approx(0, abs=1e-6)
-    said = launch(recipe, store, tmp_path / "run", *settings, "schedule.updates=3", resume=True)
+    said = launch(recipe, store, tmp_path / "run", *settings, "schedule.num_updates=3", resume=True)
     assert said[1].startswith("cold start: taken from")
     assert said[2] == "goes on after update 2"
     assert metrics(tmp_path / "run")[:2] == first
     assert len(metrics(tmp_path / "run")) == 3
     with pytest.raises(ConfigError, match=r"cold-start was made with another \[sft\]"):
-        launch(recipe, store, tmp_path / "run", *settings, "sft.lr=0.5", resume=True)
+        launch(recipe, store, tmp_path / "run", *settings, "sft.learning_rate=0.5", resume=True)
     assert not list((tmp_path / "run").glob(".*"))
     saved = tmp_path / "run" / "checkpoint-000003" / "policy"
     assert (saved / "adapter_config.json").exists() == bool(settings)
@@ -129,7 +129,7 @@ def test_the_cold_start_is_a_whole_model_that_has_learnt(recipe: Path, store: Pa
     before = loss_of(recipe.parent / "model", store)
     for settings, share in (((), 0.9), ((LORA,), 0.98)):  # adapters of random weights can do little
         output = tmp_path / str(share)
-        launch(recipe, store, output, "schedule.updates=0", "sft.steps=40", "sft.lr=1e-2", *settings)
+        launch(recipe, store, output, "schedule.num_updates=0", "sft.max_steps=40", "sft.learning_rate=1e-2", *settings)
         assert not (output / "cold-start" / "adapter_config.json").exists()
         assert loss_of(output / "cold-start", store) < share * before
 
@@ -157,7 +157,7 @@ def test_gradient_checkpointing_changes_nothing(recipe: Path, store: Path, tmp_p
 
 
 def test_a_run_is_not_overwritten(recipe: Path, store: Path, tmp_path: Path) -> None:
-    launch(recipe, store, tmp_path / "run", "schedule.updates=0")
+    launch(recipe, store, tmp_path / "run", "schedule.num_updates=0")
     with pytest.raises(ConfigError, match="holds a training already") as refused:
         launch(recipe, store, tmp_path / "run")
     assert "--resume" in refused.value.hint
@@ -167,7 +167,7 @@ def test_a_run_is_not_overwritten(recipe: Path, store: Path, tmp_path: Path) -> 
     ("settings", "error", "said"),
     [
         (("template=tools",), ConfigError, "calls a tool"),
-        (("sft.batch=5",), TrainError, "batch of 5 demonstrations cannot be cut into micro batches of 2"),
+        (("sft.batch_size=5",), TrainError, "batch of 5 demonstrations cannot be cut into micro batches of 2"),
     ],
 )
 def test_what_cannot_be_trained_is_said_first(
@@ -193,14 +193,14 @@ def test_the_verb_trains(recipe: Path, store: Path, tmp_path: Path) -> None:
     ), done.stderr
     about = json.loads((tmp_path / "run" / "run.json").read_text())
     assert (about["variant"], about["seed"]) == ("paper", 0)
-    again = run_cli("train", *arguments, "--quiet", "--resume", "--set", "schedule.updates=3")
+    again = run_cli("train", *arguments, "--quiet", "--resume", "--set", "schedule.num_updates=3")
     assert (again.returncode, again.stderr) == (0, "")
 
 
 def test_a_retriever_that_is_down_is_one_line(recipe: Path, store: Path, tmp_path: Path) -> None:
     arguments = ("--config", recipe, "--store", store, "--output", tmp_path / "run", "--quiet")
     broken = ("--engine", "http=http://127.0.0.1:9", "--set", "engines.http.max_attempts=1")
-    searching = ("--set", "sft.steps=100", "--set", "sft.lr=1e-2")
+    searching = ("--set", "sft.max_steps=100", "--set", "sft.learning_rate=1e-2")
     done = run_cli("train", *arguments, *broken, *searching)
     assert done.returncode != 0
     assert done.stderr.startswith("error: ")
@@ -212,7 +212,16 @@ def test_two_processes_train_together(recipe: Path, tmp_path: Path) -> None:
     write_world(WorldConfig(20, 100, 1, 6, 1), tmp_path / "world.jsonl")
     source = ("--source", f"musique={tmp_path / 'world.jsonl'}", "--set", "quality.validation=0.3")
     run_cli("build", "--store", tmp_path / "store", *source, "--quiet")
-    given = ("--config", recipe, "--store", tmp_path / "store", "--set", "schedule.rollouts=8", "--set", "held_out=3")
+    given = (
+        "--config",
+        recipe,
+        "--store",
+        tmp_path / "store",
+        "--set",
+        "schedule.rollout_batch_size=8",
+        "--set",
+        "held_out=3",
+    )
     for name, processes in {"one": 1, "two": 2}.items():
         done = torchrun(processes, "-m", "stepsearch_data", "train", *given, "--output", tmp_path / name)
         assert done.returncode == 0, done.stderr
@@ -254,12 +263,19 @@ def test_sharded_weights_learn_the_same(
     recipe: Path, store: Path, tmp_path: Path, accelerate: str, norm: float
 ) -> None:
     """As whole ones on each process: cut off after two updates and gone on, to the weights of the third."""
-    settings = ("schedule.rollouts=8", "schedule.temperature=0.9", "ppo.minibatch=4", f"ppo.max_norm={norm}")
+    settings = (
+        "schedule.rollout_batch_size=8",
+        "schedule.temperature=0.9",
+        "ppo.mini_batch_size=4",
+        f"ppo.max_grad_norm={norm}",
+    )
     given = ["--config", whole(recipe, tmp_path), "--store", store, *options(*settings)]
     runs = [
-        torchrun(2, "-m", "stepsearch_data", "train", *given, "--set", "schedule.updates=3", "-o", tmp_path / "one"),
+        torchrun(
+            2, "-m", "stepsearch_data", "train", *given, "--set", "schedule.num_updates=3", "-o", tmp_path / "one"
+        ),
         sharded(accelerate, "train", *given, "-o", tmp_path / "parts"),
-        sharded(accelerate, "train", *given, "--set", "schedule.updates=3", "-o", tmp_path / "parts", "--resume"),
+        sharded(accelerate, "train", *given, "--set", "schedule.num_updates=3", "-o", tmp_path / "parts", "--resume"),
     ]
     assert [run.returncode for run in runs] == [0, 0, 0], [run.stderr for run in runs]
     one, parts = metrics(tmp_path / "one"), metrics(tmp_path / "parts")
@@ -294,16 +310,21 @@ def test_in_bfloat16_policy_reference_and_sampler_compute_alike(recipe: Path, tm
 
 def test_vllm_takes_weights_in_parts_and_sleeps(recipe: Path, store: Path, tmp_path: Path) -> None:
     """Each process has an engine, which gets the whole weights: it finds each token as likely as the trainer does."""
-    settings = ("schedule.rollouts=8", "ppo.minibatch=4", "vllm.mode=colocate", f"model.path={recipe.parent / 'model'}")
+    settings = (
+        "schedule.rollout_batch_size=8",
+        "ppo.mini_batch_size=4",
+        "vllm.mode=colocate",
+        f"model.path={recipe.parent / 'model'}",
+    )
     given = ["--config", whole(recipe, tmp_path), "--store", store, *options(*settings)]
     done = sharded("fsdp2.yaml", "train", *given, "-o", tmp_path / "run", packages=STANDIN)
     assert done.returncode == 0, done.stderr
     rows = metrics(tmp_path / "run")
     assert [row["update"] for row in rows] == [1, 2]
     for row in rows:
-        assert row["mismatch"] == pytest.approx(0, abs=1e-5)
-        assert row["mismatch"] <= row["mismatch_max"] < 1e-4
-        assert row["truncated"] == 0
+        assert row["sampling_logp_difference"] == pytest.approx(0, abs=1e-5)
+        assert row["sampling_logp_difference"] <= row["sampling_logp_difference_max"] < 1e-4
+        assert row["sampling_ratio_capped"] == 0
 
 
 @NEEDS_DEEPSPEED

@@ -20,10 +20,10 @@ from transformers import (  # noqa: E402
     PreTrainedConfig,
 )
 
-from stepsearch_data.trainer import model as module  # noqa: E402
-from stepsearch_data.trainer.causal_lm import trunk_of  # noqa: E402
+from stepsearch_data.trainer import causal_lm as module  # noqa: E402
+from stepsearch_data.trainer.causal_lm import log_probabilities, trunk_of  # noqa: E402
 from stepsearch_data.trainer.loading import CHECKPOINTING  # noqa: E402
-from stepsearch_data.trainer.model import ActorCritic, Critic, log_probabilities  # noqa: E402
+from stepsearch_data.trainer.model import ActorCritic, Critic  # noqa: E402
 
 SIZES: dict[str, Any] = {
     "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,

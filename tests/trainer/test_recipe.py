@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from stepsearch_data.core.errors import ConfigError
-from stepsearch_data.rewards import PAPER, RELEASED
-from stepsearch_data.trainer.recipe import Recipe, Rewards, load_recipe
+from stepsearch_data.rewards import PAPER, REFERENCE
+from stepsearch_data.trainer.recipe import _DATACLASSES, _RENAMED, Model, Recipe, Rewards, Vllm, load_recipe
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 
@@ -16,8 +17,8 @@ RECIPES = Path(__file__).parents[2] / "recipes"
 @pytest.mark.parametrize("file", sorted(RECIPES.glob("*.toml")), ids=lambda file: file.stem)
 def test_a_shipped_recipe_can_be_cut_into_batches(file: Path) -> None:
     recipe = load_recipe(file)
-    assert recipe.schedule.rollouts % recipe.ppo.minibatch == 0
-    assert recipe.ppo.minibatch % recipe.ppo.micro == 0
+    assert recipe.schedule.rollout_batch_size % recipe.ppo.mini_batch_size == 0
+    assert recipe.ppo.mini_batch_size % recipe.ppo.micro_batch_size == 0
     assert (recipe.store, recipe.output) == (Path("store"), Path("runs/steppo"))  # where the reader is, not the recipe
 
 
@@ -27,13 +28,14 @@ def test_the_papers_recipe_is_the_papers() -> None:
     assert recipe.schedule == ours.schedule
     assert recipe.limits == ours.limits
     assert recipe.rewards.config() == PAPER
-    assert (recipe.ppo.clip, recipe.ppo.kl, recipe.ppo.minibatch) == (0.2, 1e-3, 64)
+    assert (recipe.ppo.cliprange, recipe.ppo.kl_coef, recipe.ppo.mini_batch_size) == (0.2, 1e-3, 64)
 
 
-def test_the_releases_recipe_has_its_rewards() -> None:
-    recipe = load_recipe(RECIPES / "qwen2.5-3b-released.toml")
-    assert recipe.rewards.config() == RELEASED
-    assert (recipe.schedule.updates, recipe.schedule.rollouts, recipe.schedule.actor_lr) == (1120, 128, 5e-7)
+def test_the_reference_recipe_has_its_rewards() -> None:
+    recipe = load_recipe(RECIPES / "qwen2.5-3b-reference.toml")
+    assert recipe.rewards.config() == REFERENCE
+    schedule = recipe.schedule
+    assert (schedule.num_updates, schedule.rollout_batch_size, schedule.learning_rate) == (1120, 128, 5e-7)
 
 
 def test_places_are_relative_to_the_recipe_and_settings_to_the_reader(tmp_path: Path) -> None:
@@ -51,25 +53,28 @@ def test_places_are_relative_to_the_recipe_and_settings_to_the_reader(tmp_path: 
 
 def test_the_name_of_a_variant_says_what_is_left_out() -> None:
     assert Rewards().name == "paper"
-    assert Rewards(preset="released", without=["key", "gain"]).name == "released-no-key-no-gain"
+    assert Rewards(preset="reference", without=["key", "gain"]).name == "reference-no-key-no-gain"
 
 
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
         ("ppo.clipp=1", "ppo.clipp is unknown; known: gamma"),
+        ("ppo.clip=0.1", "ppo.clip is ppo.cliprange now"),
+        ("model.attention=eager", "model.attention is model.attn_implementation now"),
+        ("rewards.preset=released", "rewards.preset: Input should be 'paper', 'reference' or 'outcome'"),
         ("model.rank=4", "model.rank: Extra inputs"),
-        ("schedule.updates=many", "schedule.updates: Input should be a valid integer"),
+        ("schedule.num_updates=many", "schedule.num_updates: Input should be a valid integer"),
         ("rewards.preset=none", "rewards.preset: Input should be 'paper'"),
         ("updates", "expected KEY=VALUE"),
         ("schedule=5", "schedule: Input should be"),
         ("sft=true", "sft: Input should be"),
         ("held_out.x=1", "held_out is no section"),
-        ("ppo.micro=0", "ppo.micro: Input should be greater than or equal to 1"),
-        ("ppo.clip=nan", "ppo.clip: Input should be a number"),
-        ("schedule.rollouts=-64", "schedule.rollouts: Input should be greater"),
+        ("ppo.micro_batch_size=0", "ppo.micro_batch_size: Input should be greater than or equal to 1"),
+        ("ppo.cliprange=nan", "ppo.cliprange: Input should be a number"),
+        ("schedule.rollout_batch_size=-64", "schedule.rollout_batch_size: Input should be greater"),
         ("schedule.temperature=0", "schedule.temperature: Input should be greater than 0"),
-        ("limits.total=0", "limits.total: Input should be greater"),
+        ("limits.max_length=0", "limits.max_length: Input should be greater"),
     ],
 )
 def test_what_is_unknown_or_wrong_is_named(setting: str, said: str) -> None:
@@ -84,3 +89,11 @@ def test_a_file_that_is_no_recipe(tmp_path: Path, text: str | None, said: str) -
         (tmp_path / "recipe.toml").write_text(text)
     with pytest.raises(ConfigError, match=said):
         load_recipe(tmp_path / "recipe.toml")
+
+
+def test_every_old_name_of_a_setting_leads_to_one_that_exists() -> None:
+    kinds = {name: [each.name for each in fields(kind)] for name, kind in _DATACLASSES.items()}
+    known = kinds | {"model": [*Model.model_fields], "vllm": [*Vllm.model_fields]}
+    for section, names in _RENAMED.items():
+        assert set(names.values()) <= set(known[section])
+        assert not set(names) & set(known[section])

@@ -15,10 +15,10 @@ from transformers import PreTrainedTokenizerFast  # noqa: E402
 from stepsearch_data.templates.files import load_template  # noqa: E402
 from stepsearch_data.trainer.config import Limits  # noqa: E402
 from stepsearch_data.trainer.demo.tiny import make_model  # noqa: E402
-from stepsearch_data.trainer.loading import make_referee  # noqa: E402
+from stepsearch_data.trainer.loading import make_search_env  # noqa: E402
 from stepsearch_data.trainer.rollout import roll_out  # noqa: E402
 from stepsearch_data.trainer.sampler import CachedSampler  # noqa: E402
-from stepsearch_data.trainer.search_env import Referee  # noqa: E402
+from stepsearch_data.trainer.search_env import SearchEnv  # noqa: E402
 from tests.trainer.tiny import TASKS, retrieve  # noqa: E402
 
 
@@ -43,44 +43,43 @@ def anew(model: Any, tokens: list[int]) -> Any:
     return torch.log_softmax(logits, dim=-1).gather(1, torch.tensor(tokens[1:])[:, None])[:, 0]
 
 
-def test_sampled_tokens_have_the_probabilities_of_a_full_pass(policy: Any, tokenizer: Any, referee: Referee) -> None:
+def test_sampled_tokens_have_the_probabilities_of_a_full_pass(policy: Any, tokenizer: Any, env: SearchEnv) -> None:
     """Rows of different lengths, several turns, dropped rows: 64 episodes of a random model hold them all."""
     torch.manual_seed(0)
     sampler = Recorder(policy, tokenizer)
-    episodes = roll_out(TASKS * 16, referee, sampler, retrieve)
+    episodes = roll_out(TASKS * 16, env, sampler, retrieve)
     assert {episode.turns for episode in episodes} >= {1, 4}
     expected = []
     for episode in episodes:
-        full = anew(policy, episode.prompt + episode.tokens)
-        own = torch.tensor(episode.own)
-        expected += full[len(episode.prompt) - 1 :][own].tolist()
+        full = anew(policy, episode.prompt_ids + episode.response_ids)
+        own = torch.tensor(episode.response_mask)
+        expected += full[len(episode.prompt_ids) - 1 :][own].tolist()
     assert sorted(sampler.seen) == pytest.approx(sorted(expected), abs=2e-5)
 
 
-def test_a_row_does_not_see_its_neighbours(policy: Any, tokenizer: Any, referee: Referee) -> None:
-    together = roll_out(TASKS, referee, CachedSampler(policy, tokenizer, temperature=0), retrieve)
+def test_a_row_does_not_see_its_neighbours(policy: Any, tokenizer: Any, env: SearchEnv) -> None:
+    together = roll_out(TASKS, env, CachedSampler(policy, tokenizer, temperature=0), retrieve)
     for task, among in zip(TASKS, together, strict=True):
-        (alone,) = roll_out([task], referee, CachedSampler(policy, tokenizer, temperature=0), retrieve)
-        assert alone.tokens == among.tokens
+        (alone,) = roll_out([task], env, CachedSampler(policy, tokenizer, temperature=0), retrieve)
+        assert alone.response_ids == among.response_ids
         assert alone.text == among.text
 
 
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")  # peft asks for it by that name
-def test_new_adapters_change_nothing(policy: Any, tokenizer: Any, referee: Referee) -> None:
+def test_new_adapters_change_nothing(policy: Any, tokenizer: Any, env: SearchEnv) -> None:
     """They hide the model's signature, by which the sampler knows what its cache is called."""
     peft = pytest.importorskip("peft")
     adapted = peft.get_peft_model(deepcopy(policy), peft.LoraConfig(target_modules="all-linear"))
     episodes, plain = (
-        roll_out(TASKS, referee, CachedSampler(model, tokenizer, temperature=0), retrieve)
-        for model in (adapted, policy)
+        roll_out(TASKS, env, CachedSampler(model, tokenizer, temperature=0), retrieve) for model in (adapted, policy)
     )
-    assert [episode.tokens for episode in episodes] == [episode.tokens for episode in plain]
+    assert [episode.response_ids for episode in episodes] == [episode.response_ids for episode in plain]
 
 
-def test_the_same_seed_rolls_out_the_same(policy: Any, tokenizer: Any, referee: Referee) -> None:
+def test_the_same_seed_rolls_out_the_same(policy: Any, tokenizer: Any, env: SearchEnv) -> None:
     def tokens(seed: int) -> list[list[int]]:
         torch.manual_seed(seed)
-        return [episode.tokens for episode in roll_out(TASKS, referee, CachedSampler(policy, tokenizer), retrieve)]
+        return [episode.response_ids for episode in roll_out(TASKS, env, CachedSampler(policy, tokenizer), retrieve)]
 
     assert tokens(1) == tokens(1)
     assert tokens(1) != tokens(2)
@@ -89,8 +88,8 @@ def test_the_same_seed_rolls_out_the_same(policy: Any, tokenizer: Any, referee: 
 def test_a_turn_stops_at_a_closing_tag_at_its_budget_or_at_the_end_of_text(policy: Any, tokenizer: Any) -> None:
     torch.manual_seed(0)
     sampler = CachedSampler(policy, tokenizer)
-    sampler.begin([[5, 6]] * 200)
-    turns = sampler.turn([9] * 200)
+    sampler.start([[5, 6]] * 200)
+    turns = sampler.generate([9] * 200)
     stops = {*tokenizer.convert_tokens_to_ids([" </search>", " </answer>"]), tokenizer.eos_token_id}
     assert any(len(turn) < 9 for turn in turns)
     for turn in turns:
@@ -100,14 +99,14 @@ def test_a_turn_stops_at_a_closing_tag_at_its_budget_or_at_the_end_of_text(polic
 
 def test_a_row_without_budget_writes_nothing_and_goes_on(policy: Any, tokenizer: Any) -> None:
     sampler = CachedSampler(policy, tokenizer, temperature=0)
-    sampler.begin([[5, 6], [5, 6]])
-    first = sampler.turn([0, 4])
+    sampler.start([[5, 6], [5, 6]])
+    first = sampler.generate([0, 4])
     assert first[0] == []
-    sampler.go_on([0, 1], [[7], [7]])
-    second = sampler.turn([4, 4])
+    sampler.extend([0, 1], [[7], [7]])
+    second = sampler.generate([4, 4])
     alone = CachedSampler(policy, tokenizer, temperature=0)
-    alone.begin([[5, 6, 7]])
-    assert second[0] == alone.turn([4])[0]
+    alone.start([[5, 6, 7]])
+    assert second[0] == alone.generate([4])[0]
 
 
 def test_after_a_token_that_reaches_beyond_a_stop_the_next_turn_has_the_probabilities_of_a_full_pass() -> None:
@@ -127,14 +126,14 @@ def test_after_a_token_that_reaches_beyond_a_stop_the_next_turn_has_the_probabil
 
     torch.manual_seed(0)
     sampler = Forced(model, tokenizer)
-    limits = Limits(turns=1, documents=1, total=300, turn=len(script), observation=60)
+    limits = Limits(max_turns=1, topk=1, max_length=300, max_new_tokens=len(script), max_obs_length=60)
     (episode,) = roll_out(
-        TASKS[:1], make_referee(model, tokenizer, load_template("musique"), limits), sampler, retrieve
+        TASKS[:1], make_search_env(model, tokenizer, load_template("musique"), limits), sampler, retrieve
     )
     assert [search.query for search in episode.searches] == ["capital France"]
-    assert tokenizer.decode(episode.tokens).startswith(f"{said[: -len('</think>')]}\n<information>")
-    full = anew(model, episode.prompt + episode.tokens)[len(episode.prompt) - 1 :]
-    assert sampler.seen[len(script) :] == pytest.approx(full[episode.written - len(script) :].tolist(), abs=2e-5)
+    assert tokenizer.decode(episode.response_ids).startswith(f"{said[: -len('</think>')]}\n<information>")
+    full = anew(model, episode.prompt_ids + episode.response_ids)[len(episode.prompt_ids) - 1 :]
+    assert sampler.seen[len(script) :] == pytest.approx(full[episode.turn_end - len(script) :].tolist(), abs=2e-5)
 
 
 def byte_level(texts: list[str]) -> Any:

@@ -13,8 +13,8 @@ pytest.importorskip("torch", reason="needs torch: make test-train")
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.templates.template import Template
 from stepsearch_data.trainer import sft
-from stepsearch_data.trainer.config import SFT
 from stepsearch_data.trainer.data import load_examples
+from stepsearch_data.trainer.recipe import SFT
 
 
 def test_the_learning_rate_rises_and_falls_to_a_tenth(
@@ -26,7 +26,7 @@ def test_the_learning_rate_rises_and_falls_to_a_tenth(
         rates.extend([logs["learning_rate"]] if "learning_rate" in logs else [])
 
     monkeypatch.setattr(sft._Telling, "on_log", note)
-    config = SFT(steps=40, batch=2, micro=2, lr=1e-3, warmup=0.25)
+    config = SFT(max_steps=40, batch_size=2, micro_batch_size=2, learning_rate=1e-3, warmup_ratio=0.25)
     examples = list(load_examples(Store.open(store), "train"))
     sft.cold_start(policy, tokenizer, examples, template, tmp_path, config, say=print, use_cpu=True, logging_steps=1)
     assert len(rates) == 40

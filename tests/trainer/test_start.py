@@ -29,7 +29,7 @@ def test_a_setting_that_no_section_has(cli: Run) -> None:
     ("arguments", "flag"),
     [
         (["--demo", "quick", "--resume"], "--resume means nothing to --demo"),
-        (["--demo", "quick", "--set", "ppo.clip=1"], "--set ppo.clip=1 means nothing to --demo"),
+        (["--demo", "quick", "--set", "ppo.cliprange=1"], "--set ppo.cliprange=1 means nothing to --demo"),
         (["--config", "recipe.toml", "--workers", "2"], "--workers means nothing without --demo"),
     ],
 )

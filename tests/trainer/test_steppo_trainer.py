@@ -23,19 +23,28 @@ from transformers import AutoModelForCausalLM  # noqa: E402
 from stepsearch_data.core.errors import SearchError, TrainError  # noqa: E402
 from stepsearch_data.templates.examples import Paragraph  # noqa: E402
 from stepsearch_data.trainer.causal_lm import trunk_of  # noqa: E402
-from stepsearch_data.trainer.config import PPO, Schedule  # noqa: E402
+from stepsearch_data.trainer.config import PPOConfig, Schedule  # noqa: E402
 from stepsearch_data.trainer.model import Critic  # noqa: E402
-from stepsearch_data.trainer.steppo_trainer import StePPO  # noqa: E402
+from stepsearch_data.trainer.search_env import Episode  # noqa: E402
+from stepsearch_data.trainer.steppo_trainer import StePPOTrainer  # noqa: E402
 from tests.trainer.processes import torchrun  # noqa: E402
 from tests.trainer.tiny import TASKS, retrieve  # noqa: E402
 
-QUICK = {"updates": 6, "rollouts": 8, "actor_lr": 1e-3, "critic_lr": 1e-3, "save_every": 2, "eval_every": 3, "keep": 9}
+QUICK = {
+    "num_updates": 6,
+    "rollout_batch_size": 8,
+    "learning_rate": 1e-3,
+    "vf_learning_rate": 1e-3,
+    "save_steps": 2,
+    "eval_steps": 3,
+    "save_total_limit": 9,
+}
 
 
 @pytest.fixture
 def policy(policy: Any, tokenizer: Any) -> Any:
     """One that has seen how searching is written: with random weights hardly a rollout would search."""
-    texts = [f"{task.prompt} <search> capital of {task.golds[0].title} </search>" for task in TASKS]
+    texts = [f"{task.prompt} <search> capital of {task.support_docs[0].title} </search>" for task in TASKS]
     rows = tokenizer(texts, return_tensors="pt", return_token_type_ids=False)
     optimizer = torch.optim.Adam(policy.parameters(), lr=1e-2)
     for _ in range(25):
@@ -45,12 +54,15 @@ def policy(policy: Any, tokenizer: Any) -> Any:
     return policy
 
 
-def trainer(output: Path, policy: Any, tokenizer: Any, referee: Any, search: Any = retrieve, **schedule: Any) -> StePPO:
+def trainer(
+    output: Path, policy: Any, tokenizer: Any, env: Any, search: Any = retrieve, **schedule: Any
+) -> StePPOTrainer:
     torch.manual_seed(4)
     critic = Critic(trunk_of(AutoModelForCausalLM.from_config(policy.config)))
-    return StePPO(
-        policy, critic, tokenizer, referee, search, TASKS, output, held_out=TASKS,
-        schedule=Schedule(**{**QUICK, **schedule}), ppo=PPO(minibatch=4, micro=2), accelerator=Accelerator(cpu=True),
+    return StePPOTrainer(
+        policy, critic, tokenizer, env, search, TASKS, output, held_out=TASKS,
+        schedule=Schedule(**{**QUICK, **schedule}),
+        ppo=PPOConfig(mini_batch_size=4, micro_batch_size=2), accelerator=Accelerator(cpu=True),
     )  # fmt: skip
 
 
@@ -60,8 +72,8 @@ def metrics(output: Path) -> list[dict[str, float]]:
     return [{k: v for k, v in row.items() if "second" not in k} for row in rows]
 
 
-def test_metrics_and_checkpoints_are_written(tmp_path: Path, policy: Any, tokenizer: Any, referee: Any) -> None:
-    trainer(tmp_path, policy, tokenizer, referee).train()
+def test_metrics_and_checkpoints_are_written(tmp_path: Path, policy: Any, tokenizer: Any, env: Any) -> None:
+    trainer(tmp_path, policy, tokenizer, env).train()
     rows = metrics(tmp_path)
     assert [row["update"] for row in rows] == [0, 1, 2, 3, 4, 5, 6]
     assert [row["update"] for row in rows if "eval_em" in row] == [0, 3, 6]
@@ -69,10 +81,18 @@ def test_metrics_and_checkpoints_are_written(tmp_path: Path, policy: Any, tokeni
     assert not list(tmp_path.glob(".*"))
 
 
+def test_all_callbacks_are_told_the_same(tmp_path: Path, policy: Any, tokenizer: Any, env: Any) -> None:
+    seen: list[float] = []
+    training = trainer(tmp_path, policy, tokenizer, env)
+    training.callbacks = [lambda metrics, *_: seen.append(metrics["update"]), lambda *of: seen.append(len(of[1]))]
+    training._report({"update": 7}, [Episode(TASKS[0], [])] * 2, [])
+    assert seen == [7, 2]
+
+
 def test_exact_match_is_told_by_hops_where_they_are_known(
-    tmp_path: Path, policy: Any, tokenizer: Any, referee: Any
+    tmp_path: Path, policy: Any, tokenizer: Any, env: Any
 ) -> None:
-    training = trainer(tmp_path, policy, tokenizer, referee)
+    training = trainer(tmp_path, policy, tokenizer, env)
     assert not [name for name in training.evaluate() if "hops" in name]
     training.held_out = [replace(task, hops=2 + at % 2) for at, task in enumerate(TASKS * 3)]
     told = training.evaluate()
@@ -83,60 +103,60 @@ def test_exact_match_is_told_by_hops_where_they_are_known(
     assert alone == training.evaluate()["eval_em"]
 
 
-def test_old_checkpoints_are_removed(tmp_path: Path, policy: Any, tokenizer: Any, referee: Any) -> None:
-    trainer(tmp_path, policy, tokenizer, referee, keep=1).train()
+def test_old_checkpoints_are_removed(tmp_path: Path, policy: Any, tokenizer: Any, env: Any) -> None:
+    trainer(tmp_path, policy, tokenizer, env, save_total_limit=1).train()
     assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-000006"]
 
 
-def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, policy: Any, tokenizer: Any, referee: Any) -> None:
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, policy: Any, tokenizer: Any, env: Any) -> None:
     start = tmp_path / "start"
     policy.save_pretrained(start)
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    trainer(whole, type(policy).from_pretrained(start), tokenizer, referee).train()
-    first = trainer(parts, type(policy).from_pretrained(start), tokenizer, referee)
+    trainer(whole, type(policy).from_pretrained(start), tokenizer, env).train()
+    first = trainer(parts, type(policy).from_pretrained(start), tokenizer, env)
     parts.mkdir()
     for _ in range(2):
-        first._tell(*first.update())
+        first._report(*first.training_step())
     first.save()
-    first._tell(*first.update())  # lost with the crash
+    first._report(*first.training_step())  # lost with the crash
     torch.manual_seed(random.randrange(10_000))
-    second = trainer(parts, type(policy).from_pretrained(start), tokenizer, referee)
+    second = trainer(parts, type(policy).from_pretrained(start), tokenizer, env)
     assert second.resume()
-    assert second.done == 2
+    assert second.updates_done == 2
     second.train()
     assert metrics(parts) == [row for row in metrics(whole) if row["update"] > 0]
 
 
 def test_a_retriever_that_goes_down_leaves_a_checkpoint_to_go_on_from(
-    tmp_path: Path, policy: Any, tokenizer: Any, referee: Any
+    tmp_path: Path, policy: Any, tokenizer: Any, env: Any
 ) -> None:
     start = tmp_path / "start"
     policy.save_pretrained(start)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    trainer(whole, type(policy).from_pretrained(start), tokenizer, referee).train()
+    trainer(whole, type(policy).from_pretrained(start), tokenizer, env).train()
 
     def fragile(queries: Sequence[str], k: int) -> list[list[Paragraph]]:
         if list(broken.glob("checkpoint-*")):
             raise SearchError("the engine is down")
         return retrieve(queries, k)
 
-    run = trainer(broken, type(policy).from_pretrained(start), tokenizer, referee, fragile)
+    run = trainer(broken, type(policy).from_pretrained(start), tokenizer, env, fragile)
     with pytest.raises(SearchError):
         run.train()
-    again = trainer(broken, type(policy).from_pretrained(start), tokenizer, referee)
+    again = trainer(broken, type(policy).from_pretrained(start), tokenizer, env)
     assert again.resume()
-    assert again.done == run.done
+    assert again.updates_done == run.updates_done
     again.train()
     assert metrics(broken) == metrics(whole)
 
 
-def test_half_a_line_of_metrics_is_forgotten(tmp_path: Path, policy: Any, tokenizer: Any, referee: Any) -> None:
+def test_half_a_line_of_metrics_is_forgotten(tmp_path: Path, policy: Any, tokenizer: Any, env: Any) -> None:
     """As a full disk may leave it."""
-    run = trainer(tmp_path, policy, tokenizer, referee, updates=2)
+    run = trainer(tmp_path, policy, tokenizer, env, num_updates=2)
     run.train()
     with open(tmp_path / "metrics.jsonl", "ab") as file:
         file.write(b'{"update": 2, "rew')
-    run.schedule = replace(run.schedule, updates=3)
+    run.schedule = replace(run.schedule, num_updates=3)
     run.train()
     assert [row["update"] for row in metrics(tmp_path)] == [0, 1, 2, 3]
 
@@ -180,31 +200,31 @@ def test_kill_and_resume(tmp_path: Path, policy: Any, tokenizer: Any) -> None:
     assert metrics(tmp_path / "killed") == metrics(tmp_path / "whole")
 
 
-def test_the_policy_learns_what_is_rewarded(tmp_path: Path, policy: Any, tokenizer: Any, referee: Any) -> None:
-    """From random weights the released preset's −1 for a wrong format can only be escaped by ending in an answer."""
-    from stepsearch_data.rewards import RELEASED
+def test_the_policy_learns_what_is_rewarded(tmp_path: Path, policy: Any, tokenizer: Any, env: Any) -> None:
+    """From random weights the reference preset's −1 for a wrong format can only be escaped by ending in an answer."""
+    from stepsearch_data.rewards import REFERENCE
 
     run = trainer(
-        tmp_path, policy, tokenizer, referee, updates=40, rollouts=64, actor_lr=5e-3, critic_lr=5e-3, eval_every=0,
-        save_every=0, actor_warmup=0.0,
+        tmp_path, policy, tokenizer, env, num_updates=40, rollout_batch_size=64, learning_rate=5e-3,
+        vf_learning_rate=5e-3, eval_steps=0, save_steps=0, warmup_ratio=0.0,
     )  # fmt: skip
-    run.rewards = RELEASED
+    run.rewards = REFERENCE
     run.train()
     rewards = [row["reward"] for row in metrics(tmp_path)]
     assert sum(rewards[-5:]) / 5 > sum(rewards[:5]) / 5 + 0.3
 
 
 def test_every_epoch_goes_through_all_tasks_in_another_order(
-    tmp_path: Path, policy: Any, tokenizer: Any, referee: Any
+    tmp_path: Path, policy: Any, tokenizer: Any, env: Any
 ) -> None:
-    run = trainer(tmp_path, policy, tokenizer, referee, rollouts=4)
+    run = trainer(tmp_path, policy, tokenizer, env, rollout_batch_size=4)
     orders = []
-    for run.done in range(8):
+    for run.updates_done in range(8):
         orders.append([task.id for task in run._next_tasks()])
     assert all(sorted(order) == sorted(task.id for task in TASKS) for order in orders)
     assert len({tuple(order) for order in orders}) > 1
 
 
-def test_sizes_that_do_not_fit_are_refused(tmp_path: Path, policy: Any, tokenizer: Any, referee: Any) -> None:
+def test_sizes_that_do_not_fit_are_refused(tmp_path: Path, policy: Any, tokenizer: Any, env: Any) -> None:
     with pytest.raises(TrainError, match="7 rollouts"):
-        trainer(tmp_path, policy, tokenizer, referee, rollouts=7)
+        trainer(tmp_path, policy, tokenizer, env, rollout_batch_size=7)

@@ -16,12 +16,20 @@ from transformers import AutoModelForCausalLM  # noqa: E402
 from stepsearch_data.core.errors import TrainError  # noqa: E402
 from stepsearch_data.trainer.batch import Batch, collate  # noqa: E402
 from stepsearch_data.trainer.causal_lm import trunk_of  # noqa: E402
-from stepsearch_data.trainer.config import PPO  # noqa: E402
-from stepsearch_data.trainer.model import ActorCritic, Critic, Reference  # noqa: E402
+from stepsearch_data.trainer.config import PPOConfig  # noqa: E402
+from stepsearch_data.trainer.model import ActorCritic, Critic, ReferencePolicy  # noqa: E402
 from stepsearch_data.trainer.search_env import Episode, Task  # noqa: E402
-from stepsearch_data.trainer.update import improve, look_back  # noqa: E402
+from stepsearch_data.trainer.update import compute_advantages, ppo_update  # noqa: E402
 
-CONFIG = PPO(gamma=0.9, lam=0.8, kl=0.1, minibatch=4, micro=2, max_norm=0.5, importance_cap=1.5)
+CONFIG = PPOConfig(
+    gamma=0.9,
+    lam=0.8,
+    kl_coef=0.1,
+    mini_batch_size=4,
+    micro_batch_size=2,
+    max_grad_norm=0.5,
+    importance_sampling_cap=1.5,
+)
 LR, EPS = 1e-2, 1e-4  # with a smaller ε the first step is the sign of gradients that are nothing but rounding
 
 
@@ -33,9 +41,9 @@ def episodes(*, sampled: bool = False) -> list[Episode]:
         episode = Episode(Task("q", "", "", ()), torch.randint(3, 20, (prompt,), generator=generator).tolist())
         for at, length in enumerate(parts):
             tokens = torch.randint(3, 20, (length,), generator=generator).tolist()
-            episode.append(tokens, "", own=at % 2 == 0)
+            episode.append(tokens, "", by_policy=at % 2 == 0)
         if sampled:
-            episode.logps = (-2 - 3 * torch.rand(sum(episode.own), generator=generator)).tolist()
+            episode.sampling_logps = (-2 - 3 * torch.rand(sum(episode.response_mask), generator=generator)).tolist()
         made.append(episode)
     return made
 
@@ -60,17 +68,23 @@ def old_policy(policy: Any) -> Any:
 
 
 def updated(
-    policy: Any, critic: Any, old_policy: Any, config: PPO = CONFIG, temperature: float = 1.0, *, sampled: bool = False
+    policy: Any,
+    critic: Any,
+    old_policy: Any,
+    config: PPOConfig = CONFIG,
+    temperature: float = 1.0,
+    *,
+    sampled: bool = False,
 ) -> tuple[Any, Batch]:
     """The policy and critic after one update by the trainer's functions, and the batch."""
-    accelerator = Accelerator(gradient_accumulation_steps=config.minibatch // config.micro, cpu=True)
+    accelerator = Accelerator(gradient_accumulation_steps=config.mini_batch_size // config.micro_batch_size, cpu=True)
     model = ActorCritic(copy.deepcopy(policy), copy.deepcopy(critic), temperature)
     batch = collate(episodes(sampled=sampled), REWARDS, pad=0, device=torch.device("cpu"))
-    look_back(model, model.policy, Reference(old_policy, temperature), batch, config, accelerator)
+    compute_advantages(model, ReferencePolicy(old_policy, temperature), batch, config, accelerator)
     parts = {"policy": list(model.policy.parameters()), "critic": list(model.critic.parameters())}
     optimizer = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=0.01, eps=EPS)
     rates = torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
-    improve(model, parts, accelerator.prepare(optimizer), rates, batch, config, accelerator)
+    ppo_update(model, parts, accelerator.prepare(optimizer), rates, batch, config, accelerator)
     return model, batch
 
 
@@ -83,18 +97,21 @@ def by_hand(policy: Any, critic: Any, old_policy: Any, temperature: float, *, sa
     before = copy.deepcopy(old_policy).double()
     rows = []
     for episode, earned in zip(episodes(sampled=sampled), REWARDS, strict=True):
-        ids = torch.tensor([episode.prompt + episode.tokens])
-        own = [len(episode.prompt) + at for at, mine in enumerate(episode.own) if mine]
+        ids = torch.tensor([episode.prompt_ids + episode.response_ids])
+        own = [len(episode.prompt_ids) + at for at, mine in enumerate(episode.response_mask) if mine]
         logps, values = read(model, ids, own, temperature)
         reference = [each.item() for each in read(ActorCritic(before, model.critic), ids, own, temperature)[0]]
         old, estimates = [each.item() for each in logps], [each.item() for each in values]
         rewards = dict.fromkeys(own, 0.0)
         for token, reward in earned:
-            rewards[len(episode.prompt) + token] += reward
-        shaped = [rewards[at] - CONFIG.kl * (old[i] - reference[i]) for i, at in enumerate(own)]
+            rewards[len(episode.prompt_ids) + token] += reward
+        shaped = [rewards[at] - CONFIG.kl_coef * (old[i] - reference[i]) for i, at in enumerate(own)]
         weights = [1.0] * len(own)
         if sampled:
-            weights = [min(math.exp(old[i] - logp), CONFIG.importance_cap) for i, logp in enumerate(episode.logps)]
+            weights = [
+                min(math.exp(old[i] - logp), CONFIG.importance_sampling_cap)
+                for i, logp in enumerate(episode.sampling_logps)
+            ]
         rows.append((logps, values, old, estimates, *gae(shaped, estimates), weights))
     flat = [advantage for row in rows for advantage in row[4]]
     mean = sum(flat) / len(flat)
@@ -105,7 +122,7 @@ def by_hand(policy: Any, critic: Any, old_policy: Any, temperature: float, *, sa
             white = (advantage - mean) / deviation
             ratio = torch.exp(logps[i] - old[i])
             loss -= weights[i] * torch.minimum(ratio * white, ratio.clamp(0.8, 1.2) * white) / len(flat)
-            near = estimates[i] + (values[i] - estimates[i]).clamp(-CONFIG.value_clip, CONFIG.value_clip)
+            near = estimates[i] + (values[i] - estimates[i]).clamp(-CONFIG.cliprange_value, CONFIG.cliprange_value)
             loss += 0.5 * torch.maximum((values[i] - returns[i]) ** 2, (near - returns[i]) ** 2) / len(flat)
     loss.backward()
     for part in (model.policy, model.critic):
@@ -129,7 +146,7 @@ def gae(rewards: list[float], values: list[float]) -> tuple[list[float], list[fl
 def adamw(parameters: list[Any]) -> None:
     """The first step of AdamW (arXiv 1711.05101), the gradient's norm clipped."""
     norm = math.sqrt(sum((p.grad**2).sum().item() for p in parameters if p.grad is not None))
-    scale = min(1.0, CONFIG.max_norm / (norm + 1e-6))
+    scale = min(1.0, CONFIG.max_grad_norm / (norm + 1e-6))
     with torch.no_grad():
         for parameter in parameters:
             if parameter.grad is not None:
@@ -143,8 +160,8 @@ def test_an_update_is_that_of_the_formulas(
     policy: Any, critic: Any, old_policy: Any, temperature: float, sampled: bool
 ) -> None:
     model, batch = updated(policy, critic, old_policy, temperature=temperature, sampled=sampled)
-    held = batch.weights == CONFIG.importance_cap
-    assert (held.any() and (batch.weights[batch.own] < 1).any()) == sampled
+    held = batch.importance_weights == CONFIG.importance_sampling_cap
+    assert (held.any() and (batch.importance_weights[batch.response_mask] < 1).any()) == sampled
     expected = by_hand(policy, critic, old_policy, temperature, sampled=sampled)
     for (name, got), wanted in zip(model.named_parameters(), expected.parameters(), strict=True):
         torch.testing.assert_close(got.double(), wanted, atol=1e-5, rtol=0, msg=lambda m, name=name: f"{name}: {m}")
@@ -154,9 +171,9 @@ def test_the_first_ratio_is_1(policy: Any, critic: Any, old_policy: Any) -> None
     """Before any step the policy is the one that sampled."""
     model = ActorCritic(policy, critic)
     batch = collate(episodes(), REWARDS, pad=0, device=torch.device("cpu"))
-    look_back(model, policy, Reference(old_policy), batch, CONFIG, Accelerator(cpu=True))
+    compute_advantages(model, ReferencePolicy(old_policy), batch, CONFIG, Accelerator(cpu=True))
     for part in batch.split(2, torch.arange(len(batch))):
-        torch.testing.assert_close(model(part.tokens, part.attention, part.own).logps, part.logps)
+        torch.testing.assert_close(model(*part.inputs).logps, part.old_logps)
 
 
 def test_how_far_the_sampler_is_from_the_trainer(policy: Any, critic: Any, old_policy: Any) -> None:
@@ -164,19 +181,19 @@ def test_how_far_the_sampler_is_from_the_trainer(policy: Any, critic: Any, old_p
     for cap, sampled in ((1.5, False), (1.5, True), (0.0, True)):
         batch = collate(episodes(sampled=sampled), REWARDS, pad=0, device=torch.device("cpu"))
         if sampled:
-            batch.sampled[tuple(batch.own.nonzero()[0])] = torch.nan  # not told
-        config = PPO(**{**vars(CONFIG), "importance_cap": cap})
-        told = look_back(model, policy, Reference(old_policy), batch, config, Accelerator(cpu=True))
-        apart = (batch.logps - batch.sampled)[batch.sampled.isfinite()].double().tolist()
-        assert len(apart) == sampled * (batch.own.sum() - 1)
+            batch.sampling_logps[tuple(batch.response_mask.nonzero()[0])] = torch.nan  # not told
+        config = PPOConfig(**{**vars(CONFIG), "importance_sampling_cap": cap})
+        told = compute_advantages(model, ReferencePolicy(old_policy), batch, config, Accelerator(cpu=True))
+        apart = (batch.old_logps - batch.sampling_logps)[batch.sampling_logps.isfinite()].double().tolist()
+        assert len(apart) == sampled * (batch.response_mask.sum() - 1)
         expected = {
-            "mismatch": sum(map(abs, apart)) / max(1, len(apart)),
-            "mismatch_max": max(map(abs, apart), default=0),
-            "mismatch_k3": sum(math.exp(each) - 1 - each for each in apart) / max(1, len(apart)),
-            "truncated": sum(math.exp(each) > (cap or math.inf) for each in apart) / max(1, len(apart)),
+            "sampling_logp_difference": sum(map(abs, apart)) / max(1, len(apart)),
+            "sampling_logp_difference_max": max(map(abs, apart), default=0),
+            "sampling_k3_kl": sum(math.exp(each) - 1 - each for each in apart) / max(1, len(apart)),
+            "sampling_ratio_capped": sum(math.exp(each) > (cap or math.inf) for each in apart) / max(1, len(apart)),
         }
         assert {name: told[name] for name in expected if name in told} == pytest.approx(expected if sampled else {})
-        assert (batch.weights == 1).all() == (not sampled or not cap)
+        assert (batch.importance_weights == 1).all() == (not sampled or not cap)
 
 
 @pytest.mark.parametrize("micro", [1, 4])
@@ -184,7 +201,7 @@ def test_micro_batches_change_nothing(policy: Any, critic: Any, old_policy: Any,
     torch.manual_seed(0)
     one, _ = updated(policy, critic, old_policy)
     torch.manual_seed(0)
-    other, _ = updated(policy, critic, old_policy, PPO(**{**vars(CONFIG), "micro": micro}))
+    other, _ = updated(policy, critic, old_policy, PPOConfig(**{**vars(CONFIG), "micro_batch_size": micro}))
     for a, b in zip(one.parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=0)
 
@@ -193,21 +210,21 @@ def test_observations_are_read_but_never_learnt(policy: Any, critic: Any, old_po
     """A row's loss does not change with the logits at observation tokens: their gradient is exactly zero."""
     batch = collate(episodes(), REWARDS, pad=0, device=torch.device("cpu"))
     model = ActorCritic(policy, critic)
-    look_back(model, policy, Reference(old_policy), batch, CONFIG, Accelerator(cpu=True))
-    read = model(batch.tokens, batch.attention, batch.own)
-    for tensor in (batch.logps, batch.values, batch.advantages, batch.returns, *read):
-        assert torch.equal(tensor[~batch.own], torch.zeros_like(tensor[~batch.own]))
+    compute_advantages(model, ReferencePolicy(old_policy), batch, CONFIG, Accelerator(cpu=True))
+    read = model(*batch.inputs)
+    for tensor in (batch.old_logps, batch.old_values, batch.advantages, batch.returns, *read):
+        assert torch.equal(tensor[~batch.response_mask], torch.zeros_like(tensor[~batch.response_mask]))
         assert not torch.equal(tensor, torch.zeros_like(tensor))
 
 
 def test_padding_is_no_part_of_a_row(policy: Any, critic: Any, old_policy: Any) -> None:
     batch = collate(episodes(), REWARDS, pad=0, device=torch.device("cpu"))
     model = ActorCritic(policy, critic)
-    whole = model(batch.tokens, batch.attention, batch.own)
+    whole = model(*batch.inputs)
     for row in range(len(batch)):
         part = batch.rows(slice(row, row + 1))
-        alone = model(part.tokens, part.attention, part.own)
-        width = part.tokens.shape[1]
+        alone = model(*part.inputs)
+        width = part.input_ids.shape[1]
         torch.testing.assert_close(alone.logps[0], whole.logps[row, :width])
         torch.testing.assert_close(alone.values[0], whole.values[row, :width])
 

@@ -22,12 +22,12 @@ from stepsearch_data.trainer.config import Limits  # noqa: E402
 from stepsearch_data.trainer.loading import _prepared  # noqa: E402
 from stepsearch_data.trainer.recipe import Model, Vllm  # noqa: E402
 from stepsearch_data.trainer.rollout import roll_out  # noqa: E402
-from stepsearch_data.trainer.search_env import Episode, Referee  # noqa: E402
+from stepsearch_data.trainer.search_env import Episode, SearchEnv  # noqa: E402
 from tests.fake import FakeServer  # noqa: E402
 from tests.trainer.tiny import TASKS, retrieve  # noqa: E402
 
 STANDIN = Path(__file__).with_name("standin")
-LIMITS = Limits(turns=3, documents=2, total=300, turn=12, observation=60)
+LIMITS = Limits(max_turns=3, topk=2, max_length=300, max_new_tokens=12, max_obs_length=60)
 Make = Callable[..., Any]
 
 
@@ -66,53 +66,53 @@ def make(vllm: Any, policy: Any, tokenizer: Any, tmp_path: Path) -> Make:
     return made
 
 
-def test_a_batch_is_one_sync_and_one_sleep(make: Make, policy: Any, referee: Referee) -> None:
+def test_a_batch_is_one_sync_and_one_sleep(make: Make, policy: Any, env: SearchEnv) -> None:
     """However many turns it has; TRL's own way is a sync, two wakes and a sleep for each."""
     torch.manual_seed(0)
     sampler = make(policy)
     engine = sampler._vllm.llm
     for _ in range(2):
         engine.events.clear()
-        episodes = roll_out(TASKS * 2, referee, sampler, retrieve)
+        episodes = roll_out(TASKS * 2, env, sampler, retrieve)
         turns = max(episode.turns for episode in episodes)
         assert turns > 2
         assert engine.events == ["wake weights", "load", "wake kv_cache", *["generate"] * turns, "sleep"]
 
 
-def test_what_was_read_in_a_turn_is_not_read_again(make: Make, policy: Any, referee: Referee) -> None:
+def test_what_was_read_in_a_turn_is_not_read_again(make: Make, policy: Any, env: SearchEnv) -> None:
     sampler = make(policy)
-    (episode,) = roll_out(TASKS[:1], referee, sampler, retrieve)
+    (episode,) = roll_out(TASKS[:1], env, sampler, retrieve)
     assert episode.turns > 2
     lasts = episode.turns - 1  # the last token of a turn is sampled, and read in the next
-    assert sampler._vllm.llm.read == len(episode.prompt) + episode.own.count(False) + lasts
+    assert sampler._vllm.llm.read == len(episode.prompt_ids) + episode.response_mask.count(False) + lasts
 
 
-def test_tokens_come_with_their_log_probabilities(make: Make, policy: Any, referee: Referee) -> None:
+def test_tokens_come_with_their_log_probabilities(make: Make, policy: Any, env: SearchEnv) -> None:
     """Under the weights of now, not those that the engine was started with, at every own token and no other."""
-    sampler = make(policy, sleep=False)
+    sampler = make(policy, enable_sleep_mode=False)
     with torch.no_grad():
         for parameter in policy.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
-    check_logps(policy, roll_out(TASKS * 2, referee, sampler, retrieve))
+    check_logps(policy, roll_out(TASKS * 2, env, sampler, retrieve))
 
 
 def check_logps(policy: Any, episodes: Sequence[Episode]) -> None:
     for episode in episodes:
-        text = torch.tensor([episode.prompt + episode.tokens])
+        text = torch.tensor([episode.prompt_ids + episode.response_ids])
         with torch.no_grad():
             likely = torch.log_softmax(policy(text).logits[0, :-1], dim=-1).gather(1, text[0, 1:, None])[:, 0]
-        own = torch.tensor(episode.own)
-        assert episode.logps == pytest.approx(likely[len(episode.prompt) - 1 :][own].tolist(), abs=1e-5)
+        own = torch.tensor(episode.response_mask)
+        assert episode.sampling_logps == pytest.approx(likely[len(episode.prompt_ids) - 1 :][own].tolist(), abs=1e-5)
 
 
 def test_a_token_that_nobody_sampled_has_no_log_probability(make: Make, policy: Any) -> None:
     """It stands for a last one that reaches beyond its stop; the rows that go on keep theirs."""
-    sampler = make(policy, sleep=False)
-    sampler.begin([[5, 6], [5, 7]])
-    first = sampler.turn([4, 4])
+    sampler = make(policy, enable_sleep_mode=False)
+    sampler.start([[5, 6], [5, 7]])
+    first = sampler.generate([4, 4])
     sampler.replace_last(1, [7, 8])
-    sampler.go_on([1], [[9]])
-    (second,) = sampler.turn([4])
+    sampler.extend([1], [[9]])
+    (second,) = sampler.generate([4])
     assert sampler._texts == [[5, 7, *first[1][:-1], 7, 8, 9, *second]]
     assert list(map(len, sampler.logps())) == [len(first[0]), len(first[1]) - 1 + len(second)]
 
@@ -122,13 +122,13 @@ def test_adapters_never_move_a_bfloat16_model(make: Make, policy: Any) -> None:
     policy = policy.to(torch.bfloat16)
     before = copy.deepcopy(policy)
     adapted: Any = _prepared(policy, Model(path="", lora_rank=4), "CAUSAL_LM")
-    sampler = make(adapted, sleep=False)
+    sampler = make(adapted, enable_sleep_mode=False)
     for _ in range(20):
         with torch.no_grad():
             for name, parameter in adapted.named_parameters():
                 if "lora_" in name:
                     parameter.add_(0.02 * torch.randn_like(parameter))
-        sampler.begin([])
+        sampler.start([])
     kept = {name.replace(".base_layer", ""): value for name, value in adapted.get_base_model().state_dict().items()}
     for name, value in before.state_dict().items():
         assert torch.equal(kept[name], value), name
@@ -177,7 +177,7 @@ def serve(vllm: Any, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with ExitStack() as running:
 
         def started(
-            length: int = LIMITS.total + LIMITS.turn, logprobs: str = "processed_logprobs"
+            length: int = LIMITS.max_length + LIMITS.max_new_tokens, logprobs: str = "processed_logprobs"
         ) -> tuple[Server, str]:
             engine = standin.LLM(str(tmp_path / "model"), enable_sleep_mode=False, logprobs_mode="processed_logprobs")
             server = Server(engine, standin.sent, length, logprobs)
@@ -187,15 +187,15 @@ def serve(vllm: Any, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         yield started
 
 
-def test_a_server_gets_the_weights_once_for_each_batch(serve: Make, make: Make, policy: Any, referee: Referee) -> None:
+def test_a_server_gets_the_weights_once_for_each_batch(serve: Make, make: Make, policy: Any, env: SearchEnv) -> None:
     server, url = serve()
-    sampler = make(policy, mode="server", url=url)
+    sampler = make(policy, mode="server", server_base_url=url)
     for _ in range(2):
         with torch.no_grad():
             for parameter in policy.parameters():
                 parameter.add_(0.1 * torch.randn_like(parameter))
         server.asked.clear()
-        episodes = roll_out(TASKS, referee, sampler, retrieve)
+        episodes = roll_out(TASKS, env, sampler, retrieve)
         turns = max(episode.turns for episode in episodes)
         sync = ["/start_weight_update", "/update_weights", "/finish_weight_update", "/reset_prefix_cache"]
         assert server.asked == [*sync, *["/v1/completions"] * turns]
@@ -205,7 +205,7 @@ def test_a_server_gets_the_weights_once_for_each_batch(serve: Make, make: Make, 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"length": LIMITS.total}, r"takes 300 tokens, limits.total and limits.turn need 312$"),
+        ({"length": LIMITS.max_length}, r"takes 300 tokens, limits.max_length and limits.max_new_tokens need 312$"),
         ({"logprobs": "raw_logprobs"}, r"reports raw_logprobs, not those at the temperature$"),
     ],
 )
@@ -214,7 +214,7 @@ def test_a_server_that_was_started_otherwise(
 ) -> None:
     _, url = serve(**options)
     with pytest.raises(ConfigError, match=f"^the vLLM server {said}") as refused:
-        make(policy, mode="server", url=url)
+        make(policy, mode="server", server_base_url=url)
     assert "VLLM_SERVER_DEV_MODE=1 vllm serve MODEL --max-model-len 312 " in refused.value.hint
 
 
@@ -225,8 +225,8 @@ def test_a_sampler_without_vllm(policy: Any, tokenizer: Any) -> None:
 
 
 def test_an_address_with_a_password_is_not_repeated(make: Make, policy: Any) -> None:
-    with pytest.raises(ConfigError, match=r"^vllm\.url holds a user, a password or parameters$") as refused:
-        make(policy, mode="server", url="http://me:hunter22@localhost:8000")
+    with pytest.raises(ConfigError, match=r"^vllm\.server_base_url holds a user, a password or parameters$") as refused:
+        make(policy, mode="server", server_base_url="http://me:hunter22@localhost:8000")
     assert "hunter22" not in refused.value.hint
 
 
@@ -237,6 +237,6 @@ def test_what_vllm_raises_is_one_line(make: Make, policy: Any, monkeypatch: pyte
         raise Exception("the engine died\nTraceback ...")  # noqa: TRY002 - as TRL does
 
     monkeypatch.setattr(sampler._vllm.llm, "generate", fail)
-    sampler.begin([[5, 6]])
+    sampler.start([[5, 6]])
     with pytest.raises(TrainError, match=r"^vLLM does not generate: the engine died$"):
-        sampler.turn([4])
+        sampler.generate([4])

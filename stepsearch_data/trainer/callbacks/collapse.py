@@ -37,27 +37,28 @@ SIGNS = (
     Sign(
         lambda _, episodes: _share(episodes, lambda each: not each.searches) >= _NEARLY_ALL,
         "hardly a rollout searches",
-        "a longer cold start teaches the format, a lower actor_lr or a larger ppo.kl keeps it",
+        "a longer cold start teaches the format, a lower schedule.learning_rate or a larger ppo.kl_coef keeps it",
     ),
     Sign(
         lambda _, episodes: _share(episodes, lambda each: each.ended != "answer") >= _NEARLY_ALL,
         "hardly a rollout ends with an answer",
-        "look at the sample: rollouts cut short need larger limits, others a longer cold start or a lower actor_lr",
+        "look at the sample: rollouts cut short need larger limits, others a longer cold start or a "
+        "lower schedule.learning_rate",
     ),
     Sign(
         lambda metrics, _: metrics.get("entropy", 1.0) < _CERTAIN and _mostly_wrong(metrics),
         "the policy's entropy is near 0 though most answers are wrong: it no longer tries anything else",
-        "go on from an earlier checkpoint with a lower actor_lr, or set ppo.entropy to 0.001",
+        "go on from an earlier checkpoint with a lower schedule.learning_rate, or set ppo.entropy_coef to 0.001",
     ),
     Sign(
         lambda metrics, _: metrics.get("kl", 0.0) > _FAR and _mostly_wrong(metrics),
         f"the KL to the reference is above {_FAR:g} nats a token though most answers are wrong: the policy runs away",
-        "go on from an earlier checkpoint with a larger ppo.kl or a lower actor_lr",
+        "go on from an earlier checkpoint with a larger ppo.kl_coef or a lower schedule.learning_rate",
     ),
 )
 
 
-class Lookout:
+class CollapseDetector:
     """Watches for signs that stay for several updates; each is told once, and again when it comes back."""
 
     def __init__(self, patience: int = 3) -> None:

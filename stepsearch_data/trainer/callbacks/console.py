@@ -16,13 +16,11 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from stepsearch_data.trainer.callbacks.collapse import Lookout
+from stepsearch_data.trainer.batch import EpisodeScore
+from stepsearch_data.trainer.callbacks import Callback
+from stepsearch_data.trainer.callbacks.collapse import CollapseDetector
 from stepsearch_data.trainer.callbacks.sample import sample
-from stepsearch_data.trainer.score import Earned
 from stepsearch_data.trainer.search_env import Episode
-
-Watch = Callable[[Mapping[str, float], Sequence[Episode], Sequence[Earned]], None]
-"""Told of every update: its metrics (held-out ones too, where it was evaluated), its episodes and what they earned."""
 
 _ROWS = 12  # updates that the live table holds
 _NUMBER = 6  # characters of most numbers
@@ -44,40 +42,32 @@ _COLUMNS = (  # name, metric, format; those that do not fit a narrow terminal ar
 )
 
 
-def together(*watches: Watch) -> Watch:
-    """A watch that tells all of these."""
-
-    def tell(metrics: Mapping[str, float], episodes: Sequence[Episode], got: Sequence[Earned]) -> None:
-        for watch in watches:
-            watch(metrics, episodes, got)
-
-    return tell
-
-
 @contextmanager
-def watching(updates: int, *, sample_every: int = 10, console: Console | None = None) -> Iterator[Watch]:
-    """A watch of a training of so many updates, until the block ends.
+def console_callback(updates: int, *, sample_every: int = 10, console: Console | None = None) -> Iterator[Callback]:
+    """Show a training of so many updates on the console, until the block ends.
 
     Every `sample_every` updates it prints a rollout, 0 prints none. Signs of collapse are warnings with a hint.
     """
     console = console or Console(stderr=True)
     if not console.is_terminal:
-        yield Screen(updates, sample_every, console, lambda row, _: console.print(row, soft_wrap=True))
+        yield ConsoleCallback(updates, sample_every, console, lambda row, _: console.print(row, soft_wrap=True))
         return
     with Live(console=console, redirect_stdout=False, auto_refresh=False) as live:
-        yield Screen(updates, sample_every, console, lambda _, table: live.update(table, refresh=True))
+        yield ConsoleCallback(updates, sample_every, console, lambda _, table: live.update(table, refresh=True))
 
 
-class Screen:
+class ConsoleCallback:
     """Shows updates by `show(line, table)`; samples and warnings are printed above."""
 
     def __init__(self, updates: int, sample_every: int, console: Console, show: Callable[[Text, Group], None]) -> None:
         self._updates, self._every, self._console, self._show = updates, sample_every, console, show
         self._rows: deque[Mapping[str, float]] = deque(maxlen=_ROWS)
-        self._lookout = Lookout()
+        self._collapse = CollapseDetector()
         self._begun, self._seen, self._held_out = time.monotonic(), 0, ""
 
-    def __call__(self, metrics: Mapping[str, float], episodes: Sequence[Episode], got: Sequence[Earned]) -> None:
+    def __call__(
+        self, metrics: Mapping[str, float], episodes: Sequence[Episode], scored: Sequence[EpisodeScore]
+    ) -> None:
         """Show an update; update 0 is the evaluation before training."""
         update = int(metrics["update"])
         self._seen += update > 0
@@ -87,12 +77,12 @@ class Screen:
         cells = [f"{name} {_cell(metrics, metric, form)}" for name, metric, form in _COLUMNS if metric in metrics]
         line = (f"update {update} of {self._updates}", *cells, self._left(update))
         self._show(Text("  ".join(filter(None, line))), self._table())
-        for sign in self._lookout(metrics, episodes):
+        for sign in self._collapse(metrics, episodes):
             self._console.print(Text(f"warning: update {update}: {sign.message}", "bold yellow"), soft_wrap=True)
             self._console.print(Text(f"hint: {sign.hint}"), soft_wrap=True)
         if self._every and episodes and update % self._every == 0:
             self._console.print(Rule(f"a rollout of update {update}", align="left", style="dim"))
-            self._console.print(sample(episodes[0], got[0]), soft_wrap=not self._console.is_terminal)
+            self._console.print(sample(episodes[0], scored[0]), soft_wrap=not self._console.is_terminal)
             self._console.print(Rule(style="dim"))
 
     def _left(self, update: int) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from rich.text import Text
 
 from stepsearch_data.core.terminal import visible
-from stepsearch_data.trainer.score import Earned
+from stepsearch_data.trainer.batch import EpisodeScore
 from stepsearch_data.trainer.search_env import Episode, Search
 
 _TAG = "think|plan|search|information|observation|answer|warning"
@@ -20,21 +20,21 @@ _LONG = 240  # characters of what the policy wrote in a block
 _DOCUMENT = 90  # characters of a document
 
 
-def sample(episode: Episode, got: Earned) -> Text:
+def sample(episode: Episode, scored: EpisodeScore) -> Text:
     """An episode as lines: the question, what was written and found, and the rewards."""
     lines = [
         Text.assemble(("question  ", "bold"), _short(episode.task.question, _LONG)),
         Text.assemble(("gold      ", "bold"), _short(" | ".join(episode.task.answers), _LONG)),
-        *_lines(episode, got),
-        Text.assemble(("earned    ", "bold"), _sum(episode, got)),
+        *_lines(episode, scored),
+        Text.assemble(("earned    ", "bold"), _sum(episode, scored)),
     ]
     return Text("\n").join(lines)
 
 
-def _lines(episode: Episode, got: Earned) -> Iterator[Text]:
+def _lines(episode: Episode, scored: EpisodeScore) -> Iterator[Text]:
     """The blocks of the text and what stands between them. The engine's own results follow their search."""
     searches = {search.character: search for search in episode.searches}
-    rounds = dict(got.steps[:-1])  # the last is the score
+    rounds = dict(scored.token_rewards[:-1])  # the last is the score
     end, answered = 0, False
     for block in _BLOCK.finditer(episode.text):
         yield from _loose(episode.text[end : block.start()])
@@ -44,7 +44,7 @@ def _lines(episode: Episode, got: Earned) -> Iterator[Text]:
             yield Text.assemble(_block(block, "cyan"), (f"  {rounds.get(search.token, 0.0):+.3f}", "bold magenta"))
             yield from _documents(search)
         elif not (answered and block[1] == "information"):
-            right = "green" if got.scores.answer_em else "red"
+            right = "green" if scored.scores.answer_em else "red"
             yield _block(block, right if block[1] == "answer" else _STYLES.get(block[1], "dim"))
         answered = search is not None
     yield from _loose(episode.text[end:])
@@ -65,12 +65,12 @@ def _documents(search: Search) -> Iterator[Text]:
         yield Text(f"  {rank}. {_short(f'{document.title}: {document.text}', _DOCUMENT)}", "dim")
 
 
-def _sum(episode: Episode, got: Earned) -> str:
-    scores, score = got.scores, got.steps[-1][1] if got.steps else 0.0
+def _sum(episode: Episode, scored: EpisodeScore) -> str:
+    scores, score = scored.scores, scored.token_rewards[-1][1] if scored.token_rewards else 0.0
     parts = f"F1 {scores.answer_correct:.3f}, key {scores.search_key_score:.3f}"
     form = "" if scores.format_ok else ", wrong format"
     ended = f"ended by {episode.ended}" if episode.ended else "unfinished"
-    return f"{got.total:+.3f}: rounds {got.total - score:+.3f}, score {score:+.3f} ({parts}{form}); {ended}"
+    return f"{scored.total:+.3f}: rounds {scored.total - score:+.3f}, score {score:+.3f} ({parts}{form}); {ended}"
 
 
 def _short(text: str, limit: int) -> str:

@@ -31,8 +31,8 @@ def tracker_options(report_to: str, output: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def tracking(accelerator: Any, settings: Mapping[str, Any], name: str) -> Iterator[Any]:
-    """A watch that reports to the accelerator's trackers until the block ends; without trackers it does nothing.
+def tracker_callback(accelerator: Any, settings: Mapping[str, Any], name: str) -> Iterator[Any]:
+    """A callback that reports to the accelerator's trackers until the block ends; without trackers it does nothing.
 
     `settings` are shown as the run's, `name` as its name. Raises TrainError where a tracker does not start.
     """
@@ -49,7 +49,7 @@ def tracking(accelerator: Any, settings: Mapping[str, Any], name: str) -> Iterat
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise TrainError(f"the tracker does not start ({reason})", "log in to it, or set report_to to none") from error
     try:
-        yield lambda metrics, _episodes, _got: accelerator.log(grouped(metrics), step=int(metrics["update"]))
+        yield lambda metrics, _episodes, _scored: accelerator.log(grouped(metrics), step=int(metrics["update"]))
     finally:
         for tracker in accelerator.trackers:
             tracker.finish()

@@ -37,23 +37,25 @@ from stepsearch_data.pipeline.store import Store
 from stepsearch_data.templates.examples import Example
 from stepsearch_data.templates.files import load_template
 from stepsearch_data.trainer.causal_lm import trunk_of
-from stepsearch_data.trainer.config import PPO, SFT, Limits, Schedule
+from stepsearch_data.trainer.config import Limits, PPOConfig, Schedule
 from stepsearch_data.trainer.data import demonstration, load_examples, to_task
 from stepsearch_data.trainer.demo.noise import demonstrations
 from stepsearch_data.trainer.demo.tiny import make_model, make_tokenizer
-from stepsearch_data.trainer.loading import make_referee
+from stepsearch_data.trainer.loading import make_search_env
 from stepsearch_data.trainer.model import Critic
-from stepsearch_data.trainer.recipe import Rewards
+from stepsearch_data.trainer.recipe import SFT, Rewards
 from stepsearch_data.trainer.retrieval import searching
 from stepsearch_data.trainer.run_folder import ABOUT, About
 from stepsearch_data.trainer.sft import cold_start
-from stepsearch_data.trainer.steppo_trainer import StePPO
+from stepsearch_data.trainer.steppo_trainer import StePPOTrainer
 
 CURVES = "curves.png"
 _BASELINE = "outcome only"
-LIMITS = Limits(turns=5, documents=1, total=400, turn=40, observation=100)
-SCHEDULE = Schedule(actor_lr=5e-4, critic_lr=1e-3, actor_warmup=0.05, critic_warmup=0.0, save_every=20, keep=1)
-UPDATE = PPO(minibatch=16, micro=16)
+LIMITS = Limits(max_turns=5, topk=1, max_length=400, max_new_tokens=40, max_obs_length=100)
+SCHEDULE = Schedule(
+    learning_rate=5e-4, vf_learning_rate=1e-3, warmup_ratio=0.05, vf_warmup_ratio=0.0, save_steps=20, save_total_limit=1
+)
+UPDATE = PPOConfig(mini_batch_size=16, micro_batch_size=16)
 TEMPLATE = Path(__file__).with_name("template.txt")
 VARIANTS = {
     "StePPO": Rewards(),
@@ -62,7 +64,7 @@ VARIANTS = {
     "no gain": Rewards(without=["gain"]),
     "no penalty": Rewards(without=["penalty"]),
     "no step": Rewards(without=["step"]),
-    "released": Rewards(preset="released"),
+    "reference": Rewards(preset="reference"),
 }
 """What is compared. `no gain` and `no penalty` keep the other part of the step reward, `no step` neither."""
 
@@ -156,7 +158,7 @@ def make_world(folder: Path, seed: int = 1, questions: int = 1500, facts: int = 
         chains, kinds = ("2hop", "3hop1", "4hop1"), ("person", "city", "country")
         write_world(WorldConfig(questions, facts, seed=seed, sentences=0, shapes=chains, kinds=kinds), file)
     command = [sys.executable, "-m", "stepsearch_data", "build", "--store", str(store), "--source", f"musique={file}"]
-    settings = (f"trajectories.documents={LIMITS.documents}", "queries.per_sub_question=1")
+    settings = (f"trajectories.documents={LIMITS.topk}", "queries.per_sub_question=1")
     more = [word for setting in settings for word in ("--set", setting)]
     built = subprocess.run([*command, *more, "--quiet"], check=False)  # noqa: S603 - our own command
     if built.returncode:
@@ -194,7 +196,14 @@ def cold(folder: Path, start: Start, seed: int, held_out: int) -> Path:
         tokenizer = make_tokenizer(text for each in examples for text, _ in demonstration(each, template))
         model = make_model(tokenizer, seed=seed)
         shown = demonstrations(examples, start.right, seed)
-        config = SFT(steps=start.steps, batch=16, micro=16, lr=4e-3, longest=LIMITS.total, seed=seed)
+        config = SFT(
+            max_steps=start.steps,
+            batch_size=16,
+            micro_batch_size=16,
+            learning_rate=4e-3,
+            max_length=LIMITS.max_length,
+            seed=seed,
+        )
         part = output.with_name(f".{output.name}")
         cold_start(model, tokenizer, shown, template, part, config, use_cpu=True)
         model.save_pretrained(part)
@@ -218,17 +227,21 @@ def run(job: Job, load: Load) -> Path:
     (job.output / ABOUT).write_text(about.model_dump_json(), encoding="utf-8")
     size, seed = job.size, 1000 * job.sft_seed + job.seed
     with searching(Choice(store=store.root), load(()), load, Reporter(quiet=True)) as (_, retrieve):
-        training = StePPO(
+        training = StePPOTrainer(
             policy,
             critic,
             tokenizer,
-            make_referee(policy, tokenizer, template, LIMITS),
+            make_search_env(policy, tokenizer, template, LIMITS),
             retrieve,
             [to_task(each, template) for each in examples],
             job.output,
             held_out=[to_task(each, template) for each in held_out],
             schedule=replace(
-                SCHEDULE, updates=job.start.updates, rollouts=size.rollouts, eval_every=size.eval_every, seed=seed
+                SCHEDULE,
+                num_updates=job.start.updates,
+                rollout_batch_size=size.rollouts,
+                eval_steps=size.eval_every,
+                seed=seed,
             ),
             ppo=UPDATE,
             rewards=VARIANTS[job.variant].config(),

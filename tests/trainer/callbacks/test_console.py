@@ -14,12 +14,12 @@ from rich.console import Console
 
 from stepsearch_data.templates.examples import Paragraph
 from stepsearch_data.templates.files import load_template
-from stepsearch_data.trainer.callbacks.collapse import Lookout
-from stepsearch_data.trainer.callbacks.console import together, watching
+from stepsearch_data.trainer.batch import EpisodeScore, score_episode
+from stepsearch_data.trainer.callbacks.collapse import CollapseDetector
+from stepsearch_data.trainer.callbacks.console import console_callback
 from stepsearch_data.trainer.callbacks.sample import sample
 from stepsearch_data.trainer.config import Limits
-from stepsearch_data.trainer.score import Earned, earned
-from stepsearch_data.trainer.search_env import Episode, Referee, Task
+from stepsearch_data.trainer.search_env import Episode, SearchEnv, Task
 
 GOLD = Paragraph("Barber", "The Barber of Seville is an opera by Gioachino Rossini.")
 OTHER = Paragraph("Seville", "Seville is a city. " * 20)
@@ -38,18 +38,18 @@ METRICS = {
 
 def played(*turns: str, found: Sequence[Sequence[Paragraph]] = ()) -> Episode:
     """An episode in which the policy wrote these turns, and its searches found these documents."""
-    rules = Referee(
+    rules = SearchEnv(
         load_template("musique"),
-        Limits(total=9000),
+        Limits(max_length=9000),
         lambda text: [*map(ord, text)],
         lambda ids: "".join(map(chr, ids)),
         frozenset(),
     )
-    episode, results = rules.begin(TASK), iter(found)
+    episode, results = rules.reset(TASK), iter(found)
     for turn in turns:
-        query = rules.turn(episode, [*map(ord, turn)])
+        query = rules.step(episode, [*map(ord, turn)])
         if query:
-            rules.found(episode, query, next(results))
+            rules.observe(episode, query, next(results))
     return episode
 
 
@@ -59,9 +59,9 @@ ENDLESS = played("What is asked?", SEARCH, found=[[OTHER]])
 
 
 def test_a_sample_shows_each_rounds_reward_beside_its_search_and_documents_in_short() -> None:
-    got = earned(GOOD)
+    got = score_episode(GOOD)
     lines = sample(GOOD, got).plain.splitlines()
-    gain = got.steps[0][1]
+    gain = got.token_rewards[0][1]
     assert gain > 0.5
     assert lines[:4] == [
         "question  Who composed it?",
@@ -80,7 +80,7 @@ def test_a_sample_shows_each_rounds_reward_beside_its_search_and_documents_in_sh
 
 def test_a_sample_shows_what_stands_outside_of_tags_and_warnings_and_made_up_results() -> None:
     made_up = played("\x1b[31mWhat?", f"{SEARCH} <information> I found it </information> <answer> x </answer>")
-    lines = sample(made_up, earned(made_up)).plain.splitlines()
+    lines = sample(made_up, score_episode(made_up)).plain.splitlines()
     assert "\\x1b[31mWhat?" in lines
     assert any(line.startswith("<warning> This is neither") for line in lines)
     assert "<information> I found it </information>" in lines
@@ -89,7 +89,7 @@ def test_a_sample_shows_what_stands_outside_of_tags_and_warnings_and_made_up_res
 
 def test_an_unclosed_block_swallows_no_search() -> None:
     unclosed = played(f"<observation> half {SEARCH}", "<answer> x </answer>", found=[[GOLD]])
-    lines = sample(unclosed, earned(unclosed)).plain.splitlines()
+    lines = sample(unclosed, score_episode(unclosed)).plain.splitlines()
     assert "<observation> half" in lines
     assert "<think> I look. </think>" in lines
     assert any(line.startswith("<search> Barber composer </search>  +") for line in lines)
@@ -97,7 +97,7 @@ def test_an_unclosed_block_swallows_no_search() -> None:
 
 def test_a_right_answer_is_green_and_a_wrong_one_red() -> None:
     def style(episode: Episode) -> str:
-        text = sample(episode, earned(episode))
+        text = sample(episode, score_episode(episode))
         at = text.plain.index("<answer>")
         return next(str(span.style) for span in text.spans if span.start == at)
 
@@ -115,8 +115,8 @@ def printed(of: Console) -> str:
 
 
 def show(to: Console, updates: int, episode: Episode = GOOD, sample_every: int = 0) -> str:
-    got: list[Earned] = [earned(episode)]
-    with watching(updates, sample_every=sample_every, console=to) as watch:
+    got: list[EpisodeScore] = [score_episode(episode)]
+    with console_callback(updates, sample_every=sample_every, console=to) as watch:
         watch({"update": 0, "eval_em": 0.04}, [], [])
         for update in range(1, updates + 1):
             watch({"update": update, **METRICS, **({"eval_em": 0.5} if update == 2 else {})}, [episode], got)
@@ -164,7 +164,7 @@ def test_a_collapsed_policy_is_warned_of_once_with_a_hint(episode: Episode, warn
 
 
 def told(*updates: tuple[dict[str, float], list[Episode]]) -> list[list[str]]:
-    lookout = Lookout(patience=2)
+    lookout = CollapseDetector(patience=2)
     return [[sign.message for sign in lookout(metrics, episodes)] for metrics, episodes in updates]
 
 
@@ -188,10 +188,3 @@ def test_certainty_and_distance_are_signs_only_while_most_answers_are_wrong() ->
 def test_healthy_training_shows_no_sign() -> None:
     assert told(*[({**METRICS}, [GOOD, SILENT])] * 5) == [[]] * 5
     assert told(*[({"eval_em": 0.0}, [])] * 5) == [[]] * 5
-
-
-def test_several_watches_are_told_the_same() -> None:
-    seen: list[float] = []
-    both = together(lambda metrics, *_: seen.append(metrics["update"]), lambda *of: seen.append(len(of[1])))
-    both({"update": 7}, [GOOD, GOOD], [])
-    assert seen == [7, 2]

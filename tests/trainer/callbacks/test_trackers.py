@@ -9,7 +9,7 @@ import pytest
 accelerate = pytest.importorskip("accelerate", reason="needs torch: make test-train")
 
 from stepsearch_data.core.errors import ConfigError, TrainError  # noqa: E402 - accelerate must be there
-from stepsearch_data.trainer.callbacks.trackers import grouped, tracker_options, tracking  # noqa: E402
+from stepsearch_data.trainer.callbacks.trackers import grouped, tracker_callback, tracker_options  # noqa: E402
 
 
 def test_metrics_reach_tensorboard_by_groups(tmp_path: Path) -> None:
@@ -17,19 +17,21 @@ def test_metrics_reach_tensorboard_by_groups(tmp_path: Path) -> None:
         warnings.simplefilter("ignore")  # tensorboard's own
         events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     accelerator = accelerate.Accelerator(cpu=True, **tracker_options("tensorboard", tmp_path))
-    with tracking(accelerator, {"ppo.kl": 0.001, "rewards": "paper", "seeds": (1, 2)}, "steppo-1") as watch:
+    with tracker_callback(
+        accelerator, {"ppo.kl_coef": 0.001, "rewards": "paper", "seeds": (1, 2)}, "steppo-1"
+    ) as watch:
         for update in (1, 2):
             watch({"update": update, "reward": update / 4, "eval_em": 0.5, "seconds_rollout": 2.0}, [], [])
     read = events.EventAccumulator(str(tmp_path / "stepsearch"))
     read.Reload()
     assert {"train/reward", "eval/em", "seconds/rollout"} <= set(read.Tags()["scalars"])
     assert [(each.step, each.value) for each in read.Scalars("train/reward")] == [(1, 0.25), (2, 0.5)]
-    assert (next(tmp_path.rglob("hparams.yml"))).read_text().split("\n")[0] == "ppo.kl: 0.001"
+    assert (next(tmp_path.rglob("hparams.yml"))).read_text().split("\n")[0] == "ppo.kl_coef: 0.001"
 
 
 def test_none_reports_to_nothing(tmp_path: Path) -> None:
     accelerator = accelerate.Accelerator(cpu=True, **tracker_options("none", tmp_path))
-    with tracking(accelerator, {}, "run") as watch:
+    with tracker_callback(accelerator, {}, "run") as watch:
         watch({"update": 1, "reward": 0.5}, [], [])
     assert not [*tmp_path.iterdir()]
 
@@ -53,5 +55,5 @@ def test_a_tracker_that_does_not_start_is_an_error(tmp_path: Path) -> None:
     accelerator = accelerate.Accelerator(cpu=True, **tracker_options("tensorboard", tmp_path / "file"))
     (tmp_path / "file").unlink(missing_ok=True)
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(TrainError, match="the tracker does not start"), tracking(accelerator, {}, "run"):
+    with pytest.raises(TrainError, match="the tracker does not start"), tracker_callback(accelerator, {}, "run"):
         pass

@@ -1,0 +1,97 @@
+"""What a training leaves in its folder and goes on from: checkpoints, and a line of metrics per update."""
+
+from __future__ import annotations
+
+import logging
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import torch
+from accelerate import Accelerator
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from stepsearch_data.core.atomic import place, write_whole
+from stepsearch_data.trainer.metrics import Metrics
+from stepsearch_data.trainer.run_folder import METRICS
+
+# Of tied weights one name is saved, as it should be; accelerate would say so at every checkpoint.
+logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)
+
+
+class Checkpoints:
+    """The checkpoints of a run, each of which appears only when it is whole; the newest `keep` stay."""
+
+    def __init__(self, output: Path, keep: int, accelerator: Accelerator) -> None:
+        self._output, self._keep, self._accelerator = output, keep, accelerator
+
+    def save(self, update: int, policy: Callable[[], PreTrainedModel], tokenizer: PreTrainedTokenizerBase) -> Path:
+        """Write the checkpoint of an update, unless it is there; its folder. Every process calls it."""
+        folder = self._output / f"checkpoint-{update:06}"
+        part = folder.with_name(f".{folder.name}.part")
+        main, wait = self._accelerator.is_main_process, self._accelerator.wait_for_everyone
+        wait()  # so that all processes see the same folders
+        if folder.exists():
+            return folder
+        if main:
+            shutil.rmtree(part, ignore_errors=True)
+        wait()
+        self._accelerator.save_state(str(part / "state"))
+        whole = policy()
+        wait()
+        if main:
+            whole.save_pretrained(part / "policy")
+            tokenizer.save_pretrained(part / "policy")
+            (part / "update.json").write_bytes(orjson.dumps({"update": update}))
+            place(part, folder)
+            for old in sorted(self._output.glob("checkpoint-*"))[: -self._keep]:
+                shutil.rmtree(old)
+        wait()
+        return folder
+
+    def load(self) -> int | None:
+        """Go back to the newest checkpoint: weights, optimiser, random state; its update, or None without any."""
+        found = sorted(self._output.glob("checkpoint-*"))
+        if not found:
+            return None
+        self._accelerator.load_state(str(found[-1] / "state"))
+        update: int = orjson.loads((found[-1] / "update.json").read_bytes())["update"]
+        return update
+
+
+class MetricsFile:
+    """The `metrics.jsonl` of a run."""
+
+    def __init__(self, output: Path) -> None:
+        self._path = output / METRICS
+
+    def append(self, metrics: Metrics) -> None:
+        """Add a line."""
+        with open(self._path, "ab") as file:
+            file.write(orjson.dumps(metrics) + b"\n")
+
+    def drop_after(self, update: int) -> None:
+        """Remove the lines of updates that will be repeated."""
+        if self._path.exists():
+            lines = self._path.read_bytes().splitlines(keepends=True) if update else []
+            whole = [line for line in lines if line.endswith(b"\n")]  # a full disk may leave half a line
+            write_whole(self._path, b"".join(line for line in whole if orjson.loads(line)["update"] <= update))
+
+
+def random_state() -> dict[str, Any]:
+    """The state of all random generators that a training uses."""
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return {"python": random.getstate(), "numpy": np.random.get_state(), "torch": torch.get_rng_state(), "cuda": cuda}
+
+
+def set_random_state(state: dict[str, Any]) -> None:
+    """Go back to a `random_state`."""
+    random.setstate(state["python"])
+    np.random.set_state(state["numpy"])
+    torch.set_rng_state(state["torch"])
+    if state["cuda"]:
+        torch.cuda.set_rng_state_all(state["cuda"])

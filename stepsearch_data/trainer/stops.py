@@ -1,0 +1,33 @@
+"""Where a turn ends, and what becomes of a token that reaches beyond that."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+STOPS = ("</search>", "</answer>")
+_STOP = re.compile("|".join(STOPS))
+
+Encode = Callable[[str], list[int]]
+Decode = Callable[[Sequence[int]], str]
+
+
+def cut_at_stop(text: str) -> str:
+    """A turn's text up to its first closing tag, or the whole of it."""
+    found = _STOP.search(text)
+    return text[: found.end()] if found else text
+
+
+def replacement(tokens: Sequence[int], encode: Encode, decode: Decode, eos: frozenset[int]) -> list[int]:
+    """What stands for the last token of a turn where that reaches beyond the turn's stop; else nothing.
+
+    Byte-level vocabularies have tokens such as `></`, with which a tag ends and another begins.
+    """
+    *kept, last = tokens or [0]
+    if not kept or last in eos:
+        return []
+    text, said = decode(tokens), decode(kept)
+    end = len(cut_at_stop(text))
+    if not text[end:].strip() or not text.startswith(said):
+        return []
+    return encode(text[len(said) : end])
