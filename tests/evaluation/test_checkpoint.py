@@ -121,11 +121,13 @@ def test_what_was_played_is_not_played_again(run: Path, tmp_path: Path) -> None:
 
 def test_a_run_tells_what_it_was_trained_with_and_what_is_named_wins(run: Path, store: Path) -> None:
     report = ask(run, limit=1)
-    assert report.settings["limits"] == {"turns": 5, "documents": 1, "total": 400, "turn": 40, "observation": 600}
+    assert report.settings["limits"] == {
+        "max_turns": 5, "topk": 1, "max_length": 400, "max_new_tokens": 40, "max_obs_length": 600,
+    }  # fmt: skip
     assert report.settings["template"].startswith(str(TEMPLATE))
     assert report.settings["questions"] == f"{store}:train"
-    named = ask(run, limit=1, lengths={"turns": 0}, template="paper", choice=Choice(store=store))
-    assert named.settings["limits"] == {**report.settings["limits"], "turns": 0}
+    named = ask(run, limit=1, lengths={"max_turns": 0}, template="paper", choice=Choice(store=store))
+    assert named.settings["limits"] == {**report.settings["limits"], "max_turns": 0}
     assert named.settings["template"].startswith("paper ")
 
 

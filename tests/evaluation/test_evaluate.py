@@ -296,7 +296,7 @@ def test_real_official_rows(ask: Ask, real_sources: list[str]) -> None:
 )
 def test_a_collapsed_policy_and_a_wrong_index_are_told_of(ask: Ask, turns: tuple[str, ...], note: str | None) -> None:
     with LlmServer(lambda request: turns[len(request["messages"]) // 2]) as server:
-        report = ask(server.url, lengths={"turns": 1})
+        report = ask(server.url, lengths={"max_turns": 1})
     assert report.notes() == ([note] if note else [])
 
 

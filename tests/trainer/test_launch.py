@@ -121,7 +121,7 @@ def test_from_a_cold_start_to_the_evaluation_of_a_checkpoint(
     report = evaluate(Options(str(tmp_path / "run"), limit=3, split="train"), load, Reporter(quiet=True))
     assert report.measures["all"]["all"]["questions"] == 3
     assert report.settings["model"] == str(saved)
-    assert report.settings["limits"]["turn"] == 20
+    assert report.settings["limits"]["max_new_tokens"] == 20
 
 
 def test_the_cold_start_is_a_whole_model_that_has_learnt(recipe: Path, store: Path, tmp_path: Path) -> None:
