@@ -16,7 +16,7 @@ STORE = BASE | {"remote", "llm", "search", "sources", "pipeline"}
 TRAINER = STORE | {"rewards", "exports", "indexes"}
 CLI = TRAINER | {"stages", "audit", "release", "report", "scoring", "serve", "synth", "trainer", "evaluation"}
 ALLOWED = {
-    "__init__": set(),
+    "__init__": {"api", "core", "trajectory"},
     "core": set(),
     "schemas": set(),
     "templates": {"core", "schemas"},
@@ -38,7 +38,10 @@ ALLOWED = {
     "trainer": TRAINER,
     "evaluation": TRAINER | {"trainer"},
     "demo": TRAINER | {"trainer", "evaluation", "synth"},
-    "cli": CLI,
+    "builds": STORE | {"stages"},
+    "trajectory": BASE | {"pipeline"},
+    "api": CLI | {"builds", "trajectory"},
+    "cli": CLI | {"api", "builds"},
     "__main__": {"cli"},
 }
 

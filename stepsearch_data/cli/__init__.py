@@ -11,11 +11,11 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from stepsearch_data import __version__
 from stepsearch_data.cli import build, evaluate, look, prepare, score, search, share, show, status, train
 from stepsearch_data.cli.common import INTERRUPTED, OK
 from stepsearch_data.core.errors import StepSearchError
 from stepsearch_data.core.terminal import readable
+from stepsearch_data.core.version import __version__
 from stepsearch_data.remote.secrets import redact
 
 VERBS: dict[str, dict[str, Callable[..., None]]] = {

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
 
-from stepsearch_data.cli.common import OK, QUARANTINED, end_at_once, merged_settings, recalled, run_config
+from stepsearch_data.builds import engine_settings, make_build, merged_settings, row_settings
+from stepsearch_data.cli.common import OK, QUARANTINED, end_at_once
 from stepsearch_data.cli.options import (
     ConcurrencyOption,
     ConfigOption,
@@ -34,14 +35,11 @@ from stepsearch_data.cli.options import (
     TokensOption,
     ToOption,
     TpmOption,
-    engine_settings,
 )
 from stepsearch_data.cli.printing import grid, make_console, print_json, store_flag
-from stepsearch_data.cli.status import entry_rows, print_status, setting_text
-from stepsearch_data.core.errors import ConfigError
+from stepsearch_data.cli.status import print_status
 
 if TYPE_CHECKING:
-    from stepsearch_data.pipeline.config import RunConfig
     from stepsearch_data.pipeline.engine import Build, Decision, Outcome
     from stepsearch_data.pipeline.store import Store
     from stepsearch_data.stages.model import Estimate
@@ -85,7 +83,7 @@ def build(
     from stepsearch_data.core.progress import Reporter
 
     flags = {
-        **_row_settings(limit, llm, prompt),
+        **row_settings(limit, llm, prompt),
         "llm.max_cost": max_cost,
         "llm.max_tokens_total": max_tokens_total,
         "llm.mode": llm_mode and llm_mode.value,
@@ -95,7 +93,7 @@ def build(
         "run.workers": workers,
     }
     merged = [*engine_settings(engine), *merged_settings(flags, settings)]
-    job = _build((stage, first, last), source, store, config, merged, fresh=fresh, force=force, quiet=quiet)
+    job = make_build((stage, first, last), source, store, config, merged, _say(quiet), fresh=fresh, force=force)
     if dry_run:
         _print_plan(job.plan(), as_json=as_json, estimates=_estimate(job))
         return
@@ -123,8 +121,8 @@ def explain(
     as_json: JsonOption = False,
 ) -> None:
     """Say for every stage whether a build would run it, and why: which field changed, from what to what."""
-    merged = [*engine_settings(engine), *merged_settings(_row_settings(limit, llm, prompt), settings)]
-    job = _build((stage, first, last), source, store, config, merged, fresh=fresh, force=force)
+    merged = [*engine_settings(engine), *merged_settings(row_settings(limit, llm, prompt), settings)]
+    job = make_build((stage, first, last), source, store, config, merged, _say(), fresh=fresh, force=force)
     _print_plan(job.plan(), as_json=as_json)
 
 
@@ -144,9 +142,9 @@ def retry_failed(
     """
     from stepsearch_data.core.progress import Reporter
 
-    flags = {**_row_settings(None, llm, prompt), "llm.max_cost": max_cost}
+    flags = {**row_settings(None, llm, prompt), "llm.max_cost": max_cost}
     merged = [*engine_settings(engine), *merged_settings(flags, settings)]
-    job = _build(("all", "decompose", None), None, store, config, merged, quiet=quiet)
+    job = make_build(("all", "decompose", None), None, store, config, merged, _say(quiet))
     again = job.try_rejected_again()
     if not quiet:
         typer.echo(f"trying {again:,} questions again" if again else "no model and no engine failed", err=True)
@@ -156,55 +154,8 @@ def retry_failed(
         raise typer.Exit(QUARANTINED if any(outcome.rejects for outcome in outcomes) else OK)
 
 
-def _row_settings(limit: int | None, llm: str | None, prompts: list[str] | None) -> dict[str, Any]:
-    """The settings that decide rows, of the flags that stand for them."""
-    files: dict[str, str] = {}
-    for text in prompts or []:
-        name, separator, file = text.partition("=")
-        if not separator:
-            raise ConfigError(f"--prompt {text}: expected NAME=FILE", "for example --prompt decompose=mine.txt")
-        files[f"prompts.{name}"] = file
-    return {"load.limit": limit, "decompose.llm": llm, "queries.llm": llm, **files}
-
-
-def _build(
-    chosen: tuple[str, str | None, str | None],
-    source: list[str] | None,
-    store: Path | None,
-    config: Path | None,
-    settings: list[str],
-    *,
-    fresh: bool = False,
-    force: bool = False,
-    quiet: bool = False,
-) -> Build:
-    """The build that is asked for. What the store remembers and what is replaced of it is said. Raises ConfigError."""
-    from stepsearch_data.pipeline.engine import Build
-    from stepsearch_data.stages import STAGES, check, select
-
-    before = recalled(store or run_config(config).store)
-    run = run_config(config, settings, store, source, None if fresh else before.settings)
-    if not (fresh or config):
-        run = replace(run, lost={key: owner for key, owner in before.lost.items() if key not in run.given})
-    if not quiet:
-        tell_remembered(before.settings, run)
-    check(run.stages, len(run.engines))
-    job = Build(STAGES, run, select(*chosen), force=force)
-    if run.lost:
-        _check_lost(job)
-    return job
-
-
-def _check_lost(job: Build) -> None:
-    """Raises ConfigError where a stage would run without what it was made with and the store does not keep."""
-    running = {decision.stage for decision in job.plan() if decision.runs}
-    asking = {"llm" for name in running if job.config.stages[name].uses_model}
-    for key, owner in job.config.lost.items():
-        if owner in running | asking:
-            raise ConfigError(
-                f"{owner} was built with {key}, of which the store keeps no value",
-                f"give it again: --set '{key}=…'; or go on without: --set {key}=default",
-            )
+def _say(quiet: bool = False) -> Callable[[str], None]:
+    return (lambda _: None) if quiet else partial(print, file=sys.stderr)
 
 
 def _estimate(job: Build) -> list[Estimate]:
@@ -220,21 +171,6 @@ def _estimate(job: Build) -> list[Estimate]:
     with job.questions() as path:
         found = estimate(read_rows(path, QUESTIONS), job.config.stages, job.config.prompts, job.config.llm)
     return [part for part in found if part.stage in asking]
-
-
-def tell_remembered(before: Mapping[str, Any], run: RunConfig) -> None:
-    """On stderr, the settings of earlier builds that this one goes on with, and those that it replaces."""
-    from stepsearch_data.pipeline.remembered import flat, settings_of
-    from stepsearch_data.stages import STAGES
-
-    now = dict(flat(settings_of(run, STAGES)))
-    for key, value in sorted(flat(before)):
-        if now.get(key) != value:
-            print(f"replaced: {key} = {setting_text(value)} → {setting_text(now.get(key))}", file=sys.stderr)
-    kept = [f"{key} = {setting_text(value)}" for key, value in sorted(flat(before)) if now.get(key) == value]
-    told = [text for text in kept if text.partition(" ")[0] not in run.given]
-    if told:
-        print(f"remembered: {'; '.join(told)} (forget: --fresh)", file=sys.stderr)
 
 
 def _print_plan(decisions: Sequence[Decision], *, as_json: bool, estimates: Sequence[Estimate] = ()) -> None:
@@ -253,9 +189,11 @@ def _print_plan(decisions: Sequence[Decision], *, as_json: bool, estimates: Sequ
 
 def _print_summary(store: Store, outcomes: Sequence[Outcome], *, as_json: bool, quiet: bool) -> None:
     """The end of a build: what it made, and what to try next."""
-    rows = entry_rows(store, [outcome.stage for outcome in outcomes])
+    from stepsearch_data.api import Store as Opened
+
+    ran = {outcome.stage: outcome.ran for outcome in outcomes}
+    rows = [row for row in Opened(store.root).status() if row["stage"] in ran]
     if as_json:
-        ran = {outcome.stage: outcome.ran for outcome in outcomes}
         print_json(
             {
                 "store": str(store.root),

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stepsearch_data.cli.common import OK, QUARANTINED, end_at_once, merged_settings, run_config_over
+from stepsearch_data.builds import engine_settings, merged_settings, run_config_over
+from stepsearch_data.cli.common import OK, QUARANTINED, end_at_once
 from stepsearch_data.cli.options import (
     ConcurrencyOption,
     ConfigOption,
@@ -20,7 +21,6 @@ from stepsearch_data.cli.options import (
     QuietOption,
     SetOption,
     StoreOption,
-    engine_settings,
     finite,
     of_model,
 )

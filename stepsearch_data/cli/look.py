@@ -23,7 +23,7 @@ from stepsearch_data.cli.options import (
 )
 from stepsearch_data.cli.printing import grid, make_console, print_json, say
 from stepsearch_data.core.atomic import part_of
-from stepsearch_data.core.errors import ConfigError, QueryError, StepSearchError
+from stepsearch_data.core.errors import ConfigError, QueryError
 
 if TYPE_CHECKING:
     from stepsearch_data.pipeline.store import Store
@@ -80,9 +80,9 @@ def sql(
     text = _from_stdin() if query == "-" else query
     limits = Limits(timeout, int(memory * (1 << 30)))
     limits.split_off(undo=lambda: _discard(output))
-    opened = open_store(store, config)
+    folder = open_store(store, config).folder
     with limits.clock():
-        _print_rows(opened, text, form.value, output, memory=limits.memory * 3 // 4)
+        _print_rows(folder, text, form.value, output, memory=limits.memory * 3 // 4)
 
 
 def _from_stdin() -> str:
@@ -181,9 +181,7 @@ def audit(store: StoreOption = None, config: ConfigOption = None, as_json: JsonO
     pass@k is the share of all written queries, before the vote, whose top k holds a gold passage;
     hop hit@3 the share of hops with a kept query that has one in its top 3.
     """
-    from stepsearch_data.audit import audit as measure
-
-    measures = measure(open_store(store, config))
+    measures = open_store(store, config).audit()
     if as_json:
         print_json(measures)
     else:
@@ -237,16 +235,9 @@ def report(
     The page needs no network and no server. From about 20 MB on it is a folder: open its index.html.
     Example: stepsearch-data report --store ./store --output my-report
     """
-    from stepsearch_data.core.progress import Reporter
-    from stepsearch_data.report.rollouts import Rollouts
-    from stepsearch_data.report.write import report as write
-
-    try:
-        with Reporter(quiet=quiet).stage("report") as meter:
-            shown = Rollouts(rollouts or ())
-            written = write(open_store(store, config), output, meter, title=title, folder=folder, rollouts=shown)
-    except OSError as error:
-        raise StepSearchError(f"cannot write {error.filename or output}: {error.strerror or error}") from error
+    written = open_store(store, config).report(
+        output, title=title, folder=folder, rollouts=rollouts or (), progress=not quiet
+    )
     if not quiet:
         megabytes = written.bytes / 1e6
         counted = "1 trajectory" if written.trajectories == 1 else f"{written.trajectories:,} trajectories"
@@ -273,4 +264,4 @@ def view(
     from stepsearch_data.report.server import view as show_page
 
     shown = Rollouts(rollouts or ())
-    show_page(open_store(store, config), port, Reporter(), title=title, browser=browser, rollouts=shown)
+    show_page(open_store(store, config).folder, port, Reporter(), title=title, browser=browser, rollouts=shown)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from enum import StrEnum
 from functools import partial
@@ -24,22 +23,6 @@ def _engine_names(incomplete: str) -> list[str]:
     from stepsearch_data.search.kinds import kinds
 
     return [name for name in kinds() if name.startswith(incomplete)]
-
-
-def engine_settings(values: list[str] | None) -> list[str]:
-    """`--engine NAME` and `--engine NAME=LOCATION` as settings; a second LOCATION of a name gets a name of its own."""
-    names: list[str] = []
-    settings: list[str] = []
-    for value in values or []:
-        kind, separator, location = value.partition("=")
-        number = sum(name == kind or name.startswith(f"{kind}-") for name in names) + 1
-        name = f"{kind}-{number}" if separator and kind in names else kind
-        if name != kind:
-            settings.append(f"engines.{name}.kind={json.dumps(kind)}")
-        if separator:
-            settings.append(f"engines.{name}.at={json.dumps(location)}")
-        names.append(name)
-    return [f"engines.use={json.dumps(names)}", *settings] if names else []
 
 
 def licences_of(values: list[str] | None) -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from stepsearch_data.cli.common import run_config
+from stepsearch_data.builds import run_config
 from stepsearch_data.cli.options import ConfigOption, QuietOption, SetOption
 from stepsearch_data.core.errors import ConfigError, StepSearchError
 

@@ -14,7 +14,8 @@ import typer
 from rich.table import Table as Grid
 from rich.text import Text
 
-from stepsearch_data.cli.common import OK, QUARANTINED, end_at_once, merged_settings, run_config, run_config_over
+from stepsearch_data.builds import engine_settings, merged_settings, run_config, run_config_over
+from stepsearch_data.cli.common import OK, QUARANTINED, end_at_once
 from stepsearch_data.cli.options import (
     ConfigOption,
     CorpusOption,
@@ -25,7 +26,6 @@ from stepsearch_data.cli.options import (
     QuietOption,
     SetOption,
     StoreOption,
-    engine_settings,
 )
 from stepsearch_data.cli.printing import make_console, print_json
 from stepsearch_data.core.errors import ConfigError, SearchError, StepSearchError

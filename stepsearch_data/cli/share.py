@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stepsearch_data.cli.common import OK, end_at_once, open_store, run_config
+from stepsearch_data.builds import run_config
+from stepsearch_data.cli.common import OK, end_at_once, open_store
 from stepsearch_data.cli.options import (
     ConfigOption,
     JsonOption,
@@ -77,19 +78,8 @@ def export(
 
     Example: stepsearch-data export --format verl --template tools --output verl-data
     """
-    from stepsearch_data.core.progress import Reporter
-    from stepsearch_data.exports.export import export as write
-    from stepsearch_data.exports.export import find_format
-    from stepsearch_data.templates.files import load_template
-
-    chosen, worded = find_format(form), load_template(template)
-    try:
-        with Reporter(quiet=quiet).stage("export") as meter:
-            written = write(
-                open_store(store, config), chosen, worded, output, meter, split=split, everything=everything
-            )
-    except OSError as error:
-        raise StepSearchError(f"cannot write {error.filename or output}: {error.strerror or error}") from error
+    opened = open_store(store, config)
+    written = opened.export(form, output, template=template, split=split, everything=everything, progress=not quiet)
     if not quiet:
         for path, rows in written.rows.items():
             typer.echo(f"wrote {rows:,} rows: {path}", err=True)
@@ -135,7 +125,7 @@ def publish(
     from stepsearch_data.core.progress import Reporter
     from stepsearch_data.release.write import ReleaseSettings, write_release
 
-    reporter, opened = Reporter(quiet=quiet), open_store(store, config)
+    reporter, opened = Reporter(quiet=quiet), open_store(store, config).folder
     hub, revision = _find_hub(repo, patience or (_GLANCE if dry_run else None), reporter)
     if revision:
         raise ConfigError(f"{repo}: a release is named when it is published", f"--tag {revision}")

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from stepsearch_data.builds import setting_text
 from stepsearch_data.cli.common import open_store
 from stepsearch_data.cli.options import ConfigOption, JsonOption, StoreOption
 from stepsearch_data.cli.printing import grid, print_json, say, size
-from stepsearch_data.core.terminal import visible
-from stepsearch_data.remote.secrets import redact
-
-if TYPE_CHECKING:
-    from stepsearch_data.pipeline.store import Store
 
 
 def stages(as_json: JsonOption = False) -> None:
@@ -45,21 +41,14 @@ def status(store: StoreOption = None, config: ConfigOption = None, as_json: Json
     from stepsearch_data.stages import STAGES
 
     opened = open_store(store, config)
-    rows, told = entry_rows(opened, [stage.name for stage in STAGES]), recall(opened, STAGES).settings
+    rows, told = opened.status(), recall(opened.folder, STAGES).settings
     if as_json:
-        print_json({"store": str(opened.root), "digest": opened.digest(), "stages": rows, "settings": told})
+        print_json({"store": str(opened.path), "digest": opened.folder.digest(), "stages": rows, "settings": told})
         return
     print_status(rows)
     if told:
         settings = (f"{key} = {setting_text(value)}" for key, value in sorted(flat(told)))
         say("\nremembered settings: ", "; ".join(settings))
-
-
-def setting_text(value: Any) -> str:
-    """A setting's value as a run file has it, without keys."""
-    from stepsearch_data.pipeline.run_file import toml
-
-    return "default" if value is None else visible(redact(toml(value)))
 
 
 def print_status(rows: Sequence[dict[str, Any]]) -> None:
@@ -76,28 +65,3 @@ def print_status(rows: Sequence[dict[str, Any]]) -> None:
         for row in rows
     ]
     grid(("stage", "state", "rows", "size", "seconds", "rejects"), shown)
-
-
-def entry_rows(store: Store, declared: Sequence[str]) -> list[dict[str, Any]]:
-    """What the store holds of each stage."""
-    from stepsearch_data.schemas.tables import REJECTS
-
-    manifest = store.manifest()
-    seconds = {str(r.get("folder")): r.get("seconds") for r in store.read_log("builds")}
-    rows = []
-    for name in declared:
-        entry = manifest.stages.get(name)
-        state = "not run" if entry is None else "current" if manifest.is_fresh(name) else "stale: its inputs changed"
-        outputs = entry.outputs if entry else {}
-        tables = {key: output for key, output in outputs.items() if key != REJECTS.name}
-        rows.append(
-            {
-                "stage": name,
-                "state": state,
-                "rows": {key: output.rows for key, output in tables.items()},
-                "bytes": sum(output.bytes for output in outputs.values()),
-                "seconds": seconds.get(entry.folder) if entry else None,
-                "rejects": outputs[REJECTS.name].rows if outputs else None,
-            }
-        )
-    return rows

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stepsearch_data.cli.common import run_config_over
+from stepsearch_data.builds import engine_settings, run_config_over
 from stepsearch_data.cli.options import (
     CorpusOption,
     IndexOption,
@@ -21,7 +21,6 @@ from stepsearch_data.cli.options import (
     OneEngineOption,
     QuietOption,
     StoreOption,
-    engine_settings,
     finite,
 )
 from stepsearch_data.cli.printing import grid, print_json

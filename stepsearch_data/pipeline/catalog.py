@@ -5,6 +5,7 @@ DuckDB is imported where it is used: a build only writes the catalog.
 
 from __future__ import annotations
 
+import difflib
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -30,6 +31,7 @@ from stepsearch_data.schemas.tables import (
 
 if TYPE_CHECKING:
     import duckdb
+    import polars as pl
 
 _OPTION = r"(?:ANALYZE|FORMAT\s+\w+)"
 _EXPLAIN = re.compile(rf"\s*EXPLAIN\s+(ANALYZE\s+)?(\(\s*{_OPTION}(\s*,\s*{_OPTION})*\s*\)\s*)?", re.IGNORECASE)
@@ -162,7 +164,7 @@ def connect(store: Store, manifest: Manifest, memory: int | None = None) -> duck
 def query(store: Store, sql: str, *, memory: int | None = None) -> Iterator[pa.RecordBatchReader]:
     """Run one SELECT (or EXPLAIN of one) and stream its rows; for `memory` see `connect`.
 
-    Values do not count as memory, and nothing bounds the time: `verbs.limits` bounds both for the whole process.
+    Values do not count as memory, and nothing bounds the time: `cli.limits` bounds both for the whole process.
     Raises QueryError, also while the rows are read.
     """
     import duckdb
@@ -193,6 +195,31 @@ def query(store: Store, sql: str, *, memory: int | None = None) -> Iterator[pa.R
             raise explained(error) from error
         schema = _distinct(reader.schema)
         yield pa.RecordBatchReader.from_batches(schema, batches(reader, schema.names))
+
+
+def frame(store: Store, manifest: Manifest, name: str) -> pl.LazyFrame:
+    """A table as a Polars frame with the columns of its view. Raises StoreError where it is not there."""
+    import polars as pl
+
+    known = {table.name: table for table in TABLES}
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=1)
+        raise StoreError(f"there is no table {name!r}", f"did you mean {close[0]}?" if close else ", ".join(known))
+    table = known[name]
+    if table in LOGS:
+        return pl.from_arrow(pa.Table.from_pylist(list(store.read_log(name)), schema=table.schema)).lazy()  # type: ignore[union-attr]  # a table, so no series
+    if table is REJECTS:
+        outputs = [entry.outputs[REJECTS.name] for entry in manifest.stages.values()]
+        return pl.concat([pl.scan_parquet(store.table(REJECTS, output), glob=False) for output in outputs])
+    rows = pl.scan_parquet(store.tables(manifest, table)[table], glob=False)
+    judged = JUDGED.get(name)
+    if judged is None:
+        return rows
+    if manifest.output(judged.by.name) and manifest.is_fresh(manifest.writer(judged.by.name)):
+        said = pl.scan_parquet(store.tables(manifest, judged.by)[judged.by], glob=False)
+        return rows.join(said.select(*judged.key, *judged.columns), on=judged.key, how="left", maintain_order="left")
+    types = pl.from_arrow(judged.by.schema.empty_table()).schema  # type: ignore[union-attr]
+    return rows.with_columns(pl.lit(None, types[column]).alias(column) for column in judged.columns)
 
 
 def _distinct(schema: pa.Schema) -> pa.Schema:

@@ -13,11 +13,11 @@ import polars as pl
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
 
-from stepsearch_data import __version__
 from stepsearch_data.core.atomic import alone, place
 from stepsearch_data.core.digest import digest_of
 from stepsearch_data.core.errors import PublishError, StoreError
 from stepsearch_data.core.progress import Meter
+from stepsearch_data.core.version import __version__
 from stepsearch_data.pipeline.catalog import LOGS, catalog, stale
 from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.release.card import Statistics, card

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from stepsearch_data import __version__
 from stepsearch_data.core.errors import StoreError
+from stepsearch_data.core.version import __version__
 from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.report.charts import charts
 from stepsearch_data.report.facts import decided_by, tables

@@ -106,7 +106,7 @@ def score_file(path: Path, scorer: Scorer, output: Path | None, *, workers: int 
             _check_target(written, path)
     report = Report()
     with reporter.stage("score") as meter, _Rejects(rejected, str(path)) as rejects:
-        chunks = _chunks(path, meter)
+        chunks = read_chunks(path, meter)
         with _written(output, TABLES[scorer.kind]) as writer:
             for scored in _scored(chunks, scorer, workers or _cores()):
                 _deliver(scored, writer, TABLES[scorer.kind])
@@ -135,8 +135,8 @@ def _deliver(scored: Scored, writer: TableWriter[Any] | None, table: Table[Any])
 # ---- reading
 
 
-def _chunks(path: Path, meter: Meter) -> Iterator[Chunk]:
-    """The file's rows in chunks for workers."""
+def read_chunks(path: Path, meter: Meter) -> Iterator[Chunk]:
+    """The file's rows in chunks for workers. Raises SourceError."""
     items = _parquet(path, meter) if path.suffix.lower() == ".parquet" else _json(path)
     chunk: list[Item] = []
     size = 0

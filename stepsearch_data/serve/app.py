@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from stepsearch_data import __version__
 from stepsearch_data.core.errors import SearchError
+from stepsearch_data.core.version import __version__
 from stepsearch_data.search.documents import Documents
 from stepsearch_data.search.engine import Index
 from stepsearch_data.serve.metrics import Metrics

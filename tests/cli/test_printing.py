@@ -8,8 +8,9 @@ import duckdb
 import pytest
 from rich.console import Console
 
-from stepsearch_data.cli import look, printing, show
+from stepsearch_data.cli import look, printing
 from stepsearch_data.core.terminal import visible
+from stepsearch_data.trajectory import fault_of
 
 NUMBERS = {
     "questions": 12_345,
@@ -83,5 +84,5 @@ def test_control_characters_are_written_out() -> None:
 def test_a_question_without_a_trajectory_is_told_with_its_fault() -> None:
     with duckdb.connect() as connection:
         connection.execute("CREATE TABLE rejects AS SELECT 'q1' AS question_id, 'decompose' AS stage, 'no' AS reason")
-        assert show._fault(connection, "q1") == ": decompose rejected it: no"
-        assert show._fault(connection, "q2") == show._fault(connection, None) == ""
+        assert fault_of(connection, "q1") == ": decompose rejected it: no"
+        assert fault_of(connection, "q2") == fault_of(connection, None) == ""

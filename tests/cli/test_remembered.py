@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from stepsearch_data.cli.build import tell_remembered as tell
+from stepsearch_data.builds import remembered as told
 from stepsearch_data.core.errors import ConfigError
 from stepsearch_data.pipeline.config import load_config
 from stepsearch_data.pipeline.engine import Build
@@ -43,15 +43,12 @@ def store(built: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(built, tmp_path / "store"))
 
 
-def explained(
-    root: Path, *settings: str, fresh: bool = False, file: Path | None = None, capsys: pytest.CaptureFixture[str]
-) -> tuple[list[str], list[str]]:
+def explained(root: Path, *settings: str, fresh: bool = False, file: Path | None = None) -> tuple[list[str], list[str]]:
     """The stages that a build would run, and what it says first, as the verbs do it."""
     before = recall(Store(root), STAGES).settings
     config = load_config(STAGES, file, settings, {}, root, remembered=None if fresh else before)
-    tell(before, config)
     running = [decision.stage for decision in Build(STAGES, config, select()).plan() if decision.runs]
-    return running, capsys.readouterr().err.splitlines()
+    return running, list(told(before, config))
 
 
 def recalled(root: Path) -> dict[str, Any]:
@@ -72,8 +69,8 @@ def test_a_second_build_drops_nothing_and_says_what_it_goes_on_with(store: Path,
     assert json.loads(cli("status", "--store", store, "--json").stdout)["settings"]["filter"] == {"k": 5}
 
 
-def test_nothing_changes_where_nothing_is_said(built: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    running, said = explained(built, capsys=capsys)
+def test_nothing_changes_where_nothing_is_said(built: Path) -> None:
+    running, said = explained(built)
     assert running == []
     assert [line.partition(":")[0] for line in said] == ["remembered"]
 
@@ -87,17 +84,17 @@ def test_nothing_changes_where_nothing_is_said(built: Path, capsys: pytest.Captu
     ],
 )
 def test_what_an_option_replaces_is_said(
-    built: Path, settings: tuple[str, ...], fresh: bool, replaced: list[str], capsys: pytest.CaptureFixture[str]
+    built: Path, settings: tuple[str, ...], fresh: bool, replaced: list[str]
 ) -> None:
-    running, said = explained(built, *settings, fresh=fresh, capsys=capsys)
+    running, said = explained(built, *settings, fresh=fresh)
     assert running
     gone = [line.split()[1] for line in said if line.startswith("replaced: ") and line.endswith("→ default")]
     assert gone == replaced
 
 
-def test_a_run_file_is_the_whole_description(built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_file_is_the_whole_description(built: Path, tmp_path: Path) -> None:
     (tmp_path / "run.toml").write_text("[load]\nlimit = 4\n[filter]\nk = 2\n")
-    _, said = explained(built, file=tmp_path / "run.toml", capsys=capsys)
+    _, said = explained(built, file=tmp_path / "run.toml")
     replaced = [line.split()[1] for line in said if line.startswith("replaced")]
     assert replaced == ["engines.chargram.max_df", "engines.use", "quality.eval_sources"]
     assert said[-1] == "remembered: load.limit = 4 (forget: --fresh)"
@@ -148,9 +145,7 @@ def test_services_are_remembered_with_absolute_paths(tmp_path: Path, monkeypatch
     assert [engine.name for engine in fewer.engines] == ["bm25"]
 
 
-def test_a_store_from_elsewhere_says_by_its_recipes_how_it_was_built(
-    store: Path, cli: Run, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_store_from_elsewhere_says_by_its_recipes_how_it_was_built(store: Path, cli: Run) -> None:
     shutil.rmtree(store / "log")
     found = recall(Store(store), STAGES)
     assert found.settings == {**TOLD, "engines": {**TOLD["engines"], "chargram": {"kind": "chargram", "max_df": 0.5}}}
@@ -163,7 +158,7 @@ def test_a_store_from_elsewhere_says_by_its_recipes_how_it_was_built(
     ]
     assert cli("build", "--store", store, "--to", "filter").returncode == 0
     assert recall(Store(store), STAGES).lost == found.lost  # a build that did not need it has not forgotten it
-    assert explained(store, "quality.eval_sources=default", capsys=capsys)[0] == ["quality"]
+    assert explained(store, "quality.eval_sources=default")[0] == ["quality"]
 
 
 def test_a_stranger_cannot_say_which_server_is_asked(

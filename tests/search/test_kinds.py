@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stepsearch_data.cli.options import engine_settings
+from stepsearch_data.builds import engine_settings
 from stepsearch_data.core.errors import ConfigError, SearchError
 from stepsearch_data.core.plugins import Registry
 from stepsearch_data.search import Answer, Engine, Found, Kind

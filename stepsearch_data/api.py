@@ -1,0 +1,335 @@
+"""The Python API, for notebooks and programs: build a store, open one, score rollouts.
+
+What is computed comes as an Arrow table, which Polars, pandas, DuckDB and `datasets` all take; a table of the store as
+a Polars LazyFrame. What cannot be done raises one of `ssd.errors`, with `message` and `hint`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from html import escape
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import pyarrow as pa
+
+from stepsearch_data.builds import engine_settings, make_build, row_settings
+from stepsearch_data.core.errors import ConfigError, SourceError, StepSearchError
+from stepsearch_data.core.progress import Reporter
+from stepsearch_data.pipeline import catalog
+from stepsearch_data.pipeline.store import Store as Folder
+from stepsearch_data.schemas.tables import REJECTS, TABLES
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from stepsearch_data.exports.export import Written
+    from stepsearch_data.report.write import Written as ReportWritten
+    from stepsearch_data.trajectory import Trajectory
+
+T = TypeVar("T")
+AnyPath = str | PathLike[str]
+
+
+def build(
+    store: AnyPath | None = None,
+    *,
+    sources: str | Sequence[str] = (),
+    llm: str | None = None,
+    engines: str | Sequence[str] = (),
+    limit: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+    config: AnyPath | None = None,
+    stages: str = "all",
+    fresh: bool = False,
+    force: bool = False,
+    progress: bool = True,
+) -> Store:
+    """Build a store, or bring it up to date, as `stepsearch-data build` does, and open it.
+
+    `sources` are `KIND=PATH` texts, `engines` NAME or NAME=LOCATION, and `settings` what `--set` takes, by name; None
+    takes a setting back to its default. What is not given is taken from the environment, then from the run file
+    `config`, or without one from what the store remembers; `fresh` forgets that. Rows that cannot be used are in the
+    table `rejects`. An interrupted build goes on where it stopped when it is called again.
+
+    Raises ConfigError for settings that cannot be, SourceError, ProviderError, SearchError, BudgetError, StoreError.
+
+    >>> store = ssd.build("store", settings={"filter.k": 3}, progress=False)
+    >>> store.tables["trajectories"]
+    70
+    """
+    reporter = Reporter(quiet=not progress)
+    options = {key: value for key, value in row_settings(limit, llm, None).items() if value is not None}
+    named = {**options, **(settings or {})}
+    job = make_build(
+        (stages, None, None),
+        _listed(sources),
+        _path(store),
+        _path(config),
+        [*engine_settings(_listed(engines)), *(f"{key}={_text(value)}" for key, value in named.items())],
+        reporter.line,
+        fresh=fresh,
+        force=force,
+    )
+    _outside_a_loop(lambda: job.run(reporter))
+    return Store(job.store.root)
+
+
+def open(path: AnyPath = "store") -> Store:  # noqa: A001 - ssd.open, as gzip.open
+    """Open a store to look into it. Raises StoreError where there is none.
+
+    >>> ssd.open("store")
+    Store('store')
+    """
+    return Store(path)
+
+
+def load_trajectories(path: AnyPath = "store") -> Iterator[Trajectory]:
+    """Yield every trajectory of a store, in the order of its questions. Raises StoreError.
+
+    >>> sum(len(trajectory.rounds) for trajectory in ssd.load_trajectories("store"))
+    182
+    """
+    return Store(path).trajectories()
+
+
+def score(
+    rollouts: AnyPath | Iterable[Mapping[str, Any]], preset: str = "paper", switches: Mapping[str, Any] | None = None
+) -> pa.Table:
+    r"""Score rollouts with StepSearch's rewards, in this process: one row per response, every component a column.
+
+    `rollouts` are dicts with `response`, `target`, `search_keys`, `support_docs` (or the names of verl and Search-R1),
+    or a file of them. `preset` is "paper" or "released", `switches` override parts of it (docs/rewards.md).
+    `stepsearch-data score` does the same with files of any size, on all cores.
+
+    Raises ConfigError for a preset or switch that is not known, SourceError for a row that cannot be scored.
+
+    >>> response = "<think>It is known.</think>\n<answer>Rome</answer>"
+    >>> ssd.score([{"response": response, "target": "Rome"}])["answer_em"].to_pylist()
+    [1]
+    """
+    from stepsearch_data.rewards import PRESETS
+    from stepsearch_data.scoring.files import TABLES as SCORES
+    from stepsearch_data.scoring.files import read_chunks
+    from stepsearch_data.scoring.scorer import Item, Scorer, configure
+
+    if preset not in PRESETS:
+        raise ConfigError(f"there is no preset {preset!r}", f"known: {', '.join(PRESETS)}")
+    scorer = Scorer("rollouts", configure(preset, [f"{name}={value}" for name, value in (switches or {}).items()]))
+    schema = SCORES["rollouts"].schema
+    scored = [pa.Table.from_pylist([], schema=schema)]
+    with Reporter(quiet=True).stage("score") as meter:
+        if isinstance(rollouts, str | PathLike):
+            chunks: Iterable[Sequence[Item]] = read_chunks(Path(rollouts), meter)
+        else:
+            chunks = ([Item(position, dict(row))] for position, row in enumerate(rollouts, start=1))
+        for chunk in chunks:
+            found = scorer.score(chunk)
+            if found.rejects:
+                raise SourceError(f"row {found.rejects[0].position:,} cannot be scored: {found.rejects[0].reason}")
+            scored.append(pa.Table.from_pylist(found.rows, schema=schema))
+    return pa.concat_tables(scored).combine_chunks()
+
+
+class Store:
+    """A store to look into: its tables, SQL over them, single trajectories, and what is made of them.
+
+    >>> store = ssd.open("store")
+    >>> store.table("rounds").collect().height
+    182
+    """
+
+    def __init__(self, path: AnyPath = "store") -> None:
+        self.folder = Folder.open(Path(path))
+
+    @property
+    def path(self) -> Path:
+        """The store's folder."""
+        return self.folder.root
+
+    @property
+    def tables(self) -> dict[str, int]:
+        """Rows of each committed table.
+
+        >>> ssd.open("store").tables["rounds"]
+        182
+        """
+        manifest = self.folder.manifest()
+        outputs = {table.name: manifest.output(table.name) for table in TABLES}
+        rejects = sum(entry.outputs[REJECTS.name].rows or 0 for entry in manifest.stages.values())
+        counted = {name: output.rows or 0 for name, output in outputs.items() if output}
+        return {**counted, REJECTS.name: rejects}
+
+    def table(self, name: str) -> pl.LazyFrame:
+        """A table of the store, as the manifest names it: collect it before the next build, which replaces its file.
+
+        Raises StoreError for a table that is not there, or is not what was committed.
+
+        >>> store = ssd.open("store")
+        >>> store.table("queries").filter("kept").select("question_id", "query").collect().height > 0
+        True
+        """
+        with self.folder.reading() as manifest:
+            return catalog.frame(self.folder, manifest, name)
+
+    def sql(self, query: str, *, memory: float | None = None) -> pa.Table:
+        """The rows of one SELECT over the store's tables, as an Arrow table.
+
+        It runs in the DuckDB that `stepsearch-data sql` uses: no other file, no extension and no write can be reached.
+        Sorts, joins and groups take `memory` GiB at most (by default most of the machine's). The command also stops a
+        query after a time; this process does not. Raises QueryError.
+
+        >>> ssd.open("store").sql("SELECT count(*) AS n FROM trajectories").to_pylist()
+        [{'n': 70}]
+        """
+        with catalog.query(self.folder, query, memory=None if memory is None else int(memory * (1 << 30))) as reader:
+            return reader.read_all()
+
+    def trajectory(self, question_id: str | None = None) -> Trajectory:
+        """One trajectory with its rounds; without an id the first. Raises StoreError where there is none.
+
+        >>> ssd.open("store").trajectory().answer
+        'Pesaro'
+        """
+        from stepsearch_data.trajectory import read_trajectory
+
+        return read_trajectory(self.folder, question_id)
+
+    def trajectories(self) -> Iterator[Trajectory]:
+        """Every trajectory, in the order of the questions. Raises StoreError.
+
+        >>> next(ssd.open("store").trajectories()).hops
+        2
+        """
+        from stepsearch_data.trajectory import read_trajectories
+
+        return read_trajectories(self.folder)
+
+    def audit(self) -> dict[str, Any]:
+        """The data's quality, as `stepsearch-data audit --json` prints it. Raises StoreError.
+
+        >>> sorted(ssd.open("store").audit()["by_source"])
+        ['hotpotqa', 'musique']
+        """
+        from stepsearch_data.audit import audit
+
+        return audit(self.folder)
+
+    def status(self) -> list[dict[str, Any]]:
+        """What the store holds of each stage: its state, rows of its tables, bytes, seconds and rejects.
+
+        >>> {stage["state"] for stage in ssd.open("store").status()}
+        {'current'}
+        """
+        from stepsearch_data.stages import STAGES
+
+        manifest = self.folder.manifest()
+        seconds = {str(built.get("folder")): built.get("seconds") for built in self.folder.read_log("builds")}
+        rows = []
+        for stage in STAGES:
+            entry = manifest.stages.get(stage.name)
+            fresh = manifest.is_fresh(stage.name)
+            outputs = entry.outputs if entry else {}
+            rows.append(
+                {
+                    "stage": stage.name,
+                    "state": "not run" if entry is None else "current" if fresh else "stale: its inputs changed",
+                    "rows": {name: output.rows for name, output in outputs.items() if name != REJECTS.name},
+                    "bytes": sum(output.bytes for output in outputs.values()),
+                    "seconds": seconds.get(entry.folder) if entry else None,
+                    "rejects": outputs[REJECTS.name].rows if outputs else None,
+                }
+            )
+        return rows
+
+    def report(
+        self,
+        path: AnyPath = "stepsearch-report",
+        *,
+        title: str | None = None,
+        folder: bool = False,
+        rollouts: Sequence[str] = (),
+        progress: bool = False,
+    ) -> ReportWritten:
+        """Write the store as a web page, for large stores a folder; the result names the page. Raises StoreError.
+
+        >>> ssd.open("store").report("report").page.name
+        'report.html'
+        """
+        from stepsearch_data.report.rollouts import Rollouts
+        from stepsearch_data.report.write import report
+
+        with _writing(path), Reporter(quiet=not progress).stage("report") as meter:
+            shown = Rollouts(rollouts)
+            return report(self.folder, Path(path), meter, title=title, folder=folder, rollouts=shown)
+
+    def export(
+        self,
+        format: str,  # noqa: A002 - as the command names it
+        path: AnyPath,
+        *,
+        template: str = "musique",
+        split: str | None = None,
+        everything: bool = False,
+        progress: bool = False,
+    ) -> Written:
+        """Write the trajectories in a trainer's format into a folder; the result names files, rows and how to load.
+
+        `everything` takes trajectories too that are incomplete or failed the quality gates. Raises ConfigError for a
+        format, template or split that there is not, StoreError for a store that is not up to date.
+
+        >>> ssd.open("store").export("trl-sft", "sft").rows
+        {PosixPath('sft/train.parquet'): 236, PosixPath('sft/validation.parquet'): 11}
+        """
+        from stepsearch_data.exports.export import export, find_format
+        from stepsearch_data.templates.files import load_template
+
+        form, worded = find_format(format), load_template(template)
+        with _writing(path), Reporter(quiet=not progress).stage("export") as meter:
+            return export(self.folder, form, worded, Path(path), meter, split=split, everything=everything)
+
+    def __repr__(self) -> str:
+        return f"Store({str(self.path)!r})"
+
+    def _repr_html_(self) -> str:
+        rows = "".join(f"<tr><td>{escape(name)}</td><td>{count:,}</td></tr>" for name, count in self.tables.items())
+        head = "<thead><tr><th>table</th><th>rows</th></tr></thead>"
+        return f"<p><b>{escape(str(self.path))}</b></p><table>{head}<tbody>{rows}</tbody></table>"
+
+
+@contextmanager
+def _writing(path: AnyPath) -> Iterator[None]:
+    """Say in words why a file cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise StepSearchError(f"cannot write {error.filename or path}: {error.strerror or error}") from error
+
+
+def _outside_a_loop(work: Callable[[], T]) -> T:
+    """The result of work that runs event loops of its own: in a thread where this one has a loop, as in a notebook."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return work()
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(work).result()
+
+
+def _listed(value: str | Sequence[str]) -> list[str]:
+    return [value] if isinstance(value, str) else list(value)
+
+
+def _text(value: Any) -> str:
+    """A setting's value as `--set` takes it."""
+    from stepsearch_data.pipeline.run_file import toml
+
+    return "default" if value is None else toml(str(value) if isinstance(value, PathLike) else value)
+
+
+def _path(value: AnyPath | None) -> Path | None:
+    return None if value is None else Path(value)

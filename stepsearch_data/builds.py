@@ -1,0 +1,149 @@
+"""A build as it is asked for, on the command line or from Python: options as settings, and what the store remembers.
+
+Light to import: the command line does so for its help.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stepsearch_data.core.errors import ConfigError
+from stepsearch_data.core.terminal import visible
+from stepsearch_data.remote.secrets import redact
+
+if TYPE_CHECKING:
+    from stepsearch_data.pipeline.config import RunConfig
+    from stepsearch_data.pipeline.engine import Build
+    from stepsearch_data.pipeline.remembered import Remembered
+
+
+def run_config(
+    config: Path | None,
+    settings: Sequence[str] | None = None,
+    store: Path | None = None,
+    sources: Sequence[str] | None = None,
+    remembered: Mapping[str, Any] | None = None,
+) -> RunConfig:
+    """The run file, or what a store has remembered, below settings such as `filter.k=5`. Raises ConfigError."""
+    from stepsearch_data.pipeline.config import load_config
+    from stepsearch_data.stages import STAGES
+
+    return load_config(STAGES, config, settings or (), store=store, sources=sources or (), remembered=remembered)
+
+
+def run_config_over(
+    config: Path | None, settings: Sequence[str], first: Sequence[str], store: Path | None = None
+) -> RunConfig:
+    """The configuration with `first` below the other settings, and what a `store` remembers below that."""
+    return run_config(config, [*first, *settings], remembered=recalled(store).settings if store else None)
+
+
+def recalled(store: Path) -> Remembered:
+    """What a store remembers of how it was built."""
+    from stepsearch_data.pipeline.remembered import recall
+    from stepsearch_data.pipeline.store import Store
+    from stepsearch_data.stages import STAGES
+
+    return recall(Store(store), STAGES)
+
+
+def row_settings(limit: int | None, llm: str | None, prompts: Sequence[str] | None) -> dict[str, Any]:
+    """The settings that decide rows, of the options that stand for them; a prompt is NAME=FILE."""
+    files: dict[str, str] = {}
+    for text in prompts or []:
+        name, separator, file = text.partition("=")
+        if not separator:
+            raise ConfigError(f"--prompt {text}: expected NAME=FILE", "for example --prompt decompose=mine.txt")
+        files[f"prompts.{name}"] = file
+    return {"load.limit": limit, "decompose.llm": llm, "queries.llm": llm, **files}
+
+
+def engine_settings(values: Sequence[str] | None) -> list[str]:
+    """`--engine NAME` and `--engine NAME=LOCATION` as settings; a second LOCATION of a name gets a name of its own."""
+    names: list[str] = []
+    settings: list[str] = []
+    for value in values or []:
+        kind, separator, location = value.partition("=")
+        number = sum(name == kind or name.startswith(f"{kind}-") for name in names) + 1
+        name = f"{kind}-{number}" if separator and kind in names else kind
+        if name != kind:
+            settings.append(f"engines.{name}.kind={json.dumps(kind)}")
+        if separator:
+            settings.append(f"engines.{name}.at={json.dumps(location)}")
+        names.append(name)
+    return [f"engines.use={json.dumps(names)}", *settings] if names else []
+
+
+def merged_settings(options: Mapping[str, Any], settings: Sequence[str] | None) -> list[str]:
+    """Options as settings; a setting that is given itself wins."""
+    told = {key: json.dumps(value) if value == "default" else value for key, value in options.items()}
+    return [*(f"{key}={value}" for key, value in told.items() if value is not None), *(settings or [])]
+
+
+def make_build(
+    stages: tuple[str, str | None, str | None],
+    sources: Sequence[str] | None,
+    store: Path | None,
+    config: Path | None,
+    settings: Sequence[str],
+    say: Callable[[str], None],
+    *,
+    fresh: bool = False,
+    force: bool = False,
+) -> Build:
+    """The build that is asked for; `stages` are those of `select`: names, the first, the last.
+
+    What the store remembers, and what is replaced of it, is said first. Raises ConfigError.
+    """
+    from stepsearch_data.pipeline.engine import Build
+    from stepsearch_data.stages import STAGES, check, select
+
+    before = recalled(store or run_config(config).store)
+    run = run_config(config, settings, store, sources, None if fresh else before.settings)
+    if not (fresh or config):
+        run = replace(run, lost={key: owner for key, owner in before.lost.items() if key not in run.given})
+    for line in remembered(before.settings, run):
+        say(line)
+    check(run.stages, len(run.engines))
+    job = Build(STAGES, run, select(*stages), force=force)
+    if run.lost:
+        _check_lost(job)
+    return job
+
+
+def remembered(before: Mapping[str, Any], run: RunConfig) -> Iterator[str]:
+    """In words, the settings of earlier builds that this one goes on with, and those that it replaces."""
+    from stepsearch_data.pipeline.remembered import flat, settings_of
+    from stepsearch_data.stages import STAGES
+
+    now = dict(flat(settings_of(run, STAGES)))
+    for key, value in sorted(flat(before)):
+        if now.get(key) != value:
+            yield f"replaced: {key} = {setting_text(value)} → {setting_text(now.get(key))}"
+    kept = [f"{key} = {setting_text(value)}" for key, value in sorted(flat(before)) if now.get(key) == value]
+    told = [text for text in kept if text.partition(" ")[0] not in run.given]
+    if told:
+        yield f"remembered: {'; '.join(told)} (forget: --fresh)"
+
+
+def setting_text(value: Any) -> str:
+    """A setting's value as a run file has it, without keys."""
+    from stepsearch_data.pipeline.run_file import toml
+
+    return "default" if value is None else visible(redact(toml(value)))
+
+
+def _check_lost(job: Build) -> None:
+    """Raises ConfigError where a stage would run without what it was made with and the store does not keep."""
+    running = {decision.stage for decision in job.plan() if decision.runs}
+    asking = {"llm" for name in running if job.config.stages[name].uses_model}
+    for key, owner in job.config.lost.items():
+        if owner in running | asking:
+            raise ConfigError(
+                f"{owner} was built with {key}, of which the store keeps no value",
+                f"give it again: --set '{key}=…'; or go on without: --set {key}=default",
+            )

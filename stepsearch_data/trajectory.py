@@ -1,0 +1,174 @@
+"""One trajectory with its rounds and what the gates say: read from a store, and told to people."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping
+from html import escape
+from typing import Any
+
+from pydantic import Field
+
+from stepsearch_data.core.errors import StoreError
+from stepsearch_data.core.terminal import visible
+from stepsearch_data.pipeline.catalog import connect
+from stepsearch_data.pipeline.manifest import Manifest
+from stepsearch_data.pipeline.questions import by_question
+from stepsearch_data.pipeline.store import Store
+from stepsearch_data.schemas import rows
+from stepsearch_data.schemas.tables import QUALITY, QUERIES, QUESTIONS, ROUNDS, TRAJECTORIES, VOTES, Table
+
+Line = list[tuple[str, str]]
+"""A line of text, in parts, each with its style: a colour, bold, dim or none."""
+
+_CSS = {
+    "bold": "font-weight:bold",
+    "dim": "opacity:.6",
+    "red": "color:#c22",
+    "green": "color:#283",
+    "cyan": "color:#077",
+    "yellow": "color:#960",
+}
+_REJECTED = """
+SELECT hop, query, waiting, engines, valid_engines, gold_rank FROM queries WHERE question_id = $id AND NOT kept
+ORDER BY hop, n
+"""
+
+
+class RejectedQuery(rows.Row):
+    """A query that the vote did not keep."""
+
+    hop: int = Field(description="hop that the query serves, from 1")
+    query: str = Field(description="text of the query")
+    waiting: bool = Field(description="whether too few engines answered to decide")
+    engines: int = Field(description="engines that answered")
+    valid_engines: int = Field(description="engines on which the query is valid")
+    gold_rank: int | None = Field(description="best rank of a gold passage on any engine; null when none was returned")
+
+    @property
+    def verdict(self) -> str:
+        """Why the vote did not keep it."""
+        if self.waiting:
+            return "it waits for engines that did not answer"
+        gold = f"gold at rank {self.gold_rank}" if self.gold_rank else "no gold found"
+        return f"{self.valid_engines} of {self.engines} engines, {gold}"
+
+
+class Trajectory(rows.Trajectory):
+    """A row of the table `trajectories`, with its rounds, what the gates say, and the queries that were not kept.
+
+    >>> trajectory = ssd.open("store").trajectory()
+    >>> [step.query for step in trajectory.rounds]
+    ['The Barber of Seville composer', 'Gioachino Rossini place of birth']
+    """
+
+    rounds: list[rows.Round] = Field(description="its searches, in order")
+    quality: rows.Quality | None = Field(description="what the gates say; null before they have run on it")
+    rejected: list[RejectedQuery] = Field(description="queries of its hops that the vote did not keep")
+
+    def lines(self) -> Iterator[Line]:
+        """The trajectory as `show` prints it."""
+        gates = self.quality
+        failed = not self.complete or bool(gates and not gates.passed)
+        yield [(self.question, "bold")]
+        yield [(f"{self.question_id} · {self.source} · {self.question_type} · {self.hops} hops", "")]
+        if failed:
+            yield [("\nFailed  ", "bold red"), ("" if self.complete else "a hop has no kept query: not complete", "")]
+        for gate, reason in zip(gates.flags, gates.reasons, strict=True) if gates else ():
+            yield [("  ⚑ ", ""), (gate, "red" if failed else "yellow"), (f": {reason}", "")]
+        for step in self.rounds:
+            yield from self._round(step, failed=failed)
+        yield [("\n", ""), ("Answer  ", "bold"), (self.answer, "bold green")]
+
+    def _round(self, step: rows.Round, *, failed: bool) -> Iterator[Line]:
+        yield [("\n", ""), (f"Round {step.round}  ", "bold"), (step.sub_question, "")]
+        kept = ("kept", "green") if step.kept else ("not kept", "red")
+        yield [("  search  ", ""), (step.query, "cyan"), ("  ", ""), kept]
+        yield from ([(f"     also  {other}", "dim")] for other in step.alternatives)
+        for document in step.documents:
+            mark = ("★ gold ", "yellow") if document.is_gold else ("       ", "")
+            place = f"{document.rank}. {document.title}  ({document.engine} {document.score:.2f})"
+            yield [("  ", ""), mark, (place, "")]
+        for other in self.rejected if failed else ():
+            if other.hop == step.hop and other.query != step.query:
+                yield [(f"     rejected  {other.query}  ({other.verdict})", "dim")]
+        yield [("  found   " if step.kept else "  wanted  ", ""), (step.sub_answer, "green")]
+
+    def __str__(self) -> str:
+        return "\n".join(visible("".join(text for text, _ in line)) for line in self.lines())
+
+    def _repr_html_(self) -> str:
+        told = "\n".join("".join(_span(text, style) for text, style in line) for line in self.lines())
+        return f'<pre style="white-space:pre-wrap">{told}</pre>'
+
+
+def _span(text: str, style: str) -> str:
+    css = ";".join(_CSS[word] for word in style.split())
+    return f'<span style="{css}">{escape(visible(text))}</span>' if css else escape(visible(text))
+
+
+def read_trajectory(store: Store, question_id: str | None = None) -> Trajectory:
+    """The trajectory of a question, or the store's first one. Raises StoreError where there is none."""
+    with store.reading() as manifest, connect(store, manifest) as connection:
+        flag = f" --store {shlex.quote(str(store.root))}"
+        if manifest.output(TRAJECTORIES.name) is None or manifest.output(ROUNDS.name) is None:
+            raise StoreError("the store is not built to its end", f"stepsearch-data build{flag}")
+
+        def rows_of(table: Table[Any]) -> list[Any]:
+            sql = f"SELECT * FROM {table.name} WHERE question_id = $id"
+            return table.from_arrow(_arrow(connection, sql, {"id": question_id}))
+
+        if question_id is None:
+            first = _arrow(connection, "SELECT question_id FROM trajectories LIMIT 1", {}).to_pylist()
+            question_id = first[0]["question_id"] if first else None
+        whole = rows_of(TRAJECTORIES)
+        if not whole:
+            of = f" of question {question_id}" if question_id else ""
+            listing = f'stepsearch-data sql{flag} "SELECT question_id FROM trajectories"'
+            raise StoreError(f"there is no trajectory{of}{fault_of(connection, question_id)}", f"list them: {listing}")
+        return _together(
+            whole[0],
+            sorted(rows_of(ROUNDS), key=lambda step: step.round),
+            rows_of(QUALITY) if _fresh(manifest, QUALITY) else [],
+            _arrow(connection, _REJECTED, {"id": question_id}).to_pylist(),
+        )
+
+
+def read_trajectories(store: Store) -> Iterator[Trajectory]:
+    """Every trajectory, in the order of the questions. Raises StoreError where the store is not built to its end."""
+    with store.reading() as manifest:
+        tables = [TRAJECTORIES, ROUNDS, QUERIES, *(table for table in (VOTES, QUALITY) if _fresh(manifest, table))]
+        for of in by_question(store.tables(manifest, QUESTIONS, *tables), *tables):
+            votes = {vote.query_id: vote for vote in of.get(VOTES)}
+            judged = [(query, votes[query.query_id]) for query in of[QUERIES] if query.query_id in votes]
+            rejected = [{"query": query.query, **dict(vote)} for query, vote in judged if not vote.kept]
+            for whole in of[TRAJECTORIES]:
+                yield _together(whole, of[ROUNDS], of.get(QUALITY), rejected)
+
+
+def _fresh(manifest: Manifest, table: Table[Any]) -> bool:
+    """Whether a table is there, and is about the rows that are."""
+    return manifest.output(table.name) is not None and manifest.is_fresh(manifest.writer(table.name))
+
+
+def _together(
+    whole: rows.Trajectory, rounds: list[rows.Round], quality: list[rows.Quality], rejected: list[dict[str, Any]]
+) -> Trajectory:
+    kept = RejectedQuery.model_fields
+    return Trajectory(
+        **dict(whole),
+        rounds=rounds,
+        quality=next(iter(quality), None),
+        rejected=[RejectedQuery(**{name: query[name] for name in kept}) for query in rejected],
+    )
+
+
+def fault_of(connection: Any, question_id: str | None) -> str:
+    """In words, why a stage set a question aside; nothing where none did."""
+    sql = "SELECT stage, reason FROM rejects WHERE question_id = $id LIMIT 1"
+    found = _arrow(connection, sql, {"id": question_id}).to_pylist()
+    return f": {found[0]['stage']} rejected it: {found[0]['reason']}" if question_id and found else ""
+
+
+def _arrow(connection: Any, sql: str, parameters: Mapping[str, Any]) -> Any:
+    return connection.sql(sql, params=dict(parameters)).to_arrow_table()
