@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
+import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer.main
 
+import stepsearch_data as ssd
+from stepsearch_data.cli import app
 from stepsearch_data.search.kinds import kind_of, kinds
 from stepsearch_data.stages import STAGES
 from tests.conftest import Run
@@ -70,6 +77,94 @@ def test_commands_are_understood(document: str, command: str, sample_store: Path
     result = cli(verb, *arguments, "--store", sample_store)
     assert result.returncode == 0, result.stderr
     assert result.stdout
+
+
+# Commands of ```bash blocks that are not run here, and why. Options of our own are checked in all of them.
+NOT_RUN = {
+    r"(?!stepsearch-data )": "is no command of this package",
+    r"stepsearch-data (publish|pull|verify USER)": "needs the Hub",
+    r"stepsearch-data (serve|view)": "runs until it is stopped",
+    r"stepsearch-data doctor|.* --llm ": "asks a model",
+    r".*http=": "asks a server",
+    r"stepsearch-data (train|eval|plot)": "needs torch, or what a training wrote",
+    r".*( evals/|=evals/|wiki-18\.|train\.jsonl|run\.toml)": "reads a file of the reader's",
+}
+NOT_RUN_PYTHON = {"release.md": "needs the Hub"}
+NAMES = """
+import re
+
+target, search_keys, paragraphs = ["Pesaro"], [["Rossini birthplace"]], ["Rossini was born in Pesaro."]
+response = "<think>I know.</think>\\n<answer>Pesaro</answer>"
+
+def tokenizer(text, **_):
+    return {"offset_mapping": [found.span() for found in re.finditer(r"\\S+", text)]}
+"""
+SCRIPT = """
+import subprocess
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"torch", "transformers", "trl", "datasets", "huggingface_hub", "faiss", "tantivy",
+                                      "sentence_transformers", "pandas", "sklearn"}:
+            raise ModuleNotFoundError(f"the base install has no {name}", name=name)
+
+sys.meta_path.insert(0, Absent())
+
+def run(*arguments):
+    assert subprocess.run([sys.executable, "-m", "stepsearch_data", *arguments]).returncode == 0, arguments
+
+"""
+
+
+def commands(block: str) -> list[str]:
+    """The commands of a block, without comments and on one line each."""
+    lines = block.replace("\\\n", " ").splitlines()
+    return [command for line in lines if (command := shlex.join(shlex.split(line, comments=True)))]
+
+
+def steps(path: Path) -> list[str]:
+    """A document's ```python and ```bash blocks, in order, as Python; `# → value` after a line says what it gives."""
+    found = []
+    for language, block in re.findall(r"^```(python|bash)\n(.*?)^```", path.read_text(), re.MULTILINE | re.DOTALL):
+        if language == "bash":
+            ours = (command for command in commands(block) if not any(re.match(known, command) for known in NOT_RUN))
+            found += [f"run(*{shlex.split(command)[1:]})" for command in ours]
+        elif path.name not in NOT_RUN_PYTHON:
+            found.append(re.sub(r"(?m)^(\S.*?)  # → (.*)$", r"assert (\1) == (\2), \1", block))
+    return found
+
+
+@pytest.mark.parametrize("path", [path for path in DOCUMENTS if steps(path)], ids=lambda path: path.name)
+def test_python_and_bash_blocks_run(path: Path, sample_store: Path, tmp_path: Path) -> None:
+    """In order, beside a store and rollouts, in a process that has the base install alone."""
+    shutil.copytree(sample_store, tmp_path / "store")
+    gold = ssd.open(sample_store).sql("SELECT rollout, answer, answer_aliases FROM trajectories LIMIT 3").to_pylist()
+    (tmp_path / "rollouts.jsonl").write_text("\n".join(map(json.dumps, gold)))
+    answers = [{"prediction": row["answer"], "answers": [row["answer"]]} for row in gold]
+    (tmp_path / "answers.jsonl").write_text("\n".join(map(json.dumps, answers)))
+    script = "\n".join([SCRIPT, NAMES if path.name == "rewards.md" else "", *steps(path)])
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+OURS = sorted({command for _, block in blocks("bash") for command in commands(block) if "stepsearch-data " in command})
+
+
+@pytest.mark.parametrize("command", OURS)
+def test_options_in_bash_blocks_are_known(command: str) -> None:
+    known: Any = typer.main.get_command(app)
+    verb, *arguments = shlex.split(command.partition("stepsearch-data ")[2])
+    with suppress(typer.Exit):  # of --list
+        known.commands[verb].make_context(verb, arguments)
 
 
 def test_the_example_trajectory_is_what_show_prints(sample_store: Path, cli: Run) -> None:
