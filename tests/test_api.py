@@ -146,21 +146,6 @@ def test_a_table_is_what_the_manifest_names(here: Path) -> None:
         ssd.open().table("passages")
 
 
-def test_a_trajectory_is_the_same_alone_and_among_all(here: Path) -> None:
-    """With twins, distractors and queries that no engine found: also where it failed."""
-    store = ssd.build("store", settings={"filter.k": 1, "trajectories.distractors": 1}, progress=False)
-    found = list(ssd.load_trajectories("store"))
-    assert [one.question_id for one in found] == store.table("trajectories").collect()["question_id"].to_list()
-    assert any(one.rejected for one in found)
-    assert all(store.trajectory(one.question_id) == one for one in found[::5])
-
-
-def test_it_is_told_as_show_tells_it(sample_store: Path, cli: Run) -> None:
-    shown = ssd.open(sample_store).trajectory()
-    assert str(shown) == cli("show", "--store", sample_store).stdout.rstrip("\n")
-    assert json.loads(cli("show", "--store", sample_store, "--json").stdout) == shown.model_dump()
-
-
 def test_what_a_notebook_shows_is_text(tmp_path: Path) -> None:
     question = f"{QUESTION}<script>alert(1)</script>\x1b[31m"
     source = write_lines(tmp_path / "rows.jsonl", [musique("<q>", question=question)])

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import io
 
-import duckdb
 import pytest
 from rich.console import Console
 
 from stepsearch_data.cli import look, printing
 from stepsearch_data.core.terminal import visible
-from stepsearch_data.trajectory import fault_of
 
 NUMBERS = {
     "questions": 12_345,
@@ -79,10 +77,3 @@ def test_an_audit_fits_a_common_terminal(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_control_characters_are_written_out() -> None:
     assert visible("a\tb\nü→\u00a0") == "a\tb\nü→\u00a0"
     assert visible("\x00\x07\x08\r\x1b\x7f\x80\x9f") == r"\x00\x07\x08\x0d\x1b\x7f\x80\x9f"
-
-
-def test_a_question_without_a_trajectory_is_told_with_its_fault() -> None:
-    with duckdb.connect() as connection:
-        connection.execute("CREATE TABLE rejects AS SELECT 'q1' AS question_id, 'decompose' AS stage, 'no' AS reason")
-        assert fault_of(connection, "q1") == ": decompose rejected it: no"
-        assert fault_of(connection, "q2") == fault_of(connection, None) == ""

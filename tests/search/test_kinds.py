@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from stepsearch_data.builds import engine_settings
 from stepsearch_data.core.errors import ConfigError, SearchError
 from stepsearch_data.core.plugins import Registry
 from stepsearch_data.search import Answer, Engine, Found, Kind
@@ -70,28 +69,6 @@ def test_settings_that_decide_answers_are_the_recipe_and_the_others_are_not() ->
         "title_weight": 2,
         "variant": "lucene",
     }
-
-
-@pytest.mark.parametrize(
-    ("given", "settings"),
-    [
-        (None, []),
-        (["bm25"], ['engines.use=["bm25"]']),
-        (["bm25", "http=http://a:1"], ['engines.use=["bm25", "http"]', 'engines.http.at="http://a:1"']),
-        (
-            ["http=http://a", "http=http://b"],
-            [
-                'engines.use=["http", "http-2"]',
-                'engines.http.at="http://a"',
-                'engines.http-2.kind="http"',
-                'engines.http-2.at="http://b"',
-            ],
-        ),
-        (["bm25", "bm25"], ['engines.use=["bm25", "bm25"]']),  # refused later, with what to do about it
-    ],
-)
-def test_engines_on_the_command_line_are_settings(given: list[str] | None, settings: list[str]) -> None:
-    assert engine_settings(given) == settings
 
 
 def test_where_an_engine_is_goes_to_the_setting_that_means_it() -> None:

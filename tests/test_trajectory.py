@@ -1,0 +1,34 @@
+"""A trajectory with its rounds, however it is reached."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import duckdb
+
+import stepsearch_data as ssd
+from stepsearch_data.trajectory import fault_of
+from tests.conftest import Run
+
+
+def test_a_trajectory_is_the_same_alone_and_among_all(tmp_path: Path) -> None:
+    """With twins, distractors and queries that no engine found: also where it failed."""
+    store = ssd.build(tmp_path / "store", settings={"filter.k": 1, "trajectories.distractors": 1}, progress=False)
+    found = list(ssd.load_trajectories(tmp_path / "store"))
+    assert [one.question_id for one in found] == store.table("trajectories").collect()["question_id"].to_list()
+    assert any(one.rejected for one in found)
+    assert all(store.trajectory(one.question_id) == one for one in found[::5])
+
+
+def test_it_is_told_as_show_tells_it(sample_store: Path, cli: Run) -> None:
+    shown = ssd.open(sample_store).trajectory()
+    assert str(shown) == cli("show", "--store", sample_store).stdout.rstrip("\n")
+    assert json.loads(cli("show", "--store", sample_store, "--json").stdout) == shown.model_dump()
+
+
+def test_a_question_without_a_trajectory_is_told_with_its_fault() -> None:
+    with duckdb.connect() as connection:
+        connection.execute("CREATE TABLE rejects AS SELECT 'q1' AS question_id, 'decompose' AS stage, 'no' AS reason")
+        assert fault_of(connection, "q1") == ": decompose rejected it: no"
+        assert fault_of(connection, "q2") == fault_of(connection, None) == ""
