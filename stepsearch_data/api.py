@@ -75,7 +75,7 @@ def build(
         fresh=fresh,
         force=force,
     )
-    _outside_a_loop(lambda: job.run(reporter))
+    _outside_a_loop(lambda: job.run(reporter), reporter)
     return Store(job.store.root)
 
 
@@ -310,14 +310,17 @@ def _writing(path: AnyPath) -> Iterator[None]:
         raise StepSearchError(f"cannot write {error.filename or path}: {error.strerror or error}") from error
 
 
-def _outside_a_loop(work: Callable[[], T]) -> T:
+def _outside_a_loop(work: Callable[[], T], reporter: Reporter) -> T:
     """The result of work that runs event loops of its own: in a thread where this one has a loop, as in a notebook."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         return work()
     with ThreadPoolExecutor(1) as pool:
-        return pool.submit(work).result()
+        try:
+            return pool.submit(work).result()
+        finally:
+            reporter.stop()  # of no effect unless an interrupt came before the result
 
 
 def _listed(value: str | Sequence[str]) -> list[str]:

@@ -5,9 +5,14 @@ from __future__ import annotations
 import asyncio
 import doctest
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import threading
+import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +21,7 @@ import pytest
 
 import stepsearch_data as ssd
 from stepsearch_data import api, trajectory
+from stepsearch_data.core.progress import Reporter
 from stepsearch_data.schemas.tables import TABLES
 from tests.conftest import Run
 from tests.rows import QUESTION, jsonl, musique, write_lines
@@ -93,6 +99,23 @@ def test_a_build_runs_where_an_event_loop_does_and_says_what_it_does(
     assert capsys.readouterr().err.startswith("load ")
     ssd.build(tmp_path / "store", stages="load")
     assert "remembered: run.max_reject_share = 1" in capsys.readouterr().err
+
+
+def test_an_interrupt_ends_what_runs_beside_an_event_loop() -> None:
+    reporter = Reporter(quiet=True)
+
+    def work() -> None:
+        with reporter.stage("endless") as meter:
+            while True:
+                meter.advance()
+                time.sleep(0.01)
+
+    async def cell() -> None:
+        threading.Timer(0.2, os.kill, [os.getpid(), signal.SIGINT]).start()
+        api._outside_a_loop(work, reporter)
+
+    with closing(asyncio.new_event_loop()) as loop, pytest.raises(KeyboardInterrupt):  # run() would hear it instead
+        loop.run_until_complete(cell())
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import Event
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -19,8 +20,14 @@ class Meter:
     Draws on `bar`; without one it calls `say` with a line now and then.
     """
 
-    def __init__(self, bar: Progress | None, stage: str, say: Callable[[str], None] | None = None) -> None:
-        self._bar, self._stage, self._say = bar, stage, say
+    def __init__(
+        self,
+        bar: Progress | None,
+        stage: str,
+        say: Callable[[str], None] | None = None,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._bar, self._stage, self._say, self._stopped = bar, stage, say, stopped
         self._task = bar.add_task(stage, total=None, note="") if bar else None
         self._done, self._total = 0, 0
         self._note = ""
@@ -55,7 +62,9 @@ class Meter:
             self._say(text)
 
     def advance(self, rows: int = 1) -> None:
-        """Count rows as done."""
+        """Count rows as done. Raises KeyboardInterrupt once the reporter is told to stop."""
+        if self._stopped():
+            raise KeyboardInterrupt
         self._done += rows
         if self._bar and self._task is not None:
             self._bar.advance(self._task, rows)
@@ -70,17 +79,22 @@ class Reporter:
 
     def __init__(self, *, quiet: bool = False) -> None:
         self._console = Console(stderr=True, quiet=quiet)
+        self._stopped = Event()
+
+    def stop(self) -> None:
+        """End what runs in another thread, at its next row."""
+        self._stopped.set()
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Meter]:
         """A meter for the stage that runs inside the block."""
         if not self._console.is_terminal or self._console.quiet:
-            yield Meter(None, name, self.line)
+            yield Meter(None, name, self.line, self._stopped.is_set)
             return
         columns = (TextColumn("{task.description:<13}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         note = TextColumn("[dim]{task.fields[note]}")
         with Progress(*columns, TimeRemainingColumn(), note, console=self._console, transient=True) as bar:
-            yield Meter(bar, name)
+            yield Meter(bar, name, None, self._stopped.is_set)
 
     def line(self, text: str) -> None:
         """Print one line."""
