@@ -103,7 +103,7 @@ def score(
     r"""Score rollouts with StepSearch's rewards, in this process: one row per response, every component a column.
 
     `rollouts` are dicts with `response`, `target`, `search_keys`, `support_docs` (or the names of verl and Search-R1),
-    or a file of them. `preset` is "paper" or "released", `switches` override parts of it (docs/rewards.md).
+    or a file of them. `preset` is "paper" or "reference", `switches` override parts of it (docs/rewards.md).
     `stepsearch-data score` does the same with files of any size, on all cores.
 
     Raises ConfigError for a preset or switch that is not known, SourceError for a row that cannot be scored.

@@ -133,7 +133,7 @@ def test_an_interrupt_ends_what_runs_beside_an_event_loop() -> None:
         (lambda: ssd.open().export("verk", "out"), "ConfigError", "there is no format 'verk'"),
         (lambda: ssd.open().export("verl", "store/out"), "StoreError", "it lies in the store"),
         (lambda: ssd.open().export("verl", "/proc/out"), "StepSearchError", "cannot write"),
-        (lambda: ssd.score([], preset="author's"), "ConfigError", "known: paper, released"),
+        (lambda: ssd.score([], preset="author's"), "ConfigError", "known: paper, reference"),
         (lambda: ssd.score([], switches={"nothing": 1}), "ConfigError", "expected NAME=VALUE"),
         (lambda: ssd.score([{"target": "Rome"}]), "SourceError", "row 1 cannot be scored: response"),
         (lambda: ssd.score("none.jsonl"), "SourceError", "none.jsonl"),
@@ -184,9 +184,9 @@ def test_what_a_notebook_shows_is_text(tmp_path: Path) -> None:
 def test_scores_are_those_of_the_command(here: Path, cli: Run) -> None:
     rows = ssd.open().table("trajectories").select("rollout", "answer", "answer_aliases").collect()
     rows.write_parquet("rollouts.parquet")
-    assert cli("score", here / "rollouts.parquet", "--preset", "released", "-q").returncode == 0
-    scored = ssd.score(rows.iter_rows(named=True), "released")
-    assert scored.equals(ssd.score("rollouts.parquet", "released"))
+    assert cli("score", here / "rollouts.parquet", "--preset", "reference", "-q").returncode == 0
+    scored = ssd.score(rows.iter_rows(named=True), "reference")
+    assert scored.equals(ssd.score("rollouts.parquet", "reference"))
     assert scored.to_pylist() == pl.read_parquet("rollouts.scores.parquet").to_dicts()
     assert ssd.score(here / "rollouts.parquet", switches={"refit_tfidf": True}).num_rows == rows.height
     assert ssd.score([]).num_rows == 0
