@@ -32,7 +32,7 @@ sources = ["musique=sample", "hotpotqa=sample"]
 def run_file(stages: Sequence[Stage]) -> str:
     """A run file that holds every setting, explained, at its default."""
     datasets = [dataset for name in DATASETS.names() if (dataset := dataset_of(name)).parse]
-    listed = "\n".join(f"#   {d.name}: {d.doc}{d.hub and f', for one {d.hub}'}" for d in datasets)
+    listed = "\n".join(f"#   {d.name}: {d.doc}{d.hub and f' ({d.hub})'}" for d in datasets)
     parts = [_HEAD.format(kinds=listed), *_settings(RunSettings)]
     parts += ["\n[llm]  # how a model is reached; the key comes from OPENAI_API_KEY", *_settings(LlmSettings)]
     parts += ["\n[prompts]  # your own prompts", '# decompose = "decompose.txt"']
