@@ -7,6 +7,7 @@ a Polars LazyFrame. What cannot be done raises one of `ssd.errors`, with `messag
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -69,7 +70,7 @@ def build(
         (stages, None, None),
         _listed(sources),
         _path(store),
-        _path(config),
+        _path(config or os.environ.get("STEPSEARCH_CONFIG") or None),
         [*engine_settings(_listed(engines)), *(f"{key}={_text(value)}" for key, value in named.items())],
         reporter.line,
         fresh=fresh,

@@ -83,6 +83,14 @@ def test_a_build_is_that_of_the_command(tmp_path: Path, cli: Run) -> None:
     assert ssd.open(tmp_path / "api").folder.manifest().stages["filter"].recipe["config"]["k"] == 3
 
 
+def test_the_environment_names_a_run_file_and_a_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "run.toml").write_text("[load]\nlimit = 2\n")
+    monkeypatch.setenv("STEPSEARCH_CONFIG", str(tmp_path / "run.toml"))
+    monkeypatch.setenv("STEPSEARCH_STORE", str(tmp_path / "named"))
+    assert ssd.build(stages="load", progress=False).path == tmp_path / "named"
+    assert ssd.open(tmp_path / "named").tables["questions"] == 4
+
+
 def test_a_build_runs_where_an_event_loop_does_and_says_what_it_does(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

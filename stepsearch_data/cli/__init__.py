@@ -18,7 +18,7 @@ from stepsearch_data.core.terminal import readable
 from stepsearch_data.core.version import __version__
 from stepsearch_data.remote.secrets import redact
 
-VERBS: dict[str, dict[str, Callable[..., None]]] = {
+COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
     "Build a store": {
         "init": prepare.init,
         "synth": prepare.synth,
@@ -66,7 +66,7 @@ class Cli(TyperGroup):
     """Turns our errors into one line and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run a verb; see the exit codes above."""
+        """Run a command; see the exit codes above."""
         try:
             return super().invoke(ctx)
         except StepSearchError as error:
@@ -77,7 +77,7 @@ class Cli(TyperGroup):
             ctx.exit(INTERRUPTED)
         except BrokenPipeError:  # the reader of our stdout has gone, as `head` does
             os._exit(OK)  # at once: DuckDB, left in the middle of a result, would complain about it on its way out
-        except OSError as error:  # what a verb does not know how to name, such as stdout on a full disk
+        except OSError as error:  # what a command does not know how to name, such as stdout on a full disk
             ctx.exit(_failed(error))
 
 
@@ -125,9 +125,9 @@ def _main(
     pass
 
 
-for panel, verbs in VERBS.items():
-    for name, verb in verbs.items():
-        app.command(name, rich_help_panel=panel)(verb)
+for panel, commands in COMMANDS.items():
+    for name, command in commands.items():
+        app.command(name, rich_help_panel=panel)(command)
 
 
 def _mend_streams() -> None:
@@ -146,5 +146,5 @@ def main() -> None:
     _mend_streams()
     try:
         app()
-    except OSError as error:  # from the help, which is printed before any verb is invoked
+    except OSError as error:  # from the help, which is printed before any command is invoked
         sys.exit(_failed(error))

@@ -1,4 +1,4 @@
-"""A verb's work in a process of its own, which ends at a limit of time or memory whatever it is doing.
+"""A command's work in a process of its own, which ends at a limit of time or memory whatever it is doing.
 
 DuckDB looks for an interrupt between steps that may take minutes, and does not count all of its memory.
 """

@@ -1,4 +1,4 @@
-"""The options that several verbs share: one name, one meaning, one help text."""
+"""The options that several commands share: one name, one meaning, one help text."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from typing import Any, get_type_hints
 
 from typer.main import get_command
 
-from stepsearch_data.cli import VERBS, app
+from stepsearch_data.cli import COMMANDS, app
 from tests.bad.case import Case
 from tests.bad.process import NOWHERE
 from tests.bad.values import NAMES, bad_place, integer, number, text
@@ -69,14 +69,14 @@ def good(verb: str, base: Path, folder: Path) -> Case:
 
 
 def verbs() -> list[str]:
-    return [name for panel in VERBS.values() for name in panel]
+    return [name for panel in COMMANDS.values() for name in panel]
 
 
 def bad_options(rng: Random, base: Path, folder: Path) -> Case:
     """A good command, and then other values for one or two of its options or its argument."""
     verb = rng.choice(verbs())
     case = good(verb, base, folder)
-    hints = get_type_hints(next(panel[verb] for panel in VERBS.values() if verb in panel))
+    hints = get_type_hints(next(panel[verb] for panel in COMMANDS.values() if verb in panel))
     group: Any = get_command(app)
     # No help, and no address that is not this machine's alone.
     options = [option for option in group.commands[verb].params if option.name not in {"help", "host"}]
