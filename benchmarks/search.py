@@ -35,7 +35,7 @@ from stepsearch_data.core.progress import Meter, Reporter
 from stepsearch_data.core.text import tokens
 from stepsearch_data.pipeline.config import load_config
 from stepsearch_data.pipeline.context import read_rows
-from stepsearch_data.pipeline.engine import Build
+from stepsearch_data.pipeline.runner import Build
 from stepsearch_data.schemas.tables import PASSAGES, SUB_QUESTIONS
 from stepsearch_data.search.bm25 import Bm25
 from stepsearch_data.search.documents import Document, Documents, write_documents

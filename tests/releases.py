@@ -11,7 +11,7 @@ import orjson
 from stepsearch_data.core.digest import digest_of
 from stepsearch_data.core.progress import Meter, Reporter
 from stepsearch_data.pipeline.config import load_config
-from stepsearch_data.pipeline.engine import Build
+from stepsearch_data.pipeline.runner import Build
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.release.record import Release
 from stepsearch_data.release.write import ReleaseSettings, write_release

@@ -40,7 +40,7 @@ from stepsearch_data.cli.printing import grid, make_console, print_json, store_f
 from stepsearch_data.cli.status import print_status
 
 if TYPE_CHECKING:
-    from stepsearch_data.pipeline.engine import Build, Decision, Outcome
+    from stepsearch_data.pipeline.runner import Build, Decision, Outcome
     from stepsearch_data.pipeline.store import Store
     from stepsearch_data.stages.model import Estimate
 

@@ -13,8 +13,8 @@ import pytest
 from stepsearch_data.builds import remembered as told
 from stepsearch_data.core.errors import ConfigError
 from stepsearch_data.pipeline.config import load_config
-from stepsearch_data.pipeline.engine import Build
 from stepsearch_data.pipeline.remembered import recall, remember
+from stepsearch_data.pipeline.runner import Build
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.stages import STAGES, select
 from tests.conftest import Run, run_cli

@@ -13,7 +13,7 @@ from stepsearch_data.core.progress import Reporter
 from stepsearch_data.pipeline.catalog import query
 from stepsearch_data.pipeline.config import RunConfig, RunSettings
 from stepsearch_data.pipeline.context import StageContext, read_rows
-from stepsearch_data.pipeline.engine import Build
+from stepsearch_data.pipeline.runner import Build
 from stepsearch_data.pipeline.stage import Needs, Stage, StageConfig
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.schemas.rows import Row

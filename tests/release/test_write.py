@@ -17,7 +17,7 @@ from stepsearch_data.core.digest import digest_of
 from stepsearch_data.core.errors import PublishError, StepSearchError, StoreError
 from stepsearch_data.core.progress import Reporter
 from stepsearch_data.pipeline.config import load_config
-from stepsearch_data.pipeline.engine import Build
+from stepsearch_data.pipeline.runner import Build
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.release.dataset import CONFIGS
 from stepsearch_data.release.record import read_record
