@@ -20,7 +20,7 @@ from stepsearch_data.core.progress import Reporter
 from stepsearch_data.core.text import containment, tokens
 from stepsearch_data.pipeline.config import load_config
 from stepsearch_data.pipeline.context import read_rows
-from stepsearch_data.pipeline.runner import Build
+from stepsearch_data.pipeline.runner import Runner
 from stepsearch_data.schemas.rows import Paragraph, Question, Row
 from stepsearch_data.schemas.tables import PARAGRAPHS, QUESTIONS, Table
 from stepsearch_data.stages import STAGES
@@ -53,7 +53,7 @@ R = TypeVar("R", bound=Row)
 
 def load(sources: list[str], folder: Path) -> tuple[list[Question], dict[str, Paragraph]]:
     """Questions and paragraphs of real files."""
-    job = Build(STAGES, load_config(STAGES, store=folder / "store", sources=sources), ["load"])
+    job = Runner(STAGES, load_config(STAGES, store=folder / "store", sources=sources), ["load"])
     job.run(Reporter(quiet=True))
     manifest = job.store.manifest()
 

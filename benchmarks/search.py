@@ -35,7 +35,7 @@ from stepsearch_data.core.progress import Meter, Reporter
 from stepsearch_data.core.text import tokens
 from stepsearch_data.pipeline.config import load_config
 from stepsearch_data.pipeline.context import read_rows
-from stepsearch_data.pipeline.runner import Build
+from stepsearch_data.pipeline.runner import Runner
 from stepsearch_data.schemas.tables import PASSAGES, SUB_QUESTIONS
 from stepsearch_data.search.bm25 import Bm25
 from stepsearch_data.search.documents import Document, Documents, write_documents
@@ -131,7 +131,7 @@ def exact(sources: Sequence[str]) -> None:
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        store = Build(
+        store = Runner(
             STAGES, load_config(STAGES, store=folder / "store", sources=sources), ["load", "corpus", "decompose"]
         )
         store.run(Reporter(quiet=True))

@@ -45,7 +45,7 @@ ASKED_OF_BOTH = {
     "join with quality": """SELECT split, difficulty, count(*) FROM trajectories JOIN quality USING (question_id)
         GROUP BY ALL ORDER BY ALL""",
     "mean gain by hop": "SELECT hop, avg(information_gain), count(*) FROM rounds GROUP BY ALL ORDER BY ALL",
-    "queries kept by form": "SELECT form, count(*), avg(kept::INT) FROM queries GROUP BY ALL ORDER BY ALL",
+    "queries kept by method": "SELECT method, count(*), avg(kept::INT) FROM queries GROUP BY ALL ORDER BY ALL",
     "every trajectory": "SELECT * FROM trajectories",
 }
 CHUNK = 20_000  # trajectories that are made at a time
@@ -87,7 +87,7 @@ TABLES: dict[str, dict[Table[Any], str]] = {  # by stage
     "queries": {
         QUERIES: """
             SELECT query_id: question_id || '/' || hop || '/' || q, question_id, hop, n: q, query: text[:6 * q],
-                   form: 'form_' || q FROM (SELECT * FROM hop, range(1, 6) AS b(q)) ORDER BY n, hop, q"""
+                   method: 'method_' || q FROM (SELECT * FROM hop, range(1, 6) AS b(q)) ORDER BY n, hop, q"""
     },
     "filter": {
         VOTES: """
@@ -119,8 +119,8 @@ def make(folder: Path, trajectories: int) -> Store:
                     writer.close()
                 rows = {table.name: writer.count for table, writer in writers.items()}
                 outputs = {table.name: str(table.schema) for table in tables}
-                recipe = {"version": 1, "config": {}, "inputs": {}, "outputs": outputs}
-                store.commit(stage, "0" * 12, recipe, staged, rows)
+                fingerprint = {"version": 1, "config": {}, "inputs": {}, "outputs": outputs}
+                store.commit(stage, "0" * 12, fingerprint, staged, rows)
     write_catalog(store)
     return store
 

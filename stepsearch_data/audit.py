@@ -50,7 +50,7 @@ SELECT engine AS part, count(*) AS queries, count(*) FILTER (answered) AS answer
        avg(coalesce(b.gold_rank <= 3, false)::INT) FILTER (answered) AS gold_at_3,
        count(*) FILTER (valid AND valid_engines = 1 AND v.engines > 1) AS valid_alone,
        count(*) FILTER (answered AND NOT valid AND valid_engines = v.engines - 1 AND v.engines > 1) AS invalid_alone
-FROM ballots b JOIN votes v USING (query_id) GROUP BY part ORDER BY part
+FROM engine_votes b JOIN votes v USING (query_id) GROUP BY part ORDER BY part
 """
 _GATES = """
 SELECT flag AS part, source, count(*) AS count FROM (SELECT source, unnest(flags) AS flag FROM quality) GROUP BY ALL
@@ -80,7 +80,7 @@ def audit(store: Store) -> dict[str, dict[str, Any]]:
             by_hops = _measure(connection, "source || ' ' || hops || ' hops'")
             by_engine = _numbers(connection.execute(_ENGINES))
             by_gate = _trajectories(connection, _GATES, GATES, by_source)
-            idle = unchecked(manifest.stages[manifest.writer(QUALITY.name)].recipe)
+            idle = unchecked(manifest.stages[manifest.writer(QUALITY.name)].fingerprint)
             by_gate |= {gate: dict.fromkeys(by_source) for gate in idle}
             by_split = _trajectories(connection, _SPLITS, ("train", "validation", "rejected"), by_source)
         except duckdb.CatalogException as error:

@@ -17,8 +17,8 @@ from stepsearch_data.remote.secrets import redact
 
 if TYPE_CHECKING:
     from stepsearch_data.pipeline.config import RunConfig
-    from stepsearch_data.pipeline.engine import Build
     from stepsearch_data.pipeline.remembered import Remembered
+    from stepsearch_data.pipeline.runner import Runner
 
 
 def run_config(
@@ -94,12 +94,12 @@ def make_build(
     *,
     fresh: bool = False,
     force: bool = False,
-) -> Build:
+) -> Runner:
     """The build that is asked for; `stages` are those of `select`: names, the first, the last.
 
     What the store remembers, and what is replaced of it, is said first. Raises ConfigError.
     """
-    from stepsearch_data.pipeline.engine import Build
+    from stepsearch_data.pipeline.runner import Runner
     from stepsearch_data.stages import STAGES, check, select
 
     before = recalled(store or run_config(config).store)
@@ -109,7 +109,7 @@ def make_build(
     for line in remembered(before.settings, run):
         say(line)
     check(run.stages, len(run.engines))
-    job = Build(STAGES, run, select(*stages), force=force)
+    job = Runner(STAGES, run, select(*stages), force=force)
     if run.lost:
         _check_lost(job)
     return job
@@ -137,7 +137,7 @@ def setting_text(value: Any) -> str:
     return "default" if value is None else visible(redact(toml(value)))
 
 
-def _check_lost(job: Build) -> None:
+def _check_lost(job: Runner) -> None:
     """Raises ConfigError where a stage would run without what it was made with and the store does not keep."""
     running = {decision.stage for decision in job.plan() if decision.runs}
     asking = {"llm" for name in running if job.config.stages[name].uses_model}

@@ -121,7 +121,7 @@ def _current(corpus: Corpus, root: Path, engines: Sequence[Engine]) -> Manifest 
     manifest = read_manifest(root)
     if manifest is None or manifest.stamp != corpus.stamp:
         return None
-    return manifest if all(manifest.engines.get(e.name) == e.recipe() for e in engines) else None
+    return manifest if all(manifest.engines.get(e.name) == e.fingerprint() for e in engines) else None
 
 
 def _whole(manifest: Manifest | None, root: Path) -> Manifest:
@@ -132,7 +132,7 @@ def _whole(manifest: Manifest | None, root: Path) -> Manifest:
 
 def _committed(root: Path, manifest: Manifest, load: Load, rebuild: str) -> Opened:
     """The engines of an index with the configuration that they were built with; all of them where none is named."""
-    kinds = [f"engines.{name}.kind={recipe['kind']}" for name, recipe in manifest.engines.items()]
+    kinds = [f"engines.{name}.kind={fingerprint['kind']}" for name, fingerprint in manifest.engines.items()]
     names = ", ".join(f'"{name}"' for name in manifest.engines)
     config = load((f"engines.use=[{names}]", *kinds))
     return Opened(

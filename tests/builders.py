@@ -62,7 +62,7 @@ def query(n: int = 1, hop: int = 1, question_id: str = "q1", text: str | None = 
         hop=hop,
         n=n,
         query=text or f"query {n} of hop {hop}",
-        form="test",
+        method="test",
     )
 
 

@@ -11,7 +11,7 @@ import orjson
 from stepsearch_data.core.digest import digest_of
 from stepsearch_data.core.progress import Meter, Reporter
 from stepsearch_data.pipeline.config import load_config
-from stepsearch_data.pipeline.runner import Build
+from stepsearch_data.pipeline.runner import Runner
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.release.record import Release
 from stepsearch_data.release.write import ReleaseSettings, write_release
@@ -21,7 +21,7 @@ from stepsearch_data.stages import STAGES, select
 def build(root: Path, *settings: str, sources: Sequence[str] = ()) -> Store:
     """A store built from these sources, by default from the embedded sample."""
     config = load_config(STAGES, settings=settings, environment={}, store=root, sources=sources)
-    job = Build(STAGES, config, select())
+    job = Runner(STAGES, config, select())
     job.run(Reporter(quiet=True))
     return job.store
 
@@ -51,15 +51,18 @@ def _stage(manifest: dict[str, Any], name: str) -> dict[str, Any]:
 
 FORGERIES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "a circle": (
-        lambda m: _stage(m, "corpus")["recipe"]["inputs"].update(
+        lambda m: _stage(m, "corpus")["fingerprint"]["inputs"].update(
             votes=_stage(m, "filter")["outputs"]["votes"]["digest"]
         ),
         "stages read each other in a circle",
     ),
-    "no rejects": (lambda m: _stage(m, "filter")["outputs"].pop("rejects"), "it writes ballots, rejects, votes, and"),
-    "an empty recipe": (lambda m: _stage(m, "filter").update(recipe={}), "version: Field required"),
+    "no rejects": (
+        lambda m: _stage(m, "filter")["outputs"].pop("rejects"),
+        "it writes engine_votes, rejects, votes, and",
+    ),
+    "an empty fingerprint": (lambda m: _stage(m, "filter").update(fingerprint={}), "version: Field required"),
     "tries that are a list": (
-        lambda m: _stage(m, "filter")["recipe"].update(retries=["q1"]),
+        lambda m: _stage(m, "filter")["fingerprint"].update(retries=["q1"]),
         "retries: Input should be",
     ),
     "a path out of it": (

@@ -80,7 +80,7 @@ def test_a_build_is_that_of_the_command(tmp_path: Path, cli: Run) -> None:
     ssd.build(tmp_path / "api", settings={"filter.k": None, "quality.validation": None}, progress=False)
     explained = cli("explain", "--store", tmp_path / "cli", "--set", "filter.k=default", "--json")
     assert json.loads(explained.stdout)[6]["reasons"] == ["config.k: 2 → 3"]
-    assert ssd.open(tmp_path / "api").folder.manifest().stages["filter"].recipe["config"]["k"] == 3
+    assert ssd.open(tmp_path / "api").folder.manifest().stages["filter"].fingerprint["config"]["k"] == 3
 
 
 def test_the_environment_names_a_run_file_and_a_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

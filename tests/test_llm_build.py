@@ -100,7 +100,7 @@ def synthetic(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Oracle]:
 
 
 def tables(store: Path) -> dict[str, str]:
-    """Digests of all tables, whatever the recipes are called that made them."""
+    """Digests of all tables, whatever the fingerprints are called that made them."""
     return {Path(name).name: digest for name, digest in tree(store / "stages").items()}
 
 
@@ -115,7 +115,7 @@ def test_a_build_by_a_model_and_again_without_a_single_call(world: World, oracle
     (row,) = world.rows(
         "SELECT (SELECT count(*) FROM trajectories) AS trajectories, (SELECT count(*) FROM sub_questions) AS hops,"
         " (SELECT count(*) FROM sub_questions WHERE method <> 'model') AS other_hops,"
-        " (SELECT count(*) FROM queries WHERE form <> 'model') AS other_queries,"
+        " (SELECT count(*) FROM queries WHERE method <> 'model') AS other_queries,"
         " (SELECT count(*) FROM llm_calls) AS calls, (SELECT count(*) FROM llm_calls WHERE cached) AS cached,"
         " (SELECT sum(prompt_tokens)::INT FROM llm_calls) AS tokens"
     )
@@ -153,6 +153,21 @@ def test_a_stage_alone_may_ask_the_model(world: World) -> None:
     assert world.server.requests
     assert all(sub_question_of(request) for request in world.server.requests)
     assert world.rows("SELECT count(*) AS n FROM sub_questions WHERE method = 'model'") == [{"n": 0}]
+
+
+def test_a_store_of_an_earlier_format_is_built_anew_and_pays_for_nothing_twice(world: World) -> None:
+    few = ("--to", "queries", "--source", "musique=sample", "--limit", "5")
+    assert world.build(*few).returncode == 0
+    before, calls = tables(world.store), len(world.server.requests)
+    manifest = world.store / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"format": 2', '"format": 1'))
+    refused = world.build(*few)
+    assert refused.returncode == 1
+    assert "has store format 1; this version reads 2" in refused.stderr
+    assert f"rm {manifest} && stepsearch-data build --store {world.store} --source KIND=PATH" in refused.stderr
+    manifest.unlink()
+    assert world.build(*few).returncode == 0
+    assert (tables(world.store), len(world.server.requests)) == (before, calls)
 
 
 def test_ten_more_questions_send_their_own_calls_only(world: World) -> None:

@@ -40,7 +40,7 @@ from stepsearch_data.cli.printing import grid, make_console, print_json, store_f
 from stepsearch_data.cli.status import print_status
 
 if TYPE_CHECKING:
-    from stepsearch_data.pipeline.runner import Build, Decision, Outcome
+    from stepsearch_data.pipeline.runner import Decision, Outcome, Runner
     from stepsearch_data.pipeline.store import Store
     from stepsearch_data.stages.model import Estimate
 
@@ -158,7 +158,7 @@ def _say(quiet: bool = False) -> Callable[[str], None]:
     return (lambda _: None) if quiet else partial(print, file=sys.stderr)
 
 
-def _estimate(job: Build) -> list[Estimate]:
+def _estimate(job: Runner) -> list[Estimate]:
     """What the stages that would run would ask of a model."""
     running = {decision.stage for decision in job.plan() if decision.runs}
     asking = {name for name in running if job.config.stages[name].uses_model}

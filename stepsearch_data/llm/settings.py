@@ -1,4 +1,4 @@
-"""How a model is reached and how hard: services, never part of a recipe."""
+"""How a model is reached and how hard: services, never part of a fingerprint."""
 
 from __future__ import annotations
 

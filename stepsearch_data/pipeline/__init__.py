@@ -1,1 +1,1 @@
-"""How stages run: declarations, recipes, the store, configuration and the seams to the outside."""
+"""How stages run: declarations, fingerprints, the store, configuration and the seams to the outside."""

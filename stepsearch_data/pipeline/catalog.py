@@ -18,7 +18,7 @@ import pyarrow as pa
 from stepsearch_data.core.errors import QueryError, StoreError, without_traceback
 from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.schemas.tables import (
-    BALLOTS,
+    ENGINE_VOTES,
     HITS,
     LLM_CALLS,
     QUERIES,
@@ -49,7 +49,7 @@ class Judged:
 
 JUDGED = {
     QUERIES.name: Judged(VOTES, ("kept", "waiting", "engines", "valid_engines", "gold_rank"), ("query_id",)),
-    HITS.name: Judged(BALLOTS, ("valid",), ("query_id", "engine")),
+    HITS.name: Judged(ENGINE_VOTES, ("valid",), ("query_id", "engine")),
 }
 LOGS = (LLM_CALLS, SEARCH_CALLS)
 """Tables that are read from the logs of those names."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
 from typing import Annotated, Any, Self
 
 import orjson
@@ -13,17 +15,17 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from stepsearch_data.core.errors import StoreError
 from stepsearch_data.core.validation import in_words
-from stepsearch_data.pipeline.stage import Recipe
+from stepsearch_data.pipeline.stage import Fingerprint
 from stepsearch_data.schemas.tables import REJECTS
 
-FORMAT = 1
+FORMAT = 2
 _Count = Annotated[int, Field(ge=0, lt=1 << 63)]
 _Name = Annotated[str, Field(pattern=r"^\w[\w-]*$")]
 _Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class _Parts(BaseModel):
-    """What every recipe has, and what it may have. Others are left as they are."""
+    """What every fingerprint has, and what it may have. Others are left as they are."""
 
     version: int
     config: dict[str, Any]
@@ -35,15 +37,15 @@ class _Parts(BaseModel):
     engines: dict[str, dict[str, Any] | list[str]] = {}
 
 
-def _checked(recipe: Recipe) -> Recipe:
+def _checked(fingerprint: Fingerprint) -> Fingerprint:
     try:
-        _Parts.model_validate(recipe, strict=True)
-        orjson.dumps(recipe)  # what names it
+        _Parts.model_validate(fingerprint, strict=True)
+        orjson.dumps(fingerprint)  # what names it
     except ValidationError as error:
         raise ValueError(in_words(error, most=1)) from None
     except orjson.JSONEncodeError as error:
         raise ValueError(str(error)) from None
-    return recipe
+    return fingerprint
 
 
 class Output(BaseModel):
@@ -62,17 +64,17 @@ class Entry(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    recipe: Annotated[Recipe, AfterValidator(_checked)]
+    fingerprint: Annotated[Fingerprint, AfterValidator(_checked)]
     folder: str
     outputs: dict[_Name, Output]
 
     @model_validator(mode="after")
     def _writes_what_it_says(self) -> Self:
-        """Outputs are those of the recipe, and rejects; each lies in the stage's folder, under its own name."""
+        """Outputs are those of the fingerprint, and rejects; each lies in the stage's folder, under its own name."""
         for name, output in self.outputs.items():
             if output.path != f"{self.folder}/{name}" + ("" if output.rows is None else ".parquet"):
                 raise ValueError(f"{output.path!r} is not where {name} lies")
-        declared = {*self.recipe["outputs"], REJECTS.name}
+        declared = {*self.fingerprint["outputs"], REJECTS.name}
         if declared != self.outputs.keys() or self.outputs[REJECTS.name].rows is None:
             raise ValueError(f"it writes {', '.join(sorted(declared))}, and holds {', '.join(sorted(self.outputs))}")
         return self
@@ -113,7 +115,7 @@ class Manifest(BaseModel):
 
     def _reads(self, entry: Entry) -> Iterator[tuple[str, bool]]:
         """The stages whose outputs a stage has read, and whether it was all that they have written now."""
-        recorded = entry.recipe["inputs"]
+        recorded = entry.fingerprint["inputs"]
         for stage, other in self.stages.items():
             read = [name for name in other.outputs if name in recorded and name != REJECTS.name]
             if read:
@@ -161,7 +163,9 @@ def parse_manifest(data: bytes, where: str) -> Manifest:
             f"{where} is not a store's manifest: {in_words(error, most=1)}",
             "choose another --store, or take it from a copy",
         ) from None
+    anew = f"rm {shlex.quote(where)} && stepsearch-data build --store {shlex.quote(str(Path(where).parent))}"
     raise StoreError(
         f"{where} has store format {found}; this version reads {FORMAT}",
-        "use the version of stepsearch-data that wrote it, or build anew",
+        f"build it anew, which pays for nothing twice: {anew} --source KIND=PATH; "
+        "or use the version of stepsearch-data that wrote it",
     )

@@ -1,8 +1,8 @@
 """What a store remembers of how it was built, so that the next build goes on with it.
 
 `log/settings.json` holds all settings of the last build that are not at their defaults, without keys and without URLs
-that may hold one. It is signed with a secret of this user's: a store that comes from elsewhere says by its recipes what
-made its rows, but never which servers are asked, with keys of ours, or which files are read.
+that may hold one. It is signed with a secret of this user's: a store that comes from elsewhere says by its fingerprints
+what made its rows, but never which servers are asked, with keys of ours, or which files are read.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from stepsearch_data.core.files import read_regular
 from stepsearch_data.llm.settings import LlmSettings, cache_folder
 from stepsearch_data.pipeline.config import RunConfig, RunSettings, locate_files
 from stepsearch_data.pipeline.readable import MOST
-from stepsearch_data.pipeline.stage import Needs, Recipe, Stage
+from stepsearch_data.pipeline.stage import Fingerprint, Needs, Stage
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.remote.secrets import is_open
 from stepsearch_data.search.kinds import Engine, kind_of
@@ -46,8 +46,8 @@ class Remembered:
 
 
 def recall(store: Store, stages: Sequence[Stage]) -> Remembered:
-    """What the last build of a store was told; of a store from elsewhere, what its recipes say."""
-    return _read(store, stages) or _from_recipes(store, stages)
+    """What the last build of a store was told; of a store from elsewhere, what its fingerprints say."""
+    return _read(store, stages) or _from_fingerprints(store, stages)
 
 
 def remember(store: Store, config: RunConfig, stages: Sequence[Stage]) -> None:
@@ -138,7 +138,7 @@ def _sign(*values: Any) -> str:
     return hmac.new(path.read_bytes(), data, hashlib.sha256).hexdigest()
 
 
-def _from_recipes(store: Store, stages: Sequence[Stage]) -> Remembered:
+def _from_fingerprints(store: Store, stages: Sequence[Stage]) -> Remembered:
     told: Settings = {}
     lost: dict[str, str] = {}
     committed = store.manifest().stages
@@ -146,13 +146,13 @@ def _from_recipes(store: Store, stages: Sequence[Stage]) -> Remembered:
         entry = committed.get(stage.name)
         if entry is None:
             continue
-        recipe = entry.recipe
-        config = _differing(stage.config, recipe["config"])
+        fingerprint = entry.fingerprint
+        config = _differing(stage.config, fingerprint["config"])
         told[stage.name] = config
-        lost |= {f"{stage.name}.{name.rpartition(' ')[0]}": stage.name for name in recipe.get("files", {})}
-        lost |= {f"prompts.{name}": stage.name for name in _own_prompts(stage, config, recipe)}
+        lost |= {f"{stage.name}.{name.rpartition(' ')[0]}": stage.name for name in fingerprint.get("files", {})}
+        lost |= {f"prompts.{name}": stage.name for name in _own_prompts(stage, config, fingerprint)}
         if stage.needs & (Needs.OWN_ENGINES | Needs.ALL_ENGINES):  # those of `retrieve` come last, and are all of them
-            told["engines"] = _engines(recipe.get("engines", {}), stage.name, lost)
+            told["engines"] = _engines(fingerprint.get("engines", {}), stage.name, lost)
     return Remembered({name: section for name, section in told.items() if section}, lost)
 
 
@@ -165,27 +165,27 @@ def _differing(model: type[BaseModel], recorded: Mapping[str, Any]) -> Settings:
         return {}
 
 
-def _own_prompts(stage: Stage, config: Settings, recipe: Recipe) -> list[str]:
+def _own_prompts(stage: Stage, config: Settings, fingerprint: Fingerprint) -> list[str]:
     """Names of the recorded prompts that are not the package's own."""
     ours = stage.config.model_validate(config).prompts({})
     digests = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in ours.items()}
-    return [name for name, digest in recipe.get("prompts", {}).items() if digests.get(name) != digest]
+    return [name for name, digest in fingerprint.get("prompts", {}).items() if digests.get(name) != digest]
 
 
 def _engines(recorded: Mapping[str, Any], stage: str, lost: dict[str, str]) -> Settings:
     names = [name for name in recorded.get("use", recorded) if isinstance(recorded.get(name), dict)]
     told: Settings = {} if names in ([], ["bm25"]) else {"use": names}
     for name in names:
-        recipe = recorded[name]
-        section = {"kind": str(recipe.get("kind"))}
+        fingerprint = recorded[name]
+        section = {"kind": str(fingerprint.get("kind"))}
         with suppress(ConfigError):  # a kind that is not installed here: said when it is chosen
             kind = kind_of(section["kind"])
-            section |= _differing(kind.config, recipe)
-            if kind.by_server and is_open(str(recipe.get("url", "***"))):
-                section["url"] = str(recipe["url"])
+            section |= _differing(kind.config, fingerprint)
+            if kind.by_server and is_open(str(fingerprint.get("url", "***"))):
+                section["url"] = str(fingerprint["url"])
             elif kind.by_server:
                 lost[f"engines.{name}.url"] = stage
-        if "corpus" in recipe:
+        if "corpus" in fingerprint:
             lost[f"engines.{name}.index"] = stage
         if section != {"kind": name}:
             told[name] = section

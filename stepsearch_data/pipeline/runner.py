@@ -22,10 +22,10 @@ from stepsearch_data.pipeline.catalog import write_catalog
 from stepsearch_data.pipeline.config import RunConfig
 from stepsearch_data.pipeline.context import StageContext, read_rows
 from stepsearch_data.pipeline.remembered import remember
-from stepsearch_data.pipeline.stage import Needs, Recipe, Stage, differences, digest
+from stepsearch_data.pipeline.stage import Fingerprint, Needs, Stage, differences, digest
 from stepsearch_data.pipeline.store import Entry, Manifest, Output, Store
 from stepsearch_data.schemas.tables import QUESTIONS, REJECTS, Folder, Table
-from stepsearch_data.search.index import recipe_of
+from stepsearch_data.search.index import fingerprint_of
 from stepsearch_data.search.kinds import Engine, Service
 from stepsearch_data.sources.source import Source, parse_sources
 
@@ -63,7 +63,7 @@ class Outcome:
         return self.entry.outputs[REJECTS.name].rows or 0
 
 
-class Build:
+class Runner:
     """One build of some stages of one store."""
 
     def __init__(
@@ -148,7 +148,7 @@ class Build:
         if self.config.sources:
             return parse_sources(self.config.sources)
         sample = parse_sources(SAMPLE)
-        is_sample = committed is None or committed.recipe["inputs"] == _digests(sample)
+        is_sample = committed is None or committed.fingerprint["inputs"] == _digests(sample)
         return sample if is_sample else ()
 
     def _inputs(self, stage: Stage, manifest: Manifest) -> dict[str, str]:
@@ -160,17 +160,17 @@ class Build:
 
     def _digests_of_sources(self, stage: Stage, manifest: Manifest) -> dict[str, str]:
         if not self._sources:
-            return dict(manifest.stages[stage.name].recipe["inputs"])
+            return dict(manifest.stages[stage.name].fingerprint["inputs"])
         if self._source_digests is None:
             self._source_digests = _digests(self._sources)
         return self._source_digests
 
-    def _recipe(self, stage: Stage, manifest: Manifest) -> Recipe:
+    def _fingerprint(self, stage: Stage, manifest: Manifest) -> Fingerprint:
         config, inputs = self.config.stages[stage.name], self._inputs(stage, manifest)
-        engines: dict[str, Any] = {engine.name: recipe_of(engine) for engine in self._engines(stage)}
+        engines: dict[str, Any] = {engine.name: fingerprint_of(engine) for engine in self._engines(stage)}
         if Needs.ALL_ENGINES in stage.needs:  # who comes first shows its documents
             engines["use"] = list(engines)
-        return stage.recipe(config, inputs, self._prompts(stage), self._retries(stage), engines)
+        return stage.fingerprint(config, inputs, self._prompts(stage), self._retries(stage), engines)
 
     def _engines(self, stage: Stage) -> tuple[Engine, ...]:
         """The search engines that decide a stage's rows."""
@@ -192,13 +192,13 @@ class Build:
 
     def _reasons(self, stage: Stage, manifest: Manifest, ignore: Mapping[str, str] = {}) -> list[str]:
         entry = manifest.stages.get(stage.name)
-        recipe = self._recipe(stage, manifest)
+        fingerprint = self._fingerprint(stage, manifest)
         if self._force:
             return ["--force"]
         if entry is None:
             return ["never run"]
         skipped = tuple(f"inputs.{name}:" for name in ignore)
-        changes = differences(entry.recipe, recipe)
+        changes = differences(entry.fingerprint, fingerprint)
         changed = [change for change in changes if not change.startswith(skipped)]
         broken = [name for name, output in entry.outputs.items() if not self.store.is_whole(output)]
         return changed + [f"{name} is missing from the store, or cut" for name in broken]
@@ -218,7 +218,7 @@ class Build:
 
     def _run(self, stage: Stage, manifest: Manifest, reporter: Reporter) -> Entry:
         self._check_inputs(stage, manifest)
-        recipe = self._recipe(stage, manifest)
+        fingerprint = self._fingerprint(stage, manifest)
         inputs = {read: self._input(read, output) for read in stage.reads if (output := manifest.output(read.name))}
         with self.store.staging() as folder, reporter.stage(stage.name) as meter:
             context = StageContext(
@@ -245,7 +245,7 @@ class Build:
                 raise
             finally:
                 context.close()
-            entry = self.store.commit(stage.name, digest(recipe), recipe, folder, rows)
+            entry = self.store.commit(stage.name, digest(fingerprint), fingerprint, folder, rows)
         self._tidy()
         return entry
 

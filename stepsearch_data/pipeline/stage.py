@@ -18,7 +18,7 @@ from stepsearch_data.pipeline.context import StageContext
 from stepsearch_data.schemas.tables import Folder, Table
 from stepsearch_data.sources.source import parse_source
 
-Recipe = dict[str, Any]
+Fingerprint = dict[str, Any]
 _LONGEST = 80  # characters of a value that `explain` shows
 
 
@@ -84,14 +84,14 @@ class Stage:
     version: int = 1
     needs: Needs = Needs.NOTHING
 
-    def recipe(
+    def fingerprint(
         self,
         config: StageConfig,
         inputs: Mapping[str, str],
         prompts: Mapping[str, str] | None = None,
         retries: Mapping[str, int] | None = None,
         engines: Mapping[str, Any] | None = None,
-    ) -> Recipe:
+    ) -> Fingerprint:
         """Everything that decides the rows: code version, config, prompts, engines, output schemas, digests of inputs.
 
         `retries` are the questions that were tried again, and how often.
@@ -117,13 +117,13 @@ def _shape(output: Table[Any] | Folder) -> str:
     return str(output.schema.to_string(show_field_metadata=False, show_schema_metadata=False))
 
 
-def digest(recipe: Recipe) -> str:
-    """Name of a recipe: 12 hexadecimal digits of the SHA-256 of its canonical JSON."""
-    return hashlib.sha256(orjson.dumps(recipe, option=orjson.OPT_SORT_KEYS)).hexdigest()[:12]
+def digest(fingerprint: Fingerprint) -> str:
+    """Name of a fingerprint: 12 hexadecimal digits of the SHA-256 of its canonical JSON."""
+    return hashlib.sha256(orjson.dumps(fingerprint, option=orjson.OPT_SORT_KEYS)).hexdigest()[:12]
 
 
-def differences(old: Recipe, new: Recipe) -> list[str]:
-    """What changed between two recipes, a line a field, in words."""
+def differences(old: Fingerprint, new: Fingerprint) -> list[str]:
+    """What changed between two fingerprints, a line a field, in words."""
     before, after = dict(_flatten(old)), dict(_flatten(new))
     return [
         f"{key}: {_show(before.get(key))} → {_show(after.get(key))}"

@@ -1,10 +1,10 @@
 """The store: a folder of Parquet tables that a manifest commits to.
 
     store/
-      manifest.json                      what is committed; replaced atomically, last
-      catalog.sql                        views over the tables, for any DuckDB
-      stages/<stage>-<recipe>/*.parquet  one folder a stage, named by its recipe
-      log/builds.jsonl                   what ran when, and for how long
+      manifest.json                           what is committed; replaced atomically, last
+      catalog.sql                             views over the tables, for any DuckDB
+      stages/<stage>-<fingerprint>/*.parquet  one folder a stage, named by its fingerprint
+      log/builds.jsonl                        what ran when, and for how long
 
 A reader sees the manifest as it was before or after a commit, never in between. Folders that no
 manifest names are left-overs of an interrupted build; the next build removes them, once nobody reads.
@@ -30,7 +30,7 @@ from stepsearch_data.core.errors import StoreError
 from stepsearch_data.core.files import read_regular
 from stepsearch_data.pipeline.manifest import Entry, Manifest, Output, with_stage
 from stepsearch_data.pipeline.readable import MOST, ReadableStore, size_of
-from stepsearch_data.pipeline.stage import Recipe
+from stepsearch_data.pipeline.stage import Fingerprint
 
 __all__ = ["Entry", "Manifest", "Output", "Store"]
 
@@ -81,7 +81,7 @@ class Store(ReadableStore):
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def commit(self, stage: str, name: str, recipe: Recipe, staged: Path, rows: dict[str, int]) -> Entry:
+    def commit(self, stage: str, name: str, fingerprint: Fingerprint, staged: Path, rows: dict[str, int]) -> Entry:
         """Make a staged folder the stage's committed one.
 
         `rows` counts the rows of each table. The files reach the disk before the manifest does.
@@ -90,7 +90,7 @@ class Store(ReadableStore):
         digests = {key: digest_of(path) for key, path in outputs.items()}
         folder = self._place(staged, f"{stage}-{name}", digests)
         entry = Entry(
-            recipe=recipe,
+            fingerprint=fingerprint,
             folder=folder.relative_to(self.root).as_posix(),
             outputs={
                 key: Output(

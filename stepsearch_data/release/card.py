@@ -64,7 +64,7 @@ def card(numbers: Statistics, found: Sequence[Origin]) -> str:
     record, licences = numbers.record, numbers.licences()
     splits = record.configs[TRAJECTORIES.name]
     text = (resources.files("stepsearch_data") / "release" / "card.md").read_text(encoding="utf-8")
-    vote = numbers.manifest.stages["filter"].recipe["config"]
+    vote = numbers.manifest.stages["filter"].fingerprint["config"]
     return Template(text).substitute(
         front_matter=front_matter(record, found, licences),
         title=plain(record.name),
@@ -77,7 +77,7 @@ def card(numbers: Statistics, found: Sequence[Origin]) -> str:
         schemas="\n\n".join(_schema(config) for config in CONFIGS),
         example=example(numbers.example()),
         package=record.package,
-        stages=table(("stage", "what it does", "recipe"), _stages(record)),
+        stages=table(("stage", "what it does", "fingerprint"), _stages(record)),
         models="\n\n".join([_models(record), *_prompts(record)]),
         engines=f"{_engines(record)}\n\n{numbers.engines()}",
         gates=numbers.gates(),
@@ -131,7 +131,7 @@ def _columns(fields: Iterable[pa.Field], prefix: str = "") -> Iterator[tuple[Mar
 
 def _stages(record: Record) -> Iterator[tuple[Markup, str, str]]:
     built = record.lineage["stages"]
-    return ((code(name), does, built[name]["recipe"]) for name, does in _STAGES.items() if name in built)
+    return ((code(name), does, built[name]["fingerprint"]) for name, does in _STAGES.items() if name in built)
 
 
 def _models(record: Record) -> str:
@@ -158,9 +158,9 @@ def _engines(record: Record) -> str:
     return table(("engine", "kind", "settings"), (_engine(*item) for item in record.lineage["engines"].items()))
 
 
-def _engine(name: str, recipe: dict[str, object]) -> tuple[str, object, str]:
-    settings = (f"{key} = {value}" for key, value in recipe.items() if key != "kind" and value not in (None, ""))
-    return name, recipe["kind"], ", ".join(settings)
+def _engine(name: str, fingerprint: dict[str, object]) -> tuple[str, object, str]:
+    settings = (f"{key} = {value}" for key, value in fingerprint.items() if key != "kind" and value not in (None, ""))
+    return name, fingerprint["kind"], ", ".join(settings)
 
 
 def _decontamination(record: Record) -> str:

@@ -42,7 +42,7 @@ _RELATED = (
     tables.SUB_QUESTIONS,
     tables.QUERIES,
     tables.VOTES,
-    tables.BALLOTS,
+    tables.ENGINE_VOTES,
     tables.TRAJECTORIES,
     tables.ROUNDS,
     tables.QUALITY,
@@ -295,12 +295,12 @@ def _sub_questions(rows: QuestionRows, quality: Quality, licence: str) -> Iterat
 
 def _queries(rows: QuestionRows, licence: str) -> Iterator[ReleasedQuery]:
     votes = {vote.query_id: vote for vote in rows[tables.VOTES]}
-    ballots = rows[tables.BALLOTS]
+    engine_votes = rows[tables.ENGINE_VOTES]
     asked = {hop.hop: hop.sub_question for hop in rows[tables.SUB_QUESTIONS]}
     for query in rows[tables.QUERIES]:
         own: dict[str, Any] = {
             **votes[query.query_id].model_dump(include={"kept", "waiting", "engines", "gold_rank"}),
-            "valid_engines": [b.engine for b in ballots if b.query_id == query.query_id and b.valid],
+            "valid_engines": [b.engine for b in engine_votes if b.query_id == query.query_id and b.valid],
             "source": rows.question.source,
             "licence": licence,
             "sub_question": asked[query.hop],

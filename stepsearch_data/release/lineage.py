@@ -1,4 +1,4 @@
-"""What a store was made from: its sources, their licences and authors, its recipes; and how to make it again."""
+"""What a store was made from: its sources, their licences and authors, its fingerprints; and how to make it again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from stepsearch_data.core.errors import ConfigError
 from stepsearch_data.core.markdown import fence, plain
 from stepsearch_data.pipeline.run_file import toml
-from stepsearch_data.pipeline.stage import Recipe, digest
+from stepsearch_data.pipeline.stage import Fingerprint, digest
 from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.schemas.tables import PASSAGES
 from stepsearch_data.sources import DATASETS
@@ -60,7 +60,7 @@ class Origin:
         return dataset_of(self.kind).publication if self.of == "official" else None
 
 
-def origins(load: Recipe, given: Mapping[str, str]) -> list[Origin]:
+def origins(load: Fingerprint, given: Mapping[str, str]) -> list[Origin]:
     """The sources that a store was loaded from. `given` are the publisher's own words, licences by kind.
 
     Raises ConfigError where a licence is not known, is no name that the Hub has, or is of no source.
@@ -128,24 +128,24 @@ def citation(found: Sequence[Origin]) -> str:
 
 
 def lineage(store: Store, manifest: Manifest, found: Sequence[Origin]) -> dict[str, Any]:
-    """Every input by what identifies it, and the recipe of every stage by its digest.
+    """Every input by what identifies it, and the fingerprint of every stage by its digest.
 
     `cost` sums the calls of language models that were paid for, as far as the store has its log of them.
     """
     passages = manifest.output(PASSAGES.name)
     assert passages
-    recipes = {name: entry.recipe for name, entry in manifest.stages.items()}
+    fingerprints = {name: entry.fingerprint for name, entry in manifest.stages.items()}
     return {
         "sources": [asdict(origin) for origin in found],
-        "files": {name: recipe["files"] for name, recipe in recipes.items() if recipe.get("files")},
+        "files": {name: made["files"] for name, made in fingerprints.items() if made.get("files")},
         "corpus": {"sha256": passages.digest, "passages": passages.rows},
-        "models": {name: model for name, recipe in recipes.items() if (model := model_of(recipe["config"]))},
-        "prompts": {name: recipe["prompts"] for name, recipe in recipes.items() if recipe.get("prompts")},
-        "engines": {name: r for name, r in recipes["retrieve"].get("engines", {}).items() if name != "use"},
+        "models": {name: model for name, made in fingerprints.items() if (model := model_of(made["config"]))},
+        "prompts": {name: made["prompts"] for name, made in fingerprints.items() if made.get("prompts")},
+        "engines": {name: r for name, r in fingerprints["retrieve"].get("engines", {}).items() if name != "use"},
         "stages": {
             name: {
-                "recipe": digest(entry.recipe),
-                "version": entry.recipe["version"],
+                "fingerprint": digest(entry.fingerprint),
+                "version": entry.fingerprint["version"],
                 "outputs": {key: output.digest for key, output in entry.outputs.items()},
             }
             for name, entry in manifest.stages.items()
@@ -179,15 +179,15 @@ def run_file(manifest: Manifest, found: Sequence[Origin]) -> str:
     """A run file that makes this store again, from files of the same content."""
     parts = [_HEAD, 'store = "store"', "sources = [", *_sources(found), "]"]
     for name, entry in manifest.stages.items():
-        parts += ["", f"[{name}]", *_section(entry.recipe)]
-    engines = manifest.stages["retrieve"].recipe.get("engines", {})
+        parts += ["", f"[{name}]", *_section(entry.fingerprint)]
+    engines = manifest.stages["retrieve"].fingerprint.get("engines", {})
     parts += ["", "[engines]", f"use = {toml(engines.get('use', []))}"]
     for name in engines.get("use", []):
-        recipe = engines[name]
-        decides = {key: value for key, value in recipe.items() if key not in ("version", "corpus")}
+        fingerprint = engines[name]
+        decides = {key: value for key, value in fingerprint.items() if key not in ("version", "corpus")}
         parts += ["", f"[engines.{name}]", *_settings(decides)]
-        if "corpus" in recipe:
-            parts += [f'# index = ""  # of another corpus: {recipe["corpus"]}']
+        if "corpus" in fingerprint:
+            parts += [f'# index = ""  # of another corpus: {fingerprint["corpus"]}']
     return "\n".join(parts) + "\n"
 
 
@@ -207,11 +207,11 @@ def _location(commit: str) -> str:
     return commit.replace(":/", ":")
 
 
-def _section(recipe: dict[str, Any]) -> Lines:
-    yield from _settings(recipe["config"])
-    for name, content in recipe.get("files", {}).items():
+def _section(fingerprint: dict[str, Any]) -> Lines:
+    yield from _settings(fingerprint["config"])
+    for name, content in fingerprint.get("files", {}).items():
         yield f"# {name}: {content}"
-    for name, content in recipe.get("prompts", {}).items():
+    for name, content in fingerprint.get("prompts", {}).items():
         yield f"# prompt {name}: sha256 {content}"
 
 

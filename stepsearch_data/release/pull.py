@@ -132,8 +132,9 @@ def _copy_tables(source: Store, target: Store) -> None:
 
 
 def _write_retries(manifest: Manifest, target: Store) -> None:
-    """Which questions were tried again: a part of their stages' recipes, without which they would run anew."""
-    retries = {name: entry.recipe["retries"] for name, entry in manifest.stages.items() if entry.recipe.get("retries")}
+    """Which questions were tried again: a part of their stages' fingerprints, without which they would run anew."""
+    made = {name: entry.fingerprint for name, entry in manifest.stages.items()}
+    retries = {name: fingerprint["retries"] for name, fingerprint in made.items() if fingerprint.get("retries")}
     if retries:
         text = orjson.dumps(retries, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS).decode()
         target.write_text("retries.json", text)

@@ -77,7 +77,7 @@ def write_release(store: Store, folder: Path, settings: ReleaseSettings, meter: 
         inputs = _check_store(store, manifest, settings.max_rejects)
         if not settings.allow_paths:
             _check_private(manifest)
-        found = origins(manifest.stages["load"].recipe, settings.licences)
+        found = origins(manifest.stages["load"].fingerprint, settings.licences)
         with placing(folder) as staging:
             configs = _write_data(staging, inputs, Corpus(inputs, by_kind(found)), settings.shard_bytes, meter)
             digest = _copy_store(store, manifest, staging / STORE)
@@ -182,10 +182,10 @@ def _check_store(store: Store, manifest: Manifest, max_rejects: float) -> Inputs
 
 
 def _check_private(manifest: Manifest) -> None:
-    """Raises PublishError where a recipe tells a path of the publisher's machine, such as a model's folder."""
+    """Raises PublishError where a fingerprint tells a path of the publisher's machine, such as a model's folder."""
     for name, entry in manifest.stages.items():
-        recipe = entry.recipe
-        for key, value in _strings({"config": recipe["config"], "engines": recipe.get("engines", {})}, name):
+        fingerprint = entry.fingerprint
+        for key, value in _strings({"config": fingerprint["config"], "engines": fingerprint.get("engines", {})}, name):
             if _PATH.match(value):
                 raise PublishError(
                     f"the store's manifest tells a path of your machine: {key} = {value}",

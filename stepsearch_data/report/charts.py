@@ -54,7 +54,7 @@ def _ranks(connection: duckdb.DuckDBPyConnection) -> Chart:
         """SELECT engine, CASE WHEN gold_rank IS NULL THEN 'none' WHEN gold_rank > 9 THEN '10+'
                           ELSE gold_rank::VARCHAR END AS rank,
                   count(*), round(count(*) / sum(count(*)) OVER (PARTITION BY engine), 4)
-           FROM ballots WHERE answered GROUP BY engine, rank ORDER BY engine, min(coalesce(gold_rank, 1000))""",
+           FROM engine_votes WHERE answered GROUP BY engine, rank ORDER BY engine, min(coalesce(gold_rank, 1000))""",
     )
     order = sorted({rank for _, rank, *_ in rows}, key=lambda rank: (rank == "none", len(rank), rank))
     spec = {
@@ -130,7 +130,8 @@ def _agreement(connection: duckdb.DuckDBPyConnection) -> Chart:
         """SELECT a.engine, b.engine, count(*), count(*) FILTER (a.valid AND b.valid),
                   count(*) FILTER (a.valid AND NOT b.valid), count(*) FILTER (NOT a.valid AND b.valid),
                   count(*) FILTER (NOT a.valid AND NOT b.valid), round(avg((a.valid = b.valid)::INT), 4)
-           FROM ballots a JOIN ballots b USING (query_id) WHERE a.answered AND b.answered AND a.engine <> b.engine
+           FROM engine_votes a JOIN engine_votes b USING (query_id)
+           WHERE a.answered AND b.answered AND a.engine <> b.engine
            GROUP BY ALL ORDER BY ALL""",
     )
     faint = {"domain": [0, 1], "range": [0, 0.5]}  # so that a number can be read on it, in light and dark

@@ -27,7 +27,7 @@ SELECT engine, count(*) AS queries, count(*) FILTER (answered) AS answered,
        count(*) FILTER (b.valid AND v.valid_engines = 1 AND v.engines > 1) AS "valid alone",
        count(*) FILTER (answered AND NOT b.valid AND v.valid_engines = v.engines - 1 AND v.engines > 1)
        AS "not valid alone"
-FROM ballots b JOIN votes v USING (query_id) GROUP BY engine ORDER BY engine
+FROM engine_votes b JOIN votes v USING (query_id) GROUP BY engine ORDER BY engine
 """
 _LLM_CALLS = """
 SELECT stage, model, count(*) FILTER (NOT cached) AS paid, count(*) FILTER (cached) AS replayed,
@@ -79,7 +79,7 @@ def _gates(connection: duckdb.DuckDBPyConnection, manifest: Manifest) -> Facts:
     flagged = dict(connection.execute(_FLAGGED).fetchall())
     gates = [gate for gate in GATES if manifest.output(QUALITY.name)]
     entry = manifest.stages.get("quality")
-    idle = unchecked(entry.recipe) if entry else {}
+    idle = unchecked(entry.fingerprint) if entry else {}
     fields = QualityConfig.model_fields
     rows: list[list[str | float | None]] = [
         [gate, config.get(gate), idle.get(gate, flagged.get(gate, 0)), fields[gate].description or ""] for gate in gates
@@ -118,8 +118,8 @@ def _stages(manifest: Manifest) -> Facts:
         )
         own_files = _DECLARED[name].config.files if name in _DECLARED else ()
         config = {key: value for key, value in decided_by(manifest, name, "config").items() if key not in own_files}
-        rows.append([name, made, entry.recipe.get("version"), digest(entry.recipe), _settings(config)])
-    return {"title": "Stages", "columns": ["stage", "rows", "version", "recipe", "settings"], "rows": rows}
+        rows.append([name, made, entry.fingerprint.get("version"), digest(entry.fingerprint), _settings(config)])
+    return {"title": "Stages", "columns": ["stage", "rows", "version", "fingerprint", "settings"], "rows": rows}
 
 
 def _prompts(manifest: Manifest) -> Facts:
@@ -138,9 +138,9 @@ def _our_prompt(name: str) -> str:
 
 
 def decided_by(manifest: Manifest, stage: str, part: str) -> dict[str, Any]:
-    """A part of a stage's recipe; empty where it has none. A stranger's recipe may hold anything."""
+    """A part of a stage's fingerprint; empty where it has none. A stranger's fingerprint may hold anything."""
     entry = manifest.stages.get(stage)
-    found = entry.recipe.get(part) if entry else None
+    found = entry.fingerprint.get(part) if entry else None
     return found if isinstance(found, dict) else {}
 
 

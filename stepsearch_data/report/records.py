@@ -13,9 +13,9 @@ from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.report import shapes
 from stepsearch_data.report.rollouts import NONE, Rollouts
 from stepsearch_data.report.segments import segments
-from stepsearch_data.schemas.rows import Ballot, Document, Round, Vote
+from stepsearch_data.schemas.rows import Document, EngineVote, Round, Vote
 from stepsearch_data.schemas.tables import (
-    BALLOTS,
+    ENGINE_VOTES,
     HITS,
     PASSAGES,
     QUALITY,
@@ -33,7 +33,7 @@ Shown = Callable[[Document], Paragraph]
 Verdict = Literal["chosen", "kept", "rejected", "waiting", "not voted"]
 
 _ALWAYS = (TRAJECTORIES, ROUNDS, QUERIES)
-_WHERE_BUILT = (VOTES, BALLOTS, QUALITY)
+_WHERE_BUILT = (VOTES, ENGINE_VOTES, QUALITY)
 _VERDICTS = ("chosen", "kept", "waiting", "not voted", "rejected")  # in the order in which a hop's queries are shown
 
 
@@ -123,7 +123,7 @@ def _document(document: Document, paragraph: Paragraph, url: str | None) -> shap
 def _queries(step: Round, rows: QuestionRows) -> list[shapes.Query]:
     """All queries of the round's hop, the chosen one first, then by verdict."""
     votes = {vote.query_id: vote for vote in rows.get(VOTES)}
-    ballots = rows.get(BALLOTS)
+    engine_votes = rows.get(ENGINE_VOTES)
     queries = [query for query in rows[QUERIES] if query.hop == step.hop]
     found: list[shapes.Query] = []
     for query in queries:
@@ -131,10 +131,10 @@ def _queries(step: Round, rows: QuestionRows) -> list[shapes.Query]:
         found.append(
             {
                 "query": query.query,
-                "form": query.form,
+                "method": query.method,
                 "verdict": "chosen" if query.query_id == step.query_id else _verdict(vote),
                 "gold_rank": vote.gold_rank if vote else None,
-                "ballots": [_ballot(ballot) for ballot in ballots if ballot.query_id == query.query_id],
+                "engine_votes": [_engine_vote(vote) for vote in engine_votes if vote.query_id == query.query_id],
             }
         )
     return sorted(found, key=lambda query: _VERDICTS.index(query["verdict"]))
@@ -146,12 +146,12 @@ def _verdict(vote: Vote | None) -> Verdict:
     return "kept" if vote.kept else "waiting" if vote.waiting else "rejected"
 
 
-def _ballot(ballot: Ballot) -> shapes.Ballot:
+def _engine_vote(vote: EngineVote) -> shapes.EngineVote:
     return {
-        "engine": ballot.engine,
-        "answered": ballot.answered,
-        "valid": ballot.valid,
-        "gold_rank": ballot.gold_rank,
+        "engine": vote.engine,
+        "answered": vote.answered,
+        "valid": vote.valid,
+        "gold_rank": vote.gold_rank,
     }
 
 

@@ -86,7 +86,7 @@ class Index(TypedDict):
     reward: list[float]  # sum of G - P
 
 
-class Ballot(TypedDict):
+class EngineVote(TypedDict):
     """What an engine said about a query."""
 
     engine: str
@@ -99,10 +99,10 @@ class Query(TypedDict):
     """A query of a hop, kept or rejected."""
 
     query: str
-    form: str
+    method: str
     verdict: Literal["chosen", "kept", "rejected", "waiting", "not voted"]
     gold_rank: int | None
-    ballots: list[Ballot]
+    engine_votes: list[EngineVote]
 
 
 class Document(TypedDict):

@@ -122,7 +122,7 @@ class Query(Row):
     hop: int = Field(description="hop that the query serves, from 1")
     n: int = Field(description="position among the queries of its sub-question, from 1")
     query: str = Field(description="query text as sent to the search engines")
-    form: str = Field(description="how it was written: the rule, the model, or given by the source")
+    method: str = Field(description="how it was written: the rule, the model, or given by the source")
 
 
 class Hit(Row):
@@ -149,7 +149,7 @@ class Hit(Row):
     error: str | None = Field(description="why the engine did not answer; null when it did")
 
 
-class Ballot(Row):
+class EngineVote(Row):
     """What one engine says about a query."""
 
     query_id: str = Field(description="query that was sent")

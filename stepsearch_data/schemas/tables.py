@@ -126,7 +126,7 @@ PASSAGES = Table("passages", rows.Passage, rows_per_group=20_000)
 SUB_QUESTIONS = Table("sub_questions", rows.SubQuestion, rows_per_group=20_000)
 QUERIES = Table("queries", rows.Query, rows_per_group=50_000)
 HITS = Table("hits", rows.Hit, rows_per_group=200_000)
-BALLOTS = Table("ballots", rows.Ballot, rows_per_group=200_000)
+ENGINE_VOTES = Table("engine_votes", rows.EngineVote, rows_per_group=200_000)
 VOTES = Table("votes", rows.Vote, rows_per_group=200_000)
 TRAJECTORIES = Table("trajectories", rows.Trajectory, rows_per_group=2_000)
 ROUNDS = Table("rounds", rows.Round, rows_per_group=10_000)
@@ -145,7 +145,7 @@ TABLES: tuple[Table[Any], ...] = (
     SUB_QUESTIONS,
     QUERIES,
     HITS,
-    BALLOTS,
+    ENGINE_VOTES,
     VOTES,
     TRAJECTORIES,
     ROUNDS,

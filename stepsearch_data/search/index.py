@@ -64,14 +64,14 @@ class Corpus(Protocol):
         """The passages."""
 
 
-def _named(recipe: dict[str, Any]) -> dict[str, Any]:
-    if not isinstance(recipe.get("kind"), str):
+def _named(fingerprint: dict[str, Any]) -> dict[str, Any]:
+    if not isinstance(fingerprint.get("kind"), str):
         raise ValueError("an engine is of no kind")  # noqa: TRY004 - pydantic's
-    return recipe
+    return fingerprint
 
 
 class Manifest(BaseModel):
-    """What an index folder holds: the corpus it was made from, and each engine's recipe, once its part is whole."""
+    """What an index folder holds: the corpus it was made from, and the fingerprints of the engines it is whole for."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -117,7 +117,7 @@ def open_engine(engine: Engine, root: Path | None, service: Service) -> SearchEn
     if manifest is None or made is None:
         known = f" (it has {', '.join(manifest.engines)})" if manifest and manifest.engines else ""
         raise SearchError(f"{root} holds no {part} index{known}", _build_it(part, root, manifest))
-    wanted = engine.recipe()
+    wanted = engine.fingerprint()
     if made != wanted:
         built = ", ".join(f"{key}={value}" for key, value in made.items() if wanted.get(key) != value)
         changed = {key: value for key, value in engine.config.model_dump(mode="json").items() if made.get(key) != value}
@@ -139,14 +139,14 @@ def _part(engine: Engine, manifest: Manifest | None) -> str:
     return engine.kind.name if engine.index and not named else engine.name
 
 
-def recipe_of(engine: Engine) -> dict[str, Any]:
+def fingerprint_of(engine: Engine) -> dict[str, Any]:
     """Everything that decides an engine's answers, the run's own corpus apart. Raises SearchError."""
     if engine.index is None:
-        return engine.recipe()
+        return engine.fingerprint()
     manifest = read_manifest(engine.index)
     if manifest is None:
         raise SearchError(f"{engine.index} holds no index", _build_it(engine.kind.name, engine.index, None))
-    return {**engine.recipe(), "corpus": manifest.digest}
+    return {**engine.fingerprint(), "corpus": manifest.digest}
 
 
 def _build_it(part: str, root: Path, manifest: Manifest | None) -> str:
@@ -175,7 +175,7 @@ def build_index(
             manifest = _commit(root, manifest.model_copy(update={"stamp": corpus.stamp}))
         manifest = manifest or _write_documents(root, corpus, phase)
         for engine in engines:
-            if manifest.engines.get(engine.name) != engine.recipe():
+            if manifest.engines.get(engine.name) != engine.fingerprint():
                 manifest = _build_engine(root, manifest, engine, phase)
         return manifest
 
@@ -235,8 +235,8 @@ def _refuse_duplicates(folder: Path, corpus: Corpus) -> None:
 
 def _build_engine(root: Path, manifest: Manifest, engine: Engine, phase: Phase) -> Manifest:
     assert engine.kind.build is not None
-    recipe = engine.recipe()
-    name = hashlib.sha256(orjson.dumps([recipe, manifest.digest], option=orjson.OPT_SORT_KEYS)).hexdigest()[:12]
+    fingerprint = engine.fingerprint()
+    name = hashlib.sha256(orjson.dumps([fingerprint, manifest.digest], option=orjson.OPT_SORT_KEYS)).hexdigest()[:12]
     aside = root / f".{engine.name}-{name}"
     if not engine.kind.resumes:
         shutil.rmtree(aside, ignore_errors=True)
@@ -247,7 +247,9 @@ def _build_engine(root: Path, manifest: Manifest, engine: Engine, phase: Phase) 
     if len(others) < len(manifest.engines):  # the old part goes first: the manifest never names what is not there
         _commit(root, manifest.model_copy(update={"engines": others}))
     place(aside, root / engine.name)
-    return _commit(root, manifest.model_copy(update={"engines": dict(sorted({**others, engine.name: recipe}.items()))}))
+    return _commit(
+        root, manifest.model_copy(update={"engines": dict(sorted({**others, engine.name: fingerprint}.items()))})
+    )
 
 
 def _commit(root: Path, manifest: Manifest) -> Manifest:

@@ -43,7 +43,7 @@ ENGINES = Registry(
 
 
 class EngineConfig(BaseModel):
-    """What decides an engine's answers: part of the recipe of what they are used for."""
+    """What decides an engine's answers: part of the fingerprint of what they are used for."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -123,7 +123,7 @@ class Engine:
         """The index of another corpus that it searches, if any."""
         return self.settings.index if isinstance(self.settings, LocalSettings) else None
 
-    def recipe(self) -> dict[str, Any]:
+    def fingerprint(self) -> dict[str, Any]:
         """What decides its answers, apart from the documents."""
         decides = self.config.model_dump(mode="json")
         server = {"url": show_url(self.settings.url)} if self.kind.by_server and not decides.get("revision") else {}

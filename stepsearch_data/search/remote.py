@@ -49,7 +49,7 @@ class RemoteEngine:
         self._governor = Governor(settings.max_concurrency, 60 * settings.rps if settings.rps else None, burst=0.0)
         self._health = Health(engine.name, self._url, settings, self._governor)
         self._http = Http(settings.timeout, settings.max_concurrency, [self._key])
-        asked = {**engine.recipe(), "url": self._url}
+        asked = {**engine.fingerprint(), "url": self._url}
         self._replay = Replay(service.replay, asked) if service.replay else None
         self._record = service.record
         self._sent = service.used.get(engine.name, 0)

@@ -1,4 +1,4 @@
-"""filter: `hits` → `ballots` and `votes`, the paper's rule that decides which queries are kept (§2.1)."""
+"""filter: `hits` → `engine_votes` and `votes`, the paper's rule that decides which queries are kept (§2.1)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import Field
 from stepsearch_data.core.text import contains, facts
 from stepsearch_data.pipeline.context import StageContext
 from stepsearch_data.pipeline.stage import Stage, StageConfig
-from stepsearch_data.schemas.tables import BALLOTS, HITS, PASSAGES, QUERIES, SUB_QUESTIONS, VOTES
+from stepsearch_data.schemas.tables import ENGINE_VOTES, HITS, PASSAGES, QUERIES, SUB_QUESTIONS, VOTES
 
 _BATCH = 20_000
 
@@ -44,9 +44,9 @@ def filter_queries(context: StageContext) -> None:
             .join(batch.lazy(), on="query_id", how="semi", maintain_order="left")
             .collect()
         )
-        ballots = _ballots(_judged(context, hits, config))
-        votes = batch.join(_votes(ballots, config), on="query_id", maintain_order="left")
-        context.writer(BALLOTS).write(ballots.to_arrow())
+        engine_votes = _engine_votes(_judged(context, hits, config))
+        votes = batch.join(_votes(engine_votes, config), on="query_id", maintain_order="left")
+        context.writer(ENGINE_VOTES).write(engine_votes.to_arrow())
         context.writer(VOTES).write(votes.to_arrow())
         context.meter.advance(len(batch))
 
@@ -87,7 +87,7 @@ def _says_answer(context: StageContext, hits: pl.DataFrame) -> pl.DataFrame:
     return joined.select("row").with_columns(says=pl.Series(said, dtype=pl.Boolean))
 
 
-def _ballots(hits: pl.DataFrame) -> pl.DataFrame:
+def _engine_votes(hits: pl.DataFrame) -> pl.DataFrame:
     """A row a query and engine, in the order of the hits. An engine that found nothing has answered."""
     return hits.group_by("query_id", "question_id", "hop", "engine", maintain_order=True).agg(
         pl.col("valid").any(),
@@ -97,9 +97,9 @@ def _ballots(hits: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _votes(ballots: pl.DataFrame, config: FilterConfig) -> pl.DataFrame:
+def _votes(engine_votes: pl.DataFrame, config: FilterConfig) -> pl.DataFrame:
     """A row a query."""
-    votes = ballots.group_by("query_id").agg(
+    votes = engine_votes.group_by("query_id").agg(
         asked=pl.len().cast(pl.Int64),
         engines=pl.col("answered").sum().cast(pl.Int64),
         valid_engines=pl.col("valid").sum().cast(pl.Int64),
@@ -124,7 +124,7 @@ STAGE = Stage(
     name="filter",
     doc="let the engines vote on which queries are kept",
     reads=(SUB_QUESTIONS, PASSAGES, QUERIES, HITS),
-    writes=(BALLOTS, VOTES),
+    writes=(ENGINE_VOTES, VOTES),
     config=FilterConfig,
     run=filter_queries,
     version=4,

@@ -35,7 +35,7 @@ def searching(
         found = open_engine(engines[0], root, Service(config.run.workers, config.llm.replay))
         settings = {
             "name": engines[0].name,
-            **engines[0].recipe(),
+            **engines[0].fingerprint(),
             "index": str(engines[0].index or ""),
             "corpus": corpus,
         }

@@ -25,7 +25,7 @@ NUMBERS = {
     "leaks": 0,
     "waiting": 0,
 }
-BALLOTS = {
+ENGINE_VOTES = {
     "queries": 654_321,
     "answered": 654_300,
     "valid": 0.9666,
@@ -43,7 +43,7 @@ def printed(width: int, monkeypatch: pytest.MonkeyPatch) -> str:
     measures = {
         "by_source": {"hotpotqa": NUMBERS},
         "by_source_and_hops": parts,
-        "by_engine": {"rank-bm25": BALLOTS},
+        "by_engine": {"rank-bm25": ENGINE_VOTES},
         "by_gate": {
             "sub_question_is_question": {"hotpotqa": 77, "musique": 88},
             "eval_overlap": {"hotpotqa": None, "musique": None},

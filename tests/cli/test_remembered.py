@@ -14,7 +14,7 @@ from stepsearch_data.builds import remembered as told
 from stepsearch_data.core.errors import ConfigError
 from stepsearch_data.pipeline.config import load_config
 from stepsearch_data.pipeline.remembered import recall, remember
-from stepsearch_data.pipeline.runner import Build
+from stepsearch_data.pipeline.runner import Runner
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.stages import STAGES, select
 from tests.conftest import Run, run_cli
@@ -47,7 +47,7 @@ def explained(root: Path, *settings: str, fresh: bool = False, file: Path | None
     """The stages that a build would run, and what it says first, as the verbs do it."""
     before = recall(Store(root), STAGES).settings
     config = load_config(STAGES, file, settings, {}, root, remembered=None if fresh else before)
-    running = [decision.stage for decision in Build(STAGES, config, select()).plan() if decision.runs]
+    running = [decision.stage for decision in Runner(STAGES, config, select()).plan() if decision.runs]
     return running, list(told(before, config))
 
 
@@ -61,7 +61,7 @@ def test_a_second_build_drops_nothing_and_says_what_it_goes_on_with(store: Path,
     first = done.stderr.splitlines()[0]
     assert first.startswith("remembered: engines.chargram.max_df = 0.5; engines.use = ")
     assert "load.limit = 4" in first
-    engines = cli("sql", "SELECT DISTINCT engine FROM ballots ORDER BY 1", "--store", store, "-f", "csv")
+    engines = cli("sql", "SELECT DISTINCT engine FROM engine_votes ORDER BY 1", "--store", store, "-f", "csv")
     assert engines.stdout.split() == ['"engine"', '"bm25"', '"chargram"']
     said = cli("explain", "--store", store, "--set", "filter.k=4")
     assert "replaced: filter.k = 5 → 4" in said.stderr.splitlines()
@@ -138,14 +138,14 @@ def test_services_are_remembered_with_absolute_paths(tmp_path: Path, monkeypatch
     }
     again = load_config(STAGES, environment={}, remembered=recalled(tmp_path / "store"))
     assert (again.llm, again.prompts["queries"]) == (config.llm, tmp_path / "mine.txt")
-    assert [engine.recipe() for engine in again.engines] == [engine.recipe() for engine in config.engines]
+    assert [engine.fingerprint() for engine in again.engines] == [engine.fingerprint() for engine in config.engines]
     fewer = load_config(
         STAGES, settings=["engines.use=['bm25']"], environment={}, remembered=recalled(tmp_path / "store")
     )
     assert [engine.name for engine in fewer.engines] == ["bm25"]
 
 
-def test_a_store_from_elsewhere_says_by_its_recipes_how_it_was_built(store: Path, cli: Run) -> None:
+def test_a_store_from_elsewhere_says_by_its_fingerprints_how_it_was_built(store: Path, cli: Run) -> None:
     shutil.rmtree(store / "log")
     found = recall(Store(store), STAGES)
     assert found.settings == {**TOLD, "engines": {**TOLD["engines"], "chargram": {"kind": "chargram", "max_df": 0.5}}}
@@ -187,12 +187,12 @@ def test_a_damaged_memory_is_no_memory(store: Path, content: bytes) -> None:
         {"use": ["mine"], "mine": {"k1": "x"}},
     ],
 )
-def test_recipes_of_a_stranger_may_hold_anything(store: Path, engines: dict[str, Any]) -> None:
+def test_fingerprints_of_a_stranger_may_hold_anything(store: Path, engines: dict[str, Any]) -> None:
     manifest = json.loads((store / "manifest.json").read_text())
     shutil.rmtree(store / "log")
     for entry in manifest["stages"].values():
-        entry["recipe"] |= {"config": {"k": "x", "limit": -1, "unknown": 5}}
-    manifest["stages"]["retrieve"]["recipe"]["engines"] = engines
+        entry["fingerprint"] |= {"config": {"k": "x", "limit": -1, "unknown": 5}}
+    manifest["stages"]["retrieve"]["fingerprint"]["engines"] = engines
     (store / "manifest.json").write_text(json.dumps(manifest))
     found = recall(Store(store), STAGES)
     assert set(found.settings) <= {"engines"}

@@ -110,9 +110,9 @@ def with_quality(
         for key, split, passed in judged
     ]
     made = Store(copy)
-    recipe = {"version": 1, "config": {}, "inputs": {}, "outputs": {"quality": "made up"}}
+    fingerprint = {"version": 1, "config": {}, "inputs": {}, "outputs": {"quality": "made up"}}
     with made.locked(), made.staging() as folder:
         pq.write_table(QUALITY.to_arrow([Quality(**row, **shared) for row in rows]), folder / "quality.parquet")
         pq.write_table(REJECTS.schema.empty_table(), folder / "rejects.parquet")
-        made.commit("quality", "0123456789ab", recipe, folder, {"quality": len(rows), "rejects": 0})
+        made.commit("quality", "0123456789ab", fingerprint, folder, {"quality": len(rows), "rejects": 0})
     return copy

@@ -22,7 +22,7 @@ def output(stage: str, name: str, rows: int | None = 3) -> Json:
 def stage(name: str, reads: Json, *writes: str) -> Json:
     outputs = dict.fromkeys(writes, "columns")
     return {
-        "recipe": {"version": 1, "config": {}, "inputs": reads, "outputs": outputs},
+        "fingerprint": {"version": 1, "config": {}, "inputs": reads, "outputs": outputs},
         "folder": f"stages/{name}-0123456789ab",
         "outputs": {key: output(name, key) for key in (*writes, "rejects")},
     }
@@ -31,7 +31,7 @@ def stage(name: str, reads: Json, *writes: str) -> Json:
 def manifest() -> Json:
     """Two stages: `one` writes `apples`, which `two` reads for `bananas`."""
     return {
-        "format": 1,
+        "format": 2,
         "stages": {"one": stage("one", {}, "apples"), "two": stage("two", {"apples": "a" * 64}, "bananas")},
     }
 
@@ -56,7 +56,7 @@ def test_freshness_takes_no_longer_for_a_deep_and_wide_manifest() -> None:
         for name in names:
             stages[name] = stage(name, reads, f"{name}-rows")
         reads = {f"{name}-rows": name[0] * 64 for name in names}
-    assert len(parse({"format": 1, "stages": stages}).fresh) == 600
+    assert len(parse({"format": 2, "stages": stages}).fresh) == 600
 
 
 def one(found: Json) -> Json:
@@ -65,12 +65,12 @@ def one(found: Json) -> Json:
 
 
 WRONG: dict[str, tuple[Callable[[Json], Any], str]] = {
-    "an empty recipe": (lambda m: one(m).update(recipe={}), "version: Field required"),
-    "no recipe": (lambda m: one(m).update(recipe=None), "stages.one.recipe"),
-    "inputs that are a list": (lambda m: one(m)["recipe"].update(inputs=["apples"]), "inputs: Input should be"),
-    "a version in words": (lambda m: one(m)["recipe"].update(version="1"), "version: Input should be"),
-    "tries that are a list": (lambda m: one(m)["recipe"].update(retries=["q1"]), "retries: Input should be"),
-    "engines that are a text": (lambda m: one(m)["recipe"].update(engines="bm25"), "engines: Input should be"),
+    "an empty fingerprint": (lambda m: one(m).update(fingerprint={}), "version: Field required"),
+    "no fingerprint": (lambda m: one(m).update(fingerprint=None), "stages.one.fingerprint"),
+    "inputs that are a list": (lambda m: one(m)["fingerprint"].update(inputs=["apples"]), "inputs: Input should be"),
+    "a version in words": (lambda m: one(m)["fingerprint"].update(version="1"), "version: Input should be"),
+    "tries that are a list": (lambda m: one(m)["fingerprint"].update(retries=["q1"]), "retries: Input should be"),
+    "engines that are a text": (lambda m: one(m)["fingerprint"].update(engines="bm25"), "engines: Input should be"),
     "outputs of nothing": (lambda m: one(m).update(outputs={}), "it writes apples, rejects, and holds"),
     "no rejects": (lambda m: one(m)["outputs"].pop("rejects"), "it writes apples, rejects, and holds apples"),
     "rejects that are a folder": (
@@ -105,11 +105,11 @@ WRONG: dict[str, tuple[Callable[[Json], Any], str]] = {
     "more rows than can be": (lambda m: one(m)["outputs"]["apples"].update(rows=1 << 63), "rows: Input should be less"),
     "no digest": (lambda m: one(m)["outputs"]["apples"].update(digest="x"), "digest: String should match"),
     "a stage that reads itself": (
-        lambda m: one(m)["recipe"].update(inputs={"apples": "a" * 64}),
+        lambda m: one(m)["fingerprint"].update(inputs={"apples": "a" * 64}),
         "stages read each other in a circle: one → one",
     ),
     "stages that read each other": (
-        lambda m: one(m)["recipe"].update(inputs={"bananas": "b" * 64}),
+        lambda m: one(m)["fingerprint"].update(inputs={"bananas": "b" * 64}),
         "stages read each other in a circle: ",
     ),
 }
@@ -138,5 +138,5 @@ def test_numbers_beyond_json_and_nests_beyond_reason_are_refused() -> None:
 def test_a_stage_takes_the_place_of_one_that_wrote_the_same_table() -> None:
     """A store may be older than a stage's name."""
     before = parse(manifest())
-    (entry,) = parse({"format": 1, "stages": {"three": stage("three", {}, "bananas")}}).stages.values()
+    (entry,) = parse({"format": 2, "stages": {"three": stage("three", {}, "bananas")}}).stages.values()
     assert list(with_stage(before, "three", entry).stages) == ["one", "three"]

@@ -18,7 +18,7 @@ from stepsearch_data.pipeline.store import Store
 from stepsearch_data.schemas.rows import Paragraph
 from stepsearch_data.schemas.tables import PARAGRAPHS, QUESTIONS, REJECTS
 
-RECIPE = {"version": 1, "config": {}, "inputs": {}, "outputs": {"paragraphs": "columns", "index": "folder"}}
+FINGERPRINT = {"version": 1, "config": {}, "inputs": {}, "outputs": {"paragraphs": "columns", "index": "folder"}}
 ROWS = [Paragraph(passage_id=f"p{number}", title="A title", text="A text " * number) for number in range(50)]
 
 
@@ -31,7 +31,7 @@ def store(tmp_path: Path) -> Store:
         pq.write_table(REJECTS.schema.empty_table(), folder / "rejects.parquet")
         (folder / "index").mkdir()
         (folder / "index" / "words").write_text("a b c")
-        made.commit("load", "0123456789ab", RECIPE, folder, {"paragraphs": len(ROWS), "rejects": 0})
+        made.commit("load", "0123456789ab", FINGERPRINT, folder, {"paragraphs": len(ROWS), "rejects": 0})
     return made
 
 
@@ -112,7 +112,7 @@ def replace(store: Store, table: pa.Table) -> None:
         pq.write_table(table, folder / "paragraphs.parquet")
         pq.write_table(REJECTS.schema.empty_table(), folder / "rejects.parquet")
         (folder / "index").mkdir()
-        store.commit("load", "0123456789ab", RECIPE, folder, {"paragraphs": len(ROWS), "rejects": 0})
+        store.commit("load", "0123456789ab", FINGERPRINT, folder, {"paragraphs": len(ROWS), "rejects": 0})
 
 
 @pytest.mark.parametrize(

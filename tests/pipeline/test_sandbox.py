@@ -74,7 +74,7 @@ def test_no_secret_of_the_user_is_known(bench: Path, tmp_path: Path, monkeypatch
         "SELECT * FROM query('SELECT 1')",
         "PIVOT rounds ON hop USING count(*) GROUP BY question_id",
         "PIVOT_WIDER rounds ON hop USING count(*);\n",
-        "WITH p AS (PIVOT queries ON form USING count(*) GROUP BY hop) SELECT * FROM p",
+        "WITH p AS (PIVOT queries ON method USING count(*) GROUP BY hop) SELECT * FROM p",
         "DESCRIBE PIVOT rounds ON hop USING count(*)",
         "UNPIVOT (SELECT 1 AS a, 2 AS b) ON a, b",
         "SELECT file_name FROM parquet_metadata('store://trajectories-0')",

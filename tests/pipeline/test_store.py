@@ -32,11 +32,11 @@ def store(tmp_path: Path) -> Store:
 
 def put(store: Store, text: str, *, stage: str = "load", name: str = NAME, table: str = "numbers") -> Entry:
     """Commit a stage with one table and rejects (of text, which the store does not mind)."""
-    recipe = {"version": 1, "config": {}, "inputs": {}, "outputs": {table: "text"}}
+    fingerprint = {"version": 1, "config": {}, "inputs": {}, "outputs": {table: "text"}}
     with store.locked(), store.staging() as folder:
         (folder / f"{table}.parquet").write_text(text)
         (folder / "rejects.parquet").write_text("")
-        entry = store.commit(stage, name, recipe, folder, {table: 1, "rejects": 0})
+        entry = store.commit(stage, name, fingerprint, folder, {table: 1, "rejects": 0})
     store.sweep()
     return entry
 
@@ -99,7 +99,7 @@ def test_the_same_bytes_again_keep_the_folder(store: Store) -> None:
     assert folders(store) == [f"load-{NAME}"]
 
 
-def test_other_bytes_of_one_recipe_get_a_folder_of_their_own(store: Store) -> None:
+def test_other_bytes_of_one_fingerprint_get_a_folder_of_their_own(store: Store) -> None:
     put(store, "one")
     assert put(store, "two").folder == f"stages/load-{NAME}.2"
     assert folders(store) == [f"load-{NAME}.2"]
@@ -169,8 +169,8 @@ def test_the_lock_is_free_after_kill_9(store: Store) -> None:
 @pytest.mark.parametrize(
     ("manifest", "message"),
     [
-        ('{"format": 2, "stages": ["something else"]}', "has store format 2; this version reads 1"),
-        ('{"format": 1, "stages": ["something else"]}', "is not a store's manifest"),
+        ('{"format": 1, "stages": ["something else"]}', "has store format 1; this version reads 2"),
+        ('{"format": 2, "stages": ["something else"]}', "is not a store's manifest"),
         ('{"name": "My web app", "icons": []}', "is not a store's manifest"),
         ("[", "is not a store's manifest"),
         ("", "is not a store's manifest"),

@@ -13,7 +13,7 @@ from stepsearch_data.core.progress import Reporter
 from stepsearch_data.pipeline.catalog import query
 from stepsearch_data.pipeline.config import RunConfig, RunSettings
 from stepsearch_data.pipeline.context import StageContext, read_rows
-from stepsearch_data.pipeline.runner import Build
+from stepsearch_data.pipeline.runner import Runner
 from stepsearch_data.pipeline.stage import Needs, Stage, StageConfig
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.schemas.rows import Row
@@ -46,7 +46,7 @@ class SignConfig(StageConfig):
     """How signs are made."""
 
     flip: bool = Field(default=False, description="count the other way round")
-    note: str | None = Field(default=None, description="changes the recipe, but no row")
+    note: str | None = Field(default=None, description="changes the fingerprint, but no row")
 
 
 def _load(context: StageContext) -> None:
@@ -95,12 +95,12 @@ class World:
         sources: Sequence[str] | None = None,
         force: bool = False,
         max_reject_share: float = 0.2,
-    ) -> Build:
+    ) -> Runner:
         """A build; by default of all stages from the source file."""
         given = (f"jsonl={self.source}",) if sources is None else tuple(sources)
         configs = {"load": Plain(), "sign": sign or SignConfig(), "count": Plain()}
         run = RunSettings(workers=1, max_reject_share=max_reject_share)
-        return Build(stages, RunConfig(self.store.root, given, run, configs), only, force=force)
+        return Runner(stages, RunConfig(self.store.root, given, run, configs), only, force=force)
 
     def ran(self, **options: Any) -> list[str]:
         """Build; the names of the stages that ran."""

@@ -26,12 +26,12 @@ def test_every_input_and_stage_is_named_by_digest(sample_release: Path) -> None:
     lineage, manifest = record.lineage, store.manifest()
     assert record.store == store.digest()
     assert [source["digest"] for source in lineage["sources"]] == list(
-        manifest.stages["load"].recipe["inputs"].values()
+        manifest.stages["load"].fingerprint["inputs"].values()
     )
     assert lineage["corpus"]["sha256"] == digest_of(next(sample_release.glob("store/stages/corpus-*/passages.parquet")))
     assert lineage["stages"].keys() == manifest.stages.keys()
     for name, stage in lineage["stages"].items():
-        assert manifest.stages[name].folder == f"stages/{name}-{stage['recipe']}"
+        assert manifest.stages[name].folder == f"stages/{name}-{stage['fingerprint']}"
         assert stage["outputs"] == {key: output.digest for key, output in manifest.stages[name].outputs.items()}
     assert lineage["engines"]["bm25"]["k1"] == 1.2
     assert (lineage["models"], lineage["prompts"], lineage["files"], lineage["cost"]) == ({}, {}, {}, [])

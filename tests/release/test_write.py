@@ -17,7 +17,7 @@ from stepsearch_data.core.digest import digest_of
 from stepsearch_data.core.errors import PublishError, StepSearchError, StoreError
 from stepsearch_data.core.progress import Reporter
 from stepsearch_data.pipeline.config import load_config
-from stepsearch_data.pipeline.runner import Build
+from stepsearch_data.pipeline.runner import Runner
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.release.dataset import CONFIGS
 from stepsearch_data.release.record import read_record
@@ -98,8 +98,8 @@ def test_queries_name_the_engines_on_which_they_are_valid(tmp_path: Path) -> Non
     store = build(tmp_path / "store", 'engines.use=["bm25", "chargram"]', "load.limit=12")
     release(store, tmp_path / "release")
     queries = written(tmp_path / "release", "queries", "train")
-    ballots = pl.read_parquet(store.path(output(store, "ballots"))).filter("valid")
-    valid = ballots.group_by("query_id", maintain_order=True).agg("engine")
+    engine_votes = pl.read_parquet(store.path(output(store, "engine_votes"))).filter("valid")
+    valid = engine_votes.group_by("query_id", maintain_order=True).agg("engine")
     named = dict(zip(valid["query_id"], valid["engine"].to_list(), strict=True))
     assert {tuple(row["valid_engines"]) for row in queries} > {("bm25", "chargram")}
     for row in queries:
@@ -173,7 +173,7 @@ def test_an_empty_store(tmp_path: Path) -> None:
 
 def test_an_unfinished_store(tmp_path: Path) -> None:
     config = load_config(STAGES, environment={}, store=tmp_path / "store")
-    Build(STAGES, config, select("all", None, "filter")).run(Reporter(quiet=True))
+    Runner(STAGES, config, select("all", None, "filter")).run(Reporter(quiet=True))
     said = refusal(Store(tmp_path / "store"), tmp_path, StoreError)
     assert "not built to its end" in said
     assert "stepsearch-data build --store" in said
@@ -181,7 +181,7 @@ def test_an_unfinished_store(tmp_path: Path) -> None:
 
 def test_a_stale_store(store: Store, tmp_path: Path) -> None:
     config = load_config(STAGES, settings=["filter.k=1"], environment={}, store=store.root)
-    Build(STAGES, config, ["filter"]).run(Reporter(quiet=True))
+    Runner(STAGES, config, ["filter"]).run(Reporter(quiet=True))
     assert "not up to date: pairs, quality, trajectories" in refusal(store, tmp_path, StoreError)
 
 
@@ -278,7 +278,7 @@ def test_left_overs_of_a_killed_process_do_not_matter(sample_release: Path, tmp_
 
 def test_a_manifest_that_tells_a_path_of_the_machine(store: Store, tmp_path: Path) -> None:
     manifest = orjson.loads((store.root / "manifest.json").read_bytes())
-    manifest["stages"]["retrieve"]["recipe"]["engines"]["bm25"]["model"] = "/home/ann/models/e5"
+    manifest["stages"]["retrieve"]["fingerprint"]["engines"]["bm25"]["model"] = "/home/ann/models/e5"
     (store.root / "manifest.json").write_bytes(orjson.dumps(manifest))
     said = refusal(store, tmp_path, PublishError)
     assert "retrieve.engines.bm25.model = /home/ann/models/e5" in said

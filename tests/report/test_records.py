@@ -58,7 +58,7 @@ def test_gold_documents_are_supporting_paragraphs(found: list[Record]) -> None:
     assert all((document["title"], document["text"]) in each["gold"] for each, document in gold)
 
 
-def test_rejected_queries_stand_beside_the_kept_ones_with_their_ballots(rich: Store, found: list[Record]) -> None:
+def test_rejected_queries_stand_beside_the_kept_ones_with_their_engine_votes(rich: Store, found: list[Record]) -> None:
     hops = {(each["id"], step["hop"]): step for each in found for step in each["rounds"] if step["role"] == "gold"}
     verdicts = Counter(said["verdict"] for step in hops.values() for said in step["queries"])
     ((kept, dropped),) = select(
@@ -73,7 +73,9 @@ def test_rejected_queries_stand_beside_the_kept_ones_with_their_ballots(rich: St
         first, *others = step["queries"]
         assert (first["verdict"], first["query"]) == ("chosen", step["query"])
         assert all(other["verdict"] != "chosen" for other in others)
-        assert all([vote["engine"] for vote in said["ballots"]] == ["bm25", "chargram"] for said in step["queries"])
+        assert all(
+            [vote["engine"] for vote in said["engine_votes"]] == ["bm25", "chargram"] for said in step["queries"]
+        )
 
 
 def test_searches_that_find_nothing_and_abstentions_are_told(found: list[Record]) -> None:

@@ -220,7 +220,7 @@ def test_a_port_that_is_taken_is_a_clear_error(sample: Store, cli: Run) -> None:
 
 
 def test_a_store_with_nothing_to_show_is_a_clear_error(tmp_path: Path, cli: Run) -> None:
-    (tmp_path / "manifest.json").write_text('{"format": 1, "stages": {}}')
+    (tmp_path / "manifest.json").write_text('{"format": 2, "stages": {}}')
     refused = cli("view", "--store", tmp_path, "--port", "0")
     assert refused.returncode == 1
     assert refused.stderr.startswith(f"error: {tmp_path} has no questions to show\nhint: stepsearch-data build")

@@ -201,7 +201,7 @@ def test_what_comes_from_earlier_inputs_is_left_out_and_said(copy: Store, cli: R
 
 
 def test_a_store_without_questions_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "manifest.json").write_text('{"format": 1, "stages": {}}')
+    (tmp_path / "manifest.json").write_text('{"format": 2, "stages": {}}')
     with pytest.raises(StoreError, match="no questions"):
         summary_of(Store.open(tmp_path))
 

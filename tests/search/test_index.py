@@ -22,7 +22,7 @@ from stepsearch_data.core.progress import Meter
 from stepsearch_data.search import LocalEngine, Service, index
 from stepsearch_data.search.corpus import FileCorpus
 from stepsearch_data.search.documents import Documents
-from stepsearch_data.search.index import build_index, open_engine, read_manifest, recipe_of
+from stepsearch_data.search.index import build_index, fingerprint_of, open_engine, read_manifest
 from stepsearch_data.search.kinds import choose
 from tests.serving import write_corpus
 from tests.tree import tree
@@ -172,15 +172,15 @@ def test_what_was_not_built_so_cannot_be_opened(corpus: Path, root: Path) -> Non
 def test_an_index_of_another_corpus_counts_by_what_it_holds(corpus: Path, root: Path, tmp_path: Path) -> None:
     build(root, corpus)
     (engine,) = choose(["mine"], {"mine": {"kind": "bm25", "index": str(root)}})
-    before = recipe_of(engine)
+    before = fingerprint_of(engine)
     answer = opened(root).documents[3]
     (found,) = open_engine(engine, None, Service()).answer(["number3"], 1)  # type: ignore[attr-defined]
     assert found.found[0][:4:2] == (None, answer.title)
     write_corpus(corpus, PASSAGES[:20])
     build(root, corpus)
-    assert recipe_of(engine) != before
+    assert fingerprint_of(engine) != before
     with pytest.raises(SearchError, match="holds no index"):
-        recipe_of(choose(["bm25"], {"bm25": {"index": str(tmp_path / "nowhere")}})[0])
+        fingerprint_of(choose(["bm25"], {"bm25": {"index": str(tmp_path / "nowhere")}})[0])
 
 
 def test_rows_that_are_no_passages_are_kept_aside(corpus: Path, root: Path) -> None:

@@ -59,9 +59,9 @@ def test_a_package_adds_a_kind_by_an_entry_point(tmp_path: Path, cli: Run) -> No
     assert found.stdout.splitlines()[1:] == ['"bm25",', '"echo","Echo"']
 
 
-def test_settings_that_decide_answers_are_the_recipe_and_the_others_are_not() -> None:
+def test_settings_that_decide_answers_are_the_fingerprint_and_the_others_are_not() -> None:
     (engine,) = choose(["bm25"], {"bm25": {"k1": 0.5, "index": "somewhere"}})
-    assert engine.recipe() == {
+    assert engine.fingerprint() == {
         "kind": "bm25",
         "version": engine.kind.version,
         "k1": 0.5,
@@ -123,9 +123,9 @@ def test_sections_that_are_not_used_are_checked_too() -> None:
 
 
 def test_a_server_without_a_revision_is_told_by_its_url() -> None:
-    def recipe(**section: str) -> object:
+    def fingerprint(**section: str) -> object:
         (engine,) = choose(["http"], {"http": section})
-        return engine.recipe()
+        return engine.fingerprint()
 
-    assert recipe(url="http://a") != recipe(url="http://b")
-    assert recipe(url="http://a", revision="wiki") == recipe(url="http://b", revision="wiki")
+    assert fingerprint(url="http://a") != fingerprint(url="http://b")
+    assert fingerprint(url="http://a", revision="wiki") == fingerprint(url="http://b", revision="wiki")

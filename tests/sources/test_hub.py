@@ -114,7 +114,7 @@ configs:
 """
 
 
-def test_rows_are_those_of_the_commit_that_the_recipe_names(
+def test_rows_are_those_of_the_commit_that_the_fingerprint_names(
     server: Hub, build: Build, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -127,8 +127,8 @@ def test_rows_are_those_of_the_commit_that_the_recipe_names(
     built = build(source)
     assert built.returncode == 0, built.stderr
     assert ids(store) == [row["id"] for row in HOTPOT]
-    recipe = json.loads((store / "manifest.json").read_text())["stages"]["load"]["recipe"]
-    assert recipe["inputs"] == {"source 1 (hotpotqa)": f"team/hotpot@{first}:/validation"}
+    fingerprint = json.loads((store / "manifest.json").read_text())["stages"]["load"]["fingerprint"]
+    assert fingerprint["inputs"] == {"source 1 (hotpotqa)": f"team/hotpot@{first}:/validation"}
     files = [request for request in server.requests if "/resolve/" in request]
     assert files
     assert all(f"/resolve/{first}/" in request for request in files)

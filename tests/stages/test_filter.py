@@ -68,7 +68,7 @@ def test_an_engine_that_failed_has_no_vote(run_stage: RunStage) -> None:
     (vote,) = tables["votes"]
     assert (vote.asked, vote.engines, vote.valid_engines, vote.needed) == (3, 2, 1, 1)
     assert (vote.kept, vote.waiting) == (True, False)
-    assert [(b.engine, b.answered, b.valid, b.documents, b.gold_rank) for b in tables["ballots"]] == [
+    assert [(b.engine, b.answered, b.valid, b.documents, b.gold_rank) for b in tables["engine_votes"]] == [
         ("a", True, True, 1, 1),
         ("b", True, False, 1, None),
         ("c", False, False, 0, None),
@@ -135,7 +135,7 @@ def test_votes_are_in_the_order_of_the_queries(run_stage: RunStage) -> None:
     assert [vote.query_id for vote in tables["votes"]] == [q.query_id for q in queries]
 
 
-def test_ballots_follow_the_queries_however_the_hits_are_cut_into_row_groups(
+def test_engine_votes_follow_the_queries_however_the_hits_are_cut_into_row_groups(
     run_stage: RunStage, tmp_path: Path
 ) -> None:
     queries = [query(1, question_id=f"q{number}") for number in range(2_000)]
@@ -143,5 +143,5 @@ def test_ballots_follow_the_queries_however_the_hits_are_cut_into_row_groups(
     path = tmp_path / "many-groups.parquet"
     pq.write_table(HITS.to_arrow(found), path, row_group_size=50)
     tables = run_stage(voting.STAGE, queries=queries, hits=path, sub_questions=[sub_question()], passages=TEXTS)
-    assert [(b.query_id, b.engine) for b in tables["ballots"]] == [(h.query_id, h.engine) for h in found]
+    assert [(b.query_id, b.engine) for b in tables["engine_votes"]] == [(h.query_id, h.engine) for h in found]
     assert [vote.query_id for vote in tables["votes"]] == [of.query_id for of in queries]

@@ -273,7 +273,7 @@ def test_a_file_that_is_not_there_is_an_error(run_stage: RunStage, tmp_path: Pat
         QualityConfig(rollouts=tmp_path / "no.jsonl").digests()
 
 
-def test_what_a_file_holds_is_part_of_the_recipe(eval_file: Path, tmp_path: Path) -> None:
+def test_what_a_file_holds_is_part_of_the_fingerprint(eval_file: Path, tmp_path: Path) -> None:
     config = QualityConfig(eval_sources=(f"musique={eval_file}",))
     before = config.digests()
     eval_file.write_text(json.dumps(musique("2hop__1_2")))

@@ -45,14 +45,14 @@ def test_a_sources_own_queries_are_taken_unless_they_leak(run_stage: RunStage, c
     hops = decompose(GIVEN)
     config = queries.QueriesConfig(per_sub_question=count)
     written = run_stage(queries.STAGE, config, questions=[GIVEN], sub_questions=hops)["queries"]
-    assert [(q.query, q.form) for q in written if q.hop == 1] == [(query, "given") for query in kept]
+    assert [(q.query, q.method) for q in written if q.hop == 1] == [(query, "given") for query in kept]
     second = [q for q in written if q.hop == 2]  # its only query says the answer
     assert second
-    assert all("Pesaro" not in q.query and q.form != "given" for q in second)
+    assert all("Pesaro" not in q.query and q.method != "given" for q in second)
 
 
 def test_a_sources_own_queries_may_be_written_anew(run_stage: RunStage) -> None:
     config = queries.QueriesConfig(given=False)
     written = run_stage(queries.STAGE, config, questions=[GIVEN], sub_questions=decompose(GIVEN))["queries"]
     assert {q.hop for q in written} == {1, 2}
-    assert "given" not in {q.form for q in written}
+    assert "given" not in {q.method for q in written}

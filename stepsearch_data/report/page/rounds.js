@@ -2,7 +2,7 @@
 
 import { bar, counted, el, folded, link, marked, number, signed, spoken } from "./dom.js";
 
-/** @import { Ballot, Document, Query, Round, Segment } from "./shapes.js" */
+/** @import { Document, EngineVote, Query, Round, Segment } from "./shapes.js" */
 
 const KINDS = {
   think: "Think",
@@ -75,7 +75,7 @@ function part({ kind, text }, round) {
 /** @param {string} text @param {Round | null} round */
 function search(text, round) {
   if (!round) return el("p.query", {}, text.trim());
-  return [el("p.query", {}, text.trim()), scores(round), ballots(round)];
+  return [el("p.query", {}, text.trim()), scores(round), engineVotes(round)];
 }
 
 /** @param {Round} round */
@@ -101,9 +101,9 @@ function scores(round) {
 }
 
 /** All queries of the hop with what each engine said of them. @param {Round} round */
-function ballots(round) {
+function engineVotes(round) {
   if (!round.queries.length) return null;
-  const engines = [...new Set(round.queries.flatMap((query) => query.ballots.map((ballot) => ballot.engine)))];
+  const engines = [...new Set(round.queries.flatMap((query) => query.engine_votes.map((each) => each.engine)))];
   const kept = round.queries.filter(({ verdict }) => verdict === "kept" || (verdict === "chosen" && round.kept)).length;
   const name = `Queries of round ${round.round}`;
   return el(
@@ -139,23 +139,23 @@ function ballots(round) {
 /** @param {Query} query @param {boolean} kept @param {string[]} engines */
 function queryRow(query, kept, engines) {
   const verdict = query.verdict === "chosen" && !kept ? "★ chosen, not kept" : VERDICTS[query.verdict];
-  const said = new Map(query.ballots.map((ballot) => [ballot.engine, ballot]));
+  const said = new Map(query.engine_votes.map((each) => [each.engine, each]));
   return el(
     `tr.${query.verdict.replace(" ", "-")}`,
     {},
     el("td.query", {}, query.query),
     el("td.verdict", {}, verdict),
-    el("td", {}, spoken(query.form)),
+    el("td", {}, spoken(query.method)),
     engines.map((engine) => el("td", {}, vote(said.get(engine)))),
   );
 }
 
-/** @param {Ballot | undefined} ballot */
-function vote(ballot) {
-  if (!ballot) return "–";
-  if (!ballot.answered) return "no answer";
-  const rank = ballot.gold_rank === null ? "no gold" : `gold at ${ballot.gold_rank}`;
-  return `${ballot.valid ? "✓" : "✕"} ${rank}`;
+/** @param {EngineVote | undefined} said */
+function vote(said) {
+  if (!said) return "–";
+  if (!said.answered) return "no answer";
+  const rank = said.gold_rank === null ? "no gold" : `gold at ${said.gold_rank}`;
+  return `${said.valid ? "✓" : "✕"} ${rank}`;
 }
 
 /** @param {string} text @param {Round | null} round */

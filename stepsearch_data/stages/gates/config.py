@@ -106,12 +106,12 @@ NOT_CHECKED = "not checked"
 GATES = tuple(name for name, info in QualityConfig.model_fields.items() if info.default in ("reject", "flag"))
 
 
-def unchecked(recipe: Mapping[str, Any]) -> dict[str, str]:
-    """By the recipe of `quality`, the gates that looked at nothing: `off`, or `not checked` for want of their data.
+def unchecked(fingerprint: Mapping[str, Any]) -> dict[str, str]:
+    """By the fingerprint of `quality`, the gates that looked at nothing: `off`, or `not checked` for want of data.
 
     That no trajectory fails one of them says nothing.
     """
-    config, files = recipe["config"], recipe.get("files", {})
+    config, files = fingerprint["config"], fingerprint.get("files", {})
     data = {content.partition(" ")[0] for name, content in files.items() if name.startswith("eval_sources")}
     ids = [name for name in files if name.startswith("eval_single_hop_ids")]
     ids += [kind for kind in data if dataset_of(kind).single_hops]

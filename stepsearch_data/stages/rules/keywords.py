@@ -1,7 +1,7 @@
 """Queries by rules: keyword forms of a sub-question that retrieve well and give nothing away.
 
 A query is made of the words of the question, of its sub-question and of the answers of earlier
-hops. The gold paragraph only decides which of these words are kept (form `matched`), never adds one.
+hops. The gold paragraph only decides which of these words are kept (method `matched`), never adds one.
 """
 
 from __future__ import annotations
@@ -49,17 +49,17 @@ def _choose(
     """The first distinct candidates that do not leak."""
     secrets = forbidden(hops, hop.hop, (question.answer, *question.answer_aliases))
     chosen: dict[str, tuple[str, str]] = {}
-    for form, text in candidates:
+    for method, text in candidates:
         key = normalise(text)
         if key and key not in chosen and not leaked(text, question.question, secrets):
-            chosen[key] = (form, text)
+            chosen[key] = (method, text)
         if len(chosen) == count:
             break
     return chosen.values()
 
 
 def numbered(hop: SubQuestion, written: Iterable[tuple[str, str]]) -> list[Query]:
-    """Queries of a hop from (form, text) pairs, in order."""
+    """Queries of a hop from (method, text) pairs, in order."""
     return [
         Query(
             query_id=f"{hop.question_id}/{hop.hop}/{n}",
@@ -67,9 +67,9 @@ def numbered(hop: SubQuestion, written: Iterable[tuple[str, str]]) -> list[Query
             hop=hop.hop,
             n=n,
             query=text,
-            form=form,
+            method=method,
         )
-        for n, (form, text) in enumerate(written, start=1)
+        for n, (method, text) in enumerate(written, start=1)
     ]
 
 

@@ -32,7 +32,7 @@ def complaint(*queries: str, hop: int = 1) -> str:
 def test_queries_are_numbered_rows() -> None:
     written = run(ScriptedModel({"queries": GOOD}))
     assert [query.query for query in written] == GOOD
-    assert written[1] == Query(query_id="q1/1/2", question_id="q1", hop=1, n=2, query=GOOD[1], form="model")
+    assert written[1] == Query(query_id="q1/1/2", question_id="q1", hop=1, n=2, query=GOOD[1], method="model")
 
 
 def test_the_prompt_shows_earlier_answers_and_no_later_one() -> None:

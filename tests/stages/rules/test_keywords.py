@@ -48,10 +48,10 @@ def test_matched_words_are_those_of_the_question_that_the_gold_paragraph_holds()
     ]
     asked = question(decomposition=STEPS, supporting=paragraphs)
     hops = decompose(asked)
-    by_form = {query.form: query.query for query in write_queries(asked, hops, hops[1], 8)}
-    assert by_form["all_matched"] == "Rossini born composer"
-    assert by_form["question_matched"] == "composer born"
-    assert not any("1792" in query for query in by_form.values())  # a word of the gold paragraph alone
+    by_method = {query.method: query.query for query in write_queries(asked, hops, hops[1], 8)}
+    assert by_method["all_matched"] == "Rossini born composer"
+    assert by_method["question_matched"] == "composer born"
+    assert not any("1792" in query for query in by_method.values())  # a word of the gold paragraph alone
 
 
 @pytest.mark.parametrize("kind", ["bridge", "comparison"])
