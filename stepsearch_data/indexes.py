@@ -16,7 +16,7 @@ from stepsearch_data.pipeline.config import RunConfig
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.search import Engine
 from stepsearch_data.search.corpus import FileCorpus
-from stepsearch_data.search.index import REJECTS, Corpus, Manifest, build_index, read_manifest
+from stepsearch_data.search.index import REJECTS, Corpus, IndexMetadata, build_index, read_metadata
 from stepsearch_data.search.kinds import LocalSettings
 
 OUTPUT = "index"  # what a store calls its index folder
@@ -42,7 +42,7 @@ class Opened:
     """An index folder, the engines that are wanted of it, and how the run is configured otherwise."""
 
     root: Path
-    manifest: Manifest
+    metadata: IndexMetadata
     config: RunConfig
     engines: tuple[Engine, ...]
 
@@ -62,9 +62,9 @@ def opened(choice: Choice, load: Load, reporter: Reporter) -> Iterator[Opened]:
         local = [engine for engine in config.engines if engine.is_local and not engine.index]
         yield Opened(root, make(corpus, root, local, reporter), config, config.engines)
     elif choice.index:
-        manifest = _whole(read_manifest(choice.index), choice.index)
-        rebuild = f"stepsearch-data index --corpus {manifest.corpus} --index {shlex.quote(str(choice.index))}"
-        yield _committed(choice.index, manifest, load, rebuild)
+        metadata = _whole(read_metadata(choice.index), choice.index)
+        rebuild = f"stepsearch-data index --corpus {metadata.corpus} --index {shlex.quote(str(choice.index))}"
+        yield _committed(choice.index, metadata, load, rebuild)
     else:
         store = Store.open(choice.store or load(()).store)
         rebuild = f"stepsearch-data build --store {shlex.quote(str(store.root))} --to index"
@@ -73,7 +73,7 @@ def opened(choice: Choice, load: Load, reporter: Reporter) -> Iterator[Opened]:
             if output is None or not store.inside(output.path).exists():
                 raise SearchError(f"the store {store.root} has no index yet", f"build it: {rebuild}")
             root = store.path(output)
-            yield _committed(root, _whole(read_manifest(root), root), load, rebuild)
+            yield _committed(root, _whole(read_metadata(root), root), load, rebuild)
 
 
 def build(path: Path, folder: Path | None, engines: Sequence[Engine], reporter: Reporter) -> int:
@@ -86,12 +86,12 @@ def build(path: Path, folder: Path | None, engines: Sequence[Engine], reporter: 
     root = folder or default_folder(path)
     local = [_over_corpus(engine) for engine in engines]
     before = _current(corpus, root, local)
-    manifest = before or make(corpus, root, local, reporter)
+    metadata = before or make(corpus, root, local, reporter)
     names = ", ".join(engine.name for engine in local)
     how = "current" if before else f"done in {clock.seconds():.1f} s"
-    aside = f", {manifest.rejects:,} rejects in {root / REJECTS}" if manifest.rejects else ""
-    reporter.line(f"{root}: {names} over {manifest.documents:,} passages{aside}; {how}")
-    return manifest.rejects
+    aside = f", {metadata.rejects:,} rejects in {root / REJECTS}" if metadata.rejects else ""
+    reporter.line(f"{root}: {names} over {metadata.documents:,} passages{aside}; {how}")
+    return metadata.rejects
 
 
 def _over_corpus(engine: Engine) -> Engine:
@@ -101,7 +101,7 @@ def _over_corpus(engine: Engine) -> Engine:
     return replace(engine, settings=engine.settings.model_copy(update={"index": None}))
 
 
-def make(corpus: Corpus, root: Path, engines: Sequence[Engine], reporter: Reporter) -> Manifest:
+def make(corpus: Corpus, root: Path, engines: Sequence[Engine], reporter: Reporter) -> IndexMetadata:
     """Make an index folder hold these engines over this corpus; touches nothing where it does."""
 
     @contextmanager
@@ -116,38 +116,38 @@ def make(corpus: Corpus, root: Path, engines: Sequence[Engine], reporter: Report
     return _current(corpus, root, engines) or build_index(root, corpus, engines, phase, reporter.line)
 
 
-def _current(corpus: Corpus, root: Path, engines: Sequence[Engine]) -> Manifest | None:
-    """The manifest of a folder that needs nothing: it may be one that we must not write to."""
-    manifest = read_manifest(root)
-    if manifest is None or manifest.stamp != corpus.stamp:
+def _current(corpus: Corpus, root: Path, engines: Sequence[Engine]) -> IndexMetadata | None:
+    """The metadata of a folder that needs nothing: it may be one that we must not write to."""
+    metadata = read_metadata(root)
+    if metadata is None or metadata.stamp != corpus.stamp:
         return None
-    return manifest if all(manifest.engines.get(e.name) == e.fingerprint() for e in engines) else None
+    return metadata if all(metadata.engines.get(e.name) == e.fingerprint() for e in engines) else None
 
 
-def _whole(manifest: Manifest | None, root: Path) -> Manifest:
-    if manifest is None or not manifest.engines:
+def _whole(metadata: IndexMetadata | None, root: Path) -> IndexMetadata:
+    if metadata is None or not metadata.engines:
         raise SearchError(f"{root} holds no index", "build it: stepsearch-data index --corpus FILE")
-    return manifest
+    return metadata
 
 
-def _committed(root: Path, manifest: Manifest, load: Load, rebuild: str) -> Opened:
+def _committed(root: Path, metadata: IndexMetadata, load: Load, rebuild: str) -> Opened:
     """The engines of an index with the configuration that they were built with; all of them where none is named."""
-    kinds = [f"engines.{name}.kind={fingerprint['kind']}" for name, fingerprint in manifest.engines.items()]
-    names = ", ".join(f'"{name}"' for name in manifest.engines)
+    kinds = [f"engines.{name}.kind={fingerprint['kind']}" for name, fingerprint in metadata.engines.items()]
+    names = ", ".join(f'"{name}"' for name in metadata.engines)
     config = load((f"engines.use=[{names}]", *kinds))
     return Opened(
-        root, manifest, config, tuple(_as_built(engine, root, manifest, rebuild) for engine in config.engines)
+        root, metadata, config, tuple(_as_built(engine, root, metadata, rebuild) for engine in config.engines)
     )
 
 
-def _as_built(engine: Engine, root: Path, manifest: Manifest, rebuild: str) -> Engine:
+def _as_built(engine: Engine, root: Path, metadata: IndexMetadata, rebuild: str) -> Engine:
     if not engine.is_local or engine.index:
         return engine
-    built = dict(manifest.engines.get(engine.name, {}))
+    built = dict(metadata.engines.get(engine.name, {}))
     kind, version = built.pop("kind", None), built.pop("version", None)
     if kind is None:
-        held = ", ".join(manifest.engines)
-        engines = " ".join(f"--engine {name}" for name in (*manifest.engines, engine.name))
+        held = ", ".join(metadata.engines)
+        engines = " ".join(f"--engine {name}" for name in (*metadata.engines, engine.name))
         raise SearchError(f"the index {root} holds {held}, but no {engine.name}", f"build it: {rebuild} {engines}")
     asked = {key: getattr(engine.config, key) for key in engine.config.model_fields_set}
     other = [f"{key}={built[key]}" for key, value in asked.items() if key in built and built[key] != value]

@@ -11,7 +11,7 @@ from stepsearch_data.core.errors import ConfigError, SearchError
 from stepsearch_data.core.progress import Reporter
 from stepsearch_data.indexes import Choice, build, default_folder, opened
 from stepsearch_data.pipeline.config import load_config
-from stepsearch_data.search.index import read_manifest
+from stepsearch_data.search.index import read_metadata
 from stepsearch_data.search.kinds import choose
 from stepsearch_data.stages import STAGES
 from tests.conftest import Run
@@ -32,9 +32,9 @@ def test_it_lies_beside_the_corpus_and_is_built_once(corpus: Path, cli: Run) -> 
     documents, bm25, chargram, last = first.stderr.splitlines()
     assert [line.split()[0] for line in (documents, bm25, chargram)] == ["documents", "bm25", "chargram"]
     assert last.startswith(f"{folder}: bm25, chargram over 400 passages; done in ")
-    manifest = read_manifest(folder)
-    assert manifest
-    assert manifest.engines["bm25"]["k1"] == 0.9
+    metadata = read_metadata(folder)
+    assert metadata
+    assert metadata.engines["bm25"]["k1"] == 0.9
     again = cli("index", "--corpus", corpus, "-e", "bm25", "-e", "chargram", "--set", "engines.bm25.k1=0.9")
     assert again.stderr == f"{folder}: bm25, chargram over 400 passages; current\n"
     assert again.stdout == ""
@@ -57,7 +57,7 @@ def test_what_cannot_be_indexed_is_an_error_of_one_line(corpus: Path, tmp_path: 
 
 def test_an_index_of_the_run_files_does_not_stand_in_for_that_of_the_corpus(corpus: Path, tmp_path: Path) -> None:
     build(corpus, None, choose(["bm25"], {"bm25": {"index": str(tmp_path / "other")}}), QUIET)
-    assert read_manifest(default_folder(corpus)) is not None
+    assert read_metadata(default_folder(corpus)) is not None
     assert not (tmp_path / "other").exists()
 
 

@@ -21,11 +21,11 @@ from stepsearch_data.pipeline.questions import QuestionRows, by_question
 from stepsearch_data.release.lineage import OTHER, combined
 from stepsearch_data.schemas import tables
 from stepsearch_data.schemas.rows import (
-    Document,
     Paragraph,
     Passage,
     Quality,
     Query,
+    RetrievedDocument,
     Round,
     Row,
     SubQuestion,
@@ -62,7 +62,7 @@ def _like(row: type[Row]) -> Callable[[type[R]], type[R]]:
     return tell
 
 
-class ReleasedDocument(Document):
+class ReleasedDocument(RetrievedDocument):
     """A document that a round shows, with its text."""
 
     text: str = Field(description="text of the document")
@@ -220,7 +220,7 @@ class Corpus:
         found = self._passages[passage_id]
         return Paragraph(passage_id=passage_id, title=found.title, text=found.text)
 
-    def document(self, document: Document) -> ReleasedDocument:
+    def document(self, document: RetrievedDocument) -> ReleasedDocument:
         """A round's document with its texts."""
         shown = self._passages.shown(document)
         return ReleasedDocument(**{**document.model_dump(), "title": shown.title, "text": shown.text})

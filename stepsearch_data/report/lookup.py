@@ -15,7 +15,7 @@ from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.report.records import record, tables_of
 from stepsearch_data.report.rollouts import NONE, Rollouts
 from stepsearch_data.report.shapes import Record
-from stepsearch_data.schemas.rows import Document, Passage, Round
+from stepsearch_data.schemas.rows import Passage, RetrievedDocument, Round
 from stepsearch_data.schemas.tables import PASSAGES, QUESTIONS, ROUNDS, TRAJECTORIES, Table
 from stepsearch_data.templates.examples import Paragraph
 
@@ -40,7 +40,7 @@ class Lookup:
         shown = {document.passage_id for step in rounds for document in step.documents if document.passage_id}
         passages: dict[str, Passage] = {passage.passage_id: passage for passage in self._passages.of(shown)}
 
-        def paragraph(document: Document) -> Paragraph:
+        def paragraph(document: RetrievedDocument) -> Paragraph:
             held = passages[document.passage_id] if document.passage_id else document
             return Paragraph(held.title, held.text or "")
 

@@ -13,7 +13,7 @@ from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.report import shapes
 from stepsearch_data.report.rollouts import NONE, Rollouts
 from stepsearch_data.report.segments import segments
-from stepsearch_data.schemas.rows import Document, EngineVote, Round, Vote
+from stepsearch_data.schemas.rows import EngineVote, RetrievedDocument, Round, Vote
 from stepsearch_data.schemas.tables import (
     ENGINE_VOTES,
     HITS,
@@ -28,7 +28,7 @@ from stepsearch_data.schemas.tables import (
 )
 from stepsearch_data.templates.examples import Paragraph, Passages
 
-Shown = Callable[[Document], Paragraph]
+Shown = Callable[[RetrievedDocument], Paragraph]
 """Gives a document's title and text."""
 Verdict = Literal["chosen", "kept", "rejected", "waiting", "not voted"]
 
@@ -88,7 +88,7 @@ def record(rows: QuestionRows, shown: Shown, rollouts: Rollouts = NONE) -> shape
     }
 
 
-def _round(step: Round, rows: QuestionRows, shown: Shown) -> shapes.Round:
+def _round(step: Round, rows: QuestionRows, shown: Shown) -> shapes.RecordRound:
     hits = rows.get(HITS)
     addresses = {(hit.engine, hit.rank): hit.url for hit in hits if hit.query_id == step.query_id}
     return {
@@ -108,7 +108,7 @@ def _round(step: Round, rows: QuestionRows, shown: Shown) -> shapes.Round:
     }
 
 
-def _document(document: Document, paragraph: Paragraph, url: str | None) -> shapes.Document:
+def _document(document: RetrievedDocument, paragraph: Paragraph, url: str | None) -> shapes.RecordDocument:
     return {
         "rank": document.rank,
         "title": paragraph.title,

@@ -145,7 +145,7 @@ def _shown(policy: str, row: RolloutRow) -> Iterator[shapes.Rollout]:
         }
 
 
-def _round(rollout: Rollout, at: int, scores: Scores, golds: Collection[str]) -> shapes.Round:
+def _round(rollout: Rollout, at: int, scores: Scores, golds: Collection[str]) -> shapes.RecordRound:
     found = rollout.rounds[at]
     gain = scores.information_gain[at] if at < len(scores.information_gain) else 0.0
     penalty = scores.redundancy_penalty[at] if at < len(scores.redundancy_penalty) else 0.0

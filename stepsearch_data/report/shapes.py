@@ -105,7 +105,7 @@ class Query(TypedDict):
     engine_votes: list[EngineVote]
 
 
-class Document(TypedDict):
+class RecordDocument(TypedDict):
     """A document that a round shows."""
 
     rank: int
@@ -125,7 +125,7 @@ class Segment(TypedDict):
     round: int | None  # position in `Record.rounds`, from 0, of a search and its information
 
 
-class Round(TypedDict):
+class RecordRound(TypedDict):
     """A search of the trajectory, with what the store knows of it."""
 
     round: int
@@ -139,7 +139,7 @@ class Round(TypedDict):
     gain: float  # G
     redundancy: float  # P
     reward: float  # G - P
-    documents: list[Document]
+    documents: list[RecordDocument]
     queries: list[Query]  # all queries of its hop, the chosen one first
 
 
@@ -154,7 +154,7 @@ class Rollout(TypedDict):
     answer_reward: float  # with the search keys' share
     key_reward: float
     segments: list[Segment]
-    rounds: list[Round]  # without hop, votes and queries
+    rounds: list[RecordRound]  # without hop, votes and queries
 
 
 class Record(TypedDict):
@@ -178,5 +178,5 @@ class Record(TypedDict):
     answer_reward: float
     gold: list[tuple[str, str]]  # title and text of the supporting paragraphs
     segments: list[Segment]
-    rounds: list[Round]
+    rounds: list[RecordRound]
     rollouts: list[Rollout]  # of policies, where some were given

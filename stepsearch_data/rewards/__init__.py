@@ -15,7 +15,7 @@ from stepsearch_data.rewards.answers import (
 )
 from stepsearch_data.rewards.positions import round_positions, token_positions, token_rewards
 from stepsearch_data.rewards.presets import ABLATIONS, PAPER, PRESETS, REFERENCE, RewardConfig, without
-from stepsearch_data.rewards.rollout import Document, Format, Rollout, Round, Span, parse
+from stepsearch_data.rewards.rollout import Format, ParsedDocument, ParsedRound, Rollout, Span, parse
 from stepsearch_data.rewards.scoring import Scores, read, score_rollout
 from stepsearch_data.rewards.steps import (
     Gains,
@@ -30,14 +30,14 @@ __all__ = [
     "PAPER",
     "PRESETS",
     "REFERENCE",
-    "Document",
     "Format",
     "Gains",
     "GoldMatcher",
     "Metric",
+    "ParsedDocument",
+    "ParsedRound",
     "RewardConfig",
     "Rollout",
-    "Round",
     "Scores",
     "Span",
     "exact_match",

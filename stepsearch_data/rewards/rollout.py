@@ -46,7 +46,7 @@ class Span(NamedTuple):
     text: str
 
 
-class Document(NamedTuple):
+class ParsedDocument(NamedTuple):
     """A document of a round: its title, empty where it shows none, and its text."""
 
     title: str
@@ -54,7 +54,7 @@ class Document(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Round:
+class ParsedRound:
     """A search and what came back. Offsets count characters of the rollout.
 
     `searched` is the end of `</search>`, the last thing that the policy wrote in the round's search;
@@ -64,7 +64,7 @@ class Round:
 
     query: Span
     information: Span | None
-    documents: tuple[Document, ...]
+    documents: tuple[ParsedDocument, ...]
     searched: int
     end: int
     thought: Span | None = None
@@ -101,7 +101,7 @@ class Rollout:
     """A text that was read: its rounds, all its queries, and its last closed answer."""
 
     text: str
-    rounds: tuple[Round, ...]
+    rounds: tuple[ParsedRound, ...]
     queries: tuple[str, ...]
     answer: Span | None
     answer_last: bool  # nothing but white space after the last closed answer
@@ -240,7 +240,7 @@ def _closing(tags: Sequence[re.Match[str]], at: int) -> int | None:
     return found if found is not None and tags[found][1] else None
 
 
-def _by_tags(text: str, blocks: Sequence[_Block]) -> tuple[list[Round], list[str], _Block | None]:
+def _by_tags(text: str, blocks: Sequence[_Block]) -> tuple[list[ParsedRound], list[str], _Block | None]:
     """Every closed search is a round, with the result that follows it as the next block, if one does."""
     rounds = []
     for at, block in enumerate(blocks):
@@ -250,7 +250,7 @@ def _by_tags(text: str, blocks: Sequence[_Block]) -> tuple[list[Round], list[str
         result = _named(blocks, at + 1, "information")
         note = _named(blocks, at + 2, "observation") if result else None
         rounds.append(
-            Round(
+            ParsedRound(
                 query=_span(text, block.start, block.end),
                 information=_span(text, result.start, result.end) if result else None,
                 documents=(),
@@ -295,7 +295,7 @@ def _pairs(text: str, name: str) -> Iterator[_Block]:
         yield _Block(name, first, start, end, at, closed=True)
 
 
-def _by_patterns(text: str, marked: str) -> tuple[list[Round], list[str], _Block | None]:
+def _by_patterns(text: str, marked: str) -> tuple[list[ParsedRound], list[str], _Block | None]:
     r"""What `<search>.*?</search>\s*<information>(.*?)</information>` and its like match."""
     rounds, at = [], 0
     while (first := marked.find("<search>", at)) >= 0:
@@ -307,7 +307,7 @@ def _by_patterns(text: str, marked: str) -> tuple[list[Round], list[str], _Block
         close = marked.find("</search>", start)
         at = end + len("</information>")
         rounds.append(
-            Round(
+            ParsedRound(
                 query=_span(text, start, close),
                 information=_span(text, result.end(), end),
                 documents=(),
@@ -325,7 +325,7 @@ def _by_patterns(text: str, marked: str) -> tuple[list[Round], list[str], _Block
 # ---- documents
 
 
-def _with_documents(text: str, found: Round, *, keep_next_label: bool) -> Round:
+def _with_documents(text: str, found: ParsedRound, *, keep_next_label: bool) -> ParsedRound:
     if found.information is None:
         return found
     cut = _labelled if keep_next_label else _headed
@@ -333,20 +333,20 @@ def _with_documents(text: str, found: Round, *, keep_next_label: bool) -> Round:
     return replace(found, documents=documents)
 
 
-def _headed(text: str, information: Span) -> Iterator[Document]:
+def _headed(text: str, information: Span) -> Iterator[ParsedDocument]:
     """Documents from one header to the next; a result without a header is one document."""
     headers = list(_HEADER.finditer(text, information.start, information.end))
     if not headers:
         if information.text:
-            yield Document("", information)
+            yield ParsedDocument("", information)
         return
     ends = [header.start() for header in headers[1:]] + [information.end]
     for header, end in zip(headers, ends, strict=True):
         title = (header[1] or header[2] or "").strip()
-        yield Document(title, _span(text, header.end(), end))
+        yield ParsedDocument(title, _span(text, header.end(), end))
 
 
-def _labelled(text: str, information: Span) -> Iterator[Document]:
+def _labelled(text: str, information: Span) -> Iterator[ParsedDocument]:
     """Documents as the reference code cuts them: from `##>` to `<##`, with the next one's label `Doc 2` at the end."""
     at = text.find("##>", information.start, information.end)
     before = information.start
@@ -356,5 +356,5 @@ def _labelled(text: str, information: Span) -> Iterator[Document]:
         end = following if following >= 0 else information.end
         cut = text.find("<##", start, end)
         title = text[before:at].rpartition("<##")[2].replace("Title:", "").strip()
-        yield Document(title, _span(text, start, cut if cut >= 0 else end))
+        yield ParsedDocument(title, _span(text, start, cut if cut >= 0 else end))
         at, before = following, start

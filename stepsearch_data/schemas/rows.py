@@ -184,7 +184,7 @@ class Vote(Row):
         return not self.kept and not self.waiting
 
 
-class Document(Row):
+class RetrievedDocument(Row):
     """A retrieved document of a round."""
 
     rank: int = Field(description="rank in the engine's answer, from 1")
@@ -217,7 +217,7 @@ class Round(Row):
         description="rank of the first gold passage among `documents`; null when none is there"
     )
     alternatives: list[str] = Field(description="the hop's other kept queries: with `query`, its reference search keys")
-    documents: list[Document] = Field(description="documents shown in this round, best first")
+    documents: list[RetrievedDocument] = Field(description="documents shown in this round, best first")
     information_gain: float = Field(
         default=0.0,
         description="G^t of the paper: what its documents add to what is known of the gold paragraphs, 0 to 1",

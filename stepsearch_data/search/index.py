@@ -37,7 +37,7 @@ from stepsearch_data.search.kinds import Engine, Service
 FORMAT = 1
 MANIFEST = "manifest.json"
 REJECTS = "rejects.jsonl"
-_MOST = 16 << 20  # bytes of a manifest that are read
+_MOST = 16 << 20  # bytes of a metadata that are read
 _Name = Annotated[str, Field(pattern=r"^[^/\x00.][^/\x00]*$")]
 _TOLERATED = 0.2  # share of a corpus's rows that may be no passages
 
@@ -70,7 +70,7 @@ def _named(fingerprint: dict[str, Any]) -> dict[str, Any]:
     return fingerprint
 
 
-class Manifest(BaseModel):
+class IndexMetadata(BaseModel):
     """What an index folder holds: the corpus it was made from, and the fingerprints of the engines it is whole for."""
 
     model_config = ConfigDict(frozen=True)
@@ -84,11 +84,11 @@ class Manifest(BaseModel):
     engines: dict[_Name, Annotated[dict[str, Any], AfterValidator(_named)]] = {}
 
 
-def read_manifest(root: Path) -> Manifest | None:
-    """The manifest of an index folder; None for one that holds nothing. Raises SearchError for a foreign folder."""
+def read_metadata(root: Path) -> IndexMetadata | None:
+    """The metadata of an index folder; None for one that holds nothing. Raises SearchError for a foreign folder."""
     path = root / MANIFEST
     try:
-        manifest = Manifest.model_validate_json(read_regular(path, _MOST))
+        metadata = IndexMetadata.model_validate_json(read_regular(path, _MOST))
     except FileNotFoundError:
         ours = (".", REJECTS, store.FILE)  # what a build that was interrupted early leaves
         if root.is_dir() and any(not entry.name.startswith(ours) for entry in root.iterdir()):
@@ -99,10 +99,10 @@ def read_manifest(root: Path) -> Manifest | None:
     except OSError as error:
         raise SearchError(f"cannot read the index {root}: {error.strerror}") from error
     except ValidationError:
-        raise SearchError(f"{path} is no manifest of an index", "choose another folder: --index DIR") from None
-    if manifest.format != FORMAT:
-        raise SearchError(f"{root} is an index of format {manifest.format}; this version reads {FORMAT}", "build anew")
-    return manifest
+        raise SearchError(f"{path} is no metadata of an index", "choose another folder: --index DIR") from None
+    if metadata.format != FORMAT:
+        raise SearchError(f"{root} is an index of format {metadata.format}; this version reads {FORMAT}", "build anew")
+    return metadata
 
 
 def open_engine(engine: Engine, root: Path | None, service: Service) -> SearchEngine:
@@ -111,31 +111,31 @@ def open_engine(engine: Engine, root: Path | None, service: Service) -> SearchEn
         return engine.kind.open(engine, None, None, service)
     root = engine.index or root
     assert root is not None, "local engines have an index"
-    manifest = read_manifest(root)
-    part = _part(engine, manifest)
-    made = manifest.engines.get(part) if manifest else None
-    if manifest is None or made is None:
-        known = f" (it has {', '.join(manifest.engines)})" if manifest and manifest.engines else ""
-        raise SearchError(f"{root} holds no {part} index{known}", _build_it(part, root, manifest))
+    metadata = read_metadata(root)
+    part = _part(engine, metadata)
+    made = metadata.engines.get(part) if metadata else None
+    if metadata is None or made is None:
+        known = f" (it has {', '.join(metadata.engines)})" if metadata and metadata.engines else ""
+        raise SearchError(f"{root} holds no {part} index{known}", _build_it(part, root, metadata))
     wanted = engine.fingerprint()
     if made != wanted:
         built = ", ".join(f"{key}={value}" for key, value in made.items() if wanted.get(key) != value)
         changed = {key: value for key, value in engine.config.model_dump(mode="json").items() if made.get(key) != value}
         settings = [f"--set engines.{part}.{key}={value}" for key, value in changed.items()]
-        hint = " ".join([_build_it(part, root, manifest), *settings])
+        hint = " ".join([_build_it(part, root, metadata), *settings])
         raise SearchError(f"the {part} index of {root} was built with {built}", hint)
     documents = Documents(root)
-    if len(documents) != manifest.documents:
-        raise SearchError(f"{root} has {len(documents):,} documents instead of {manifest.documents:,}", "build it anew")
+    if len(documents) != metadata.documents:
+        raise SearchError(f"{root} has {len(documents):,} documents instead of {metadata.documents:,}", "build it anew")
     for path in (root / part).rglob("*"):
         if not (path.is_file() or path.is_dir()):
             raise SearchError(f"{path} is no regular file", "build it anew")
     return engine.kind.open(engine, root / part, documents, service)
 
 
-def _part(engine: Engine, manifest: Manifest | None) -> str:
+def _part(engine: Engine, metadata: IndexMetadata | None) -> str:
     """The folder of an engine in an index: in one of another corpus, its kind's where none has its own name."""
-    named = manifest is not None and engine.name in manifest.engines
+    named = metadata is not None and engine.name in metadata.engines
     return engine.kind.name if engine.index and not named else engine.name
 
 
@@ -143,44 +143,44 @@ def fingerprint_of(engine: Engine) -> dict[str, Any]:
     """Everything that decides an engine's answers, the run's own corpus apart. Raises SearchError."""
     if engine.index is None:
         return engine.fingerprint()
-    manifest = read_manifest(engine.index)
-    if manifest is None:
+    metadata = read_metadata(engine.index)
+    if metadata is None:
         raise SearchError(f"{engine.index} holds no index", _build_it(engine.kind.name, engine.index, None))
-    return {**engine.fingerprint(), "corpus": manifest.digest}
+    return {**engine.fingerprint(), "corpus": metadata.digest}
 
 
-def _build_it(part: str, root: Path, manifest: Manifest | None) -> str:
-    corpus = shlex.quote(manifest.corpus) if manifest else "FILE"
+def _build_it(part: str, root: Path, metadata: IndexMetadata | None) -> str:
+    corpus = shlex.quote(metadata.corpus) if metadata else "FILE"
     return f"build it: stepsearch-data index --corpus {corpus} --index {shlex.quote(str(root))} --engine {part}"
 
 
 def build_index(
     root: Path, corpus: Corpus, engines: Sequence[Engine], phase: Phase, say: Callable[[str], None]
-) -> Manifest:
+) -> IndexMetadata:
     """Make an index folder hold these engines over this corpus, building what is missing or was made otherwise.
 
     Raises SearchError: the folder is somebody else's or another corpus's, or the corpus is not fit to be indexed.
     """
     with _locked(root):
-        manifest = read_manifest(root)
-        if manifest and manifest.stamp != corpus.stamp and manifest.digest != corpus.digest:
-            if manifest.corpus != corpus.name:
+        metadata = read_metadata(root)
+        if metadata and metadata.stamp != corpus.stamp and metadata.digest != corpus.digest:
+            if metadata.corpus != corpus.name:
                 raise SearchError(
-                    f"{root} is the index of another corpus, {manifest.corpus}", "choose another folder: --index DIR"
+                    f"{root} is the index of another corpus, {metadata.corpus}", "choose another folder: --index DIR"
                 )
             say(f"{corpus.name} has changed: the index is built anew")
-            _clear(root, manifest)
-            manifest = None
-        elif manifest and manifest.stamp != corpus.stamp:  # a copy of the same file: its bytes need no second look
-            manifest = _commit(root, manifest.model_copy(update={"stamp": corpus.stamp}))
-        manifest = manifest or _write_documents(root, corpus, phase)
+            _clear(root, metadata)
+            metadata = None
+        elif metadata and metadata.stamp != corpus.stamp:  # a copy of the same file: its bytes need no second look
+            metadata = _commit(root, metadata.model_copy(update={"stamp": corpus.stamp}))
+        metadata = metadata or _write_documents(root, corpus, phase)
         for engine in engines:
-            if manifest.engines.get(engine.name) != engine.fingerprint():
-                manifest = _build_engine(root, manifest, engine, phase)
-        return manifest
+            if metadata.engines.get(engine.name) != engine.fingerprint():
+                metadata = _build_engine(root, metadata, engine, phase)
+        return metadata
 
 
-def _write_documents(root: Path, corpus: Corpus, phase: Phase) -> Manifest:
+def _write_documents(root: Path, corpus: Corpus, phase: Phase) -> IndexMetadata:
     count = rejected = 0
     aside = root / ".documents"
     shutil.rmtree(aside, ignore_errors=True)
@@ -209,8 +209,8 @@ def _write_documents(root: Path, corpus: Corpus, phase: Phase) -> Manifest:
     aside.rmdir()
     if not rejected:
         (root / REJECTS).unlink()
-    manifest = Manifest(corpus=corpus.name, stamp=corpus.stamp, digest=corpus.digest, documents=count, rejects=rejected)
-    return _commit(root, manifest)
+    of = {"corpus": corpus.name, "stamp": corpus.stamp, "digest": corpus.digest}
+    return _commit(root, IndexMetadata(**of, documents=count, rejects=rejected))
 
 
 def _refuse_duplicates(folder: Path, corpus: Corpus) -> None:
@@ -233,33 +233,33 @@ def _refuse_duplicates(folder: Path, corpus: Corpus) -> None:
         )
 
 
-def _build_engine(root: Path, manifest: Manifest, engine: Engine, phase: Phase) -> Manifest:
+def _build_engine(root: Path, metadata: IndexMetadata, engine: Engine, phase: Phase) -> IndexMetadata:
     assert engine.kind.build is not None
     fingerprint = engine.fingerprint()
-    name = hashlib.sha256(orjson.dumps([fingerprint, manifest.digest], option=orjson.OPT_SORT_KEYS)).hexdigest()[:12]
+    name = hashlib.sha256(orjson.dumps([fingerprint, metadata.digest], option=orjson.OPT_SORT_KEYS)).hexdigest()[:12]
     aside = root / f".{engine.name}-{name}"
     if not engine.kind.resumes:
         shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(exist_ok=True)
-    with phase(engine.name, manifest.documents) as meter:
+    with phase(engine.name, metadata.documents) as meter:
         engine.kind.build(engine, Documents(root), aside, meter)
-    others = {key: value for key, value in manifest.engines.items() if key != engine.name}
-    if len(others) < len(manifest.engines):  # the old part goes first: the manifest never names what is not there
-        _commit(root, manifest.model_copy(update={"engines": others}))
+    others = {key: value for key, value in metadata.engines.items() if key != engine.name}
+    if len(others) < len(metadata.engines):  # the old part goes first: the metadata never names what is not there
+        _commit(root, metadata.model_copy(update={"engines": others}))
     place(aside, root / engine.name)
     return _commit(
-        root, manifest.model_copy(update={"engines": dict(sorted({**others, engine.name: fingerprint}.items()))})
+        root, metadata.model_copy(update={"engines": dict(sorted({**others, engine.name: fingerprint}.items()))})
     )
 
 
-def _commit(root: Path, manifest: Manifest) -> Manifest:
-    write_whole(root / MANIFEST, manifest.model_dump_json(indent=1).encode())
-    return manifest
+def _commit(root: Path, metadata: IndexMetadata) -> IndexMetadata:
+    write_whole(root / MANIFEST, metadata.model_dump_json(indent=1).encode())
+    return metadata
 
 
-def _clear(root: Path, manifest: Manifest) -> None:
-    """Remove an index; what stays is a manifest that says so, and tells that the folder is ours."""
-    _commit(root, manifest.model_copy(update={"stamp": None, "digest": "", "documents": 0, "engines": {}}))
+def _clear(root: Path, metadata: IndexMetadata) -> None:
+    """Remove an index; what stays is a metadata that says so, and tells that the folder is ours."""
+    _commit(root, metadata.model_copy(update={"stamp": None, "digest": "", "documents": 0, "engines": {}}))
     for entry in root.iterdir():
         if entry.is_dir():
             shutil.rmtree(entry)

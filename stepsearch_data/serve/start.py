@@ -56,7 +56,7 @@ def _greet(served: Served, bound: socket.socket, index: Opened, say: Callable[[s
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     if not ipaddress.ip_address(host.partition("%")[0]).is_loopback:
         say("warning: whoever reaches this address can search; there is no password and no encryption")
-    say(f"serving {served.engine} over {len(served.documents):,} passages of {index.manifest.corpus} on {url}/retrieve")
+    say(f"serving {served.engine} over {len(served.documents):,} passages of {index.metadata.corpus} on {url}/retrieve")
     say(_CURL.format(url=url))
 
 

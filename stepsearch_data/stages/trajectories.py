@@ -13,7 +13,7 @@ from stepsearch_data.pipeline.context import StageContext
 from stepsearch_data.pipeline.questions import QuestionRows, for_each_question
 from stepsearch_data.pipeline.stage import Stage, StageConfig
 from stepsearch_data.rewards import Scores, score_rollout
-from stepsearch_data.schemas.rows import Document, Query, Round, Row, SubQuestion, Trajectory
+from stepsearch_data.schemas.rows import Query, RetrievedDocument, Round, Row, SubQuestion, Trajectory
 from stepsearch_data.schemas.tables import (
     HITS,
     PASSAGES,
@@ -147,11 +147,11 @@ class _Searches:
                     return [step.model_copy(update={"round": number}) for number, step in enumerate(both, start=1)]
         return rounds
 
-    def _helps(self, documents: list[Document], hop: SubQuestion) -> bool:
+    def _helps(self, documents: list[RetrievedDocument], hop: SubQuestion) -> bool:
         """Whether the documents answer the hop after all: they are gold, or say what it is to find."""
         return rollout.shows_gold(documents) or rollout.says(self._passages, documents, [hop.sub_answer])
 
-    def _round(self, hop: SubQuestion, role: str, query: Query, documents: list[Document]) -> Round:
+    def _round(self, hop: SubQuestion, role: str, query: Query, documents: list[RetrievedDocument]) -> Round:
         return Round(
             question_id=hop.question_id,
             round=hop.hop,
@@ -176,7 +176,9 @@ class _Searches:
             raise RowRejected(f"hop {hop.hop} has no query")
         return ranked
 
-    def _documents(self, query: Query, fits: Callable[[Document], bool] = lambda _: True) -> list[Document]:
+    def _documents(
+        self, query: Query, fits: Callable[[RetrievedDocument], bool] = lambda _: True
+    ) -> list[RetrievedDocument]:
         hits = [hit for hit in self._rows[HITS] if hit.query_id == query.query_id]
         return rollout.documents(self._passages, self._shown, hits, fits)
 

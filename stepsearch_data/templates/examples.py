@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from stepsearch_data.schemas.rows import Document, Hit, Round
+from stepsearch_data.schemas.rows import Hit, RetrievedDocument, Round
 
 
 @dataclass(frozen=True)
@@ -89,13 +89,13 @@ class Passages:
         place = self._places[passage_id]
         return Paragraph(self._table["title"][place].as_py(), self._table["text"][place].as_py())
 
-    def shown(self, document: Document | Hit) -> Paragraph:
+    def shown(self, document: RetrievedDocument | Hit) -> Paragraph:
         """A document's title and text: a passage of the corpus, or one from elsewhere."""
         if document.passage_id is not None:
             return self[document.passage_id]
         return Paragraph(document.title or "", document.text or "")
 
-    def search(self, query: str, documents: Iterable[Document | Hit], *, good: bool = False) -> Search:
+    def search(self, query: str, documents: Iterable[RetrievedDocument | Hit], *, good: bool = False) -> Search:
         """A query and the documents that it showed."""
         return Search(query, tuple(map(self.shown, documents)), good)
 

@@ -31,7 +31,7 @@ def searching(
         root, corpus = None, ""
         if choice.corpus or choice.index or (engines[0].is_local and not engines[0].index):
             index = stack.enter_context(opened(choice, load, reporter))
-            root, corpus, engines = index.root, index.manifest.digest, index.engines
+            root, corpus, engines = index.root, index.metadata.digest, index.engines
         found = open_engine(engines[0], root, Service(config.run.workers, config.llm.replay))
         settings = {
             "name": engines[0].name,

@@ -11,7 +11,7 @@ from stepsearch_data.pipeline.store import Store
 from stepsearch_data.report.lookup import Lookup
 from stepsearch_data.report.records import record, records
 from stepsearch_data.report.shapes import Record
-from stepsearch_data.schemas.rows import Document, Trajectory
+from stepsearch_data.schemas.rows import RetrievedDocument, Trajectory
 from stepsearch_data.schemas.tables import HITS, QUERIES, ROUNDS, TRAJECTORIES, Table
 from stepsearch_data.templates.examples import Paragraph
 from tests.builders import hit, query, question, search_round
@@ -130,7 +130,9 @@ def test_a_search_that_is_not_closed_is_no_round() -> None:
 def some_rows(rollout: str = "<search> query 1 of hop 1 </search>") -> QuestionRows:
     """A question whose only round shows a page of the web."""
     chosen, other = query(1), query(2)
-    page = Document(rank=1, passage_id=None, title="Pesaro", text="A port.", score=1.0, engine="brave", is_gold=False)
+    page = RetrievedDocument(
+        rank=1, passage_id=None, title="Pesaro", text="A port.", score=1.0, engine="brave", is_gold=False
+    )
     whole = Trajectory(
         question_id="q1",
         source="musique",

@@ -22,7 +22,7 @@ from stepsearch_data.core.progress import Meter
 from stepsearch_data.search import LocalEngine, Service, index
 from stepsearch_data.search.corpus import FileCorpus
 from stepsearch_data.search.documents import Documents
-from stepsearch_data.search.index import build_index, fingerprint_of, open_engine, read_manifest
+from stepsearch_data.search.index import build_index, fingerprint_of, open_engine, read_metadata
 from stepsearch_data.search.kinds import choose
 from tests.serving import write_corpus
 from tests.tree import tree
@@ -74,10 +74,10 @@ def best(root: Path, query: str) -> str:
 def test_it_holds_the_documents_once_and_each_engine_beside_them(corpus: Path, root: Path) -> None:
     watch = build(root, corpus, "bm25", "chargram")
     assert watch.phases == [("documents", None), ("bm25", 50), ("chargram", 50)]
-    manifest = read_manifest(root)
-    assert manifest
-    assert (manifest.corpus, manifest.documents, manifest.rejects) == ("corpus.jsonl", 50, 0)
-    assert list(manifest.engines) == ["bm25", "chargram"]
+    metadata = read_metadata(root)
+    assert metadata
+    assert (metadata.corpus, metadata.documents, metadata.rejects) == ("corpus.jsonl", 50, 0)
+    assert list(metadata.engines) == ["bm25", "chargram"]
     assert {entry.name for entry in root.iterdir()} == {"manifest.json", "documents.arrow", "bm25", "chargram", ".lock"}
     assert best(root, "number17") == "p17"
 
@@ -88,9 +88,9 @@ def test_what_is_current_is_left_alone(corpus: Path, root: Path) -> None:
     assert build(root, corpus).phases == []
     os.utime(corpus, (1, 1))
     assert build(root, corpus).phases == []  # the same bytes
-    manifest = read_manifest(root)
-    assert manifest
-    assert manifest.stamp == FileCorpus(corpus).stamp  # and they need not be looked at again
+    metadata = read_metadata(root)
+    assert metadata
+    assert metadata.stamp == FileCorpus(corpus).stamp  # and they need not be looked at again
     assert {name: digest for name, digest in tree(root).items() if name != "manifest.json"} == {
         name: digest for name, digest in before.items() if name != "manifest.json"
     }
@@ -131,9 +131,9 @@ def test_a_copy_of_the_corpus_has_the_same_index(corpus: Path, root: Path, tmp_p
     ("name", "data", "message"),
     [
         ("holiday.jpg", b"", "no index of ours"),
-        ("manifest.json", b"{}", "no manifest of an index"),
-        ("manifest.json", b"\xff", "no manifest of an index"),
-        ("manifest.json", json.dumps({"format": 1, "stages": {}}).encode(), "no manifest of an index"),
+        ("manifest.json", b"{}", "no metadata of an index"),
+        ("manifest.json", b"\xff", "no metadata of an index"),
+        ("manifest.json", json.dumps({"format": 1, "stages": {}}).encode(), "no metadata of an index"),
     ],
 )
 def test_a_folder_of_somebody_else_is_not_touched(
@@ -150,9 +150,9 @@ def test_a_folder_of_somebody_else_is_not_touched(
 
 def test_an_index_of_another_format_is_refused(corpus: Path, root: Path) -> None:
     build(root, corpus)
-    manifest = root / "manifest.json"
-    manifest.write_text(
-        manifest.read_text().replace('"format": 1', '"format": 99').replace('"format":1', '"format":99')
+    metadata = root / "manifest.json"
+    metadata.write_text(
+        metadata.read_text().replace('"format": 1', '"format": 99').replace('"format":1', '"format":99')
     )
     with pytest.raises(SearchError, match="format 99"):
         opened(root)
@@ -186,9 +186,9 @@ def test_an_index_of_another_corpus_counts_by_what_it_holds(corpus: Path, root: 
 def test_rows_that_are_no_passages_are_kept_aside(corpus: Path, root: Path) -> None:
     corpus.write_text(corpus.read_text() + "{}\nno JSON\n")
     build(root, corpus)
-    manifest = read_manifest(root)
-    assert manifest
-    assert (manifest.documents, manifest.rejects) == (50, 2)
+    metadata = read_metadata(root)
+    assert metadata
+    assert (metadata.documents, metadata.rejects) == (50, 2)
     rejects = [json.loads(line) for line in (root / "rejects.jsonl").read_text().splitlines()]
     assert [reject["position"] for reject in rejects] == [51, 52]
 
@@ -291,9 +291,9 @@ def test_a_build_that_dies_goes_on_to_the_same_bytes(
 
 def read_stamp(root: Path) -> int:
     """The corpus's time of change, as its index knows it."""
-    manifest = read_manifest(root)
-    assert manifest
-    return int(manifest.stamp[1])
+    metadata = read_metadata(root)
+    assert metadata
+    return int(metadata.stamp[1])
 
 
 def test_clearing_that_dies_is_finished(corpus: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -320,7 +320,7 @@ def test_kill_9_in_the_middle_of_a_build_costs_that_part(tmp_path: Path) -> None
         time.sleep(0.001)
     building.send_signal(signal.SIGKILL)
     building.wait()
-    assert read_manifest(killed) is not None
+    assert read_metadata(killed) is not None
     with pytest.raises(SearchError, match="holds no bm25 index"):
         opened(killed)
     assert subprocess.run([*command, str(killed)], check=False).returncode == 0
@@ -359,7 +359,7 @@ def test_no_part_of_an_index_is_waited_for(name: str, corpus: Path, root: Path) 
 )
 def test_engines_that_no_build_names_are_refused(engines: dict[str, Any], corpus: Path, root: Path) -> None:
     build(root, corpus, "bm25")
-    manifest = json.loads((root / "manifest.json").read_text())
-    (root / "manifest.json").write_text(json.dumps({**manifest, "engines": engines}))
-    with pytest.raises(SearchError, match="is no manifest of an index"):
-        read_manifest(root)
+    metadata = json.loads((root / "manifest.json").read_text())
+    (root / "manifest.json").write_text(json.dumps({**metadata, "engines": engines}))
+    with pytest.raises(SearchError, match="is no metadata of an index"):
+        read_metadata(root)

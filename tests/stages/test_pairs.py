@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from stepsearch_data.schemas.rows import Document
+from stepsearch_data.schemas.rows import RetrievedDocument
 from stepsearch_data.stages import pairs
 from tests.builders import hit, passage, query, question, search_round, sub_question, vote
 from tests.stages.conftest import RunStage
@@ -18,8 +18,10 @@ LOST, OUTVOTED = query(2, 2, text="born where"), query(3, 2, text="Rossini's bir
 QUERIES = [GOOD_1, GOOD_2, LOST, OUTVOTED]
 
 
-def shown(passage_id: str, title: str, *, gold: bool) -> Document:
-    return Document(rank=1, passage_id=passage_id, title=title, text=None, score=9.0, engine="bm25", is_gold=gold)
+def shown(passage_id: str, title: str, *, gold: bool) -> RetrievedDocument:
+    return RetrievedDocument(
+        rank=1, passage_id=passage_id, title=title, text=None, score=9.0, engine="bm25", is_gold=gold
+    )
 
 
 ROUNDS = [

@@ -2,7 +2,7 @@
 
 import { bar, counted, el, folded, link, marked, number, signed, spoken } from "./dom.js";
 
-/** @import { Document, EngineVote, Query, Round, Segment } from "./shapes.js" */
+/** @import { EngineVote, Query, RecordDocument, RecordRound, Segment } from "./shapes.js" */
 
 const KINDS = {
   think: "Think",
@@ -23,7 +23,7 @@ const VERDICTS = {
 
 /**
  * Segments in order, those of a round together: its thought, search, information and observation.
- * @param {{ segments: Segment[], rounds: Round[] }} record
+ * @param {{ segments: Segment[], rounds: RecordRound[] }} record
  */
 export function timeline(record) {
   return el(
@@ -61,7 +61,7 @@ function grouped(all) {
   return groups;
 }
 
-/** @param {Segment} segment @param {Round | null} round */
+/** @param {Segment} segment @param {RecordRound | null} round */
 function part({ kind, text }, round) {
   const body =
     kind === "search"
@@ -72,13 +72,13 @@ function part({ kind, text }, round) {
   return el(`div.part.${kind}`, {}, el("p.kind", {}, KINDS[kind]), el("div.body", {}, body));
 }
 
-/** @param {string} text @param {Round | null} round */
+/** @param {string} text @param {RecordRound | null} round */
 function search(text, round) {
   if (!round) return el("p.query", {}, text.trim());
   return [el("p.query", {}, text.trim()), scores(round), engineVotes(round)];
 }
 
-/** @param {Round} round */
+/** @param {RecordRound} round */
 function scores(round) {
   /** @type {[string, string, number, string][]} */
   const rewards = [
@@ -100,7 +100,7 @@ function scores(round) {
   );
 }
 
-/** All queries of the hop with what each engine said of them. @param {Round} round */
+/** All queries of the hop with what each engine said of them. @param {RecordRound} round */
 function engineVotes(round) {
   if (!round.queries.length) return null;
   const engines = [...new Set(round.queries.flatMap((query) => query.engine_votes.map((each) => each.engine)))];
@@ -158,7 +158,7 @@ function vote(said) {
   return `${said.valid ? "✓" : "✕"} ${rank}`;
 }
 
-/** @param {string} text @param {Round | null} round */
+/** @param {string} text @param {RecordRound | null} round */
 function information(text, round) {
   if (!round?.documents.length) return folded(text.trim(), 600);
   const found = round.sub_answer ? [round.sub_answer] : [];
@@ -169,7 +169,7 @@ function information(text, round) {
   );
 }
 
-/** @param {Document} found @param {string[]} words */
+/** @param {RecordDocument} found @param {string[]} words */
 function paper(found, words) {
   const title = [el("span.rank", {}, `${found.rank}`), " ", link(found.url, found.title || "without a title")];
   return el(

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 from stepsearch_data.core.text import facts, mentions
-from stepsearch_data.schemas.rows import Document, Hit, Question, Round, Vote
+from stepsearch_data.schemas.rows import Hit, Question, RetrievedDocument, Round, Vote
 from stepsearch_data.templates.examples import Example, Passages
 
 TEMPLATE = "musique"
@@ -29,7 +29,7 @@ def example(
     )
 
 
-def says(passages: Passages, found: Iterable[Document], answers: Iterable[str]) -> bool:
+def says(passages: Passages, found: Iterable[RetrievedDocument], answers: Iterable[str]) -> bool:
     """Whether one of the documents holds one of the answers; `A; B` are two, as a hop joins them."""
     texts = [f"{shown.title} {shown.text}" for shown in map(passages.shown, found)]
     parts = {part for answer in answers for part in facts(answer)}
@@ -41,25 +41,25 @@ def merit(vote: Vote) -> tuple[bool, int, int]:
     return not vote.kept, -vote.valid_engines, vote.gold_rank or 1_000_000
 
 
-def shows_gold(shown: Sequence[Document]) -> bool:
+def shows_gold(shown: Sequence[RetrievedDocument]) -> bool:
     """Whether a gold passage is among the documents."""
     return any(document.is_gold for document in shown)
 
 
 def documents(
-    passages: Passages, shown: int, hits: Sequence[Hit], fits: Callable[[Document], bool] = lambda _: True
-) -> list[Document]:
+    passages: Passages, shown: int, hits: Sequence[Hit], fits: Callable[[RetrievedDocument], bool] = lambda _: True
+) -> list[RetrievedDocument]:
     """The answer of the first engine on which a gold passage is shown, else of the first; `shown` are its documents.
 
     Documents that do not fit are left out, and the others move up.
     """
-    by_engine: dict[str, list[Document]] = {}
+    by_engine: dict[str, list[RetrievedDocument]] = {}
     left_out: Counter[str] = Counter()
     for hit in hits:
         answer = by_engine.setdefault(hit.engine, [])
         if hit.rank is None or hit.score is None or hit.rank - left_out[hit.engine] > shown:
             continue
-        found = Document(
+        found = RetrievedDocument(
             rank=hit.rank - left_out[hit.engine],
             passage_id=hit.passage_id,
             title=passages[hit.passage_id].title if hit.passage_id else hit.title or "",
