@@ -87,7 +87,7 @@ def train(
     """
     from stepsearch_data.indexes import Choice
     from stepsearch_data.trainer.recipe import load_recipe
-    from stepsearch_data.trainer.start import hear_interrupts, needing_torch
+    from stepsearch_data.trainer.start import require_torch, restore_interrupts
     from stepsearch_data.trainer.start import train as run
 
     if (recipe is None) == (demo is None):
@@ -104,9 +104,9 @@ def train(
         if of_training:
             raise ConfigError(f"--set {of_training[0]} means nothing to --demo", "leave it out, or write a recipe")
         folder, world = output or Path("runs/demo"), 1 if seed is None else seed
-        with needing_torch():
+        with require_torch():
             from stepsearch_data.trainer.demo.experiment import demonstrate
-        hear_interrupts()
+        restore_interrupts()
         compared = demonstrate(folder, demo.value, load, workers or os.cpu_count() or 1, say, seed=world)
         _print_curves(compared, as_json=as_json)
         return

@@ -16,7 +16,7 @@ from stepsearch_data.evaluation.questions import Questions
 from stepsearch_data.evaluation.rollout_file import RolloutFolder
 from stepsearch_data.evaluation.setup import Options, open_policy, questions_of, set_up, settings_of
 from stepsearch_data.indexes import Load
-from stepsearch_data.trainer.retrieval import searching
+from stepsearch_data.trainer.retrieval import open_retriever
 from stepsearch_data.trainer.rollout import Retrieve
 from stepsearch_data.trainer.search_env import Task
 
@@ -54,7 +54,7 @@ def evaluate(options: Options, load: Load, reporter: Reporter) -> Report:
         setup = set_up(options)
         questions = questions_of(options, setup, config)
         total = questions.count()
-        engine, retrieve = stack.enter_context(searching(setup.choice, config, load, reporter))
+        engine, retrieve = stack.enter_context(open_retriever(setup.choice, config, load, reporter))
         policy = stack.enter_context(closing(open_policy(options, setup, config, stack)))
         settings = settings_of(options, setup, config, questions, engine)
         folder = stack.enter_context(RolloutFolder(options.output, settings))

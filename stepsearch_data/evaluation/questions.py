@@ -12,7 +12,7 @@ from stepsearch_data.pipeline.catalog import connect
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.schemas.tables import QUALITY, TRAJECTORIES
 from stepsearch_data.templates.template import Template
-from stepsearch_data.trainer.data import draw, load_examples, to_task
+from stepsearch_data.trainer.data import load_examples, subsample, to_task
 from stepsearch_data.trainer.search_env import Task
 
 
@@ -77,5 +77,5 @@ class SplitOfStore:
     def __iter__(self) -> Iterator[Task]:
         """See `Questions.__iter__`."""
         examples = load_examples(self.store, self.split)
-        for example in examples if self.limit is None else draw(examples, self.limit, each_source=True):
+        for example in examples if self.limit is None else subsample(examples, self.limit, each_source=True):
             yield to_task(example, self.template)

@@ -24,7 +24,7 @@ from stepsearch_data.pipeline.store import Store
 from stepsearch_data.remote.secrets import show_url
 from stepsearch_data.templates.template import Template
 from stepsearch_data.trainer.config import Limits
-from stepsearch_data.trainer.data import load_tags
+from stepsearch_data.trainer.data import load_tag_template
 from stepsearch_data.trainer.recipe import Recipe, read_recipe
 from stepsearch_data.trainer.run_folder import RECIPE
 
@@ -90,7 +90,7 @@ def set_up(options: Options) -> Setup:
         raise ConfigError(f"{options.output} is no folder", "name another with --output")
     model = options.llm or find_checkpoint(options.checkpoint or "")
     recipe = None if options.llm else _recipe(Path(model))
-    template = load_tags(options.template or (recipe.template if recipe else "musique"))
+    template = load_tag_template(options.template or (recipe.template if recipe else "musique"))
     limits = replace(recipe.limits if recipe else Limits(), **options.lengths)
     choice = options.choice if options.choice.store or not recipe else replace(options.choice, store=recipe.store)
     return Setup(model, template, limits, choice, recipe.model.chat_template if recipe else True)

@@ -26,8 +26,8 @@ def load_examples(store: Store, split: str) -> Iterator[Example]:
         yield from (example for example in found if example.split == split)
 
 
-def draw(examples: Iterable[Example], count: int, *, each_source: bool = False) -> list[Example]:
-    """So many of them, or of each source, by lots that their ids draw: a larger draw begins with the smaller one.
+def subsample(examples: Iterable[Example], count: int, *, each_source: bool = False) -> list[Example]:
+    """So many of them, or of each source, chosen by a hash of their ids: a larger sample begins with the smaller one.
 
     The first ones of a store may be of one source, or of one number of hops.
     """
@@ -41,13 +41,13 @@ def draw(examples: Iterable[Example], count: int, *, each_source: bool = False) 
     return [example for heap in heaps.values() for *_, example in sorted(heap, reverse=True)]
 
 
-def place(position: int, size: int, seed: int) -> int:
-    """Where an endless walk through so many tasks is at a position: each epoch shuffles all of them anew."""
+def task_index(position: int, size: int, seed: int) -> int:
+    """Which of so many tasks stands at a position of training: each epoch takes all, shuffled anew."""
     epoch, at = divmod(position, size)
     return int(np.random.default_rng((seed, epoch)).permutation(size)[at])
 
 
-def load_tags(template: str) -> Template:
+def load_tag_template(template: str) -> Template:
     """The template of this name or file. Raises ConfigError for one that calls tools: episodes are written in tags."""
     found = load_template(template)
     if found.tool:

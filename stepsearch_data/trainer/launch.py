@@ -19,11 +19,11 @@ from stepsearch_data.templates.template import Template
 from stepsearch_data.trainer.architecture import check_architecture
 from stepsearch_data.trainer.callbacks.console import console_callback
 from stepsearch_data.trainer.callbacks.trackers import tracker_callback, tracker_options
-from stepsearch_data.trainer.data import draw, load_examples, load_tags, to_task
+from stepsearch_data.trainer.data import load_examples, load_tag_template, subsample, to_task
 from stepsearch_data.trainer.loading import CHECKPOINTING, load_critic, load_policy, make_search_env
 from stepsearch_data.trainer.recipe import Recipe, read_recipe
 from stepsearch_data.trainer.rollout import Retrieve
-from stepsearch_data.trainer.run_folder import ABOUT, RECIPE, About
+from stepsearch_data.trainer.run_folder import RECIPE, RUN_INFO, RunInfo
 from stepsearch_data.trainer.steppo_trainer import StePPOTrainer
 
 COLD_START = "cold-start"
@@ -41,10 +41,10 @@ def launch(recipe: Recipe, retrieve: Retrieve, *, resume: bool, say: Say, consol
     Raises TrainError, ConfigError, StoreError, SearchError; what was reached is in the last checkpoint.
     """
     recipe = recipe.anywhere()
-    template = load_tags(recipe.template)
+    template = load_tag_template(recipe.template)
     store = Store.open(recipe.store)
     examples = list(load_examples(store, "train"))
-    held_out = [to_task(each, template) for each in draw(load_examples(store, "validation"), recipe.held_out)]
+    held_out = [to_task(each, template) for each in subsample(load_examples(store, "validation"), recipe.held_out)]
     if not examples:
         raise TrainError(f"no trajectory of {store.root} is for training", "stepsearch-data audit tells why")
     _claim(recipe.output, resume=resume)
@@ -56,11 +56,11 @@ def launch(recipe: Recipe, retrieve: Retrieve, *, resume: bool, say: Say, consol
     tell: Say = say if main else lambda _: None
     if not held_out and recipe.held_out:
         tell(f"no trajectory of {store.root} is for validation: nothing is held out")
-    with ExitStack() as stack, _memory_explained():
+    with ExitStack() as stack, _explained_out_of_memory():
         start = cold_start(recipe, examples, template, accelerator, tell) if recipe.sft else recipe.model.path
         policy, tokenizer = load_policy(start, recipe)
         if main:
-            _describe(recipe)
+            _write_run_info(recipe)
         sampler = None
         if recipe.vllm:
             from stepsearch_data.trainer.vllm import VllmSampler
@@ -158,16 +158,16 @@ def _claim(output: Path, *, resume: bool) -> None:
         read_recipe(output / RECIPE, "go on with the version that began it, or choose another --output")
 
 
-def _describe(recipe: Recipe) -> None:
+def _write_run_info(recipe: Recipe) -> None:
     """Tell `plot` and `eval` what the run is."""
     recipe.output.mkdir(parents=True, exist_ok=True)
-    about = About(variant=recipe.rewards.name, seed=recipe.schedule.seed)
-    (recipe.output / ABOUT).write_text(about.model_dump_json(), encoding="utf-8")
+    info = RunInfo(variant=recipe.rewards.name, seed=recipe.schedule.seed)
+    (recipe.output / RUN_INFO).write_text(info.model_dump_json(), encoding="utf-8")
     (recipe.output / RECIPE).write_text(recipe.model_dump_json(indent=1), encoding="utf-8")
 
 
 @contextmanager
-def _memory_explained() -> Iterator[None]:
+def _explained_out_of_memory() -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError as error:

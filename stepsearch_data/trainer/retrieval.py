@@ -19,7 +19,7 @@ from stepsearch_data.trainer.rollout import Retrieve
 
 
 @contextmanager
-def searching(
+def open_retriever(
     choice: Choice, config: RunConfig, load: Load, reporter: Reporter
 ) -> Iterator[tuple[dict[str, Any], Retrieve]]:
     """The engine that is searched: what decides its answers, and how it is asked. Raises SearchError, StoreError."""
@@ -47,7 +47,7 @@ def retriever(engine: SearchEngine) -> Iterator[Retrieve]:
     """Searches with an engine until the block ends."""
     with asyncio.Runner() as runner:
         try:
-            yield _local(engine) if isinstance(engine, LocalEngine) else _elsewhere(engine, runner)
+            yield _local(engine) if isinstance(engine, LocalEngine) else _remote(engine, runner)
         finally:
             runner.run(engine.close())
 
@@ -61,7 +61,7 @@ def _local(engine: LocalEngine) -> Retrieve:
     return retrieve
 
 
-def _elsewhere(engine: SearchEngine, runner: asyncio.Runner) -> Retrieve:
+def _remote(engine: SearchEngine, runner: asyncio.Runner) -> Retrieve:
     def retrieve(queries: Sequence[str], k: int) -> list[list[Paragraph]]:
         """Raises SearchError where a query gets no answer: an episode must not learn from a retriever that is down."""
         answers = runner.run(engine.search(queries, k))

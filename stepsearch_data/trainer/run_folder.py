@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
-METRICS, ABOUT, RECIPE = "metrics.jsonl", "run.json", "recipe.json"
+METRICS, RUN_INFO, RECIPE = "metrics.jsonl", "run.json", "recipe.json"
 
 Pair = tuple[str, int | None, int]
 
 
-class About(BaseModel):
+class RunInfo(BaseModel):
     """What `run.json` says. Runs that agree in all but `variant` are a pair; other keys are not read."""
 
     model_config = ConfigDict(frozen=True)

@@ -78,12 +78,12 @@ def cold_start(
     trainer = SFTTrainer(model, args=arguments, train_dataset=Dataset.from_list(kept), processing_class=tokenizer)
     trainer.remove_callback(PrinterCallback)  # it prints to stdout, which is for data
     if say:
-        trainer.add_callback(_Telling(say))
+        trainer.add_callback(_LossLogger(say))
     loss = trainer.train().training_loss
     return {"loss": loss, "demonstrations": len(kept), "too_long": len(rows) - len(kept)}
 
 
-class _Telling(TrainerCallback):
+class _LossLogger(TrainerCallback):
     """Says the loss of each logging step."""
 
     def __init__(self, say: Callable[[str], None]) -> None:

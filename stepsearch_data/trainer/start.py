@@ -13,7 +13,7 @@ from stepsearch_data.core.errors import ConfigError
 from stepsearch_data.core.progress import Reporter
 from stepsearch_data.indexes import Choice, Load
 from stepsearch_data.trainer.recipe import Recipe
-from stepsearch_data.trainer.retrieval import searching
+from stepsearch_data.trainer.retrieval import open_retriever
 
 Say = Callable[[str], None]
 
@@ -23,15 +23,15 @@ def train(recipe: Recipe, choice: Choice, load: Load, say: Say, *, resume: bool,
 
     Raises StepSearchError; what was reached is in the last checkpoint.
     """
-    with needing_torch():
+    with require_torch():
         from stepsearch_data.trainer.launch import launch
-    hear_interrupts()
-    with searching(choice, load(()), load, Reporter(quiet=quiet)) as (_, retrieve):
+    restore_interrupts()
+    with open_retriever(choice, load(()), load, Reporter(quiet=quiet)) as (_, retrieve):
         return launch(recipe, retrieve, resume=resume, say=say, console=Console(stderr=True, quiet=quiet))
 
 
 @contextmanager
-def needing_torch() -> Iterator[None]:
+def require_torch() -> Iterator[None]:
     """Raises ConfigError where a package of the extra `train` is missing."""
     try:
         yield
@@ -39,7 +39,7 @@ def needing_torch() -> Iterator[None]:
         raise ConfigError(f"training needs {error.name}", "pip install 'stepsearch-data[train]'") from error
 
 
-def hear_interrupts() -> None:
+def restore_interrupts() -> None:
     """Have Python raise KeyboardInterrupt, upon which a training saves itself: importing polars takes SIGINT away."""
     import polars as pl  # noqa: F401 - before its handler is replaced
 

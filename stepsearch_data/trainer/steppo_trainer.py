@@ -20,7 +20,7 @@ from stepsearch_data.trainer.batch import EpisodeScore, collate, score_episode
 from stepsearch_data.trainer.callbacks import Callback
 from stepsearch_data.trainer.checkpoint import Checkpoints, MetricsFile, random_state, set_random_state
 from stepsearch_data.trainer.config import PPOConfig, Schedule
-from stepsearch_data.trainer.data import place
+from stepsearch_data.trainer.data import task_index
 from stepsearch_data.trainer.distributed import WholePolicy, failing_together, mean_over_processes, set_batch_sizes
 from stepsearch_data.trainer.metrics import Clock, Metrics, episode_metrics
 from stepsearch_data.trainer.model import ActorCritic, Critic, ReferencePolicy
@@ -173,7 +173,7 @@ class StePPOTrainer:
         """What this process rolls out next: each epoch goes through all tasks, in an order of its own."""
         size = self.schedule.rollout_batch_size // self.accelerator.num_processes
         first = self.updates_done * self.schedule.rollout_batch_size + self.accelerator.process_index * size
-        return [self.tasks[place(at, len(self.tasks), self.schedule.seed)] for at in range(first, first + size)]
+        return [self.tasks[task_index(at, len(self.tasks), self.schedule.seed)] for at in range(first, first + size)]
 
     def _evaluates(self) -> bool:
         return bool(self.held_out) and self._is_due(self.schedule.eval_steps)

@@ -21,7 +21,7 @@ from stepsearch_data.pipeline.store import Store  # noqa: E402
 from stepsearch_data.stages import STAGES  # noqa: E402
 from stepsearch_data.templates.files import load_template  # noqa: E402 - torch must be there
 from stepsearch_data.trainer import demo  # noqa: E402
-from stepsearch_data.trainer.data import demonstration, draw, encode_demonstration, load_examples  # noqa: E402
+from stepsearch_data.trainer.data import demonstration, encode_demonstration, load_examples, subsample  # noqa: E402
 from stepsearch_data.trainer.demo.tiny import make_model, make_tokenizer  # noqa: E402
 from stepsearch_data.trainer.recipe import Recipe  # noqa: E402
 from tests.conftest import run_cli  # noqa: E402
@@ -35,7 +35,7 @@ def run(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run's folder, whose newest checkpoint has learnt the drawn questions by heart and the older one nothing."""
     torch.set_num_threads(1)
     template = load_template(str(TEMPLATE))
-    demos = [demonstration(each, template) for each in draw(load_examples(Store.open(store), "train"), KNOWN)]
+    demos = [demonstration(each, template) for each in subsample(load_examples(Store.open(store), "train"), KNOWN)]
     tokenizer = make_tokenizer(text for parts in demos for text, _ in parts)
     model = make_model(tokenizer, width=32, layers=2)
     folder = tmp_path_factory.mktemp("run")
@@ -84,7 +84,7 @@ def test_the_newest_checkpoint_of_a_run_plays_what_it_has_learnt(run: Path, stor
     assert report.settings["model"] == str(run / "checkpoint-000010" / "policy")
     assert found["own_tokens"] * KNOWN == report.usage["own_tokens"]
     template = load_template(str(TEMPLATE))
-    golds = [demonstration(each, template)[1:] for each in draw(load_examples(Store.open(store), "train"), KNOWN)]
+    golds = [demonstration(each, template)[1:] for each in subsample(load_examples(Store.open(store), "train"), KNOWN)]
     rows = [json.loads(line) for line in (tmp_path / "rollouts.jsonl").read_text().splitlines()]
     assert [row["response"] for row in rows] == ["".join(text for text, _ in parts) for parts in golds]
 

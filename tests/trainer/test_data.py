@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from stepsearch_data.templates.examples import Example
-from stepsearch_data.trainer.data import draw, encode_demonstration
+from stepsearch_data.trainer.data import encode_demonstration, subsample
 
 
 def question(number: int) -> Example:
@@ -16,22 +16,22 @@ STORE = [question(number) for number in range(500)]
 
 
 def test_what_is_drawn_is_of_all_sources_and_hops() -> None:
-    drawn = draw(STORE, 60)
+    drawn = subsample(STORE, 60)
     assert len(drawn) == 60
     assert {each.source for each in drawn} == {"hotpotqa", "musique"}
     assert {each.hops for each in drawn} == {2, 3, 4}
 
 
 def test_a_larger_draw_begins_with_the_smaller_one_whatever_the_order() -> None:
-    assert draw(STORE, 60)[:10] == draw(reversed(STORE), 10)
-    assert len(draw(STORE, 1_000)) == len(STORE)
+    assert subsample(STORE, 60)[:10] == subsample(reversed(STORE), 10)
+    assert len(subsample(STORE, 1_000)) == len(STORE)
 
 
 def test_each_source_draws_its_own() -> None:
-    drawn = draw(STORE, 30, each_source=True)
+    drawn = subsample(STORE, 30, each_source=True)
     assert [each.source for each in drawn].count("hotpotqa") == 30
     assert len(drawn) == 60
-    assert set(draw(STORE[:100], 30, each_source=True)) < set(drawn)
+    assert set(subsample(STORE[:100], 30, each_source=True)) < set(drawn)
 
 
 def test_a_demonstration_begins_as_a_prompt_does_and_learns_what_is_its_own() -> None:

@@ -25,7 +25,7 @@ def test_the_learning_rate_rises_and_falls_to_a_tenth(
     def note(_: Any, args: Any, state: Any, control: Any, logs: Any = None, **__: Any) -> None:
         rates.extend([logs["learning_rate"]] if "learning_rate" in logs else [])
 
-    monkeypatch.setattr(sft._Telling, "on_log", note)
+    monkeypatch.setattr(sft._LossLogger, "on_log", note)
     config = SFT(max_steps=40, batch_size=2, micro_batch_size=2, learning_rate=1e-3, warmup_ratio=0.25)
     examples = list(load_examples(Store.open(store), "train"))
     sft.cold_start(policy, tokenizer, examples, template, tmp_path, config, say=print, use_cpu=True, logging_steps=1)

@@ -82,8 +82,8 @@ class Curves:
 
     def __init__(self, runs: Sequence[Run], metrics: Sequence[str], axis: Axis = "updates") -> None:
         self.runs, self.metrics, self.axis = runs, tuple(dict.fromkeys(metrics)), axis
-        self.starts = tuple(dict.fromkeys(run.about.start for run in runs))
-        self.variants = tuple(dict.fromkeys(run.about.variant for run in runs))
+        self.starts = tuple(dict.fromkeys(run.info.start for run in runs))
+        self.variants = tuple(dict.fromkeys(run.info.variant for run in runs))
         self.notes: list[str] = []
         self._points = {metric: dict(self._measured(metric)) for metric in self.metrics}
 
@@ -134,9 +134,9 @@ class Curves:
         return Comparison(self.axis, tuple(budgets), values, differences)
 
     def _note_unpaired(self, baseline: str) -> None:
-        partners = {run.about.pair for run in self.runs if run.about.variant == baseline}
+        partners = {run.info.pair for run in self.runs if run.info.variant == baseline}
         for variant in self.variants:
-            pairs = [run.about.pair for run in self.runs if run.about.variant == variant]
+            pairs = [run.info.pair for run in self.runs if run.info.variant == variant]
             alone = sum(pair not in partners for pair in pairs)
             if alone:
                 self.notes.append(
@@ -146,11 +146,11 @@ class Curves:
     def _at(self, metric: str, start: str, variant: str, at: float) -> dict[Pair, float]:
         """Values of a variant's runs that were measured up to a budget."""
         points = self._group(metric, start, variant)
-        return {run.about.pair: float(np.interp(at, x, y)) for run, (x, y) in points.items() if x[0] <= at <= x[-1]}
+        return {run.info.pair: float(np.interp(at, x, y)) for run, (x, y) in points.items() if x[0] <= at <= x[-1]}
 
     def _group(self, metric: str, start: str, variant: str) -> dict[Run, Points]:
         wanted = (start, variant)
-        return {run: p for run, p in self._points[metric].items() if (run.about.start, run.about.variant) == wanted}
+        return {run: p for run, p in self._points[metric].items() if (run.info.start, run.info.variant) == wanted}
 
     def bands(self, smooth: int = 1) -> Iterator[Band]:
         """A band for each metric, start and variant.

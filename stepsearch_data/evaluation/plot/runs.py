@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from stepsearch_data.core.errors import TrainError
 from stepsearch_data.core.files import open_regular, read_regular
-from stepsearch_data.trainer.run_folder import ABOUT, METRICS, About
+from stepsearch_data.trainer.run_folder import METRICS, RUN_INFO, RunInfo
 
 _LARGEST = 1 << 20  # bytes of a run.json
 _NUMBERED = re.compile(r"(.+?)[-_](?:seed)?(\d+)")
@@ -33,7 +33,7 @@ class Run:
     """A run: where it lies, what it is, and a line of metrics for each update; update 0 is before training."""
 
     path: Path
-    about: About
+    info: RunInfo
     lines: list[dict[str, Any]] = field(repr=False)
 
     def points(self, metric: str, axis: Axis) -> Points:
@@ -66,7 +66,7 @@ def load_runs(paths: Sequence[Path]) -> tuple[list[Run], list[str]]:
         if cut:
             notes.append(f"{folder}: the last line of {METRICS} is half-written and left out")
         if lines:
-            runs.append(Run(folder, _about(folder), lines))
+            runs.append(Run(folder, _run_info(folder), lines))
         else:
             notes.append(f"{folder} has no metrics yet and is left out")
     if not runs:
@@ -105,28 +105,28 @@ def _lines(path: Path) -> tuple[list[dict[str, Any]], bool]:
     return [lines[update] for update in sorted(lines)], cut
 
 
-def _about(folder: Path) -> About:
+def _run_info(folder: Path) -> RunInfo:
     """What `run.json` says, or else the folder's name: `steppo-seed3` and `steppo-3` are seed 3 of steppo."""
-    path = folder / ABOUT
+    path = folder / RUN_INFO
     if path.exists():
         try:
-            return About.model_validate_json(read_regular(path, _LARGEST))
+            return RunInfo.model_validate_json(read_regular(path, _LARGEST))
         except (OSError, ValidationError) as error:
             raise TrainError(
                 f"{path} does not say what the run is", 'like {"variant": "steppo", "start": "weak", "seed": 1}'
             ) from error
     name = folder.resolve().name
     numbered = _NUMBERED.fullmatch(name)
-    return About(variant=numbered[1], seed=int(numbered[2])) if numbered else About(variant=name)
+    return RunInfo(variant=numbered[1], seed=int(numbered[2])) if numbered else RunInfo(variant=name)
 
 
 def _refuse_twins(runs: Sequence[Run]) -> None:
-    seen: dict[About, Path] = {}
+    seen: dict[RunInfo, Path] = {}
     for run in runs:
-        if run.about in seen:
-            what = ", ".join(f"{name} {value}" for name, value in run.about if value not in ("", None))
-            raise TrainError(f"{seen[run.about]} and {run.path} are both {what}", f"say what they are in {ABOUT}")
-        seen[run.about] = run.path
+        if run.info in seen:
+            what = ", ".join(f"{name} {value}" for name, value in run.info if value not in ("", None))
+            raise TrainError(f"{seen[run.info]} and {run.path} are both {what}", f"say what they are in {RUN_INFO}")
+        seen[run.info] = run.path
 
 
 def _number(value: object) -> bool:

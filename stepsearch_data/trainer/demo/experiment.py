@@ -44,8 +44,8 @@ from stepsearch_data.trainer.demo.tiny import make_model, make_tokenizer
 from stepsearch_data.trainer.loading import make_search_env
 from stepsearch_data.trainer.model import Critic
 from stepsearch_data.trainer.recipe import SFT, Rewards
-from stepsearch_data.trainer.retrieval import searching
-from stepsearch_data.trainer.run_folder import ABOUT, About
+from stepsearch_data.trainer.retrieval import open_retriever
+from stepsearch_data.trainer.run_folder import RUN_INFO, RunInfo
 from stepsearch_data.trainer.sft import cold_start
 from stepsearch_data.trainer.steppo_trainer import StePPOTrainer
 
@@ -222,11 +222,11 @@ def run(job: Job, load: Load) -> Path:
     tokenizer = AutoTokenizer.from_pretrained(start)
     torch.manual_seed(job.seed)
     critic = Critic(trunk_of(AutoModelForCausalLM.from_pretrained(start)))
-    about = About(variant=job.variant, start=job.start.name, sft_seed=job.sft_seed, seed=job.seed)
+    info = RunInfo(variant=job.variant, start=job.start.name, sft_seed=job.sft_seed, seed=job.seed)
     job.output.mkdir(parents=True, exist_ok=True)
-    (job.output / ABOUT).write_text(about.model_dump_json(), encoding="utf-8")
+    (job.output / RUN_INFO).write_text(info.model_dump_json(), encoding="utf-8")
     size, seed = job.size, 1000 * job.sft_seed + job.seed
-    with searching(Choice(store=store.root), load(()), load, Reporter(quiet=True)) as (_, retrieve):
+    with open_retriever(Choice(store=store.root), load(()), load, Reporter(quiet=True)) as (_, retrieve):
         training = StePPOTrainer(
             policy,
             critic,

@@ -8,7 +8,7 @@ import pytest
 
 from stepsearch_data.core.errors import TrainError
 from stepsearch_data.evaluation.plot.runs import load_runs
-from stepsearch_data.trainer.run_folder import About
+from stepsearch_data.trainer.run_folder import RunInfo
 from tests.evaluation.plot.runs import evaluated, write_run
 
 
@@ -16,7 +16,7 @@ def test_a_run_is_what_its_run_json_says(tmp_path: Path) -> None:
     about = {"variant": "steppo", "start": "weak", "sft_seed": 1, "seed": 7, "began": "today"}
     write_run(tmp_path / "whatever", evaluated(u0=0.1), about)
     runs, notes = load_runs([tmp_path])
-    assert runs[0].about == About(variant="steppo", start="weak", sft_seed=1, seed=7)
+    assert runs[0].info == RunInfo(variant="steppo", start="weak", sft_seed=1, seed=7)
     assert not notes
 
 
@@ -26,7 +26,7 @@ def test_a_run_is_what_its_run_json_says(tmp_path: Path) -> None:
 )
 def test_without_run_json_its_folder_names_it(tmp_path: Path, folder: str, variant: str, seed: int) -> None:
     write_run(tmp_path / folder, evaluated(u0=0.1))
-    assert load_runs([tmp_path / folder])[0][0].about == About(variant=variant, seed=seed)
+    assert load_runs([tmp_path / folder])[0][0].info == RunInfo(variant=variant, seed=seed)
 
 
 def test_runs_come_in_the_order_given_and_below_that_of_their_numbers(tmp_path: Path) -> None:
