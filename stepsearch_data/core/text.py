@@ -11,7 +11,7 @@ from collections.abc import Set as AbstractSet
 from functools import lru_cache
 
 _FEWEST = 8  # words, below which two texts have too little to be told alike
-_TOKEN = re.compile(r"(?u)\b\w\w+\b")  # scikit-learn's default, the one that the release's TF-IDF uses
+_TOKEN = re.compile(r"(?u)\b\w\w+\b")  # scikit-learn's default, the one that the reference code's TF-IDF uses
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _PUNCTUATIONS = re.compile(f"[{re.escape(string.punctuation)}]+")
 _ARTICLES = re.compile(r"\b(a|an|the)\b")

@@ -63,7 +63,7 @@ def search_r1_schema(_: Template) -> pa.Schema:
 def stepsearch(example: Example, template: Template) -> list[Row]:
     """The StepSearch release's row: reference queries as a list for each hop, gold paragraphs as structs.
 
-    None for an abstention that has no gold paragraph: the release's rewards cannot score it.
+    None for an abstention that has no gold paragraph: the reference code's rewards cannot score it.
     """
     if not example.gold:
         return []

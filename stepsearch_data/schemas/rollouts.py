@@ -66,7 +66,7 @@ class RolloutRow(_InputRow):
     @model_validator(mode="before")
     @classmethod
     def _official(cls, row: Any) -> Any:
-        """Other logs' spellings as the release's."""
+        """Other logs' spellings as the reference code's."""
         if not isinstance(row, dict):
             return row
         fields = _present(row)

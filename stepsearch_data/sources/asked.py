@@ -14,7 +14,7 @@ from stepsearch_data.sources.aliases import read_aliases, with_aliases
 from stepsearch_data.sources.dataset import Dataset, dataset_of
 from stepsearch_data.sources.record import Record, SourceRow, records, validate
 from stepsearch_data.sources.source import Source
-from stepsearch_data.sources.stepsearch import released
+from stepsearch_data.sources.stepsearch import with_reference_names
 
 
 def _listed(value: Any) -> Any:
@@ -53,7 +53,7 @@ def parse_asked(kind: str, record: Record) -> Question | None:
         return dataset.parse(record)[0]
     except RowRejected as reason:
         try:
-            return _parse(dataset, released(record))
+            return _parse(dataset, with_reference_names(record))
         except RowRejected:
             raise reason from None
 

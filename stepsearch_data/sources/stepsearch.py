@@ -35,8 +35,8 @@ class StepSearchRow(SourceRow):
 
 
 def parse(record: Record) -> Loaded:
-    """A row of the release: its gold paragraphs are all that it has, each with its queries. Raises RowRejected."""
-    row = validate(StepSearchRow, released(record))
+    """A row of the authors' dataset: gold paragraphs are all that it has, each with its queries. Raises RowRejected."""
+    row = validate(StepSearchRow, with_reference_names(record))
     if not row.sub_support_docs:
         raise RowRejected("sub_support_docs is empty: there is nothing to search for")
     if row.sub_searchs and len(row.sub_searchs) != len(row.sub_support_docs):
@@ -65,14 +65,14 @@ def parse(record: Record) -> Loaded:
     return question, list(gold.values())
 
 
-def released(record: Record) -> Record:
-    """The row under the names of the release's dataset. Raises RowRejected for a training row without its parts."""
+def with_reference_names(record: Record) -> Record:
+    """The row under the names of the authors' dataset. Raises RowRejected for a training row without its parts."""
     if "reward_model" not in record.fields:
         return record
     try:
         return Record(record.position, _of_training(record.fields))
     except (LookupError, TypeError, ValueError, AttributeError):
-        raise RowRejected("reward_model, extra_info or prompt is not as the release's scripts write it") from None
+        raise RowRejected("reward_model, extra_info or prompt is not as the authors' scripts write it") from None
 
 
 def _of_training(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -34,7 +34,7 @@ def gold_in(store: Path, question_id: str) -> list[str]:
 
 
 def as_the_release_reads(row: Any) -> tuple[list[str], list[list[str]], list[str]]:
-    """The columns by which the release's reward code takes targets, keys and gold paragraphs out of a row."""
+    """The columns by which the reference code takes targets, keys and gold paragraphs out of a row."""
     truth = row["reward_model"]["ground_truth"]
     documents = row["extra_info"]["support_docs"]
     return (

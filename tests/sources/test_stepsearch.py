@@ -51,9 +51,9 @@ def test_the_training_file_holds_the_same() -> None:
     ("change", "reason"),
     [
         ({"prompt": [{"role": "user", "content": "Who?"}]}, "the prompt holds no 'Question:'"),
-        ({"prompt": []}, "not as the release's scripts write it"),
-        ({"reward_model": {"ground_truth": {"target": []}}}, "not as the release's scripts write it"),
-        ({"reward_model": "rule"}, "not as the release's scripts write it"),
+        ({"prompt": []}, "not as the authors' scripts write it"),
+        ({"reward_model": {"ground_truth": {"target": []}}}, "not as the authors' scripts write it"),
+        ({"reward_model": "rule"}, "not as the authors' scripts write it"),
         ({"extra_info": {"split": "test", "index": 3, "support_docs": []}}, "sub_support_docs is empty"),
     ],
 )
@@ -93,8 +93,8 @@ def test_a_paragraph_that_hands_nothing_on_says_all_of_it() -> None:
     assert decompose(parse(row))[0].sub_answer == "An opera."
 
 
-def released(row: Row) -> Row:
-    """A MuSiQue row as the release would hold it: queries that say earlier answers, as its own do."""
+def as_reference(row: Row) -> Row:
+    """A MuSiQue row as the authors' dataset would hold it: queries that say earlier answers, as its own do."""
     steps = row["question_decomposition"]
     paragraphs = {p["idx"]: p for p in row["paragraphs"]}
     queries = []
@@ -118,7 +118,7 @@ def test_most_answers_of_real_hops_are_found_again(shared_data: Path) -> None:
     right = of = 0
     for row in map(json.loads, lines):
         golds = [step["answer"] for step in row["question_decomposition"]]
-        hops = decompose(parse(released(row)))
+        hops = decompose(parse(as_reference(row)))
         assert len(hops) == len(golds)
         for hop, gold in list(zip(hops, golds, strict=True))[:-1]:
             said, wanted = set(normalise(hop.sub_answer).split()), set(normalise(gold).split())
