@@ -45,7 +45,7 @@ def build(
     limit: int | None = None,
     settings: Mapping[str, Any] | None = None,
     config: AnyPath | None = None,
-    stages: str = "all",
+    stages: str | Sequence[str] = "all",
     fresh: bool = False,
     force: bool = False,
     progress: bool = True,
@@ -53,9 +53,9 @@ def build(
     """Build a store, or bring it up to date, as `stepsearch-data build` does, and open it.
 
     `sources` are `KIND=PATH` texts, `engines` NAME or NAME=LOCATION, and `settings` what `--set` takes, by name; None
-    takes a setting back to its default. What is not given is taken from the environment, then from the run file
-    `config`, or without one from what the store remembers; `fresh` forgets that. Rows that cannot be used are in the
-    table `rejects`. An interrupted build goes on where it stopped when it is called again.
+    takes a setting back to its default. `stages` are those to run. What is not given is taken from the environment,
+    then from the run file `config`, or without one from what the store remembers; `fresh` forgets that. Rows that
+    cannot be used are in the table `rejects`. An interrupted build goes on where it stopped when it is called again.
 
     Raises ConfigError for settings that cannot be, SourceError, ProviderError, SearchError, BudgetError, StoreError.
 
@@ -67,7 +67,7 @@ def build(
     options = {key: value for key, value in row_settings(limit, llm, None).items() if value is not None}
     named = {**options, **(settings or {})}
     job = make_build(
-        (stages, None, None),
+        (",".join(_listed(stages)), None, None),
         _listed(sources),
         _path(store),
         _path(config or os.environ.get("STEPSEARCH_CONFIG") or None),

@@ -169,7 +169,7 @@ def test_a_table_is_what_the_manifest_names(here: Path) -> None:
     (folder,) = (here / "store" / "stages").glob("trajectories-*")
     shutil.copytree(folder, folder.with_name("trajectories-000000000000"))
     assert ssd.open().table("rounds").collect().height == 182
-    ssd.build("store", settings={"queries.per_sub_question": 2}, stages="queries", progress=False)
+    ssd.build("store", settings={"queries.per_sub_question": 2}, stages=["queries"], progress=False)
     assert ssd.open().table("queries").collect()["kept"].null_count() == ssd.open().tables["queries"]
     (file,) = (here / "store").glob("stages/corpus-*/passages.parquet")
     file.write_bytes(file.read_bytes()[:-9])

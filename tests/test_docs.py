@@ -135,6 +135,13 @@ def steps(path: Path) -> list[str]:
     return found
 
 
+def test_every_reason_is_that_of_some_command() -> None:
+    written = [command for _, block in blocks("bash") for command in commands(block)]
+    for known, reason in NOT_RUN.items():
+        assert any(re.match(known, command) for command in written), reason
+    assert NOT_RUN_PYTHON.keys() <= {name for name, _ in blocks("python")}
+
+
 @pytest.mark.parametrize("path", [path for path in DOCUMENTS if steps(path)], ids=lambda path: path.name)
 def test_python_and_bash_blocks_run(path: Path, sample_store: Path, tmp_path: Path) -> None:
     """In order, beside a store and rollouts, in a process that has the base install alone."""
