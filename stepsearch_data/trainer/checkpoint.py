@@ -15,7 +15,7 @@ import torch
 from accelerate import Accelerator
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from stepsearch_data.core.atomic import place, write_whole
+from stepsearch_data.core.atomic import part_of, place, write_whole
 from stepsearch_data.trainer.metrics import Metrics
 from stepsearch_data.trainer.run_folder import METRICS
 
@@ -32,7 +32,7 @@ class Checkpoints:
     def save(self, update: int, policy: Callable[[], PreTrainedModel], tokenizer: PreTrainedTokenizerBase) -> Path:
         """Write the checkpoint of an update, unless it is there; its folder. Every process calls it."""
         folder = self._output / f"checkpoint-{update:06}"
-        part = folder.with_name(f".{folder.name}.part")
+        part = part_of(folder)
         main, wait = self._accelerator.is_main_process, self._accelerator.wait_for_everyone
         wait()  # so that all processes see the same folders
         if folder.exists():
