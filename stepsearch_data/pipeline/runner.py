@@ -170,7 +170,7 @@ class Runner:
         engines: dict[str, Any] = {engine.name: fingerprint_of(engine) for engine in self._engines(stage)}
         if Needs.ALL_ENGINES in stage.needs:  # who comes first shows its documents
             engines["use"] = list(engines)
-        return stage.fingerprint(config, inputs, self._prompts(stage), self._retries(stage), engines)
+        return stage.fingerprint(config, inputs, config.prompts(self.config.prompts), self._retries(stage), engines)
 
     def _engines(self, stage: Stage) -> tuple[Engine, ...]:
         """The search engines that decide a stage's rows."""
@@ -186,9 +186,6 @@ class Runner:
     def _retries(self, stage: Stage) -> dict[str, int]:
         """Questions that were tried again; none where nobody is asked."""
         return self.store.retries(stage.name) if self._may_ask_again(stage) else {}
-
-    def _prompts(self, stage: Stage) -> dict[str, str]:
-        return self.config.stages[stage.name].prompts(self.config.prompts)
 
     def _reasons(self, stage: Stage, manifest: Manifest, ignore: Mapping[str, str] = {}) -> list[str]:
         entry = manifest.stages.get(stage.name)
@@ -232,7 +229,7 @@ class Runner:
                 max_reject_share=self.config.run.max_reject_share,
                 meter=meter,
                 model=self._model(stage),
-                prompts=self._prompts(stage),
+                prompts=self.config.stages[stage.name].prompts(self.config.prompts),
                 retries=self._retries(stage),
                 engines=self._engines(stage),
                 service=self._service(),
