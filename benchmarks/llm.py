@@ -100,6 +100,9 @@ def ours(url: str, calls: int, folder: Path) -> Calls:
     """The layer that the stages call, with its replay cache and its log."""
     from functools import partial
 
+    import openai  # noqa: F401 - imports take no part of anybody's time
+
+    import stepsearch_data.remote.transport  # noqa: F401
     from stepsearch_data.llm import Message, Reply, Request
     from stepsearch_data.llm.service import Llm
     from stepsearch_data.llm.settings import LlmSettings

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import IO, Any, Protocol
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 import orjson
 
@@ -24,6 +24,9 @@ from stepsearch_data.llm.endpoint import Endpoint
 from stepsearch_data.llm.money import BATCH_SHARE, Budget, price_of, tokens_in
 from stepsearch_data.llm.replay import Replay
 from stepsearch_data.llm.settings import LlmSettings
+
+if TYPE_CHECKING:
+    from openai.types import Batch
 
 Function = Callable[[Any], Awaitable[Any]]
 Everyone = Callable[[Function], AsyncIterator[Any]]
@@ -152,10 +155,10 @@ class Batches:
         while True:
             for name in list(self._sent):
                 batch = await self._api.look(name)
-                counts = batch.get("request_counts") or {}
-                answered = f"{counts.get('completed', 0):,} of {counts.get('total', 0):,} answered"
-                self._tell(f"batch {name} {batch.get('status')}: {answered}")
-                if batch.get("status") in _FINAL:
+                counts = batch.request_counts
+                answered = f"{counts.completed:,} of {counts.total:,} answered" if counts else "nothing answered yet"
+                self._tell(f"batch {name} {batch.status}: {answered}")
+                if batch.status in _FINAL:
                     faults += await self._keep(name, batch)
                     del self._sent[name]
             if not self._sent:
@@ -168,7 +171,7 @@ class Batches:
                 "the same command sends what is not answered as a new batch, with --llm-mode online without one",
             )
 
-    async def _keep(self, name: str, batch: dict[str, Any]) -> list[str]:
+    async def _keep(self, name: str, batch: Batch) -> list[str]:
         """Put a batch's replies into the cache; what is wrong with a batch that did not complete."""
         models = self._replay.batch(name)
         answered = 0
@@ -177,11 +180,10 @@ class Batches:
                 answered += 1
                 self._llm.keep(models[digest], digest, reply)
         self._replay.forget(name)
-        status = batch["status"]
-        if status == "completed":
+        if batch.status == "completed":
             return []
-        fault = f"batch {name} {status}, {answered:,} of {len(models):,} requests answered"
-        said = [str(error.get("message"))[:_WORDS] for error in (batch.get("errors") or {}).get("data") or []]
+        fault = f"batch {name} {batch.status}, {answered:,} of {len(models):,} requests answered"
+        said = [str(error.message)[:_WORDS] for error in (batch.errors and batch.errors.data) or []]
         return [self._endpoint.clean(": ".join([fault, *said[:1]]))]
 
 

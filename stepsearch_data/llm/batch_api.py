@@ -1,4 +1,4 @@
-"""The HTTP of OpenAI's Batch API: start a batch, look at it, fetch what it brought."""
+"""OpenAI's Batch API, as the `openai` package types it: start a batch, look at it, fetch what it brought."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
 from functools import partial
-from typing import IO, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
-import aiohttp
 import orjson
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
@@ -17,6 +16,9 @@ from stepsearch_data.core.errors import ProviderError, RowRejected
 from stepsearch_data.llm.chat import Reply
 from stepsearch_data.llm.endpoint import Endpoint, reply_of
 from stepsearch_data.remote.http import TransientError
+
+if TYPE_CHECKING:
+    from openai.types import Batch
 
 T = TypeVar("T")
 
@@ -36,41 +38,59 @@ class BatchApi:
         except (RowRejected, ProviderError) as error:
             raise ProviderError(f"the batch cannot be sent: {error}", "--llm-mode online needs no Batch API") from error
 
-    async def look(self, name: str) -> dict[str, Any]:
+    async def look(self, name: str) -> Batch:
         """How a batch stands. Raises ProviderError."""
         try:
-            return await self._insist(partial(self._endpoint.call, "GET", f"/batches/{name}"))
+            return await self._insist(lambda: self._call("retrieve", name))
         except (RowRejected, ProviderError) as error:
             raise ProviderError(
                 f"batch {name} cannot be followed: {error}",
                 "use the key that it was sent with, or give it up: --llm-mode online",
             ) from error
 
-    async def replies(self, batch: dict[str, Any]) -> AsyncIterator[tuple[str, Reply]]:
+    async def replies(self, batch: Batch) -> AsyncIterator[tuple[str, Reply]]:
         """The replies that a batch brought, by the name of their request."""
-        for part in ("output_file_id", "error_file_id"):
-            if batch.get(part):
-                with tempfile.TemporaryFile() as file:
-                    await self._insist(partial(self._endpoint.download, f"/files/{batch[part]}/content", file))
-                    for name, reply in _rows(file):
-                        yield name, reply
+        for name in filter(None, (batch.output_file_id, batch.error_file_id)):
+            with tempfile.TemporaryFile() as file:
+                await self._insist(partial(self._download, name, file))
+                for digest, reply in _rows(file):
+                    yield digest, reply
 
     async def _start(self, file: IO[bytes]) -> str:
         name = _digest(file)
-        listed = await self._endpoint.call("GET", "/batches?limit=100")
-        for batch in listed.get("data", []):  # started just before a crash or a time-out
-            if (batch.get("metadata") or {}).get("requests") == name and batch.get("status") in _RUNNING:
-                return str(batch["id"])
-        form = aiohttp.FormData()
-        form.add_field("purpose", "batch")
-        form.add_field("file", _copy(file), filename="requests.jsonl", content_type="application/jsonl")
-        wanted = {
-            "input_file_id": (await self._endpoint.call("POST", "/files", form))["id"],
-            "endpoint": "/v1/chat/completions",
-            "completion_window": "24h",
-            "metadata": {"requests": name},
-        }
-        return str((await self._endpoint.call("POST", "/batches", orjson.dumps(wanted)))["id"])
+        with self._endpoint.errors():
+            files, headers = self._endpoint.files, self._endpoint.headers
+            listed = await files.batches.list(limit=100, extra_headers=headers)
+            for batch in getattr(listed, "data", None) or []:  # started just before a crash or a time-out
+                if (batch.metadata or {}).get("requests") == name and batch.status in _RUNNING:
+                    return _id(batch)
+            file.seek(0)
+            sent = await files.files.create(file=("requests.jsonl", file), purpose="batch", extra_headers=headers)
+        batch = await self._call(
+            "create",
+            input_file_id=_id(sent),
+            endpoint="/v1/chat/completions",
+            completion_window="24h",
+            metadata={"requests": name},
+        )
+        return _id(batch)
+
+    async def _call(self, method: str, *arguments: Any, **options: Any) -> Batch:
+        with self._endpoint.errors():
+            call = getattr(self._endpoint.files.batches, method)
+            batch: Batch = await call(*arguments, **options, extra_headers=self._endpoint.headers)
+        _id(batch)
+        return batch
+
+    async def _download(self, name: str, file: IO[bytes]) -> None:
+        """Write a file of the server into one of ours, from its start."""
+        file.seek(0)
+        file.truncate()
+        with self._endpoint.errors():
+            files = self._endpoint.files.files.with_streaming_response
+            async with files.content(name, extra_headers=self._endpoint.headers) as response:
+                async for chunk in response.iter_bytes():
+                    file.write(chunk)
 
     async def _insist(self, call: Callable[[], Awaitable[T]]) -> T:
         try:
@@ -95,10 +115,11 @@ def _digest(file: IO[bytes]) -> str:
     return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # IO[bytes] reads into buffers too
 
 
-def _copy(file: IO[bytes]) -> IO[bytes]:
-    """The file's content as another file: aiohttp closes what it sends."""
-    file.seek(0)
-    return open(file.fileno(), "rb", closefd=False)
+def _id(answer: Any) -> str:
+    """What a server calls what it made; a proxy's page in place of an answer has no name. Raises TransientError."""
+    if not isinstance(getattr(answer, "id", None), str):
+        raise TransientError("the server's reply is no JSON object with an id")
+    return str(answer.id)
 
 
 def _rows(file: IO[bytes]) -> Iterator[tuple[str, Reply]]:

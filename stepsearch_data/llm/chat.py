@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
 import orjson
+
+_YOUNGER = {"reasoning_effort", "extra_body"}  # than many a paid reply, whose request keeps its name
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,8 @@ class Message:
 class Request:
     """Everything that decides a reply. `schema` is the JSON schema that the reply must fit.
 
-    `sample` tells repeated draws of the same conversation apart; it is sent as the seed.
+    `sample` tells repeated draws of the same conversation apart; it is sent as the seed. `extra_body` holds what else
+    is sent, as the server names it.
     """
 
     model: str
@@ -30,10 +33,17 @@ class Request:
     temperature: float = 0.0
     max_tokens: int = 1024
     sample: int = 0
+    reasoning_effort: str = ""
+    extra_body: dict[str, Any] | None = None
 
     def digest(self, endpoint: str) -> str:
         """Name of the request at an endpoint: SHA-256, 64 hexadecimal digits."""
-        return hashlib.sha256(orjson.dumps([endpoint, self], option=orjson.OPT_SORT_KEYS)).hexdigest()
+        decides = {}
+        for field_ in fields(self):
+            value = getattr(self, field_.name)
+            if value or field_.name not in _YOUNGER:
+                decides[field_.name] = orjson.Fragment(orjson.dumps(value, option=orjson.OPT_SORT_KEYS))
+        return hashlib.sha256(orjson.dumps([endpoint, decides])).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -58,7 +68,10 @@ class Usage:
 
 @dataclass(frozen=True)
 class Reply:
-    """What came back. `cached` replies cost nothing; `latency` is in seconds, `attempts` counts what was sent."""
+    """What came back. `cached` replies cost nothing; `latency` is in seconds, `attempts` counts what was sent.
+
+    `reasoning` is what a model thought, where its server tells that apart from `text`.
+    """
 
     text: str
     finish_reason: str = "stop"
@@ -66,6 +79,7 @@ class Reply:
     latency: float = 0.0
     attempts: int = 1
     cached: bool = False
+    reasoning: str = ""
 
 
 class ChatModel(Protocol):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 
 from stepsearch_data.core.errors import ProviderError, RowRejected
 from stepsearch_data.llm.chat import Message, Request
 from stepsearch_data.llm.endpoint import Endpoint
 from stepsearch_data.llm.settings import KEY, LlmSettings
 from stepsearch_data.remote.http import TransientError
-from stepsearch_data.remote.secrets import find_key, redact, show_url
+from stepsearch_data.remote.secrets import redact, show_url
 
 _SCHEMA = {
     "type": "object",
@@ -23,10 +24,9 @@ _LISTED = 8  # models that are named when the one asked for is missing
 
 async def examine(settings: LlmSettings, model: str) -> list[str]:
     """Findings, a line each. Raises ProviderError for what has to be mended first."""
-    key = find_key(KEY)
     shown = show_url(settings.base_url)
-    lines = [f"endpoint   {shown}", f"key        {'set' if key else f'none ({KEY} is not set)'}"]
-    async with Endpoint(settings.base_url, key, settings.timeout, connections=1) as endpoint:
+    async with aclosing(Endpoint(settings, connections=1)) as endpoint:
+        lines = [f"endpoint   {shown}", f"key        {'set' if endpoint.has_key else f'none ({KEY} is not set)'}"]
         try:
             lines += [line async for line in _models(endpoint, model)]
             request = Request(model, (_ASK,), schema=_SCHEMA, max_tokens=64)

@@ -1,45 +1,57 @@
-"""One HTTP call to an OpenAI-compatible server, and what its failures mean.
+"""One call to an OpenAI-compatible server, by the `openai` package, and what its failures mean.
 
-aiohttp is spoken directly: at 64 calls in flight the `openai` package's client costs about five
-times the processor time a call, which caps it below what a local server delivers (ADR 4).
+The package owns addresses, authentication, headers and the typed Batch API; it repeats nothing, as retries must have
+one owner: `remote.client`. Replies are read here, because servers that call themselves compatible are not.
 """
 
 from __future__ import annotations
 
+import os
 import time
-from types import TracebackType
-from typing import IO, Any, Self
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
-import aiohttp
 import orjson
 
-from stepsearch_data.core.errors import ProviderError, RowRejected
+from stepsearch_data.core.errors import ConfigError, ProviderError, RowRejected
 from stepsearch_data.llm.chat import Reply, Request, TurnRequest, Usage
-from stepsearch_data.remote.http import (
-    OK,
-    RETRIED,
-    THROTTLED,
-    Http,
-    NoUrlError,
-    Response,
-    TransientError,
-    retry_after,
-)
-from stepsearch_data.remote.secrets import show_url
+from stepsearch_data.llm.settings import AZURE, KEY, LlmSettings
+from stepsearch_data.remote.http import Http, Meaning, NoUrlError, TransientError, meaning_of, transient
+from stepsearch_data.remote.secrets import CUSTOM_HEADERS, find_key, header_secrets, show_url
+
+if TYPE_CHECKING:
+    import httpx2
+    from openai import AsyncOpenAI
+
+_KEYS = (KEY, "AZURE_OPENAI_API_KEY", "AZURE_OPENAI_AD_TOKEN")
+_NAMES = ("OPENAI_ORG_ID", "OPENAI_PROJECT_ID")
+_ADAPTABLE = (400, 422)
+_ADVICE = "set OPENAI_BASE_URL, such as http://localhost:8000/v1"
 
 
 class Endpoint:
-    """A server that speaks `/chat/completions`, or `/completions`. Use as an async context manager.
+    """A server that speaks `/chat/completions`, or `/completions`. Close it.
 
     Settings that a server refuses (strict schemas, a temperature, `max_tokens`, `stop`) are left out from
-    then on: each refusal is met once.
+    then on: each refusal is met once. Raises ConfigError for a key that no header can hold.
     """
 
-    def __init__(self, base_url: str, api_key: str, timeout: float, connections: int) -> None:
-        self.base_url = base_url.rstrip("/")
+    def __init__(
+        self, settings: LlmSettings, connections: int, transport: httpx2.AsyncBaseTransport | None = None
+    ) -> None:
+        self.base_url = settings.base_url.rstrip("/")
         self.shown = show_url(self.base_url)
-        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        self._http = Http(timeout, connections, secrets=[api_key], headers=headers)
+        self._azure = self.base_url == os.environ.get(AZURE, "").rstrip("/")
+        self._key, *others = map(find_key, _KEYS)
+        for variable in _NAMES:
+            find_key(variable)
+        self.has_key = any(others) if self._azure else bool(self._key)
+        secrets = [self._key, *others, *header_secrets()]
+        self._http = Http(settings.timeout, connections, secrets, transport=transport)
+        self._files = Http(settings.timeout, connections, secrets, files=True, transport=transport)
+        self.headers: dict[str, Any] = {}
         self._formats = ["json_schema", "json_object", "text"]
         self._limit_name = "max_tokens"
         self._with_temperature = self._with_stop = True
@@ -49,45 +61,74 @@ class Endpoint:
         """How structured output is asked for: json_schema, json_object or text."""
         return self._formats[0]
 
-    async def __aenter__(self) -> Self:
-        await self._http.__aenter__()
-        return self
+    @cached_property
+    def client(self) -> AsyncOpenAI:
+        """The package's client, or its client of Azure. Raises ConfigError, and ProviderError for what is no URL."""
+        import httpx2
+        import openai
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._http.__aexit__(kind, error, trace)
+        try:
+            if self._azure:
+                return openai.AsyncAzureOpenAI(
+                    azure_endpoint=self.base_url, http_client=self._http.client, timeout=None, max_retries=0
+                )
+            if not self._key and "authorization:" not in os.environ.get(CUSTOM_HEADERS, "").lower():
+                self.headers = {"Authorization": openai.Omit()}  # or the package refuses to send anything
+            return openai.AsyncOpenAI(
+                base_url=self.base_url,
+                api_key=self._key,
+                http_client=self._http.client,
+                timeout=None,
+                max_retries=0,
+                admin_api_key="",  # that of the environment is for OpenAI's own server
+                _enforce_credentials=False,
+            )
+        except httpx2.InvalidURL as error:
+            raise ProviderError(f"{self.shown} is no URL", _ADVICE) from error
+        except (openai.OpenAIError, ValueError) as error:
+            raise ConfigError(f"{AZURE} is not enough: {error}") from error
+
+    @cached_property
+    def files(self) -> AsyncOpenAI:
+        """The same client for files of any length."""
+        return self.client.copy(http_client=self._files.client)
+
+    async def aclose(self) -> None:
+        """Drop the connections."""
+        await self._http.aclose()
+        await self._files.aclose()
 
     async def send(self, request: Request) -> Reply:
         """One call. Raises TransientError, RowRejected, or ProviderError when no call can succeed."""
+        import httpx2
+        import openai
+
         while True:
             payload = self.payload(request)
             path = "/completions" if "prompt" in payload else "/chat/completions"
             start = time.perf_counter()
-            status, headers, body = await self._request("POST", path, orjson.dumps(payload))
-            if status == OK:
-                return reply_of(_object(body), time.perf_counter() - start)
-            message = self._http.message(body)
-            if status in (400, 422) and self._adapt(message, payload):
-                continue
-            self._raise(status, message, headers)
+            with self.errors():
+                client = self.client
+                try:
+                    response = await client.post(
+                        path, cast_to=httpx2.Response, body=payload, options={"headers": self.headers}
+                    )
+                except openai.APIStatusError as error:
+                    ours = {name: value for name, value in payload.items() if name not in (request.extra_body or {})}
+                    if error.status_code in _ADAPTABLE and self._adapt(self._said(error.response), ours):
+                        continue
+                    raise
+            return reply_of(_object(self._http.body(response)), time.perf_counter() - start)
 
     async def models(self) -> list[str]:
         """Names of the models that the server offers. Raises like `send`."""
-        return [str(_dict(item).get("id")) for item in (await self.call("GET", "/models")).get("data") or []]
+        import httpx2
 
-    async def call(self, method: str, path: str, data: bytes | aiohttp.FormData | None = None) -> dict[str, Any]:
-        """What another path than that of `send` answers. Raises like `send`."""
-        status, headers, body = await self._request(method, path, data)
-        if status != OK:
-            self._raise(status, self._http.message(body), headers)
-        return _object(body)
-
-    async def download(self, path: str, file: IO[bytes]) -> None:
-        """Write what a path answers, however large, into a file, from its start. Raises like `send`."""
-        status, headers, body = await self._request("GET", path, None, file)
-        if status != OK:
-            self._raise(status, self._http.message(body), headers)
+        with self.errors():
+            client = self.client
+            response = await client.get("/models", cast_to=httpx2.Response, options={"headers": self.headers})
+        listed = _object(self._http.body(response)).get("data") or []
+        return [str(_dict(item).get("id")) for item in listed]
 
     def payload(self, request: Request) -> dict[str, Any]:
         """The body of a call, less what this server is known to refuse."""
@@ -98,19 +139,18 @@ class Endpoint:
         }
         if self._with_temperature:
             payload["temperature"] = request.temperature
-        if request.sample:
-            payload["seed"] = request.sample
+        more = {"seed": request.sample, "reasoning_effort": request.reasoning_effort}
         if isinstance(request, TurnRequest):
-            if request.stop and self._with_stop:
-                payload["stop"] = request.stop
+            more["stop"] = request.stop if self._with_stop else ()
             if request.raw:
                 payload["prompt"] = payload.pop("messages")[0]["content"]
+        payload |= {name: value for name, value in more.items() if value}
         if request.schema and self.format == "json_schema":
             schema = {"name": "reply", "strict": True, "schema": request.schema}
             payload["response_format"] = {"type": "json_schema", "json_schema": schema}
         elif request.schema and self.format == "json_object":
             payload["response_format"] = {"type": "json_object"}
-        return payload
+        return payload | (request.extra_body or {})
 
     def _adapt(self, message: str, payload: dict[str, Any]) -> bool:
         """Leave out what the server refuses; whether that may help."""
@@ -133,31 +173,43 @@ class Endpoint:
             return True
         return False
 
-    async def _request(
-        self, method: str, path: str, data: bytes | aiohttp.FormData | None, into: IO[bytes] | None = None
-    ) -> Response:
-        try:
-            return await self._http.request(method, self.base_url + path, data, into=into)
-        except NoUrlError as error:
-            raise ProviderError(
-                f"{self.shown} is no URL", "set OPENAI_BASE_URL, such as http://localhost:8000/v1"
-            ) from error
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """What the package raises, as what it means: TransientError, RowRejected, or ProviderError for all calls."""
+        import httpx2
+        import openai
 
-    def _raise(self, status: int, message: str, headers: dict[str, str]) -> None:
-        if status == 401 or status == 403:  # noqa: PLR1714, PLR2004
-            raise ProviderError(
-                f"{self.shown} refuses the key ({status}): {message}", "set OPENAI_API_KEY to a valid key"
-            )
-        if status == 404:  # noqa: PLR2004
-            raise ProviderError(
-                f"{self.shown} knows no such model or path (404): {message}",
-                "check --llm and OPENAI_BASE_URL; stepsearch-data doctor lists the models",
-            )
-        if status == 402 or (status == THROTTLED and ("insufficient_quota" in message or "billing" in message)):  # noqa: PLR2004
-            raise ProviderError(f"{self.shown} says the account is out of credit: {message}")
-        if status in RETRIED:
-            raise TransientError(f"{status}: {message}", retry_after(headers), throttled=status == THROTTLED)
-        raise RowRejected(f"the server refuses the request ({status}): {message}")
+        from stepsearch_data.remote.transport import TooLargeError
+
+        try:
+            yield
+        except openai.APIStatusError as error:
+            raise self._fault(error.response) from None
+        except (openai.APIConnectionError, httpx2.InvalidURL, TooLargeError) as error:
+            failure = self._http.failure(error.__cause__ if isinstance(error, openai.APIConnectionError) else error)
+            if isinstance(failure, NoUrlError):
+                failure = ProviderError(f"{self.shown} is no URL", _ADVICE)
+            raise failure from None
+
+    def _said(self, response: httpx2.Response) -> str:
+        return self._http.message(self._http.body(response))
+
+    def _fault(self, response: httpx2.Response) -> Exception:
+        message = self._said(response)
+        said = f"({response.status_code}): {message}"
+        match meaning_of(response, message):
+            case Meaning.KEY:
+                return ProviderError(f"{self.shown} refuses the key {said}", f"set {_KEYS[self._azure]} to a valid key")
+            case Meaning.NOWHERE:
+                return ProviderError(
+                    f"{self.shown} knows no such model or path {said}",
+                    "check --llm and OPENAI_BASE_URL; stepsearch-data doctor lists the models",
+                )
+            case Meaning.CREDIT:
+                return ProviderError(f"{self.shown} says the account is out of credit: {message}")
+            case Meaning.LATER:
+                return transient(response, message)
+        return RowRejected(f"the server refuses the request {said}")
 
     def clean(self, text: str) -> str:
         """The text without what gives a key away."""
@@ -172,11 +224,13 @@ def reply_of(data: dict[str, Any], latency: float) -> Reply:
     message = _dict(choices[0].get("message"))
     refusal = message.get("refusal")
     usage = _dict(data.get("usage"))
+    thoughts = message.get("reasoning_content") or message.get("reasoning")
     return Reply(
         text=str(refusal or message.get("content") or choices[0].get("text") or ""),
         finish_reason="refusal" if refusal else str(choices[0].get("finish_reason") or "stop"),
         usage=Usage(_count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))),
         latency=latency,
+        reasoning=thoughts if isinstance(thoughts, str) else "",
     )
 
 

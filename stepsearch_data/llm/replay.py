@@ -23,13 +23,16 @@ class Replay(Cache):
         data = self.load(digest)
         if data is None:
             return None
-        text, finish_reason, prompt, completion = orjson.loads(data)
-        return Reply(text, finish_reason, Usage(prompt, completion), attempts=0, cached=True)
+        text, finish_reason, prompt, completion, *reasoning = orjson.loads(data)
+        return Reply(
+            text, finish_reason, Usage(prompt, completion), attempts=0, cached=True, reasoning="".join(reasoning)
+        )
 
     def put(self, digest: str, reply: Reply) -> None:
         """Keep a reply; see `keep`."""
+        reasoning = [reply.reasoning] if reply.reasoning else []
         usage = [reply.usage.prompt_tokens, reply.usage.completion_tokens]
-        self.keep(digest, orjson.dumps([reply.text, reply.finish_reason, *usage]))
+        self.keep(digest, orjson.dumps([reply.text, reply.finish_reason, *usage, *reasoning]))
 
     def batch_of(self, digest: str) -> str | None:
         """The batch that was sent with this request and whose replies have not been fetched yet."""

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 Price = Annotated[float, Field(ge=0, le=1e9)]
 OPENAI = "https://api.openai.com/v1"
 KEY = "OPENAI_API_KEY"
+AZURE = "AZURE_OPENAI_ENDPOINT"
 
 
 def cache_folder() -> Path:

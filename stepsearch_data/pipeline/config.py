@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from stepsearch_data.core.errors import ConfigError
 from stepsearch_data.core.toml import parse_value, read_toml
 from stepsearch_data.core.validation import fault_and_value, in_words, place_of
-from stepsearch_data.llm.settings import LlmSettings
+from stepsearch_data.llm.settings import AZURE, LlmSettings
 from stepsearch_data.pipeline.stage import Stage, StageConfig
 from stepsearch_data.remote.secrets import check_address, check_no_key
 from stepsearch_data.search.kinds import Engine, choose
@@ -194,7 +194,7 @@ def _set_from_environment(
 ) -> None:
     if not value:  # set to nothing is not set
         return
-    if name == "OPENAI_BASE_URL":
+    if name in (AZURE, "OPENAI_BASE_URL"):  # in this order, so that the second one wins
         _put(data, "llm", "base_url", value, given)
         return
     key = name.removeprefix(PREFIX)

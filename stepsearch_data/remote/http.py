@@ -1,27 +1,34 @@
-"""One HTTP exchange, and which failures may pass when it is repeated.
+"""The HTTP client of everything here, and which failures may pass when a call is repeated.
 
-aiohttp is the client of everything here: of the libraries we know it costs the least processor time a call (ADR 4).
+It is httpx2's, on aiohttp; the `openai` package sends its calls over it too (ADR 4). httpx2 is imported with the first
+call: a build that asks nobody needs none.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from email.utils import parsedate_to_datetime
-from types import TracebackType
-from typing import IO, NamedTuple, Self
+from enum import Enum, auto
+from functools import cached_property
+from http import HTTPStatus
+from typing import TYPE_CHECKING
 
-import aiohttp
 import orjson
 
 from stepsearch_data.core.errors import RowRejected
 from stepsearch_data.remote.secrets import HIDDEN, redact
 
+if TYPE_CHECKING:
+    import httpx2
+
 OK = 200
 THROTTLED = 429
-RETRIED = {408, 409, 425, THROTTLED, 500, 502, 503, 504, 520, 522, 524, 529}
+RETRIED = {408, 409, 425, THROTTLED, 500, 502, 503, 504, *range(520, 528), 529, 530}
 _LARGEST_REPLY = 8 << 20
-_PATIENT = aiohttp.ClientTimeout(total=None, sock_connect=10.0, sock_read=120.0)  # for whole files
+_CONNECT = 10.0  # seconds
+_SILENCE = 120.0  # seconds without a byte, where a whole file may take any time
 _WORDS = 300  # characters of a server's message that we repeat
 _READ = 20 * _WORDS  # characters of it that are looked at
 
@@ -39,85 +46,89 @@ class NoUrlError(Exception):
     """What should be a URL is none."""
 
 
-class Response(NamedTuple):
-    """Status, headers with lower-case names, and body."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-
 class Http:
-    """A client with a pool of connections. Use as an async context manager.
+    """An httpx2 client with a pool of connections, as `client`. Close it.
 
-    `secrets` never appear in a message or a body; `headers` are sent with every request.
+    `timeout` is for a whole exchange, in seconds. `secrets` never appear in a message or a body. With `files`, replies
+    may be of any length and take any time. `transport` stands in for the network.
     """
 
     def __init__(
-        self, timeout: float, connections: int, secrets: Sequence[str] = (), headers: Mapping[str, str] | None = None
+        self,
+        timeout: float,
+        connections: int,
+        secrets: Sequence[str] = (),
+        *,
+        files: bool = False,
+        transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
-        self._timeout = aiohttp.ClientTimeout(total=timeout, sock_connect=min(timeout, 10.0))
-        self._connections = connections
+        self._timeout, self._connections, self._files = timeout, connections, files
         self._secrets = [secret for secret in secrets if secret]
-        self._headers = dict(headers or {})
-        self._session: aiohttp.ClientSession | None = None
+        self._transport = transport
 
-    async def __aenter__(self) -> Self:
-        connector = aiohttp.TCPConnector(limit=self._connections)
-        self._session = aiohttp.ClientSession(connector=connector, timeout=self._timeout, headers=self._headers)
-        return self
+    @cached_property
+    def client(self) -> httpx2.AsyncClient:
+        """The client. A key is for the server that was named: redirects are not followed."""
+        import aiohttp
+        import httpx2
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._session:
-            await self._session.close()
+        from stepsearch_data.remote.transport import AiohttpTransport
+
+        logging.getLogger("httpx2").setLevel(logging.WARNING)  # it tells whole URLs, and SerpApi's hold the key
+        whole = None if self._files else self._timeout
+        limits = aiohttp.ClientTimeout(whole, sock_connect=min(self._timeout, _CONNECT), sock_read=_SILENCE)
+        largest = None if self._files else _LARGEST_REPLY
+        transport = self._transport or AiohttpTransport(limits, self._connections, largest)
+        headers = {"Accept-Encoding": "gzip, deflate"}
+        return httpx2.AsyncClient(transport=transport, headers=headers, timeout=None, trust_env=False)
+
+    async def aclose(self) -> None:
+        """Drop the connections."""
+        if "client" in self.__dict__:
+            await self.client.aclose()
 
     async def request(
         self,
         method: str,
         url: str,
-        data: bytes | aiohttp.FormData | None = None,
+        body: object = None,
         *,
         params: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
-        into: IO[bytes] | None = None,
-    ) -> Response:
-        """One exchange; a body that is a file goes `into` one.
+    ) -> httpx2.Response:
+        """One exchange; a body is sent as JSON.
 
         Raises TransientError when no answer comes, RowRejected for an answer that is too large, and NoUrlError.
         """
-        assert self._session is not None
-        form = isinstance(data, aiohttp.FormData)
-        sent = {} if form else {"Content-Type": "application/json"}
-        timeout = _PATIENT if form or into else self._timeout
+        content = None if body is None else orjson.dumps(body)
+        sent = {"Content-Type": "application/json", **(headers or {})}
         try:
-            async with self._session.request(
-                method,
-                url,
-                data=data,
-                params=params,
-                headers={**sent, **(headers or {})},
-                timeout=timeout,
-                allow_redirects=False,  # a key is for the server that was named
-            ) as response:
-                names = {key.lower(): value for key, value in response.headers.items()}
-                if into and response.status == OK:
-                    await _save(response, into)
-                    return Response(OK, names, b"")
-                return Response(response.status, names, self._without_secrets(await _read(response)))
-        except TimeoutError as error:
-            raise TransientError("the server did not answer in time") from error
-        except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as error:
-            raise NoUrlError(url) from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise TransientError(self.clean(f"{type(error).__name__}: {error}")) from error
+            return await self.client.request(method, url, content=content, params=params, headers=sent)
+        except Exception as error:
+            raise self.failure(error) from error
 
-    def _without_secrets(self, body: bytes) -> bytes:
-        """A body that repeats a key would bring it into the rows."""
+    def failure(self, error: BaseException | None) -> Exception:
+        """What an error of the client means: TransientError, NoUrlError or RowRejected. Others are bugs, and raised."""
+        import httpx2
+
+        from stepsearch_data.remote.transport import TooLargeError
+
+        match error:
+            case TooLargeError():
+                return RowRejected(str(error))
+            case httpx2.InvalidURL() | httpx2.UnsupportedProtocol():
+                return NoUrlError()
+            case httpx2.TransportError():
+                return TransientError(self.clean(str(error))[:_WORDS])
+        assert error
+        raise error
+
+    def body(self, response: httpx2.Response) -> bytes:
+        """What a server says; one that repeats a key would bring it into the rows."""
+        content = response.content
         for secret in self._secrets:
-            body = body.replace(secret.encode(), HIDDEN.encode())
-        return body
+            content = content.replace(secret.encode(), HIDDEN.encode())
+        return content
 
     def message(self, body: bytes) -> str:
         """What an error body says, in one line and without secrets."""
@@ -135,6 +146,42 @@ class Http:
         return redact(text, self._secrets)
 
 
+class Meaning(Enum):
+    """What a bad status of an OpenAI-compatible server means."""
+
+    KEY = auto()
+    NOWHERE = auto()
+    CREDIT = auto()
+    LATER = auto()
+    REFUSED = auto()
+
+
+def meaning_of(response: httpx2.Response, message: str) -> Meaning:
+    """What a bad answer means that says `message`."""
+    status = response.status_code
+    if status in (401, 403):
+        return Meaning.KEY
+    if status == HTTPStatus.NOT_FOUND:
+        return Meaning.NOWHERE
+    if status == HTTPStatus.PAYMENT_REQUIRED or (
+        status == THROTTLED and ("insufficient_quota" in message or "billing" in message)
+    ):
+        return Meaning.CREDIT
+    return Meaning.LATER if may_pass(response) else Meaning.REFUSED
+
+
+def may_pass(response: httpx2.Response) -> bool:
+    """Whether a bad answer may be a good one the next time; the header `x-should-retry` is above the status."""
+    told = response.headers.get("x-should-retry")
+    return told == "true" or (response.status_code in RETRIED and told != "false")
+
+
+def transient(response: httpx2.Response, message: str) -> TransientError:
+    """The error for an answer that may be a good one the next time."""
+    status = response.status_code
+    return TransientError(f"{status}: {message}", retry_after(response.headers), throttled=status == THROTTLED)
+
+
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds to wait, from `retry-after-ms` or `retry-after`, which may hold a date."""
     for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
@@ -146,20 +193,3 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         return max(0.0, parsedate_to_datetime(headers["retry-after"]).timestamp() - time.time())
     except (KeyError, ValueError):
         return None
-
-
-async def _save(response: aiohttp.ClientResponse, file: IO[bytes]) -> None:
-    file.seek(0)
-    file.truncate()
-    async for chunk in response.content.iter_any():
-        file.write(chunk)
-
-
-async def _read(response: aiohttp.ClientResponse) -> bytes:
-    chunks, size = [], 0
-    async for chunk in response.content.iter_any():
-        chunks.append(chunk)
-        size += len(chunk)
-        if size > _LARGEST_REPLY:
-            raise RowRejected(f"the server's reply is larger than {_LARGEST_REPLY >> 20} MiB")
-    return b"".join(chunks)

@@ -16,6 +16,8 @@ from urllib.parse import unquote, urlsplit
 from stepsearch_data.core.errors import ConfigError
 
 HIDDEN = "***"
+CUSTOM_HEADERS = "OPENAI_CUSTOM_HEADERS"
+"""The variable that holds more headers for a model's server, a line each."""
 _URL = re.compile(r"""(?:[A-Za-z][A-Za-z0-9+.-]{0,20}://|https?:/)[^\s"'<>`\\{}|^]+""")  # a Path makes one slash of two
 _VARIABLE = re.compile(r"_(API_KEY|TOKEN)$")  # of the environment, that holds a secret
 _LIKE_A_KEY = re.compile(r"\b(?:sk|hf|key)[-_](?=[A-Za-z0-9_\-*]{0,200}[\d*])[A-Za-z0-9_\-*]{8,}")
@@ -24,6 +26,8 @@ _MASK = re.compile(r"\*{2,}|•+|…|\.{2,}|[xX]{4,}")
 _ENCODED = re.compile(r"[A-Za-z0-9+/_-]{8,}")
 _STANDARD = str.maketrans("-_", "+/")  # of base64's two alphabets
 _HEADER = re.compile(r"[!-~]+")
+_HEADERS = re.compile(r"(?:[!-9;-~]+ *:[ -~]*|\s*)")
+_SECRET_HEADER = re.compile(r"^[^:]*(?:key|token|auth|secret|cookie)[^:]*:(.*)", re.IGNORECASE)
 _SHORTEST = 4  # characters of a secret that can be told from a word
 _SURELY = 12  # the same, wherever it stands
 _TELLING = 6  # characters in a row that give a secret away
@@ -66,7 +70,20 @@ def check_no_key(setting: str, value: object) -> None:
 def known_secrets(environment: Mapping[str, str] | None = None) -> list[str]:
     """The keys and tokens that the environment holds."""
     held = os.environ if environment is None else environment
-    return [value.strip() for name, value in held.items() if _VARIABLE.search(name) and len(value.strip()) >= _SHORTEST]
+    values = [value.strip() for name, value in held.items() if _VARIABLE.search(name)]
+    return [value for value in (*values, *_header_secrets(held)) if len(value) >= _SHORTEST]
+
+
+def header_secrets() -> list[str]:
+    """The keys and tokens in OPENAI_CUSTOM_HEADERS. Raises ConfigError where it holds something else than headers."""
+    if not all(map(_HEADERS.fullmatch, os.environ.get(CUSTOM_HEADERS, "").split("\n"))):
+        raise ConfigError(f"{CUSTOM_HEADERS} holds no headers", "write a line each: NAME: VALUE")
+    return _header_secrets(os.environ)
+
+
+def _header_secrets(held: Mapping[str, str]) -> list[str]:
+    found = map(_SECRET_HEADER.match, held.get(CUSTOM_HEADERS, "").split("\n"))
+    return [line[1].split()[-1] for line in found if line and line[1].strip()]
 
 
 def show_url(url: str) -> str:

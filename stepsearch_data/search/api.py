@@ -6,17 +6,20 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import orjson
 from pydantic import Field
 
 from stepsearch_data.core.errors import SearchError
-from stepsearch_data.remote.http import RETRIED, THROTTLED, Http, Response, TransientError, retry_after
+from stepsearch_data.remote.http import THROTTLED, Http, TransientError, may_pass, retry_after
 from stepsearch_data.remote.secrets import find_key, show_url
 from stepsearch_data.search.answers import Refused, parsed
 from stepsearch_data.search.engine import Answer
 from stepsearch_data.search.kinds import EngineConfig, EngineSettings
+
+if TYPE_CHECKING:
+    import httpx2
 
 MOST_RPS = 1_000_000
 RPS = "requests a second at most; by default what a small plan allows"
@@ -103,26 +106,27 @@ class Api:
             )
         return self.url(given.rstrip("/"))
 
-    def answers(self, response: Response, queries: int) -> list[Answer]:
+    def answers(self, body: bytes, queries: int) -> list[Answer]:
         """What a good response says to so many queries. Raises TransientError or Refused."""
         try:
-            data = parsed(response.body)
+            data = parsed(body)
         except (ValueError, RecursionError):
             data = None
         if data is None:
-            raise TransientError(f"the server sent {'a web page' if is_page(response) else 'no JSON'}")
+            raise TransientError(f"the server sent {'a web page' if is_page(body) else 'no JSON'}")
         answers = self.read(data)
         if len(answers) != queries:
             raise Refused(f"the server sent {len(answers)} lists of documents for {queries} queries")
         return answers
 
-    def fail(self, response: Response, http: Http, engine: str, url: str, *, one_query: bool) -> NoReturn:
+    def fail(self, response: httpx2.Response, http: Http, engine: str, url: str, *, one_query: bool) -> NoReturn:
         """Raise what a bad status means: TransientError, Refused, or SearchError where no query can be answered.
 
         A page in place of JSON that comes after good answers is about `one_query`: a wall took offence at its words.
         """
-        page, status = is_page(response), response.status
-        said = f"{status}: {'a web page' if page else http.message(_detail(response.body))}"
+        body, status = http.body(response), response.status_code
+        page = is_page(body)
+        said = f"{status}: {'a web page' if page else http.message(_detail(body))}"
         wait = self.wait(response.headers)
         if re.search(self.spent, said, re.IGNORECASE) or (status == THROTTLED and (wait or 0.0) > _QUOTA):
             renewed = f"; the server asks to wait {wait / 3600:,.1f} hours" if wait else ""
@@ -135,14 +139,14 @@ class Api:
             raise SearchError(f"{show_url(url)} does not let us in ({said})", advice)
         if status in _NOWHERE and not (page and one_query):
             raise SearchError(f"{show_url(url)} is not where the API is ({said})", f"check engines.{engine}.url")
-        if status in RETRIED:
+        if may_pass(response):
             raise TransientError(said, wait, throttled=status == THROTTLED)
         raise Refused(f"the server refuses the request ({said})")
 
 
-def is_page(response: Response) -> bool:
+def is_page(body: bytes) -> bool:
     """Whether something sent HTML instead of JSON: a proxy, or a wall before the server."""
-    return response.body.lstrip()[:1] == b"<"
+    return body.lstrip()[:1] == b"<"
 
 
 def _detail(body: bytes) -> bytes:

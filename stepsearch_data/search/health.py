@@ -17,7 +17,7 @@ _HOPELESS = 30  # requests refused before the first good answer, after which no 
 
 
 class Health:
-    """What is known of a server: whether it ever `worked`, and why it counts as `down`, where it does."""
+    """A `Judge` that knows whether a server ever `worked`, and why it counts as `down`, where it does."""
 
     def __init__(self, engine: str, url: str, settings: RemoteSettings, governor: Governor) -> None:
         self.worked = False
@@ -28,20 +28,17 @@ class Health:
         self._gave_up = asyncio.Event()
 
     def check(self) -> None:
-        """Raise Refused where the server is down."""
+        """See `Judge.check`. Raises Refused where the server is down."""
         if self.down:
             raise Refused(self.down)
 
     def succeeded(self, latency: float) -> None:
-        """A request was answered after so many seconds."""
+        """See `Judge.succeeded`."""
         self.worked, self._failures = True, 0
         self._governor.succeeded(latency)
 
-    def failed(self, error: TransientError) -> bool:
-        """Slow down after a throttled request; give the server up when it fails for too long.
-
-        Whether it costs an attempt: waiting as told does not.
-        """
+    async def failed(self, error: TransientError) -> bool:
+        """See `Judge.failed`. Slow down after a throttled request; give the server up when it fails for too long."""
         now, patience, wait = time.monotonic(), self._settings.patience, error.retry_after or 0.0
         if not self._failures:
             self._failing_since = now

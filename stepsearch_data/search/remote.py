@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-
-import orjson
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+from typing import TYPE_CHECKING
 
 from stepsearch_data.core.errors import BudgetError, RowRejected, SearchError
+from stepsearch_data.remote.client import Client
 from stepsearch_data.remote.governor import Governor
 from stepsearch_data.remote.http import OK, Http, NoUrlError, TransientError
 from stepsearch_data.remote.secrets import show_url
@@ -23,7 +21,9 @@ from stepsearch_data.search.health import Health
 from stepsearch_data.search.kinds import Engine, Service
 from stepsearch_data.search.replay import Replay
 
-_GRACE = 30.0  # seconds that requests in flight get when the build stops: they are paid for
+if TYPE_CHECKING:
+    import httpx2
+
 _WORD = re.compile(r"\w")
 
 
@@ -40,21 +40,22 @@ class RemoteEngine:
     of `search_calls`, and counts for `max_requests`.
     """
 
-    def __init__(self, engine: Engine, api: Api, service: Service) -> None:
+    def __init__(
+        self, engine: Engine, api: Api, service: Service, transport: httpx2.AsyncBaseTransport | None = None
+    ) -> None:
         self._settings = settings = engine.settings
         self.name, self.batch, self.in_flight = engine.name, api.batch, settings.max_concurrency
         self._api, self._config = api, engine.config
         self._url = api.find_url(engine.name, settings.url)
         self._key = api.find_key(engine.name)
-        self._governor = Governor(settings.max_concurrency, 60 * settings.rps if settings.rps else None, burst=0.0)
-        self._health = Health(engine.name, self._url, settings, self._governor)
-        self._http = Http(settings.timeout, settings.max_concurrency, [self._key])
+        governor = Governor(settings.max_concurrency, 60 * settings.rps if settings.rps else None, burst=0.0)
+        self._health = Health(engine.name, self._url, settings, governor)
+        self._client = Client(governor, self._health, settings.max_attempts, self._health.sleep)
+        self._http = Http(settings.timeout, settings.max_concurrency, [self._key], transport=transport)
         asked = {**engine.fingerprint(), "url": self._url}
         self._replay = Replay(service.replay, asked) if service.replay else None
         self._record = service.record
         self._sent = service.used.get(engine.name, 0)
-        self._calls: set[asyncio.Task[list[Answer]]] = set()
-        self._open = False
 
     async def search(self, queries: Sequence[str], k: int) -> list[Answer]:
         """See `SearchEngine.search`; at most as many documents as the API gives."""
@@ -74,17 +75,12 @@ class RemoteEngine:
 
     async def close(self) -> None:
         """Wait for the requests in flight, commit what was paid for, and drop the connections."""
-        if self._calls:
-            _, late = await asyncio.wait(self._calls, timeout=_GRACE)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+        await self._client.close()
         try:
             if self._replay:
                 self._replay.close()
         finally:
-            if self._open:
-                await self._http.__aexit__(None, None, None)
+            await self._http.aclose()
 
     def _known(self, query: str, k: int) -> Answer | None:
         """The answer that needs no request: to a query without a word, or to one that was asked before."""
@@ -96,42 +92,13 @@ class RemoteEngine:
         """One request, as often as it may help; its halves where the server chokes on it, so that one query fails."""
         try:
             self._health.check()
-            return await self._insist(queries, k)
+            return await self._client.send(lambda _: self._call(queries, k))
         except (Refused, TransientError) as error:
             reason, chokes = str(error), isinstance(error, Refused) or str(error).startswith("500:")
         if self._health.down or not chokes or len(queries) == 1:
             return [Answer(error=self._health.down or reason)] * len(queries)
         middle = len(queries) // 2
         return [*await self._ask(queries[:middle], k), *await self._ask(queries[middle:], k)]
-
-    async def _insist(self, queries: Sequence[str], k: int) -> list[Answer]:
-        async for attempt in AsyncRetrying(
-            retry=retry_if_exception_type(TransientError),
-            stop=stop_after_attempt(self._settings.max_attempts),
-            wait=wait_random_exponential(multiplier=0.5, max=30),
-            sleep=self._health.sleep,
-            reraise=True,
-        ):
-            with attempt:
-                return await self._send(queries, k)
-        raise AssertionError("tenacity raises the last error")
-
-    async def _send(self, queries: Sequence[str], k: int) -> list[Answer]:
-        """One attempt. A wait that the server asks for is part of it."""
-        while True:
-            await self._governor.acquire(0)
-            try:
-                self._health.check()
-                self._count()
-                task = asyncio.create_task(self._call(queries, k))
-                self._calls.add(task)
-                task.add_done_callback(self._called)
-                return await asyncio.shield(task)
-            except TransientError as error:
-                if self._health.failed(error):
-                    raise
-            finally:
-                self._governor.release()
 
     def _count(self) -> None:
         """Count a request that is about to be sent. Raises BudgetError."""
@@ -144,7 +111,8 @@ class RemoteEngine:
         self._sent += 1
 
     async def _call(self, queries: Sequence[str], k: int) -> list[Answer]:
-        """Send, record and keep. A task of its own: what was sent is paid for, even when the build stops."""
+        """Send, record and keep."""
+        self._count()
         begun = time.perf_counter()
         try:
             read = await self._exchange(queries, k)
@@ -154,7 +122,6 @@ class RemoteEngine:
                 self._health.refused(error)
             raise
         latency = round(time.perf_counter() - begun, 4)
-        self._health.succeeded(latency)
         answers = [Answer(answer.found[:k], self._http.clean(answer.error), latency) for answer in read]
         for query, answer in zip(queries, answers, strict=True):
             if self._replay and not answer.error:
@@ -165,14 +132,10 @@ class RemoteEngine:
 
     async def _exchange(self, queries: Sequence[str], k: int) -> list[Answer]:
         """What the API says to these queries. Raises TransientError, Refused, or SearchError when it never will."""
-        if not self._open:
-            self._open = True
-            await self._http.__aenter__()
         method, body, params, headers = self._api.ask(self._config, self._key, queries, k)
-        data = None if body is None else orjson.dumps(body)
         response, fault = None, ""
         try:
-            response = await self._http.request(method, self._url, data, params=params, headers=headers)
+            response = await self._http.request(method, self._url, body, params=params, headers=headers)
         except RowRejected as error:
             fault = str(error)
         except NoUrlError:
@@ -183,14 +146,9 @@ class RemoteEngine:
             raise SearchError(
                 f"{show_url(self._url)} is no URL", f"--set engines.{self.name}.url=http://localhost:8000"
             )
-        if response.status != OK:
+        if response.status_code != OK:
             self._api.fail(response, self._http, self.name, self._url, one_query=self._health.worked)
-        return self._api.answers(response, len(queries))
-
-    def _called(self, task: asyncio.Task[list[Answer]]) -> None:
-        self._calls.discard(task)
-        if not task.cancelled():
-            task.exception()  # seen, even if nobody waits for it any more
+        return self._api.answers(self._http.body(response), len(queries))
 
     def _note(self, queries: int, latency: float, error: str = "", *, failed: int = 0, cached: bool = False) -> None:
         if self._record:

@@ -113,7 +113,7 @@ def test_all_but_the_first_request_go_into_one_batch(server: LlmServer, api: Bat
 def test_a_batched_request_is_what_would_have_been_sent(server: LlmServer, api: BatchApi, tmp_path: Path) -> None:
     Stage(server, tmp_path).run("a", "b")
     [sent] = api.requests("batch_1")
-    endpoint = Endpoint(server.url, "", 1.0, 1)
+    endpoint = Endpoint(LlmSettings(base_url=server.url), connections=1)
     assert sent["body"] == endpoint.payload(request_of(sent["body"]["messages"][0]["content"]))
     assert sent["custom_id"] == request_of(sent["body"]["messages"][0]["content"]).digest(server.url)
     assert (sent["method"], sent["url"]) == ("POST", "/v1/chat/completions")

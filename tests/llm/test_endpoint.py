@@ -5,6 +5,8 @@ import json
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager, aclosing
+from dataclasses import replace
 from email.utils import formatdate
 from itertools import cycle
 from typing import Any
@@ -12,11 +14,12 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from stepsearch_data.core.errors import ProviderError, RowRejected
+from stepsearch_data.core.errors import ConfigError, ProviderError, RowRejected
 from stepsearch_data.llm.chat import Message, Reply, Request, TurnRequest, Usage
 from stepsearch_data.llm.endpoint import Endpoint
+from stepsearch_data.llm.settings import LlmSettings
 from stepsearch_data.remote.http import TransientError
-from tests.fake import Fault
+from tests.fake import Asked, FakeServer, Fault
 from tests.llm_server import Answer, LlmServer, completion, error
 
 SCHEMA = {"type": "object", "properties": {}, "additionalProperties": False}
@@ -25,14 +28,20 @@ KEY = "sk-test-0123456789abcdef"
 OK = '{"ok": true}'
 
 
+def open_endpoint(url: str, timeout: float = 5.0) -> AbstractAsyncContextManager[Endpoint]:
+    return aclosing(Endpoint(LlmSettings(base_url=url, timeout=timeout), connections=8))
+
+
 def ask(url: str, *requests: Request, key: str = "", timeout: float = 5.0) -> list[Reply]:
     """The replies to some requests, one after the other, over one endpoint."""
 
     async def go() -> list[Reply]:
-        async with Endpoint(url, key, timeout, connections=4) as endpoint:
+        async with open_endpoint(url, timeout) as endpoint:
             return [await endpoint.send(request) for request in requests]
 
-    return asyncio.run(go())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OPENAI_API_KEY", key)
+        return asyncio.run(go())
 
 
 def outcome(answer: Answer | str | Fault | dict[str, Any], timeout: float = 5.0, key: str = "") -> Reply | Exception:
@@ -264,7 +273,7 @@ def test_a_stop_that_is_refused_is_left_out_from_then_on() -> None:
 
 def test_refusals_that_many_calls_meet_together_cost_one_format_only() -> None:
     async def go(url: str) -> tuple[list[Reply], str]:
-        async with Endpoint(url, "", 5.0, connections=8) as endpoint:
+        async with open_endpoint(url) as endpoint:
             return list(await asyncio.gather(*(endpoint.send(REQUEST) for _ in range(8)))), endpoint.format
 
     with LlmServer(refusing("json_schema"), delay=0.05) as server:
@@ -279,7 +288,7 @@ def test_a_refused_row_that_has_nothing_to_do_with_it_changes_no_setting() -> No
     with LlmServer(lambda _: next(answers)) as server:
 
         async def go() -> None:
-            async with Endpoint(server.url, "", 5.0, connections=1) as endpoint:
+            async with open_endpoint(server.url) as endpoint:
                 with pytest.raises(RowRejected):
                     await endpoint.send(REQUEST)
                 await endpoint.send(REQUEST)
@@ -314,9 +323,106 @@ def test_a_servers_long_message_is_cut() -> None:
 )
 def test_models_that_are_offered(listing: dict[str, Any], names: list[str]) -> None:
     async def go(url: str) -> list[str]:
-        async with Endpoint(url, "", 5.0, connections=1) as endpoint:
+        async with open_endpoint(url) as endpoint:
             return await endpoint.models()
 
     with LlmServer(lambda _: OK) as server:
         server.models = Fault(body=json.dumps(listing).encode())
         assert asyncio.run(go(server.url)) == names
+
+
+AZURE = {"OPENAI_API_VERSION": "2025-01-01", "AZURE_OPENAI_API_KEY": KEY}
+
+
+def test_organisation_project_and_custom_headers_are_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_ORG_ID", "org")
+    monkeypatch.setenv("OPENAI_PROJECT_ID", "project")
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "X-Team: search\nX-Gateway-Key: gw-0123456789")
+    said = error(400, "your gateway key is gw-0123456789")
+    with LlmServer(lambda _: said) as server, pytest.raises(RowRejected) as fault:
+        ask(server.url, REQUEST, key=KEY)
+    sent = server.headers[0]
+    assert [sent[name] for name in ("openai-organization", "openai-project", "x-team")] == ["org", "project", "search"]
+    assert "gw-0123456789" not in str(fault.value)
+
+
+@pytest.mark.parametrize("headers", ["no header", "X-Näme: 1", "X-Team: caf\u00e9", "a b: c"])
+def test_what_is_no_header_is_told(headers: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", headers)
+    with pytest.raises(ConfigError, match="OPENAI_CUSTOM_HEADERS holds no headers"):
+        ask("http://127.0.0.1:9/v1", REQUEST)
+
+
+def test_a_key_of_the_environment_for_openai_alone_goes_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_ADMIN_KEY", "sk-admin-0123456789")
+    with LlmServer(lambda _: OK) as server:
+        ask(server.url, REQUEST)
+    assert "sk-admin-0123456789" not in str(server.headers)
+
+
+def test_azure_is_asked_where_its_environment_names_this_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Asked] = []
+
+    def azure(request: Asked) -> dict[str, Any]:
+        asked.append(request)
+        return completion(OK)
+
+    with FakeServer(azure) as server:
+        for name, value in {**AZURE, "AZURE_OPENAI_ENDPOINT": server.url}.items():
+            monkeypatch.setenv(name, value)
+        (reply,) = ask(server.url, REQUEST)
+    assert reply.text == OK
+    assert (asked[0].path, asked[0].params) == (
+        "/openai/deployments/mock/chat/completions",
+        {"api-version": "2025-01-01"},
+    )
+    assert asked[0].headers["api-key"] == KEY
+    assert "authorization" not in asked[0].headers
+
+
+@pytest.mark.parametrize("missing", AZURE)
+def test_what_azure_needs_besides_is_told(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = "http://127.0.0.1:9"
+    for name, value in {**AZURE, "AZURE_OPENAI_ENDPOINT": url, missing: ""}.items():
+        monkeypatch.setenv(name, value)
+        if not value:
+            monkeypatch.delenv(name)
+    with pytest.raises(ConfigError, match="AZURE_OPENAI_ENDPOINT is not enough") as fault:
+        ask(url, REQUEST)
+    assert missing in str(fault.value)
+
+
+def test_effort_and_what_else_is_sent() -> None:
+    request = replace(REQUEST, reasoning_effort="low", extra_body={"top_p": 0.9, "max_tokens": 5})
+    with LlmServer(lambda _: OK) as server:
+        ask(server.url, request)
+    sent = server.requests[0]
+    assert (sent["reasoning_effort"], sent["top_p"], sent["max_tokens"]) == ("low", 0.9, 5)
+
+
+def test_what_the_user_asks_for_is_never_left_out() -> None:
+    request = replace(REQUEST, extra_body={"temperature": 1})
+    with LlmServer(refusing("temperature")) as server, pytest.raises(RowRejected, match="'temperature' does not"):
+        ask(server.url, request)
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("name", ["reasoning_content", "reasoning"])
+def test_thoughts_are_kept_apart(name: str) -> None:
+    reply = outcome(completion("", "length", **{name: "Let me see."}))
+    assert isinstance(reply, Reply)
+    assert (reply.text, reply.reasoning, reply.finish_reason) == ("", "Let me see.", "length")
+
+
+@pytest.mark.parametrize(
+    ("status", "told", "kind"),
+    [
+        (400, "true", TransientError),
+        (503, "false", RowRejected),
+        (503, "perhaps", TransientError),
+        *((status, "", TransientError) for status in (520, 521, 523, 530)),
+        (501, "", RowRejected),
+    ],
+)
+def test_which_failures_may_pass(status: int, told: str, kind: type[Exception]) -> None:
+    assert type(outcome(error(status, "later", **{"x-should-retry": told}))) is kind

@@ -17,13 +17,13 @@ import pytest
 from tenacity import wait_none
 
 from stepsearch_data.core.errors import BudgetError, ConfigError, ProviderError, RowRejected, StoreError
-from stepsearch_data.llm import service
 from stepsearch_data.llm.chat import Message, Reply, Request, Usage
 from stepsearch_data.llm.money import Budget
 from stepsearch_data.llm.replay import Replay
 from stepsearch_data.llm.service import Llm
 from stepsearch_data.llm.settings import LlmSettings
 from stepsearch_data.remote import cache as remote_cache
+from stepsearch_data.remote import client
 from tests.fake import Fault
 from tests.llm_server import Answer, LlmServer, completion, error
 
@@ -117,7 +117,7 @@ class World:
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    monkeypatch.setattr(service, "wait_random_exponential", lambda **_: wait_none())
+    monkeypatch.setattr(client, "wait_random_exponential", lambda **_: wait_none())
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return World(tmp_path)

@@ -15,7 +15,8 @@ import pytest
 from tenacity import wait_fixed, wait_none
 
 from stepsearch_data.core.errors import BudgetError, ConfigError, SearchError, StepSearchError
-from stepsearch_data.search import Answer, SearchEngine, Service, remote
+from stepsearch_data.remote import client
+from stepsearch_data.search import Answer, SearchEngine, Service
 from stepsearch_data.search.index import open_engine
 from stepsearch_data.search.kinds import choose
 from tests.fake import Fault, fault
@@ -50,7 +51,7 @@ PERMANENT = {
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    monkeypatch.setattr(remote, "wait_random_exponential", lambda **_: wait_none())
+    monkeypatch.setattr(client, "wait_random_exponential", lambda **_: wait_none())
     for variable in KEYS.values():
         monkeypatch.setenv(variable, KEY)
     return World(tmp_path)
@@ -233,7 +234,7 @@ def test_a_server_that_fails_for_too_long_is_down_and_nobody_waits_for_it(world:
 
 
 def test_queries_that_wait_learn_at_once_that_a_server_is_down(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "wait_random_exponential", lambda **_: wait_fixed(9))
+    monkeypatch.setattr(client, "wait_random_exponential", lambda **_: wait_fixed(9))
     refusals = iter([error("http", 503, "later"), error("http", 503, "later", Retry_After="600")])
     with SearchServer("http", lambda _: next(refusals)) as server:
 

@@ -10,7 +10,8 @@ import pytest
 from tenacity import wait_none
 
 from stepsearch_data.core.errors import ConfigError, SearchError
-from stepsearch_data.search import Found, remote
+from stepsearch_data.remote import client
+from stepsearch_data.search import Found
 from stepsearch_data.search.answers import Refused
 from stepsearch_data.search.kinds import choose
 from stepsearch_data.search.web import cleaned, read_brave, read_serpapi, read_serper, read_tavily, renewal
@@ -23,7 +24,7 @@ READ = {"serper": read_serper, "brave": read_brave, "tavily": read_tavily, "serp
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    monkeypatch.setattr(remote, "wait_random_exponential", lambda **_: wait_none())
+    monkeypatch.setattr(client, "wait_random_exponential", lambda **_: wait_none())
     for variable in KEYS.values():
         monkeypatch.setenv(variable, KEY)
     return World(tmp_path)

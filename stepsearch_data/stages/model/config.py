@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 
@@ -28,6 +29,13 @@ class ModelConfig(StageConfig):
         default=2, ge=0, le=100, description="turns that show the model what was wrong, before the row is rejected"
     )
 
+    reasoning_effort: str = Field(
+        default="", description="how long a reasoning model thinks, such as low or high; the server's default"
+    )
+    extra_body: dict[str, Any] = Field(
+        default={}, description="what else is sent with each request, as the server names it, such as {top_p = 0.9}"
+    )
+
     @property
     def uses_model(self) -> bool:
         """Whether a model is asked."""
@@ -44,4 +52,6 @@ class ModelConfig(StageConfig):
 
     def settings(self, sample: int = 0) -> ModelSettings:
         """The same for a conversation; `sample` tells repeated tries apart."""
-        return ModelSettings(self.llm, self.temperature, self.max_tokens, sample, self.repairs)
+        return ModelSettings(
+            self.llm, self.temperature, self.max_tokens, sample, self.repairs, self.reasoning_effort, self.extra_body
+        )

@@ -15,6 +15,7 @@ T = TypeVar("T")
 _QUOTED = 8_000  # characters of a failed reply that are shown to the model again
 _SHOWN = 10  # complaints in one turn
 _COMPLAINT = 300  # characters of each: it may hold what the model wrote
+_THOUGHTS = "the model thought and did not answer within {:,} tokens; raise max_tokens, or lower reasoning_effort"
 _REFUSALS = {
     "content_filter": "the provider's content filter blocked the reply",
     "refusal": "the model refused to answer",
@@ -38,10 +39,21 @@ class ModelSettings:
     max_tokens: int = 1024
     sample: int = 0
     repairs: int = 2
+    reasoning_effort: str = ""
+    extra_body: dict[str, Any] | None = None
 
     def request(self, messages: tuple[Message, ...], schema: dict[str, Any]) -> Request:
         """The opening request of a conversation."""
-        return Request(self.model, messages, schema, self.temperature, self.max_tokens, self.sample)
+        return Request(
+            self.model,
+            messages,
+            schema,
+            self.temperature,
+            self.max_tokens,
+            self.sample,
+            self.reasoning_effort,
+            self.extra_body,
+        )
 
 
 async def converse(model: ChatModel, request: Request, check: Callable[[str], T], repairs: int) -> T:
@@ -56,6 +68,8 @@ async def converse(model: ChatModel, request: Request, check: Callable[[str], T]
             reply = await model.complete(request)
         except RowRejected as refused:  # what came before is worth keeping
             raise RowRejected(str(refused), raw=refused.raw or reply.text, attempts=attempt - 1) from refused
+        if reply.reasoning and not reply.text:  # asked again, it would think again
+            raise RowRejected(_THOUGHTS.format(request.max_tokens), raw=reply.reasoning, attempts=attempt)
         if reply.finish_reason in _REFUSALS:
             raise RowRejected(_REFUSALS[reply.finish_reason], raw=reply.text, attempts=attempt)
         try:
