@@ -31,16 +31,16 @@ class Files:
 
     @property
     def name(self) -> str:
-        """The files."""
+        """Name the files."""
         return " ".join(self.texts)
 
     def count(self) -> int:
-        """Rows of the files, those on the Hub apart."""
+        """Count the rows of the files, those on the Hub apart."""
         rows = [sum(1 for _ in islice(_records(file), self.limit)) for file in self._files() if not file.is_hub]
         return sum(rows)
 
     def digest(self) -> str:
-        """Of all files together."""
+        """Return the digest of all files together."""
         return " ".join(file.digest() for file in self._files())
 
     def __iter__(self) -> Iterator[Task]:
@@ -91,7 +91,7 @@ class Files:
 
 
 def _records(file: Source) -> Iterator[Record]:
-    """The rows of a file. Raises SourceError where it cannot be read."""
+    """Read the rows of a file. Raises SourceError where it cannot be read."""
     try:
         yield from file.records()
     except SourceError as error:

@@ -30,17 +30,17 @@ _OPEN = re.compile(r"<(search|answer)>")
 
 
 def encode(text: str) -> list[int]:
-    """A number a character."""
+    """Make a number of each character."""
     return [ord(character) for character in text]
 
 
 def decode(characters: Sequence[int]) -> str:
-    """The text of `encode`."""
+    """Return the text that was given to `encode`."""
     return "".join(map(chr, characters))
 
 
 def in_characters(limits: Limits) -> Limits:
-    """The same lengths where characters stand for tokens."""
+    """Return the same lengths where characters stand for tokens."""
     return Limits(
         limits.max_turns,
         limits.topk,
@@ -171,7 +171,7 @@ class EndpointSampler:
 
 
 def turn_of(reply: Reply) -> tuple[str, bool]:
-    """What the policy wrote in its turn, and whether it ended its text rather than its turn.
+    """Return what the policy wrote in its turn, and whether it ended its text rather than its turn.
 
     Servers leave out the text that they stopped at: the tag that is open is closed again. What a server
     wrote beyond it, where it takes no `stop`, is left out.

@@ -32,7 +32,7 @@ class Report:
     refused: Counter[str] = field(default_factory=Counter)
 
     def notes(self) -> list[str]:
-        """What is wrong with the policy or the engine as a whole, in words."""
+        """Say what is wrong with the policy or the engine as a whole."""
         whole = self.measures["all"]["all"]
         ended = ", ".join(f"{share:.0%} {end}" for end, share in whole["ended"].items() if share)
         if not whole["ended"]["answer"]:

@@ -22,7 +22,7 @@ _ENDS = ("answer", "no answer", "end of text", "length", "refused")
 
 
 def row_of(played: Played) -> Row:
-    """A rollout as a line of `rollouts.jsonl`: what `score` reads, and what is measured."""
+    """Make the line of a rollout in `rollouts.jsonl`: what `score` reads, and what is measured."""
     episode, own_tokens, refused = played
     task = episode.task
     rollout = read(episode.text, observations=episode.observations)
@@ -52,7 +52,7 @@ def row_of(played: Played) -> Row:
 
 
 def _answer(prediction: str | None, golds: Sequence[str], source: str) -> tuple[float, float]:
-    """Exact match and F1 by the official script of the source; zeros where nothing was answered."""
+    """Compute exact match and F1 by the official script of the source; zeros where nothing was answered."""
     if prediction is None:
         return 0.0, 0.0
     em, f1 = dataset_of(source).score(prediction, golds)
@@ -60,7 +60,7 @@ def _answer(prediction: str | None, golds: Sequence[str], source: str) -> tuple[
 
 
 def _searches(searches: Sequence[Search], golds: Sequence[Paragraph]) -> list[Row]:
-    """The searches of an episode: how many documents were seen before, which golds were found, from 0."""
+    """Describe the searches of an episode: how many documents were seen before, which golds were found, from 0."""
     rows: list[Row] = []
     shown: set[str] = set()
     asked: set[str] = set()
@@ -83,7 +83,7 @@ def _searches(searches: Sequence[Search], golds: Sequence[Paragraph]) -> list[Ro
 
 
 def _plain(text: str) -> str:
-    """A text whose white space does not matter: servers join lines."""
+    """Normalise a text whose white space does not matter: servers join lines."""
     return " ".join(text.split())
 
 
@@ -103,7 +103,7 @@ class Tally:
                 self._sums[group][name] += number
 
     def measures(self) -> dict[str, dict[str, Row]]:
-        """The measures of `all`, `by_source` and `by_source_and_hops`, by the name of the part."""
+        """Return the measures of `all`, `by_source` and `by_source_and_hops`, by the name of the part."""
         found: dict[str, dict[str, Row]] = {"all": {}, "by_source": {}, "by_source_and_hops": {}}
         levels = list(found.values())
         for group in sorted(self._sums):
@@ -130,7 +130,7 @@ def _counted(row: Row) -> dict[str, float]:
 
 
 def _measures(sums: Mapping[str, float], answers: Sequence[tuple[float, float]]) -> Row:
-    """Means over questions; shares of searches are None where there was none, recall where no gold is known."""
+    """Average over questions; shares of searches are None where there was none, recall where no gold is known."""
     scores = np.array(answers)
     questions = len(scores)
     (em, f1), (low, high) = scores.mean(axis=0).tolist(), interval(scores)
@@ -158,9 +158,10 @@ def _measures(sums: Mapping[str, float], answers: Sequence[tuple[float, float]])
 
 
 def interval(scores: NDArray[np.float64], resamples: int = 2_000) -> list[list[float]]:
-    """Ends of the bootstrap's 95 % intervals of the columns' means, (2, columns), of scores (questions, columns).
+    """Compute the bootstrap's 95 % intervals of the columns' means.
 
-    Questions are drawn with replacement, always by the same draws.
+    `scores` is (questions, columns), the ends of the intervals are (2, columns). Questions are drawn with replacement,
+    always by the same draws.
     """
     random = np.random.default_rng(0)
     means = [scores[random.integers(len(scores), size=len(scores))].mean(axis=0) for _ in range(resamples)]

@@ -23,13 +23,13 @@ class Policy(Protocol):
     batch: int
 
     def play(self, tasks: Sequence[Task], retrieve: Retrieve) -> list[Played]:
-        """One episode a task, in their order. Raises TrainError, ProviderError, BudgetError, SearchError."""
+        """Play one episode per task, in their order. Raises TrainError, ProviderError, BudgetError, SearchError."""
 
     def describe(self) -> str:
-        """How it goes, for a progress line."""
+        """Say how it goes, for a progress line."""
 
     def usage(self) -> dict[str, float]:
-        """What was used so far."""
+        """Return what was used so far."""
 
     def close(self) -> None:
         """Let go of what it holds."""

@@ -23,16 +23,16 @@ class Questions(Protocol):
 
     @property
     def name(self) -> str:
-        """What they are called."""
+        """Name them."""
 
     def count(self) -> int:
-        """How many there are at most; 0 where that is not known. Raises StepSearchError for a split without any."""
+        """Return how many there are at most; 0 if unknown. Raises StepSearchError for a split without any."""
 
     def digest(self) -> str:
-        """What identifies them."""
+        """Return what identifies them."""
 
     def __iter__(self) -> Iterator[Task]:
-        """The questions. Raises StepSearchError where there is none."""
+        """Yield the questions. Raises StepSearchError where there is none."""
 
 
 @dataclass
@@ -47,11 +47,11 @@ class SplitOfStore:
 
     @property
     def name(self) -> str:
-        """The store and the split."""
+        """Name the store and the split."""
         return f"{self.store.root}:{self.split}"
 
     def count(self) -> int:
-        """Rows of the split."""
+        """Count the rows of the split."""
         with self.store.reading() as manifest:
             self.store.tables(manifest, TRAJECTORIES)
             known = split_names(self.store, manifest)
@@ -71,7 +71,7 @@ class SplitOfStore:
         return total
 
     def digest(self) -> str:
-        """Of the store."""
+        """Return the digest of the store."""
         return self.store.digest()
 
     def __iter__(self) -> Iterator[Task]:

@@ -53,7 +53,7 @@ class RolloutFolder:
             self._file.close()
 
     def take_earlier(self, task: Task) -> Row | None:
-        """The row of a question that was played before, without its long texts; each is given once."""
+        """Return the row of a question that was played before, without its long texts; each is given once."""
         rows = self._earlier.get((task.source, task.id, task.question))
         return rows.popleft() if rows else None
 
@@ -85,7 +85,7 @@ class RolloutFolder:
         write_whole(path, ours)
 
     def _reopened(self, path: Path) -> BinaryIO:
-        """The file, open at its end, without a row that was cut off and without refused ones."""
+        """Open the file at its end, without a row that was cut off and without refused ones."""
         lines = _lines(path) if path.exists() else []
         kept = []
         for line in lines:

@@ -1,4 +1,4 @@
-"""From the options of an evaluation to its policy, questions and search engine."""
+"""Turn the options of an evaluation into its policy, questions and search engine."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Setup:
 
 
 def find_checkpoint(location: str) -> str:
-    """The folder of a model: the location itself, a checkpoint's policy, or that of a run's newest checkpoint.
+    """Find the folder of a model: the location itself, a checkpoint's policy, or a run's newest checkpoint.
 
     A name that is no folder may be one of the Hub. Raises ConfigError where there is no model.
     """
@@ -83,7 +83,10 @@ def find_checkpoint(location: str) -> str:
 
 
 def set_up(options: Options) -> Setup:
-    """What is named, or was trained with, or is the default, in this order. Raises ConfigError."""
+    """Choose each setting: what is named, or was trained with, or is the default, in this order.
+
+    Raises ConfigError.
+    """
     if bool(options.checkpoint) == bool(options.llm):
         raise ConfigError("expected one policy", "name a CHECKPOINT or --llm MODEL, not both")
     if options.output and options.output.exists() and not options.output.is_dir():
@@ -97,13 +100,13 @@ def set_up(options: Options) -> Setup:
 
 
 def _recipe(model: Path) -> Recipe | None:
-    """What a checkpoint was trained with, if its run tells. Raises ConfigError."""
+    """Read what a checkpoint was trained with, if its run tells. Raises ConfigError."""
     told = [folder / RECIPE for folder in (model, *model.parents[:2]) if (folder / RECIPE).is_file()]
     return read_recipe(told[0], "move it away, and name its settings") if told else None
 
 
 def open_policy(options: Options, setup: Setup, config: RunConfig, stack: ExitStack) -> Policy:
-    """The policy, loaded or connected; what it keeps for the time being goes when `stack` does.
+    """Load or connect the policy; its temporary files go when `stack` closes.
 
     Raises ConfigError, TrainError.
     """
@@ -127,7 +130,7 @@ def open_policy(options: Options, setup: Setup, config: RunConfig, stack: ExitSt
 
 
 def questions_of(options: Options, setup: Setup, config: RunConfig) -> Questions:
-    """The questions that are asked. Raises StoreError, and ConfigError when they are counted or read."""
+    """Return the questions that are asked. Raises StoreError, and ConfigError when they are counted or read."""
     if options.questions:
         aliases: Path | None = config.stages["load"].id_aliases  # type: ignore[attr-defined]  # of LoadConfig
         return Files(options.questions, setup.template, options.limit, aliases)
@@ -136,7 +139,7 @@ def questions_of(options: Options, setup: Setup, config: RunConfig) -> Questions
 
 
 def settings_of(options: Options, setup: Setup, config: RunConfig, questions: Questions, engine: Row) -> Row:
-    """All that decides the rollouts."""
+    """Collect all that decides the rollouts."""
     policy: Row = {"model": setup.model}
     if options.llm:
         policy |= {"base_url": show_url(config.llm.base_url), "raw": options.raw}

@@ -1,4 +1,4 @@
-"""Whether a model of some architecture can be trained here: tried on a few tokens, before anything is learnt."""
+"""Check, on a few tokens and before training, whether a model's architecture can be trained here."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FAILURES = (ArithmeticError, AssertionError, AttributeError, LookupError, Runti
 
 @torch.no_grad()
 def check_architecture(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Raises TrainError, with its name, for a model whose turns or log-probabilities are not those of a plain pass."""
+    """Raise TrainError, naming the class, where turns or log-probabilities differ from a plain pass."""
     try:
         problem = _problem(model.eval(), tokenizer)
     except torch.OutOfMemoryError:
@@ -55,7 +55,7 @@ def _problem(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def _apart(model: PreTrainedModel, ours: Tensor, theirs: Tensor) -> bool:
-    """Further than rounding explains, or no number."""
+    """Tell whether two results differ by more than rounding explains, or are not numbers."""
     exact = model.dtype == torch.float32 and not torch.is_autocast_enabled(model.device.type)
     return not (ours - theirs).norm() <= (0.001 if exact else 0.1) * (theirs - theirs.mean()).norm()
 
@@ -71,7 +71,7 @@ class _ForcedSampler(CachedSampler):
         self._logits: list[tuple[int, int, Tensor]] = []
 
     def play(self) -> list[tuple[int, int, Tensor]]:
-        """Row, place and logits of each token that was written: rows of other lengths, one of which waits."""
+        """Yield row, place and logits of each token written; rows differ in length, and one of them waits."""
         first, second = self._texts
         self.start([first[:1], second[:4]])
         self.generate([3, 1])

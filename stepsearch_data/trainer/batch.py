@@ -21,7 +21,7 @@ class EpisodeScore:
 
     @property
     def total(self) -> float:
-        """Sum of all rewards of the episode."""
+        """Sum all rewards of the episode."""
         return sum(reward for _, reward in self.token_rewards)
 
 
@@ -69,20 +69,23 @@ class Batch:
 
     @property
     def inputs(self) -> tuple[Tensor, Tensor, Tensor]:
-        """What the models read."""
+        """Return what the models read."""
         return self.input_ids, self.attention_mask, self.response_mask
 
     def rows(self, which: Tensor | slice) -> Batch:
-        """Some of the rows, without columns in which they have no token."""
+        """Select some rows, and drop columns in which none of them has a token."""
         width = int(self.attention_mask[which].sum(dim=1).max())
         return Batch(*(getattr(self, each.name)[which, :width] for each in fields(self)))
 
     def by_length(self) -> Tensor:
-        """The rows, longest first: parts of them have little padding, and what does not fit shows at once."""
+        """Order the rows by length, longest first.
+
+        So parts have little padding, and a part too large for memory fails at once.
+        """
         return self.attention_mask.sum(dim=1).argsort(descending=True, stable=True)
 
     def split(self, size: int, order: Tensor) -> Iterator[Batch]:
-        """Parts of so many rows, in this order of rows."""
+        """Yield parts of so many rows, in this order of rows."""
         yield from (self.rows(part) for part in order.split(size))
 
 

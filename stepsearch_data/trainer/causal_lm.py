@@ -19,20 +19,20 @@ _FEW, _MANY = 2**22, 2**26
 
 
 def unwrap_adapters(model: Any) -> PreTrainedModel:
-    """The model that `transformers` knows, where adapters of peft may be around it."""
+    """Return the model that `transformers` knows, without peft's adapters around it."""
     found: PreTrainedModel = getattr(model, "get_base_model", lambda: model)()
     return found
 
 
 def trunk_of(model: PreTrainedModel) -> PreTrainedModel:
-    """The model without its head, and without what reads anything but text."""
+    """Return the model without its head and without parts that read anything but text."""
     causal = unwrap_adapters(model)
     found = (causal.get_decoder(), causal.base_model, *causal.children())  # some name a layer, or themselves
     return next((each for each in found if isinstance(each, PreTrainedModel) and each is not causal), causal)
 
 
 def run_trunk(trunk: PreTrainedModel, tokens: Tensor, attention: Tensor, cache: Cache | None = None) -> Any:
-    """What the trunk makes of tokens, its `last_hidden_state` of (rows, tokens, width).
+    """Run the trunk over tokens; its output's `last_hidden_state` is (rows, tokens, width).
 
     With a cache that keeps earlier tokens `attention` covers them too; without one nothing is kept.
     """
@@ -44,7 +44,7 @@ def run_trunk(trunk: PreTrainedModel, tokens: Tensor, attention: Tensor, cache: 
 
 
 def logits_of(model: PreTrainedModel, output: Any, hidden: Tensor, tokens: Tensor) -> Tensor:
-    """Logits of some of what the trunk made, (tokens, vocabulary). `tokens` are as many, whichever.
+    """Compute logits from some of the trunk's output, (tokens, vocabulary). `tokens` are as many, whichever.
 
     The model's own forward pass makes them, with the trunk's output put in its place: so they are scaled, capped or
     moved as the architecture does.
@@ -57,10 +57,10 @@ def logits_of(model: PreTrainedModel, output: Any, hidden: Tensor, tokens: Tenso
 def log_probabilities(
     policy: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor, response_mask: Tensor, temperature: float
 ) -> tuple[Tensor, Tensor]:
-    """Log-probability and entropy of each token of the response mask, (rows, tokens) both, 0 elsewhere.
+    """Compute log-probability and entropy of each token of the response mask, both (rows, tokens), 0 elsewhere.
 
     Over a vocabulary of 150,000, logits would be the largest tensor of the training. So they are made for these tokens
-    only, for some of them at a time, and where there are several such parts once more in the backward pass.
+    only and in parts; where there are several parts, the backward pass makes them again.
     """
     output = run_trunk(trunk_of(policy), input_ids, attention_mask)
     mask = response_mask[:, 1:]
@@ -95,7 +95,10 @@ class _LogSoftmax(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, of_logps: Tensor, of_entropy: Tensor) -> tuple[Tensor, None]:
-        """With p the probabilities: ∂ log p_t / ∂ z_i = [i = t] − p_i, and ∂ H / ∂ z_i = −p_i log p_i − p_i H."""
+        """Compute the gradients, with p the probabilities.
+
+        ∂ log p_t / ∂ z_i = [i = t] − p_i, and ∂ H / ∂ z_i = −p_i log p_i − p_i H.
+        """
         logits, targets, total, entropy = ctx.saved_tensors
         chances = (logits - total).exp_()
         gradient = torch.special.entr(chances).mul_(of_entropy[:, None])
@@ -104,13 +107,13 @@ class _LogSoftmax(torch.autograd.Function):
 
 
 def _spread(parts: Sequence[Tensor], mask: Tensor) -> Tensor:
-    """Numbers of masked tokens at their places, 0 elsewhere and before the first token."""
+    """Put numbers of masked tokens at their places, 0 elsewhere and before the first token."""
     numbers = torch.cat(list(parts))
     return nn.functional.pad(numbers.new_zeros(mask.shape).masked_scatter(mask, numbers), (1, 0))
 
 
 def switch_checkpointing(model: nn.Module, *, on: bool) -> None:
-    """Switch gradient checkpointing on or off in the layers of which it was asked, none of which drops anything."""
+    """Switch gradient checkpointing on or off in the layers that were asked for it, and turn their dropout off."""
     for layer in model.modules():
         if isinstance(layer, GradientCheckpointingLayer) and layer.gradient_checkpointing:
             layer.training = on
@@ -124,7 +127,7 @@ def _accepted(forward: Callable[..., Any], arguments: dict[str, Any]) -> dict[st
 
 @functools.cache
 def _names(forward: Callable[..., Any]) -> frozenset[str]:
-    """The arguments of a kind of model; looked up once, as models read token by token."""
+    """Return the arguments of a model's forward; cached, as models read token by token."""
     return frozenset(inspect.signature(forward).parameters)
 
 

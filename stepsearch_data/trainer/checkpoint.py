@@ -30,7 +30,7 @@ class Checkpoints:
         self._output, self._keep, self._accelerator = output, keep, accelerator
 
     def save(self, update: int, policy: Callable[[], PreTrainedModel], tokenizer: PreTrainedTokenizerBase) -> Path:
-        """Write the checkpoint of an update, unless it is there; its folder. Every process calls it."""
+        """Write the checkpoint of an update, unless it is there; return its folder. Every process calls it."""
         folder = self._output / f"checkpoint-{update:06}"
         part = part_of(folder)
         main, wait = self._accelerator.is_main_process, self._accelerator.wait_for_everyone
@@ -54,7 +54,10 @@ class Checkpoints:
         return folder
 
     def load(self) -> int | None:
-        """Go back to the newest checkpoint: weights, optimiser, random state; its update, or None without any."""
+        """Restore weights, optimiser and random state of the newest checkpoint.
+
+        Returns its update, or None where there is no checkpoint.
+        """
         found = sorted(self._output.glob("checkpoint-*"))
         if not found:
             return None
@@ -83,7 +86,7 @@ class MetricsFile:
 
 
 def random_state() -> dict[str, Any]:
-    """The state of all random generators that a training uses."""
+    """Return the state of all random generators that a training uses."""
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     return {"python": random.getstate(), "numpy": np.random.get_state(), "torch": torch.get_rng_state(), "cuda": cuda}
 

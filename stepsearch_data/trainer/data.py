@@ -20,16 +20,19 @@ from stepsearch_data.trainer.stops import Encode
 
 
 def load_examples(store: Store, split: str) -> Iterator[Example]:
-    """The complete trajectories of a split that passed the gates, in the order of the store. Raises StoreError."""
+    """Yield the complete trajectories of a split that passed the gates, in the order of the store.
+
+    Raises StoreError.
+    """
     with store.reading() as manifest:
         found = examples(store, manifest, everything=False, with_rejected=False)
         yield from (example for example in found if example.split == split)
 
 
 def subsample(examples: Iterable[Example], count: int, *, each_source: bool = False) -> list[Example]:
-    """So many of them, or of each source, chosen by a hash of their ids: a larger sample begins with the smaller one.
+    """Choose so many of them, or of each source, by a hash of their ids.
 
-    The first ones of a store may be of one source, or of one number of hops.
+    A larger sample begins with the smaller one. The first ones of a store may be of one source or number of hops.
     """
     heaps: defaultdict[str, list[tuple[int, int, Example]]] = defaultdict(list)
     for at, example in enumerate(examples):
@@ -42,13 +45,16 @@ def subsample(examples: Iterable[Example], count: int, *, each_source: bool = Fa
 
 
 def task_index(position: int, size: int, seed: int) -> int:
-    """Which of so many tasks stands at a position of training: each epoch takes all, shuffled anew."""
+    """Return which of so many tasks stands at a position of training: each epoch takes all, shuffled anew."""
     epoch, at = divmod(position, size)
     return int(np.random.default_rng((seed, epoch)).permutation(size)[at])
 
 
 def load_tag_template(template: str) -> Template:
-    """The template of this name or file. Raises ConfigError for one that calls tools: episodes are written in tags."""
+    """Load the template of this name or file.
+
+    Raises ConfigError for one that calls tools: episodes are written in tags.
+    """
     found = load_template(template)
     if found.tool:
         raise ConfigError(f"the template {found.name} calls a tool; episodes are written in tags", "musique or paper")
@@ -56,7 +62,7 @@ def load_tag_template(template: str) -> Template:
 
 
 def to_task(example: Example, template: Template) -> Task:
-    """The question of a trajectory, and what its rollouts are scored against."""
+    """Make a task of a trajectory: its question, and what its rollouts are scored against."""
     return Task(
         id=example.question_id,
         question=example.question,
@@ -70,7 +76,7 @@ def to_task(example: Example, template: Template) -> Task:
 
 
 def demonstration(example: Example, template: Template) -> list[tuple[str, bool]]:
-    """A gold trajectory as an episode would write it: texts, and whether each is the policy's own."""
+    """Write a gold trajectory as an episode would: texts, and whether each is the policy's own."""
     parts = [(template.opening(example.question), False)]
     for at, step in enumerate(example.steps):
         parts.append((template.turn(example, at).text, True))
@@ -81,9 +87,9 @@ def demonstration(example: Example, template: Template) -> list[tuple[str, bool]
 def encode_demonstration(
     parts: Sequence[tuple[str, bool]], encode: Encode, encode_prompt: Encode, eos: int
 ) -> dict[str, list[int]]:
-    """Token ids and labels, −100 where nothing is learnt: prompt and observations. Ends with `eos`, which is learnt.
+    """Encode a demonstration as token ids and labels, −100 on prompt and observations, where nothing is learnt.
 
-    Parts are encoded one by one, as episodes do; the first is the prompt.
+    It ends with `eos`, which is learnt. Parts are encoded one by one, as episodes do; the first is the prompt.
     """
     ids: list[int] = []
     labels: list[int] = []

@@ -43,12 +43,12 @@ def set_batch_sizes(accelerator: Accelerator, rollouts: int, ppo: PPOConfig) -> 
 
 
 def sum_over_processes(accelerator: Accelerator) -> AllReduce:
-    """A function that sums a tensor over processes."""
+    """Return a function that sums a tensor over processes."""
     return lambda local: accelerator.reduce(local, reduction="sum")
 
 
 def mean_over_processes(accelerator: Accelerator, metrics: Metrics, weight: float = 1.0) -> Metrics:
-    """Means over processes, by the weights of each."""
+    """Compute means over processes, by the weights of each."""
     if accelerator.num_processes == 1:
         return metrics
     values = torch.tensor([*metrics.values(), 1.0], device=accelerator.device) * weight
@@ -86,7 +86,7 @@ class WholePolicy:
 
     @torch.no_grad()
     def current(self, parameters: list[nn.Parameter]) -> PreTrainedModel:
-        """The policy, as these parameters of it now are. Every process has to ask, or all wait."""
+        """Return the policy with the current values of these parameters. All processes must call it, or all wait."""
         if self._sharded:
             for whole, part in zip(self._policy.parameters(), parameters, strict=True):
                 whole.copy_(part.full_tensor())
@@ -94,7 +94,7 @@ class WholePolicy:
 
 
 def _fsdp_type(accelerator: Accelerator) -> torch.dtype | None:
-    """The type that FSDP computes in, where it is not the weights' own.
+    """Return the type that FSDP computes in, where it is not the weights' own.
 
     Gradients are added up and log-probabilities come out in float32 from now on; accelerate has bfloat16 for all.
     """

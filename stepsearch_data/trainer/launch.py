@@ -1,4 +1,4 @@
-"""From a recipe to a training: models, tokenizer, tasks and engine, the cold start, then StePPO."""
+"""Turn a recipe into a training: models, tokenizer, tasks and engine, the cold start, then StePPO."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Say = Callable[[str], None]
 
 
 def launch(recipe: Recipe, retrieve: Retrieve, *, resume: bool, say: Say, console: Console | None = None) -> Path:
-    """Train as the recipe says, shown on the console; the folder of the last checkpoint.
+    """Train as the recipe says, shown on the console; return the folder of the last checkpoint.
 
     Under accelerate every process calls it.
 
@@ -94,7 +94,7 @@ def launch(recipe: Recipe, retrieve: Retrieve, *, resume: bool, say: Say, consol
 def cold_start(
     recipe: Recipe, examples: Sequence[Example], template: Template, accelerator: Accelerator, say: Say
 ) -> str:
-    """The folder of a whole model, fine-tuned on gold trajectories; trained if it is not there.
+    """Return the folder of a whole model, fine-tuned on gold trajectories; train it if it is not there.
 
     Policy, critic and reference all start from it, so LoRA adapters are merged: the KL is to the cold start, not to
     the model before it. Several processes share the work. Raises ConfigError where they share the weights too, and for
@@ -139,7 +139,7 @@ def cold_start(
 
 
 def _check_sharding(recipe: Recipe, accelerator: Accelerator) -> None:
-    """Raises ConfigError for what weights in parts do not allow."""
+    """Raise ConfigError for what sharded weights do not allow."""
     kind, state = accelerator.distributed_type, accelerator.state
     if kind is DistributedType.DEEPSPEED and state.deepspeed_plugin.zero_stage == _ZERO_3:
         raise ConfigError("DeepSpeed ZeRO-3 does not run", "recipes/accelerate/fsdp2.yaml, or zero2.yaml where it fits")
@@ -150,7 +150,10 @@ def _check_sharding(recipe: Recipe, accelerator: Accelerator) -> None:
 
 
 def _claim(output: Path, *, resume: bool) -> None:
-    """Raises ConfigError for a folder with a training that is not to be gone on with, or not by this version."""
+    """Raise ConfigError for a folder that holds a training already.
+
+    With `resume`, only for one that another version began.
+    """
     begun = output.is_dir() and any((output / COLD_START).glob("*")) | any(output.glob("checkpoint-*"))
     if begun and not resume:
         raise ConfigError(f"{output} holds a training already", "go on with --resume, or choose another --output")

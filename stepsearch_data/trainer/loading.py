@@ -31,7 +31,7 @@ CHECKPOINTING = _NEW_NAME if hasattr(PreTrainedModel, f"{_NEW_NAME}_enable") els
 
 
 def load_policy(location: str, recipe: Recipe) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The policy of a folder or the Hub, with new LoRA adapters where they are wanted, and its tokenizer.
+    """Load the policy of a folder or the Hub, with new LoRA adapters where wanted, and its tokenizer.
 
     Raises TrainError.
     """
@@ -40,19 +40,19 @@ def load_policy(location: str, recipe: Recipe) -> tuple[PreTrainedModel, PreTrai
 
 
 def load_critic(location: str, recipe: Recipe) -> Critic:
-    """A critic: the trunk of the model of this location, and a value head of its own. Raises TrainError."""
+    """Load a critic: the trunk of the model of this location, with a value head of its own. Raises TrainError."""
     torch.manual_seed(recipe.schedule.seed)
     model = _load(AutoModelForCausalLM, location, **_options(location, recipe))
     return Critic(_prepared(trunk_of(model), recipe.model))
 
 
 def load_model(location: str) -> PreTrainedModel:
-    """A language model as it was saved, or the base of an adapter with it. Raises TrainError."""
+    """Load a language model as it was saved, or the base of an adapter with it. Raises TrainError."""
     return _load(AutoModelForCausalLM, location, dtype="auto")
 
 
 def load_tokenizer(location: str, **options: Any) -> PreTrainedTokenizerBase:
-    """A tokenizer that can pad. Raises TrainError."""
+    """Load a tokenizer that can pad. Raises TrainError."""
     tokenizer: PreTrainedTokenizerBase = _load(AutoTokenizer, location, **options)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -67,7 +67,7 @@ def make_search_env(
     *,
     chat: bool = True,
 ) -> SearchEnv:
-    """The rules of an episode for a model's tokenizer; `chat` as in `encoders`."""
+    """Make the rules of an episode for a model's tokenizer; `chat` as in `encoders`."""
     encode, encode_prompt = encoders(tokenizer, chat=chat)
 
     def decode(tokens: Sequence[int]) -> str:
@@ -78,9 +78,9 @@ def make_search_env(
 
 
 def encoders(tokenizer: PreTrainedTokenizerBase, *, chat: bool) -> tuple[Encode, Encode]:
-    """How texts become tokens, and how prompts do: as the user's message where the tokenizer has a chat template.
+    """Return how texts become tokens, and how prompts do.
 
-    Without one, or without `chat`, a prompt begins with the token with which the model's texts begin (BOS), if any.
+    With `chat`, a prompt is the user's message where the tokenizer has a chat template.
     """
 
     def encode(text: str) -> list[int]:
@@ -112,7 +112,10 @@ def _load(kind: Any, location: str, **options: Any) -> Any:
 
 
 def _options(location: str, recipe: Recipe) -> dict[str, Any]:
-    """Weights that are trained are float32: at learning rates of 1e-6, updates of bfloat16 would be rounded away."""
+    """Return the options to load a model with.
+
+    Weights that are trained are float32: at learning rates of 1e-6, updates of bfloat16 would be rounded away.
+    """
     dtype = torch.bfloat16 if recipe.bf16 and recipe.model.lora_rank else torch.float32
     return {"dtype": dtype, "attn_implementation": recipe.model.attn_implementation, **_revision(location, recipe)}
 

@@ -17,18 +17,21 @@ AllReduce = Callable[[Tensor], Tensor]
 
 
 def masked_mean(values: Tensor, mask: Tensor, all_reduce: AllReduce = lambda local: local) -> Tensor:
-    """Mean over the masked tokens of all rows, of all processes with `all_reduce`; a scalar, 0 where there is none."""
+    """Average over the masked tokens of all rows, of all processes with `all_reduce`.
+
+    The result is a scalar, 0 where no token is masked.
+    """
     return all_reduce(torch.where(mask, values, 0).sum()) / all_reduce(mask.sum()).clamp(min=1)
 
 
 def masked_whiten(values: Tensor, mask: Tensor, all_reduce: AllReduce = lambda local: local) -> Tensor:
-    """Values with mean 0 and variance 1 over the masked tokens, 0 elsewhere."""
+    """Scale values to mean 0 and variance 1 over the masked tokens, 0 elsewhere."""
     centred = torch.where(mask, values - masked_mean(values, mask, all_reduce), 0)
     return centred * torch.rsqrt(masked_mean(centred**2, mask, all_reduce) + 1e-8)
 
 
 def gae(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float = 1.0, lam: float = 1.0) -> tuple[Tensor, Tensor]:
-    """Advantages and returns by generalised advantage estimation (arXiv 1506.02438), both 0 outside the mask.
+    """Compute advantages and returns by generalised advantage estimation (arXiv 1506.02438), 0 outside the mask.
 
     δ_i = r_i + γ V_{i+1} − V_i and A_i = δ_i + γλ A_{i+1}, where i + 1 is the policy's *next* token and what
     follows the last one is worth nothing; returns are A + V. With γ = λ = 1 a return is the sum of all later rewards.
@@ -47,7 +50,7 @@ def gae(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float = 1.0, lam: 
 def policy_loss(
     logps: Tensor, old_logps: Tensor, advantages: Tensor, mask: Tensor, cliprange: float, weights: Tensor | float = 1.0
 ) -> tuple[Tensor, Tensor]:
-    """PPO's clipped loss (arXiv 1707.06347, eq. 7), and the share of tokens that the clip holds; two scalars.
+    """Compute PPO's clipped loss (arXiv 1707.06347, eq. 7), and the share of clipped tokens; two scalars.
 
     −w min(ρ A, clip(ρ, 1 − ε, 1 + ε) A) with ρ = exp(logps − old_logps), mean over the masked tokens of all rows.
     """
@@ -57,12 +60,18 @@ def policy_loss(
 
 
 def importance_weights(logps: Tensor, sampling_logps: Tensor, cap: float) -> Tensor:
-    """min(π / μ, cap) of each token that another engine, μ, is known to have sampled (arXiv 1802.01561), else 1."""
+    """Compute min(π / μ, cap) of each token that another engine, μ, is known to have sampled, else 1.
+
+    Source: arXiv 1802.01561.
+    """
     return torch.exp(torch.where(sampling_logps.isfinite(), logps - sampling_logps, 0)).clamp(max=cap)
 
 
 def value_loss(values: Tensor, old_values: Tensor, returns: Tensor, mask: Tensor, cliprange_value: float) -> Tensor:
-    """Half of the squared error, the larger of that of V and of V kept within the clip range of the old V; a scalar."""
+    """Compute half of the squared error of V, or of V kept within the clip range of the old V.
+
+    The larger of both counts for each token. The result is a scalar.
+    """
     values, old_values = torch.where(mask, values, 0), torch.where(mask, old_values, 0)
     clipped = old_values + (values - old_values).clamp(-cliprange_value, cliprange_value)
     return 0.5 * masked_mean(torch.maximum((values - returns) ** 2, (clipped - returns) ** 2), mask)

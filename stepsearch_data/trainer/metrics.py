@@ -19,7 +19,7 @@ Metrics = dict[str, float]
 
 
 def episode_metrics(episodes: Sequence[Episode], scored: Sequence[EpisodeScore]) -> Metrics:
-    """Means over episodes: the parts of the reward, searches, lengths, and shares of how they ended."""
+    """Average over episodes: the parts of the reward, searches, lengths, and shares of how they ended."""
     ended = Counter(episode.ended for episode in episodes)
     scores = [each.scores for each in scored]
     count = max(1, len(episodes))
@@ -44,7 +44,7 @@ def episode_metrics(episodes: Sequence[Episode], scored: Sequence[EpisodeScore])
 
 
 def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
-    """1 − Var(returns − values) / Var(returns) over the masked tokens, a scalar; 0 where returns do not vary."""
+    """Compute 1 − Var(returns − values) / Var(returns) over the masked tokens, a scalar; 0 for constant returns."""
 
     def variance(of: Tensor) -> Tensor:
         return masked_mean((of - masked_mean(of, mask)) ** 2, mask)
@@ -54,7 +54,7 @@ def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
 
 
 def sampling_mismatch(batch: Batch, cap: float, accelerator: Accelerator, all_reduce: AllReduce) -> Metrics:
-    """How far the trainer π is from the engine μ that sampled, over the tokens of which that is known; else nothing.
+    """Measure how far the trainer π is from the engine μ that sampled; empty where that is not known of any token.
 
     Mean and maximum of |log π − log μ|, an estimate of KL(μ ‖ π) that is never negative: π / μ − 1 − log π / μ (k3),
     and the share of ratios π / μ above the cap.

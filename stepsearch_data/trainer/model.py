@@ -35,7 +35,7 @@ class Critic(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """The value after each token, (rows, tokens)."""
+        """Return the value after each token, (rows, tokens)."""
         hidden = run_trunk(self.trunk, input_ids, attention_mask).last_hidden_state
         values: Tensor = self.head(hidden.to(self.head.weight.dtype))[:, :, 0]
         return values.float()
@@ -80,7 +80,10 @@ class ReferencePolicy:
 
     @torch.no_grad()
     def logps(self, policy: nn.Module, input_ids: Tensor, attention_mask: Tensor, response_mask: Tensor) -> Tensor:
-        """Log-probability of each token of the response mask, (rows, tokens). `policy` is the one being trained."""
+        """Return the log-probability of each token of the response mask, (rows, tokens).
+
+        `policy` is the one being trained.
+        """
         adapted = policy.disable_adapter() if self._adapted else nullcontext()
         with adapted:
             model = self._copy or policy

@@ -14,7 +14,7 @@ from stepsearch_data.trainer.config import Schedule
 def make_optimizer(
     policy: nn.Module, critic: nn.Module, schedule: Schedule, steps: int
 ) -> tuple[torch.optim.AdamW, LambdaLR]:
-    """AdamW and its schedule over so many optimiser steps, for the weights that are trained."""
+    """Make AdamW and its schedule over so many optimiser steps, for the weights that are trained."""
     optimizer = torch.optim.AdamW(
         [
             {"params": [p for p in policy.parameters() if p.requires_grad], "lr": schedule.learning_rate},
@@ -26,5 +26,5 @@ def make_optimizer(
 
 
 def _warmup(steps: float) -> Callable[[int], float]:
-    """Factor of a learning rate at a step: rises in a line to 1, then stays."""
+    """Return the factor of a learning rate at a step: it rises in a line to 1, then stays."""
     return lambda step: min(1.0, (step + 1) / max(1.0, steps))

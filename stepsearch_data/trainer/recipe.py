@@ -80,7 +80,7 @@ class Rewards(Section):
     without: list[Part] = Field(default=[], description="parts that are left out: key, gain, penalty, step")
 
     def config(self) -> RewardConfig:
-        """The rewards' configuration."""
+        """Return the rewards' configuration."""
         outcome = self.preset == "outcome"
         config = PRESETS["paper" if outcome else self.preset]
         for part in {*self.without, *(("key", "step") if outcome else ())}:
@@ -89,7 +89,7 @@ class Rewards(Section):
 
     @property
     def name(self) -> str:
-        """What the variant is called in tables and plots."""
+        """Name the variant in tables and plots."""
         return "-".join([self.preset, *(f"no-{part}" for part in self.without)])
 
 
@@ -130,7 +130,7 @@ class Recipe(Section):
     vllm: Vllm | None = None
 
     def anywhere(self) -> Recipe:
-        """The same with absolute paths, so that it can be read from any folder."""
+        """Return the recipe with absolute paths, so that it can be read from any folder."""
         places = {"store": self.store.absolute(), "output": self.output.absolute()}
         template = self.template if self.template in TEMPLATES else str(Path(self.template).absolute())
         model = self.model.model_copy(update={"path": _folder_in(Path(), self.model.path)})
@@ -152,7 +152,7 @@ class Recipe(Section):
 
 
 def read_recipe(file: Path, hint: str) -> Recipe:
-    """The recipe that a run was trained with, as its folder has it. Raises ConfigError for one of another version."""
+    """Read the recipe in a run's folder. Raises ConfigError for one of another version."""
     try:
         return Recipe.model_validate_json(file.read_bytes())
     except ValidationError as error:
@@ -160,9 +160,9 @@ def read_recipe(file: Path, hint: str) -> Recipe:
 
 
 def load_recipe(file: Path | None, settings: Iterable[str] = ()) -> Recipe:
-    """The recipe of a file, with `section.key=value` settings over it; relative paths are taken from its folder.
+    """Load the recipe of a file, with `section.key=value` settings over it.
 
-    Raises ConfigError, naming every key that is unknown or wrong.
+    Relative paths are taken from its folder. Raises ConfigError, naming every key that is unknown or wrong.
     """
     data = _read(file) if file else {}
     for setting in settings:
@@ -196,5 +196,5 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _folder_in(place: Path, name: str) -> str:
-    """The absolute path of a model's folder, seen from a place; a name on the Hub stays as it is."""
+    """Make the path of a model's folder absolute, seen from a place; a name on the Hub stays as it is."""
     return str((place / name).absolute()) if (place / name).is_dir() else name

@@ -22,7 +22,10 @@ from stepsearch_data.trainer.rollout import Retrieve
 def open_retriever(
     choice: Choice, config: RunConfig, load: Load, reporter: Reporter
 ) -> Iterator[tuple[dict[str, Any], Retrieve]]:
-    """The engine that is searched: what decides its answers, and how it is asked. Raises SearchError, StoreError."""
+    """Open the engine that is searched; yield what decides its answers, and how it is asked.
+
+    Raises SearchError, StoreError.
+    """
     engines = config.engines
     if len(engines) > 1:
         names = ", ".join(engine.name for engine in engines)
@@ -44,7 +47,7 @@ def open_retriever(
 
 @contextmanager
 def retriever(engine: SearchEngine) -> Iterator[Retrieve]:
-    """Searches with an engine until the block ends."""
+    """Search with an engine until the block ends."""
     with asyncio.Runner() as runner:
         try:
             yield _local(engine) if isinstance(engine, LocalEngine) else _remote(engine, runner)
@@ -63,7 +66,10 @@ def _local(engine: LocalEngine) -> Retrieve:
 
 def _remote(engine: SearchEngine, runner: asyncio.Runner) -> Retrieve:
     def retrieve(queries: Sequence[str], k: int) -> list[list[Paragraph]]:
-        """Raises SearchError where a query gets no answer: an episode must not learn from a retriever that is down."""
+        """Search for all queries at once.
+
+        Raises SearchError where one gets no answer: an episode must not learn from a retriever that is down.
+        """
         answers = runner.run(engine.search(queries, k))
         error = next((answer.error for answer in answers if answer.error), None)
         if error:

@@ -75,7 +75,7 @@ class CachedSampler:
         return turns
 
     def _read(self, rows: Sequence[int]) -> Tensor:
-        """Let these rows read what they have not; logits of what follows, shape (all rows, vocabulary)."""
+        """Let these rows read what they have not; return logits of what follows, (all rows, vocabulary)."""
         width = max(len(self._unread[row]) for row in rows)
         tokens = torch.zeros((len(self._unread), width), dtype=torch.long)
         real, last = torch.zeros_like(tokens), torch.zeros(len(tokens), dtype=torch.long)
@@ -121,12 +121,15 @@ class CachedSampler:
 
 
 def has_plain_kv_cache(model: PreTrainedModel) -> bool:
-    """Whether all that a model keeps of what it has read are keys and values, each of one place."""
+    """Tell whether all that a model keeps of what it has read are keys and values, each of one place."""
     return {kind.__name__ for kind in _kinds(model)} <= _OF_PLACES
 
 
 def custom_cache_layers(model: PreTrainedModel) -> list[str]:
-    """Names of the kinds of a cache's layers that an architecture has for itself: nobody knows what they keep."""
+    """Name the kinds of cache layers that an architecture defines itself.
+
+    What these keep is not known.
+    """
     return sorted(kind.__name__ for kind in _kinds(model) if kind.__module__ != DynamicLayer.__module__)
 
 
@@ -135,7 +138,7 @@ def _kinds(model: PreTrainedModel) -> set[type]:
 
 
 def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """The tokens with which a model ends its text: its tokenizer's, and those of its generation config."""
+    """Return the tokens with which a model ends its text: its tokenizer's, and those of its generation config."""
     configured = getattr(model.generation_config, "eos_token_id", None)
     many = configured if isinstance(configured, list) else [configured]
     return frozenset(token for token in (tokenizer.eos_token_id, *many) if token is not None)

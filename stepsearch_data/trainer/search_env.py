@@ -105,12 +105,12 @@ class SearchEnv:
         return Episode(task, self._encode_prompt(task.prompt)[-(self.limits.max_length // 2) :])
 
     def max_new_tokens(self, episode: Episode) -> int:
-        """How many tokens the policy may write in this turn."""
+        """Return how many tokens the policy may write in this turn."""
         left = self.limits.max_length - len(episode.prompt_ids) - len(episode.response_ids)
         return max(0, min(self.limits.max_new_tokens, left))
 
     def step(self, episode: Episode, tokens: Sequence[int]) -> str | None:
-        """Take what the policy wrote in a turn; the query that it asks, if it asks one that is still allowed."""
+        """Take what the policy wrote in a turn; return the query that it asks, if one is still allowed."""
         text = self._decode([token for token in tokens if token not in self._eos])
         if said := self.replacement(tokens):
             tokens, text = tokens[:-1], cut_at_stop(text)
@@ -134,7 +134,7 @@ class SearchEnv:
         return None
 
     def replacement(self, tokens: Sequence[int]) -> list[int]:
-        """What stands for the last token of a turn where that reaches beyond the turn's stop; else nothing."""
+        """Return what replaces the last token of a turn where it reaches beyond the turn's stop; else nothing."""
         return replacement(tokens, self._encode, self._decode, self._eos)
 
     def observe(self, episode: Episode, query: str, documents: Sequence[Paragraph]) -> None:

@@ -37,7 +37,7 @@ def cold_start(
     """Fine-tune the model in place on what the policy writes in these trajectories, not on what the engine writes.
 
     `chat` as in `encoders`; `say` is told the loss along the way; `options` are further ones of `trl.SFTConfig`.
-    The mean loss, and how many trajectories were too long. Raises TrainError where none is left.
+    Returns the mean loss, and how many trajectories were too long. Raises TrainError where none is left.
     """
     encode = encoders(tokenizer, chat=chat)
     rows = [encode_demonstration(demonstration(each, template), *encode, tokenizer.eos_token_id) for each in examples]

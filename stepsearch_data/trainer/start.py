@@ -19,7 +19,7 @@ Say = Callable[[str], None]
 
 
 def train(recipe: Recipe, choice: Choice, load: Load, say: Say, *, resume: bool, quiet: bool) -> Path:
-    """Train as a recipe says, searching with the engine that was chosen; the folder of the last checkpoint.
+    """Train as a recipe says, searching with the engine that was chosen; return the folder of the last checkpoint.
 
     Raises StepSearchError; what was reached is in the last checkpoint.
     """
@@ -32,7 +32,7 @@ def train(recipe: Recipe, choice: Choice, load: Load, say: Say, *, resume: bool,
 
 @contextmanager
 def require_torch() -> Iterator[None]:
-    """Raises ConfigError where a package of the extra `train` is missing."""
+    """Raise ConfigError where a package of the extra `train` is missing."""
     try:
         yield
     except ImportError as error:
@@ -40,7 +40,10 @@ def require_torch() -> Iterator[None]:
 
 
 def restore_interrupts() -> None:
-    """Have Python raise KeyboardInterrupt, upon which a training saves itself: importing polars takes SIGINT away."""
+    """Have Python raise KeyboardInterrupt, upon which a training saves itself.
+
+    Importing polars takes SIGINT away.
+    """
     import polars as pl  # noqa: F401 - before its handler is replaced
 
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:

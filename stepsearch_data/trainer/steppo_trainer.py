@@ -99,7 +99,7 @@ class StePPOTrainer:
         self.save()
 
     def training_step(self) -> tuple[Metrics, list[Episode], list[EpisodeScore]]:
-        """Roll out one batch and learn from it: its metrics, this process's episodes and their scores."""
+        """Roll out one batch and learn from it; return metrics, and this process's episodes and their scores."""
         clock = Clock()
         self.whole_policy()  # which the sampler reads
         before = random_state()
@@ -151,11 +151,11 @@ class StePPOTrainer:
         return {f"eval_{name}": value for name, value in means.items()}
 
     def whole_policy(self) -> PreTrainedModel:
-        """The policy in one piece, as it is now. Every process has to ask."""
+        """Return the policy in one piece, as it is now. All processes must call it."""
         return self._whole.current(self._parameters["policy"])
 
     def save(self) -> Path:
-        """Write a checkpoint; its folder."""
+        """Write a checkpoint; return its folder."""
         return self.checkpoints.save(self.updates_done, self.whole_policy, self.tokenizer)
 
     def resume(self) -> bool:
@@ -170,7 +170,7 @@ class StePPOTrainer:
             return roll_out(tasks, self.env, sampler, self.retrieve) if tasks else []
 
     def _next_tasks(self) -> list[Task]:
-        """What this process rolls out next: each epoch goes through all tasks, in an order of its own."""
+        """Return what this process rolls out next: each epoch goes through all tasks, in an order of its own."""
         size = self.schedule.rollout_batch_size // self.accelerator.num_processes
         first = self.updates_done * self.schedule.rollout_batch_size + self.accelerator.process_index * size
         return [self.tasks[task_index(at, len(self.tasks), self.schedule.seed)] for at in range(first, first + size)]

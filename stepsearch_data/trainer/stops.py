@@ -1,4 +1,4 @@
-"""Where a turn ends, and what becomes of a token that reaches beyond that."""
+"""Where a turn ends, and what replaces a token that reaches beyond its end."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ Decode = Callable[[Sequence[int]], str]
 
 
 def cut_at_stop(text: str) -> str:
-    """A turn's text up to its first closing tag, or the whole of it."""
+    """Return a turn's text up to its first closing tag, or the whole of it."""
     found = _STOP.search(text)
     return text[: found.end()] if found else text
 
 
 def replacement(tokens: Sequence[int], encode: Encode, decode: Decode, eos: frozenset[int]) -> list[int]:
-    """What stands for the last token of a turn where that reaches beyond the turn's stop; else nothing.
+    """Return what replaces the last token of a turn where it reaches beyond the turn's stop; else nothing.
 
     Byte-level vocabularies have tokens such as `></`, with which a tag ends and another begins.
     """

@@ -67,7 +67,7 @@ def ppo_update(
     config: PPOConfig,
     accelerator: Accelerator,
 ) -> Metrics:
-    """Take PPO's steps on a batch whose advantages are known; means of the losses.
+    """Take PPO's steps on a batch whose advantages are known; return means of the losses.
 
     `parameters` are those of policy and critic, whose gradients are clipped apart. A mini batch's loss is the mean
     over all its tokens, however it is cut into micro batches and spread over processes. Raises TrainError for a loss

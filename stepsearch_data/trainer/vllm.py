@@ -113,7 +113,7 @@ class VllmSampler:
 
     @contextmanager
     def _explained(self, what: str) -> Iterator[None]:
-        """Raises TrainError for what vLLM and TRL raise, often a bare Exception."""
+        """Raise TrainError for what vLLM and TRL raise, often a bare Exception."""
         try:
             yield
         except (StepSearchError, torch.OutOfMemoryError):
@@ -128,7 +128,7 @@ class VllmSampler:
             raise TrainError(f"vLLM does not {what}: {redact(reason)}", hint) from error
 
     def _check(self, server: dict[str, Any], limits: Limits) -> None:
-        """Raises ConfigError for a server that would refuse long texts, or report other log-probabilities."""
+        """Raise ConfigError for a server that would refuse long texts, or report other log-probabilities."""
         longest = (
             limits.max_length + limits.max_new_tokens
         )  # it refuses what may become longer than it takes, be it cut or not
@@ -151,7 +151,7 @@ class _Generation(VLLMGeneration):
 
 
 def merged(policy: Any) -> Iterator[tuple[str, Tensor]]:
-    """The weights of a model with its LoRA adapters in them, under its own names, from copies of a layer each."""
+    """Yield the weights of a model with its LoRA adapters in them, under its own names, copying layer by layer."""
     model = policy.get_base_model()
     for name, parameter in model.named_parameters():
         layer, adapted, own = name.rpartition(".base_layer.")

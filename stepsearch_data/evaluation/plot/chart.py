@@ -1,4 +1,4 @@
-"""Learning curves as a picture: a row a metric, a column a cold start, a colour a variant."""
+"""Learning curves as a picture: a row per metric, a column per cold start, a colour per variant."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _AXES = {"updates": "updates", "rollouts": "rollouts", "tokens": "tokens that th
 
 
 def draw(curves: Curves, smooth: int = 1) -> Spec:
-    """The Vega-Lite specification of all bands, with its data."""
+    """Make the Vega-Lite specification of all bands, with its data."""
     bands = list(curves.bands(smooth))
     ends = [float(end) for band in bands for x, _ in band.runs for end in (x[0], x[-1])]
     across = {"domain": [min(ends), max(ends)], "nice": False}
@@ -74,7 +74,7 @@ def write(spec: Spec, path: Path) -> None:
 
 
 def check_name(path: Path) -> None:
-    """Raises ConfigError for a file that `write` does not know."""
+    """Raise ConfigError for a file that `write` does not know."""
     if path.suffix not in {".png", ".svg", ".html"}:
         raise ConfigError(f"cannot draw {path}", "name a .png, .svg or .html file")
 
@@ -125,7 +125,7 @@ def _panel(curves: Curves, bands: Sequence[Band], scale: Spec) -> Spec:
 
 
 def _single(bands: Sequence[Band], encoding: Spec) -> Spec:
-    """Thin lines, one a run."""
+    """Draw thin lines, one per run."""
     rows = [
         {"variant": band.variant, "run": number, "x": x, "y": y}
         for band in bands

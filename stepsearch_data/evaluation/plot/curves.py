@@ -1,7 +1,7 @@
 """What several runs and seeds show: values at fixed budgets, paired differences, and curves with bands.
 
 Intervals are Student's at 95 %, over runs. They speak of the checkpoints that the runs began with: where runs share a
-cold start, its luck is not in them. Nothing is corrected for how many differences are looked at.
+cold start, its randomness is not in them. Nothing is corrected for how many differences are looked at.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from stepsearch_data.trainer.run_folder import Pair
 
 SOLVED_BY = "eval_em"
 _GRID = 200  # points of a curve at most
-_SHORT = 0.9  # a run that ends before this share of the longest one's way is worth a word
+_SHORT = 0.9  # a run that ends before this share of the longest one's way is worth a note
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Curves:
         return ((run, points) for run, points in found if len(points[0]))
 
     def budgets(self) -> tuple[float, ...]:
-        """Quarters of the way that every run has gone; a note names a run that is short."""
+        """Return quarters of the range that all runs cover; a note names a run that is short."""
         ends = [(float(x[-1]), run) for points in self._points.values() for run, (x, _) in points.items()]
         end, shortest = min(ends, key=itemgetter(0))
         longest, _ = max(ends, key=itemgetter(0))
@@ -108,8 +108,9 @@ class Curves:
         return tuple(dict.fromkeys(end * quarter / 4 for quarter in (1, 2, 3, 4)))
 
     def compare(self, budgets: Sequence[float], against: str | None = None, solved: float = 0.9) -> Comparison:
-        """Values and differences at these budgets. The baseline is the first variant if `against` names no other.
+        """Compare values and differences at these budgets.
 
+        The baseline is the first variant if `against` names no other.
         Raises ConfigError for a baseline that no run is of, TrainError where no run has come to any of the budgets.
         """
         baseline = against or self.variants[0]
@@ -144,7 +145,7 @@ class Curves:
                 )
 
     def _at(self, metric: str, start: str, variant: str, at: float) -> dict[Pair, float]:
-        """Values of a variant's runs that were measured up to a budget."""
+        """Return the values of a variant's runs that were measured up to a budget."""
         points = self._group(metric, start, variant)
         return {run.info.pair: float(np.interp(at, x, y)) for run, (x, y) in points.items() if x[0] <= at <= x[-1]}
 
@@ -153,7 +154,7 @@ class Curves:
         return {run: p for run, p in self._points[metric].items() if (run.info.start, run.info.variant) == wanted}
 
     def bands(self, smooth: int = 1) -> Iterator[Band]:
-        """A band for each metric, start and variant.
+        """Yield a band for each metric, start and variant.
 
         Each point is the mean of a run's last `smooth` measurements; what is held out is never smoothed.
         """
@@ -171,12 +172,12 @@ def _solved(values: Sequence[float], least: float) -> Interval:
 
 
 def _smoothed(values: Array, window: int) -> Array:
-    """Means of each value and the ones before it, as many as there are."""
+    """Average each value and the ones before it, as many as there are."""
     return np.array([values[max(0, end - window) : end].mean() for end in range(1, len(values) + 1)])
 
 
 def _common(runs: Sequence[Points]) -> Array:
-    """Places at which some of the runs were measured, and that lie between the first and last measurement of all."""
+    """Return the places where some run was measured, within the first and last measurement of all."""
     places = np.unique(np.concatenate([x for x, _ in runs]))
     first, last = max(x[0] for x, _ in runs), min(x[-1] for x, _ in runs)
     places = places[(places >= first) & (places <= last)]

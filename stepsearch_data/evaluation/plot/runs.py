@@ -37,14 +37,17 @@ class Run:
     lines: list[dict[str, Any]] = field(repr=False)
 
     def points(self, metric: str, axis: Axis) -> Points:
-        """Where a metric was measured, and what it was. Raises TrainError where a line does not count its rollouts."""
+        """Return where a metric was measured, and what it was.
+
+        Raises TrainError where a line does not count its rollouts.
+        """
         spent = [line["update"] for line in self.lines] if axis == "updates" else list(self._spent(axis))
         measured = [(x, line[metric]) for x, line in zip(spent, self.lines, strict=True) if _number(line.get(metric))]
         found = np.array(measured, dtype=np.float64).reshape(-1, 2)
         return found[:, 0], found[:, 1]
 
     def _spent(self, axis: Axis) -> Iterator[float]:
-        """Rollouts, or tokens that the policy wrote, up to each line."""
+        """Count rollouts, or tokens that the policy wrote, up to each line."""
         names = ["rollouts", "own_tokens"] if axis == "tokens" else ["rollouts"]
         trained = [line for line in self.lines if line["update"]]
         missing = next((name for line in trained for name in names if not _number(line.get(name))), None)
@@ -54,7 +57,7 @@ class Run:
 
 
 def load_runs(paths: Sequence[Path]) -> tuple[list[Run], list[str]]:
-    """The runs in these folders and below, and what was left out of them, in words.
+    """Load the runs in these folders and below; return them, and what was left out of them, in words.
 
     Raises TrainError where there is none, for metrics or a run.json that cannot be read, and for two folders
     that say to be the same run.
@@ -76,7 +79,7 @@ def load_runs(paths: Sequence[Path]) -> tuple[list[Run], list[str]]:
 
 
 def _folders(path: Path) -> list[Path]:
-    """Folders of runs: those of seed 2 before those of seed 10."""
+    """Sort the folders of runs: those of seed 2 before those of seed 10."""
     found = {file.parent.resolve(): file.parent for file in path.rglob(METRICS)}
     if not found:
         raise TrainError(f"no {METRICS} in {path}" if path.is_dir() else f"{path} is no folder", "give folders of runs")
@@ -88,7 +91,10 @@ def _natural(path: Path) -> list[str | int]:
 
 
 def _lines(path: Path) -> tuple[list[dict[str, Any]], bool]:
-    """Lines of metrics, the last of each update, and whether a half-written line at the end was left out."""
+    """Read the lines of metrics, the last of each update.
+
+    Also tells whether a half-written line at the end was left out.
+    """
     try:
         with open_regular(path) as file:
             raw = file.readlines()
@@ -106,7 +112,7 @@ def _lines(path: Path) -> tuple[list[dict[str, Any]], bool]:
 
 
 def _run_info(folder: Path) -> RunInfo:
-    """What `run.json` says, or else the folder's name: `steppo-seed3` and `steppo-3` are seed 3 of steppo."""
+    """Read `run.json`, or else the folder's name: `steppo-seed3` and `steppo-3` are seed 3 of steppo."""
     path = folder / RUN_INFO
     if path.exists():
         try:

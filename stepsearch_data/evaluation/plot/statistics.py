@@ -19,7 +19,7 @@ class Interval:
 
 
 def t_interval(values: Sequence[float]) -> Interval:
-    """Student's interval of the mean: mean ± t · s / √n with n − 1 degrees of freedom. Needs a value.
+    """Compute Student's interval of the mean: mean ± t · s / √n with n − 1 degrees of freedom. Needs a value.
 
     Values that are all alike have an interval without width: n values say no more than that.
     """
@@ -31,7 +31,10 @@ def t_interval(values: Sequence[float]) -> Interval:
 
 
 def share_interval(hits: int, n: int, z: float = 1.959964) -> Interval:
-    """Wilson's interval of a share: honest for few cases, also where all or none of them hit. Needs a case."""
+    """Compute Wilson's interval of a share: fit for few cases, also where all or none of them hit.
+
+    Needs a case.
+    """
     share, spread = hits / n, z * z / n
     centre = (share + spread / 2) / (1 + spread)
     half = math.sqrt(share * (1 - share) * spread + spread * spread / 4) / (1 + spread)
@@ -39,7 +42,7 @@ def share_interval(hits: int, n: int, z: float = 1.959964) -> Interval:
 
 
 def t_quantile(df: int, confidence: float = 0.95) -> float:
-    """The t for which |T| ≤ t with this probability, T being Student's with `df` ≥ 1 degrees of freedom."""
+    """Find the t for which |T| ≤ t with this probability, T being Student's with `df` ≥ 1 degrees of freedom."""
     low, high = 0.0, 1.0
     while _within(high, df) < confidence:
         high *= 2
@@ -50,7 +53,7 @@ def t_quantile(df: int, confidence: float = 0.95) -> float:
 
 
 def _within(t: float, df: int) -> float:
-    """P(|T| ≤ t), a finite sum for whole degrees of freedom (Abramowitz and Stegun 26.7.3 and 26.7.4)."""
+    """Compute P(|T| ≤ t), a finite sum for whole degrees of freedom (Abramowitz and Stegun 26.7.3 and 26.7.4)."""
     angle = math.atan(t / math.sqrt(df))
     odd = df % 2
     term, total = math.cos(angle) if odd else 1.0, 0.0

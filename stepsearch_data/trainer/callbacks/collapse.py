@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from stepsearch_data.trainer.search_env import Episode
 
 _NEARLY_ALL = 0.95  # of the rollouts
-_CERTAIN = 0.01  # nats a token: the policy no longer varies what it writes
-_FAR = 1.0  # nats a token: the reference would hardly write what the policy does
+_CERTAIN = 0.01  # nats per token: the policy no longer varies what it writes
+_FAR = 1.0  # nats per token: the reference would hardly write what the policy does
 _MOSTLY = 0.5  # exact match from which on a policy may well be certain, and far from where it began
 
 Seen = Callable[[Mapping[str, float], Sequence[Episode]], bool]
@@ -66,7 +66,7 @@ class CollapseDetector:
         self._lasted: Counter[Sign] = Counter()
 
     def __call__(self, metrics: Mapping[str, float], episodes: Sequence[Episode]) -> Iterator[Sign]:
-        """The signs that have lasted long enough with this update."""
+        """Yield the signs that have lasted long enough with this update."""
         for sign in SIGNS:
             self._lasted[sign] = self._lasted[sign] + 1 if sign.seen(metrics, episodes) else 0
             if self._lasted[sign] == self._patience:

@@ -1,4 +1,4 @@
-"""What a person sees of training, on stderr: a live table in a terminal, a line an update elsewhere."""
+"""What a person sees of training, on stderr: a live table in a terminal, a line per update elsewhere."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class ConsoleCallback:
             self._console.print(Rule(style="dim"))
 
     def _left(self, update: int) -> str:
-        """How long it still takes at the pace so far."""
+        """Estimate the time left at the pace so far."""
         if not self._seen:
             return ""
         each = (time.monotonic() - self._begun) / self._seen
@@ -105,7 +105,7 @@ class ConsoleCallback:
 
 
 def _fit(lengths: Sequence[int], width: int) -> int:
-    """How many columns fit, each with two blanks before it and room for a number."""
+    """Count the columns that fit, each with two blanks before it and space for a number."""
     return sum(end <= width for end in accumulate(max(length, _NUMBER) + 2 for length in lengths))
 
 

@@ -21,7 +21,7 @@ _DOCUMENT = 90  # characters of a document
 
 
 def sample(episode: Episode, scored: EpisodeScore) -> Text:
-    """An episode as lines: the question, what was written and found, and the rewards."""
+    """Show an episode as lines: the question, what was written and found, and the rewards."""
     lines = [
         Text.assemble(("question  ", "bold"), _short(episode.task.question, _LONG)),
         Text.assemble(("gold      ", "bold"), _short(" | ".join(episode.task.answers), _LONG)),
@@ -32,7 +32,10 @@ def sample(episode: Episode, scored: EpisodeScore) -> Text:
 
 
 def _lines(episode: Episode, scored: EpisodeScore) -> Iterator[Text]:
-    """The blocks of the text and what stands between them. The engine's own results follow their search."""
+    """Yield the blocks of the text and what stands between them.
+
+    The engine's own results follow their search.
+    """
     searches = {search.character: search for search in episode.searches}
     rounds = dict(scored.token_rewards[:-1])  # the last is the score
     end, answered = 0, False
@@ -55,7 +58,7 @@ def _block(block: re.Match[str], style: str) -> Text:
 
 
 def _loose(text: str) -> Iterator[Text]:
-    """Text outside of all tags, which is a mistake."""
+    """Mark text outside of all tags, which is a mistake."""
     if text.strip():
         yield Text(_short(text, _LONG), "red")
 
@@ -74,6 +77,6 @@ def _sum(episode: Episode, scored: EpisodeScore) -> str:
 
 
 def _short(text: str, limit: int) -> str:
-    """In one line, cut at the end."""
+    """Put a text in one line, cut at the end."""
     line = visible(" ".join(text.split()))
     return line if len(line) <= limit else f"{line[: limit - 1]}…"

@@ -15,9 +15,9 @@ _PROJECT = "stepsearch"
 
 
 def tracker_options(report_to: str, output: Path) -> dict[str, Any]:
-    """What an Accelerator is made with to report to a tracker, or to `none`. TensorBoard writes below `output`.
+    """Return the arguments of an Accelerator that reports to a tracker, or to `none`.
 
-    Raises ConfigError for a tracker that is unknown or not installed.
+    TensorBoard writes below `output`. Raises ConfigError for a tracker that is unknown or not installed.
     """
     if report_to == "none":
         return {}
@@ -32,9 +32,10 @@ def tracker_options(report_to: str, output: Path) -> dict[str, Any]:
 
 @contextmanager
 def tracker_callback(accelerator: Any, settings: Mapping[str, Any], name: str) -> Iterator[Any]:
-    """A callback that reports to the accelerator's trackers until the block ends; without trackers it does nothing.
+    """Yield a callback that reports to the accelerator's trackers until the block ends.
 
-    `settings` are shown as the run's, `name` as its name. Raises TrainError where a tracker does not start.
+    Without trackers it does nothing. `settings` are shown as the run's, `name` as its name. Raises TrainError where a
+    tracker does not start.
     """
     if not accelerator.log_with:
         yield lambda *_: None
@@ -56,7 +57,7 @@ def tracker_callback(accelerator: Any, settings: Mapping[str, Any], name: str) -
 
 
 def grouped(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Metrics under the names by which trackers make groups of panels; what is no number is left out."""
+    """Rename metrics so that trackers group their panels; what is no number is left out."""
     return {_group(name): value for name, value in metrics.items() if name != "update" and math.isfinite(value)}
 
 

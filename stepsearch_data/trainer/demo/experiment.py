@@ -99,7 +99,7 @@ class Size:
 
     @property
     def budgets(self) -> range:
-        """Updates after which what is held out is asked."""
+        """Return the updates after which held-out questions are asked."""
         return range(self.eval_every, max(STARTS[start].updates for start in self.starts) + 1, self.eval_every)
 
 
@@ -125,17 +125,17 @@ class Job:
 
     @property
     def output(self) -> Path:
-        """Where its run lies."""
+        """Return the folder of its run."""
         return self.folder / "runs" / self.start.name / f"{self.variant.replace(' ', '-')}-{self.sft_seed}{self.seed}"
 
     @property
     def is_done(self) -> bool:
-        """Whether it has been trained to its end."""
+        """Tell whether it has been trained to its end."""
         return (self.output / f"checkpoint-{self.start.updates:06}").is_dir()
 
 
 def jobs(folder: Path, size: Size) -> Iterator[Job]:
-    """All trainings of a size; what is compared runs side by side."""
+    """Yield all trainings of a size; what is compared runs side by side."""
     for start in size.starts:
         for seed in range(size.seeds):
             for sft_seed in range(size.sft_seeds):
@@ -144,7 +144,7 @@ def jobs(folder: Path, size: Size) -> Iterator[Job]:
 
 
 def make_world(folder: Path, seed: int = 1, questions: int = 1500, facts: int = 300) -> Store:
-    """The store of a world of chains of two to four facts, built as a user would build it; kept if there.
+    """Build the store of a world of chains of two to four facts, as a user would build it; keep one that is there.
 
     Raises TrainError, also for a folder with another world.
     """
@@ -167,7 +167,7 @@ def make_world(folder: Path, seed: int = 1, questions: int = 1500, facts: int = 
 
 
 def parts(store: Store, held_out: int) -> tuple[list[Example], list[Example]]:
-    """Questions to train on, and held-out ones: other compositions of the same facts.
+    """Split the questions into those to train on and held-out ones: other compositions of the same facts.
 
     No chain of facts that is held out is a part of one to train on.
     """
@@ -182,12 +182,12 @@ def _facts(example: Example) -> tuple[str, ...]:
 
 
 def _within(chain: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    """All parts of a chain without a gap, the whole too."""
+    """Return all parts of a chain without a gap, the whole included."""
     return (chain[first:last] for first in range(len(chain)) for last in range(first + 1, len(chain) + 1))
 
 
 def cold(folder: Path, start: Start, seed: int, held_out: int) -> Path:
-    """The folder of a cold start, trained if it is not there."""
+    """Return the folder of a cold start; train it if it is not there."""
     output = folder / "starts" / f"{start.name}-{seed}"
     if not output.exists():
         _quiet()
@@ -213,7 +213,7 @@ def cold(folder: Path, start: Start, seed: int, held_out: int) -> Path:
 
 
 def run(job: Job, load: Load) -> Path:
-    """Train one variant from its cold start, from where it was left; the folder of its run."""
+    """Train one variant from its cold start, from where it was left; return the folder of its run."""
     _quiet()
     store, template = Store.open(job.folder / "store"), load_template(str(TEMPLATE))
     examples, held_out = parts(store, job.size.held_out)
@@ -255,7 +255,7 @@ def run(job: Job, load: Load) -> Path:
 def experiment(
     folder: Path, size: Size, load: Load, workers: int, say: Callable[[str], None], *, seed: int = 1
 ) -> list[Path]:
-    """Run all trainings of a size that are not done yet, so many at a time; the folders of all.
+    """Run all trainings of a size that are not done yet, so many at a time; return the folders of all.
 
     `seed` is the world's.
     """
@@ -290,7 +290,10 @@ def demonstrate(
 
 @contextmanager
 def _processes(count: int) -> Iterator[ProcessPoolExecutor]:
-    """So many processes, which end at once where the block is interrupted or fails: checkpoints hold what they did."""
+    """Start a pool of so many processes.
+
+    They end at once where the block is interrupted or fails: checkpoints hold what they did.
+    """
     with ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_leave_interrupts_to_parent) as pool:
         try:
             yield pool
@@ -305,7 +308,7 @@ def _leave_interrupts_to_parent() -> None:
 
 
 def _quiet() -> None:
-    """One thread a process: there are as many processes as cores."""
+    """Limit each process to one thread: there are as many processes as cores."""
     torch.set_num_threads(1)
     logging.set_verbosity_error()
     logging.disable_progress_bar()

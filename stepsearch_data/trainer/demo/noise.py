@@ -23,7 +23,7 @@ Steps = Mapping[str, Sequence[Step]]
 
 
 def steps_of(examples: Sequence[Example]) -> Steps:
-    """All steps of some trajectories."""
+    """Collect all steps of some trajectories."""
     found: defaultdict[str, dict[str, Step]] = defaultdict(dict)
     for step in (step for example in examples for step in example.steps):
         found[step.gold[0].title][step.gold[0].text] = step
@@ -31,13 +31,13 @@ def steps_of(examples: Sequence[Example]) -> Steps:
 
 
 def one_hop(example: Example, rng: random.Random) -> Example:
-    """A step of a trajectory as a question of its own."""
+    """Make a question of one step of a trajectory."""
     step = rng.choice(example.steps)
     return replace(example, question=step.sub_question, answers=(step.found,), hops=1, steps=(replace(step, hop=1),))
 
 
 def noisy(example: Example, others: Steps, right: float, rng: random.Random) -> Example:
-    """A trajectory each of whose steps is right with a probability, else another one.
+    """Keep each step of a trajectory with a probability, else replace it by another one.
 
     Its answer is what its last step found, so that it still shows how an answer follows from what was read.
     """
@@ -54,6 +54,6 @@ def noisy(example: Example, others: Steps, right: float, rng: random.Random) -> 
 
 
 def demonstrations(examples: Sequence[Example], right: float, seed: int) -> list[Example]:
-    """Of each trajectory one step as a simple question, and the whole, noisy."""
+    """Make two demonstrations per trajectory: one step as a simple question, and the whole, noisy."""
     rng, others = random.Random(seed), steps_of(examples)
     return [made for each in examples for made in (one_hop(each, rng), noisy(each, others, right, rng))]

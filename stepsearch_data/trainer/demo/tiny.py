@@ -15,7 +15,7 @@ punctuation, or what is left. In sequence they are the text, letter for letter."
 
 
 def make_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
-    """A tokenizer with a token for each word of the texts."""
+    """Make a tokenizer with a token for each word of the texts."""
     tokenizer = Tokenizer(models.WordLevel(unk_token=_UNKNOWN))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(_PIECES), behavior="isolated")
     tokenizer.decoder = decoders.Fuse()
@@ -34,7 +34,10 @@ def make_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
 def make_model(
     tokenizer: PreTrainedTokenizerFast, *, width: int = 64, layers: int = 3, seed: int = 0
 ) -> PreTrainedModel:
-    """A Llama of so many layers with random weights: of what loads anywhere, the family with the least to compute."""
+    """Make a Llama of so many layers with random weights.
+
+    Of the families that load anywhere, it has the least to compute.
+    """
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
