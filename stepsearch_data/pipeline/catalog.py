@@ -35,12 +35,12 @@ if TYPE_CHECKING:
 
 _OPTION = r"(?:ANALYZE|FORMAT\s+\w+)"
 _EXPLAIN = re.compile(rf"\s*EXPLAIN\s+(ANALYZE\s+)?(\(\s*{_OPTION}(\s*,\s*{_OPTION})*\s*\)\s*)?", re.IGNORECASE)
-"""Nothing that could hold a comment or a quote, inside of which DuckDB would read on where we do not."""
+"""Matches no comment and no quote: DuckDB could read text after them differently than we do."""
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A table whose view shows what another one says about its rows."""
+    """A table whose view also shows columns of a table `by` about the same rows."""
 
     by: Table[Any]
     columns: tuple[str, ...]
@@ -60,7 +60,7 @@ _HEADER = "-- Views over this store, for any DuckDB: cd STORE && duckdb -init ca
 
 
 def _paths(manifest: Manifest, logs: Mapping[str, str]) -> dict[str, list[str]]:
-    """The files of each table that there is, relative to the store. `logs` are those of the logs."""
+    """Return the files of each existing table, relative to the store. `logs` are the files of the logs."""
     paths = {name: [path] for name, path in logs.items()}
     for table in TABLES:
         output = manifest.output(table.name)
@@ -72,7 +72,7 @@ def _paths(manifest: Manifest, logs: Mapping[str, str]) -> dict[str, list[str]]:
 
 
 def _views(manifest: Manifest, paths: Mapping[str, list[str]]) -> dict[str, str]:
-    """The SELECT behind each view, by name; the view of a log that is missing is empty."""
+    """Return the SELECT of each view, by name. The view of a missing log is empty."""
     views = {log.name: _log(log, paths.get(log.name)) for log in LOGS}
     views |= {name: f"SELECT * FROM read_parquet({_quoted(of)})" for name, of in paths.items() if name not in views}
     judged = {name: _judged(views, name, judged, manifest) for name, judged in JUDGED.items() if name in views}
@@ -80,7 +80,7 @@ def _views(manifest: Manifest, paths: Mapping[str, list[str]]) -> dict[str, str]
 
 
 def _judged(views: Mapping[str, str], name: str, judged: Judged, manifest: Manifest) -> str:
-    """Rows and what was said about them; nulls before that, or while it is about earlier rows."""
+    """Join a table with the columns of its judge. They are null while the judge has not run on these very rows."""
     by = judged.by
     if by.name not in views or not manifest.is_fresh(manifest.writer(by.name)):
         types = {field.name: _SQL_TYPES[field.type] for field in by.schema}
@@ -91,7 +91,7 @@ def _judged(views: Mapping[str, str], name: str, judged: Judged, manifest: Manif
 
 
 def _log(log: Table[Any], paths: list[str] | None) -> str:
-    """A log as a table; the line that a crash cut short is left out."""
+    """Select a log's records as a table, without a last line that a crash cut short."""
     types = {field.name: _SQL_TYPES[field.type] for field in log.schema}
     if paths is None:
         return "SELECT " + ", ".join(f"NULL::{type_} AS {name}" for name, type_ in types.items()) + " WHERE false"
@@ -101,7 +101,7 @@ def _log(log: Table[Any], paths: list[str] | None) -> str:
 
 
 def _quoted(texts: Iterable[str]) -> str:
-    """Texts as a list in SQL."""
+    """Write texts as a list in SQL."""
     return "[" + ", ".join("'" + text.replace("'", "''") + "'" for text in texts) + "]"
 
 
@@ -111,7 +111,7 @@ def write_catalog(store: Store) -> None:
 
 
 def catalog(manifest: Manifest, logs: Mapping[str, str] = {}) -> str:
-    """The text of `catalog.sql`. A log that is not among `logs` gets an empty view."""
+    """Return the text of `catalog.sql`. A log that is not among `logs` gets an empty view."""
     views = _views(manifest, _paths(manifest, logs))
     statements = [f"CREATE OR REPLACE VIEW {name} AS {select};" for name, select in views.items()]
     return _HEADER + "\n".join(statements) + "\n"
@@ -122,10 +122,10 @@ def _logs(store: Store) -> dict[str, str]:
 
 
 def connect(store: Store, manifest: Manifest, memory: int | None = None) -> duckdb.DuckDBPyConnection:
-    """A DuckDB with the store's views that reaches their files, to read, and no others. Raises StoreError.
+    """Open a DuckDB that has the store's views and can only read their files. Raises StoreError.
 
-    A DuckDB that may read a folder may also write there, and finds ways to do so inside of a SELECT: so all it has
-    is a file system of ours that cannot write. `memory` bounds in bytes what sorts, joins and groups may hold.
+    A DuckDB that may read a folder may also write there, even inside of a SELECT. So it gets only our own file
+    system, which cannot write. `memory` limits in bytes what sorts, joins and groups may hold.
     """
     import duckdb
 
@@ -198,7 +198,7 @@ def query(store: Store, sql: str, *, memory: int | None = None) -> Iterator[pa.R
 
 
 def frame(store: Store, manifest: Manifest, name: str) -> pl.LazyFrame:
-    """A table as a Polars frame with the columns of its view. Raises StoreError where it is not there."""
+    """Return a table as a Polars frame with the columns of its view. Raises StoreError for a missing table."""
     import polars as pl
 
     known = {table.name: table for table in TABLES}
@@ -223,7 +223,7 @@ def frame(store: Store, manifest: Manifest, name: str) -> pl.LazyFrame:
 
 
 def _distinct(schema: pa.Schema) -> pa.Schema:
-    """The schema with names that occur once, as JSON and data frames need: a, a_1, a_2."""
+    """Make a schema's names unique, as JSON and data frames need: a, a_1, a_2."""
     taken: set[str] = set()
     fields = []
     for field in schema:
@@ -235,7 +235,7 @@ def _distinct(schema: pa.Schema) -> pa.Schema:
 
 
 def _admit(sql: str) -> None:
-    """Refuse what is not one statement that can only read. DuckDB itself tells what kind it is."""
+    """Refuse anything but one statement that only reads. DuckDB itself names the kind of statement."""
     import duckdb
 
     try:
@@ -265,7 +265,7 @@ def _kind(statement: duckdb.Statement) -> str:
 
 
 def _can_be_selected_from(sql: str) -> bool:
-    """Whether a statement that looks for its PIVOT's columns first is a query: it may also be a COPY of one."""
+    """Tell whether a PIVOT, which DuckDB splits into several statements, is a query and not a COPY of one."""
     import duckdb
 
     try:
@@ -275,7 +275,7 @@ def _can_be_selected_from(sql: str) -> bool:
 
 
 def _advice(store: Store, message: str) -> str:
-    """What to do about a view that is not there."""
+    """Return what to do about a missing view."""
     match = re.search(r"Table with name (\w+) does not exist", message)
     names = {table.name for table in TABLES}
     if match and match[1] in names and store.manifest().output(match[1]) is None:
@@ -284,6 +284,6 @@ def _advice(store: Store, message: str) -> str:
 
 
 def stale(store: Store) -> list[str]:
-    """Committed stages whose rows were made from other inputs than those committed now."""
+    """Return the committed stages whose rows were made from other inputs than those committed now."""
     manifest = store.manifest()
     return [name for name in manifest.stages if not manifest.is_fresh(name)]

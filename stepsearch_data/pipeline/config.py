@@ -1,9 +1,9 @@
 """One run's configuration: flag > environment > run file, or what the store remembers > default.
 
-A run file is TOML: `store`, `sources`, `[run]` for how the build runs, and a section a stage for
+A run file is TOML: `store`, `sources`, `[run]` for how the build runs, and one section per stage for
 what decides its rows. `STEPSEARCH_FILTER_K=5` in the environment and `--set filter.k=5` on the
-command line set the same key. Engines have sections of their own, `[engines.NAME]`, for the run file and
-the command line alone.
+command line set the same key. Each engine has a section `[engines.NAME]`, which only the run file and
+the command line can set.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def load_config(
 ) -> RunConfig:
     """Merge and check all layers. `settings` are `stage.key=value` texts, of which `stage.key=default` unsets.
 
-    A run file is a whole description: what the store has `remembered` counts where there is none.
+    A run file describes the whole run. What the store has `remembered` is used only without a run file.
     Raises ConfigError, naming every key that is unknown or has a wrong value.
     """
     data = _read_file(file, stages) if file else deepcopy(dict(remembered or {}))
@@ -124,7 +124,7 @@ def load_config(
 
 
 def _drop_engines(data: dict[str, Any], remembered: Mapping[str, Any], given: Collection[str]) -> None:
-    """Drop what is remembered of engines that are not used any more: they need not even be installed."""
+    """Drop remembered settings of engines that are no longer used, as they need not be installed."""
     used = data.get("engines", {}).get("use", ["bm25"])
     kept = {"use", *(used if isinstance(used, list) else ()), *(key.split(".")[1] for key in given)}
     for name in remembered.get("engines", {}):
@@ -156,7 +156,7 @@ def _sections(engines: EnginesSection) -> dict[str, dict[str, Any]]:
 
 
 def _read_file(file: Path, stages: Sequence[Stage]) -> dict[str, Any]:
-    """A run file's data, its relative paths taken from the file's own folder."""
+    """Read a run file. Relative paths in it start at the file's own folder."""
     data = read_toml(file, "run file", "write one: stepsearch-data init")
     if isinstance(data.get("store"), str):
         data["store"] = file.parent / data["store"]
@@ -173,7 +173,7 @@ def _read_file(file: Path, stages: Sequence[Stage]) -> dict[str, Any]:
 
 
 def locate_files(section: Any, names: Sequence[str], folder: Path) -> None:
-    """Take the files that a stage's settings name from the folder: a path, or a list of sources."""
+    """Make the files that a stage's settings name relative to the folder: a path, or a list of sources."""
     for name in names if isinstance(section, dict) else ():
         value = section.get(name)
         if isinstance(value, list | tuple):

@@ -48,7 +48,7 @@ class TableWriter(ParquetWriter[R]):
 
 
 class StageContext:
-    """A stage's view of the world while it runs; `name` and `writes` are the stage's."""
+    """What a stage can use while it runs. `name` and `writes` are the stage's."""
 
     def __init__(
         self,
@@ -88,29 +88,29 @@ class StageContext:
         self._writers = {t.name: TableWriter(folder / f"{t.name}.parquet", t) for t in (*self._tables, REJECTS)}
 
     def sample(self, question_id: str) -> int:
-        """How often this question was tried again: tells the new requests from those replayed."""
+        """Return how often this question was tried again, so that a new request differs from a replayed one."""
         return self.retries.get(question_id, 0)
 
     def config(self, kind: type[C]) -> C:
-        """The stage's config, as the type that it declared."""
+        """Return the stage's config, as the type that it declared."""
         assert isinstance(self._config, kind)
         return self._config
 
     def count(self, table: Table[Any]) -> int:
-        """Number of rows of an input table."""
+        """Return the number of rows of an input table."""
         return int(pq.read_metadata(self.inputs[table]).num_rows)
 
     def writer(self, table: Table[R]) -> TableWriter[R]:
-        """Where the rows of an output table go."""
+        """Return the writer of an output table."""
         return self._writers[table.name]
 
     def writer_of(self, row: R) -> TableWriter[R]:
-        """Where a row goes: the output table of its type."""
+        """Return the writer of the output table that holds rows of this type."""
         table = next(table for table in self._tables if type(row) is table.row)
         return self._writers[table.name]
 
     def folder(self, name: str) -> Path:
-        """An empty folder for an output that is no table."""
+        """Make an empty folder for an output that is no table."""
         path = self._folder / name
         path.mkdir()
         return path
@@ -130,9 +130,10 @@ class StageContext:
         *,
         counts: bool = True,
     ) -> None:
-        """Put a row aside with the reason. Raises TooManyRejects early when a source is hopeless.
+        """Write a row to `rejects` with the reason.
 
-        One that does not count is no sign of that.
+        Raises TooManyRejects early when too many of a source's first rows are rejected. A reject with
+        `counts=False` is left out of that share.
         """
         row = Reject(
             stage=self._name,
@@ -154,7 +155,7 @@ class StageContext:
             self._check(source)
 
     def finish(self) -> dict[str, int]:
-        """Finish and close all outputs; the number of rows of each table. Raises TooManyRejects."""
+        """Finish and close all outputs. Return the number of rows of each table. Raises TooManyRejects."""
         for source in self._rejected:
             self._check(source)
         for writer in self._writers.values():
@@ -163,7 +164,7 @@ class StageContext:
         return {name: writer.count for name, writer in self._writers.items()}
 
     def close(self) -> None:
-        """Close all files, of a stage that did not come to its end too."""
+        """Close all files, also after a stage that failed."""
         for writer in self._writers.values():
             writer.close()
 
@@ -183,14 +184,14 @@ class StageContext:
 
 
 def read_rows(path: Path, table: Table[R]) -> Iterator[R]:
-    """The rows of a table's file, in order and as its row model, a bounded number in memory."""
+    """Yield the rows of a table's file in order, as its row model, with a bounded number in memory."""
     with pq.ParquetFile(path) as file:
         for batch in file.iter_batches(batch_size=_READ_ROWS):
             yield from table.from_arrow(batch)
 
 
 def _printable(value: Any) -> str:
-    """Text that Arrow can hold: bytes decoded, lone surrogates and NULs shown as escapes."""
+    """Return text that Arrow can hold: bytes decoded, lone surrogates and NULs shown as escapes."""
     text = value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
     text = text[:_RAW_CHARACTERS].encode("utf-8", "backslashreplace").decode()
     return text.replace("\0", "\\x00")

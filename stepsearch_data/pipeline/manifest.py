@@ -1,4 +1,4 @@
-"""What a store says of itself. It may come from a stranger: what is read is checked once, here, and nowhere else."""
+"""The manifest of a store. A store may come from a stranger, so its manifest is checked once, when it is read."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class _Parts(BaseModel):
-    """What every fingerprint has, and what it may have. Others are left as they are."""
+    """The required and optional parts of a fingerprint. Unknown parts are left as they are."""
 
     version: int
     config: dict[str, Any]
@@ -70,7 +70,7 @@ class Entry(BaseModel):
 
     @model_validator(mode="after")
     def _writes_what_it_says(self) -> Self:
-        """Outputs are those of the fingerprint, and rejects; each lies in the stage's folder, under its own name."""
+        """Check that the outputs are those of the fingerprint and rejects, each in the stage's folder, by its name."""
         for name, output in self.outputs.items():
             if output.path != f"{self.folder}/{name}" + ("" if output.rows is None else ".parquet"):
                 raise ValueError(f"{output.path!r} is not where {name} lies")
@@ -90,7 +90,7 @@ class Manifest(BaseModel):
 
     @model_validator(mode="after")
     def _holds_together(self) -> Self:
-        """Stages lie in folders of their own, no two write one table, and none reads what is made of its rows."""
+        """Check that each stage has its own folder, each table one writer, and that no stage depends on itself."""
         for stage, entry in self.stages.items():
             if not re.fullmatch(rf"stages/{re.escape(stage)}-[0-9a-f]{{12}}(\.\d+)?", entry.folder):
                 raise ValueError(f"{entry.folder!r} is no folder of stage {stage}")
@@ -105,7 +105,7 @@ class Manifest(BaseModel):
 
     @cached_property
     def fresh(self) -> frozenset[str]:
-        """The stages whose rows were made from what is committed now, and that from what it was made from."""
+        """Return the stages whose inputs, and the inputs of those, are the ones that are committed now."""
         reads = {stage: dict(self._reads(entry)) for stage, entry in self.stages.items()}
         fresh: set[str] = set()
         for stage in TopologicalSorter({stage: of.keys() for stage, of in reads.items()}).static_order():
@@ -114,7 +114,7 @@ class Manifest(BaseModel):
         return frozenset(fresh)
 
     def _reads(self, entry: Entry) -> Iterator[tuple[str, bool]]:
-        """The stages whose outputs a stage has read, and whether it was all that they have written now."""
+        """Yield each stage whose outputs a stage has read, and whether these are still the committed ones."""
         recorded = entry.fingerprint["inputs"]
         for stage, other in self.stages.items():
             read = [name for name in other.outputs if name in recorded and name != REJECTS.name]
@@ -122,20 +122,20 @@ class Manifest(BaseModel):
                 yield stage, all(other.outputs[name].digest == recorded[name] for name in read)
 
     def output(self, name: str) -> Output | None:
-        """The committed output of this name, whichever stage wrote it."""
+        """Return the committed output of this name, whichever stage wrote it."""
         return next((e.outputs[name] for e in self.stages.values() if name in e.outputs), None)
 
     def writer(self, name: str) -> str:
-        """The committed stage that wrote an output. Raises StopIteration where none did."""
+        """Return the committed stage that wrote an output. Raises StopIteration where none did."""
         return next(stage for stage, entry in self.stages.items() if name in entry.outputs)
 
     def is_fresh(self, stage: str) -> bool:
-        """Whether the stage is one of `fresh`."""
+        """Tell whether the stage is one of `fresh`."""
         return stage in self.fresh
 
 
 def with_stage(manifest: Manifest, stage: str, entry: Entry) -> Manifest:
-    """The manifest with a stage committed; one that wrote the same tables makes way. Raises StoreError."""
+    """Return the manifest with a stage committed, without others that wrote the same tables. Raises StoreError."""
     taken = entry.outputs.keys() - {REJECTS.name}
     others = {name: other for name, other in manifest.stages.items() if not taken & other.outputs.keys()}
     try:
@@ -153,7 +153,7 @@ class _Format(BaseModel):
 
 
 def parse_manifest(data: bytes, where: str) -> Manifest:
-    """The manifest that these bytes hold; `where` they come from is for the message. Raises StoreError."""
+    """Parse a manifest; `where` it comes from is for the error message. Raises StoreError."""
     try:
         found = _Format.model_validate_json(data).format
         if found == FORMAT:

@@ -49,7 +49,7 @@ def _target(path: Path | None, store: Path | None) -> Iterator[BinaryIO]:
 
 
 def _is_special(path: Path) -> bool:
-    """Whether this is a device or a FIFO, which takes rows as it is and must not be replaced by a file."""
+    """Tell whether this is a device or a FIFO: rows go into it, and no file may replace it."""
     return path.exists() and not path.is_file() and not path.is_dir()
 
 
@@ -61,7 +61,7 @@ def _special(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def _whole(path: Path, store: Path | None) -> Iterator[BinaryIO]:
-    """A file that takes its name when it is whole; behind a symlink, it is the link's target that is replaced."""
+    """Open a file that takes its name when it is whole. A symlink stays, and its target is replaced."""
     target = Path(os.path.realpath(path))
     if target.is_dir():
         raise QueryError(f"cannot write {path}: it is a folder")
@@ -72,7 +72,7 @@ def _whole(path: Path, store: Path | None) -> Iterator[BinaryIO]:
 
 
 def _csv(reader: pa.RecordBatchReader, file: BinaryIO) -> None:
-    """Nested columns become JSON text, which CSV can hold."""
+    """Write rows as CSV. Nested columns become JSON text, which CSV can hold."""
     nested = [at for at, field in enumerate(reader.schema) if pa.types.is_nested(field.type)]
     schema = reader.schema
     for at in nested:
@@ -113,7 +113,7 @@ def _rows(reader: pa.RecordBatchReader) -> Iterator[bytes]:
 
 
 def values(data: pa.RecordBatch | pa.Array) -> list[Any]:
-    """Rows or values as Python objects. Raises QueryError for dates that Python does not know."""
+    """Convert rows or values to Python objects. Raises QueryError for dates that Python does not know."""
     try:
         return data.to_pylist()  # type: ignore[no-any-return]  # pyarrow ships no types
     except (OverflowError, ValueError, pa.ArrowException) as error:
@@ -125,7 +125,7 @@ def _dump(value: Any) -> bytes:
 
 
 def _plain(value: Any) -> Any:
-    """Decimals, which DuckDB's sums are, as numbers; what JSON does not know as text."""
+    """Convert decimals, which DuckDB's sums are, to numbers, and what JSON does not know to text."""
     if not isinstance(value, Decimal):
         return readable(value)
     whole = int(value)
@@ -133,7 +133,7 @@ def _plain(value: Any) -> Any:
 
 
 def readable(value: Any) -> str:
-    """A value as text that DuckDB reads too: bytes as hex, intervals with their units."""
+    """Write a value as text that DuckDB reads too: bytes as hex, intervals with their units."""
     if isinstance(value, bytes):
         return value.hex()
     return _interval(value) if isinstance(value, pa.MonthDayNano) else str(value)

@@ -1,7 +1,7 @@
 """Stages that work question by question: row in → rows out.
 
-All tables keep the order of `questions`, so a question's rows in several tables are found by
-reading those tables side by side, a few rows at a time.
+All tables keep the order of `questions`. So a question's rows in several tables are found by reading
+these tables in parallel, a few rows at a time.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ class QuestionRows:
     _of: Mapping[Table[Any], list[Any]] = field(default_factory=dict)
 
     def __getitem__(self, table: Table[R]) -> list[R]:
-        """Its rows of a table. Raises KeyError for one that is not read."""
+        """Return its rows of a table. Raises KeyError for a table that is not read."""
         return self._of[table]
 
     def get(self, table: Table[R]) -> list[R]:
-        """Its rows of a table; none of one that is not read."""
+        """Return its rows of a table, or no rows of a table that is not read."""
         return self._of.get(table, [])
 
 
 def by_question(inputs: Inputs, *tables: Table[Any]) -> Iterator[QuestionRows]:
-    """Every question with its rows of `tables`, in order; `inputs` are the files of all tables that are read."""
+    """Yield every question with its rows of `tables`, in order. `inputs` are the files of these tables."""
     readers = {table: _ByQuestion(read_rows(inputs[table], table)) for table in tables}
     for question in read_rows(inputs[QUESTIONS], QUESTIONS):
         yield QuestionRows(question, {table: reader.take(question.question_id) for table, reader in readers.items()})
@@ -111,10 +111,10 @@ def _settle(context: StageContext, question: Question, result: list[Row] | RowRe
 async def ordered(
     function: Callable[[T], Awaitable[U]], items: Iterable[T], in_flight: int = _IN_FLIGHT
 ) -> AsyncIterator[U]:
-    """Results in the order of the items.
+    """Yield the results in the order of the items.
 
-    `in_flight` workers take the next item as soon as they are free, so a slow one holds up no other;
-    at most sixteen times as many results wait for an earlier one.
+    `in_flight` workers take the next item as soon as they are free, so a slow item delays no other.
+    At most sixteen times as many results wait for an earlier one.
     """
     pending = enumerate(items)
     finished: dict[int, asyncio.Future[U]] = {}
@@ -153,7 +153,7 @@ async def ordered(
 
 
 async def _outcome(function: Callable[[T], Awaitable[U]], item: T) -> asyncio.Future[U]:
-    """The result or the exception of one call, to be met in its turn."""
+    """Return the result or the exception of one call, to be raised in its turn."""
     outcome: asyncio.Future[U] = asyncio.get_running_loop().create_future()
     try:
         outcome.set_result(await function(item))
@@ -164,7 +164,7 @@ async def _outcome(function: Callable[[T], Awaitable[U]], item: T) -> asyncio.Fu
 
 
 class _ByQuestion:
-    """Hands out a table's rows question by question; questions without rows are skipped over."""
+    """Reads a table's rows question by question. Questions may have no rows."""
 
     def __init__(self, rows: Iterator[Any]) -> None:
         self._groups = groupby(rows, key=lambda row: row.question_id)
@@ -172,7 +172,7 @@ class _ByQuestion:
 
     @property
     def left(self) -> bool:
-        """Whether rows remain."""
+        """Tell whether rows remain."""
         return self._next is not None
 
     def take(self, question_id: str) -> list[Any]:

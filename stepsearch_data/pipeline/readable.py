@@ -1,6 +1,6 @@
-"""The reading half of a store: the one door to everything that its folder holds. It may come from a stranger.
+"""Reading a store. All access to its files goes through here, as a store may come from a stranger.
 
-Only regular files are opened, and none outside of the folder; a table is what its manifest says, or a StoreError.
+Only regular files inside of the folder are opened. A table that is not as its manifest says is a StoreError.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ _RECORDS: dict[str, TypeAdapter[Any]] = {
     LLM_CALLS.name: TypeAdapter(LLM_CALLS.row),
     SEARCH_CALLS.name: TypeAdapter(SEARCH_CALLS.row),
 }
-"""What the records of each log are."""
+"""The type of each log's records."""
 
 
 class ReadableStore:
-    """A store's folder, to read. Constructing one touches nothing."""
+    """A store's folder, to read. The constructor touches no file."""
 
     def __init__(self, root: Path) -> None:
         # Arrow would take `hf:x/…` for an address: an absolute path cannot be one.
@@ -43,7 +43,7 @@ class ReadableStore:
 
     @classmethod
     def open(cls, root: Path) -> Self:
-        """An existing store, to read. Raises StoreError where there is none."""
+        """Open an existing store, to read. Raises StoreError where there is none."""
         store = cls(root)
         if not store.manifest_path.is_file():
             raise StoreError(f"there is no store at {root}", f"make one: stepsearch-data build --store {root}")
@@ -51,11 +51,11 @@ class ReadableStore:
 
     @property
     def manifest_path(self) -> Path:
-        """The file that names all others."""
+        """Return the path of the file that names all others."""
         return self.root / "manifest.json"
 
     def manifest(self) -> Manifest:
-        """What is committed now; an empty manifest where nothing is. Raises StoreError."""
+        """Read what is committed now. Without a manifest file it is an empty one. Raises StoreError."""
         try:
             data = read_regular(self.inside("manifest.json"), MOST)
         except FileNotFoundError:
@@ -65,20 +65,20 @@ class ReadableStore:
         return parse_manifest(data, str(self.manifest_path))
 
     def digest(self) -> str:
-        """SHA-256 of the manifest: two stores with the same one hold the same bytes in every table."""
+        """Return the SHA-256 of the manifest. Stores with the same digest hold the same bytes in every table."""
         return digest_of(self.manifest_path)
 
     def is_whole(self, output: Output) -> bool:
-        """Whether an output is there in its committed size."""
+        """Tell whether an output is there in its committed size."""
         try:
             return size_of(self.path(output)) == output.bytes
         except StoreError:
             return False
 
     def path(self, output: Output) -> Path:
-        """Where a committed file or folder lies. Raises StoreError where none is there, or it leads out of the store.
+        """Return the path of a committed file or folder. Raises StoreError where it is missing or outside of the store.
 
-        This and `table` are the door to all that a manifest names: a store may come from a stranger.
+        Everything that a manifest names is opened through this and `table`, as a store may come from a stranger.
         """
         path = self.inside(output.path)
         if output.rows is None and path.is_dir():
@@ -93,7 +93,7 @@ class ReadableStore:
         return path
 
     def table(self, table: Table[Any], output: Output) -> Path:
-        """The file of a committed table. Raises StoreError where it is missing or cut, or is no such table."""
+        """Return the file of a committed table. Raises StoreError where it is missing, cut short or another table."""
         import pyarrow.parquet as pq
 
         path = self.path(output)
@@ -112,14 +112,14 @@ class ReadableStore:
         return path
 
     def tables(self, manifest: Manifest, *tables: Table[Any]) -> dict[Table[Any], Path]:
-        """The files of these tables. Raises StoreError, also where one is not built yet."""
+        """Return the files of these tables. Raises StoreError, also where one is not built yet."""
         outputs = {table: manifest.output(table.name) for table in tables}
         if not all(outputs.values()):
             raise StoreError("the store is not built to its end", f"stepsearch-data build --store {self.root}")
         return {table: self.table(table, output) for table, output in outputs.items() if output}
 
     def check(self, manifest: Manifest) -> None:
-        """Raises StoreError where any committed table is not as `table` wants it."""
+        """Check every committed table as `table` does. Raises StoreError."""
         known = {table.name: table for table in TABLES}
         for entry in manifest.stages.values():
             for name, output in entry.outputs.items():
@@ -138,7 +138,7 @@ class ReadableStore:
         )
 
     def inside(self, path: str) -> Path:
-        """A path of the store. Raises StoreError where it leads out of it."""
+        """Return a path of the store. Raises StoreError where it leads outside of the store."""
         root = Path(os.path.realpath(self.root))
         if not Path(os.path.realpath(root / path)).is_relative_to(root):
             raise StoreError(f"{path} of {self.root} lies outside of the store", "do not trust this store")
@@ -146,9 +146,9 @@ class ReadableStore:
 
     @contextmanager
     def reading(self) -> Iterator[Manifest]:
-        """What is committed. A build that replaces it leaves the files in place until the block ends.
+        """Yield the manifest. A build that replaces it keeps the files until the block ends.
 
-        Raises StoreError in the place of what a damaged table makes others raise inside of the block.
+        Raises StoreError in place of an error inside of the block that comes from a damaged table.
         """
         with self.sharing(fcntl.LOCK_SH):
             manifest = self.manifest()
@@ -162,7 +162,7 @@ class ReadableStore:
                 raise
 
     def fault(self, manifest: Manifest, error: Exception) -> StoreError | None:
-        """What is wrong with the store, where an error comes of that."""
+        """Return what is wrong with the store, or None where the error has another cause."""
         if isinstance(error, OSError) and error.errno and not self._has(error.filename):
             return None  # the system's, about something else
         damaged = self.damaged(manifest)
@@ -176,7 +176,7 @@ class ReadableStore:
         return None
 
     def damaged(self, manifest: Manifest, *names: str) -> list[str]:
-        """The tables and folders, of these or of all, whose bytes are not those that were committed."""
+        """Return the tables and folders, of these or of all, whose bytes are not the committed ones."""
         return [
             name
             for entry in manifest.stages.values()
@@ -193,18 +193,18 @@ class ReadableStore:
             return False
 
     def _has(self, filename: object) -> bool:
-        """Whether the system complained about a file of ours."""
+        """Tell whether a system error is about a file of this store."""
         return isinstance(filename, str) and Path(filename).absolute().is_relative_to(self.root.absolute())
 
     def has_log(self, name: str) -> bool:
-        """Whether anything was logged under that name. Raises StoreError for what is no log of this store."""
+        """Tell whether the log of that name exists. Raises StoreError where it is no regular file of this store."""
         path = self.inside(f"log/{name}.jsonl")
         if path.exists() and not path.is_file():
             raise StoreError(f"{path} is no regular file", "remove it: a log decides no row")
         return path.exists()
 
     def read_log(self, name: str) -> Iterator[dict[str, Any]]:
-        """The records of a log; a line that is none is left out, as one that a crash cut short."""
+        """Yield the records of a log, without broken lines, such as one that a crash cut short."""
         if not self.has_log(name):
             return
         with open_regular(self.root / "log" / f"{name}.jsonl") as file:
@@ -216,7 +216,7 @@ class ReadableStore:
 
     @contextmanager
     def sharing(self, mode: int) -> Iterator[bool]:
-        """Lock the folder itself: readers share it, a sweep has it alone. False where others hold it."""
+        """Lock the folder: readers share it, a sweep needs it exclusively. Yield False where others hold it."""
         handle = os.open(self.root, os.O_RDONLY)
         try:
             try:
@@ -230,12 +230,12 @@ class ReadableStore:
 
 
 def size_of(path: Path) -> int:
-    """Bytes of a file, or of all files of a folder."""
+    """Return the bytes of a file, or of all files of a folder."""
     return sum(p.stat().st_size for p in path.rglob("*") if p.is_file()) if path.is_dir() else path.stat().st_size
 
 
 def _comes_of_reading(error: Exception) -> bool:
-    """Whether Arrow, Polars or DuckDB could not make sense of what they were given."""
+    """Tell whether an error comes from Arrow, Polars or DuckDB reading a file."""
     loaded = {"polars.exceptions": "PolarsError", "duckdb": "Error"}  # not imported for this
     kinds = [getattr(sys.modules[name], kind) for name, kind in loaded.items() if name in sys.modules]
     return isinstance(error, (pa.ArrowException, OSError, UnicodeDecodeError, *kinds))

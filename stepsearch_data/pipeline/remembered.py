@@ -1,8 +1,8 @@
-"""What a store remembers of how it was built, so that the next build goes on with it.
+"""What a store remembers of how it was built, so that the next build can use the same settings.
 
-`log/settings.json` holds all settings of the last build that are not at their defaults, without keys and without URLs
-that may hold one. It is signed with a secret of this user's: a store that comes from elsewhere says by its fingerprints
-what made its rows, but never which servers are asked, with keys of ours, or which files are read.
+`log/settings.json` holds all settings of the last build that differ from their defaults, without keys and without URLs
+that may hold a key. It is signed with a secret of this user. Of a store from elsewhere, only the fingerprints are used:
+they tell what made its rows. They never decide which servers get our keys, or which files are read.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ _FILE = "log/settings.json"
 
 @dataclass(frozen=True)
 class Remembered:
-    """Settings as a run file has them, and the keys of those that are `lost`, each with the stage that needs it.
+    """Settings as a run file has them. `lost` are keys of settings without a value, each with the stage that needs it.
 
-    Lost is what the store knows by its digest alone, such as files of the user's, or must not keep.
+    A value is lost when the store has only its digest, as of the user's files, or must not keep it.
     """
 
     settings: Settings = field(default_factory=dict)
@@ -46,12 +46,12 @@ class Remembered:
 
 
 def recall(store: Store, stages: Sequence[Stage]) -> Remembered:
-    """What the last build of a store was told; of a store from elsewhere, what its fingerprints say."""
+    """Read the settings of a store's last build, or for a store from elsewhere, of its fingerprints."""
     return _read(store, stages) or _from_fingerprints(store, stages)
 
 
 def remember(store: Store, config: RunConfig, stages: Sequence[Stage]) -> None:
-    """Keep what a build was told. Where this user's secret cannot be made, nothing is kept."""
+    """Write the settings of a build. Where this user's secret cannot be made, nothing is written."""
     lost = dict(config.lost)
     told = _without_secrets(settings_of(config, stages), lost)
     with suppress(OSError):
@@ -61,7 +61,7 @@ def remember(store: Store, config: RunConfig, stages: Sequence[Stage]) -> None:
 
 
 def settings_of(config: RunConfig, stages: Sequence[Stage]) -> Settings:
-    """All settings that are not at their defaults, as a run file has them; files by their absolute paths."""
+    """Return all settings that differ from their defaults, as a run file has them, with absolute paths."""
     sections: dict[str, BaseModel] = {"run": config.run, "llm": config.llm, **config.stages}
     told: Settings = {name: section.model_dump(exclude_defaults=True) for name, section in sections.items()}
     for stage in stages:
@@ -74,7 +74,7 @@ def settings_of(config: RunConfig, stages: Sequence[Stage]) -> Settings:
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every setting with its whole name, such as `filter.k`."""
+    """Yield every setting with its whole name, such as `filter.k`."""
     for name, value in settings.items():
         if isinstance(value, dict):
             yield from flat(value, f"{prefix}{name}.")
@@ -89,7 +89,7 @@ def _section(engine: Engine) -> Settings:
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON has it, paths made absolute; sections without a setting are left out."""
+    """Convert a value to JSON types, with absolute paths and without empty sections."""
     if isinstance(value, dict):
         plain = {name: _plain(inner) for name, inner in value.items()}
         return {name: inner for name, inner in plain.items() if inner != {}}
@@ -109,7 +109,7 @@ def _without_secrets(value: Any, lost: dict[str, str], key: str = "") -> Any:
 
 
 def _read(store: Store, stages: Sequence[Stage]) -> Remembered | None:
-    """What this user's last build wrote; None where somebody else did, or nobody."""
+    """Read what this user's last build wrote, or None where another user wrote it, or nobody."""
     with suppress(OSError, ValueError, TypeError, LookupError, AttributeError):
         held = orjson.loads(read_regular(store.inside(_FILE), MOST))
         if hmac.compare_digest(held["signature"], _sign(held["settings"], held["lost"])):
@@ -118,7 +118,7 @@ def _read(store: Store, stages: Sequence[Stage]) -> Remembered | None:
 
 
 def _known(settings: Settings, stages: Sequence[Stage]) -> Settings:
-    """The settings that this version has."""
+    """Return the settings that this version has."""
     models: dict[str, type[BaseModel]] = {"run": RunSettings, "llm": LlmSettings, **{s.name: s.config for s in stages}}
     return {
         name: {key: value for key, value in section.items() if name not in models or key in models[name].model_fields}
@@ -127,7 +127,7 @@ def _known(settings: Settings, stages: Sequence[Stage]) -> Settings:
 
 
 def _sign(*values: Any) -> str:
-    """Raises OSError where the secret can be neither read nor made."""
+    """Sign values with this user's secret. Raises OSError where it can be neither read nor made."""
     path = cache_folder() / "signature"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -157,7 +157,7 @@ def _from_fingerprints(store: Store, stages: Sequence[Stage]) -> Remembered:
 
 
 def _differing(model: type[BaseModel], recorded: Mapping[str, Any]) -> Settings:
-    """The recorded settings that this version has and that differ from its defaults; none where they do not fit."""
+    """Return the recorded settings that this version has and that differ from its defaults; none if invalid."""
     known = {name: value for name, value in recorded.items() if name in model.model_fields and value is not None}
     try:
         return model.model_validate(known).model_dump(mode="json", exclude_defaults=True)
@@ -166,7 +166,7 @@ def _differing(model: type[BaseModel], recorded: Mapping[str, Any]) -> Settings:
 
 
 def _own_prompts(stage: Stage, config: Settings, fingerprint: Fingerprint) -> list[str]:
-    """Names of the recorded prompts that are not the package's own."""
+    """Return the names of the recorded prompts that are not the package's own."""
     ours = stage.config.model_validate(config).prompts({})
     digests = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in ours.items()}
     return [name for name, digest in fingerprint.get("prompts", {}).items() if digests.get(name) != digest]

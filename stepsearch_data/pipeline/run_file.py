@@ -30,7 +30,7 @@ sources = ["musique=sample", "hotpotqa=sample"]
 
 
 def run_file(stages: Sequence[Stage]) -> str:
-    """A run file that holds every setting, explained, at its default."""
+    """Write a run file that holds every setting, explained, at its default."""
     datasets = [dataset for name in DATASETS.names() if (dataset := dataset_of(name)).parse]
     listed = "\n".join(f"#   {d.name}: {d.doc}{d.hub and f' ({d.hub})'}" for d in datasets)
     parts = [_HEAD.format(kinds=listed), *_settings(RunSettings)]
@@ -54,12 +54,12 @@ def _settings(model: type[BaseModel]) -> Iterable[str]:
 
 
 def _commented(model: type[BaseModel]) -> Iterable[str]:
-    """Settings that change nothing until a `#` is taken away."""
+    """Yield the lines of settings that change nothing until a `#` is removed."""
     return (line if line.startswith("#") else f"# {line}" for line in _settings(model))
 
 
 def toml(value: Any) -> str:
-    """A value as TOML writes it."""
+    """Write a value as TOML."""
     if isinstance(value, dict):
         return "{ " + ", ".join(f"{toml(name)} = {toml(inner)}" for name, inner in value.items()) + " }"
     if isinstance(value, list | tuple):

@@ -44,7 +44,7 @@ class Decision:
 
     @property
     def runs(self) -> bool:
-        """Whether the stage would run."""
+        """Tell whether the stage would run."""
         return bool(self.reasons)
 
 
@@ -59,7 +59,7 @@ class Outcome:
 
     @property
     def rejects(self) -> int:
-        """Rows that the stage put aside."""
+        """Return the number of rows that the stage rejected."""
         return self.entry.outputs[REJECTS.name].rows or 0
 
 
@@ -79,7 +79,7 @@ class Runner:
         self._budget: Budget | None = None
 
     def plan(self) -> list[Decision]:
-        """What `run` would do, without doing it."""
+        """Return what `run` would do, without doing it."""
         manifest = self.store.manifest()
         made_anew: dict[str, str] = {}
         decisions = []
@@ -99,7 +99,7 @@ class Runner:
 
     @contextmanager
     def questions(self) -> Iterator[Path]:
-        """The table of questions that the build would work on: the committed one, or one loaded aside for a look."""
+        """Yield the questions' file that the build would use: the committed one, or a temporary one loaded for this."""
         load = self._stages[0]
         manifest = self.store.manifest()
         committed = manifest.output(QUESTIONS.name)
@@ -128,7 +128,7 @@ class Runner:
             raise _store_error(self.store.root, error) from error
 
     def try_rejected_again(self) -> int:
-        """Have the stages that ask a model or an engine do so anew for what they rejected; the number of questions."""
+        """Mark what stages that ask a model or an engine rejected for another try. Return the number of questions."""
         again = 0
         manifest = self.store.manifest()
         with self.store.locked():
@@ -143,7 +143,7 @@ class Runner:
         return again
 
     def _choose_sources(self) -> tuple[Source, ...]:
-        """The given sources; none where the store's own load stands; the embedded sample for a new store."""
+        """Return the given sources, else none where the store has loaded its own, else the embedded sample."""
         committed = self.store.manifest().stages.get(self._stages[0].name)
         if self.config.sources:
             return parse_sources(self.config.sources)
@@ -152,7 +152,7 @@ class Runner:
         return sample if is_sample else ()
 
     def _inputs(self, stage: Stage, manifest: Manifest) -> dict[str, str]:
-        """Content digests of what the stage reads; nothing for an input that is not there."""
+        """Return the content digests of what the stage reads, without missing inputs."""
         if Needs.SOURCES in stage.needs:
             return self._digests_of_sources(stage, manifest)
         outputs = {read.name: manifest.output(read.name) for read in stage.reads}
@@ -173,18 +173,18 @@ class Runner:
         return stage.fingerprint(config, inputs, config.prompts(self.config.prompts), self._retries(stage), engines)
 
     def _engines(self, stage: Stage) -> tuple[Engine, ...]:
-        """The search engines that decide a stage's rows."""
+        """Return the search engines that decide a stage's rows."""
         if Needs.ALL_ENGINES in stage.needs:
             return self.config.engines
         own = tuple(engine for engine in self.config.engines if engine.is_local and not engine.index)
         return own if Needs.OWN_ENGINES in stage.needs else ()
 
     def _may_ask_again(self, stage: Stage) -> bool:
-        """Whether the stage asks somebody who may fail, and answer the next time."""
+        """Tell whether the stage asks a model or an engine, which may fail and answer the next time."""
         return self.config.stages[stage.name].uses_model or Needs.ALL_ENGINES in stage.needs
 
     def _retries(self, stage: Stage) -> dict[str, int]:
-        """Questions that were tried again; none where nobody is asked."""
+        """Return how often each question was tried again; none for a stage that asks neither model nor engine."""
         return self.store.retries(stage.name) if self._may_ask_again(stage) else {}
 
     def _reasons(self, stage: Stage, manifest: Manifest, ignore: Mapping[str, str] = {}) -> list[str]:
@@ -247,13 +247,13 @@ class Runner:
         return entry
 
     def _tidy(self) -> None:
-        """Bring the catalogue up to the manifest, then remove what no longer counts: never the other way round."""
+        """Update the catalog to the manifest, and only then remove folders that the old catalog may still name."""
         if self.store.manifest().stages:
             write_catalog(self.store)
         self.store.sweep()
 
     def _model(self, stage: Stage) -> Llm | None:
-        """The language model of a stage that asks one; all stages of a build share one budget."""
+        """Return the language model of a stage that asks one. All stages of a build share one budget."""
         if not self.config.stages[stage.name].uses_model:
             return None
         from stepsearch_data.llm.service import Llm
@@ -265,13 +265,13 @@ class Runner:
         return Llm(settings, stage.name, self._budget, partial(self.store.log, "llm_calls"))
 
     def _service(self) -> Service:
-        """What search engines may use; requests that earlier builds sent count for their budgets."""
+        """Return what search engines may use. Requests of earlier builds count for their budgets."""
         used = Counter(call["engine"] for call in self.store.read_log("search_calls") if not call["cached"])
         record = partial(self.store.log, "search_calls")
         return Service(self.config.run.workers, self.config.llm.replay, record, used)
 
     def _check_inputs(self, stage: Stage, manifest: Manifest, coming: Mapping[str, str] = {}) -> None:
-        """Everything that the stage reads is there and up to date, or `coming` from a stage before it."""
+        """Check that all inputs of the stage are there and up to date, or `coming` from a stage before it."""
         if Needs.SOURCES in stage.needs and not self._sources:
             raise ConfigError(f"{stage.name} must run again, but no source was given", "repeat --source KIND=PATH")
         for name in (read.name for read in stage.reads):
@@ -288,14 +288,14 @@ class Runner:
                 raise StoreError(f"{name} is missing from the store, or cut", _from(writer, stage))
 
     def _input(self, read: Table[Any] | Folder, output: Output) -> Path:
-        """The file or folder that a stage reads. Raises StoreError where it is damaged."""
+        """Return the file or folder that a stage reads. Raises StoreError where it is damaged."""
         try:
             return self.store.table(read, output) if isinstance(read, Table) else self.store.path(output)
         except StoreError as error:
             raise StoreError(error.message, _anew(read.name, self.store.manifest())) from error
 
     def _blame_inputs(self, stage: Stage, manifest: Manifest, error: Exception) -> None:
-        """Raises StoreError when a failure comes from an input whose bytes have changed since they were committed."""
+        """Raise StoreError where a failure comes from an input whose bytes have changed since they were committed."""
         for name in self.store.damaged(manifest, *(read.name for read in stage.reads)):
             raise StoreError(f"{name} is damaged", _anew(name, manifest)) from error
         if not isinstance(error, StepSearchError | OSError) and (fault := self.store.fault(manifest, error)):

@@ -1,4 +1,4 @@
-"""What a stage is: a plain function and, beside it, everything that decides its rows."""
+"""What a stage is: a plain function, and the declaration of everything that decides its rows."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ _LONGEST = 80  # characters of a value that `explain` shows
 
 
 class StageConfig(BaseModel):
-    """What decides a stage's rows. How a stage is run (workers, limits, keys) has no place here."""
+    """What decides a stage's rows. How a stage is run (workers, limits, keys) does not belong here."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     files: ClassVar[tuple[str, ...]] = ()
-    """Settings that name files of the user's, or sources as KIND=PATH: what these hold decides the rows too."""
+    """Settings that name the user's files, or sources as KIND=PATH: their content decides the rows too."""
 
     @property
     def uses_model(self) -> bool:
-        """Whether the stage asks a language model."""
+        """Tell whether the stage asks a language model."""
         return False
 
     def prompts(self, files: Mapping[str, Path]) -> dict[str, str]:  # noqa: ARG002 - of those that need some
-        """Texts of the prompts that the stage needs, by name; `files` of the user's take the place of ours."""
+        """Return the texts of the prompts that the stage needs, by name. The user's `files` replace ours."""
         return {}
 
     def digests(self) -> dict[str, str]:
-        """What identifies the content of each file that `files` name. Raises SourceError, ConfigError."""
+        """Return what identifies the content of each file that `files` name. Raises SourceError, ConfigError."""
         values = {name: getattr(self, name) for name in self.files}
         named = {name: value if isinstance(value, tuple) else (value,) for name, value in values.items()}
         return {
@@ -62,7 +62,7 @@ def _content(location: str | Path) -> str:
 
 
 class Needs(Flag):
-    """What else than tables decides a stage's rows."""
+    """What decides a stage's rows besides tables."""
 
     NOTHING = 0
     SOURCES = auto()
@@ -92,7 +92,7 @@ class Stage:
         retries: Mapping[str, int] | None = None,
         engines: Mapping[str, Any] | None = None,
     ) -> Fingerprint:
-        """Everything that decides the rows: code version, config, prompts, engines, output schemas, digests of inputs.
+        """Return all that decides the rows: code version, config, prompts, engines, output schemas, inputs' digests.
 
         `retries` are the questions that were tried again, and how often.
         """
@@ -111,19 +111,19 @@ class Stage:
 
 
 def _shape(output: Table[Any] | Folder) -> str:
-    """Names and types of the columns, not the words that describe them."""
+    """Return the names and types of the columns, without their descriptions."""
     if isinstance(output, Folder):
         return "folder"
     return str(output.schema.to_string(show_field_metadata=False, show_schema_metadata=False))
 
 
 def digest(fingerprint: Fingerprint) -> str:
-    """Name of a fingerprint: 12 hexadecimal digits of the SHA-256 of its canonical JSON."""
+    """Return the name of a fingerprint: 12 hexadecimal digits of the SHA-256 of its canonical JSON."""
     return hashlib.sha256(orjson.dumps(fingerprint, option=orjson.OPT_SORT_KEYS)).hexdigest()[:12]
 
 
 def differences(old: Fingerprint, new: Fingerprint) -> list[str]:
-    """What changed between two fingerprints, a line a field, in words."""
+    """Describe what changed between two fingerprints, one line per field."""
     before, after = dict(_flatten(old)), dict(_flatten(new))
     return [
         f"{key}: {_show(before.get(key))} → {_show(after.get(key))}"

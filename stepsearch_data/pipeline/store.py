@@ -3,11 +3,11 @@
     store/
       manifest.json                           what is committed; replaced atomically, last
       catalog.sql                             views over the tables, for any DuckDB
-      stages/<stage>-<fingerprint>/*.parquet  one folder a stage, named by its fingerprint
+      stages/<stage>-<fingerprint>/*.parquet  one folder per stage, named by its fingerprint
       log/builds.jsonl                        what ran when, and for how long
 
-A reader sees the manifest as it was before or after a commit, never in between. Folders that no
-manifest names are left-overs of an interrupted build; the next build removes them, once nobody reads.
+A reader sees the manifest as it was before or after a commit, never in between. Folders that the manifest
+does not name come from an interrupted build. The next build removes them when no reader is left.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ _RETRIES = TypeAdapter(dict[str, dict[str, Annotated[int, Field(ge=0, lt=1 << 32
 
 
 class Store(ReadableStore):
-    """A store's folder. Constructing one touches nothing."""
+    """A store's folder. The constructor touches no file."""
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the store for one build; released by the kernel even after kill -9."""
+        """Lock the store for one build. The kernel releases the lock even after kill -9."""
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             handle = open(self.root / ".lock", "a+", opener=_no_link)  # noqa: SIM115 - closed below, with the lock
@@ -72,7 +72,7 @@ class Store(ReadableStore):
 
     @contextmanager
     def staging(self) -> Iterator[Path]:
-        """A fresh folder to write a stage's outputs into; gone afterwards unless committed."""
+        """Make a fresh folder for a stage's outputs. It is removed afterwards unless committed."""
         folder = self.root / ".staging"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
@@ -111,7 +111,7 @@ class Store(ReadableStore):
         write_whole(self.root / name, text.encode())
 
     def retries(self, stage: str) -> dict[str, int]:
-        """How often each question of a stage was tried again, by question id."""
+        """Return how often each question of a stage was tried again, by question id."""
         return self._all_retries().get(stage, {})
 
     def try_again(self, stage: str, question_ids: Iterable[str]) -> None:
@@ -148,7 +148,7 @@ class Store(ReadableStore):
             os.close(file)
 
     def _place(self, staged: Path, name: str, digests: dict[str, str]) -> Path:
-        """Move a staged folder to its name; where that holds the same, byte for byte, add what it lacks."""
+        """Move a staged folder to its name. A folder there with the same bytes stays and gets what it lacks."""
         target = self.root / "stages" / name
         target.parent.mkdir(exist_ok=True)
         number = 1
@@ -164,7 +164,7 @@ class Store(ReadableStore):
         return target
 
     def sweep(self) -> None:
-        """Remove what no manifest names: staging, and folders of interrupted or superseded stages."""
+        """Remove what the manifest does not name: staging, and folders of interrupted or replaced stages."""
         shutil.rmtree(self.root / ".staging", ignore_errors=True)
         kept = {entry.folder for entry in self.manifest().stages.values()}
         stages = self.root / "stages"
@@ -176,7 +176,7 @@ class Store(ReadableStore):
 
 
 def _held(folder: Path) -> dict[str, str]:
-    """The outputs that a stage's folder holds, by name; what is neither file nor folder has no digest."""
+    """Return the digests of the outputs in a stage's folder, by name; "" for what cannot be read."""
     digests = {}
     for path in sorted(folder.iterdir()):
         try:

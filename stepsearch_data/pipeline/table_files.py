@@ -1,4 +1,4 @@
-"""The files of a store's tables as a file system for DuckDB: these, to read, and nothing else."""
+"""The files of a store's tables as a read-only file system for DuckDB that has no other files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SCHEME = "store"
 
 
 class TableFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec ships no types
-    """Knows files by the names it is given, `store://…`; there are no folders, no patterns and no way to write."""
+    """Opens files by the given names, `store://…`. It has no folders, no patterns and no way to write."""
 
     protocol = SCHEME
     cachable = False  # fsspec would give the next store the files of this one
@@ -27,19 +27,19 @@ class TableFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec ships no t
         self._files = files
 
     def glob(self, path: str, **_options: Any) -> list[str]:
-        """The file of exactly this name, if there is one."""
+        """Return the file of exactly this name, if there is one."""
         return [path] if path in self._files else []
 
     def isfile(self, path: str) -> bool:
-        """Whether there is a file of this name."""
+        """Tell whether there is a file of this name."""
         return path in self._files
 
     def size(self, path: str) -> int:
-        """Bytes of a file."""
+        """Return the bytes of a file."""
         return self._files[path].stat().st_size
 
     def modified(self, path: str) -> datetime:
-        """When a file was last written."""
+        """Return when a file was last written."""
         return datetime.fromtimestamp(self._files[path].stat().st_mtime, UTC)
 
     def open(self, path: str, mode: str = "rb", **_options: Any) -> TableFile:
@@ -50,7 +50,7 @@ class TableFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec ships no t
 
 
 class TableFile:
-    """An open file. DuckDB's threads seek and read it at the same time: each has a position of its own."""
+    """An open file. DuckDB's threads seek and read it at the same time, so each thread has its own position."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -61,18 +61,18 @@ class TableFile:
         self._position.at = offset
 
     def tell(self) -> int:
-        """The position."""
+        """Return the position."""
         return getattr(self._position, "at", 0)
 
     def read(self, size: int) -> bytes:
-        """So many bytes from the position, fewer at the end."""
+        """Read `size` bytes from the position, fewer at the end."""
         at = self.tell()
         data = os.pread(self._file.fileno(), size, at)
         self._position.at = at + len(data)
         return data
 
     def close(self) -> None:
-        """Close it."""
+        """Close the file."""
         self._file.close()
 
     __del__ = close  # DuckDB does not always close what it has opened
