@@ -18,7 +18,7 @@ from stepsearch_data.core.errors import StepSearchError
 
 @contextmanager
 def alone(folder: Path, busy: StepSearchError) -> Iterator[None]:
-    """Have a folder to oneself, made where there is none, and emptied of what a killed process left in it.
+    """Lock a folder for this process: make it where there is none, and remove what a killed process left in it.
 
     Raises `busy` where another process has it; OSError.
     """
@@ -37,13 +37,13 @@ def alone(folder: Path, busy: StepSearchError) -> Iterator[None]:
 
 
 def part_of(path: Path) -> Path:
-    """Where a file or folder is until it is whole."""
+    """Return the path of a file or folder until it is whole."""
     return path.with_name(f".{path.name}.part")
 
 
 @contextmanager
 def writing(path: Path, *, shared: bool = False) -> Iterator[Path]:
-    """Give the free path to write to; what is there takes its place when the block ends well, and is removed otherwise.
+    """Yield a free path to write to; it is renamed to `path` when the block ends well, and removed otherwise.
 
     `shared`: several processes may write this file at the same time. Raises OSError.
     """

@@ -1,4 +1,4 @@
-"""What identifies bytes."""
+"""Digests of files and folders."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from stepsearch_data.core.files import open_regular
 
 
 def digest_of(path: Path) -> str:
-    """SHA-256 of a file's bytes, or of a folder's files and their names, 64 hexadecimal digits.
+    """Return the SHA-256 of a file's bytes, or of a folder's files and their names: 64 hexadecimal digits.
 
     Raises OSError, also for what is neither file nor folder.
     """
@@ -21,6 +21,6 @@ def digest_of(path: Path) -> str:
 
 
 def digest_of_file(path: Path) -> str:
-    """SHA-256 of the bytes of a regular file, 64 hexadecimal digits. Raises OSError for anything else."""
+    """Return the SHA-256 of a regular file's bytes: 64 hexadecimal digits. Raises OSError for anything else."""
     with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

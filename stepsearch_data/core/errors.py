@@ -85,6 +85,6 @@ class GoldMissing(RowRejected):
 
 
 def without_traceback(error: Exception) -> str:
-    """What an error says: DuckDB puts a traceback before that of a file system in Python."""
+    """Return an error's message, without the traceback that DuckDB puts before that of a Python file system."""
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[-1] if text.startswith("Traceback ") else text

@@ -23,7 +23,7 @@ def open_regular(path: Path) -> BufferedReader:
 
 
 def read_regular(path: Path, most: int) -> bytes:
-    """The bytes of a regular file. Raises OSError, also where there are more than `most`."""
+    """Read the bytes of a regular file. Raises OSError, also where there are more than `most`."""
     with open_regular(path) as file:
         data = file.read(most + 1)
     if len(data) > most:
@@ -32,7 +32,7 @@ def read_regular(path: Path, most: int) -> bytes:
 
 
 def read_text(path: Path, most: int = 1 << 20) -> str:
-    """The text of a regular file that somebody wrote: UTF-8, with or without a mark, its lines ended as anywhere.
+    """Read the text of a regular file: UTF-8, with or without a byte order mark, with the line ends of any system.
 
     Raises OSError, UnicodeDecodeError.
     """

@@ -1,4 +1,4 @@
-"""Texts as Markdown that stays what it is: data can neither end a block nor begin one."""
+"""Texts as Markdown: data can neither end a block nor begin one."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ class Markup(str):
 
 
 def code(text: str) -> Markup:
-    """Text in a line as code; for names of ours, which hold no tick."""
+    """Return a text as inline code; for names of ours, which hold no backtick."""
     return Markup(f"`{text}`")
 
 
 def plain(text: object) -> str:
-    """Text for a line or a cell: no markup, no break."""
+    """Return a text for a line or a cell: no markup, no line break."""
     line = " ".join(visible(str(text)).split())
     return _SPECIAL.sub(r"\\\1", html.escape(line, quote=False))
 
 
 def fence(text: str, language: str = "") -> str:
-    """A code block; its fence is longer than any run of ticks inside."""
+    """Return a code block; its fence is longer than any run of backticks inside."""
     ticks = "`" * max(3, 1 + max((len(run) for run in _TICKS.findall(text)), default=0))
     return f"{ticks}{language}\n{text.rstrip()}\n{ticks}"
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A table. Numbers are to the right and have thousands set off, shares are percentages."""
+    """Return a table: numbers on the right with thousands separated, shares as percentages."""
     listed = [list(row) for row in rows]
     numeric = [any(isinstance(row[at], int | float) for row in listed) for at in range(len(columns))]
     rule = ["---:" if right else "---" for right in numeric]
@@ -48,7 +48,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def cell(value: object) -> str:
-    """A value of a table; a dash for none."""
+    """Return a value of a table as text; a dash for none."""
     if isinstance(value, Markup):
         return value
     if value is None:
@@ -59,7 +59,7 @@ def cell(value: object) -> str:
 
 
 def example(row: dict[str, Any]) -> str:
-    """A row as JSON in a code block: long texts and lists cut, what cannot be seen written out."""
+    """Return a row as JSON in a code block: long texts and lists cut, invisible characters escaped."""
     text = json.dumps(_short(row), indent=2, ensure_ascii=False)
     return fence(_INVISIBLE.sub(lambda match: f"\\u{ord(match[0]):04x}", visible(text)), "json")
 

@@ -72,7 +72,7 @@ class ParquetWriter(Generic[T]):
         self._pass_on()
 
     def finish(self) -> None:
-        """Write what is pending and the end of the file: now it is whole."""
+        """Write what is pending and the end of the file, which is whole then."""
         self._drain()
         self._flush()
         self._writer.close()

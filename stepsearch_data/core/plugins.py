@@ -28,18 +28,18 @@ class Registry:
 
     @cached_property
     def points(self) -> dict[str, EntryPoint]:
-        """Where the declarations are, by name."""
+        """Return where each declaration is, by name."""
         from importlib.metadata import EntryPoint, entry_points  # a help text needs the names of ours alone
 
         ours = {name: EntryPoint(name, target, self.group) for name, target in self.ours.items()}
         return {point.name: point for point in entry_points(group=self.group)} | ours
 
     def names(self) -> list[str]:
-        """Names of all that are installed, ours first."""
+        """Return the names of all that are installed, ours first."""
         return [*self.ours, *(name for name in self.points if name not in self.ours)]
 
     def load(self, name: str, kind: type[T]) -> T:
-        """The declaration of that name, of this type. Raises ConfigError where there is none, or it is broken."""
+        """Load the declaration of that name, of this type. Raises ConfigError where there is none, or it is broken."""
         if name not in self.points:
             close = difflib.get_close_matches(name, self.names(), n=1)
             advice = f"did you mean {close[0]}?" if close else f"known: {', '.join(self.names())}"

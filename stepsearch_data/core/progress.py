@@ -40,7 +40,7 @@ class Meter:
             self._bar.update(self._task, total=total)
 
     def note(self, describe: Callable[[], str]) -> None:
-        """Show how things stand beside the count; `describe` is called a few times a second at most."""
+        """Show a note beside the count; `describe` is called a few times per second at most."""
         now = time.monotonic()
         if now - self._noted >= _NOTE_EVERY:
             self._noted, self._note = now, describe()
@@ -75,7 +75,7 @@ class Meter:
 
 
 class Reporter:
-    """Draws meters and prints a line a finished stage. `quiet` keeps it silent."""
+    """Draws meters and prints one line per finished stage. `quiet` keeps it silent."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         self._console = Console(stderr=True, quiet=quiet)
@@ -87,7 +87,7 @@ class Reporter:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Meter]:
-        """A meter for the stage that runs inside the block."""
+        """Yield a meter for the stage that runs inside the block."""
         if not self._console.is_terminal or self._console.quiet:
             yield Meter(None, name, self.line, self._stopped.is_set)
             return
@@ -108,5 +108,5 @@ class Clock:
         self._start = time.perf_counter()
 
     def seconds(self) -> float:
-        """Elapsed wall time in seconds."""
+        """Return the elapsed wall time in seconds."""
         return time.perf_counter() - self._start

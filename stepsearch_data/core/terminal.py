@@ -1,4 +1,4 @@
-"""What data may do to a terminal: be read, and nothing else."""
+"""Texts of data made safe for a terminal."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0
 
 
 def visible(text: str) -> str:
-    """The text with control characters written out, as a title bar or the clipboard could be set by them."""
+    """Write out control characters, which could set a window's title or the clipboard."""
     return text.translate(_CONTROLS)
 
 
 def readable(text: str) -> str:
-    """The text as a message: visible, and each line cut in its middle where it is too long to be read."""
+    """Return the text as a message: visible, and each line that is too long cut in its middle."""
     return "\n".join(shortened(line, _LONGEST) for line in visible(text).split("\n"))

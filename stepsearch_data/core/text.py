@@ -1,4 +1,4 @@
-"""Text comparison as the official metrics do it: the one normalisation that all of the house uses.
+"""Text comparison as the official metrics do it: the one normalisation of the whole package.
 
 Order of the steps (MuSiQue v1.0, HotpotQA v1): lower-case; delete ASCII punctuation, inserting no
 space; replace the words a, an, the by a space; collapse white space.
@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Set as AbstractSet
 from functools import lru_cache
 
-_FEWEST = 8  # words, below which two texts have too little to be told alike
+_FEWEST = 8  # words; shorter texts have too little to be called alike
 _TOKEN = re.compile(r"(?u)\b\w\w+\b")  # scikit-learn's default, the one that the reference code's TF-IDF uses
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _PUNCTUATIONS = re.compile(f"[{re.escape(string.punctuation)}]+")
@@ -25,12 +25,12 @@ _CHARACTERS = set(string.ascii_lowercase + string.digits)
 
 
 def normalise(text: str) -> str:
-    """Official answer normalisation."""
+    """Normalise an answer as the official scripts do."""
     return " ".join(_ARTICLES.sub(" ", without_punctuation(text.lower())).split())
 
 
 def without_punctuation(text: str) -> str:
-    """The text without ASCII punctuation, nothing put in its place."""
+    """Remove ASCII punctuation, and put nothing in its place."""
     return text.translate(_PUNCTUATION) if text.isascii() else _PUNCTUATIONS.sub("", text)  # each is the faster one
 
 
@@ -40,7 +40,7 @@ def _normalised(text: str) -> str:
 
 
 def contains(text: str, answer: str) -> bool:
-    """Whether the normalised answer occurs in the normalised text as a run of whole tokens.
+    """Tell whether the normalised answer occurs in the normalised text as a run of whole tokens.
 
     Here and in `mentions`, spaces at punctuation do not count: 2Wiki writes `Schleswig- Holstein` and `D. C.`.
     """
@@ -49,13 +49,13 @@ def contains(text: str, answer: str) -> bool:
 
 
 def mentions(text: str, answer: str) -> bool:
-    """Whether the normalised answer occurs anywhere in the normalised text, inside words too."""
+    """Tell whether the normalised answer occurs anywhere in the normalised text, inside words too."""
     needle = _normalised(answer)
     return bool(needle) and (needle in _normalised(text) or _spaced_otherwise(text, answer))
 
 
 def _spaced_otherwise(text: str, answer: str) -> bool:
-    """Whether an answer with punctuation occurs as whole words, whatever spaces are at its punctuation and the text's.
+    """Tell whether an answer with punctuation occurs as whole words, whatever the spaces at punctuation.
 
     A match may end at punctuation, so the text keeps a mark where there is some with a space.
     """
@@ -70,30 +70,30 @@ def _spaced_otherwise(text: str, answer: str) -> bool:
 
 @lru_cache(maxsize=8192)
 def _marked(text: str) -> str:
-    """The text, normalised, but with a mark in place of punctuation that has a space at it."""
+    """Normalise a text, but put a mark in place of punctuation that has a space at it."""
     plain = " ".join(text.lower().split())
     marked = _SEAMS.sub(lambda found: _SEAM if " " in found[0] else "", plain)
     return " ".join(_LONE_ARTICLES.sub(" ", marked).split())
 
 
 def facts(answer: str) -> list[str]:
-    """The facts of an answer: a hop that collects several joins them with `; `."""
+    """Split an answer into its facts: a hop that collects several joins them with `; `."""
     return answer.split("; ")
 
 
 def tokens(text: str) -> list[str]:
-    """Lower-case words of two characters or more: what BM25 and TF-IDF see of a text."""
+    """Return the lower-case words of two characters or more: what BM25 and TF-IDF see of a text."""
     return _TOKEN.findall(text.lower())
 
 
 def containment(one: AbstractSet[str], other: AbstractSet[str]) -> float:
-    """Share of the words of the text with fewer that the other one holds too; 0 for a text of less than eight."""
+    """Return the share of the shorter text's words that the other one holds too; 0 for fewer than eight words."""
     fewer = min(len(one), len(other))
     return len(one & other) / fewer if fewer >= _FEWEST else 0.0
 
 
 def bag(text: str) -> Counter[str]:
-    """How often each of `tokens(normalise(text))` occurs, in one pass and, for ASCII, without a regular expression."""
+    """Count each of `tokens(normalise(text))`, in one pass and, for ASCII, without a regular expression."""
     if text.isascii():
         counts = Counter(text.lower().encode().translate(_PARTED, _DELETED).decode().split())
         for character in _CHARACTERS & counts.keys():

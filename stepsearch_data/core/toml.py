@@ -15,7 +15,7 @@ _INTEGERS = range(-(1 << 63), 1 << 63)  # what JSON and Arrow can hold
 
 
 def read_toml(file: Path, what: str, hint: str) -> dict[str, Any]:
-    """The tables of a file, a `what`. Raises ConfigError, with the hint where it cannot be read."""
+    """Read the tables of a file, which is a `what`. Raises ConfigError, with the hint where it cannot be read."""
     try:
         text = read_text(file)
     except OSError as error:
@@ -31,7 +31,7 @@ def read_toml(file: Path, what: str, hint: str) -> dict[str, Any]:
 
 
 def parse_value(key: str, text: str) -> Any:
-    """A TOML value, or else the text itself, so that strings need no quotes. Raises ConfigError, naming the key."""
+    """Parse a TOML value; other text is a string, which needs no quotes. Raises ConfigError, naming the key."""
     try:
         text.encode()
         value = tomllib.loads(f"value = {text}")["value"]
@@ -49,7 +49,7 @@ def parse_value(key: str, text: str) -> Any:
 
 
 def _check(place: str, value: Any, depth: int = 0) -> None:
-    """Raises ValueError for what TOML can say, and nobody can use."""
+    """Raise ValueError for what TOML can say and nobody can use."""
     if depth > _DEEPEST:
         raise ValueError(f"{shortened(place)} is nested too deep")
     if isinstance(value, int) and value not in _INTEGERS:
@@ -62,7 +62,7 @@ def _check(place: str, value: Any, depth: int = 0) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """In our own words where Python speaks of its limits."""
+    """Return the reason, in our own words where Python names its limits."""
     if isinstance(error, RecursionError):
         return "it is nested too deep"
     return "a number in it has thousands of digits" if "digits" in str(error) else shortened(str(error))

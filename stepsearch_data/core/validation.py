@@ -20,7 +20,7 @@ _SHORT.maxlevel = 2
 
 
 def in_words(error: ValidationError, tell: Callable[[ErrorDetails], str] | None = None, most: int = _MOST) -> str:
-    """The first faults, each as `tell` puts it: by default where it is, and what."""
+    """Return the first faults, each as `tell` words it: by default its place and what is wrong there."""
     found = error.errors(include_url=False)
     told = [(tell or fault)(each) for each in found[:most]]
     rest = [f"and {len(found) - most:,} more"] if len(found) > most > 1 else []
@@ -28,23 +28,23 @@ def in_words(error: ValidationError, tell: Callable[[ErrorDetails], str] | None 
 
 
 def fault(error: ErrorDetails) -> str:
-    """One fault: its place and what is wrong there."""
+    """Return one fault: its place and what is wrong there."""
     place, words = place_of(error), words_of(error)
     return f"{place}: {words}" if place else words
 
 
 def fault_and_value(error: ErrorDetails) -> str:
-    """One fault of a setting, and what it was set to."""
+    """Return one fault of a setting, and what it was set to."""
     return f"{fault(error)} (got {shortened(_SHORT.repr(error['input']), 80)})"
 
 
 def place_of(error: ErrorDetails) -> str:
-    """Where a fault is, such as `paragraphs.3.title`."""
+    """Return where a fault is, such as `paragraphs.3.title`."""
     return shortened(".".join(str(part) for part in error["loc"]))
 
 
 def words_of(error: ErrorDetails) -> str:
-    """What is wrong, without pydantic's own names for it."""
+    """Return what is wrong, without pydantic's own names for it."""
     if error["type"] == "path_type":
         return "Input should be a path"
     if isinstance(error["input"], float) and math.isnan(error["input"]):
@@ -53,5 +53,5 @@ def words_of(error: ErrorDetails) -> str:
 
 
 def shortened(text: str, most: int = _LONGEST) -> str:
-    """The text, its middle left out where it is long."""
+    """Return the text, its middle left out where it is long."""
     return text if len(text) <= most else f"{text[: most // 2]}…{text[-(most - most // 2 - 1) :]}"

@@ -1,6 +1,6 @@
 """Rollouts to score, and what is written about them.
 
-Read are the fields of the StepSearch release and the spellings of other logs: verl's dumps of
+The fields of the StepSearch release are read, and the spellings of other logs: verl's dumps of
 generations (`output`, `gts`) and its Parquet with a column `responses`, the training rows of verl and
 Search-R1 (`reward_model.ground_truth`, `extra_info`, `golden_answers`) beside a response, and our
 own trajectories (`rollout`, `answer`, `answer_aliases`). Null stands for absent, as Parquet has it.
@@ -25,17 +25,17 @@ READ = (
 
 
 def _listed(value: Any) -> Any:
-    """One text as a list of it."""
+    """Return one text as a list of it."""
     return [value] if isinstance(value, str) else value
 
 
 def _groups(value: Any) -> Any:
-    """Reference queries by sub-question; a bare one is a sub-question's only one."""
+    """Return reference queries by sub-question; a text alone is its sub-question's only query."""
     return [_listed(group) for group in value] if isinstance(value, list) else value
 
 
 def _paragraphs(value: Any) -> Any:
-    """Texts as paragraphs without a title."""
+    """Return texts as paragraphs without a title."""
     if not isinstance(value, list):
         return value
     return [{"paragraph_text": item} if isinstance(item, str) else item for item in value]
@@ -61,12 +61,12 @@ class RolloutRow(_InputRow):
     search_keys: Annotated[list[list[str]], BeforeValidator(_groups)] = []
     support_docs: Annotated[list[GoldParagraph], BeforeValidator(_paragraphs)] = []
     observations: list[tuple[int, int]] | None = None
-    """What the environment wrote of the response, as characters from and before which; by its tags where unknown."""
+    """What the environment wrote of the response, as character offsets (start, end); by its tags where unknown."""
 
     @model_validator(mode="before")
     @classmethod
     def _official(cls, row: Any) -> Any:
-        """Other logs' spellings as the reference code's."""
+        """Bring other logs' spellings to the reference code's."""
         if not isinstance(row, dict):
             return row
         fields = _present(row)
@@ -87,7 +87,7 @@ class RolloutRow(_InputRow):
 
     @model_validator(mode="after")
     def _within(self) -> Self:
-        """Observations lie in the response, one after the other."""
+        """Check that observations lie in the response, one after the other."""
         bounds = [0, *(place for places in self.observations or () for place in places), len(self.responses[0])]
         if self.observations is not None and (len(self.responses) > 1 or bounds != sorted(bounds)):
             raise ValueError("observations: expected parts of one response, in order")
@@ -95,12 +95,12 @@ class RolloutRow(_InputRow):
 
 
 def _present(value: Any) -> dict[str, Any]:
-    """What a record holds; null stands for absent."""
+    """Return what a record holds; null stands for absent."""
     return {name: inner for name, inner in value.items() if inner is not None} if isinstance(value, dict) else {}
 
 
 def _truth(fields: Fields) -> dict[str, Any]:
-    """What a row says is right: `target` and perhaps `search_keys`."""
+    """Return what a row says is right: `target` and perhaps `search_keys`."""
     truth = fields.get("ground_truth", fields.get("gts", _present(fields.get("reward_model")).get("ground_truth")))
     if isinstance(truth, dict):
         return _present(truth)

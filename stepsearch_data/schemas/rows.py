@@ -1,4 +1,4 @@
-"""The rows of a store's tables: one frozen model a row, one described field a column.
+"""The rows of a store's tables: one frozen model per row, one described field per column.
 
 The Arrow schema of every table is derived from these models (see `tables.py`), so a column's
 name, type and meaning are written down once.
@@ -180,7 +180,7 @@ class Vote(Row):
 
     @property
     def dropped(self) -> bool:
-        """Whether enough engines answered, and too few of them found it valid."""
+        """Tell whether enough engines answered, and too few of them found it valid."""
         return not self.kept and not self.waiting
 
 

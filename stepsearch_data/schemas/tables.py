@@ -35,32 +35,32 @@ class Table(Generic[R]):
 
     @cached_property
     def schema(self) -> pa.Schema:
-        """Arrow schema, with each column's meaning as field metadata."""
+        """Return the Arrow schema, with each column's meaning as field metadata."""
         return pa.schema(_fields(self.row))
 
     @cached_property
     def adapter(self) -> TypeAdapter[list[R]]:
-        """Validates and dumps many rows in one call."""
+        """Return the adapter that validates and dumps many rows in one call."""
         return TypeAdapter(list[self.row])  # type: ignore[name-defined]  # a type made at run time
 
     @property
     def doc(self) -> str:
-        """First line of the row model's docstring."""
+        """Return the first line of the row model's docstring."""
         return (self.row.__doc__ or "").strip().splitlines()[0]
 
     def fits(self, schema: pa.Schema) -> bool:
-        """Whether a file of this schema holds the table: it may lack what has a default, as of an earlier version."""
+        """Tell whether a file of this schema holds the table: an earlier version's may lack what has a default."""
         return _fit(self.row, schema)
 
     def from_arrow(self, rows: pa.Table | pa.RecordBatch) -> list[R]:
-        """Rows as their models. Raises ArrowInvalid where they are none."""
+        """Return rows as their models. Raises ArrowInvalid where they are none."""
         try:
             return self.adapter.validate_python(rows.to_pylist())
         except ValidationError as error:
             raise pa.ArrowInvalid(f"{self.name} holds what is no row of it") from error
 
     def to_arrow(self, items: list[R]) -> pa.Table:
-        """Rows as an Arrow table of exactly this schema."""
+        """Return rows as an Arrow table of exactly this schema."""
         return pa.Table.from_pylist(self.adapter.dump_python(items), schema=self.schema)
 
 
@@ -86,7 +86,7 @@ def _fields(row: type[rows.Row]) -> list[pa.Field]:
 
 
 def _fit(row: type[rows.Row], found: Iterable[pa.Field]) -> bool:
-    """Whether rows of these fields are rows of the model."""
+    """Tell whether rows of these fields are rows of the model."""
     wanted, given = {field.name: field for field in _fields(row)}, {field.name: field for field in found}
     return [name for name in wanted if name in given] == [*given] and all(
         _alike(row.model_fields[name].annotation, given[name], field)
@@ -97,7 +97,7 @@ def _fit(row: type[rows.Row], found: Iterable[pa.Field]) -> bool:
 
 
 def _alike(annotation: Any, found: pa.Field, wanted: pa.Field) -> bool:
-    """Whether a field is as wanted, but for what rows in it may lack."""
+    """Tell whether a field is as wanted, except for what rows in it may lack."""
     inner = get_args(annotation)[0] if get_origin(annotation) is list else annotation
     if not (isinstance(inner, type) and issubclass(inner, rows.Row)):
         return bool(found.type == wanted.type and found.nullable == wanted.nullable)
@@ -107,7 +107,7 @@ def _alike(annotation: Any, found: pa.Field, wanted: pa.Field) -> bool:
 
 
 def _arrow_type(annotation: Any) -> tuple[pa.DataType, bool]:
-    """Arrow type of a Python annotation, and whether it admits null."""
+    """Return the Arrow type of a Python annotation, and whether it admits null."""
     origin, args = get_origin(annotation), get_args(annotation)
     if origin in (Union, types.UnionType):
         (inner,) = (arg for arg in args if arg is not type(None))

@@ -63,17 +63,17 @@ class Example:
 
     @property
     def gold(self) -> tuple[Paragraph, ...]:
-        """The distinct gold paragraphs, in order of first use."""
+        """Return the distinct gold paragraphs, in order of first use."""
         return tuple(dict.fromkeys(paragraph for step in self.steps for paragraph in step.gold))
 
     @property
     def keys(self) -> list[list[str]]:
-        """The reference queries of each hop that was searched."""
+        """Return the reference queries of each hop that was searched."""
         return [list(step.keys) for step in self.steps if step.role != "distractor"]
 
     @property
     def abstains(self) -> bool:
-        """Whether the answer is that there is none."""
+        """Tell whether the answer is that there is none."""
         return self.steps[-1].role == "abstain"
 
 
@@ -90,17 +90,17 @@ class Passages:
         return Paragraph(self._table["title"][place].as_py(), self._table["text"][place].as_py())
 
     def shown(self, document: RetrievedDocument | Hit) -> Paragraph:
-        """A document's title and text: a passage of the corpus, or one from elsewhere."""
+        """Return the title and text of a document: of a passage of the corpus, or from elsewhere."""
         if document.passage_id is not None:
             return self[document.passage_id]
         return Paragraph(document.title or "", document.text or "")
 
     def search(self, query: str, documents: Iterable[RetrievedDocument | Hit], *, good: bool = False) -> Search:
-        """A query and the documents that it showed."""
+        """Return a query and the documents that it showed."""
         return Search(query, tuple(map(self.shown, documents)), good)
 
     def step(self, step: Round, gold: tuple[Paragraph, ...] = (), rejected: tuple[Search, ...] = ()) -> Step:
-        """A round with its texts."""
+        """Return a round with its texts."""
         return Step(
             hop=step.hop,
             role=step.role,

@@ -30,7 +30,7 @@ _OPTIONAL = {"system", "tool"}
 
 
 def load_template(name: str) -> Template:
-    """The template of that name, or the one in the file of that name. Raises ConfigError."""
+    """Load the template of that name, or the one in the file of that name. Raises ConfigError."""
     if name in TEMPLATES:
         file = resources.files("stepsearch_data") / "templates" / f"{name}.txt"
         return parse(name, file.read_text(encoding="utf-8"))
@@ -44,7 +44,7 @@ def load_template(name: str) -> Template:
 
 
 def parse(name: str, text: str) -> Template:
-    """A template from its text. Raises ConfigError for what it lacks or does not know."""
+    """Parse a template. Raises ConfigError for what it lacks or does not know."""
     before, *pieces = _PART.split(text)
     names = pieces[::2]
     parts = {part: piece.strip("\n") for part, piece in zip(names, pieces[1::2], strict=True)}

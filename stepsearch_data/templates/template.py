@@ -43,12 +43,12 @@ class Template:
 
     @cached_property
     def tool(self) -> dict[str, Any] | None:
-        """The search function's definition; None where the model writes tags."""
+        """Return the search function's definition; None where the model writes tags."""
         return json.loads(self.parts["tool"]) if "tool" in self.parts else None
 
     @cached_property
     def argument(self) -> tuple[str, bool]:
-        """Name of the function's argument that takes the query, and whether it takes a list of them."""
+        """Return the name of the argument that takes the query, and whether it takes a list of them."""
         assert self.tool is not None
         name, kind = next(iter(self.tool["parameters"]["properties"].items()))
         return name, kind.get("type") == "array"
@@ -59,12 +59,12 @@ class Template:
         return re.compile(rf"<(/?(?:{'|'.join(names)}))>")
 
     def prompt(self, question: str) -> list[Message]:
-        """The messages that open a conversation."""
+        """Return the messages that open a conversation."""
         roles = [role for role in ("system", "user") if role in self.parts]
         return [{"role": role, "content": self._fill(role, question=question)} for role in roles]
 
     def turn(self, example: Example, at: int, search: Search | None = None) -> Turn:
-        """The model's turn at a step, from 0: with the trajectory's search, or with another one."""
+        """Return the model's turn at a step, from 0: with the trajectory's search, or with another one."""
         step = example.steps[at]
         query = (search or step.search).query
         part = "next" if at else "start"
@@ -74,12 +74,12 @@ class Template:
         return Turn(self._fill(part, **values), self._inert(query))
 
     def last(self, example: Example) -> Turn:
-        """The model's last turn, which answers."""
+        """Return the model's last turn, which answers."""
         part = "abstain" if example.abstains else "last"
         return Turn(self._fill(part, **self._values(example, len(example.steps)), answer=example.answers[0]), None)
 
     def observation(self, documents: Sequence[Paragraph]) -> str:
-        """What the environment answers to a search."""
+        """Return what the environment answers to a search."""
         shown = "\n".join(
             self._fill("document", rank=str(rank), title=document.title, text=document.text)
             for rank, document in enumerate(documents, start=1)
@@ -87,7 +87,7 @@ class Template:
         return PLACEHOLDER.sub(lambda _: shown, self.parts["information"])
 
     def messages(self, turn: Turn, documents: Sequence[Paragraph] | None = None) -> list[Message]:
-        """A turn as chat messages: the model's, and the environment's where documents are given."""
+        """Return a turn as chat messages: the model's, and the environment's where documents are given."""
         wrote: Message = {"role": "assistant", "content": turn.text}
         if self.tool and turn.query is not None:
             name, many = self.argument
@@ -100,25 +100,25 @@ class Template:
         return [wrote, {"role": "tool" if self.tool else "user", "content": self.observation(documents)}]
 
     def conversation(self, example: Example, steps: int | None = None) -> list[Message]:
-        """The prompt and the first `steps` rounds; by default all of them and the answer."""
+        """Return the prompt and the first `steps` rounds; by default all of them and the answer."""
         messages = self.prompt(example.question)
         for at, step in enumerate(example.steps[:steps]):
             messages += self.messages(self.turn(example, at), step.search.documents)
         return messages if steps is not None else messages + self.messages(self.last(example))
 
     def rounds(self, example: Example, steps: int) -> str:
-        """The text of the first `steps` rounds as one response holds it, each line ended."""
+        """Return the text of the first `steps` rounds as one response holds it, each line ended."""
         parts = []
         for at, step in enumerate(example.steps[:steps]):
             parts += [self.turn(example, at).text, self.observation(step.search.documents)]
         return "".join(f"{part}\n" for part in parts)
 
     def response(self, example: Example) -> str:
-        """The whole trajectory as one response holds it: every round, then the answer."""
+        """Return the whole trajectory as one response holds it: every round, then the answer."""
         return self.rounds(example, len(example.steps)) + self.last(example).text
 
     def opening(self, question: str) -> str:
-        """The prompt as text, for models without a chat template."""
+        """Return the prompt as text, for models without a chat template."""
         return "\n\n".join(message["content"] for message in self.prompt(question)) + "\n"
 
     def _values(self, example: Example, at: int) -> dict[str, str]:
@@ -129,7 +129,7 @@ class Template:
         return PLACEHOLDER.sub(lambda match: self._inert(values[match[1]]), self.parts[part])
 
     def _inert(self, text: str) -> str:
-        """Text of the data: a tag in it loses its angle brackets, and so does one that this leaves behind."""
+        """Remove the angle brackets of tags in a text of the data, and of tags that this leaves behind."""
         while (clean := self._tags.sub(r"\1", text)) != text:
             text = clean
         return text
