@@ -1,7 +1,7 @@
 """The Python API, for notebooks and programs: build a store, open one, score rollouts.
 
-What is computed comes as an Arrow table, which Polars, pandas, DuckDB and `datasets` all take; a table of the store as
-a Polars LazyFrame. What cannot be done raises one of `ssd.errors`, with `message` and `hint`.
+Computed results are Arrow tables, which Polars, pandas, DuckDB and `datasets` all read. A table of the store is a
+Polars LazyFrame. Failures raise one of `ssd.errors`, with `message` and `hint`.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ def build(
 ) -> Store:
     """Build a store, or bring it up to date, as `stepsearch-data build` does, and open it.
 
-    `sources` are `KIND=PATH` texts, `engines` NAME or NAME=LOCATION, and `settings` what `--set` takes, by name; None
-    takes a setting back to its default. `stages` are those to run. What is not given is taken from the environment,
-    then from the run file `config`, or without one from what the store remembers; `fresh` forgets that. Rows that
-    cannot be used are in the table `rejects`. An interrupted build goes on where it stopped when it is called again.
+    `sources` are `KIND=PATH` texts, `engines` NAME or NAME=LOCATION, and `settings` what `--set` takes, by name. None
+    resets a setting to its default. `stages` are those to run. Other settings come from the environment, then from
+    the run file `config`, or without one from what the store remembers; `fresh` forgets that. Rows that cannot be
+    used are in the table `rejects`. An interrupted build continues when it is called again.
 
-    Raises ConfigError for settings that cannot be, SourceError, ProviderError, SearchError, BudgetError, StoreError.
+    Raises ConfigError for invalid settings, SourceError, ProviderError, SearchError, BudgetError, StoreError.
 
     >>> store = ssd.build("store", settings={"filter.k": 3}, progress=False)
     >>> store.tables["trajectories"]
@@ -81,7 +81,7 @@ def build(
 
 
 def open(path: AnyPath = "store") -> Store:  # noqa: A001 - ssd.open, as gzip.open
-    """Open a store to look into it. Raises StoreError where there is none.
+    """Open a store to read it. Raises StoreError where there is none.
 
     >>> ssd.open("store")
     Store('store')
@@ -101,13 +101,13 @@ def load_trajectories(path: AnyPath = "store") -> Iterator[Trajectory]:
 def score(
     rollouts: AnyPath | Iterable[Mapping[str, Any]], preset: str = "paper", switches: Mapping[str, Any] | None = None
 ) -> pa.Table:
-    r"""Score rollouts with StepSearch's rewards, in this process: one row per response, every component a column.
+    r"""Score rollouts with StepSearch's rewards, in this process: one row per response, one column per component.
 
     `rollouts` are dicts with `response`, `target`, `search_keys`, `support_docs` (or the names of verl and Search-R1),
     or a file of them. `preset` is "paper" or "reference", `switches` override parts of it (docs/rewards.md).
     `stepsearch-data score` does the same with files of any size, on all cores.
 
-    Raises ConfigError for a preset or switch that is not known, SourceError for a row that cannot be scored.
+    Raises ConfigError for an unknown preset or switch, SourceError for a row that cannot be scored.
 
     >>> response = "<think>It is known.</think>\n<answer>Rome</answer>"
     >>> ssd.score([{"response": response, "target": "Rome"}])["answer_em"].to_pylist()
@@ -137,7 +137,7 @@ def score(
 
 
 class Store:
-    """A store to look into: its tables, SQL over them, single trajectories, and what is made of them.
+    """A store to read: its tables, SQL over them, trajectories, and reports and exports of them.
 
     >>> store = ssd.open("store")
     >>> store.table("rounds").collect().height
@@ -149,12 +149,12 @@ class Store:
 
     @property
     def path(self) -> Path:
-        """The store's folder."""
+        """Return the store's folder."""
         return self.folder.root
 
     @property
     def tables(self) -> dict[str, int]:
-        """Rows of each committed table.
+        """Return the number of rows of each committed table.
 
         >>> ssd.open("store").tables["rounds"]
         182
@@ -166,9 +166,9 @@ class Store:
         return {**counted, REJECTS.name: rejects}
 
     def table(self, name: str) -> pl.LazyFrame:
-        """A table of the store, as the manifest names it: collect it before the next build, which replaces its file.
+        """Return a table of the store. Collect it before the next build, which replaces its file.
 
-        Raises StoreError for a table that is not there, or is not what was committed.
+        Raises StoreError for a table that is missing, or is not what was committed.
 
         >>> store = ssd.open("store")
         >>> store.table("queries").filter("kept").select("question_id", "query").collect().height > 0
@@ -178,11 +178,11 @@ class Store:
             return catalog.frame(self.folder, manifest, name)
 
     def sql(self, query: str, *, memory: float | None = None) -> pa.Table:
-        """The rows of one SELECT over the store's tables, as an Arrow table.
+        """Return the rows of one SELECT over the store's tables, as an Arrow table.
 
-        It runs in the DuckDB that `stepsearch-data sql` uses: no other file, no extension and no write can be reached.
-        Sorts, joins and groups take `memory` GiB at most (by default most of the machine's). The command also stops a
-        query after a time; this process does not. Raises QueryError.
+        The query runs in the same DuckDB as `stepsearch-data sql`: it reads no other file, loads no extension and
+        writes nothing. Sorts, joins and groups use at most `memory` GiB (by default most of the machine's). Unlike
+        the command, this method has no time limit. Raises QueryError.
 
         >>> ssd.open("store").sql("SELECT count(*) AS n FROM trajectories").to_pylist()
         [{'n': 70}]
@@ -191,7 +191,7 @@ class Store:
             return reader.read_all()
 
     def trajectory(self, question_id: str | None = None) -> Trajectory:
-        """One trajectory with its rounds; without an id the first. Raises StoreError where there is none.
+        """Return one trajectory with its rounds, without an id the first. Raises StoreError where there is none.
 
         >>> ssd.open("store").trajectory().answer
         'Pesaro'
@@ -201,7 +201,7 @@ class Store:
         return read_trajectory(self.folder, question_id)
 
     def trajectories(self) -> Iterator[Trajectory]:
-        """Every trajectory, in the order of the questions. Raises StoreError.
+        """Yield every trajectory, in the order of the questions. Raises StoreError.
 
         >>> next(ssd.open("store").trajectories()).hops
         2
@@ -211,7 +211,7 @@ class Store:
         return read_trajectories(self.folder)
 
     def audit(self) -> dict[str, Any]:
-        """The data's quality, as `stepsearch-data audit --json` prints it. Raises StoreError.
+        """Measure the data's quality, as `stepsearch-data audit --json` prints it. Raises StoreError.
 
         >>> sorted(ssd.open("store").audit()["by_source"])
         ['hotpotqa', 'musique']
@@ -221,7 +221,7 @@ class Store:
         return audit(self.folder)
 
     def status(self) -> list[dict[str, Any]]:
-        """What the store holds of each stage: its state, rows of its tables, bytes, seconds and rejects.
+        """Return what the store holds of each stage: its state, rows of its tables, bytes, seconds and rejects.
 
         >>> {stage["state"] for stage in ssd.open("store").status()}
         {'current'}
@@ -256,7 +256,7 @@ class Store:
         rollouts: Sequence[str] = (),
         progress: bool = False,
     ) -> ReportWritten:
-        """Write the store as a web page, for large stores a folder; the result names the page. Raises StoreError.
+        """Write the store as a web page, for large stores a folder. Return the page's path and more. Raises StoreError.
 
         >>> ssd.open("store").report("report").page.name
         'report.html'
@@ -278,10 +278,10 @@ class Store:
         everything: bool = False,
         progress: bool = False,
     ) -> Written:
-        """Write the trajectories in a trainer's format into a folder; the result names files, rows and how to load.
+        """Write the trajectories in a trainer's format into a folder. Return files, rows and how to load them.
 
-        `everything` takes trajectories too that are incomplete or failed the quality gates. Raises ConfigError for a
-        format, template or split that there is not, StoreError for a store that is not up to date.
+        `everything` adds trajectories that are incomplete or failed the quality gates. Raises ConfigError for an
+        unknown format, template or split, StoreError for a store that is not up to date.
 
         >>> ssd.open("store").export("trl-sft", "sft").rows
         {PosixPath('sft/train.parquet'): 236, PosixPath('sft/validation.parquet'): 11}
@@ -304,7 +304,7 @@ class Store:
 
 @contextmanager
 def _writing(path: AnyPath) -> Iterator[None]:
-    """Say in words why a file cannot be written."""
+    """Raise StepSearchError where a file cannot be written."""
     try:
         yield
     except OSError as error:
@@ -312,7 +312,7 @@ def _writing(path: AnyPath) -> Iterator[None]:
 
 
 def _outside_a_loop(work: Callable[[], T], reporter: Reporter) -> T:
-    """The result of work that runs event loops of its own: in a thread where this one has a loop, as in a notebook."""
+    """Run work that starts its own event loops, in another thread if this one has a loop, as in a notebook."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -329,7 +329,7 @@ def _listed(value: str | Sequence[str]) -> list[str]:
 
 
 def _text(value: Any) -> str:
-    """A setting's value as `--set` takes it."""
+    """Write a setting's value as `--set` takes it."""
     from stepsearch_data.pipeline.run_file import toml
 
     return "default" if value is None else toml(str(value) if isinstance(value, PathLike) else value)

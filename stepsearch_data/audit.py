@@ -62,11 +62,11 @@ _COMPLETE = "SELECT {group} AS part, count(*) FILTER (complete) AS complete FROM
 
 
 def audit(store: Store) -> dict[str, dict[str, Any]]:
-    """Measures `by_source`, `by_source_and_hops`, `by_engine`, and of trajectories `by_gate` and `by_split`.
+    """Measure `by_source`, `by_source_and_hops`, `by_engine`, and of trajectories `by_gate` and `by_split`.
 
-    Gates that looked at nothing have None for numbers, and are named in `unchecked` with the reason.
-    Raises StoreError where the store is not whole.
+    Gates that checked nothing have None for numbers, and `unchecked` holds the reason.
     A query leaks when it holds its own hop's answer, or a later one, that the question does not hold.
+    Raises StoreError where the store is not complete.
     """
     outdated = stale(store)
     if outdated:
@@ -110,19 +110,19 @@ def _measure(connection: duckdb.DuckDBPyConnection, group: str) -> dict[str, Num
 def _trajectories(
     connection: duckdb.DuckDBPyConnection, sql: str, parts: Sequence[str], sources: Iterable[str]
 ) -> dict[str, Numbers]:
-    """How many trajectories of each source a query counts, for all parts, also where there are none."""
+    """Return how many trajectories of each source a query counts, for all parts, also where there are none."""
     counts = {(part, source): count for part, source, count in connection.execute(sql).fetchall()}
     return {part: {source: counts.get((part, source), 0) for source in sources} for part in parts}
 
 
 def _numbers(cursor: duckdb.DuckDBPyConnection) -> dict[str, Numbers]:
-    """What a query found for each `part`, its first column."""
+    """Return the results of a query for each `part`, its first column."""
     names = [column[0] for column in cursor.description or []][1:]
     return {part: dict(zip(names, values, strict=True)) for part, *values in cursor.fetchall()}
 
 
 def _leaks(store: Store, manifest: Manifest) -> Counter[tuple[str, int]]:
-    """Number of leaking queries, by source and number of hops."""
+    """Count the leaking queries, by source and number of hops."""
     leaks: Counter[tuple[str, int]] = Counter()
     for rows in by_question(store.tables(manifest, QUESTIONS, SUB_QUESTIONS, QUERIES), SUB_QUESTIONS, QUERIES):
         hops, question = rows[SUB_QUESTIONS], rows.question

@@ -1,6 +1,6 @@
-"""A build as it is asked for, on the command line or from Python: options as settings, and what the store remembers.
+"""Preparing a build, for the command line and for Python: options as settings, and what the store remembers.
 
-Light to import: the command line does so for its help.
+Fast to import, as the command line imports it for its help.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def run_config(
     sources: Sequence[str] | None = None,
     remembered: Mapping[str, Any] | None = None,
 ) -> RunConfig:
-    """The run file, or what a store has remembered, below settings such as `filter.k=5`. Raises ConfigError."""
+    """Load the run file, or what a store has remembered; `settings` such as `filter.k=5` win. Raises ConfigError."""
     from stepsearch_data.pipeline.config import load_config
     from stepsearch_data.stages import STAGES
 
@@ -38,12 +38,12 @@ def run_config(
 def run_config_over(
     config: Path | None, settings: Sequence[str], first: Sequence[str], store: Path | None = None
 ) -> RunConfig:
-    """The configuration with `first` below the other settings, and what a `store` remembers below that."""
+    """Load the configuration. `settings` win over `first`, and `first` over what a `store` remembers."""
     return run_config(config, [*first, *settings], remembered=recalled(store).settings if store else None)
 
 
 def recalled(store: Path) -> Remembered:
-    """What a store remembers of how it was built."""
+    """Return what a store remembers of how it was built."""
     from stepsearch_data.pipeline.remembered import recall
     from stepsearch_data.pipeline.store import Store
     from stepsearch_data.stages import STAGES
@@ -52,7 +52,7 @@ def recalled(store: Path) -> Remembered:
 
 
 def row_settings(limit: int | None, llm: str | None, prompts: Sequence[str] | None) -> dict[str, Any]:
-    """The settings that decide rows, of the options that stand for them; a prompt is NAME=FILE."""
+    """Return the settings that row-deciding options set. A prompt is NAME=FILE. Raises ConfigError."""
     files: dict[str, str] = {}
     for text in prompts or []:
         name, separator, file = text.partition("=")
@@ -63,7 +63,7 @@ def row_settings(limit: int | None, llm: str | None, prompts: Sequence[str] | No
 
 
 def engine_settings(values: Sequence[str] | None) -> list[str]:
-    """`--engine NAME` and `--engine NAME=LOCATION` as settings; a second LOCATION of a name gets a name of its own."""
+    """Convert `--engine NAME` and `--engine NAME=LOCATION` to settings. A second LOCATION of a name gets a new name."""
     names: list[str] = []
     settings: list[str] = []
     for value in values or []:
@@ -79,7 +79,7 @@ def engine_settings(values: Sequence[str] | None) -> list[str]:
 
 
 def merged_settings(options: Mapping[str, Any], settings: Sequence[str] | None) -> list[str]:
-    """Options as settings; a setting that is given itself wins."""
+    """Convert options to settings, before `settings`, which win."""
     told = {key: json.dumps(value) if value == "default" else value for key, value in options.items()}
     return [*(f"{key}={value}" for key, value in told.items() if value is not None), *(settings or [])]
 
@@ -95,9 +95,9 @@ def make_build(
     fresh: bool = False,
     force: bool = False,
 ) -> Runner:
-    """The build that is asked for; `stages` are those of `select`: names, the first, the last.
+    """Make a runner of the selected stages. `stages` are the arguments of `select`: names, the first, the last.
 
-    What the store remembers, and what is replaced of it, is said first. Raises ConfigError.
+    Calls `say` with what the store remembers, and what is replaced of it. Raises ConfigError.
     """
     from stepsearch_data.pipeline.runner import Runner
     from stepsearch_data.stages import STAGES, check, select
@@ -116,7 +116,7 @@ def make_build(
 
 
 def remembered(before: Mapping[str, Any], run: RunConfig) -> Iterator[str]:
-    """In words, the settings of earlier builds that this one goes on with, and those that it replaces."""
+    """Describe the settings of earlier builds that this one uses, and those that it replaces."""
     from stepsearch_data.pipeline.remembered import flat, settings_of
     from stepsearch_data.stages import STAGES
 
@@ -131,14 +131,14 @@ def remembered(before: Mapping[str, Any], run: RunConfig) -> Iterator[str]:
 
 
 def setting_text(value: Any) -> str:
-    """A setting's value as a run file has it, without keys."""
+    """Write a setting's value as in a run file, without keys."""
     from stepsearch_data.pipeline.run_file import toml
 
     return "default" if value is None else visible(redact(toml(value)))
 
 
 def _check_lost(job: Runner) -> None:
-    """Raises ConfigError where a stage would run without what it was made with and the store does not keep."""
+    """Raise ConfigError where a stage would run without a setting that it had, but the store does not keep."""
     running = {decision.stage for decision in job.plan() if decision.runs}
     asking = {"llm" for name in running if job.config.stages[name].uses_model}
     for key, owner in job.config.lost.items():

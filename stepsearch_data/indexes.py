@@ -1,4 +1,4 @@
-"""Where the index comes from that `search` and `serve` search: a corpus, a store, or a folder that has one."""
+"""Finding the index that `search` and `serve` use: of a corpus, of a store, or in a folder."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ Load = Callable[[Sequence[str]], RunConfig]
 
 @dataclass(frozen=True)
 class Choice:
-    """What the command line names: a corpus, or an index folder alone, or else a store; the configured one by default.
+    """What the command line names: a corpus, an index folder, or a store, by default the configured store.
 
-    The environment may name a store too: the others come before it.
+    The environment may also name a store. A corpus or an index folder has priority over it.
     """
 
     corpus: Path | None = None
@@ -39,7 +39,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Opened:
-    """An index folder, the engines that are wanted of it, and how the run is configured otherwise."""
+    """An index folder, the chosen engines, and the rest of the run's configuration."""
 
     root: Path
     metadata: IndexMetadata
@@ -48,13 +48,13 @@ class Opened:
 
 
 def default_folder(corpus: Path) -> Path:
-    """Where the index of a corpus lies unless told otherwise: beside it."""
+    """Return the default folder of a corpus's index, beside the corpus."""
     return corpus.with_name(f"{corpus.name}.index")
 
 
 @contextmanager
 def opened(choice: Choice, load: Load, reporter: Reporter) -> Iterator[Opened]:
-    """The index that was chosen, its files held in place until the block ends. That of a corpus is built if need be."""
+    """Open the chosen index, and keep its files until the block ends. The index of a corpus is built if necessary."""
     if choice.corpus:
         config = load(())
         corpus = FileCorpus(choice.corpus)
@@ -77,7 +77,7 @@ def opened(choice: Choice, load: Load, reporter: Reporter) -> Iterator[Opened]:
 
 
 def build(path: Path, folder: Path | None, engines: Sequence[Engine], reporter: Reporter) -> int:
-    """Build or renew the index of a corpus and say how it went; the number of rejects."""
+    """Build or update the index of a corpus and report it. Return the number of rejects. Raises ConfigError."""
     clock = Clock()
     for engine in engines:
         if not engine.is_local:
@@ -95,14 +95,14 @@ def build(path: Path, folder: Path | None, engines: Sequence[Engine], reporter: 
 
 
 def _over_corpus(engine: Engine) -> Engine:
-    """The engine over the corpus that is named, whatever index the run file has for it."""
+    """Return the engine over the named corpus, without the index that the run file has for it."""
     if not isinstance(engine.settings, LocalSettings):
         return engine
     return replace(engine, settings=engine.settings.model_copy(update={"index": None}))
 
 
 def make(corpus: Corpus, root: Path, engines: Sequence[Engine], reporter: Reporter) -> IndexMetadata:
-    """Make an index folder hold these engines over this corpus; touches nothing where it does."""
+    """Build an index folder with these engines over this corpus, unless it is current."""
 
     @contextmanager
     def phase(name: str, steps: int | None) -> Iterator[Meter]:
@@ -117,7 +117,7 @@ def make(corpus: Corpus, root: Path, engines: Sequence[Engine], reporter: Report
 
 
 def _current(corpus: Corpus, root: Path, engines: Sequence[Engine]) -> IndexMetadata | None:
-    """The metadata of a folder that needs nothing: it may be one that we must not write to."""
+    """Return the metadata of a current folder, which may be read-only, or None where it must be built."""
     metadata = read_metadata(root)
     if metadata is None or metadata.stamp != corpus.stamp:
         return None
@@ -131,7 +131,7 @@ def _whole(metadata: IndexMetadata | None, root: Path) -> IndexMetadata:
 
 
 def _committed(root: Path, metadata: IndexMetadata, load: Load, rebuild: str) -> Opened:
-    """The engines of an index with the configuration that they were built with; all of them where none is named."""
+    """Open the engines of an index as they were built, by default all of them."""
     kinds = [f"engines.{name}.kind={fingerprint['kind']}" for name, fingerprint in metadata.engines.items()]
     names = ", ".join(f'"{name}"' for name in metadata.engines)
     config = load((f"engines.use=[{names}]", *kinds))

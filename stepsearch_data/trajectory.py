@@ -1,4 +1,4 @@
-"""One trajectory with its rounds and what the gates say: read from a store, and told to people."""
+"""One trajectory with its rounds and the gates' findings: read from a store, and printed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from stepsearch_data.schemas import rows
 from stepsearch_data.schemas.tables import QUALITY, QUERIES, QUESTIONS, ROUNDS, TRAJECTORIES, VOTES, Table
 
 Line = list[tuple[str, str]]
-"""A line of text, in parts, each with its style: a colour, bold, dim or none."""
+"""A line of text in parts, each with its style: a colour, bold, dim or none."""
 
 _CSS = {
     "bold": "font-weight:bold",
@@ -47,7 +47,7 @@ class RejectedQuery(rows.Row):
 
     @property
     def verdict(self) -> str:
-        """Why the vote did not keep it."""
+        """Return why the vote did not keep it."""
         if self.waiting:
             return "it waits for engines that did not answer"
         gold = f"gold at rank {self.gold_rank}" if self.gold_rank else "no gold found"
@@ -67,7 +67,7 @@ class Trajectory(rows.Trajectory):
     rejected: list[RejectedQuery] = Field(description="queries of its hops that the vote did not keep")
 
     def lines(self) -> Iterator[Line]:
-        """The trajectory as `show` prints it."""
+        """Yield the lines of the trajectory as `show` prints it."""
         gates = self.quality
         failed = not self.complete or bool(gates and not gates.passed)
         yield [(self.question, "bold")]
@@ -108,7 +108,7 @@ def _span(text: str, style: str) -> str:
 
 
 def read_trajectory(store: Store, question_id: str | None = None) -> Trajectory:
-    """The trajectory of a question, or the store's first one. Raises StoreError where there is none."""
+    """Read the trajectory of a question, or the store's first one. Raises StoreError where there is none."""
     with store.reading() as manifest, connect(store, manifest) as connection:
         flag = f" --store {shlex.quote(str(store.root))}"
         if manifest.output(TRAJECTORIES.name) is None or manifest.output(ROUNDS.name) is None:
@@ -135,7 +135,7 @@ def read_trajectory(store: Store, question_id: str | None = None) -> Trajectory:
 
 
 def read_trajectories(store: Store) -> Iterator[Trajectory]:
-    """Every trajectory, in the order of the questions. Raises StoreError where the store is not built to its end."""
+    """Yield every trajectory, in the order of the questions. Raises StoreError for an incomplete store."""
     with store.reading() as manifest:
         tables = [TRAJECTORIES, ROUNDS, QUERIES, *(table for table in (VOTES, QUALITY) if _fresh(manifest, table))]
         for of in by_question(store.tables(manifest, QUESTIONS, *tables), *tables):
@@ -147,7 +147,7 @@ def read_trajectories(store: Store) -> Iterator[Trajectory]:
 
 
 def _fresh(manifest: Manifest, table: Table[Any]) -> bool:
-    """Whether a table is there, and is about the rows that are."""
+    """Tell whether a table is there and up to date with the rows that it describes."""
     return manifest.output(table.name) is not None and manifest.is_fresh(manifest.writer(table.name))
 
 
@@ -164,7 +164,7 @@ def _together(
 
 
 def fault_of(connection: Any, question_id: str | None) -> str:
-    """In words, why a stage set a question aside; nothing where none did."""
+    """Describe why a stage rejected a question; "" where none did."""
     sql = "SELECT stage, reason FROM rejects WHERE question_id = $id LIMIT 1"
     found = _arrow(connection, sql, {"id": question_id}).to_pylist()
     return f": {found[0]['stage']} rejected it: {found[0]['reason']}" if question_id and found else ""

@@ -1,4 +1,4 @@
-"""What the stages do: one file a stage, in the order of the DAG."""
+"""What the stages do: one file per stage, in the order of the DAG."""
 
 import difflib
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ STAGES = (
 
 
 def select(stage: str = "all", first: str | None = None, last: str | None = None) -> list[str]:
-    """Names of the chosen stages, in order: `all`, a list with commas, or a range. Raises ConfigError."""
+    """Return the names of the chosen stages in order: `all`, a list with commas, or a range. Raises ConfigError."""
     names = [s.name for s in STAGES]
     if stage != "all":
         if first or last:

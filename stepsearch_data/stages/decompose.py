@@ -26,12 +26,12 @@ class DecomposeConfig(model.ModelConfig):
 
     @property
     def asks(self) -> tuple[str, ...]:
-        """Names of the prompts that a model gets."""
+        """Return the names of the prompts that a model gets."""
         return ("decompose", "judge") if self.min_coherence else ("decompose",)
 
 
 def decompose(context: StageContext) -> None:
-    """Decompose every answerable question; of an unanswerable twin, some hops have no gold passage."""
+    """Decompose every answerable question and, if so configured, its unanswerable twins, whose hops may lack gold."""
     config = context.config(DecomposeConfig)
     prompts = {name: model.Prompt(name, text) for name, text in context.prompts.items()}
 

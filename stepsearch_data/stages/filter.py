@@ -52,7 +52,7 @@ def filter_queries(context: StageContext) -> None:
 
 
 def _judged(context: StageContext, hits: pl.DataFrame, config: FilterConfig) -> pl.DataFrame:
-    """Hits with `valid`: whether this document makes the query valid on its engine."""
+    """Add `valid` to hits: whether this document makes the query valid on its engine."""
     near = pl.col("rank") <= config.k
     if config.valid == "gold":
         return hits.with_columns(valid=(near & pl.col("is_gold")).fill_null(value=False))
@@ -65,7 +65,7 @@ def _judged(context: StageContext, hits: pl.DataFrame, config: FilterConfig) -> 
 
 
 def _says_answer(context: StageContext, hits: pl.DataFrame) -> pl.DataFrame:
-    """Whether a document holds the answer of its hop, for each `row` of the hits."""
+    """Tell for each `row` of the hits whether the document holds the answer of its hop."""
     sub_questions = pl.scan_parquet(context.inputs[SUB_QUESTIONS], glob=False)
     passages = pl.scan_parquet(context.inputs[PASSAGES], glob=False)
     joined = (
@@ -88,7 +88,7 @@ def _says_answer(context: StageContext, hits: pl.DataFrame) -> pl.DataFrame:
 
 
 def _engine_votes(hits: pl.DataFrame) -> pl.DataFrame:
-    """A row a query and engine, in the order of the hits. An engine that found nothing has answered."""
+    """Make one row per query and engine, in the order of the hits. An engine that found nothing has answered."""
     return hits.group_by("query_id", "question_id", "hop", "engine", maintain_order=True).agg(
         pl.col("valid").any(),
         answered=pl.col("error").is_null().all(),
@@ -98,7 +98,7 @@ def _engine_votes(hits: pl.DataFrame) -> pl.DataFrame:
 
 
 def _votes(engine_votes: pl.DataFrame, config: FilterConfig) -> pl.DataFrame:
-    """A row a query."""
+    """Make one row per query."""
     votes = engine_votes.group_by("query_id").agg(
         asked=pl.len().cast(pl.Int64),
         engines=pl.col("answered").sum().cast(pl.Int64),
@@ -113,7 +113,7 @@ def _votes(engine_votes: pl.DataFrame, config: FilterConfig) -> pl.DataFrame:
 
 
 def _share(rule: str | int, engines: pl.Expr) -> pl.Expr:
-    """The number of engines that a rule means; at least one."""
+    """Return the number of engines that a rule means, at least one."""
     if isinstance(rule, int):
         return pl.lit(rule)
     number = {"majority": (engines + 1) // 2, "any": pl.lit(1), "all": engines}[rule]

@@ -1,4 +1,4 @@
-"""index: `passages` → what every engine of this process needs to search them."""
+"""index: `passages` → the indexes of all engines that run in this process."""
 
 from __future__ import annotations
 

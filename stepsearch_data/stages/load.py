@@ -22,7 +22,7 @@ from stepsearch_data.sources.aliases import Aliases, read_aliases, with_aliases
 from stepsearch_data.sources.record import Loaded, Record
 from stepsearch_data.sources.source import Source, check_kind
 
-_FIRST = 5  # rows that must agree that a source was called by the wrong format's name
+_FIRST = 5  # rows that must all be of another format before a source's KIND is called wrong
 _NO_GOLD = "questions lack a gold paragraph and are in rejects"
 
 
@@ -84,7 +84,7 @@ class _Loader:
         self._context.reject(source.label, record.position, _id_of(record), reason, record.data, counts=counts)
 
     def _tell(self, source: Source, taken: int) -> None:
-        """Say what is noted of a source's questions. Raises SourceError where that is why there is none."""
+        """Print the notes on a source's questions. Raises SourceError where none has all its gold paragraphs."""
         elsewhere, hint = source.dataset.gold_elsewhere
         for note, count in self._notes.items():
             more = f"; {elsewhere}" if note == _NO_GOLD and elsewhere else ""
@@ -93,7 +93,7 @@ class _Loader:
             raise SourceError(f"{source.location}: no question comes with all its gold paragraphs", hint)
 
     def _take(self, source: Source, record: Record, table: Aliases) -> bool:
-        """Write what a record holds; whether it was a question. Raises RowRejected."""
+        """Write what a record holds. Return whether it was a question. Raises RowRejected."""
         question, paragraphs = _parse(source, record, self._config, table)
         if question:
             if question.question_id in self._questions:
@@ -166,7 +166,7 @@ def _check_answer(question: Question, paragraphs: list[Paragraph]) -> None:
 
 
 def _texts(question: Question) -> Iterator[tuple[str, str]]:
-    """All texts of a question but its paragraphs', by the names of their columns."""
+    """Yield all texts of a question except its paragraphs, each with the name of its column."""
     for name in ("question_id", "question", "answer", "question_type", "level", "answer_id"):
         yield name, getattr(question, name)
     yield from (("answer_aliases", alias) for alias in question.answer_aliases)
@@ -185,6 +185,6 @@ def _check_text(name: str, text: str) -> None:
 
 
 def _id_of(record: Record) -> str | None:
-    """The row's id, as far as it can be made out."""
+    """Return the row's id, or None where it has none."""
     identifier = record.fields.get("_id", record.fields.get("id"))
     return identifier if isinstance(identifier, str) else None

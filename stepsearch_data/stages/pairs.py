@@ -31,7 +31,7 @@ class PairsConfig(StageConfig):
 
 
 def pairs(context: StageContext) -> None:
-    """Set every good round against worse ones: the same thought, another query, and what that one really found."""
+    """Pair every good round with worse ones: the same thought, another query, and what this query really found."""
     config = context.config(PairsConfig)
     if config.kinds:
         passages, template = Passages(context.inputs[PASSAGES]), load_template(rollout.TEMPLATE)
@@ -66,7 +66,7 @@ async def _build(passages: Passages, template: Template, config: PairsConfig, ro
 
 
 def _written(template: Template, example: Example, at: int, search: Search | None = None) -> tuple[str, str]:
-    """The rollout before a round, what is made of the last search too; and the round's think, search, information."""
+    """Return the rollout before a round's thought, and the round's think, search and information as text."""
     whole = template.rounds(example, at) + template.turn(example, at, search).text
     before, think, query = whole.rpartition("<think>")
     found = template.observation((search or example.steps[at].search).documents)
@@ -74,7 +74,7 @@ def _written(template: Template, example: Example, at: int, search: Search | Non
 
 
 def _worse(passages: Passages, shown: int, rows: QuestionRows, rounds: Sequence[Round]) -> dict[str, Search]:
-    """The first worse search of each kind for the last of the rounds; the others come before it."""
+    """Return the first worse search of each kind for the last of the rounds. The others come before it."""
     *earlier, good = rounds
     votes = {vote.query_id: vote for vote in rows[VOTES]}
     used = {step.query_id for step in rounds}

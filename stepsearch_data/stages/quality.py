@@ -1,4 +1,4 @@
-"""quality: every trajectory → `quality`: what the gates say, its split, and how hard it is."""
+"""quality: every trajectory → `quality`: the gates' findings, its split, and its difficulty."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _EASIEST, _HARDEST = 2, 4  # hops
 
 
 class _Inspector:
-    """Judges trajectories in order: the first one of its kind is no duplicate."""
+    """Judges trajectories in order, so that only later copies are duplicates."""
 
     def __init__(self, context: StageContext) -> None:
         self._config = context.config(QualityConfig)
@@ -31,7 +31,7 @@ class _Inspector:
         self._pass_rates = read_rollouts(context, self._config.rollouts)
 
     def judge(self, place: int, case: Case) -> Quality:
-        """The row of the trajectory whose question is at this place, from 0."""
+        """Return the row of the trajectory whose question is at this place, from 0."""
         config, question = self._config, case.question
         reasons = {finding.gate: finding.reason for finding in reversed([*self._findings(case)])}
         repeats = self._repeats(place, case)
@@ -65,7 +65,7 @@ class _Inspector:
         yield from length_findings(case, self._lengths)
 
     def _repeats(self, place: int, case: Case) -> dict[str, Finding]:
-        """The earlier question that this one repeats, with the gate that says so."""
+        """Return the id of the earlier question that this one repeats, with the gate's finding."""
         question = case.question
         same = self._duplicates.same(question.question, answerable=question.answerable)
         if same:
@@ -95,7 +95,9 @@ def quality(context: StageContext) -> None:
 
 
 def difficulty(hops: int, rounds: Sequence[Round], votes: Sequence[Vote], pass_rate: float | None) -> float:
-    """`hops / 2 + search / 4 + queries / 4`, each from 0 to 1; with a pass rate, the mean of that and `1 − pass rate`.
+    """Return `hops / 2 + search / 4 + queries / 4`, or with a pass rate, the mean of that and `1 − pass rate`.
+
+    The three parts lie between 0 and 1:
 
     - hops: 0 for two or fewer, 0.5 for three, 1 for four or more;
     - search: mean of `1 − 1 / gold_rank` over the gold rounds, 1 where none is shown;
@@ -110,7 +112,7 @@ def difficulty(hops: int, rounds: Sequence[Round], votes: Sequence[Vote], pass_r
 
 
 def band(score: float) -> str:
-    """`easy` below 0.25, `hard` from 0.5 on, else `medium`."""
+    """Return `easy` below 0.25, `hard` from 0.5 on, else `medium`."""
     return "easy" if score < _MEDIUM else "medium" if score < _HARD else "hard"
 
 

@@ -26,7 +26,7 @@ class QueriesConfig(model.ModelConfig):
 
     @property
     def asks(self) -> tuple[str, ...]:
-        """Names of the prompts that a model gets."""
+        """Return the names of the prompts that a model gets."""
         return ("queries",)
 
 

@@ -64,7 +64,7 @@ def retrieve(context: StageContext) -> None:
 
 
 def _marked(context: StageContext, hits: pl.DataFrame, gold: pl.DataFrame, share: float) -> pl.DataFrame:
-    """Hits with `is_gold`: by id where it is a passage of ours, by its words where it comes from elsewhere."""
+    """Add `is_gold` to hits: by id for a passage of this corpus, by its words for a document from elsewhere."""
     marked = hits.join(gold, on=["question_id", "hop", "passage_id"], how="left", maintain_order="left")
     foreign = pl.col("text_of").is_not_null()
     if marked.select(foreign.any()).item():
@@ -76,7 +76,7 @@ def _marked(context: StageContext, hits: pl.DataFrame, gold: pl.DataFrame, share
 
 
 async def _ask_all(context: StageContext, texts: pl.DataFrame, k: int) -> list[pl.DataFrame]:
-    """What each engine says to each text, all engines at once. The first that has to stop, stops all."""
+    """Ask all engines all texts at the same time. An error that stops one engine stops all."""
     asking = [asyncio.create_task(_ask(context, engine, texts["query"], k)) for engine in context.engines]
     try:
         answers = await asyncio.gather(*asking)
@@ -91,7 +91,7 @@ async def _ask_all(context: StageContext, texts: pl.DataFrame, k: int) -> list[p
 
 
 async def _ask(context: StageContext, engine: Engine, texts: pl.Series, k: int) -> pl.DataFrame:
-    """What an engine says to each text; one row without rank where it finds nothing, or fails."""
+    """Return an engine's hits for each text. A text without hits, or that failed, has one row without rank."""
     own = OwnPassages(context)
     asked = open_engine(engine, context.inputs[INDEX], context.service)
 
@@ -134,20 +134,20 @@ class OwnPassages:
         return set(pl.read_parquet(self._path, glob=False, columns=["passage_id"])["passage_id"])
 
     def id_of(self, found: Found) -> str | None:
-        """The id of the passage with this very title and text."""
+        """Return the id of the passage with exactly this title and text, or None."""
         passage_id = paragraph(found.title, found.text).passage_id
         return passage_id if passage_id in self._ids else None
 
 
 def _gold(context: StageContext) -> pl.DataFrame:
-    """The gold passages of each hop."""
+    """Return the gold passages of each hop."""
     columns = ["question_id", "hop", pl.col("gold_passage_ids").alias("passage_id")]
     gold = pl.scan_parquet(context.inputs[SUB_QUESTIONS], glob=False).select(columns)
     return gold.explode("passage_id").unique(maintain_order=True).with_columns(is_gold=pl.lit(value=True)).collect()
 
 
 def _resembles_gold(context: StageContext, foreign: pl.DataFrame, gold: pl.DataFrame, share: float) -> pl.Series:
-    """For each document from elsewhere, whether it is a gold passage of its hop in other words, or a piece of one."""
+    """Tell for each document from elsewhere whether its words are mostly those of a gold passage of its hop."""
     passages = pl.scan_parquet(context.inputs[PASSAGES], glob=False).select("passage_id", "title", "text")
     needed = foreign.select("question_id", "hop").unique().join(gold, on=["question_id", "hop"])
     texts = passages.join(needed.select("passage_id").unique().lazy(), on="passage_id", how="semi").collect()

@@ -84,7 +84,7 @@ async def _build(passages: Passages, template: Template, config: TrajectoriesCon
 
 
 def _score(text: str, answers: list[str], gold: list[Round], supporting: list[str]) -> Scores:
-    """What the paper's rewards make of the rollout, as `score` would read it."""
+    """Score the rollout with the paper's rewards, as `score` would."""
     keys = [[step.query, *step.alternatives] for step in gold]
     return score_rollout(text, answers, keys, supporting)
 
@@ -94,7 +94,7 @@ def _scored(step: Round, gain: float, penalty: float, reward: float) -> Round:
 
 
 def _draw(question_id: str) -> float:
-    """A number in [0, 1) that depends on the question alone."""
+    """Return a number in [0, 1) that depends only on the question."""
     drawn = hashlib.blake2b(f"distractor {question_id}".encode(), digest_size=8).digest()
     return int.from_bytes(drawn, "big") / 2**64
 
@@ -109,7 +109,7 @@ class _Searches:
         self._votes = {vote.query_id: vote for vote in rows[VOTES]}
 
     def gold(self, hops: list[SubQuestion]) -> list[Round]:
-        """A round a hop, with its best query."""
+        """Make one round per hop, with its best query."""
         rounds = []
         for hop in hops:
             chosen, *others = self._ranked(hop)
@@ -119,10 +119,9 @@ class _Searches:
         return rounds
 
     def abstaining(self, hops: list[SubQuestion]) -> list[Round]:
-        """Gold rounds up to the first hop whose paragraph is missing; of that, a search that does not find it.
+        """Make gold rounds up to the first hop whose paragraph is missing, then a search that does not find it.
 
-        The twin's answerable original may be in the same corpus, so documents that say the answer are left out,
-        as if they were not there.
+        The twin's answerable original may be in the same corpus. So documents that say the answer are left out.
         """
         at = next((at for at, hop in enumerate(hops) if not hop.gold_passage_ids), None)
         if at is None:
@@ -136,7 +135,7 @@ class _Searches:
         return [*self.gold(hops[:at]), self._round(hop, "abstain", chosen, documents)]
 
     def distracted(self, hops: list[SubQuestion], rounds: list[Round]) -> list[Round]:
-        """The rounds with one more, before the first for which there is a search that finds nothing."""
+        """Insert a distractor round before the first hop that has a dropped query without a useful document."""
         for at, hop in enumerate(hops):
             for query in self._queries(hop.hop):
                 documents = self._documents(query)
@@ -148,7 +147,7 @@ class _Searches:
         return rounds
 
     def _helps(self, documents: list[RetrievedDocument], hop: SubQuestion) -> bool:
-        """Whether the documents answer the hop after all: they are gold, or say what it is to find."""
+        """Tell whether the documents answer the hop: one is gold, or says its answer."""
         return rollout.shows_gold(documents) or rollout.says(self._passages, documents, [hop.sub_answer])
 
     def _round(self, hop: SubQuestion, role: str, query: Query, documents: list[RetrievedDocument]) -> Round:

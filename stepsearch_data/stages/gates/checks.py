@@ -1,4 +1,4 @@
-"""The gates that look at one trajectory by itself, at what its user knows, and at the texts of its source."""
+"""The gates that check one trajectory: alone, against evaluation data, and against its source's usual lengths."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Case:
 
     @classmethod
     def of(cls, rows: QuestionRows) -> Case:
-        """From the rows of a question that has rounds."""
+        """Make a case from the rows of a question that has rounds."""
         rounds = rows[ROUNDS]
         searched = {step.hop for step in rounds}
         hops = [hop for hop in rows[SUB_QUESTIONS] if hop.hop in searched]
@@ -50,7 +50,7 @@ class Case:
 
 
 def own_findings(case: Case, config: QualityConfig) -> Iterator[Finding]:
-    """What is wrong with a trajectory, whatever the others are like; gates that are off are looked at too."""
+    """Yield what is wrong with a trajectory alone, also for gates that are off."""
     yield from _placeholders(case)
     yield from _leaks(case)
     yield from _answers(case)
@@ -60,7 +60,7 @@ def own_findings(case: Case, config: QualityConfig) -> Iterator[Finding]:
 
 
 def eval_findings(question: Question, known: EvalData) -> Iterator[Finding]:
-    """What a question shares with the evaluation data."""
+    """Yield what a question shares with the evaluation data."""
     if known.questions:
         yield from _overlaps(question, known)
     used = [number for number in single_hops(question) if number in known.single_hops]
@@ -77,7 +77,7 @@ def _overlaps(question: Question, known: EvalData) -> Iterator[Finding]:
 
 
 def length_findings(case: Case, lengths: Lengths) -> Iterator[Finding]:
-    """Texts that are far longer or shorter than those of the same source."""
+    """Yield the texts that are far longer or shorter than those of the same source."""
     source = case.question.source
     texts = [("question", case.question.question), *(("sub-question", hop.sub_question) for hop in case.hops)]
     texts += [("paragraph", gold.text) for gold in case.question.supporting]
@@ -88,7 +88,7 @@ def length_findings(case: Case, lengths: Lengths) -> Iterator[Finding]:
 
 
 def usual_lengths(inputs: Inputs, spread: float) -> Lengths:
-    """Median of the log lengths ± `spread` robust standard deviations, at least 0.2 each."""
+    """Return the median of the log lengths ± `spread` robust standard deviations, at least 0.2 each."""
     questions = pl.scan_parquet(inputs[QUESTIONS], glob=False)
     hops = pl.scan_parquet(inputs[SUB_QUESTIONS], glob=False)
     gold = pl.col("supporting").list.eval(pl.element().struct.field("text").str.len_chars())
@@ -113,7 +113,7 @@ def _bounds(lengths: pl.LazyFrame, spread: float) -> list[tuple[str, float, floa
 
 
 def _placeholders(case: Case) -> Iterator[Finding]:
-    """`#k` of a hop of the question, unless the data itself says it, as in "the #1 hit"."""
+    """Find `#k` of a hop of the question, unless the data itself says it, as in "the #1 hit"."""
     own = [case.question.question, *(f"{gold.title} {gold.text}" for gold in case.question.supporting)]
     said = {number for text in own for number in _PLACEHOLDER.findall(text)}
     for text in (*(hop.sub_question for hop in case.hops), *(q for step in case.rounds for q in _queries(step))):
@@ -146,7 +146,7 @@ def _answers(case: Case) -> Iterator[Finding]:
 
 
 def _holds(text: str, answer: str) -> bool:
-    """Whether the text holds the answer, or half of its words: titles and dates are often written otherwise."""
+    """Tell whether the text holds the answer, or half of its words, as titles and dates are often written otherwise."""
     words = normalise(answer).split()
     if answer.lower() in ("yes", "no") or not words or mentions(text, answer):
         return True
@@ -189,7 +189,7 @@ def _texts(case: Case, config: QualityConfig) -> Iterator[Finding]:
 
 
 def broken(text: str, min_letters: float) -> str:
-    """What shows that a text is broken, in words; empty where nothing does."""
+    """Return in words why a text is broken, or "" where it is not."""
     if "\ufffd" in text:
         return "holds a replacement character"
     control = _CONTROL.search(text)
@@ -205,10 +205,10 @@ def broken(text: str, min_letters: float) -> str:
 
 
 def not_english(text: str, min_stop_words: float) -> str:
-    """What speaks against English, in words; empty where nothing does.
+    """Return in words why a text is not English, or "" where it may be.
 
-    A heuristic: the share of some hundred English function words, which other languages hardly use.
-    Short texts and lists of names are given the benefit of the doubt, or flagged in vain.
+    A heuristic: the share of about a hundred English function words, which other languages hardly use.
+    Short texts count as English. Long lists of names may be flagged by mistake.
     """
     words = _WORD.findall(text.lower())
     stop_words = sum(word in STOP_WORDS for word in words)

@@ -1,4 +1,4 @@
-"""The settings of the stage `quality`: what each gate does, and from where on."""
+"""The settings of the stage `quality`: what each gate does, and its bounds."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class QualityConfig(StageConfig):
         return texts
 
     def action(self, gate: str) -> Action:
-        """What a gate does."""
+        """Return what a gate does."""
         return getattr(self, gate)  # type: ignore[no-any-return]  # GATES are the settings of this type
 
 
@@ -107,9 +107,9 @@ GATES = tuple(name for name, info in QualityConfig.model_fields.items() if info.
 
 
 def unchecked(fingerprint: Mapping[str, Any]) -> dict[str, str]:
-    """By the fingerprint of `quality`, the gates that looked at nothing: `off`, or `not checked` for want of data.
+    """Return the gates that checked nothing, by the fingerprint of `quality`: `off`, or `not checked` without data.
 
-    That no trajectory fails one of them says nothing.
+    That no trajectory fails such a gate tells nothing.
     """
     config, files = fingerprint["config"], fingerprint.get("files", {})
     data = {content.partition(" ")[0] for name, content in files.items() if name.startswith("eval_sources")}

@@ -1,4 +1,4 @@
-"""Questions that say what an earlier one has said, with the same words or nearly so.
+"""Questions that repeat an earlier one, in the same or nearly the same words.
 
 MinHash with LSH (Broder 1997) finds candidates among all questions; each is then compared exactly. Two
 questions are much alike when they have the same answer, the same names and numbers, and most of the
@@ -36,9 +36,9 @@ class _Kept(NamedTuple):
 
 
 class Duplicates:
-    """The questions that were kept so far; twins that abstain are compared with one another only.
+    """The questions that were kept so far. Unanswerable twins are compared only with one another.
 
-    `keys` are those of all questions to come, a row each (see `band_keys`): only what occurs twice is remembered.
+    `keys` has one row for each question to come (see `band_keys`). Only keys that occur twice are remembered.
     """
 
     def __init__(self, keys: Keys, likeness: float) -> None:
@@ -50,11 +50,11 @@ class Duplicates:
         self._alike: defaultdict[int, list[_Kept]] = defaultdict(list)
 
     def same(self, question: str, *, answerable: bool) -> str | None:
-        """The kept question of the same words."""
+        """Return the id of the kept question with the same words, or None."""
         return self._same.get((answerable, _digest(question)))
 
     def alike(self, place: int, question: str, answer: str) -> str | None:
-        """The first kept question that is much like the one at this place."""
+        """Return the id of the first kept question that is much like the one at this place, or None."""
         candidates = {kept.question_id: kept for key in self._suspects(place) for kept in self._alike[key]}
         if not candidates:
             return None
@@ -63,7 +63,7 @@ class Duplicates:
         return next((kept.question_id for kept in compared if self._are_alike(own, kept)), None)
 
     def keep(self, place: int, question_id: str, question: str, answer: str, *, answerable: bool) -> None:
-        """Remember a question; a later one that repeats it is the duplicate."""
+        """Remember a question, so that a later one that repeats it is a duplicate."""
         self._same.setdefault((answerable, _digest(question)), question_id)
         suspects = self._suspects(place)
         if suspects:
@@ -81,9 +81,9 @@ class Duplicates:
 
 
 def band_keys(texts: Iterable[tuple[str, str, bool]]) -> Keys:
-    """Keys, (n, 16), of questions given as (question, answer, answerable): two that are alike have one in common.
+    """Return keys, shape (n, 16), of (question, answer, answerable). Two that are alike share a key.
 
-    The answer is part of each key, and so is whether there is one to find.
+    The answer and `answerable` are part of each key.
     """
     rows = [_band_keys(*text) for text in texts]
     return np.stack(rows) if rows else np.empty((0, _BANDS), np.uint64)
@@ -105,7 +105,7 @@ def _describe(question_id: str, question: str, answer: str) -> _Kept:
 
 
 def _grams(question: str) -> frozenset[int]:
-    """Checksums of the 4-grams of the words that are no stop words, a final s apart, in any order."""
+    """Return checksums of the words' 4-grams, without stop words and final s, in no order."""
     padded = (f" {word.removesuffix('s')} " for word in normalise(question).split() if word not in STOP_WORDS)
     return frozenset(
         zlib.crc32(word[at : at + _GRAM].encode()) for word in padded for at in range(max(1, len(word) - _GRAM + 1))

@@ -1,4 +1,4 @@
-"""What the user knows beside the store: evaluation data, single-hop ids, a model's rollouts."""
+"""The user's data that is not in the store: evaluation data, single-hop ids, a model's rollouts."""
 
 from __future__ import annotations
 
@@ -37,25 +37,25 @@ class EvalData:
     single_hops: set[str] = field(default_factory=set)
 
     def add(self, question: Question) -> None:
-        """Take in a question of an evaluation split."""
+        """Add a question of an evaluation split."""
         self.questions.add(digest(question.question))
         self.paragraphs.update(digest(f"{gold.title} {gold.text}") for gold in question.supporting)
         self.single_hops.update(single_hops(question))
 
 
 def digest(text: str) -> bytes:
-    """Names a text as the official normalisation leaves it: spaces and punctuation do not hide a copy."""
+    """Hash a text after the official normalisation, so that spaces and punctuation do not hide a copy."""
     return hashlib.blake2b(normalise(text).encode(), digest_size=12).digest()
 
 
 def single_hops(question: Question) -> list[str]:
-    """Ids of the single-hop questions that a question is made of; none where its dataset does not tell."""
+    """Return the ids of the single-hop questions that a question is made of; none where its dataset has no such ids."""
     known = dataset_of(question.source).single_hops
     return known(question.question_id) if known else []
 
 
 def read_eval(context: StageContext, config: QualityConfig) -> EvalData:
-    """The evaluation data; a row of it that cannot be read becomes a reject. Raises SourceError."""
+    """Read the evaluation data. A row that cannot be read becomes a reject. Raises SourceError."""
     known = EvalData()
     for source in parse_sources(config.eval_sources, asked=True):
         label = f"quality.eval_sources {source.label}"
@@ -70,7 +70,7 @@ def read_eval(context: StageContext, config: QualityConfig) -> EvalData:
 
 
 def read_rollouts(context: StageContext, path: Path | None) -> dict[str, float]:
-    """Mean score, from 0 to 1, of each question of a file of rollouts; a bad row becomes a reject."""
+    """Return the mean score, from 0 to 1, of each question of a file of rollouts. A bad row becomes a reject."""
     sums: dict[str, tuple[float, int]] = {}
     for record in Source(OWN, str(path)).records() if path else ():
         scored = _accepted(context, "quality.rollouts", record, _score)
@@ -81,7 +81,7 @@ def read_rollouts(context: StageContext, path: Path | None) -> dict[str, float]:
 
 
 def _accepted(context: StageContext, label: str, record: Record, parse: Callable[[Record], T | None]) -> T | None:
-    """What a row says; None for a row that says nothing, or was rejected."""
+    """Return a parsed row, or None for a row that is empty or was rejected."""
     reason, parsed = record.broken, None
     try:
         parsed = None if reason else parse(record)

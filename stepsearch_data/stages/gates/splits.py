@@ -1,4 +1,4 @@
-"""Splits by question that share no gold paragraph, and stay when data is added."""
+"""Splits that share no gold paragraph, and that stay the same when data is added."""
 
 from __future__ import annotations
 
@@ -44,15 +44,15 @@ class Groups:
         self._questions = totals
 
     def name(self, question: str) -> str:
-        """The group of a question that was added."""
+        """Return the group of a question that was added."""
         return self._root(_wording(question))
 
     def size(self, group: str) -> int:
-        """Number of questions of a group."""
+        """Return the number of questions of a group."""
         return self._questions[group]
 
     def _root(self, key: str) -> str:
-        """Smallest key of the group; every key passed on the way then points further up."""
+        """Return the smallest key of the group. Path halving keeps the next look-ups short."""
         parents = self._parents
         parent = parents.setdefault(key, key)
         while parent != key:
@@ -66,9 +66,9 @@ def _wording(question: str) -> str:
 
 
 def survey(questions: Path) -> tuple[Groups, Keys]:
-    """Groups of questions that share gold paragraphs, and the keys of each question for finding duplicates.
+    """Return groups of questions that share gold paragraphs, and each question's keys for finding duplicates.
 
-    All questions that were loaded count, so that no gate moves another question to the other split.
+    All loaded questions count. So a question that a gate rejects moves no other question to the other split.
     """
     groups = Groups()
     keys = band_keys(_grouped(questions, groups))
@@ -85,7 +85,7 @@ def _grouped(questions: Path, groups: Groups) -> Iterator[tuple[str, str, bool]]
 
 
 def split_of(group: str, size: int, *, validation: float, largest: int, seed: int) -> str:
-    """`train` or `validation`: a hash of the group's name and the seed, so that other groups change nothing."""
+    """Return `train` or `validation` by a hash of the group's name and the seed, whatever other groups there are."""
     draw = hashlib.blake2b(f"{seed} {group}".encode(), digest_size=8).digest()
     drawn = int.from_bytes(draw, "big") < validation * 2**64
     return "validation" if drawn and size <= largest else "train"

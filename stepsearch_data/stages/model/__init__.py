@@ -1,6 +1,6 @@
 """Decompositions and queries by a language model: the counterpart of `stages/rules`.
 
-Nothing in here knows of HTTP, caches or concurrency; every function only awaits a `ChatModel`.
+This package has no HTTP, caches or concurrency: its functions only await a `ChatModel`.
 """
 
 from stepsearch_data.stages.model.config import ModelConfig

@@ -38,20 +38,20 @@ class ModelConfig(StageConfig):
 
     @property
     def uses_model(self) -> bool:
-        """Whether a model is asked."""
+        """Tell whether a model is asked."""
         return self.llm != OFFLINE
 
     @property
     def asks(self) -> tuple[str, ...]:
-        """Names of the prompts that a model gets."""
+        """Return the names of the prompts that a model gets."""
         return ()
 
     def prompts(self, files: Mapping[str, Path]) -> dict[str, str]:
-        """Texts of the prompts, where a model is asked. Raises ConfigError."""
+        """Return the texts of the prompts where a model is asked, else none. Raises ConfigError."""
         return {name: load_prompt(name, files.get(name)).text for name in self.asks} if self.uses_model else {}
 
     def settings(self, sample: int = 0) -> ModelSettings:
-        """The same for a conversation; `sample` tells repeated tries apart."""
+        """Return the settings of one conversation. Each repeated try has another `sample`."""
         return ModelSettings(
             self.llm, self.temperature, self.max_tokens, sample, self.repairs, self.reasoning_effort, self.extra_body
         )

@@ -43,7 +43,7 @@ class ModelSettings:
     extra_body: dict[str, Any] | None = None
 
     def request(self, messages: tuple[Message, ...], schema: dict[str, Any]) -> Request:
-        """The opening request of a conversation."""
+        """Make the first request of a conversation."""
         return Request(
             self.model,
             messages,
@@ -57,10 +57,10 @@ class ModelSettings:
 
 
 async def converse(model: ChatModel, request: Request, check: Callable[[str], T], repairs: int) -> T:
-    """What the check makes of the first reply that passes it; the check raises Invalid or Unreadable.
+    """Return the check's result for the first reply that passes it. The check raises Invalid or Unreadable.
 
-    A failing reply is shown to the model with the complaints, at most `repairs` times. Then, or at
-    once when the provider will not answer, RowRejected is raised with the last reply.
+    A failing reply is shown to the model with the complaints, at most `repairs` times. Raises RowRejected
+    with the last reply after that, or immediately when the provider refuses to answer.
     """
     reply = Reply("")
     for attempt in range(1, repairs + 2):

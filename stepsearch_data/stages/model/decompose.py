@@ -17,12 +17,12 @@ _ALIASES = 5
 
 
 def schema() -> dict[str, Any]:
-    """JSON schema of a reply."""
+    """Return the JSON schema of a reply."""
     return schema_of(Decomposition)
 
 
 async def decompose(model: ChatModel, prompt: Prompt, question: Question, settings: ModelSettings) -> list[SubQuestion]:
-    """The hops of an answerable question. Raises RowRejected when no reply is sound."""
+    """Ask for the hops of an answerable question. Raises RowRejected when no reply is valid."""
 
     def check(text: str) -> Decomposition:
         reply = parse_json(text, Decomposition)
@@ -36,7 +36,7 @@ async def decompose(model: ChatModel, prompt: Prompt, question: Question, settin
 
 
 def decompose_request(prompt: Prompt, question: Question, settings: ModelSettings) -> Request:
-    """The opening request for a question."""
+    """Make the first request for a question."""
     places = {paragraph.passage_id: number for number, paragraph in enumerate(question.supporting, start=1)}
     official = [
         f"{number}. {step.text} → {step.answer} (paragraph {places.get(step.passage_id, '?')})"
@@ -82,7 +82,7 @@ def _rows(reply: Decomposition, question: Question) -> list[SubQuestion]:
 
 
 def _relation_forms(question: Question, passages: list[str]) -> list[str]:
-    """The official relation forms, where the steps go the official way; swapped steps would get each other's."""
+    """Return the official relation forms where the steps use the official paragraphs in order, else empty ones."""
     official = question.decomposition
     if [step.passage_id for step in official] != passages:
         return [""] * len(passages)

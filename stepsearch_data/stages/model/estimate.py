@@ -24,7 +24,7 @@ _TOKENS_A_QUERY = 12
 
 @dataclass(frozen=True)
 class Estimate:
-    """Of one stage. `replayed` calls were paid for before; `cost` is None for a model without a price."""
+    """The estimate of one stage. `replayed` calls were paid before. `cost` is None for a model without a price."""
 
     stage: str
     model: str
@@ -38,7 +38,7 @@ class Estimate:
 def estimate(
     questions: Iterable[Question], configs: Mapping[str, Any], prompts: Mapping[str, Path], settings: LlmSettings
 ) -> list[Estimate]:
-    """Opening turns only: repairs come on top. Hops that are not known yet are guessed by the offline rules."""
+    """Estimate calls, tokens and cost without repairs. Unknown hops are guessed by the offline rules."""
     answerable = [question for question in questions if question.answerable]
     asked = {"decompose": _decompositions, "queries": _queries}
     chosen = {name: configs[name] for name in asked if configs[name].uses_model}

@@ -14,7 +14,7 @@ MAX_STEPS = 8
 
 
 def faults(reply: Decomposition, question: Question) -> list[str]:
-    """Everything that is wrong with the decomposition of an answerable question; empty when it is sound."""
+    """Return everything that is wrong with the decomposition of an answerable question; nothing if it is valid."""
     limit = max(MAX_STEPS, len(question.decomposition))
     if not 1 <= len(reply.steps) <= limit:
         return [f"write 1 to {limit} steps, not {len(reply.steps)}"]
@@ -81,7 +81,7 @@ def _golds(question: Question) -> list[str]:
 
 
 def _needed(question: Question) -> set[int]:
-    """Numbers of the paragraphs that a step must use, as far as the allowed number of steps can."""
+    """Return the numbers of the paragraphs that steps must use; none where too few steps are allowed for all."""
     official = {step.passage_id for step in question.decomposition}
     needed = {n for n, p in enumerate(question.supporting, start=1) if not official or p.passage_id in official}
     return needed if official or len(needed) <= MAX_STEPS else set()

@@ -17,13 +17,13 @@ _LOWEST, _HIGHEST = 1, 5
 async def judge(
     model: ChatModel, prompt: Prompt, question: Question, hops: Sequence[SubQuestion], settings: ModelSettings
 ) -> tuple[int, str]:
-    """Coherence of a decomposition, from 1 (leads nowhere) to 5, and the reason. Raises RowRejected."""
+    """Ask for the coherence of a decomposition, from 1 (none) to 5, and the reason. Raises RowRejected."""
     reply = await converse(model, judge_request(prompt, question, hops, settings), _check, settings.repairs)
     return reply.score, reply.reason
 
 
 def judge_request(prompt: Prompt, question: Question, hops: Sequence[SubQuestion], settings: ModelSettings) -> Request:
-    """The opening request for a decomposition."""
+    """Make the first request for a decomposition."""
     steps = [f"{hop.hop}. {hop.template} → {hop.sub_answer}" for hop in hops]
     messages = prompt.render(question=question.question, answer=question.answer, steps="\n".join(steps))
     return settings.request(messages, schema_of(Judgement))

@@ -28,16 +28,16 @@ class Prompt:
 
     @cached_property
     def digest(self) -> str:
-        """Version of the prompt: SHA-256 of its text, 64 hexadecimal digits."""
+        """Return the version of the prompt: SHA-256 of its text, 64 hexadecimal digits."""
         return hashlib.sha256(self.text.encode()).hexdigest()
 
     @cached_property
     def placeholders(self) -> frozenset[str]:
-        """The names that the prompt wants filled in."""
+        """Return the names of the prompt's placeholders."""
         return frozenset(_PLACEHOLDER.findall(self.text))
 
     def render(self, **values: str) -> tuple[Message, ...]:
-        """The opening turns. Values stand as they are: no brace, `$` or marker in them means anything."""
+        """Fill the placeholders and return the first messages. Braces, `$` and markers in values stay as they are."""
         parts = [part.strip() for part in _USER_PART.split(self.text, maxsplit=1)]
         roles = ("system", "user")[-len(parts) :]
         return tuple(
@@ -48,7 +48,7 @@ class Prompt:
 
 
 def load_prompt(name: str, override: Path | None = None) -> Prompt:
-    """The prompt of that name, or the user's file in its place. Raises ConfigError."""
+    """Load the prompt of that name, or the user's file in its place. Raises ConfigError."""
     if name not in PROMPTS:
         raise ConfigError(f"there is no prompt {name!r}", f"known: {', '.join(PROMPTS)}")
     file = resources.files("stepsearch_data") / "stages" / "prompts" / f"{name}.txt"

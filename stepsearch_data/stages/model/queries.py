@@ -30,7 +30,7 @@ async def write_queries(
     count: int,
     settings: ModelSettings,
 ) -> list[Query]:
-    """`count` queries for a hop, or at least 3 where the model does not manage more. Raises RowRejected."""
+    """Ask for `count` queries for a hop, and accept 3 where the model does not manage more. Raises RowRejected."""
     secrets = forbidden(hops, hop.hop, (question.answer, *question.answer_aliases))
     best: list[str] = []
 
@@ -61,7 +61,7 @@ def queries_request(
     count: int,
     settings: ModelSettings,
 ) -> Request:
-    """The opening request for a hop. It shows earlier answers only, so that the model cannot copy a later one."""
+    """Make the first request for a hop. It shows only earlier answers, so that the model cannot copy a later one."""
     known = [f"- {earlier.sub_question} → {earlier.sub_answer}" for earlier in hops if earlier.hop < hop.hop]
     messages = prompt.render(
         question=question.question,
@@ -75,7 +75,7 @@ def queries_request(
 def _sort_out(
     queries: Sequence[str], question: Question, hop: SubQuestion, secrets: Sequence[str]
 ) -> tuple[list[str], list[str]]:
-    """The queries that can be used, and what is wrong with the others."""
+    """Return the queries that can be used, and what is wrong with the others."""
     good: dict[str, str] = {}
     wrong: list[str] = []
     allowed = {*references(question.question), *references(hop.sub_question)}

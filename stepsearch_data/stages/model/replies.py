@@ -15,7 +15,7 @@ def _one_line(text: str) -> str:
 
 
 def _shape_only(schema: dict[str, Any]) -> None:
-    """Strict servers want closed objects; wording must not be part of what names a cached request."""
+    """Close objects, as strict servers want it, and drop wording, so that it does not change a request's cache key."""
     schema["additionalProperties"] = False
     for part in (schema, *schema.get("properties", {}).values()):
         part.pop("title", None)
@@ -60,5 +60,5 @@ class Judgement(_Reply):
 
 @cache
 def schema_of(reply: type[BaseModel]) -> dict[str, Any]:
-    """JSON schema of a reply. Made once: it takes pydantic longer than all else that a call costs us."""
+    """Return the JSON schema of a reply. It is cached, as making it takes most of the local time of a call."""
     return reply.model_json_schema()

@@ -1,4 +1,4 @@
-"""JSON out of a reply, however the model wrapped it."""
+"""Parsing JSON from a reply, whatever text the model put around it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Unreadable(ValueError):
 
 
 def parse_json(text: str, model: type[M]) -> M:
-    """The first object of the reply that fits the model. Raises Unreadable.
+    """Return the first object of the reply that fits the model. Raises Unreadable.
 
     Tried in this order: the whole reply, fenced blocks, objects embedded in anything else.
     """
@@ -49,7 +49,7 @@ def parse_json(text: str, model: type[M]) -> M:
 
 
 def without_thoughts(text: str) -> str:
-    """The reply behind a reasoning model's `<think>…</think>`; "" when the thoughts never end."""
+    """Return the reply after a reasoning model's `<think>…</think>`, or "" when the thoughts never end."""
     text = text.encode("utf-8", "replace").decode().strip()  # lone surrogates cannot be sent or stored
     if text.startswith("{"):
         return text
@@ -67,7 +67,7 @@ def _candidates(text: str) -> Iterator[str]:
 
 
 def _objects(text: str) -> Iterator[str]:
-    """Every outermost object of the text; a broken one up to the text's end, for what the parser says of it."""
+    """Yield every outermost object of the text, and a broken one up to the text's end, for the parser's error."""
     at = 0
     while opening := _OPENING.search(text, at):
         start = opening.start()

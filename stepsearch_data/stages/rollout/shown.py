@@ -10,13 +10,13 @@ from stepsearch_data.schemas.rows import Hit, Question, RetrievedDocument, Round
 from stepsearch_data.templates.examples import Example, Passages
 
 TEMPLATE = "musique"
-"""Words the rollouts of a store. A change of its text is a new version of `trajectories` and `pairs`."""
+"""The template of a store's rollouts. A change of its text needs a new version of `trajectories` and `pairs`."""
 
 
 def example(
     question: Question, hops: int, rounds: Iterable[Round], passages: Passages, answers: Sequence[str] = ("",)
 ) -> Example:
-    """A trajectory as templates word it; `hops` are those that the question needs."""
+    """Make the example that templates write as text. `hops` is how many the question needs."""
     return Example(
         index=0,
         split="",
@@ -30,26 +30,26 @@ def example(
 
 
 def says(passages: Passages, found: Iterable[RetrievedDocument], answers: Iterable[str]) -> bool:
-    """Whether one of the documents holds one of the answers; `A; B` are two, as a hop joins them."""
+    """Tell whether a document holds one of the answers. `A; B` are two answers, as a hop joins them."""
     texts = [f"{shown.title} {shown.text}" for shown in map(passages.shown, found)]
     parts = {part for answer in answers for part in facts(answer)}
     return any(mentions(text, part) for text in texts for part in parts)
 
 
 def merit(vote: Vote) -> tuple[bool, int, int]:
-    """Sorts the best query first: kept, on the most engines, gold ranked highest; ties keep the order of writing."""
+    """Return a sort key, best query first: kept, valid on most engines, gold ranked highest; ties keep their order."""
     return not vote.kept, -vote.valid_engines, vote.gold_rank or 1_000_000
 
 
 def shows_gold(shown: Sequence[RetrievedDocument]) -> bool:
-    """Whether a gold passage is among the documents."""
+    """Tell whether a gold passage is among the documents."""
     return any(document.is_gold for document in shown)
 
 
 def documents(
     passages: Passages, shown: int, hits: Sequence[Hit], fits: Callable[[RetrievedDocument], bool] = lambda _: True
 ) -> list[RetrievedDocument]:
-    """The answer of the first engine on which a gold passage is shown, else of the first; `shown` are its documents.
+    """Return the first `shown` documents of the first engine that has a gold passage among them, else of the first.
 
     Documents that do not fit are left out, and the others move up.
     """

@@ -28,7 +28,7 @@ class _Hop:
 
 
 def decompose(question: Question) -> list[SubQuestion]:
-    """The hops of a question, in the order in which they can be searched."""
+    """Return the hops of a question, in the order in which they can be searched."""
     if question.decomposition:
         method, hops = "official", _official(question)
     elif question.evidences:
@@ -62,7 +62,7 @@ def _number(question: Question, hops: Sequence[_Hop], method: str) -> list[SubQu
 
 
 def _official(question: Question) -> list[_Hop]:
-    """Every `#k` in an official step is a placeholder: `load` has checked that it points to an earlier one."""
+    """Make hops of official steps. Every `#k` is a placeholder: `load` has checked that it names an earlier step."""
     answers = [step.answer for step in question.decomposition]
     hops = []
     for step in question.decomposition:
@@ -78,7 +78,7 @@ def _official(question: Question) -> list[_Hop]:
 
 
 def _from_evidences(question: Question) -> list[_Hop]:
-    """A hop a supporting paragraph, with the triples that it states, in the triples' order."""
+    """Make one hop per supporting paragraph, with the triples that it states, in the triples' order."""
     stated = _assign(question.evidences, question.supporting)
     paragraphs = sorted(question.supporting, key=lambda p: _first_place(question.evidences, stated[p.passage_id]))
     hops: list[_Hop] = []
@@ -108,14 +108,14 @@ def _evidence_hop(
 
 
 def _found_by(triple: Evidence, earlier: list[str], evidences: Sequence[Evidence]) -> int:
-    """The earlier hop (from 1) that found the subject, perhaps under another name; 0 where none did."""
+    """Return the earlier hop (from 1) that found the subject, also by another name, or 0 where none did."""
     same = {e.object for e in evidences if e.object_id and e.object_id == triple.subject_id}
     names = {normalise(name) for name in (triple.subject, *same)}
     return next((hop for hop, answer in enumerate(earlier, start=1) if normalise(answer) in names), 0)
 
 
 def _assign(evidences: Sequence[Evidence], paragraphs: Sequence[SupportingParagraph]) -> dict[str, list[Evidence]]:
-    """Which paragraph states which triple: by likeness of title and subject, then by the object's mention."""
+    """Assign each triple to a paragraph, by likeness of title and subject, then by mention of the object."""
     stated: dict[str, list[Evidence]] = {paragraph.passage_id: [] for paragraph in paragraphs}
 
     def fit(paragraph: SupportingParagraph, triple: Evidence) -> tuple[float, bool, bool]:
@@ -133,16 +133,16 @@ def _first_place(evidences: Sequence[Evidence], triples: Sequence[Evidence]) -> 
 
 
 def _overlap(one: str, other: str) -> float:
-    """Share of common tokens (Jaccard) of two names."""
+    """Return the share of common tokens (Jaccard) of two names."""
     a, b = set(normalise(one).split()), set(normalise(other).split())
     return len(a & b) / len(a | b) if a | b else 0.0
 
 
-# --- The StepSearch release: a paragraph and its queries a sub-question, which is itself not there -----
+# --- The StepSearch release: one paragraph with queries per sub-question, whose text is not there ------
 
 
 def _given(question: Question) -> list[_Hop]:
-    """A hop a paragraph, in the source's order. Its first query stands for the sub-question."""
+    """Make one hop per paragraph, in the source's order. Its first query is used as the sub-question."""
     hops: list[_Hop] = []
     for at, paragraph in enumerate(question.supporting, start=1):
         asked = paragraph.queries[0] if paragraph.queries else _look_up(paragraph, question).question
@@ -157,7 +157,7 @@ def _given(question: Question) -> list[_Hop]:
 
 
 def _handed_on(question: Question, paragraph: SupportingParagraph, later: Sequence[SupportingParagraph]) -> str:
-    """What the paragraph finds out for a later hop: new words of its queries, or its title; else all that it says."""
+    """Return a paragraph's answer for a later hop: new words of that hop's queries, its title, or all that it says."""
     said = set(normalise(paragraph.text).split())
     said -= set(normalise(" ".join((question.question, *paragraph.queries))).split())
     for following in later:
@@ -169,7 +169,7 @@ def _handed_on(question: Question, paragraph: SupportingParagraph, later: Sequen
 
 
 def _runs(query: str, known: Collection[str]) -> Iterator[str]:
-    """Words of the query that stand side by side and are all known; stop words alone are no run."""
+    """Yield runs of adjacent known words of the query, except runs of only stop words."""
     words = [word.strip('?!.,;:"()[]').removesuffix("'s") for word in query.split()]
     for is_known, run in groupby(words, key=lambda word: normalise(word) in known):
         found = list(run)
@@ -181,13 +181,13 @@ def _runs(query: str, known: Collection[str]) -> Iterator[str]:
 
 
 def _compare(question: Question) -> list[_Hop]:
-    """Independent look-ups, one a supporting paragraph, in the order in which the question names them."""
+    """Make one independent hop per supporting paragraph, in the order in which the question names them."""
     paragraphs = sorted(question.supporting, key=lambda paragraph: _place(question.question, paragraph))
     return [_look_up(paragraph, question) for paragraph in paragraphs]
 
 
 def _bridge(question: Question) -> list[_Hop]:
-    """A chain: each paragraph but the last leads to the entity that the next one is about."""
+    """Make a chain of hops: each paragraph except the last leads to the entity that the next one is about."""
     chain = _order(question)
     hops: list[_Hop] = []
     for paragraph, following in pairwise(chain):
@@ -208,7 +208,7 @@ def _last_of(hops: Sequence[_Hop]) -> tuple[int, ...]:
 
 
 def _order(question: Question) -> list[SupportingParagraph]:
-    """Two paragraphs are put in the order of reading; more keep the source's order."""
+    """Put two paragraphs in the order of reading. More keep the source's order."""
     one, *others = question.supporting
     if len(others) != 1:
         return list(question.supporting)
@@ -217,7 +217,7 @@ def _order(question: Question) -> list[SupportingParagraph]:
 
 
 def _lead(question: Question, first: SupportingParagraph, second: SupportingParagraph) -> int:
-    """How much speaks for reading `first` before `second`."""
+    """Score the evidence for reading `first` before `second`."""
     return (
         2 * mentions(first.text, _plain(second.title))
         + 2 * contains(question.question, _plain(first.title))
@@ -228,30 +228,30 @@ def _lead(question: Question, first: SupportingParagraph, second: SupportingPara
 
 
 def _known_name(paragraph: SupportingParagraph, question: Question) -> str:
-    """The paragraph's subject where the question names it; else what the question says of it is all there is."""
+    """Return the paragraph's subject where the question names it, else a general phrase."""
     name = _plain(paragraph.title)
     return name if contains(question.question, name) else "the question's first clue"
 
 
 def _look_up(paragraph: SupportingParagraph, question: Question) -> _Hop:
-    """A hop that needs no other: what the paragraph says towards the answer."""
+    """Make a hop that needs no other: what the paragraph says towards the answer."""
     asked = f"What about {_plain(paragraph.title)} is needed to answer: {question.question}"
     return _Hop(asked, asked, _supporting_text(paragraph), [paragraph.passage_id])
 
 
 def _supporting_text(paragraph: SupportingParagraph) -> str:
-    """The sentences marked as supporting facts; the whole paragraph where none is."""
+    """Return the sentences marked as supporting facts, or the whole paragraph where none is."""
     starts = [0, *paragraph.sentence_ends]
     sentences = [paragraph.text[starts[at] : starts[at + 1]].strip() for at in sorted(paragraph.supporting_sentences)]
     return " ".join(sentences) or paragraph.text
 
 
 def _place(question: str, paragraph: SupportingParagraph) -> int:
-    """Where the question names the paragraph's subject; behind its end where it does not."""
+    """Return where the question names the paragraph's subject, or its length where it does not."""
     at = normalise(question).find(normalise(_plain(paragraph.title)))
     return at if at >= 0 else len(question)
 
 
 def _plain(title: str) -> str:
-    """A title without Wikipedia's disambiguation: `Rusalka (opera)` → `Rusalka`."""
+    """Return a title without Wikipedia's disambiguation: `Rusalka (opera)` → `Rusalka`."""
     return re.sub(r"\s*\([^()]*\)$", "", title) or title

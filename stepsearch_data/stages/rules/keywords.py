@@ -1,4 +1,4 @@
-"""Queries by rules: keyword forms of a sub-question that retrieve well and give nothing away.
+"""Queries by rules: keyword forms of a sub-question that retrieve well and leak no answer.
 
 A query is made of the words of the question, of its sub-question and of the answers of earlier
 hops. The gold paragraph only decides which of these words are kept (method `matched`), never adds one.
@@ -24,16 +24,16 @@ STOP_WORDS = frozenset((
     "will", "with", "would", "you", "your",
 ))
 # fmt: on
-"""English words that say little by themselves."""
+"""English function words, which say little without other words."""
 
 
 def write_queries(question: Question, hops: Sequence[SubQuestion], hop: SubQuestion, count: int) -> list[Query]:
-    """At most `count` distinct queries for a hop, none of which leaks."""
+    """Write at most `count` distinct queries for a hop, none of which leaks."""
     return numbered(hop, _choose(_candidates(question, hops, hop), question, hops, hop, count))
 
 
 def given_queries(question: Question, hops: Sequence[SubQuestion], hop: SubQuestion, count: int) -> list[Query]:
-    """At most `count` of the queries that the source itself gives for a hop's gold paragraphs; a leak is no query."""
+    """Return at most `count` of the source's own queries for a hop's gold paragraphs, without those that leak."""
     gold = (paragraph for paragraph in question.supporting if paragraph.passage_id in hop.gold_passage_ids)
     given = (("given", query) for paragraph in gold for query in paragraph.queries)
     return numbered(hop, _choose(given, question, hops, hop, count))
@@ -46,7 +46,7 @@ def _choose(
     hop: SubQuestion,
     count: int,
 ) -> Iterable[tuple[str, str]]:
-    """The first distinct candidates that do not leak."""
+    """Return the first distinct candidates that do not leak."""
     secrets = forbidden(hops, hop.hop, (question.answer, *question.answer_aliases))
     chosen: dict[str, tuple[str, str]] = {}
     for method, text in candidates:
@@ -59,7 +59,7 @@ def _choose(
 
 
 def numbered(hop: SubQuestion, written: Iterable[tuple[str, str]]) -> list[Query]:
-    """Queries of a hop from (method, text) pairs, in order."""
+    """Make the queries of a hop from (method, text) pairs, in order."""
     return [
         Query(
             query_id=f"{hop.question_id}/{hop.hop}/{n}",
@@ -74,7 +74,7 @@ def numbered(hop: SubQuestion, written: Iterable[tuple[str, str]]) -> list[Query
 
 
 def _candidates(question: Question, hops: Sequence[SubQuestion], hop: SubQuestion) -> Iterator[tuple[str, str]]:
-    """Forms of a query, the most telling first."""
+    """Yield forms of a query, the most specific first."""
     gold = [p for p in question.supporting if p.passage_id in hop.gold_passage_ids]
     asked = keywords(question.question)
     if hop.method == "rules":
@@ -116,7 +116,7 @@ def _from_sub_question(
 
 
 def _named(question: str, paragraph: SupportingParagraph) -> str:
-    """The paragraph's title as far as the question names it."""
+    """Return the paragraph's title as far as the question names it."""
     if contains(question, paragraph.title):
         return paragraph.title
     asked = set(normalise(question).split())
@@ -124,19 +124,19 @@ def _named(question: str, paragraph: SupportingParagraph) -> str:
 
 
 def _matched(words: list[str], gold: Sequence[SupportingParagraph]) -> list[str]:
-    """The words of which a gold paragraph holds a part."""
+    """Return the words of which a gold paragraph holds a part."""
     held = {token for paragraph in gold for token in tokens(f"{paragraph.title} {paragraph.text}")}
     return [word for word in words if held.intersection(tokens(word))]
 
 
 def keywords(text: str) -> list[str]:
-    """The words of a text without stop words, outer punctuation and possessive endings, in order, once each."""
+    """Return a text's distinct words in order, without stop words, outer punctuation and possessive endings."""
     words = (word.strip("?!.,;:\"“”‘’'()[]").removesuffix("'s").removesuffix("’s") for word in text.split())
     return _distinct([word for word in words if normalise(word) and word.lower() not in STOP_WORDS])
 
 
 def _distinct(words: list[str]) -> list[str]:
-    """Each word once, as and where it stands first."""
+    """Return each word once, in the form and place of its first occurrence."""
     first: dict[str, str] = {}
     for word in words:
         first.setdefault(normalise(word), word)

@@ -11,7 +11,7 @@ _SHORT = 4  # characters; shorter answers ("48", "no") are looked for as whole t
 
 
 def forbidden(hops: Sequence[SubQuestion], hop: int, answers: Iterable[str]) -> list[str]:
-    """Answers that a query of this hop (from 1) must not hold: its own, later hops', the final ones.
+    """Return the answers that a query of this hop (from 1) must not hold: its own, later hops', the final ones.
 
     A hop that collects several facts joins them with "; ": each is an answer of its own.
     """
@@ -20,7 +20,7 @@ def forbidden(hops: Sequence[SubQuestion], hop: int, answers: Iterable[str]) -> 
 
 
 def leaked(query: str, question: str, answers: Iterable[str]) -> list[str]:
-    """The answers that the query holds and the question does not, after official normalisation."""
+    """Return the answers that the query holds and the question does not, after official normalisation."""
     return [answer for answer in answers if _gives_away(query, question, answer)]
 
 

@@ -73,18 +73,18 @@ _QUESTIONS = {
 
 
 def ask(subject: str, relation: str) -> str:
-    """A question for the value of a relation, such as `spouse`, of a subject."""
+    """Write a question for the value of a relation, such as `spouse`, of a subject."""
     return _QUESTIONS.get(relation, f"What is the {relation} of {{}}?").replace("{}", subject)
 
 
 def split_relation(text: str) -> tuple[str, str] | None:
-    """Subject and relation of MuSiQue's `subject >> relation` form; None for any other text."""
+    """Split MuSiQue's `subject >> relation` form; None for any other text."""
     subject, separator, relation = text.partition(">>")
     return (subject.strip(), relation.strip()) if separator else None
 
 
 def as_question(text: str) -> str:
-    """A decomposition step as a question; `#k` placeholders stay."""
+    """Write a decomposition step as a question. `#k` placeholders stay."""
     parts = split_relation(text)
     question = ask(*parts) if parts else re.sub(r"\s+([?'’,.;])", r"\1", text.strip())
     question = question if question.endswith(("?", ".")) else f"{question}?"
@@ -97,5 +97,5 @@ def fill(text: str, answers: Sequence[str], hops: Collection[int]) -> str:
 
 
 def references(text: str) -> list[int]:
-    """The hops that a text refers to as `#k`, ascending."""
+    """Return the hops that a text refers to as `#k`, ascending."""
     return sorted({int(number) for number in re.findall(r"#(\d+)", text)})
