@@ -93,7 +93,7 @@ def _forget_stdout() -> None:
 
 
 def complain(error: StepSearchError) -> None:
-    """An error as one line on stderr, and its hint as another, without keys and what URLs hold of them."""
+    """Print an error as one line on stderr, and its hint as another, without keys and what URLs hold of them."""
     for what, text in (("error", error.message), ("hint", error.hint)):
         if text:
             typer.echo(f"{what}: {readable(redact(text))}", err=True)
@@ -131,7 +131,7 @@ for panel, commands in COMMANDS.items():
 
 
 def _mend_streams() -> None:
-    """Streams that exist, whatever the caller closed, and that can print every character in some way."""
+    """Open streams that the caller closed, and let all of them print every character in some way."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             nowhere = os.open(os.devnull, os.O_RDWR)
@@ -142,7 +142,7 @@ def _mend_streams() -> None:
 
 
 def main() -> None:
-    """Entry point of the console script."""
+    """Run the command line; the entry point of the console script."""
     _mend_streams()
     try:
         app()

@@ -159,7 +159,7 @@ def _say(quiet: bool = False) -> Callable[[str], None]:
 
 
 def _estimate(job: Runner) -> list[Estimate]:
-    """What the stages that would run would ask of a model."""
+    """Estimate what the stages that would run would ask of a model."""
     running = {decision.stage for decision in job.plan() if decision.runs}
     asking = {name for name in running if job.config.stages[name].uses_model}
     if not asking:
@@ -174,7 +174,7 @@ def _estimate(job: Runner) -> list[Estimate]:
 
 
 def _print_plan(decisions: Sequence[Decision], *, as_json: bool, estimates: Sequence[Estimate] = ()) -> None:
-    """What a build would do, a line a stage and a line a reason, and what it would ask of a model."""
+    """Print what a build would do, a line per stage and per reason, and what it would ask of a model."""
     if as_json:
         asked = {estimate.stage: asdict(estimate) for estimate in estimates}
         print_json([{**asdict(d), "runs": d.runs, "estimate": asked.get(d.stage)} for d in decisions])
@@ -188,7 +188,7 @@ def _print_plan(decisions: Sequence[Decision], *, as_json: bool, estimates: Sequ
 
 
 def _print_summary(store: Store, outcomes: Sequence[Outcome], *, as_json: bool, quiet: bool) -> None:
-    """The end of a build: what it made, and what to try next."""
+    """Print the end of a build: what it made, and what to try next."""
     from stepsearch_data.api import Store as Opened
 
     ran = {outcome.stage: outcome.ran for outcome in outcomes}
@@ -220,7 +220,7 @@ def _print_summary(store: Store, outcomes: Sequence[Outcome], *, as_json: bool, 
 
 
 def _calls_grid(store: Store) -> None:
-    """What was asked of models for this store, in all builds together."""
+    """Print what was asked of models for this store, in all builds together."""
     sums: dict[tuple[str, str], list[float]] = {}
     for call in store.read_log("llm_calls"):
         total = sums.setdefault((call["stage"], call["model"]), [0, 0, 0, 0, 0.0])

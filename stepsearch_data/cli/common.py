@@ -19,7 +19,7 @@ _SHOW_CURSOR = b"\x1b[?25h\n"  # a progress bar hides it
 
 
 def open_store(store: Path | None, config: Path | None) -> Store:
-    """The store that is named, or that of the run file."""
+    """Open the store that is named, or that of the run file."""
     from stepsearch_data.api import Store
 
     return Store(store or run_config(config).store)

@@ -149,7 +149,7 @@ def evaluate(
 
 
 def _print_evaluation(report: Report, output: Path | None, *, as_json: bool) -> None:
-    """What a policy's rollouts measure; on stderr what is wrong with them."""
+    """Print what a policy's rollouts measure; on stderr what is wrong with them."""
     if as_json:
         print_json({"settings": report.settings, **report.measures, "usage": report.usage})
     else:
@@ -186,7 +186,7 @@ def _with_interval(part: dict[str, Any], name: str) -> tuple[float, str]:
 
 
 def _tell_faults(report: Report) -> None:
-    """On stderr: rows that could not be asked, rollouts that were refused, and what is wrong as a whole."""
+    """Tell on stderr which rows could not be asked or were refused, and what is wrong as a whole."""
     refused = [f"{times:,} × {reason}" for reason, times in report.refused.most_common(_REASONS)]
     for times, what, reasons in (
         (len(report.rejects), "rows cannot be asked", report.rejects[:_REASONS]),

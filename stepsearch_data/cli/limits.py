@@ -69,7 +69,7 @@ class Limits:
             signal.setitimer(signal.ITIMER_REAL, 0)
 
     def _watch(self, child: int, over: int) -> bool:
-        """Wait until a process ends; True where it took too much memory and was killed."""
+        """Wait until a process ends; return True where it took too much memory and was killed."""
         while not select.select([over], [], [], _LOOK)[0]:
             if _resident(child) > self.memory:
                 os.kill(child, signal.SIGKILL)
@@ -77,7 +77,7 @@ class Limits:
         return False
 
     def _failure(self, number: int, *, large: bool) -> BaseException:
-        """What to tell of a child that a signal ended."""
+        """Return the error to raise for a child that a signal ended."""
         if number == signal.SIGINT:
             return KeyboardInterrupt()
         if number == signal.SIGALRM:
@@ -88,7 +88,7 @@ class Limits:
 
 
 def _resident(process: int) -> int:
-    """Bytes of memory that a process has; 0 where the system does not tell."""
+    """Return the bytes of memory that a process has; 0 where the system does not tell."""
     with suppress(OSError), open(f"/proc/{process}/statm", "rb") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     return 0

@@ -99,7 +99,7 @@ def _discard(output: Path | None) -> None:
 
 
 def _print_rows(store: Store, sql: str, form: str, output: Path | None, *, memory: int) -> None:
-    """The rows of a query, in one of the formats; DuckDB takes so many bytes of `memory`."""
+    """Print the rows of a query, in one of the formats; DuckDB may take `memory` bytes."""
     from stepsearch_data.pipeline import catalog
     from stepsearch_data.pipeline import output as writers
 
@@ -167,7 +167,7 @@ def _column(field: Any) -> dict[str, Any]:
 
 
 def _type(data_type: Any) -> str:
-    """Arrow's name of a type; structs by the names of their fields."""
+    """Return Arrow's name of a type; structs by the names of their fields."""
     if hasattr(data_type, "value_type"):
         return f"list<{_type(data_type.value_type)}>"
     if data_type.num_fields:
@@ -189,7 +189,7 @@ def audit(store: StoreOption = None, config: ConfigOption = None, as_json: JsonO
 
 
 def print_audit(measures: dict[str, Any]) -> None:
-    """Quality by source, by source and hops, by engine, and trajectories by gate and split."""
+    """Print quality by source, by source and hops, by engine, and trajectories by gate and split."""
     for group, shown, title in (
         ("by_source", _AUDITED, "source"),
         ("by_source_and_hops", _AUDITED, "source and hops"),
@@ -212,7 +212,7 @@ def print_audit(measures: dict[str, Any]) -> None:
 
 
 def _said(counts: dict[str, Any], reason: str | None) -> dict[str, Any]:
-    """Numbers of a gate by source; where it looked at nothing, why."""
+    """Return numbers of a gate by source; where it looked at nothing, why."""
     return dict.fromkeys(counts, reason) if reason else counts
 
 

@@ -26,7 +26,7 @@ def _engine_names(incomplete: str) -> list[str]:
 
 
 def licences_of(values: list[str] | None) -> dict[str, str]:
-    """`--license ID` of the user's own rows, and `--license KIND=ID`, as licences by kind of source."""
+    """Parse `--license ID` of the user's own rows, and `--license KIND=ID`, as licences by kind of source."""
     pairs = [value.rpartition("=") for value in values or []]
     return {kind or OWN: licence for kind, _, licence in pairs}
 

@@ -24,29 +24,29 @@ _KILO = 1000
 
 
 def print_json(value: Any) -> None:
-    """A value on stdout, indented."""
+    """Print a value on stdout, indented."""
     sys.stdout.buffer.write(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY) + b"\n")
     sys.stdout.flush()
 
 
 def make_console() -> Console:
-    """Wide enough for whole tables where stdout is no terminal."""
+    """Make a console wide enough for whole tables where stdout is no terminal."""
     return Console(width=None if sys.stdout.isatty() else _ENDLESS, highlight=False)
 
 
 def say(*parts: str | tuple[str, str], style: str = "") -> None:
-    """A line of texts, each with or without a style; they are plain text, whatever the data holds."""
+    """Print a line of texts, each with or without a style; they are plain text, whatever the data holds."""
     clean = [visible(part) if isinstance(part, str) else (visible(part[0]), part[1]) for part in parts]
     make_console().print(Text.assemble(*clean, style=style))
 
 
 def store_flag(store: Store) -> str:
-    """The option that makes another command use this store, as a shell reads it."""
+    """Return the option that makes another command use this store, as a shell reads it."""
     return "" if store.root == Path("store") else f" --store {shlex.quote(str(store.root))}"
 
 
 def grid(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str = "", *, tight: bool = False) -> None:
-    """A table; numbers to the right. Cells are plain text, whatever brackets the data holds.
+    """Print a table, numbers to the right. Cells are plain text, whatever brackets the data holds.
 
     Where the terminal is too narrow, text is folded but no number: then the lines are longer than it.
     """
@@ -83,7 +83,7 @@ def _cell(value: Any) -> str:
 
 
 def size(count: float) -> str:
-    """Bytes in the unit that suits them."""
+    """Write bytes in the unit that suits them."""
     for unit in ("B", "kB", "MB"):
         if count < _KILO:
             return f"{count:.0f} {unit}"

@@ -17,7 +17,7 @@ from stepsearch_data.core.terminal import visible
 if TYPE_CHECKING:
     from stepsearch_data.scoring.files import Report
 
-_REASONS = 5  # that are told of rows set aside
+_REASONS = 5  # that are told of rejected rows
 
 
 def score(
@@ -72,7 +72,7 @@ def score(
 
 
 def _print_scores(report: Report, output: Path, *, kind: str) -> None:
-    """Means of what was scored."""
+    """Print means of what was scored."""
     means = report.means()
     shown = (
         ("musique_em", "musique_f1", "hotpotqa_em", "hotpotqa_f1")
@@ -87,7 +87,7 @@ def _print_scores(report: Report, output: Path, *, kind: str) -> None:
 
 
 def _print_rejects(report: Report, path: Path) -> None:
-    """On stderr: how many rows could not be scored, and why the most of them."""
+    """Print on stderr how many rows could not be scored, and the most frequent reasons."""
     print(visible(f"{report.rejected:,} rows could not be scored, all in {path}:"), file=sys.stderr)
     for reason, times in report.reasons.most_common(_REASONS):
         first = f"row {report.first[reason]:,}"

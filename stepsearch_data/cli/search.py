@@ -134,12 +134,15 @@ def serve(
 
 
 def _built(choice: Choice, config: Path | None) -> Path | None:
-    """The store whose index is searched, if it is one's: its engines are reached as when they were built."""
+    """Return the store whose index is searched, if it is one's.
+
+    Its engines are reached as when they were built.
+    """
     return None if choice.corpus or choice.index else choice.store or run_config(config).store
 
 
 def ask_engines(query: str, choice: Choice, load: Load, k: int, *, as_json: bool) -> bool:
-    """Ask the engines and print what they say; whether at least one of them answered."""
+    """Ask the engines and print what they say; tell whether at least one of them answered."""
     import asyncio
 
     from stepsearch_data.core.progress import Reporter
@@ -173,7 +176,7 @@ async def _ask_all(index: Opened, query: str, k: int) -> list[Result]:
 
 
 async def _ask(engine: Engine, index: Opened, query: str, k: int) -> Result:
-    """One engine's answer, whatever goes wrong with it."""
+    """Return one engine's answer, whatever goes wrong with it."""
     import asyncio
 
     from stepsearch_data.search import Service
@@ -198,7 +201,7 @@ async def _ask(engine: Engine, index: Opened, query: str, k: int) -> Result:
 
 
 async def _hits(engine: SearchEngine, query: str, k: int) -> list[Hit]:
-    """Raises SearchError."""
+    """Search with one engine. Raises SearchError."""
     import asyncio
 
     from stepsearch_data.search import LocalEngine
@@ -214,7 +217,7 @@ async def _hits(engine: SearchEngine, query: str, k: int) -> list[Hit]:
 
 
 def print_results(console: Console, results: Sequence[Result], words: set[str]) -> None:
-    """A column an engine, or one engine after the other where the terminal is narrow."""
+    """Print a column per engine, or one engine after the other where the terminal is narrow."""
     if len(results) * _NARROW <= console.width:
         console.print(_columns(results, words))
         return
@@ -239,7 +242,7 @@ def _heading(result: Result) -> str:
 
 
 def _cells(result: Result, words: set[str]) -> Iterable[Text]:
-    """What is shown of each document, or instead of documents."""
+    """Return what is shown of each document, or instead of documents."""
     if result.error:
         return [Text(visible(f"error: {result.error}"), style="red")]
     if not result.hits:
@@ -257,7 +260,7 @@ def _cell(hit: Hit, words: set[str]) -> Text:
 
 
 def snippet(text: str, words: set[str]) -> str:
-    """The piece of a text, in one line, that begins with the query's words, or with the text where it has none."""
+    """Cut one line from a text, beginning with the query's words, or with the text where it has none."""
     line = " ".join(text.split())
     first = next((m.start() for m in re.finditer(r"\w+", line) if m[0].lower() in words), 0)
     start = line.rfind(" ", 0, first - _BEFORE) + 1 if first > _BEFORE else 0
@@ -266,7 +269,7 @@ def snippet(text: str, words: set[str]) -> str:
 
 
 def _marked(text: str, words: set[str]) -> Text:
-    """A text that is only text, with the query's words marked."""
+    """Mark the query's words in a text, which is plain text whatever it holds."""
     marked = Text(visible(text))
     for match in re.finditer(r"\w+", marked.plain):
         if match[0].lower() in words:

@@ -211,7 +211,7 @@ def verify(
 
 
 def _find_hub(repo: str, patience: float | None, reporter: Reporter) -> tuple[Hub, str | None]:
-    """A repository on the Hub, and the revision that was named with it."""
+    """Find a repository on the Hub, and the revision that was named with it."""
     check_hub()
     try:
         from stepsearch_data.release.hub import PATIENCE, Hub, parse_name
@@ -223,18 +223,18 @@ def _find_hub(repo: str, patience: float | None, reporter: Reporter) -> tuple[Hu
 
 
 def _beside(folder: Path, suffix: str) -> Path:
-    """A folder's neighbour of the same name and a suffix, also where the name is `.` or `..`."""
+    """Return the path beside a folder with its name and a suffix, also where the name is `.` or `..`."""
     named = folder if folder.name.strip(".") else folder.resolve()
     return named.with_name(f"{named.name}{suffix}")
 
 
 def _is_name(text: str) -> bool:
-    """Whether this may be a dataset on the Hub."""
+    """Tell whether this may be a dataset on the Hub."""
     return text.count("/") == 1 and not text.startswith((".", "/", "~")) and not text.endswith("/")
 
 
 def _print_verified(report: Report, *, as_json: bool) -> None:
-    """How every file stands: all of them as JSON, for people those that are not as recorded."""
+    """Print how every file stands: all of them as JSON, for people those that are not as recorded."""
     if as_json:
         print_json({**asdict(report), "ok": not report.faults})
         return
@@ -248,7 +248,7 @@ def _print_verified(report: Report, *, as_json: bool) -> None:
 
 
 def _print_changes(plan: Plan, repo: str) -> None:
-    """What a commit would do to the repository, by folder."""
+    """Print what a commit would do to the repository, by folder."""
     groups: dict[tuple[str, str], list[int]] = {}
     for change in plan.changes:
         folder = "/".join(change.path.split("/")[:-1][:2]) or change.path
@@ -264,7 +264,7 @@ def _print_changes(plan: Plan, repo: str) -> None:
 
 
 def _print_rehearsal(found: Rehearsal, repo: str) -> None:
-    """What publishing would do, and what would end it."""
+    """Print what publishing would do, and what would end it."""
     if found.plan:
         _print_changes(found.plan, repo)
     if found.fault:
@@ -274,7 +274,7 @@ def _print_rehearsal(found: Rehearsal, repo: str) -> None:
 
 
 def _print_published(plan: Plan, hub: Hub) -> None:
-    """Where the release is, and how it is loaded."""
+    """Print where the release is, and how it is loaded."""
     version = plan.release.record.version
     revision = f', revision="{version}"' if version else ""
     print(f"{hub.url}/tree/{version or 'main'}")
@@ -282,6 +282,6 @@ def _print_published(plan: Plan, hub: Hub) -> None:
 
 
 def _print_pulled(restored: Restored) -> None:
-    """A store that came from the Hub."""
+    """Print what a store from the Hub holds."""
     say(f"{restored.store.root}  sha256 {restored.digest}", "" if restored.fresh else "  (it was there already)")
     say(f"try: stepsearch-data audit{store_flag(restored.store)}")

@@ -52,7 +52,7 @@ def status(store: StoreOption = None, config: ConfigOption = None, as_json: Json
 
 
 def print_status(rows: Sequence[dict[str, Any]]) -> None:
-    """Rows of a status as a table."""
+    """Print the rows of a status as a table."""
     shown = [
         (
             row["stage"],

@@ -171,7 +171,7 @@ def plot(
 
 
 def _print_curves(compared: Comparison, *, as_json: bool) -> None:
-    """Values of variants at budgets, and their paired differences."""
+    """Print values of variants at budgets, and their paired differences."""
     if as_json:
         print_json(asdict(compared))
         return
@@ -194,7 +194,7 @@ def _print_curves(compared: Comparison, *, as_json: bool) -> None:
 
 
 def _filled(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> tuple[list[str], list[list[Any]]]:
-    """The columns in which something stands."""
+    """Keep the columns that hold a value."""
     kept = [at for at in range(len(columns)) if any(row[at] not in {None, ""} for row in rows)]
     return [columns[at] for at in kept], [[row[at] for at in kept] for row in rows]
 

@@ -154,7 +154,7 @@ class EndpointSampler:
         self.spent[row] += reply.usage.completion_tokens or -(-len(reply.text) // _A_TOKEN)
         text, ended = turn_of(reply)
         self._said[row].append(text)
-        return [*encode(text), *([END] if ended and self._raw else [])]  # a chat's message ends, its talk goes on
+        return [*encode(text), *([END] if ended and self._raw else [])]  # in a chat only the message ends
 
     def _request(self, said: Sequence[str], budget: int) -> TurnRequest:
         roles = ("user", "assistant")

@@ -116,7 +116,7 @@ def open_policy(options: Options, setup: Setup, config: RunConfig, stack: ExitSt
         from stepsearch_data.evaluation.endpoint import ServedPolicy
 
         kept = options.output or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        llm = config.llm.model_copy(update={"replay": kept / REPLIES})  # another model may have the name tomorrow
+        llm = config.llm.model_copy(update={"replay": kept / REPLIES})  # another model may have this name later
         batch = options.batch or 4 * llm.max_concurrency
         return ServedPolicy(llm, *what, batch=batch, raw=options.raw, **how)
     try:

@@ -60,7 +60,7 @@ _VOTED = {"queries": "queries", "answered": "answered", "valid": "valid", "gold_
 
 
 def card(numbers: Statistics, found: Sequence[Origin]) -> str:
-    """The text of README.md."""
+    """Write the text of README.md."""
     record, licences = numbers.record, numbers.licences()
     splits = record.configs[TRAJECTORIES.name]
     text = (resources.files("stepsearch_data") / "release" / "card.md").read_text(encoding="utf-8")
@@ -116,7 +116,7 @@ def _schema(config: Config) -> str:
 
 
 def _columns(fields: Iterable[pa.Field], prefix: str = "") -> Iterator[tuple[Markup, str, Markup]]:
-    """All columns, those inside of lists too: `rounds[].query`."""
+    """Yield all columns, those inside of lists too: `rounds[].query`."""
     for field in fields:
         kind, name = field.type, f"{prefix}{field.name}"
         meaning = (field.metadata or {}).get(b"description", b"").decode()
@@ -142,7 +142,7 @@ def _models(record: Record) -> str:
 
 
 def _prompts(record: Record) -> list[str]:
-    """Prompts by digest, and the text of those that the package ships."""
+    """Return prompts by digest, and the text of those that the package ships."""
     used = {key: sha for prompts in record.lineage["prompts"].values() for key, sha in prompts.items()}
     return [f"Prompt {plain(name)}, SHA-256 {sha}:{_text(name, sha)}" for name, sha in sorted(used.items())]
 
@@ -208,7 +208,7 @@ def _version(record: Record) -> str:
 
 
 def front_matter(record: Record, found: Sequence[Origin], licences: Sequence[str]) -> str:
-    """The YAML block with its rules. Raises PublishError where PyYAML is not installed."""
+    """Write the YAML block with its rules. Raises PublishError where PyYAML is not installed."""
     try:
         import yaml
     except ImportError as error:
@@ -218,7 +218,7 @@ def front_matter(record: Record, found: Sequence[Origin], licences: Sequence[str
 
 
 def metadata(record: Record, found: Sequence[Origin], licences: Sequence[str]) -> dict[str, Any]:
-    """The fields of the card's YAML."""
+    """Return the fields of the card's YAML."""
     return {
         "pretty_name": record.name.rpartition("/")[2],
         "license": licences[0] if len(licences) == 1 else list(licences),
@@ -235,7 +235,7 @@ def metadata(record: Record, found: Sequence[Origin], licences: Sequence[str]) -
 
 
 def _writers(record: Record, found: Sequence[Origin]) -> list[str]:
-    """Who wrote the texts, in the Hub's words."""
+    """Say who wrote the texts, in the Hub's words."""
     written = {"expert-generated" if origin.of == "sample" else "found" for origin in found}
     return sorted(written | ({"machine-generated"} if record.lineage["models"] else set()))
 
@@ -270,19 +270,19 @@ class Statistics:
     manifest: Manifest
 
     def licences(self) -> list[str]:
-        """All licences that rows are under."""
+        """Return all licences that rows are under."""
         found = {name for config in CONFIGS for name in self._columns(config.name, "licence")["licence"].unique()}
         return sorted(found)
 
     def example(self) -> dict[str, Any]:
-        """The first row of the default config."""
+        """Return the first row of the default config."""
         path = next(iter(self.record.configs[TRAJECTORIES.name].values())).files[0]
         with pq.ParquetFile(self.folder / path) as file:
             row: dict[str, Any] = next(file.iter_batches(batch_size=1)).to_pylist()[0]
         return row
 
     def funnel(self) -> str:
-        """By source: questions that were loaded, trajectories that were built, and those released, by split."""
+        """Tabulate, by source, questions loaded, trajectories built, and those released, by split."""
         loaded = self._by_source(self._stored(QUESTIONS.name))
         built = self._by_source(self._stored(BUILT.name))
         splits = {split: self._by_source(self._split(split)) for split in self.record.configs[TRAJECTORIES.name]}
@@ -293,7 +293,7 @@ class Statistics:
         return table(("source", "questions", "trajectories built", *(f"released: {name}" for name in splits)), rows)
 
     def hops(self) -> str:
-        """Released trajectories by source and number of hops."""
+        """Tabulate released trajectories by source and number of hops."""
         found = self._columns(TRAJECTORIES.name, "source", "hops").group_by("source", "hops").len()
         counts = {(source, hops): rows for source, hops, rows in found.iter_rows()}
         columns = sorted({hops for _, hops in counts})
@@ -302,15 +302,15 @@ class Statistics:
         return table(("source", *(f"{hops} {'hop' if hops == 1 else 'hops'}" for hops in columns)), rows)
 
     def queries(self) -> str:
-        """What queries find, by source."""
+        """Tabulate what queries find, by source."""
         return _measured("source", self._audited["by_source"], _MEASURES)
 
     def engines(self) -> str:
-        """How each engine voted."""
+        """Tabulate how each engine voted."""
         return _measured("engine", self._audited["by_engine"], _VOTED)
 
     def gates(self) -> str:
-        """Trajectories that a gate has flagged, by source; and the gates that looked at nothing."""
+        """Tabulate trajectories that a gate has flagged, by source; name the gates that looked at nothing."""
         idle = self._audited["unchecked"]
         gates = {gate: counts for gate, counts in self._audited["by_gate"].items() if any(counts.values())}
         sources = sorted(self._audited["by_source"])
@@ -320,7 +320,7 @@ class Statistics:
         return f"{flagged}\n\nGates that looked at nothing:\n\n{looked}" if idle else flagged
 
     def rejects(self) -> list[tuple[str, int]]:
-        """Rows that a stage set aside, by stage."""
+        """Count the rejected rows, by stage."""
         counts = ((name, entry.outputs[REJECTS.name].rows or 0) for name, entry in self.manifest.stages.items())
         return [(name, count) for name, count in counts if count]
 

@@ -52,7 +52,7 @@ _SPLIT_GROUP = "questions that share gold paragraphs have the same; a group is n
 
 
 def _like(row: type[Row]) -> Callable[[type[R]], type[R]]:
-    """Give columns that say nothing of themselves the meaning that they have in a store's row."""
+    """Give columns without a meaning the meaning that they have in a store's row."""
 
     def tell(released: type[R]) -> type[R]:
         for name, info in released.model_fields.items():
@@ -149,19 +149,19 @@ class Config(tables.Table[Any]):
 
     @cached_property
     def schema(self) -> pa.Schema:
-        """Arrow schema, the meaning of each column and the features of all of them in its metadata."""
+        """Return the Arrow schema, the meaning of each column and the features of all of them in its metadata."""
         plain = super().schema
         info = {"info": {"features": {field.name: _feature(field.type) for field in plain}}}
         return plain.with_metadata({"huggingface": json.dumps(info)})
 
     @property
     def features(self) -> list[dict[str, Any]]:
-        """The same features as a card's `dataset_info` lists them."""
+        """Return the same features as a card's `dataset_info` lists them."""
         return [_listed(field) for field in self.schema]
 
 
 def _feature(kind: pa.DataType) -> Any:
-    """A list is written `[…]`, which `datasets` of all versions reads."""
+    """Describe a feature; a list is written `[…]`, which `datasets` of all versions reads."""
     if pa.types.is_list(kind):
         return [_feature(kind.value_type)]
     if pa.types.is_struct(kind):
@@ -180,7 +180,7 @@ def _listed(field: pa.Field) -> dict[str, Any]:
 
 
 def dtype(kind: pa.DataType) -> str:
-    """What `datasets` calls a type of ours."""
+    """Name a type as `datasets` does."""
     return {pa.float64(): "float64", pa.bool_(): "bool"}.get(kind) or str(kind)
 
 
@@ -216,27 +216,30 @@ class Corpus:
             self._sources[passage_id] = known.setdefault(tuple(sources), tuple(sources))
 
     def passage(self, passage_id: str) -> Paragraph:
-        """A passage with its texts."""
+        """Return a passage with its texts."""
         found = self._passages[passage_id]
         return Paragraph(passage_id=passage_id, title=found.title, text=found.text)
 
     def document(self, document: RetrievedDocument) -> ReleasedDocument:
-        """A round's document with its texts."""
+        """Return a round's document with its texts."""
         shown = self._passages.shown(document)
         return ReleasedDocument(**{**document.model_dump(), "title": shown.title, "text": shown.text})
 
     def sources(self, passage_id: str) -> tuple[str, ...]:
-        """The formats of the questions that come with a passage."""
+        """Return the sources of the questions that come with a passage."""
         return self._sources.get(passage_id, _NO_QUESTION)
 
     def licence(self, source: str, passage_ids: Sequence[str | None] = ()) -> str:
-        """The licence of a row of this source that holds these passages; None is a text from elsewhere."""
+        """Return the licence of a row of this source that holds these passages.
+
+        None stands for a text from elsewhere.
+        """
         sources = {source}.union(*(self.sources(passage_id) for passage_id in passage_ids if passage_id))
         found = {self._licences.get(name, OTHER) for name in sources}
         return combined(found | ({OTHER} if None in passage_ids else set()))
 
     def rows(self) -> Iterator[ReleasedPassage]:
-        """All passages, in order."""
+        """Yield all passages, in order."""
         for passage in read_rows(self._path, tables.PASSAGES):
             sources = self.sources(passage.passage_id)
             licence = combined(self._licences.get(source, OTHER) for source in sources)
@@ -244,7 +247,10 @@ class Corpus:
 
 
 def items(inputs: tables.Inputs, corpus: Corpus) -> Iterator[list[Item]]:
-    """For every question its rows of all configs but the corpus: none where its trajectory is not fit for training."""
+    """Yield, for every question, its rows of all configs but the corpus.
+
+    The list is empty where its trajectory is not fit for training.
+    """
     for rows in by_question(inputs, *_RELATED):
         quality = rows[tables.QUALITY]
         trajectories = rows[tables.TRAJECTORIES]

@@ -1,4 +1,4 @@
-"""A dataset repository on the Hugging Face Hub: the few calls that a release needs, patient, and plain when they fail.
+"""A dataset repository on the Hugging Face Hub: the few calls that a release needs, with retries and plain errors.
 
 `huggingface_hub` waits for ever for an answer, repeats some calls for as long as a server asks for, and others never.
 Here its client raises at once what may pass, and `patiently` is the one place where calls are repeated.
@@ -84,7 +84,7 @@ _WORDS = 300  # characters of a server's message that we repeat
 
 
 class HubBusyError(PublishError):
-    """The Hub does not answer, or asks for more patience than there is."""
+    """The Hub does not answer, or asks for a wait beyond the limit."""
 
     exit_code = 5
 
@@ -117,7 +117,7 @@ class RemoteFile(NamedTuple):
 
 
 def parse_name(text: str) -> tuple[str, str | None]:
-    """`USER/NAME` or `USER/NAME@REVISION`. Raises ConfigError."""
+    """Parse `USER/NAME` or `USER/NAME@REVISION`. Raises ConfigError."""
     match = _NAME.fullmatch(text)
     try:
         if match:
@@ -140,16 +140,16 @@ class Hub:
 
     @property
     def url(self) -> str:
-        """Where people see it."""
+        """Return the address where people see it."""
         return show_url(f"{constants.ENDPOINT}/datasets/{self.repo}")
 
     @property
     def tokens(self) -> str:
-        """Where people make tokens."""
+        """Return the address where people make tokens."""
         return f"{constants.ENDPOINT}/settings/tokens"
 
     def user(self) -> User:
-        """Whose token it is. Raises PublishError without one, too."""
+        """Return whose token it is. Raises PublishError without one, too."""
 
         def ask() -> User:
             who = self._api.whoami()
@@ -160,7 +160,7 @@ class Hub:
         return self._ask("ask the Hub who you are", ask)
 
     def find(self, revision: str | None = None) -> Head | None:
-        """The commit that a revision names, by default the newest; None where there is no repository to see."""
+        """Find the commit that a revision names, by default the newest; None where there is no repository to see."""
 
         def look() -> Head | None:
             try:
@@ -176,7 +176,7 @@ class Hub:
         return self._ask(f"look at {self.repo}" + (f"@{revision}" if revision else ""), look)
 
     def check_write(self) -> None:
-        """Raises PublishError where the token may not write to the repository."""
+        """Raise PublishError where the token may not write to the repository."""
         self._ask(f"write to {self.repo}", lambda: self._api.auth_check(self.repo, repo_type=_KIND, write=True))
 
     def create(self, *, private: bool) -> None:
@@ -186,7 +186,7 @@ class Hub:
         self._ask(f"create {self.repo}", lambda: make(self.repo, repo_type=_KIND, exist_ok=True, **visible))
 
     def tree(self, revision: str) -> dict[str, RemoteFile]:
-        """The files of a revision, by their paths."""
+        """Return the files of a revision, by their paths."""
 
         def read() -> list[Any]:
             return list(self._api.list_repo_tree(self.repo, recursive=True, revision=revision, repo_type=_KIND))
@@ -196,7 +196,7 @@ class Hub:
         return {path: RemoteFile(f.size, f.blob_id, f.lfs.sha256 if f.lfs else None) for path, f in files.items()}
 
     def tags(self) -> dict[str, str]:
-        """The commits that tags name."""
+        """Return the commits that tags name."""
         refs = self._ask(f"list tags of {self.repo}", lambda: self._api.list_repo_refs(self.repo, repo_type=_KIND))
         return {ref.name: ref.target_commit for ref in refs.tags}
 
@@ -249,7 +249,7 @@ class Hub:
 
 
 def git_oid(path: Path) -> str:
-    """What git names a file's content by."""
+    """Return the id by which git names a file's content."""
     data = path.read_bytes()
     return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
 
@@ -298,7 +298,10 @@ def _use_client(patience: float) -> None:
 
 
 def patiently(call: Callable[[], T], patience: float, say: Say) -> T:
-    """The call's result. Repeated until `patience` seconds after it first failed; then its last error is raised."""
+    """Call, and repeat while the error is transient; return the result.
+
+    Raises the last error once `patience` seconds have passed since the first.
+    """
     failed: list[float] = []
     growing = wait_random_exponential(multiplier=1, max=_LONGEST)
 
@@ -328,26 +331,26 @@ def patiently(call: Callable[[], T], patience: float, say: Say) -> T:
 
 
 def _transient(error: BaseException | None) -> TransientError | None:
-    """What may pass, where that is behind an error."""
+    """Return the transient error behind an error, if there is one."""
     return next((cause for cause in _chain(error) if isinstance(cause, TransientError)), None)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and what caused it."""
+    """Yield an error and what caused it."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
 
 
 def _told(error: Exception, doing: str, endpoint: str, secret: str | None) -> PublishError:
-    """The error of a call that was to do something, such as `commit to ann/data`."""
+    """Turn the error of a call into ours; `doing` is what it was to do, such as `commit to ann/data`."""
     found = _passing(error, doing, endpoint) or _known(error, doing, endpoint) or _answered(error, doing, endpoint)
     hidden = [_clean(text, secret) for text in (found.message, found.hint)]
     return type(found)(*hidden)
 
 
 def _clean(text: str, secret: str | None) -> str:
-    """One line of a text, without what looks like a secret."""
+    """Put a text in one line, without what looks like a secret."""
     return redact(" ".join(text.split()), [secret] if secret else [])
 
 

@@ -56,14 +56,15 @@ class Origin:
 
     @property
     def publication(self) -> Publication | None:
-        """Whose it is, where it is a public dataset."""
+        """Return whose it is, where it is a public dataset."""
         return dataset_of(self.kind).publication if self.of == "official" else None
 
 
 def origins(load: Fingerprint, given: Mapping[str, str]) -> list[Origin]:
-    """The sources that a store was loaded from. `given` are the publisher's own words, licences by kind.
+    """Return the sources that a store was loaded from.
 
-    Raises ConfigError where a licence is not known, is no name that the Hub has, or is of no source.
+    `given` are the publisher's own words, licences by kind. Raises ConfigError where a licence is not known, is no name
+    that the Hub has, or is of no source.
     """
     kinds = {label: label.partition("(")[2].removesuffix(")") for label in load["inputs"]}
     unknown = sorted(given.keys() - kinds.values())
@@ -93,13 +94,16 @@ def _checked(licence: str) -> str:
 
 
 def by_kind(found: Iterable[Origin]) -> dict[str, str]:
-    """The licence of each kind of source; a row only knows the kind that it came from."""
+    """Return the licence of each kind of source; a row only knows the kind that it came from."""
     listed = list(found)
     return {kind: combined(o.licence for o in listed if o.kind == kind) for kind in {o.kind for o in listed}}
 
 
 def combined(licences: Iterable[str]) -> str:
-    """The licence of texts that are passed on together: the strictest, or `other` where none covers all."""
+    """Return the licence of texts that are passed on together.
+
+    It is the strictest, or `other` where none covers all.
+    """
     distinct = set(licences)
     if len(distinct) == 1:
         return distinct.pop()
@@ -107,7 +111,7 @@ def combined(licences: Iterable[str]) -> str:
 
 
 def attribution(found: Iterable[Origin]) -> str:
-    """A line a source, as its licence asks for."""
+    """Write a line per source, as its licence asks for."""
     return "\n".join(f"- {line}" for line in dict.fromkeys(_line(origin) for origin in found))
 
 
@@ -122,13 +126,13 @@ def _line(origin: Origin) -> str:
 
 
 def citation(found: Sequence[Origin]) -> str:
-    """BibTeX of StepSearch and of the public datasets that are in the release."""
+    """Return BibTeX of StepSearch and of the public datasets that are in the release."""
     public = {origin.kind: origin.publication.bibtex for origin in found if origin.publication}
     return fence("\n\n".join([_STEPSEARCH, *(public[kind] for kind in DATASETS.names() if kind in public)]), "bibtex")
 
 
 def lineage(store: Store, manifest: Manifest, found: Sequence[Origin]) -> dict[str, Any]:
-    """Every input by what identifies it, and the fingerprint of every stage by its digest.
+    """Describe every input by what identifies it, and the fingerprint of every stage by its digest.
 
     `cost` sums the calls of language models that were paid for, as far as the store has its log of them.
     """
@@ -155,13 +159,13 @@ def lineage(store: Store, manifest: Manifest, found: Sequence[Origin]) -> dict[s
 
 
 def model_of(config: dict[str, Any]) -> str | None:
-    """The language model that a stage asked; None for rules."""
+    """Return the language model that a stage asked; None for rules."""
     model = config.get("llm")
     return None if model in (None, "offline") else str(model)
 
 
 def cost(store: Store) -> list[dict[str, Any]]:
-    """By stage and model: calls that were paid, their tokens and US dollars."""
+    """Sum by stage and model: calls that were paid, their tokens and US dollars."""
     totals: dict[tuple[str, str], dict[str, Any]] = {}
     for call in store.read_log("llm_calls"):
         if call["cached"]:
@@ -176,7 +180,7 @@ def cost(store: Store) -> list[dict[str, Any]]:
 
 
 def run_file(manifest: Manifest, found: Sequence[Origin]) -> str:
-    """A run file that makes this store again, from files of the same content."""
+    """Write a run file that makes this store again, from files of the same content."""
     parts = [_HEAD, 'store = "store"', "sources = [", *_sources(found), "]"]
     for name, entry in manifest.stages.items():
         parts += ["", f"[{name}]", *_section(entry.fingerprint)]
@@ -203,7 +207,7 @@ def _sources(found: Sequence[Origin]) -> Lines:
 
 
 def _location(commit: str) -> str:
-    """`repo@sha:config/split` as a source names it: without the slash where there is no config."""
+    """Write `repo@sha:config/split` as a source names it: without the slash where there is no config."""
     return commit.replace(":/", ":")
 
 

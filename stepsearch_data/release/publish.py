@@ -1,4 +1,4 @@
-"""From a release folder to the Hub: compare, commit once, tag, look again.
+"""Publish a release folder on the Hub: compare, commit once, tag, look again.
 
 A release is there whole or not at all, because the Hub sees one commit on top of what was compared. Whatever interrupts
 this, the same command goes on: it compares with what is there, and does what is left to do.
@@ -45,22 +45,22 @@ class Plan:
 
     @property
     def nothing(self) -> bool:
-        """Whether the Hub has all of it."""
+        """Tell whether the Hub has all of it."""
         return self.done is not None and self.tagged
 
     def paths(self, *states: State) -> list[str]:
-        """The files in one of these states."""
+        """Return the files in one of these states."""
         return [change.path for change in self.changes if change.state in states]
 
 
 def check_tag(tag: str | None) -> None:
-    """Raises ConfigError for what git or the Hub would not take as the name of a tag, or would take for another."""
+    """Raise ConfigError for what git or the Hub would not take as the name of a tag, or would take for another."""
     if tag is not None and (not _TAG.fullmatch(tag) or ".." in tag or _SHA.fullmatch(tag)):
         raise ConfigError(f"--tag {tag!r}: no name of a version", "such as v1.0.0")
 
 
 def check_account(hub: Hub, *, private: bool) -> None:
-    """Raises PublishError where the token may not publish this: asked before anything is written, here or there."""
+    """Raise PublishError where the token may not publish this; call it before anything is written."""
     user = hub.user()
     if not user.writes:
         raise PublishError("the token may only read", f"make one with the role `write`: {hub.tokens}")
@@ -134,7 +134,7 @@ def carry_out(hub: Hub, plan: Plan, meter: Meter, *, private: bool, message: str
 
 
 def compare(release: Release, remote: Mapping[str, RemoteFile]) -> tuple[Change, ...]:
-    """What tells a release from the files of a commit; of those, only its own folders count."""
+    """Compare a release with the files of a commit; of those, only the release's own folders count."""
     local = files_of(release)
     states = (Change(path, _state(release, path, file, remote.get(path)), file.bytes) for path, file in local.items())
     gone = (path for path in remote if path.partition("/")[0] in OWN and path not in local)
@@ -142,12 +142,12 @@ def compare(release: Release, remote: Mapping[str, RemoteFile]) -> tuple[Change,
 
 
 def is_whole(release: Release, remote: Mapping[str, RemoteFile]) -> bool:
-    """Whether a commit holds exactly this release, and perhaps files of others."""
+    """Tell whether a commit holds exactly this release, and perhaps files of others."""
     return all(change.state == "same" for change in compare(release, remote))
 
 
 def files_of(release: Release) -> dict[str, File]:
-    """All files of a release, its record too."""
+    """Return all files of a release, its record too."""
     record = release.folder / NAME
     return {**release.record.files, NAME: File(sha256=digest_of(record), bytes=record.stat().st_size)}
 
@@ -177,7 +177,10 @@ def _commit(hub: Hub, plan: Plan, meter: Meter, message: str) -> str:
 
 
 def _landed(hub: Hub, plan: Plan) -> str | None:
-    """The newest commit, where it is the one compared with or holds the release; None where that is not known."""
+    """Return the newest commit, where it is the one compared with or holds the release.
+
+    None where that is not known.
+    """
     try:
         head = hub.find()
         if head and (head == plan.head or is_whole(plan.release, hub.tree(head.sha))):

@@ -1,4 +1,4 @@
-"""From the Hub, or from a folder: a release back to the store that it was made of."""
+"""Turn a release, on the Hub or in a folder, back into the store that it was made of."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Restored:
 def pull(hub: Hub, revision: str | None, root: Path, reporter: Reporter) -> Restored:
     """Make `root` the store of a release, as its builder had it.
 
-    What is fetched waits beside `root` until all of it is there; the same command goes on. Raises PublishError where
+    What is fetched stays beside `root` until all of it is there; the same command goes on. Raises PublishError where
     there is no release, it is damaged, or `root` holds something else; StoreError, OSError.
     """
     sha, tree = look(hub, revision)
@@ -60,7 +60,7 @@ def pull(hub: Hub, revision: str | None, root: Path, reporter: Reporter) -> Rest
 
 
 def _waiting(place: Path) -> str:
-    """How the names of folders begin in which a store's files wait."""
+    """Return the prefix of temporary folders that hold a store's files beside their place."""
     return f".{place.name}.pull-"
 
 
@@ -94,7 +94,7 @@ def restore(folder: Path, root: Path, meter: Meter) -> Restored:
 
 
 def _check_whole(report: Report) -> None:
-    """Raises PublishError where anything is not as recorded."""
+    """Raise PublishError where anything is not as recorded."""
     if report.faults:
         named = ", ".join(f"{fault.path} ({fault.state})" for fault in report.faults[:_SHOWN])
         more = f" and {len(report.faults) - _SHOWN} more" if len(report.faults) > _SHOWN else ""
@@ -102,7 +102,7 @@ def _check_whole(report: Report) -> None:
 
 
 def _check_place(root: Path, digest: str) -> None:
-    """Raises PublishError where `root` is neither free nor the store of this digest, StoreError."""
+    """Raise PublishError where `root` is neither free nor the store of this digest, StoreError."""
     if not root.exists():
         return
     if not root.is_dir():
@@ -132,7 +132,10 @@ def _copy_tables(source: Store, target: Store) -> None:
 
 
 def _write_retries(manifest: Manifest, target: Store) -> None:
-    """Which questions were tried again: a part of their stages' fingerprints, without which they would run anew."""
+    """Write which questions were tried again.
+
+    They are a part of their stages' fingerprints, without which the stages would run anew.
+    """
     made = {name: entry.fingerprint for name, entry in manifest.stages.items()}
     retries = {name: fingerprint["retries"] for name, fingerprint in made.items() if fingerprint.get("retries")}
     if retries:

@@ -17,7 +17,7 @@ CARD = "README.md"
 RUN_FILE = "run.toml"
 DATA, STORE = "data", "store"
 OWN = (NAME, CARD, RUN_FILE, DATA, STORE)
-"""What a release consists of; whatever else lies beside it is none of its business."""
+"""What a release consists of; other files in its folder are no part of it."""
 FORMAT = 1
 _MOST = 256 << 20  # bytes of a record that are read
 
@@ -81,7 +81,7 @@ class _Format(BaseModel):
 
 
 def read_record(folder: Path) -> Record:
-    """The record of a release's folder. Raises PublishError where it is none, or of another version."""
+    """Read the record of a release's folder. Raises PublishError where it is none, or of another version."""
     path = folder / NAME
     try:
         data = read_regular(path, _MOST)

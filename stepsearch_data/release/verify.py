@@ -1,4 +1,4 @@
-"""Whether a store or a release still is what its manifest says, file by file."""
+"""Check whether a store or a release still is what its manifest says, file by file."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Finding:
 
     @property
     def is_fault(self) -> bool:
-        """Whether it is not what was recorded."""
+        """Tell whether it is not what was recorded."""
         return self.state not in (State.ok, State.absent)
 
 
@@ -56,7 +56,7 @@ class Report:
 
     @property
     def faults(self) -> list[Finding]:
-        """All that is changed, missing or unexpected."""
+        """Return all that is changed, missing or unexpected."""
         return [finding for finding in self.findings if finding.is_fault]
 
 
@@ -75,7 +75,7 @@ def verify(path: Path, meter: Meter) -> Report:
 
 
 def verify_release(folder: Path, meter: Meter, rooms: Collection[str] = OWN) -> Report:
-    """The same for a release's folder, or for some of its `rooms`."""
+    """Recompute every digest of a release's folder, or of some of its `rooms`."""
     record = read_record(folder)
     recorded = {path: digest for path, digest in _recorded(record).items() if path.split("/")[0] in rooms}
     paths = [*recorded, *_extra(record, _files(folder, {DATA, STORE}.intersection(rooms)))]
@@ -100,9 +100,9 @@ def _verify_store(root: Path, meter: Meter) -> Report:
 
 
 def verify_remote(hub: Hub, revision: str | None, meter: Meter) -> Report:
-    """Compare the files of a release on the Hub with its record; large ones by the digest that the Hub stores them by.
+    """Compare the files of a release on the Hub with its record.
 
-    Raises PublishError where there is no release.
+    Large ones are compared by the digest that the Hub stores them by. Raises PublishError where there is no release.
     """
     sha, tree = look(hub, revision)
     with tempfile.TemporaryDirectory() as temporary:
@@ -119,7 +119,7 @@ def verify_remote(hub: Hub, revision: str | None, meter: Meter) -> Report:
 
 
 def look(hub: Hub, revision: str | None) -> tuple[str, dict[str, RemoteFile]]:
-    """The commit that a revision names, and its files."""
+    """Return the commit that a revision names, and its files."""
     head = hub.find(revision)
     if head is None:
         raise PublishError(
@@ -136,7 +136,7 @@ def look(hub: Hub, revision: str | None) -> tuple[str, dict[str, RemoteFile]]:
 
 
 def fetch_record(hub: Hub, sha: str, folder: Path) -> Record:
-    """The record of a release on the Hub, fetched into a folder. Raises PublishError."""
+    """Fetch the record of a release on the Hub into a folder, and read it. Raises PublishError."""
     hub.download(NAME, sha, folder)
     return read_record(folder)
 
@@ -164,12 +164,12 @@ def _state(recorded: str | None, found: str | None) -> State:
 
 
 def _extra(record: Record, paths: Iterable[str]) -> list[str]:
-    """Of these paths, those that a release does not name, in the folders that are its alone."""
+    """List those of these paths that a release does not name, in the folders that are its alone."""
     return [path for path in paths if path not in record.files and path.split("/")[0] in (DATA, STORE)]
 
 
 def _check_lineage(record: Record, store: Store) -> None:
-    """Raises PublishError where a record and its store do not speak of the same tables, or these are none of ours."""
+    """Raise PublishError where a record and its store disagree on the tables, or these are none of ours."""
     recorded = _recorded(record)
     try:
         manifest = store.manifest()
@@ -199,7 +199,7 @@ def _files(folder: Path, rooms: Iterable[str]) -> list[str]:
 
 
 def _digests(root: Path, paths: list[str], meter: Meter) -> dict[str, str]:
-    """Digests of what is there, by path."""
+    """Compute digests of what is there, by path."""
     meter.expect(len(paths))
     found = {}
     for path in paths:
@@ -214,5 +214,5 @@ def _digests(root: Path, paths: list[str], meter: Meter) -> dict[str, str]:
 
 
 def _digest(hub: Hub, sha: str, path: str, file: RemoteFile, folder: Path) -> str:
-    """SHA-256 of a file; the small ones that git keeps itself are fetched."""
+    """Return the SHA-256 of a file; the small ones that git keeps itself are fetched."""
     return file.sha256 or hashlib.sha256(hub.download(path, sha, folder).read_bytes()).hexdigest()

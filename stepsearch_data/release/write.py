@@ -131,7 +131,7 @@ def _write_data(
 
 
 def _copy_store(store: Store, manifest: Manifest, folder: Path) -> str:
-    """Copy the committed tables, without logs and indexes; the store's digest. Raises StoreError."""
+    """Copy the committed tables, without logs and indexes; return the store's digest. Raises StoreError."""
     folder.mkdir()
     for entry in manifest.stages.values():
         for name, output in entry.outputs.items():
@@ -150,7 +150,7 @@ def _copy_store(store: Store, manifest: Manifest, folder: Path) -> str:
 
 
 def _files(staging: Path) -> dict[str, File]:
-    """All files of the folder."""
+    """List all files of the folder."""
     paths = sorted(path for path in staging.rglob("*") if path.is_file())
     return {path.relative_to(staging).as_posix(): _file(path) for path in paths}
 
@@ -161,10 +161,10 @@ def _file(path: Path) -> File:
 
 
 def _check_store(store: Store, manifest: Manifest, max_rejects: float) -> Inputs:
-    """The files of a store's tables, by name.
+    """Return the files of a store's tables, by name.
 
     Raises StoreError where it is unfinished, out of date or damaged, PublishError where it holds nothing to release, or
-    more of its sources' rows than the share `max_rejects` were set aside.
+    where the share of rejected rows of its sources exceeds `max_rejects`.
     """
     build = f"stepsearch-data build --store {store.root}"
     inputs = store.tables(manifest, *_COMMITTED)
@@ -182,7 +182,7 @@ def _check_store(store: Store, manifest: Manifest, max_rejects: float) -> Inputs
 
 
 def _check_private(manifest: Manifest) -> None:
-    """Raises PublishError where a fingerprint tells a path of the publisher's machine, such as a model's folder."""
+    """Raise PublishError where a fingerprint tells a path of the publisher's machine, such as a model's folder."""
     for name, entry in manifest.stages.items():
         fingerprint = entry.fingerprint
         for key, value in _strings({"config": fingerprint["config"], "engines": fingerprint.get("engines", {})}, name):
@@ -194,7 +194,7 @@ def _check_private(manifest: Manifest) -> None:
 
 
 def _strings(value: Any, key: str) -> Iterator[tuple[str, str]]:
-    """All texts inside of a value, each with its place."""
+    """Yield all texts inside of a value, each with its place."""
     if isinstance(value, str):
         yield key, value
     elif isinstance(value, dict):
@@ -206,21 +206,24 @@ def _strings(value: Any, key: str) -> Iterator[tuple[str, str]]:
 
 
 def _check_place(store: Store, folder: Path) -> None:
-    """Raises PublishError where a release would lie in the store, or the store in the release."""
+    """Raise PublishError where a release would lie in the store, or the store in the release."""
     ours, theirs = store.root.resolve(), folder.resolve()
     if theirs.is_relative_to(ours) or ours.is_relative_to(theirs):
         raise PublishError(f"{folder} and the store {store.root} lie in each other", "choose another --output")
 
 
 def _fit(inputs: Inputs) -> int:
-    """Number of trajectories that are fit for training."""
+    """Count the trajectories that are fit for training."""
     complete = pl.scan_parquet(inputs[TRAJECTORIES], glob=False).filter("complete").select("question_id")
     passed = pl.scan_parquet(inputs[QUALITY], glob=False).filter("passed").select("question_id")
     return int(complete.join(passed, on="question_id", how="semi").select(pl.len()).collect().item())
 
 
 def _reject_share(manifest: Manifest, inputs: Inputs) -> tuple[int, int]:
-    """Rows that any stage set aside, and rows that were read: questions and documents of their own, good or bad."""
+    """Return how many rows the stages rejected, and how many were read.
+
+    Rows are questions and documents of their own, good or bad.
+    """
     rejected = {stage: entry.outputs[REJECTS.name].rows or 0 for stage, entry in manifest.stages.items()}
     passages = pl.scan_parquet(inputs[PASSAGES], glob=False)
     free = passages.filter(pl.col("questions") == 0).select(pl.len()).collect().item()
@@ -240,7 +243,7 @@ def _check_rejects(manifest: Manifest, inputs: Inputs, most: float) -> None:
 
 @contextmanager
 def placing(folder: Path) -> Iterator[Path]:
-    """An empty folder to write a release into; it takes the place of `folder` when the block ends well.
+    """Yield an empty folder to write a release into; it replaces `folder` when the block ends well.
 
     An earlier release there is replaced. Raises PublishError where the place is somebody else's, or another
     process writes there; OSError.
@@ -261,7 +264,7 @@ def placing(folder: Path) -> Iterator[Path]:
 
 
 def _refuse_foreign(folder: Path) -> None:
-    """Raises PublishError where a folder holds anything that is not a release's."""
+    """Raise PublishError where a folder holds anything that is not a release's."""
     if not folder.exists():
         return
     if not folder.is_dir():

@@ -15,13 +15,13 @@ _WORDS = "len(string_split(replace({0}, chr(10), ' '), ' '))"
 
 
 def charts(connection: duckdb.DuckDBPyConnection) -> list[Chart]:
-    """All charts for which the store has rows."""
+    """Draw all charts for which the store has rows."""
     drawn = [draw(connection) for draw in _CHARTS]
     return [each for each in drawn if each is not None and each["rows"]]
 
 
 def _source(connection: duckdb.DuckDBPyConnection) -> Spec:
-    """A colour for each source, the same in all charts: also where one of them has no rows."""
+    """Return a colour for each source, the same in all charts, also where a source has no rows."""
     sources = [name for (name,) in fetch(connection, "SELECT DISTINCT source FROM questions ORDER BY source")]
     return {**colour("source"), "scale": {"domain": sources}}
 

@@ -53,7 +53,7 @@ _FLAGGED = "SELECT flag, count(*) FROM (SELECT unnest(flags) AS flag FROM qualit
 
 
 def tables(connection: duckdb.DuckDBPyConnection, manifest: Manifest) -> list[Facts]:
-    """All tables that have rows. None of them names a path of the user's machine, or a key."""
+    """Return all tables that have rows. None of them names a path of the user's machine, or a key."""
     found = [
         _queried("Search engines", connection, _ENGINES),
         _queried("Calls of language models", connection, _LLM_CALLS),
@@ -88,7 +88,7 @@ def _gates(connection: duckdb.DuckDBPyConnection, manifest: Manifest) -> Facts:
 
 
 def _inputs(manifest: Manifest) -> Facts:
-    """What was read, by digest."""
+    """List what was read, by digest."""
     rows: list[list[str | float | None]] = [
         [name, content] for name, content in decided_by(manifest, "load", "inputs").items()
     ]
@@ -138,12 +138,12 @@ def _our_prompt(name: str) -> str:
 
 
 def decided_by(manifest: Manifest, stage: str, part: str) -> dict[str, Any]:
-    """A part of a stage's fingerprint; empty where it has none. A stranger's fingerprint may hold anything."""
+    """Return a part of a stage's fingerprint, empty where it has none; a foreign fingerprint may hold anything."""
     entry = manifest.stages.get(stage)
     found = entry.fingerprint.get(part) if entry else None
     return found if isinstance(found, dict) else {}
 
 
 def _settings(config: Mapping[str, Any]) -> str:
-    """Settings in words, without those that are not set."""
+    """Write settings in words, without those that are not set."""
     return ", ".join(f"{name} = {value}" for name, value in config.items() if value not in (None, [], {}, ""))

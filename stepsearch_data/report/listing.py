@@ -1,4 +1,4 @@
-"""The list of all trajectories, a row each: what the page's browser searches, filters and sorts."""
+"""The list of all trajectories, a row per trajectory: what the page's browser searches, filters and sorts."""
 
 from __future__ import annotations
 
@@ -64,13 +64,13 @@ def make_listing(connection: duckdb.DuckDBPyConnection, store: Store, manifest: 
 
 
 def read_index(connection: duckdb.DuckDBPyConnection, chunk_rows: int) -> Index:
-    """All rows, a list a column."""
+    """Read all rows, a list per column."""
     columns = connection.sql(f"SELECT {', '.join(COLUMNS)} FROM listing ORDER BY place").to_arrow_table().to_pydict()
     return cast("Index", {"chunk_rows": chunk_rows, **columns})
 
 
 def facets(connection: duckdb.DuckDBPyConnection) -> Facets:
-    """The values that occur in the columns that are filtered by value."""
+    """Return the values that occur in the columns that are filtered by value."""
     found = {}
     for name in CHOICES:
         column = "unnest(flags)" if name == "flags" else name
@@ -80,7 +80,10 @@ def facets(connection: duckdb.DuckDBPyConnection) -> Facets:
 
 
 def find(connection: duckdb.DuckDBPyConnection, asked: Mapping[str, Sequence[str]]) -> Page:
-    """The rows that fit a query string: text, choices, switches, ranges, sort, offset, limit. Raises QueryError."""
+    """Find the rows that fit a query string: text, choices, switches, ranges, sort, offset, limit.
+
+    Raises QueryError.
+    """
     known = {"text", "sort", "offset", "limit", *CHOICES, *SWITCHES, *(f"{n}_{end}" for n in RANGES for end in _ENDS)}
     unknown = asked.keys() - known
     if unknown:
@@ -98,7 +101,7 @@ _ENDS = {"min": ">=", "max": "<="}
 
 
 def _conditions(asked: Mapping[str, Sequence[str]]) -> tuple[list[str], list[Any]]:
-    """SQL conditions, and the values of their placeholders."""
+    """Return SQL conditions, and the values of their placeholders."""
     words = [word for text in asked.get("text", ()) for word in text.lower().split()]
     conditions, values = ["contains(searched, ?)"] * len(words), list[Any](words)
     for name, kind in CHOICES.items():

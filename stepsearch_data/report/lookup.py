@@ -31,7 +31,7 @@ class Lookup:
         self._related = {table: _Rows(path, table, "question_id") for table, path in tables_of(store, manifest).items()}
 
     def find(self, question_id: str) -> Record | None:
-        """The trajectory of a question, if it has one."""
+        """Find the trajectory of a question, if it has one."""
         found = self._questions.of([question_id])
         related = {table: rows.of([question_id]) for table, rows in self._related.items()}
         if not found or not related[TRAJECTORIES]:
@@ -57,7 +57,7 @@ class _Rows:
             self._held = [group[key].unique() for group in groups]
 
     def of(self, keys: Collection[str]) -> list[Any]:
-        """The rows of these keys, in the table's order."""
+        """Read the rows of these keys, in the table's order."""
         wanted = pa.array(keys, pa.string())
         rows: list[Any] = []
         with pq.ParquetFile(self._path) as file:

@@ -43,7 +43,7 @@ class Shell(NamedTuple):
 
 
 def shell(mode: Mode, title: str) -> Shell:
-    """The page without its data."""
+    """Make the page without its data."""
     files = resources.files("stepsearch_data") / "report" / "page"
     modules = sorted((path for path in files.iterdir() if path.name.endswith(".js")), key=lambda path: path.name)
     app = _MODULE_WORDS.sub("", "\n".join(path.read_text(encoding="utf-8") for path in modules))
@@ -63,7 +63,7 @@ def shell(mode: Mode, title: str) -> Shell:
 
 
 def _policy(mode: Mode, scripts: list[str]) -> str:
-    """What the page may do: run these scripts and no others, and reach nothing, or its own server.
+    """Say what the page may do: run these scripts and no others, and reach nothing, or its own server.
 
     Scripts beside a page of `file://` have no address that a policy could name; those that our own script adds may run.
     """
@@ -81,7 +81,7 @@ def _policy(mode: Mode, scripts: list[str]) -> str:
 
 
 def data_script(name: str, value: Any) -> bytes:
-    """A value as JSON that a script element holds: nothing in it can end the element."""
+    """Write a value as JSON in a script element; nothing in it can end the element."""
     text = orjson.dumps(value).decode()
     for character, escape in _ESCAPES.items():
         text = text.replace(character, escape)
@@ -89,17 +89,20 @@ def data_script(name: str, value: Any) -> bytes:
 
 
 def packed_script(name: str, packed: bytes) -> bytes:
-    """The same for what `pack` made."""
+    """Write what `pack` made in a script element."""
     return b'<script type="text/plain" id="%s">%s</script>\n' % (name.encode(), packed)
 
 
 def pack(value: Any) -> bytes:
-    """A value as JSON, compressed, in letters and digits: a fifth of its size, and the same bytes every time."""
+    """Compress a value as JSON, in letters and digits.
+
+    It takes a fifth of the size, and the same bytes every time.
+    """
     return base64.b64encode(gzip.compress(orjson.dumps(value), compresslevel=6, mtime=0))
 
 
 def _vega() -> str:
-    """Vega, Vega-Lite and their embedding as one script. Making it takes seconds, so it is kept for the next time."""
+    """Return Vega, Vega-Lite and their embedding as one script; cached, as making it takes seconds."""
     kept = cache_folder() / f"vega-embed-{metadata.version('vl-convert-python')}.js"
     with suppress(OSError):
         return kept.read_text(encoding="utf-8")

@@ -38,7 +38,7 @@ _VERDICTS = ("chosen", "kept", "waiting", "not voted", "rejected")  # in the ord
 
 
 def tables_of(store: Store, manifest: Manifest) -> dict[Table[Any], Path]:
-    """The tables that records are made from, `QUESTIONS` and `PASSAGES` apart, and their files."""
+    """Return the tables that records are made from, `QUESTIONS` and `PASSAGES` apart, and their files."""
     built = [table for table in _WHERE_BUILT if manifest.output(table.name)]
     found = store.tables(manifest, *_ALWAYS, *built)
     hits = manifest.output(HITS.name)
@@ -48,7 +48,7 @@ def tables_of(store: Store, manifest: Manifest) -> dict[Table[Any], Path]:
 
 
 def records(store: Store, manifest: Manifest, rollouts: Rollouts = NONE) -> Iterator[shapes.Record]:
-    """All trajectories in the order of the store, few of them in memory; none where the store has none."""
+    """Yield all trajectories in the order of the store, few of them in memory; none where the store has none."""
     if manifest.output(TRAJECTORIES.name) is None:
         return
     tables = tables_of(store, manifest)
@@ -60,7 +60,7 @@ def records(store: Store, manifest: Manifest, rollouts: Rollouts = NONE) -> Iter
 
 
 def record(rows: QuestionRows, shown: Shown, rollouts: Rollouts = NONE) -> shapes.Record:
-    """The trajectory of a question, and what policies did with it; `rows` holds its rows of `tables_of`."""
+    """Make the record of a question: its trajectory, and rollouts of policies. `rows` are those of `tables_of`."""
     whole = rows[TRAJECTORIES][0]
     rounds = rows[ROUNDS]
     quality = next(iter(rows.get(QUALITY)), None)
@@ -121,7 +121,7 @@ def _document(document: RetrievedDocument, paragraph: Paragraph, url: str | None
 
 
 def _queries(step: Round, rows: QuestionRows) -> list[shapes.Query]:
-    """All queries of the round's hop, the chosen one first, then by verdict."""
+    """List all queries of the round's hop, the chosen one first, then by verdict."""
     votes = {vote.query_id: vote for vote in rows.get(VOTES)}
     engine_votes = rows.get(ENGINE_VOTES)
     queries = [query for query in rows[QUERIES] if query.hop == step.hop]
@@ -156,7 +156,7 @@ def _engine_vote(vote: EngineVote) -> shapes.EngineVote:
 
 
 def _has_addresses(path: Path) -> bool:
-    """Whether a document has an address; the file's statistics tell."""
+    """Tell from the file's statistics whether a document has an address."""
     metadata = pq.read_metadata(path)
     at = metadata.schema.names.index("url")
     groups = (metadata.row_group(number) for number in range(metadata.num_row_groups))

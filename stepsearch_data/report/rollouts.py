@@ -52,7 +52,7 @@ class Rollouts:
             raise SourceError(f"cannot read {path}: {error.strerror}") from error
 
     def of(self, question_id: str) -> list[shapes.Rollout]:
-        """What each policy did with a question, in the order of the files."""
+        """Return what each policy did with a question, in the order of the files."""
         return [made for policy, row in self._rows(question_id) for made in _shown(policy, row)]
 
     def _rows(self, question_id: str) -> Iterator[tuple[str, RolloutRow]]:
@@ -64,7 +64,7 @@ class Rollouts:
                 yield policy, row
 
     def facts(self, known: Collection[str]) -> list[shapes.Facts]:
-        """Means of each policy over the questions that the store shows; no table where there are no files."""
+        """Tabulate means of each policy over the questions that the store shows; no table where there are no files."""
         counted: dict[str, list[tuple[Scores, int]]] = {policy: [] for policy in self._files}
         shown = (question_id for question_id in self._places if question_id in known)  # in the order of the files
         for policy, row in (found for question_id in shown for found in self._rows(question_id)):
@@ -77,7 +77,7 @@ class Rollouts:
         return [{"title": "Policies beside the gold trajectories", "columns": columns, "rows": rows}] if rows else []
 
     def notes(self, known: Collection[str]) -> list[str]:
-        """What of the files is not shown."""
+        """Say what of the files is not shown."""
         foreign = Counter(
             policy for question, places in self._places.items() if question not in known for policy, *_ in places
         )
@@ -98,7 +98,7 @@ def _named(given: str) -> tuple[str, Path]:
 
 
 def _row(line: bytes) -> RolloutRow | None:
-    """The line as a rollout, if it is one."""
+    """Read the line as a rollout, if it is one."""
     try:
         return RolloutRow.model_validate(orjson.loads(line))
     except (orjson.JSONDecodeError, ValidationError):
@@ -113,7 +113,7 @@ def _scored(row: RolloutRow) -> Iterator[tuple[Rollout, Scores]]:
 
 
 def _means(found: Sequence[tuple[Scores, int]]) -> list[float]:
-    """Means in the order of the columns of `Rollouts.facts`."""
+    """Compute means, in the order of the columns of `Rollouts.facts`."""
     rows = [
         (
             scores.answer_em,

@@ -20,7 +20,7 @@ _KINDS: dict[str, Literal["think", "search", "information", "observation", "answ
 
 
 def segments(rollout: str, rounds: int, observations: Places | None = None) -> list[shapes.Segment]:
-    """The rollout's parts; the n-th search and what it returned belong to the n-th round."""
+    """Split the rollout into its parts; the n-th search and its result belong to the n-th round."""
     found: list[shapes.Segment] = []
     searches = 0
     for name, span in sections(rollout, observations):

@@ -1,4 +1,4 @@
-"""The HTTP server of `view`: the page and what it asks for, to this machine alone, to be read and nothing else."""
+"""The HTTP server of `view`: the page and what it asks for, read-only, for this machine alone."""
 
 from __future__ import annotations
 
@@ -63,7 +63,10 @@ def view(
 
 
 def _on_desktop() -> bool:
-    """Whether somebody sits before a screen: elsewhere, the browser that is found may be one of the terminal's."""
+    """Tell whether there is a screen to open a browser on.
+
+    Elsewhere, the browser that is found may be a terminal's.
+    """
     screen = sys.platform == "darwin" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     return sys.stderr.isatty() and bool(screen) and "SSH_CONNECTION" not in os.environ
 
@@ -97,7 +100,7 @@ def _app(seen: View, page: Shell) -> web.Application:
 
 
 async def _read(look: Callable[P, T], *asked: P.args, **named: P.kwargs) -> T:
-    """What the store says, read in another thread. Raises StoreError where a file cannot be read."""
+    """Read from the store in another thread. Raises StoreError where a file cannot be read."""
     try:
         return await asyncio.to_thread(look, *asked, **named)
     except OSError as error:
@@ -106,7 +109,10 @@ async def _read(look: Callable[P, T], *asked: P.args, **named: P.kwargs) -> T:
 
 @web.middleware
 async def _to_this_machine(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer those who mean this machine; a page from elsewhere may have had its name point here (DNS rebinding)."""
+    """Answer requests that name this machine, and no others.
+
+    The host name of a foreign page may resolve to this machine (DNS rebinding).
+    """
     host = request.headers.get("Host", "")
     if (host.rpartition(":")[0] or host) not in _NAMES:
         raise web.HTTPForbidden(text=f"ask for http://{HOST}")

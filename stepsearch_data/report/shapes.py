@@ -64,7 +64,7 @@ class Summary(TypedDict):
 
 
 class Index(TypedDict):
-    """All trajectories, a list a column, in the order of the store. Row i lies in chunk i // chunk_rows."""
+    """All trajectories, a list per column, in the order of the store. Row i lies in chunk i // chunk_rows."""
 
     chunk_rows: int
     id: list[str]

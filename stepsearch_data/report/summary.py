@@ -69,7 +69,7 @@ def summarize(
     title: str | None = None,
     rollouts: Rollouts = NONE,
 ) -> Summary:
-    """The overview; `connection` has the tables that are up to date, and the listing.
+    """Make the overview; `connection` has the tables that are up to date, and the listing.
 
     Raises StoreError where there is nothing to show.
     """
@@ -92,7 +92,7 @@ def summarize(
 
 
 def _numbers(connection: duckdb.DuckDBPyConnection, manifest: Manifest) -> dict[str, Any]:
-    """Counts by name; None for what no stage has made: a zero would say that it was looked for."""
+    """Count by name; None for what no stage has made: a zero would say that it was looked for."""
     cursor = connection.execute(_NUMBERS)
     names = [column[0] for column in cursor.description or []]
     counted = dict(zip(names, *cursor.fetchall(), strict=True))
@@ -106,7 +106,7 @@ def _title(connection: duckdb.DuckDBPyConnection) -> str:
 
 
 def _notes(committed: Manifest, shown: Manifest) -> list[str]:
-    """What of the pipeline is not in the report."""
+    """Say what of the pipeline is not in the report."""
     missing = [stage.name for stage in STAGES if stage.name not in committed.stages]
     outdated = [stage.name for stage in STAGES if stage.name in committed.stages and stage.name not in shown.stages]
     notes = []
@@ -175,7 +175,7 @@ def _shortened(reasons: list[Step]) -> list[Step]:
 
 
 def _left_out(connection: duckdb.DuckDBPyConnection, manifest: Manifest) -> list[Step]:
-    """Unanswerable twins, of which hops are made only by choice."""
+    """Count unanswerable twins, of which hops are made only by choice."""
     ((count,),) = connection.execute(_LEFT_OUT).fetchall()
     if not count or manifest.output(SUB_QUESTIONS.name) is None:
         return []
@@ -183,7 +183,7 @@ def _left_out(connection: duckdb.DuckDBPyConnection, manifest: Manifest) -> list
 
 
 def _by_gate(connection: duckdb.DuckDBPyConnection, manifest: Manifest) -> list[Step]:
-    """Rejected trajectories, each counted by the first gate that rejects it."""
+    """Count rejected trajectories, each by the first gate that rejects it."""
     if manifest.output(QUALITY.name) is None:
         return []
     rejecting = [gate for gate, action in decided_by(manifest, "quality", "config").items() if action == "reject"]

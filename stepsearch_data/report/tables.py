@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 def up_to_date(manifest: Manifest) -> Manifest:
-    """The manifest without stages whose rows come from earlier inputs: what is left fits together."""
+    """Return the manifest without stages whose rows come from earlier inputs: what is left fits together."""
     return Manifest(stages={name: entry for name, entry in manifest.stages.items() if manifest.is_fresh(name)})
 
 
 def open_tables(store: Store, manifest: Manifest) -> duckdb.DuckDBPyConnection:
-    """SQL over all tables there can be: one that the manifest lacks has no rows. Raises StoreError."""
+    """Open SQL over all tables there can be: one that the manifest lacks has no rows. Raises StoreError."""
     connection = connect(store, manifest)
     for table in TABLES:
         if table not in LOGS and (manifest.output(table.name) is None or not manifest.stages):
@@ -29,7 +29,7 @@ def open_tables(store: Store, manifest: Manifest) -> duckdb.DuckDBPyConnection:
 
 
 def _schema(table: Table[Any]) -> pa.Schema:
-    """A table's columns, and those that its view has from another one."""
+    """Return a table's columns, and those that its view has from another one."""
     judged = JUDGED.get(table.name)
     said = [field for field in judged.by.schema if field.name in judged.columns] if judged else []
     return pa.schema([*table.schema, *said])

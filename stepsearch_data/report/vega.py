@@ -1,4 +1,4 @@
-"""Parts of Vega-Lite specifications. Colours are the page's, which knows light from dark."""
+"""Parts of Vega-Lite specifications. The page sets the colours, for its light and its dark theme."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _BINS = 24  # of a histogram, about
 def histogram(
     connection: duckdb.DuckDBPyConnection, name: str, titles: tuple[str, str, str], value: str, table: str
 ) -> Chart | None:
-    """How often a finite value of a table lies in each of some two dozen bins of a round width.
+    """Count the finite values of a table in some two dozen bins of a round width.
 
     `titles` are those of the chart and of its axis, and the note.
     """
@@ -43,48 +43,48 @@ def histogram(
 
 
 def _short(value: float) -> float:
-    """Without what adding up fractions leaves behind."""
+    """Round off what adding up fractions leaves behind."""
     return round(value, 6)
 
 
 def _round_width(width: float) -> float:
-    """The next larger number that is 1, 2 or 5 with zeros."""
+    """Return the next larger number that is 1, 2 or 5 with zeros."""
     candidates = (float(f"{digit}e{exponent}") for exponent in range(-3, 12) for digit in (1, 2, 5))
     return next((candidate for candidate in candidates if candidate >= width), width)
 
 
 def fetch(connection: duckdb.DuckDBPyConnection, sql: str) -> Rows:
-    """The rows of a query."""
+    """Fetch the rows of a query."""
     return [list(row) for row in connection.execute(sql).fetchall()]
 
 
 def chart(name: str, title: str, note: str, spec: Spec, columns: Sequence[str], rows: Rows) -> Chart:
-    """A chart whose data is its table."""
+    """Make a chart whose data is its table."""
     values = [dict(zip(columns, row, strict=True)) for row in rows]
     whole = {"$schema": _SCHEMA, "width": "container", "data": {"values": values}, **spec}
     return {"id": name, "title": title, "note": note, "spec": whole, "columns": list(columns), "rows": rows}
 
 
 def category(field: str, **more: Any) -> Spec:
-    """A place on an axis for each value."""
+    """Place each value on an axis."""
     return {"field": field, "type": "ordinal", "axis": {"labelAngle": 0}, **more}
 
 
 def colour(field: str) -> Spec:
-    """A colour for each value."""
+    """Give each value a colour."""
     return {"field": field, "type": "nominal"}
 
 
 def number(field: str, title: str) -> Spec:
-    """A number on an axis."""
+    """Place a number on an axis."""
     return {"field": field, "type": "quantitative", "title": title}
 
 
 def count(field: str) -> Spec:
-    """A count, stacked where there are several."""
+    """Place a count on an axis, stacked where there are several."""
     return {"field": field, "type": "quantitative", "aggregate": "sum", "title": field}
 
 
 def share(field: str) -> Spec:
-    """A number from 0 to 1, in per cent."""
+    """Place a number from 0 to 1 on an axis, in per cent."""
     return {"field": field, "type": "quantitative", "axis": {"format": "%"}, "title": field}

@@ -40,23 +40,23 @@ class View:
         self._making = threading.Lock()
 
     def summary(self) -> Summary:
-        """The overview. Raises StoreError where there is nothing to show."""
+        """Return the overview. Raises StoreError where there is nothing to show."""
         with self._now() as snapshot:
             return snapshot.summary
 
     def trajectories(self, asked: Mapping[str, Sequence[str]]) -> Page:
-        """A page of the trajectories that fit a query string. Raises QueryError, StoreError."""
+        """Return a page of the trajectories that fit a query string. Raises QueryError, StoreError."""
         with self._now() as snapshot, snapshot.connection.cursor() as cursor:
             return find(cursor, asked)
 
     def trajectory(self, question_id: str) -> Record | None:
-        """A trajectory, if there is one of this question. Raises StoreError."""
+        """Return a trajectory, if there is one of this question. Raises StoreError."""
         with self._now() as snapshot:
             return snapshot.lookup.find(question_id) if snapshot.lookup else None
 
     @contextmanager
     def _now(self) -> Iterator[_Snapshot]:
-        """What is committed, its files in place until the block ends."""
+        """Yield what is committed, its files in place until the block ends."""
         with self._store.reading() as manifest:
             with self._making:
                 if self._snapshot is None or self._snapshot.committed != manifest:

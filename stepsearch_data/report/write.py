@@ -38,7 +38,7 @@ class Written:
 
 @dataclass(frozen=True)
 class _Data:
-    """What a page shows; `packed` holds the chunks of trajectories, a line each."""
+    """What a page shows; `packed` holds the chunks of trajectories, one per line."""
 
     summary: Summary
     index: Index
@@ -108,7 +108,10 @@ def _is_report(place: Path) -> bool:
 
 @contextmanager
 def _scratch(name: Path) -> Iterator[Path]:
-    """A folder beside what is to be written, gone in the end. Raises StoreError where another process has it."""
+    """Yield a folder beside what is to be written, and remove it in the end.
+
+    Raises StoreError where another process has it.
+    """
     folder = name.with_name(f".{name.name}.new")
     busy = StoreError(f"another process is writing {name}", "wait for it, or choose another --output")
     with alone(folder, busy):
@@ -147,7 +150,10 @@ def _write_file(path: Path, data: _Data, page: Shell) -> None:
 
 
 def _write_folder(path: Path, data: _Data, page: Shell) -> None:
-    """The page, and beside it scripts that it adds to itself: those alone can be loaded from `file://`."""
+    """Write the page, and beside it scripts that it adds to itself.
+
+    Only those can be loaded from `file://`.
+    """
     (path / _CHUNKS).mkdir(parents=True)
     with open(path / "index.html", "wb") as file:
         file.write(page.before + data_script("mode", {"mode": Mode.chunks}) + data_script("summary", data.summary))

@@ -71,7 +71,7 @@ class _ForcedSampler(CachedSampler):
         self._logits: list[tuple[int, int, Tensor]] = []
 
     def play(self) -> list[tuple[int, int, Tensor]]:
-        """Yield row, place and logits of each token written; rows differ in length, and one of them waits."""
+        """Return row, place and logits of each token written; rows differ in length, and one of them waits."""
         first, second = self._texts
         self.start([first[:1], second[:4]])
         self.generate([3, 1])

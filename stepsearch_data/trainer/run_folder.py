@@ -23,5 +23,5 @@ class RunInfo(BaseModel):
 
     @property
     def pair(self) -> Pair:
-        """What runs of several variants share."""
+        """Return what runs of several variants share."""
         return self.start, self.sft_seed, self.seed

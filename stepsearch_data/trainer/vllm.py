@@ -144,7 +144,7 @@ class VllmSampler:
 
 
 class _Generation(VLLMGeneration):
-    """TRL's, but that adapters are merged into copies: merged and unmerged in place they move a bfloat16 model."""
+    """TRL's generation, with adapters merged into copies: merging in place and back changes bfloat16 weights."""
 
     def _iter_named_params(self) -> Iterator[tuple[str, Tensor]]:
         yield from merged(self.model) if is_peft_model(self.model) else super()._iter_named_params()

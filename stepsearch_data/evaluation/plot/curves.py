@@ -1,6 +1,6 @@
 """What several runs and seeds show: values at fixed budgets, paired differences, and curves with bands.
 
-Intervals are Student's at 95 %, over runs. They speak of the checkpoints that the runs began with: where runs share a
+Intervals are Student's at 95 %, over runs. They hold for the checkpoints that the runs began with: where runs share a
 cold start, its randomness is not in them. Nothing is corrected for how many differences are looked at.
 """
 

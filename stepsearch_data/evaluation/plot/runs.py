@@ -1,4 +1,4 @@
-"""Runs of the trainer as their folders tell them: `metrics.jsonl`, and `run.json` beside it."""
+"""Runs of the trainer, read from their folders: `metrics.jsonl`, and `run.json` beside it."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def _block(block: re.Match[str], style: str) -> Text:
 
 
 def _loose(text: str) -> Iterator[Text]:
-    """Mark text outside of all tags, which is a mistake."""
+    """Yield text outside of all tags, marked as a mistake."""
     if text.strip():
         yield Text(_short(text, _LONG), "red")
 

@@ -182,7 +182,7 @@ def _facts(example: Example) -> tuple[str, ...]:
 
 
 def _within(chain: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    """Return all parts of a chain without a gap, the whole included."""
+    """Yield all parts of a chain without a gap, the whole included."""
     return (chain[first:last] for first in range(len(chain)) for last in range(first + 1, len(chain) + 1))
 
 
