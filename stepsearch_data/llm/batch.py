@@ -1,8 +1,8 @@
 """OpenAI's Batch API, at half the price: a batch only fills the replay cache.
 
-The stage's function is run over all questions by a stand-in for the model, which answers from the
+The stage's function is run over all questions with a substitute for the model, which answers from the
 cache and collects what is not there. The replies of a batch go into the cache, and the stage then
-runs as ever: repairs, and requests that failed in the batch, go online.
+runs as usual: repairs, and requests that failed in the batch, go online.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Online(Protocol):
     budget: Budget
 
     async def answer(self, request: Request) -> Reply:
-        """The reply from the cache or from the server."""
+        """Return the reply from the cache or from the server."""
 
     def keep(self, model: str, digest: str, reply: Reply) -> None:
         """Account for a reply that a batch brought, and put it into the cache."""
@@ -68,7 +68,7 @@ class _File:
 
 
 class Batches:
-    """The stand-in for a model, and what becomes of the requests that it collects."""
+    """The substitute for a model, which sends the requests that it collects as batches."""
 
     def __init__(self, llm: Online, endpoint: Endpoint, replay: Replay, tell: Callable[[str], None]) -> None:
         self._llm, self._endpoint, self._replay, self._tell = llm, endpoint, replay, tell
@@ -172,7 +172,7 @@ class Batches:
             )
 
     async def _keep(self, name: str, batch: Batch) -> list[str]:
-        """Put a batch's replies into the cache; what is wrong with a batch that did not complete."""
+        """Put a batch's replies into the cache; return what is wrong with a batch that did not complete."""
         models = self._replay.batch(name)
         answered = 0
         async for digest, reply in self._api.replies(batch):

@@ -32,14 +32,14 @@ class BatchApi:
         self._endpoint, self._patience = endpoint, patience
 
     async def start(self, file: IO[bytes]) -> str:
-        """Start a batch of the requests in a file; its id. Raises ProviderError."""
+        """Start a batch of the requests in a file; return its id. Raises ProviderError."""
         try:
             return await self._insist(partial(self._start, file))
         except (RowRejected, ProviderError) as error:
             raise ProviderError(f"the batch cannot be sent: {error}", "--llm-mode online needs no Batch API") from error
 
     async def look(self, name: str) -> Batch:
-        """How a batch stands. Raises ProviderError."""
+        """Return the state of a batch. Raises ProviderError."""
         try:
             return await self._insist(lambda: self._call("retrieve", name))
         except (RowRejected, ProviderError) as error:
@@ -49,7 +49,7 @@ class BatchApi:
             ) from error
 
     async def replies(self, batch: Batch) -> AsyncIterator[tuple[str, Reply]]:
-        """The replies that a batch brought, by the name of their request."""
+        """Yield the replies of a batch, by the digest of their request."""
         for name in filter(None, (batch.output_file_id, batch.error_file_id)):
             with tempfile.TemporaryFile() as file:
                 await self._insist(partial(self._download, name, file))
@@ -116,14 +116,14 @@ def _digest(file: IO[bytes]) -> str:
 
 
 def _id(answer: Any) -> str:
-    """What a server calls what it made; a proxy's page in place of an answer has no name. Raises TransientError."""
+    """Return the id that a server gave; a proxy's page has none. Raises TransientError."""
     if not isinstance(getattr(answer, "id", None), str):
         raise TransientError("the server's reply is no JSON object with an id")
     return str(answer.id)
 
 
 def _rows(file: IO[bytes]) -> Iterator[tuple[str, Reply]]:
-    """The replies in an output file by request digest; a row that holds an error is left out."""
+    """Yield the replies in an output file by request digest; leave out rows that hold an error."""
     file.seek(0)
     for line in file:
         with suppress(orjson.JSONDecodeError, TransientError, AttributeError):

@@ -1,4 +1,4 @@
-"""The seam to language models: a request, a reply, and who answers."""
+"""The interface to language models: a request, a reply, and who answers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import orjson
 
-_YOUNGER = {"reasoning_effort", "extra_body"}  # than many a paid reply, whose request keeps its name
+_YOUNGER = {"reasoning_effort", "extra_body"}  # newer than many paid replies, whose requests keep their names
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Request:
     extra_body: dict[str, Any] | None = None
 
     def digest(self, endpoint: str) -> str:
-        """Name of the request at an endpoint: SHA-256, 64 hexadecimal digits."""
+        """Return the name of the request at an endpoint: SHA-256, 64 hexadecimal digits."""
         decides = {}
         for field_ in fields(self):
             value = getattr(self, field_.name)
@@ -50,7 +50,7 @@ class Request:
 class TurnRequest(Request):
     """A request for one turn of an episode: the reply ends before any of the texts in `stop`.
 
-    `raw` has the server go on with the only message's text, without a chat template (`/completions`).
+    `raw` has the server continue the only message's text, without a chat template (`/completions`).
     A class of its own, as `digest` names a request by all of its fields.
     """
 
@@ -90,4 +90,4 @@ class ChatModel(Protocol):
     """
 
     async def complete(self, request: Request) -> Reply:
-        """The reply to one request."""
+        """Return the reply to one request."""

@@ -23,7 +23,7 @@ _LISTED = 8  # models that are named when the one asked for is missing
 
 
 async def examine(settings: LlmSettings, model: str) -> list[str]:
-    """Findings, a line each. Raises ProviderError for what has to be mended first."""
+    """Return the findings, one per line. Raises ProviderError for what has to be mended first."""
     shown = show_url(settings.base_url)
     async with aclosing(Endpoint(settings, connections=1)) as endpoint:
         lines = [f"endpoint   {shown}", f"key        {'set' if endpoint.has_key else f'none ({KEY} is not set)'}"]
@@ -53,7 +53,7 @@ _WORDS = {
 
 
 async def _models(endpoint: Endpoint, model: str) -> AsyncIterator[str]:
-    """Whether the model is offered, as far as the server lists its models."""
+    """Yield whether the model is offered, as far as the server lists its models."""
     try:
         offered = await endpoint.models()
     except (TransientError, RowRejected, ProviderError):  # if more is wrong than that, the call will tell

@@ -58,12 +58,12 @@ class Endpoint:
 
     @property
     def format(self) -> str:
-        """How structured output is asked for: json_schema, json_object or text."""
+        """Return how structured output is asked for: json_schema, json_object or text."""
         return self._formats[0]
 
     @cached_property
     def client(self) -> AsyncOpenAI:
-        """The package's client, or its client of Azure. Raises ConfigError, and ProviderError for what is no URL."""
+        """Return the package's client, or its client of Azure. Raises ConfigError, ProviderError for what is no URL."""
         import httpx2
         import openai
 
@@ -90,7 +90,7 @@ class Endpoint:
 
     @cached_property
     def files(self) -> AsyncOpenAI:
-        """The same client for files of any length."""
+        """Return the same client for files of any length."""
         return self.client.copy(http_client=self._files.client)
 
     async def aclose(self) -> None:
@@ -99,7 +99,7 @@ class Endpoint:
         await self._files.aclose()
 
     async def send(self, request: Request) -> Reply:
-        """One call. Raises TransientError, RowRejected, or ProviderError when no call can succeed."""
+        """Send one call. Raises TransientError, RowRejected, or ProviderError when no call can succeed."""
         import httpx2
         import openai
 
@@ -121,7 +121,7 @@ class Endpoint:
             return reply_of(_object(self._http.body(response)), time.perf_counter() - start)
 
     async def models(self) -> list[str]:
-        """Names of the models that the server offers. Raises like `send`."""
+        """Return the names of the models that the server offers. Raises like `send`."""
         import httpx2
 
         with self.errors():
@@ -131,7 +131,7 @@ class Endpoint:
         return [str(_dict(item).get("id")) for item in listed]
 
     def payload(self, request: Request) -> dict[str, Any]:
-        """The body of a call, less what this server is known to refuse."""
+        """Return the body of a call, less what this server is known to refuse."""
         payload: dict[str, Any] = {
             "model": request.model,
             "messages": [{"role": message.role, "content": message.content} for message in request.messages],
@@ -153,7 +153,7 @@ class Endpoint:
         return payload | (request.extra_body or {})
 
     def _adapt(self, message: str, payload: dict[str, Any]) -> bool:
-        """Leave out what the server refuses; whether that may help."""
+        """Leave out what the server refuses; return whether that may help."""
         said = message.lower()
         asked = payload.get("response_format", {}).get("type")
         if asked and any(
@@ -175,7 +175,7 @@ class Endpoint:
 
     @contextmanager
     def errors(self) -> Iterator[None]:
-        """What the package raises, as what it means: TransientError, RowRejected, or ProviderError for all calls."""
+        """Raise the package's errors as what they mean: TransientError, RowRejected, or ProviderError for all calls."""
         import httpx2
         import openai
 
@@ -212,12 +212,12 @@ class Endpoint:
         return RowRejected(f"the server refuses the request {said}")
 
     def clean(self, text: str) -> str:
-        """The text without what gives a key away."""
+        """Remove from a text what gives a key away."""
         return self._http.clean(text)
 
 
 def reply_of(data: dict[str, Any], latency: float) -> Reply:
-    """The reply that a body of `/chat/completions` or `/completions` holds. Raises TransientError."""
+    """Read the reply from a body of `/chat/completions` or `/completions`. Raises TransientError."""
     choices = data.get("choices")
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
         raise TransientError("the server's reply holds no choice")

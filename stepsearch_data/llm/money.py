@@ -18,18 +18,18 @@ _CHARACTERS_A_TOKEN = 4  # of English prose, as a rule of thumb; used before the
 
 @dataclass(frozen=True)
 class Price:
-    """US dollars a million tokens."""
+    """US dollars per million tokens."""
 
     prompt: float
     completion: float
 
     def of(self, usage: Usage) -> float:
-        """Dollars for so many tokens."""
+        """Return the dollars for so many tokens."""
         return (usage.prompt_tokens * self.prompt + usage.completion_tokens * self.completion) / 1e6
 
 
 def price_of(model: str, own: Mapping[str, tuple[float, float]]) -> Price | None:
-    """The user's price, else the packaged one; None for a model that neither knows."""
+    """Return the user's price, else the packaged one; None for a model that neither knows."""
     price = own.get(model) or _packaged().get(model)
     return Price(*price) if price else None
 
@@ -40,7 +40,7 @@ def _packaged() -> dict[str, tuple[float, float]]:
 
 
 def tokens_in(*texts: str) -> int:
-    """An estimate of the tokens of some texts."""
+    """Estimate the number of tokens of some texts."""
     return sum(map(len, texts)) // _CHARACTERS_A_TOKEN + 1
 
 
@@ -59,7 +59,7 @@ class Budget:
             self._count(Usage(record["prompt_tokens"], record["completion_tokens"]), record["cost"])
 
     def check(self, in_flight: int = 0) -> None:
-        """Raises BudgetError when a limit is reached, counting calls in flight at the average of those before."""
+        """Raise BudgetError when a limit is reached, counting calls in flight at the average of those before."""
         tokens = self.usage.prompt_tokens + self.usage.completion_tokens
         share = 1 + in_flight / self.calls if self.calls else 1.0
         if self._max_cost is not None and self.cost * share >= self._max_cost:
@@ -68,7 +68,7 @@ class Budget:
             raise BudgetError(f"the budget of {self._max_tokens:,} tokens is reached ({tokens:,} used)", _RAISE)
 
     def afford(self, usage: Usage, cost: float, what: str) -> None:
-        """Raises BudgetError when `what`, which may use so much, would pass a limit."""
+        """Raise BudgetError when `what`, which may use so much, would pass a limit."""
         tokens = sum(astuple(self.usage)) + sum(astuple(usage))
         if self._max_cost is not None and self.cost + cost > self._max_cost:
             left = max(0.0, self._max_cost - self.cost)
@@ -77,7 +77,7 @@ class Budget:
             raise BudgetError(f"{what} may bring this store to {tokens:,} tokens, above the budget", _RAISE)
 
     def pay(self, usage: Usage, price: Price | None, share: float = 1.0) -> float:
-        """Count a call at a share of its price; its dollars, 0 for a model without a price."""
+        """Count a call at a share of its price; return its dollars, 0 for a model without a price."""
         cost = price.of(usage) * share if price else 0.0
         self._count(usage, cost)
         return cost

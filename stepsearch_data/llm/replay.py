@@ -19,7 +19,7 @@ class Replay(Cache):
         super().__init__(path, (_BATCHED,))
 
     def get(self, digest: str) -> Reply | None:
-        """The reply that was paid for before, marked as cached."""
+        """Return the reply that was paid for before, marked as cached."""
         data = self.load(digest)
         if data is None:
             return None
@@ -35,12 +35,12 @@ class Replay(Cache):
         self.keep(digest, orjson.dumps([reply.text, reply.finish_reason, *usage, *reasoning]))
 
     def batch_of(self, digest: str) -> str | None:
-        """The batch that was sent with this request and whose replies have not been fetched yet."""
+        """Return the batch that was sent with this request and whose replies have not been fetched yet."""
         rows = self._read("SELECT batch FROM batched WHERE digest = ?", digest)
         return str(rows[0][0]) if rows else None
 
     def batch(self, batch: str) -> dict[str, str]:
-        """The models of a batch's requests, by digest."""
+        """Return the models of a batch's requests, by digest."""
         return dict(self._read("SELECT digest, model FROM batched WHERE batch = ?", batch))
 
     def remember(self, batch: str, models: dict[str, str]) -> None:

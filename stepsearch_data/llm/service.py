@@ -81,7 +81,7 @@ class Llm:
             self._replay.put(digest, reply)
 
     async def answer(self, request: Request) -> Reply:
-        """The reply from the cache or from the server."""
+        """Return the reply from the cache or from the server."""
         if self.settings.max_cost is not None and price_of(request.model, self.settings.prices) is None:
             raise ConfigError(
                 f"--max-cost needs a price, and none is known for {request.model}",
@@ -117,7 +117,7 @@ class Llm:
             await self._endpoint.aclose()
 
     def describe(self) -> str:
-        """Where the calls stand, for a progress line."""
+        """Describe the state of the calls, for a progress line."""
         used = self.budget.usage.prompt_tokens + self.budget.usage.completion_tokens
         rate = self.counts["calls"] / max(1e-9, time.monotonic() - self._begun)
         parts = [f"{rate:.0f} calls/s", f"{self.governor.in_flight} in flight", f"{self.counts['cached']:,} cached"]
@@ -164,7 +164,7 @@ class Llm:
         return reply
 
     async def _alive(self) -> bool:
-        """Whether the server answers something harmless: then it is the row that it fails on."""
+        """Tell whether the server answers a harmless request: then it is the row that it fails on."""
         model = self._model
         try:
             reply = await self._endpoint.send(Request(model, (_HARMLESS,), max_tokens=16))

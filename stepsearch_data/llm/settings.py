@@ -15,13 +15,13 @@ AZURE = "AZURE_OPENAI_ENDPOINT"
 
 
 def cache_folder() -> Path:
-    """Where this user's programs keep what can be had again, and our folder in it."""
+    """Return our folder in the folder of this user's caches."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache) / "stepsearch-data"
 
 
 def default_replay() -> Path:
-    """Where paid replies are kept: one file for all stores of this user."""
+    """Return where paid replies are kept: one file for all stores of this user."""
     return cache_folder() / "replay.sqlite"
 
 

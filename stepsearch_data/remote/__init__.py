@@ -1,1 +1,1 @@
-"""What every paid or distant service needs: one HTTP client, one pace, one cache that nothing is paid twice with."""
+"""What every paid or remote service needs: one HTTP client, one pace, and a cache, so that nothing is paid twice."""

@@ -30,7 +30,7 @@ _OPEN: weakref.WeakSet[Cache] = weakref.WeakSet()
 
 
 def rescue() -> None:
-    """Commit what all open caches hold, as far as that goes: for the handler of a signal that ends the process."""
+    """Commit what all open caches hold, as far as possible: for the handler of a signal that ends the process."""
     for cache in list(_OPEN):
         with suppress(StoreError):
             cache.flush()
@@ -66,7 +66,7 @@ class Cache:
         _OPEN.add(self)
 
     def load(self, digest: str) -> bytes | None:
-        """The answer that was kept before, if any."""
+        """Return the answer that was kept before, if any."""
         if digest in self._pending:
             return self._pending[digest]
         rows = self._read("SELECT reply FROM replies WHERE digest = ?", digest)
@@ -91,7 +91,7 @@ class Cache:
             self._pending.clear()
 
     def _flush_late(self) -> None:
-        with suppress(StoreError):  # the next reply meets the same trouble, and says so
+        with suppress(StoreError):  # the next reply meets the same error, and reports it
             self.flush()
 
     def _read(self, query: str, *values: str) -> list[tuple[Any, ...]]:
@@ -102,7 +102,7 @@ class Cache:
 
     def _write(self, statement: str, rows: Iterable[tuple[str | bytes, ...]]) -> None:
         try:
-            with self._db:  # takes back what a failure leaves half done
+            with self._db:  # rolls back what a failure leaves half done
                 self._db.execute("BEGIN IMMEDIATE")
                 self._db.executemany(statement, rows)
             self._be_patient(LOCKED_SECONDS)

@@ -24,10 +24,10 @@ class Judge(Protocol):
         """Raise where no call may be sent."""
 
     async def failed(self, error: TransientError) -> bool:
-        """Whether a failure costs an attempt: waiting as told does not. Raises where the server is given up."""
+        """Return whether a failure costs an attempt: waiting as told does not. Raises where the server is given up."""
 
     def succeeded(self, latency: float) -> None:
-        """A call was answered after so many seconds."""
+        """Note that a call was answered after so many seconds."""
 
 
 class Client:
@@ -44,7 +44,7 @@ class Client:
         self._calls: set[asyncio.Task[Any]] = set()
 
     async def send(self, call: Callable[[int], Awaitable[T]], tokens: int = 0) -> T:
-        """What `call` brings, which is told the number of the attempt. Raises TransientError after the last one.
+        """Return what `call` brings, which is told the number of the attempt. Raises TransientError after the last one.
 
         `tokens` is what it may cost of the rate. Once sent, a call comes to its end even when its caller is cancelled.
         """
@@ -67,7 +67,7 @@ class Client:
         raise AssertionError("tenacity raises the last error")
 
     async def _attempt(self, call: Callable[[int], Awaitable[T]], number: int, tokens: int) -> T:
-        """One attempt. A wait that the server asks for is part of it."""
+        """Make one attempt. A wait that the server asks for is part of it."""
         while True:
             await self._governor.acquire(tokens)
             try:

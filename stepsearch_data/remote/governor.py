@@ -1,4 +1,4 @@
-"""How fast calls may go: adaptive concurrency, rates, and one gate that a throttled call closes for all."""
+"""How fast calls may go: adaptive concurrency, rates, and one pause for all calls after a throttled one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from statistics import median
 
 _CUT = 0.5
 _SLOW = 3.0  # a median latency of so many times the best one is a queue in the server
-_WINDOW = 64  # replies a look at the latency
+_WINDOW = 64  # replies per look at the latency
 _LEAST = 8  # calls in flight below which latency is no reason to slow down
 _CAUTION = 0.93  # of the rate that was accepted before a 429
 _FORGETS = 270.0  # seconds without a 429 that double the pace; slowly at first: 5 % in the first minute
@@ -21,7 +21,7 @@ Now = Callable[[], float]
 
 
 class _Bucket:
-    """Spends at most `rate` units a second, `burst` seconds' worth at once."""
+    """Spends at most `rate` units per second, `burst` seconds' worth at once."""
 
     def __init__(self, rate: float, now: Now, burst: float = 1.0) -> None:
         self.rate = rate
@@ -29,7 +29,7 @@ class _Bucket:
         self._free_at = now() - burst
 
     def wait(self) -> float:
-        """Seconds until the next unit may be spent."""
+        """Return the seconds until the next unit may be spent."""
         return self._free_at - self._now()
 
     def spend(self, units: float) -> None:
@@ -39,7 +39,7 @@ class _Bucket:
 class Governor:
     """Hands out the right to send. Additive increase, multiplicative decrease (AIMD).
 
-    `rpm` and `tpm` are requests and tokens a minute, `burst` seconds' worth of requests at once. A 429
+    `rpm` and `tpm` are requests and tokens per minute, `burst` seconds' worth of requests at once. A 429
     lowers the pace to just below what the server took in the second before; a rising latency, or a 429
     that names no time to wait, lowers the concurrency.
     """
@@ -70,7 +70,7 @@ class Governor:
         self._best: float | None = None
 
     async def acquire(self, tokens: int) -> None:
-        """Wait for a place, the gate, and the rates. `tokens` is what the call may use."""
+        """Wait for a free place, the end of a pause, and the rates. `tokens` is what the call may use."""
         async with self._turn:  # the first waits for all of these, the others only for their turn
             while True:
                 delay = self._delay()
@@ -90,14 +90,14 @@ class Governor:
         self._freed.set()
 
     def succeeded(self, latency: float) -> None:
-        """A call was answered after so many seconds."""
+        """Note that a call was answered after so many seconds."""
         self.limit = min(self._most, self.limit + 1 / self.limit)
         self._latencies.append(latency)
         if len(self._latencies) == _WINDOW:
             self._look_at_latency()
 
     def throttled(self, retry_after: float | None) -> None:
-        """A call was refused for now: close the gate for all, and go on slower."""
+        """Note that a call was refused for now: pause all calls, and go on slower."""
         now = self._now()
         if retry_after:
             self._opens_at = max(self._opens_at, now + retry_after)

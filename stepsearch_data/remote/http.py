@@ -50,7 +50,7 @@ class Http:
     """An httpx2 client with a pool of connections, as `client`. Close it.
 
     `timeout` is for a whole exchange, in seconds. `secrets` never appear in a message or a body. With `files`, replies
-    may be of any length and take any time. `transport` stands in for the network.
+    may be of any length and take any time. `transport` replaces the network.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Http:
 
     @cached_property
     def client(self) -> httpx2.AsyncClient:
-        """The client. A key is for the server that was named: redirects are not followed."""
+        """Return the client. A key is for the server that was named: redirects are not followed."""
         import aiohttp
         import httpx2
 
@@ -96,7 +96,7 @@ class Http:
         params: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> httpx2.Response:
-        """One exchange; a body is sent as JSON.
+        """Send a request; a body is sent as JSON.
 
         Raises TransientError when no answer comes, RowRejected for an answer that is too large, and NoUrlError.
         """
@@ -108,7 +108,7 @@ class Http:
             raise self.failure(error) from error
 
     def failure(self, error: BaseException | None) -> Exception:
-        """What an error of the client means: TransientError, NoUrlError or RowRejected. Others are bugs, and raised."""
+        """Return what a client's error means: TransientError, NoUrlError, RowRejected. Raises others, as bugs."""
         import httpx2
 
         from stepsearch_data.remote.transport import TooLargeError
@@ -124,14 +124,14 @@ class Http:
         raise error
 
     def body(self, response: httpx2.Response) -> bytes:
-        """What a server says; one that repeats a key would bring it into the rows."""
+        """Return what a server says, without our keys: one that repeats them would bring them into the rows."""
         content = response.content
         for secret in self._secrets:
             content = content.replace(secret.encode(), HIDDEN.encode())
         return content
 
     def message(self, body: bytes) -> str:
-        """What an error body says, in one line and without secrets."""
+        """Return what an error body says, in one line and without secrets."""
         try:
             data = orjson.loads(body)
             error = data.get("error", data) if isinstance(data, dict) else data
@@ -142,7 +142,7 @@ class Http:
         return self.clean(" ".join(text[:_READ].split()))[:_WORDS] + self.clean(code[:_WORDS])
 
     def clean(self, text: str) -> str:
-        """The text without what gives a key away."""
+        """Remove from a text what gives a key away."""
         return redact(text, self._secrets)
 
 
@@ -157,7 +157,7 @@ class Meaning(Enum):
 
 
 def meaning_of(response: httpx2.Response, message: str) -> Meaning:
-    """What a bad answer means that says `message`."""
+    """Return what a bad answer means that says `message`."""
     status = response.status_code
     if status in (401, 403):
         return Meaning.KEY
@@ -171,19 +171,19 @@ def meaning_of(response: httpx2.Response, message: str) -> Meaning:
 
 
 def may_pass(response: httpx2.Response) -> bool:
-    """Whether a bad answer may be a good one the next time; the header `x-should-retry` is above the status."""
+    """Tell whether a bad answer may be a good one the next time; the header `x-should-retry` outranks the status."""
     told = response.headers.get("x-should-retry")
     return told == "true" or (response.status_code in RETRIED and told != "false")
 
 
 def transient(response: httpx2.Response, message: str) -> TransientError:
-    """The error for an answer that may be a good one the next time."""
+    """Return the error for an answer that may be a good one the next time."""
     status = response.status_code
     return TransientError(f"{status}: {message}", retry_after(response.headers), throttled=status == THROTTLED)
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait, from `retry-after-ms` or `retry-after`, which may hold a date."""
+    """Return the seconds to wait, from `retry-after-ms` or `retry-after`, which may hold a date."""
     for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         try:
             return max(0.0, float(headers[name]) * unit)

@@ -1,4 +1,4 @@
-"""What may be told of keys and addresses: nothing of a key, and of an address where it leads."""
+"""What may be shown of keys and addresses: nothing of a key, and of an address only where it leads."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from stepsearch_data.core.errors import ConfigError
 
 HIDDEN = "***"
 CUSTOM_HEADERS = "OPENAI_CUSTOM_HEADERS"
-"""The variable that holds more headers for a model's server, a line each."""
+"""The variable that holds more headers for a model's server, one per line."""
 _URL = re.compile(r"""(?:[A-Za-z][A-Za-z0-9+.-]{0,20}://|https?:/)[^\s"'<>`\\{}|^]+""")  # a Path makes one slash of two
 _VARIABLE = re.compile(r"_(API_KEY|TOKEN)$")  # of the environment, that holds a secret
 _LIKE_A_KEY = re.compile(r"\b(?:sk|hf|key)[-_](?=[A-Za-z0-9_\-*]{0,200}[\d*])[A-Za-z0-9_\-*]{8,}")
@@ -37,7 +37,7 @@ _SHOWN = 4
 
 
 def find_key(variable: str) -> str:
-    """The key that a variable of the environment holds, or nothing. Raises ConfigError for what no header can hold."""
+    """Return the key in an environment variable, or an empty text. Raises ConfigError for what no header can hold."""
     key = os.environ.get(variable, "").strip()
     if key and not _HEADER.fullmatch(key):
         raise ConfigError(f"{variable} holds no key: no header can hold its characters", f"set {variable} to one")
@@ -45,7 +45,7 @@ def find_key(variable: str) -> str:
 
 
 def check_address(setting: str, url: str) -> None:
-    """Raises ConfigError for a URL that holds more than an address, without repeating it: that may be a secret."""
+    """Raise ConfigError for a URL that holds more than an address, without repeating it: that may be a secret."""
     if any(mark in url for mark in "@?#"):
         raise ConfigError(
             f"{setting} holds a user, a password or parameters",
@@ -54,7 +54,7 @@ def check_address(setting: str, url: str) -> None:
 
 
 def check_hub() -> None:
-    """Raises ConfigError where HF_ENDPOINT is no URL: the Hub's client would print it when it is imported."""
+    """Raise ConfigError where HF_ENDPOINT is no URL: the Hub's client would print it when it is imported."""
     try:
         urlsplit(os.environ.get("HF_ENDPOINT", "")).port  # noqa: B018 - it is read here
     except ValueError:
@@ -62,20 +62,20 @@ def check_hub() -> None:
 
 
 def check_no_key(setting: str, value: object) -> None:
-    """Raises ConfigError for a setting that holds a key: it would be written into the store."""
+    """Raise ConfigError for a setting that holds a key: it would be written into the store."""
     if any(secret in str(value) for secret in known_secrets() if len(secret) >= _SURELY):
         raise ConfigError(f"{setting} holds a key", "keys come from the environment alone")
 
 
 def known_secrets(environment: Mapping[str, str] | None = None) -> list[str]:
-    """The keys and tokens that the environment holds."""
+    """Return the keys and tokens that the environment holds."""
     held = os.environ if environment is None else environment
     values = [value.strip() for name, value in held.items() if _VARIABLE.search(name)]
     return [value for value in (*values, *_header_secrets(held)) if len(value) >= _SHORTEST]
 
 
 def header_secrets() -> list[str]:
-    """The keys and tokens in OPENAI_CUSTOM_HEADERS. Raises ConfigError where it holds something else than headers."""
+    """Return the keys and tokens in OPENAI_CUSTOM_HEADERS. Raises ConfigError where it holds other than headers."""
     if not all(map(_HEADERS.fullmatch, os.environ.get(CUSTOM_HEADERS, "").split("\n"))):
         raise ConfigError(f"{CUSTOM_HEADERS} holds no headers", "write a line each: NAME: VALUE")
     return _header_secrets(os.environ)
@@ -87,7 +87,7 @@ def _header_secrets(held: Mapping[str, str]) -> list[str]:
 
 
 def show_url(url: str) -> str:
-    """A URL without user, password, parameters and fragment; long parts of its path are told by digest."""
+    """Return a URL without user, password, parameters and fragment; long parts of its path become digests."""
     before, mark, after = re.split("[?#]", url)[0].partition("://")
     scheme, rest = (before.lower(), after) if mark else ("", before)
     place, slash, path = rest.rpartition("@")[2].partition("/")  # a password may hold a slash
@@ -100,15 +100,15 @@ def show_url(url: str) -> str:
 
 
 def is_open(text: str) -> bool:
-    """Whether a setting holds no key of the environment, and is no URL of which `show_url` would hide a part."""
+    """Tell whether a setting holds no key of the environment, and is no URL of which `show_url` would hide a part."""
     is_shown = "://" not in text or show_url(text).lower() == text.lower()
     return is_shown and not any(secret in text for secret in known_secrets())
 
 
 def redact(text: str, secrets: Iterable[str] = ()) -> str:
-    """A text that may come from a stranger, without our secrets, however it spells them, and what looks like a key.
+    """Remove our secrets, however they are spelt, and what looks like a key from a text that may be a stranger's.
 
-    Beside `secrets`, those of the environment are meant. URLs are shown as `show_url` does.
+    Our secrets are `secrets` and those of the environment. URLs are shown as `show_url` does.
     """
     kept = {secret.strip() for secret in (*secrets, *known_secrets())}
     kept = {secret for secret in kept if len(secret) >= _SHORTEST}
@@ -128,7 +128,7 @@ def _shortened(path: str) -> str:
 
 
 def _decoded(text: str, secrets: Iterable[str]) -> str:
-    r"""The text, or what it stands for where only that holds a secret: `%2D`, `&#45;` and `\u002d` are dashes."""
+    r"""Return the text, decoded where only that shows a secret: `%2D`, `&#45;` and `\u002d` are dashes."""
     for secret in secrets:
         for decode in (unquote, html.unescape, _unescaped):
             if secret.lower() not in text.lower() and secret.lower() in decode(text).lower():
@@ -137,19 +137,19 @@ def _decoded(text: str, secrets: Iterable[str]) -> str:
 
 
 def _unescaped(text: str) -> str:
-    r"""The text with the escapes of JSON resolved, such as `\/` and `\u0041`."""
+    r"""Resolve the escapes of JSON in a text, such as `\/` and `\u0041`."""
     return re.sub(r"\\(?:u([0-9a-fA-F]{4})|(.))", lambda found: chr(int(found[1], 16)) if found[1] else found[2], text)
 
 
 def _tells(word: str, secret: str) -> bool:
-    """Whether a word holds a part of a secret, as it is or encoded, or what a mask leaves of it."""
+    """Tell whether a word holds a part of a secret, as it is or encoded, or what a mask leaves of it."""
     telling = _pieces(secret)
     return telling.search(word) is not None or _is_masked(word, secret) or any(map(telling.search, _views(word)))
 
 
 @cache
 def _pieces(secret: str) -> re.Pattern[str]:
-    """Matches a part of the secret that no word is; where all of it is letters, any part."""
+    """Return a pattern of the secret's parts that are no words; of all parts where the secret is all letters."""
     pieces = {secret[at : at + _TELLING] for at in range(max(1, len(secret) - _TELLING + 1))}
     telling = pieces if secret.isalpha() else {piece for piece in pieces if not piece.isalpha()}
     return re.compile("|".join(map(re.escape, sorted(telling))), re.IGNORECASE)
@@ -165,7 +165,7 @@ def _is_masked(word: str, secret: str) -> bool:
 
 
 def _views(word: str) -> Iterator[str]:
-    """What a word may stand for: hexadecimal, or base64 from any of its characters on."""
+    """Yield what a word may encode: as hexadecimal, or as base64 from any of its characters on."""
     for run in _ENCODED.findall(word):
         with suppress(ValueError):
             yield bytes.fromhex(run).decode("latin-1")

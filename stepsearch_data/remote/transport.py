@@ -67,7 +67,7 @@ class AiohttpTransport(httpx2.AsyncBaseTransport):
         return httpx2.create_ssl_context()
 
     def _proxy(self, scheme: str, host: str) -> str | None:
-        """The proxy that the environment names for a host. Raises httpx2.ProxyError for one of another kind."""
+        """Return the proxy that the environment names for a host. Raises httpx2.ProxyError for one of another kind."""
         if (scheme, host) not in self._proxies:
             named = getproxies()
             proxy = None if proxy_bypass(host) else named.get(scheme) or named.get("all")
@@ -104,7 +104,7 @@ async def _read(response: aiohttp.ClientResponse, largest: int) -> bytes:
 
 @lru_cache(256)  # most calls go to one address
 def _checked(url: httpx2.URL) -> yarl.URL:
-    """A URL that can be asked; user and password are in the headers. Raises httpx2.UnsupportedProtocol."""
+    """Return a URL that can be asked; user and password are in the headers. Raises httpx2.UnsupportedProtocol."""
     try:
         checked = yarl.URL(str(url.copy_with(userinfo=b"") if url.userinfo else url), encoded=True)
         if checked.scheme in ("http", "https") and re.fullmatch(r"[\w.-]+|.*:.*", checked.host or ""):

@@ -14,7 +14,7 @@ Aliases = Mapping[str, tuple[str, ...]]
 
 
 def read_aliases(source: Source, reject: Callable[[Record, str], None]) -> Aliases:
-    """Names by id; none where the source has no table. Lines that cannot be read are rejected.
+    """Read names by id; none where the source has no table. Lines that cannot be read are rejected.
 
     Raises SourceError for a file that is no such table.
     """
@@ -35,7 +35,7 @@ def read_aliases(source: Source, reject: Callable[[Record, str], None]) -> Alias
 
 
 def with_aliases(question: Question, table: Aliases) -> Question:
-    """The question with all other names of its answer."""
+    """Return the question with all other names of its answer."""
     names = table.get(question.answer_id, ())
     known = dict.fromkeys((question.answer, *question.answer_aliases, *names))
     return question.model_copy(update={"answer_aliases": [*known][1:]}) if names else question

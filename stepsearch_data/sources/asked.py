@@ -18,7 +18,7 @@ from stepsearch_data.sources.stepsearch import with_reference_names
 
 
 def _listed(value: Any) -> Any:
-    """One answer → a list of it; JSON text of a list, as CSV files hold it → the list."""
+    """Return one answer as a list of it; JSON text of a list, as CSV files hold it, as the list."""
     if isinstance(value, str) and value.startswith("["):
         try:
             return orjson.loads(value)
@@ -40,7 +40,7 @@ class AskedRow(SourceRow):
 
 
 def parse_asked(kind: str, record: Record) -> Question | None:
-    """A question that is asked or compared with, not built from: without gold paragraphs where the row lacks some.
+    """Read a question that is asked or compared with, not built from: it may lack gold paragraphs.
 
     None for a document that belongs to no question. Raises RowRejected.
     """
@@ -59,7 +59,7 @@ def parse_asked(kind: str, record: Record) -> Question | None:
 
 
 def asker(source: Source, reject: Callable[[Record, str], None]) -> Callable[[Record], Question | None]:
-    """How the questions of a source are read to be asked: with all answers that its official script accepts."""
+    """Return a reader of a source's questions to ask, with all answers that its official script accepts."""
     table = read_aliases(source, reject)
 
     def parse(record: Record) -> Question | None:
@@ -70,7 +70,7 @@ def asker(source: Source, reject: Callable[[Record, str], None]) -> Callable[[Re
 
 
 def _parse(dataset: Dataset, record: Record) -> Question:
-    """A question of any dataset without its paragraphs. Raises RowRejected."""
+    """Read a question of any dataset without its paragraphs. Raises RowRejected."""
     row = validate(AskedRow, record)
     answer, *aliases = row.answers
     return Question(

@@ -12,7 +12,7 @@ from stepsearch_data.core.files import open_regular
 
 
 def csv_rows(path: Path) -> Iterator[dict[str, str]]:
-    """The rows by the names in the first line; a short line lacks the last ones. Raises SourceError, also midway."""
+    """Yield rows by the names in the first line; a short line lacks the last ones. Raises SourceError, also midway."""
     try:
         with TextIOWrapper(open_regular(path), encoding="utf-8-sig", newline="") as lines:
             for row in csv.DictReader(lines):

@@ -65,7 +65,7 @@ class Dataset:
 
 
 def dataset_of(name: str) -> Dataset:
-    """The dataset that rows name; a plain one where the package that declares it is not installed.
+    """Return the dataset that rows name; a plain one where the package that declares it is not installed.
 
     Raises ConfigError where that package is broken.
     """
@@ -73,7 +73,7 @@ def dataset_of(name: str) -> Dataset:
 
 
 def recognise(fields: set[str], *others: str) -> list[str]:
-    """Names of our datasets, and of the others named, that rows of these fields are of.
+    """Return the names of our datasets, and of the others named, that rows of these fields may be of.
 
     Of two, one of which has all fields of the other, it is the one with more.
     """

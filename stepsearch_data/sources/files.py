@@ -1,7 +1,7 @@
 """Rows of a JSON Lines file, or of a file that is one JSON array, without holding the file.
 
-Compression is told from the name (.gz, .bz2, .zst). A row is the bytes of one JSON value: parsing
-them is the caller's business, so that one bad row harms no other.
+Compression is told from the name (.gz, .bz2, .zst). A row is the bytes of one JSON value: the
+caller parses them, so that one bad row affects no other.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Broken:
 
 
 def rows(path: Path) -> Iterator[bytes | Broken]:
-    """The JSON values of a file, in order; a blank line is an empty one, so that they can be numbered.
+    """Yield the JSON values of a file, in order; an empty one for a blank line, so that they can be numbered.
 
     Raises SourceError when the file cannot be opened or is no JSON.
     """
@@ -56,7 +56,7 @@ def rows(path: Path) -> Iterator[bytes | Broken]:
 
 
 def _beginning(path: Path, chunks: Iterator[bytes | Broken]) -> bytes:
-    """Enough of the file to tell its encoding and its form."""
+    """Return enough of the file to tell its encoding and its form."""
     first = b""
     for chunk in chunks:
         if isinstance(chunk, Broken):
@@ -68,7 +68,7 @@ def _beginning(path: Path, chunks: Iterator[bytes | Broken]) -> bytes:
 
 
 def _chunks(path: Path) -> Iterator[bytes | Broken]:
-    """The decompressed file in pieces; a stream that breaks off ends with a Broken."""
+    """Yield the decompressed file in pieces, with a Broken at the end of a stream that breaks off."""
     try:
         with open_stream(path) as stream:
             fault, chunk = "", b"any"
@@ -84,7 +84,7 @@ def _chunks(path: Path) -> Iterator[bytes | Broken]:
 
 @contextmanager
 def open_stream(path: Path) -> Iterator[Any]:
-    """The file as a stream of decompressed bytes. Raises OSError, also for what is no regular file."""
+    """Open the file as a stream of decompressed bytes. Raises OSError, also for what is no regular file."""
     # Of the standard library: it keeps what precedes a fault, Arrow does not.
     formats: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".zst": _unpacked_zst}
     unpacked = formats.get(path.suffix.lower())
@@ -101,7 +101,7 @@ def _unpacked_zst(file: BinaryIO) -> Any:
 
 
 def _read(stream: Any) -> tuple[bytes, str]:
-    """The next chunk, and what ended it early. Read piece by piece: a fault costs the last piece at most."""
+    """Return the next chunk, and what ended it early. Read piece by piece, a fault costs the last piece at most."""
     chunk = bytearray()
     try:
         while len(chunk) < _CHUNK and (piece := stream.read1(min(_PIECE, _CHUNK - len(chunk)))):
@@ -140,7 +140,7 @@ class _ArrayScanner:
         self._scanned = 0
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
-        """Elements that end in what is known so far."""
+        """Yield the elements that end in what is known so far."""
         self.buffer += chunk
         data = bytes(self.buffer)
         for token in _TOKEN.finditer(data, self._scanned):

@@ -37,7 +37,7 @@ class HotpotRow(SourceRow):
 
 
 def parse(record: Record) -> Loaded:
-    """A HotpotQA row. Raises RowRejected."""
+    """Read a HotpotQA row. Raises RowRejected."""
     row = validate(HotpotRow, record)
     short = len(row.question.split()) < FEWEST_WORDS
     return from_context(record, row, "hotpotqa", notes=["extremely short: not in HotpotQA v1.1"] if short else [])
@@ -51,7 +51,7 @@ def from_context(
     answer_id: str = "",
     notes: list[str] | None = None,
 ) -> Loaded:
-    """A question whose `supporting_facts` cite sentences of its `context`. Raises RowRejected, GoldMissing."""
+    """Make a question whose `supporting_facts` cite sentences of its `context`. Raises RowRejected, GoldMissing."""
     paragraphs = [paragraph(title, "".join(sentences)) for title, sentences in row.context]
     gold, left_out = _gold(row)
     question = Question(
@@ -76,7 +76,7 @@ def from_context(
 
 
 def _gold(row: HotpotRow) -> tuple[list[SupportingParagraph], list[str]]:
-    """The gold paragraphs, and what is said of facts that name no sentence: their paragraph is gold all the same."""
+    """Return the gold paragraphs, and notes on facts that name no sentence: their paragraph is gold all the same."""
     facts: dict[str, list[int]] = {}
     for title, sentence in row.supporting_facts:
         facts.setdefault(title, []).append(sentence)
@@ -95,7 +95,7 @@ def _gold(row: HotpotRow) -> tuple[list[SupportingParagraph], list[str]]:
 
 
 def _find_paragraph(context: list[tuple[str, list[str]]], title: str, cited: list[int]) -> list[str]:
-    """Sentences of the paragraph that the facts cite: titles may repeat, then the facts' sentences decide."""
+    """Return the sentences of the paragraph that the facts cite; where titles repeat, the cited sentences decide."""
     named = [sentences for name, sentences in context if name == title]
     if not named:
         raise GoldMissing(f"supporting_facts: no paragraph is called {title!r}")

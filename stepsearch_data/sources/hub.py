@@ -28,7 +28,7 @@ class HubDataset:
 
     @cached_property
     def sha(self) -> str:
-        """The commit that the revision names, looked up once. Raises SourceError."""
+        """Look up the commit that the revision names, once. Raises SourceError."""
         check_hub()
         try:
             from huggingface_hub import HfApi
@@ -40,7 +40,7 @@ class HubDataset:
             raise SourceError(f"cannot reach {self.repo} on the Hub: {_first_line(error)}", _help(error)) from error
 
     def commit(self) -> str:
-        """Repository, resolved commit and split: what the rows are identified by."""
+        """Return repository, resolved commit and split, which identify the rows."""
         return f"{self.repo}@{self.sha}:{self.config or ''}/{self.split}"
 
 
@@ -53,7 +53,7 @@ def parse(location: str) -> HubDataset:
 
 
 def rows(dataset: HubDataset) -> Iterator[dict[str, Any]]:
-    """All rows of the split, in order."""
+    """Yield all rows of the split, in order."""
     try:
         from datasets import load_dataset
     except ImportError as error:
@@ -68,7 +68,7 @@ def rows(dataset: HubDataset) -> Iterator[dict[str, Any]]:
 
 
 def _first_line(error: Exception) -> str:
-    """The line that says what is wrong; the Hub's client puts the bare status before it."""
+    """Return the line that says what is wrong; the Hub's client puts the bare status before it."""
     lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     return next((line for line in lines if not _STATUS.fullmatch(line)), lines[0])
 

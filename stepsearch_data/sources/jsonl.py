@@ -1,4 +1,4 @@
-"""A user's own questions and documents, one JSON object a line (docs/sources.md)."""
+"""A user's own questions and documents, one JSON object per line (docs/sources.md)."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class JsonlDocument(SourceRow):
 
 
 def parse(record: Record) -> Loaded:
-    """A question, or a document that belongs to none. Raises RowRejected."""
+    """Read a question, or a document that belongs to none. Raises RowRejected."""
     fields = record.data if isinstance(record.data, dict) else _object(record.data)
     if "question" not in fields:
         document = validate(JsonlDocument, record)

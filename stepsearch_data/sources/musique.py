@@ -54,7 +54,7 @@ class MusiqueRow(SourceRow):
 
 
 def parse(record: Record) -> Loaded:
-    """A MuSiQue row. Raises RowRejected."""
+    """Read a MuSiQue row. Raises RowRejected."""
     row = validate(MusiqueRow, record)
     paragraphs = {p.idx: paragraph(p.title, p.paragraph_text) for p in row.paragraphs}
     if len(paragraphs) != len(row.paragraphs):
@@ -94,7 +94,7 @@ def parse(record: Record) -> Loaded:
 
 
 def single_hops(question_id: str) -> list[str]:
-    """Ids of the single-hop questions that a question is made of: `2hop__482757_12019`."""
+    """Return the ids of the single-hop questions that a question is made of: `2hop__482757_12019`."""
     found = _ID.fullmatch(question_id)
     return found[1].split("_") if found else []
 

@@ -1,4 +1,4 @@
-"""Rows of a Parquet file, a bounded number in memory: a bad one harms no other."""
+"""Rows of a Parquet file, a bounded number in memory: a bad one affects no other."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Row = dict[str, Any]
 def parquet_rows(
     path: Path, wanted: Collection[str] | None = None, expect: Callable[[int], None] = lambda _: None
 ) -> Iterator[Row | Broken]:
-    """The rows of a file, of its columns those that are wanted; `expect` is told their number first.
+    """Yield the rows of a file, with the wanted columns only; `expect` is told their number first.
 
     Raises SourceError when the file cannot be read.
     """
@@ -36,14 +36,14 @@ def parquet_rows(
 
 
 def without_nulls(value: Any) -> Any:
-    """Arrow writes null where a row lacks a field: back to absent."""
+    """Remove nulls, which Arrow writes where a row lacks a field."""
     if isinstance(value, dict):
         return {name: without_nulls(inner) for name, inner in value.items() if inner is not None}
     return [without_nulls(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _records(batch: pa.RecordBatch) -> Iterator[Row | Broken]:
-    """Rows as Python has them; each one that cannot be had is told apart."""
+    """Yield rows as Python objects, and a Broken in the place of each one that Python cannot hold."""
     try:
         yield from batch.to_pylist()
     except (ValueError, OverflowError, pa.ArrowException) as error:  # no UTF-8, or a date beyond Python's

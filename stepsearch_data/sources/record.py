@@ -33,7 +33,7 @@ class Record:
 
     @cached_property
     def fields(self) -> dict[str, Any]:
-        """The row's fields; none where it is no JSON object."""
+        """Return the row's fields; none where it is no JSON object."""
         if isinstance(self.data, dict):
             return self.data
         try:
@@ -53,7 +53,7 @@ class SourceRow(BaseModel):
 
 
 def records(value: Any) -> Any:
-    """JSON text → value; a record of lists → a list of records."""
+    """Parse JSON text; turn a record of lists into a list of records."""
     if isinstance(value, str):
         value = orjson.loads(value)
     if isinstance(value, dict) and value and all(isinstance(items, list) for items in value.values()):
@@ -63,7 +63,7 @@ def records(value: Any) -> Any:
 
 
 def tuples(*orders: tuple[str, ...]) -> BeforeValidator:
-    """Records → tuples, by the first order of field names that fits."""
+    """Turn records into tuples, by the first order of field names that fits."""
 
     def convert(value: Any) -> Any:
         found = records(value)
@@ -81,7 +81,7 @@ def tuples(*orders: tuple[str, ...]) -> BeforeValidator:
 
 
 def validate(model: type[R], record: Record) -> R:
-    """The row as its dataset's model. Raises RowRejected with the first thing that is wrong."""
+    """Read the row as its dataset's model. Raises RowRejected with the first thing that is wrong."""
     if record.broken:
         raise RowRejected(record.broken)
     try:
@@ -95,7 +95,7 @@ def validate(model: type[R], record: Record) -> R:
 
 
 def paragraph(title: str, text: str) -> Paragraph:
-    """A paragraph under the digest of its title and text."""
+    """Return a paragraph under the digest of its title and text."""
     key = f"{title}\n{text}".encode("utf-8", "surrogatepass")
     return Paragraph(passage_id=hashlib.blake2b(key, digest_size=8).hexdigest(), title=title, text=text)
 
@@ -103,7 +103,7 @@ def paragraph(title: str, text: str) -> Paragraph:
 def supporting(
     of: Paragraph, ends: Iterable[int] = (), sentences: Iterable[int] = (), queries: Iterable[str] = ()
 ) -> SupportingParagraph:
-    """A gold paragraph: where its sentences end, which of them are supporting facts, and the queries given for it."""
+    """Return a gold paragraph: where its sentences end, which are supporting facts, and the queries given for it."""
     return SupportingParagraph(
         passage_id=of.passage_id,
         title=of.title,
@@ -115,7 +115,7 @@ def supporting(
 
 
 def check_placeholders(text: str, step: int) -> None:
-    """Every `#k` must point to an earlier step. Raises RowRejected."""
+    """Check that every `#k` points to an earlier step. Raises RowRejected."""
     for number in map(int, _PLACEHOLDER.findall(text)):
         if not 1 <= number < step:
             raise RowRejected(f"step {step}: #{number} points to no earlier step")

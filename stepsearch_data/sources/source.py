@@ -35,29 +35,29 @@ class Source:
 
     @property
     def label(self) -> str:
-        """What `rejects.source` calls it: the kind, with a number where a run has several of it."""
+        """Return what `rejects.source` calls it: the kind, with a number where a run has several of it."""
         return f"{self.kind}#{self.number}" if self.number else self.kind
 
     @property
     def dataset(self) -> Dataset:
-        """What is declared of its kind."""
+        """Return what is declared of its kind."""
         return dataset_of(self.kind)
 
     @property
     def is_hub(self) -> bool:
-        """Whether the location is a dataset repository."""
+        """Tell whether the location is a dataset repository."""
         return self.location.startswith("hf:")
 
     @property
     def path(self) -> Path:
-        """The file; the embedded one for the location `sample`."""
+        """Return the file; the embedded one for the location `sample`."""
         if self.location == "sample":
             return Path(str(resources.files("stepsearch_data") / "data" / self.dataset.sample))
         return Path(self.location)
 
     @property
     def aliases(self) -> Path | None:
-        """The table of other names of answers: the one that is named, or the official one beside the file."""
+        """Return the table of other names of answers: the one that is named, or the official one beside the file."""
         table = self.dataset.aliases
         if table is None or self.id_aliases or self.is_hub:
             return self.id_aliases if table else None
@@ -66,18 +66,18 @@ class Source:
 
     @cached_property
     def _repository(self) -> hub.HubDataset:
-        """The dataset repository; kept, so that the rows come from the commit that the digest names."""
+        """Return the dataset repository; kept, so that the rows come from the commit that the digest names."""
         return hub.parse(self.location)
 
     def digest(self) -> str:
-        """What identifies the rows: the file's SHA-256, or the repository's commit; that of its aliases; its reader."""
+        """Return what identifies the rows: the file's SHA-256 or the repository's commit, its aliases, its reader."""
         content = self._repository.commit() if self.is_hub else _digest(self.path, "check the path after --source")
         aliases = f" {_digest(self.aliases, 'check load.id_aliases')}" if self.aliases else ""
         version = self.dataset.version
         return f"{content}{aliases}" + (f" version {version}" if version > 1 else "")
 
     def records(self) -> Iterator[Record]:
-        """All rows, streaming. Raises SourceError when the source cannot be read at all."""
+        """Yield all rows, streaming. Raises SourceError when the source cannot be read at all."""
         for position, item in enumerate(self._items(), start=1):
             if isinstance(item, files.Broken):
                 yield Record(position, item.raw, item.reason)
@@ -94,7 +94,7 @@ class Source:
 
 
 def parse_sources(texts: Sequence[str], *, asked: bool = False) -> tuple[Source, ...]:
-    """All sources of a run, in order. Raises ConfigError."""
+    """Parse all sources of a run, in order. Raises ConfigError."""
     sources = [parse_source(text, asked=asked) for text in texts]
     times = Counter(source.kind for source in sources)
     numbers = {kind: count(1) for kind, number in times.items() if number > 1}
@@ -102,9 +102,9 @@ def parse_sources(texts: Sequence[str], *, asked: bool = False) -> tuple[Source,
 
 
 def parse_source(text: str, option: str = "--source", *, asked: bool = False) -> Source:
-    """`KIND=PATH` or `KIND=hf:REPO[@REV][:[CONFIG/]SPLIT]` as a Source. Raises ConfigError.
+    """Parse `KIND=PATH` or `KIND=hf:REPO[@REV][:[CONFIG/]SPLIT]`. Raises ConfigError.
 
-    Only where questions are `asked`, not built from, they may come with nothing but answers.
+    Questions with nothing but answers are accepted only where they are `asked`, not built from.
     """
     kind, separator, location = text.partition("=")
     kinds = [name for name in DATASETS.names() if asked or name not in ASKED_ONLY]

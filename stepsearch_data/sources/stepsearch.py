@@ -35,7 +35,7 @@ class StepSearchRow(SourceRow):
 
 
 def parse(record: Record) -> Loaded:
-    """A row of the authors' dataset: gold paragraphs are all that it has, each with its queries. Raises RowRejected."""
+    """Read a row of the authors' dataset, which has gold paragraphs only, with their queries. Raises RowRejected."""
     row = validate(StepSearchRow, with_reference_names(record))
     if not row.sub_support_docs:
         raise RowRejected("sub_support_docs is empty: there is nothing to search for")
@@ -66,7 +66,7 @@ def parse(record: Record) -> Loaded:
 
 
 def with_reference_names(record: Record) -> Record:
-    """The row under the names of the authors' dataset. Raises RowRejected for a training row without its parts."""
+    """Rename a row's fields as in the authors' dataset. Raises RowRejected for a training row without its parts."""
     if "reward_model" not in record.fields:
         return record
     try:
@@ -93,7 +93,7 @@ def _list(target: Any) -> Sequence[Any]:
 
 
 def _asked(prompt: Sequence[Mapping[str, str]]) -> str:
-    """The question at the end of a prompt."""
+    """Return the question at the end of a prompt."""
     found = _QUESTION.fullmatch(prompt[-1]["content"])
     if not found:
         raise RowRejected("the prompt holds no 'Question:'")

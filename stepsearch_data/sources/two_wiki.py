@@ -38,7 +38,7 @@ class AliasesRow(SourceRow):
 
 
 def parse(record: Record) -> Loaded:
-    """A 2WikiMultihopQA row. Raises RowRejected."""
+    """Read a 2WikiMultihopQA row. Raises RowRejected."""
     row = validate(TwoWikiRow, record)
     ids = row.evidences_id or []
     notes = []
@@ -53,7 +53,7 @@ def parse(record: Record) -> Loaded:
 
 
 def names(record: Record) -> tuple[str, Sequence[str]]:
-    """A Wikidata id and its aliases and demonyms. Raises RowRejected."""
+    """Read a Wikidata id and its aliases and demonyms. Raises RowRejected."""
     row = validate(AliasesRow, record)
     return row.id, (*row.aliases, *row.demonyms)
 
