@@ -1,4 +1,4 @@
-"""The seam to search engines: one Protocol, one file a family of adapters."""
+"""The interface to search engines: one Protocol, and one file per family of adapters."""
 
 from stepsearch_data.search.engine import Answer, Found, Index, LocalEngine, SearchEngine
 from stepsearch_data.search.kinds import Engine, Kind, Service

@@ -16,7 +16,7 @@ class Refused(Exception):
 
 
 def parsed(body: bytes) -> Any:
-    """The JSON of a body. Raises ValueError or RecursionError."""
+    """Parse the JSON of a body. Raises ValueError or RecursionError."""
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -27,7 +27,7 @@ def parsed(body: bytes) -> Any:
 
 
 def rows(data: Any, *path: str) -> list[dict[str, Any]]:
-    """The objects of a list inside of JSON, without empty ones; nothing where it is null or absent. Raises Refused."""
+    """Return the objects of a list within JSON, without empty ones; none where it is null or absent. Raises Refused."""
     for name in path:
         if not isinstance(data, dict):
             raise Refused(f"the server's JSON has no object around {'.'.join(path)!r}")
@@ -40,9 +40,9 @@ def rows(data: Any, *path: str) -> list[dict[str, Any]]:
 
 
 def ranked(documents: Sequence[tuple[Any, str, str, str]]) -> list[Found]:
-    """Documents given best first, as score, title, text and URL, without empty ones.
+    """Return documents, given best first as score, title, text and URL, without empty ones.
 
-    Where one of them has no score, each one's is 1 / rank.
+    Where one of them has no score, the score of each is 1 / rank.
     """
     shown = [document for document in documents if document[1] or document[2]]
     scored = all(isinstance(score, float | int) for score, *_ in shown)
@@ -53,6 +53,6 @@ def ranked(documents: Sequence[tuple[Any, str, str, str]]) -> list[Found]:
 
 
 def text_of(row: Mapping[str, Any], name: str) -> str:
-    """A text of an object; nothing where it is null or absent."""
+    """Return a text of an object; an empty one where it is null or absent."""
     value = row.get(name)
     return value if isinstance(value, str) else ""

@@ -1,4 +1,4 @@
-"""What a search API is to us: how it is asked, how its answers are read, and what its errors mean."""
+"""The description of a search API: how it is asked, how its answers are read, and what its errors mean."""
 
 from __future__ import annotations
 
@@ -84,22 +84,22 @@ class Api:
     read: Callable[[Any], list[Answer]]
     url: Callable[[str], str] = str
     key: str = ""  # the environment variable that holds the key
-    batch: int = 1  # queries a request
-    most: int = 100  # documents a query
+    batch: int = 1  # queries per request
+    most: int = 100  # documents per query
     sized: bool = True  # whether a request says how many documents it wants
     denied: str = r"^40[13]:"
     spent: str = r"^402:"
     wait: Callable[[Mapping[str, str]], float | None] = retry_after
 
     def find_key(self, engine: str) -> str:
-        """The key that the environment holds. Raises SearchError, ConfigError."""
+        """Return the key that the environment holds. Raises SearchError, ConfigError."""
         key = find_key(self.key) if self.key else ""
         if self.key and not key:
             raise SearchError(f"{self.key} holds no key for the engine {engine}", f"set {self.key} to one")
         return key
 
     def find_url(self, engine: str, given: str) -> str:
-        """Where requests go. Raises SearchError."""
+        """Return the URL that requests go to. Raises SearchError."""
         if not given:
             raise SearchError(
                 f"the engine {engine} needs the URL of its server", f"--set engines.{engine}.url=http://localhost:8000"
@@ -107,7 +107,7 @@ class Api:
         return self.url(given.rstrip("/"))
 
     def answers(self, body: bytes, queries: int) -> list[Answer]:
-        """What a good response says to so many queries. Raises TransientError or Refused."""
+        """Read the answers to so many queries from a good response. Raises TransientError or Refused."""
         try:
             data = parsed(body)
         except (ValueError, RecursionError):
@@ -122,7 +122,7 @@ class Api:
     def fail(self, response: httpx2.Response, http: Http, engine: str, url: str, *, one_query: bool) -> NoReturn:
         """Raise what a bad status means: TransientError, Refused, or SearchError where no query can be answered.
 
-        A page in place of JSON that comes after good answers is about `one_query`: a wall took offence at its words.
+        A page in place of JSON that comes after good answers is about `one_query`: a firewall refused its words.
         """
         body, status = http.body(response), response.status_code
         page = is_page(body)
@@ -145,12 +145,12 @@ class Api:
 
 
 def is_page(body: bytes) -> bool:
-    """Whether something sent HTML instead of JSON: a proxy, or a wall before the server."""
+    """Tell whether something sent HTML instead of JSON: a proxy, or a firewall before the server."""
     return body.lstrip()[:1] == b"<"
 
 
 def _detail(body: bytes) -> bytes:
-    """What an error body says, where it wraps that in an object `detail`."""
+    """Return what an error body says, where it wraps that in an object `detail`."""
     with suppress(orjson.JSONDecodeError):
         data = orjson.loads(body)
         if isinstance(data, dict) and isinstance(data.get("detail"), dict):

@@ -19,7 +19,7 @@ from stepsearch_data.search.compiled import REBUILD
 
 @contextmanager
 def reading(folder: Path, engine: str) -> Iterator[None]:
-    """Raise SearchError in the place of what a library raises over damaged files, which may be anything."""
+    """Raise SearchError in place of what a library raises over damaged files, which may be anything."""
     try:
         yield
     except SearchError:
@@ -32,7 +32,7 @@ def reading(folder: Path, engine: str) -> Iterator[None]:
 
 
 def check_numbers(numbers: Sequence[int], size: int) -> None:
-    """Raises SearchError where what an index found is none of its documents."""
+    """Raise SearchError where what an index found is none of its documents."""
     if numbers and not 0 <= min(numbers) <= max(numbers) < size:
         raise SearchError("the index is damaged: it names documents that there are not", REBUILD)
 
@@ -60,7 +60,7 @@ class Arrays:
         return len(self._checked)
 
     def check(self, words: Sequence[int]) -> None:
-        """Raises SearchError where the postings of a word point to no document, or weigh nothing."""
+        """Raise SearchError where the postings of a word point to no document, or weigh nothing."""
         if not all(type(word) is int and 0 <= word < len(self) for word in words):
             raise self._damage("its vocabulary names words that it does not have")
         for word in words:

@@ -7,7 +7,7 @@ On 280 sub-questions of MuSiQue among 4,041 real paragraphs the gold one comes f
 for 91 %; without the logarithm of `sublinear_tf` it is 50 and 90 %, and with all of the common grams 55 and 91 %.
 
 Memory: building takes what a chunk of passages and a block of postings take, and the grams themselves; searching maps
-the arrays. Disk: about 5 kB a passage of 100 words, and half as much again while it is built.
+the arrays. Disk: about 5 kB per passage of 100 words, and half as much again while it is built.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def _vocabulary(chunks: Sequence[Path], documents: int, max_df: float) -> _Vocab
 
 
 def _norms(chunks: Sequence[Path], vocabulary: _Vocabulary) -> Array:
-    """The length of each document's vector; 1 where it has none."""
+    """Return the length of each document's vector; 1 where it has none."""
     idf, norms = vocabulary.idf(), []
     for at, chunk in enumerate(chunks):
         places, postings = Postings.load(chunk).among(vocabulary.keys)
@@ -126,7 +126,7 @@ def _merge(chunks: Sequence[Path], vocabulary: _Vocabulary, norms: Array, folder
 
 
 def _blocks(frequencies: Array) -> Iterator[slice]:
-    """Ranges of grams with about `_BLOCK` postings each."""
+    """Yield ranges of grams with about `_BLOCK` postings each."""
     ends = np.cumsum(frequencies)
     start = 0
     while start < len(ends):
@@ -185,7 +185,7 @@ class Chargram:
         return results
 
     def _asked(self, query: str) -> tuple[list[int], float]:
-        """The places of a query's grams, each as often as it occurs, and the length of the query's vector."""
+        """Return the places of a query's grams, each as often as it occurs, and the length of the query's vector."""
         if not tokens(query):
             return [], 0.0
         places, known = find(self._keys, grams(words_of(query))[0])

@@ -1,6 +1,6 @@
-"""What engines of this process share: bm25s's compiled search, its ties in order, and a word on broken indexes.
+"""What engines of this process share: bm25s's compiled search, its ties in order, and advice on broken indexes.
 
-numba compiles once a machine: it takes longer than everything else that a server does first.
+numba compiles once per machine: that takes longer than everything else that a server does first.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-FROM = 5_000  # passages; below, numpy is done before numba is loaded
+FROM = 5_000  # passages; with fewer, numpy has finished before numba is loaded
 REBUILD = (
     "build it anew: remove the whole index folder, then run the same command with --corpus;"
     " in a run: stepsearch-data build --force --stage index"
@@ -36,7 +36,7 @@ def speed_up(index: Any, passages: int) -> None:
 
 
 def best(index: Any, asked: Sequence[list[int]], k: int) -> list[list[tuple[int, float]]]:
-    """For each list of word numbers the k best documents of a bm25s index and their scores, as `Index.find` wants them.
+    """Return the k best documents of a bm25s index, with scores, per list of word numbers, as `Index.find` does.
 
     bm25s leaves it to chance which of equal documents are among the first k: a query whose k-th score is also that of
     the last document it got is asked again for more. Scores are rounded to six digits.
@@ -57,7 +57,7 @@ def best(index: Any, asked: Sequence[list[int]], k: int) -> list[list[tuple[int,
 
 
 def _ranked(index: Any, asked: list[list[int]], k: int, most: int) -> list[list[tuple[int, float]] | None]:
-    """The k best of `most` documents a query; None where the k-th score may go on beyond them."""
+    """Return the k best of `most` documents per query; None where the k-th score may go on beyond them."""
     documents, scores = index.retrieve(asked, k=most, sorted=False, show_progress=False, n_threads=0)
     bits = _rounded(scores)
     keys = (~bits).astype(np.uint64) << np.uint64(32) | documents.astype(np.uint64)  # sorting numbers is fastest
@@ -73,7 +73,7 @@ def _ranked(index: Any, asked: list[list[int]], k: int, most: int) -> list[list[
 
 
 def _rounded(scores: Any) -> Any:
-    """The bits of float32s to 20 of 24 binary digits, six decimal ones: the order of adding up decides the seventh.
+    """Return the bits of float32s, rounded to six decimal digits: the order of adding up decides the seventh.
 
     Numbers from 0 up are in the order of their bits; those below become 0.
     """

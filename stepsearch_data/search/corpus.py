@@ -40,18 +40,18 @@ class FileCorpus:
 
     @property
     def name(self) -> str:
-        """The file's name."""
+        """Return the file's name."""
         return self.path.name
 
     @property
     def stamp(self) -> list[int]:
-        """Size and time of the last change: while they are the same, so is the file."""
+        """Return the size and time of the last change: while they are the same, so is the file."""
         stat = self.path.stat()
         return [stat.st_size, stat.st_mtime_ns]
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the file's bytes."""
+        """Return the SHA-256 of the file's bytes."""
         return digest_of(self.path)
 
     @property
@@ -60,7 +60,7 @@ class FileCorpus:
         return next((s for s in reversed(suffixes) if s not in {".gz", ".bz2", ".zst"}), "")
 
     def documents(self, reject: Reject) -> Iterator[Document]:
-        """The passages in their order; what is none goes to `reject`. Raises SearchError."""
+        """Yield the passages in their order; other rows go to `reject`. Raises SearchError."""
         read = {".parquet": self._parquet, ".tsv": self._tsv}.get(self._format, self._json)
         try:
             yield from read(reject)
@@ -108,7 +108,7 @@ class FileCorpus:
 
 
 def _document(row: Any, position: int) -> Document:
-    """A passage in one of the dialects. Raises RowRejected."""
+    """Read a passage in one of the dialects. Raises RowRejected."""
     if not isinstance(row, dict):
         raise RowRejected("the row is no JSON object")
     identity = row.get("id", row.get("_id"))
@@ -125,7 +125,7 @@ def _document(row: Any, position: int) -> Document:
 
 
 def split_contents(contents: str) -> tuple[str, str]:
-    """Title and text of Search-R1's `contents`: a first line of `"Title"`, then the text."""
+    """Split Search-R1's `contents` into title and text: a first line of `"Title"`, then the text."""
     first, newline, rest = contents.partition("\n")
     if not newline:
         return "", contents
@@ -134,5 +134,5 @@ def split_contents(contents: str) -> tuple[str, str]:
 
 
 def join_contents(title: str, text: str) -> str:
-    """The opposite of `split_contents`."""
+    """Join a title and a text: the opposite of `split_contents`."""
     return f'"{title}"\n{text}' if title or "\n" in text else text

@@ -1,7 +1,7 @@
 """Vectors of a model, by `faiss`: finds what is meant in other words.
 
 Memory, and disk, for n passages of d dimensions: 4·n·d bytes as they are (up to 100,000 passages: 307 MB for the 768 of
-E5-base), n·(d + 8) with a byte a dimension and lists (above: 776 MB for a million). Building takes that at once,
+E5-base), n·(d + 8) with a byte per dimension and lists (above: 776 MB for a million). Building takes that at once,
 searching maps it. Beside it the vectors are kept as they came, 2·n·d bytes, in the cache folder of this user: a build
 that was interrupted asks for no passage again but those of the shard that it was at, about a thousand.
 """
@@ -107,7 +107,7 @@ def _read(shard: Path, config: DenseConfig) -> Vectors:
 
 
 def _scaled(vectors: Vectors, config: DenseConfig) -> Vectors:
-    """Vectors of length 1 where cosines are asked for; one of zeros stays one."""
+    """Scale vectors to length 1 where cosines are asked for; a vector of zeros stays as it is."""
     if not config.normalise:
         return vectors
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -126,7 +126,7 @@ def _empty(faiss: Any, config: DenseConfig, passages: int, dimensions: int) -> A
 
 
 def _sample(shards: Sequence[Path], config: DenseConfig, passages: int, lists: int) -> Vectors:
-    """Vectors from all over the corpus, as many as faiss needs to learn from."""
+    """Return vectors from all parts of the corpus, as many as faiss needs to learn from."""
     step = max(1, passages // (_TRAINING * max(256, lists)))
     return np.concatenate([_read(shard, config)[::step] for shard in shards])
 
@@ -160,7 +160,7 @@ class Dense:
         return results
 
     def look(self, queries: Sequence[str], k: int) -> list[list[tuple[int, float]] | str]:
-        """Like `find`, with the reason in the place of what a query without a vector finds."""
+        """Find as `find` does; a query without a vector gets the reason as its result."""
         queries = [query.encode("utf-8", "replace").decode() for query in queries]  # halves of a character
         vectors = self._vectors([query for query in dict.fromkeys(queries) if tokens(query)])
         return list(self._threads.map(lambda query: self._best(vectors.get(query), k), queries))
@@ -182,7 +182,7 @@ class Dense:
         return sorted(found, key=lambda pair: (-pair[1], pair[0]))[:k]
 
     def _vectors(self, queries: list[str]) -> dict[str, Vectors | str]:
-        """A vector for each query, from the cache or the model."""
+        """Return a vector for each query, from the cache or the model."""
         if not self._replay:
             return dict(zip(queries, self._embed(queries), strict=True))
         with closing(Cache(self._replay)) as cache:  # opened here: a connection stays within its thread

@@ -15,8 +15,8 @@ from stepsearch_data.core.errors import SearchError
 from stepsearch_data.core.files import open_regular
 
 FILE = "documents.arrow"
-_ROWS = 10_000  # a record batch
-_FORGET = 2_000  # documents read, each of which maps 64 KiB, before all of them are let go
+_ROWS = 10_000  # per record batch
+_FORGET = 2_000  # documents read, each of which maps 64 KiB, before all of them are released
 _SCHEMA = pa.schema([("id", pa.string()), ("title", pa.string()), ("text", pa.string())])
 
 
@@ -29,7 +29,7 @@ class Document(NamedTuple):
 
 
 def write_documents(documents: Iterable[Document], folder: Path) -> int:
-    """Write documents in their order; their number."""
+    """Write documents in their order; return their number."""
     written = 0
     rows = iter(documents)
     with pa.OSFile(str(folder / FILE), "wb") as sink, pa.ipc.new_file(sink, _SCHEMA) as file:
@@ -76,7 +76,7 @@ class Documents(Sequence[Document]):
                 yield from map(Document, *(self._texts(column) for column in file.get_batch(at).columns))
 
     def texts(self, title_weight: int) -> Iterator[str]:
-        """What is indexed of each document: the title as often as it weighs, then the text."""
+        """Yield what is indexed of each document: the title as often as it weighs, then the text."""
         return (f"{document.title}\n" * title_weight + document.text for document in self)
 
     def _text(self, column: Any, row: int) -> str:
@@ -84,7 +84,7 @@ class Documents(Sequence[Document]):
         return text
 
     def _texts(self, column: Any) -> list[str]:
-        """Texts that lie where they say; Arrow would follow them anywhere. Raises SearchError."""
+        """Return a column's texts. Raises SearchError where offsets lead elsewhere: Arrow alone would follow them."""
         try:
             column.validate(full=True)
         except pa.ArrowInvalid as error:

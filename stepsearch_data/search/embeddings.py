@@ -27,7 +27,7 @@ class Embedder(Protocol):
     """Makes vectors. Called from one thread at a time."""
 
     def embed(self, texts: Sequence[str]) -> list[Vectors | str]:
-        """A vector for each text, or why there is none for it. Raises SearchError when none can be had at all."""
+        """Return a vector for each text, or why it has none. Raises SearchError when there can be none at all."""
 
     def close(self) -> None:
         """Drop the connections."""
@@ -57,7 +57,7 @@ class LocalEmbedder:
 
 
 def checked(rows: Any, count: int, whose: str) -> Vectors:
-    """Vectors as one array, shape (count, dimensions). Raises SearchError where they are not that."""
+    """Return vectors as one array, shape (count, dimensions). Raises SearchError where they are not that."""
     try:
         vectors = np.asarray(rows, np.float32)
     except (ValueError, TypeError):
@@ -76,7 +76,7 @@ def checked(rows: Any, count: int, whose: str) -> Vectors:
 
 
 def cut(texts: Iterable[str]) -> Iterator[list[str]]:
-    """Texts in shards: whether one ends at a text is decided by that text, so a new passage changes one shard."""
+    """Cut texts into shards: whether one ends at a text depends on that text, so a new passage changes one shard."""
     shard: list[str] = []
     for text in texts:
         shard.append(text)
@@ -88,7 +88,7 @@ def cut(texts: Iterable[str]) -> Iterator[list[str]]:
 
 
 def shard_of(embedder: Embedder, model: str, base_url: str, texts: list[str]) -> Path:
-    """The file with the vectors of these texts, made where it is not there yet. Raises SearchError."""
+    """Return the file with the vectors of these texts, made where it is not there yet. Raises SearchError."""
     asked = orjson.dumps([model, base_url, texts])
     path = default_replay().parent / "embeddings" / f"{hashlib.sha256(asked).hexdigest()}.npy"
     if path.is_file():

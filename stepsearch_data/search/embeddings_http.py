@@ -89,7 +89,7 @@ class RemoteEmbedder:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _part(self, texts: Sequence[str]) -> list[Vectors | str]:
-        """One request, as often as it may help; its halves where the server refuses it, so that one text fails."""
+        """Send a request while it may help, and its halves where the server refuses it, so that one text fails."""
         try:
             self._health.check()
             return list(await self._client.send(lambda _: self._exchange(texts)))
@@ -104,7 +104,7 @@ class RemoteEmbedder:
         return [*await self._part(texts[:middle]), *await self._part(texts[middle:])]
 
     async def _exchange(self, texts: Sequence[str]) -> Vectors:
-        """What the server says. Raises TransientError, Refused, or SearchError when it will never say anything else."""
+        """Return what the server says. Raises TransientError, Refused, or SearchError when it never will."""
         body = {"model": self._model, "input": list(texts), "encoding_format": "float"}
         try:
             response = await self._http.request("POST", self._url, body, headers=self._headers)
@@ -125,7 +125,7 @@ class RemoteEmbedder:
         return vectors
 
     def _read(self, body: bytes) -> Any:
-        """The vectors of a reply, in the order of what was asked."""
+        """Read the vectors of a reply, in the order of what was asked."""
         if is_page(body):
             raise SearchError(f"{self._shown} sent a web page instead of vectors", self._check_url)
         try:

@@ -1,4 +1,4 @@
-"""What a search engine is to us."""
+"""The interface of a search engine, and that of an index of this process."""
 
 from __future__ import annotations
 
@@ -42,36 +42,36 @@ class SearchEngine(Protocol):
 
     @property
     def name(self) -> str:
-        """What `hits.engine` calls it."""
+        """Return what `hits.engine` calls it."""
 
     @property
     def batch(self) -> int:
-        """Queries a call."""
+        """Return the number of queries per call."""
 
     @property
     def in_flight(self) -> int:
-        """Calls at once."""
+        """Return the number of calls at once."""
 
     async def search(self, queries: Sequence[str], k: int) -> list[Answer]:
-        """An answer for each query, with at most k documents; engines of this process give scores above 0.
+        """Return an answer for each query, with at most k documents; engines of this process give scores above 0.
 
         Same queries, same answers, whatever else is in the batch. A query without a word finds nothing.
         Raises SearchError when no query can be answered, and BudgetError.
         """
 
     async def close(self) -> None:
-        """Let go of connections and files."""
+        """Close connections and files."""
 
 
 class Index(Protocol):
-    """A built index: what a local engine needs to be."""
+    """A built index, which a local engine searches."""
 
     @property
     def size(self) -> int:
-        """Documents that it was made of."""
+        """Return the number of documents that it was made of."""
 
     def find(self, queries: Sequence[str], k: int) -> list[list[tuple[int, float]]]:
-        """For each query at most k pairs of a document's number and its score, best first, ties in corpus order.
+        """Return at most k pairs per query, a document's number and its score, best first, ties in corpus order.
 
         Only scores above 0; an empty list where nothing matches. Called from one thread at a time.
         """
@@ -115,7 +115,7 @@ class LocalEngine:
         return answers
 
     def answer(self, queries: Sequence[str], k: int) -> list[Answer]:
-        """Like `search`, in the thread of the caller."""
+        """Search as `search` does, in the thread of the caller."""
         return [
             Answer([self._found(number, score) for number, score in found]) for found in self.index.find(queries, k)
         ]
@@ -127,7 +127,7 @@ class LocalEngine:
         return Found(None, score, document.title, document.text)
 
     async def close(self) -> None:
-        """Nothing to let go of: arrays are mapped, not opened."""
+        """Do nothing: arrays are mapped, not opened."""
 
 
 def call(
@@ -140,7 +140,7 @@ def call(
     cached: bool = False,
     error: str = "",
 ) -> dict[str, Any]:
-    """A record of `search_calls`."""
+    """Return a record of `search_calls`."""
     return {
         "engine": engine,
         "queries": queries,

@@ -1,6 +1,6 @@
 """Character grams of texts as numbers: runs of three to five characters within words, a space at each end of a word.
 
-They are scikit-learn's `char_wb` grams of lower-cased text. A gram is a uint64 of twelve bits a character, so that no
+They are scikit-learn's `char_wb` grams of lower-cased text. A gram is a uint64 of twelve bits per character: no
 two grams of Latin, Greek, Cyrillic, Hebrew, Arabic or Indic letters share a number; characters from U+1000 on, such as
 those of Chinese, are folded to twelve bits, and so are told apart by their neighbours.
 """
@@ -23,12 +23,12 @@ Array = NDArray[Any]
 
 
 def words_of(text: str) -> list[str]:
-    """What white space separates, in lower case."""
+    """Split a text at white space, in lower case."""
     return text.lower().split()
 
 
 def grams(words: Sequence[str]) -> tuple[Array, Array]:
-    """Every gram of every word: its number, and that of its word. Shapes (grams,), ordered by length, then place."""
+    """Return the number of every gram, and that of its word. Shapes (grams,), ordered by length, then place."""
     text = f" {' '.join(words)} ".encode("utf-32-le", "surrogatepass")
     codes = np.frombuffer(text, np.uint32).astype(np.int64)
     space = codes == ord(" ")
@@ -58,7 +58,7 @@ class Postings(NamedTuple):
 
     @classmethod
     def of(cls, texts: Iterable[str]) -> Self:
-        """Postings of at most 65,535 texts, which are numbered from 0. Grams are cut once for each distinct word."""
+        """Count the grams of at most 65,535 texts, numbered from 0. Each distinct word is cut into grams once."""
         vocabulary: dict[str, int] = {}
         numbers, sizes = array("i"), []
         for text in texts:
@@ -87,11 +87,11 @@ class Postings(NamedTuple):
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """What `save` has written, mapped: only what is used is read."""
+        """Map what `save` has written: only what is used is read."""
         return cls(*(np.load(folder / f"{name}.npy", mmap_mode="r") for name in cls._fields))
 
     def among(self, keys: Array) -> tuple[Array, Self]:
-        """The postings of those grams that are among these, ascending ones, and the place of each gram among them."""
+        """Return the place of each known gram in `keys`, which ascend, and the postings of those grams."""
         first, last = np.searchsorted(self.keys, keys[0]), np.searchsorted(self.keys, keys[-1], "right")
         places, known = find(keys, self.keys[first:last])
         lengths = self.lengths[first:last]
@@ -103,11 +103,11 @@ class Postings(NamedTuple):
 
 
 def find(keys: Array, wanted: Array) -> tuple[Array, Array]:
-    """Where each wanted number is among ascending, distinct keys, and whether it is there at all."""
+    """Return where each wanted number is among ascending, distinct keys, and whether it is there at all."""
     places = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
     return places, keys[places] == wanted
 
 
 def runs(starts: Array, lengths: Array) -> Array:
-    """The numbers of runs that begin at `starts`, one run after the other: 5 and 9, 2 and 3 long: 5, 6, 9, 10, 11."""
+    """Return the numbers of runs, one after the other: starts 5 and 9, lengths 2 and 3: 5, 6, 9, 10, 11."""
     return np.repeat(starts - (np.cumsum(lengths) - lengths), lengths) + np.arange(lengths.sum())

@@ -1,4 +1,4 @@
-"""Whether a server that is asked is worth asking again."""
+"""Tells whether a server is worth asking again."""
 
 from __future__ import annotations
 

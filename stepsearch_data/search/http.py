@@ -1,4 +1,4 @@
-r"""Search-R1's retrieval server, which StepSearch and verl speak too: many queries a request.
+r"""Search-R1's retrieval server, which StepSearch and verl speak too: many queries per request.
 
     POST /retrieve {"queries": ["who …", …], "topk": 3, "return_scores": true}
     → {"result": [[{"document": {"id": "7", "contents": "\"Title\"\ntext"}, "score": 0.8}, …], …]}
@@ -39,12 +39,12 @@ class HttpSettings(RemoteSettings):
 
 
 def ask(_config: RemoteConfig, _key: str, queries: Sequence[str], k: int) -> Exchange:
-    """A request for a batch of queries."""
+    """Make a request for a batch of queries."""
     return Exchange("POST", {"queries": list(queries), "topk": k, "return_scores": True})
 
 
 def read(data: Any) -> list[Answer]:
-    """An answer for each list of the result. Scores are the server's own, and may be 0 or less. Raises Refused."""
+    """Read an answer per list of the result. Scores are the server's own, and may be 0 or less. Raises Refused."""
     result = data.get("result") if isinstance(data, dict) else None
     if not isinstance(result, list):
         raise Refused("the server's JSON has no list 'result'")
@@ -59,7 +59,7 @@ def _answer(found: list[dict[str, Any]]) -> Answer:
 
 
 def _document(row: dict[str, Any]) -> tuple[str, str, str]:
-    """Title, text and URL in one of the dialects. Raises Refused."""
+    """Read title, text and URL in one of the dialects. Raises Refused."""
     document = row.get("document", row)
     if not isinstance(document, dict | None):
         raise Refused("the server sent a document that is no object")
@@ -71,7 +71,7 @@ def _document(row: dict[str, Any]) -> tuple[str, str, str]:
 
 
 def _is_made_up(title: str, text: str) -> bool:
-    """Whether this is what StepSearch's bridge to Serper makes up when Serper fails."""
+    """Tell whether this is what StepSearch's adapter of Serper makes up when Serper fails."""
     lines = [line for line in (title, *text.splitlines()) if line.strip()]
     return bool(lines) and all(_FAILED.match(line.strip()) for line in lines)
 

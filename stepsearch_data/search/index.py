@@ -4,10 +4,10 @@
       manifest.json      the corpus, and which parts are whole; replaced atomically
       documents.arrow    id, title, text
       rejects.jsonl      rows of the corpus that are no passages, and why
-      bm25/ …            one folder an engine
+      bm25/ …            one folder per engine
 
-A part is built aside and takes its name when it is whole: an interrupted build goes on with the part
-that it was at.
+A part is built under another name, and renamed when it is whole: an interrupted build goes on with the
+part that it was at.
 """
 
 from __future__ import annotations
@@ -50,18 +50,18 @@ class Corpus(Protocol):
 
     @property
     def name(self) -> str:
-        """What people call it."""
+        """Return what people call it."""
 
     @property
     def stamp(self) -> Any:
-        """Something cheap that changes when the corpus does."""
+        """Return something cheap that changes when the corpus does."""
 
     @property
     def digest(self) -> str:
-        """What identifies the passages."""
+        """Return what identifies the passages."""
 
     def documents(self, reject: Reject) -> Iterator[Document]:
-        """The passages."""
+        """Yield the passages."""
 
 
 def _named(fingerprint: dict[str, Any]) -> dict[str, Any]:
@@ -85,7 +85,7 @@ class IndexMetadata(BaseModel):
 
 
 def read_metadata(root: Path) -> IndexMetadata | None:
-    """The metadata of an index folder; None for one that holds nothing. Raises SearchError for a foreign folder."""
+    """Read the metadata of an index folder; None for an empty one. Raises SearchError for a folder not of ours."""
     path = root / MANIFEST
     try:
         metadata = IndexMetadata.model_validate_json(read_regular(path, _MOST))
@@ -106,7 +106,7 @@ def read_metadata(root: Path) -> IndexMetadata | None:
 
 
 def open_engine(engine: Engine, root: Path | None, service: Service) -> SearchEngine:
-    """An engine, ready to search the index folder `root` where it needs one. Raises SearchError."""
+    """Open an engine, over the index folder `root` where it needs one. Raises SearchError."""
     if not engine.is_local:
         return engine.kind.open(engine, None, None, service)
     root = engine.index or root
@@ -134,13 +134,13 @@ def open_engine(engine: Engine, root: Path | None, service: Service) -> SearchEn
 
 
 def _part(engine: Engine, metadata: IndexMetadata | None) -> str:
-    """The folder of an engine in an index: in one of another corpus, its kind's where none has its own name."""
+    """Return an engine's folder in an index: in one of another corpus, its kind's where none has its own name."""
     named = metadata is not None and engine.name in metadata.engines
     return engine.kind.name if engine.index and not named else engine.name
 
 
 def fingerprint_of(engine: Engine) -> dict[str, Any]:
-    """Everything that decides an engine's answers, the run's own corpus apart. Raises SearchError."""
+    """Return everything that decides an engine's answers, except the run's own corpus. Raises SearchError."""
     if engine.index is None:
         return engine.fingerprint()
     metadata = read_metadata(engine.index)
@@ -217,7 +217,7 @@ def _refuse_duplicates(folder: Path, corpus: Corpus) -> None:
     import polars as pl  # not imported by a server
 
     ids = pl.scan_ipc(folder / store.FILE, glob=False).select("id").with_row_index("row", offset=1)
-    hashes = ids.select(pl.col("id").hash()).collect()["id"].sort()  # 8 bytes a passage: there may be 20 million
+    hashes = ids.select(pl.col("id").hash()).collect()["id"].sort()  # 8 bytes per passage: there may be 20 million
     repeated = hashes.filter(hashes == hashes.shift())
     if repeated.is_empty():
         return
@@ -258,7 +258,7 @@ def _commit(root: Path, metadata: IndexMetadata) -> IndexMetadata:
 
 
 def _clear(root: Path, metadata: IndexMetadata) -> None:
-    """Remove an index; what stays is a metadata that says so, and tells that the folder is ours."""
+    """Remove an index, but for metadata that say so, and that the folder is ours."""
     _commit(root, metadata.model_copy(update={"stamp": None, "digest": "", "documents": 0, "engines": {}}))
     for entry in root.iterdir():
         if entry.is_dir():

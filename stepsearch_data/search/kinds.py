@@ -115,33 +115,33 @@ class Engine:
 
     @property
     def is_local(self) -> bool:
-        """Whether it searches an index of this process."""
+        """Tell whether it searches an index of this process."""
         return self.kind.build is not None
 
     @property
     def index(self) -> Path | None:
-        """The index of another corpus that it searches, if any."""
+        """Return the index of another corpus that it searches, if any."""
         return self.settings.index if isinstance(self.settings, LocalSettings) else None
 
     def fingerprint(self) -> dict[str, Any]:
-        """What decides its answers, apart from the documents."""
+        """Return what decides its answers, except the documents."""
         decides = self.config.model_dump(mode="json")
         server = {"url": show_url(self.settings.url)} if self.kind.by_server and not decides.get("revision") else {}
         return {"kind": self.kind.name, "version": self.kind.version, **decides, **server}
 
 
 def kinds() -> list[str]:
-    """Names of all kinds that are installed."""
+    """Return the names of all kinds that are installed."""
     return ENGINES.names()
 
 
 def kind_of(name: str) -> Kind:
-    """The kind of that name. Raises ConfigError."""
+    """Return the kind of that name. Raises ConfigError."""
     return ENGINES.load(name, Kind)
 
 
 def choose(names: Iterable[str], sections: Mapping[str, Mapping[str, Any]]) -> tuple[Engine, ...]:
-    """The engines of these names, each with its section `[engines.NAME]`. Raises ConfigError, for any section."""
+    """Return the engines of these names, each with its `[engines.NAME]`. Raises ConfigError, for any section."""
     listed = list(names)
     for name in (*listed, *sections):
         if not _NAME.fullmatch(name):  # it names a folder, and a setting
@@ -176,7 +176,7 @@ def _engine(name: str, section: dict[str, Any]) -> Engine:
 
 
 def need(package: str, extra: str) -> Any:
-    """A module that an extra installs. Raises SearchError where it is not installed."""
+    """Import a module that an extra installs. Raises SearchError where it is not installed."""
     try:
         return importlib.import_module(package)
     except ImportError as error:

@@ -51,7 +51,7 @@ def build(engine: Engine, documents: Documents, folder: Path, meter: Meter) -> N
 
 
 class RankBm25:
-    """The documents, counted anew."""
+    """Counts of the documents' words, taken when it opens."""
 
     def __init__(self, documents: Documents, config: RankBm25Config) -> None:
         from rank_bm25 import BM25Okapi

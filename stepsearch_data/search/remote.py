@@ -1,4 +1,4 @@
-"""A search engine somewhere else: replay first, then its API, at its speed, within the budget."""
+"""A remote search engine: replay first, then its API, at its speed, within the budget."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _WORD = re.compile(r"\w")
 
 
 def opener(api: Api) -> Callable[[Engine, Path | None, Documents | None, Service], SearchEngine]:
-    """What a `Kind` of this API opens its engines with."""
+    """Return what a `Kind` of this API opens its engines with."""
     return lambda engine, _folder, _documents, service: RemoteEngine(engine, api, service)
 
 
@@ -83,13 +83,13 @@ class RemoteEngine:
             await self._http.aclose()
 
     def _known(self, query: str, k: int) -> Answer | None:
-        """The answer that needs no request: to a query without a word, or to one that was asked before."""
+        """Return the answer that needs no request: to a query without a word, or to one that was asked before."""
         if not _WORD.search(query):
             return Answer()
         return self._replay.get(query, k) if self._replay else None
 
     async def _ask(self, queries: Sequence[str], k: int) -> list[Answer]:
-        """One request, as often as it may help; its halves where the server chokes on it, so that one query fails."""
+        """Send a request while it may help, and its halves where the server fails on it, so that one query fails."""
         try:
             self._health.check()
             return await self._client.send(lambda _: self._call(queries, k))
@@ -131,7 +131,7 @@ class RemoteEngine:
         return answers
 
     async def _exchange(self, queries: Sequence[str], k: int) -> list[Answer]:
-        """What the API says to these queries. Raises TransientError, Refused, or SearchError when it never will."""
+        """Return the API's answers to queries. Raises TransientError, Refused, or SearchError when it never will."""
         method, body, params, headers = self._api.ask(self._config, self._key, queries, k)
         response, fault = None, ""
         try:

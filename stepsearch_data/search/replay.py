@@ -21,7 +21,7 @@ class Replay(Cache):
         self._asked = dict(asked)
 
     def get(self, query: str, k: int) -> Answer | None:
-        """The answer that was kept, with the latency that it had."""
+        """Return the answer that was kept, with the latency that it had."""
         data = self.load(self._digest(query, k))
         if data is None:
             return None

@@ -75,13 +75,13 @@ def _add(tantivy: Any, index: Any, texts: Any, meter: Meter) -> None:
 
 
 def _schema(tantivy: Any) -> Any:
-    """The words without their places, and the number of the document; nothing else is stored."""
+    """Return the fields: words without their places, and the document's number; nothing else is stored."""
     words = tantivy.SchemaBuilder().add_text_field(_TEXT, tokenizer_name=_ANALYSER, index_option="freq")
     return words.add_unsigned_field(_NUMBER, fast=True).build()
 
 
 def _index(tantivy: Any, folder: Path, hint: str) -> Any:
-    """The index in a folder, or a new one; `hint` says what to do with a broken one.
+    """Open the index in a folder, or a new one; `hint` says what to do with a broken one.
 
     Segments keep the order of the corpus when they are merged.
     """
@@ -95,7 +95,7 @@ def _index(tantivy: Any, folder: Path, hint: str) -> Any:
 
 
 class Tantivy:
-    """A built index, searched by `workers` threads: tantivy lets go of Python's lock while it searches."""
+    """A built index, searched by `workers` threads: tantivy releases Python's lock while it searches."""
 
     def __init__(self, folder: Path, workers: int = 1) -> None:
         self._tantivy = need("tantivy", "tantivy")
@@ -132,7 +132,7 @@ class Tantivy:
         return sorted(zip(numbers, scores, strict=True), key=lambda pair: (-pair[1], pair[0]))[:k]
 
     def _query(self, words: Sequence[str]) -> Any:
-        """Any of the words, each as often as it is asked for; tantivy's query language would trip over `(` or `X:`."""
+        """Make a query for any of the words, as often as each occurs; tantivy's query language fails on `(` or `X:`."""
         should = self._tantivy.Occur.Should
         term = self._tantivy.Query.term_query
         return self._tantivy.Query.boolean_query(
@@ -141,7 +141,7 @@ class Tantivy:
 
 
 def _rounded(score: float) -> float:
-    """To six digits: the order in which tantivy adds up the words decides the seventh."""
+    """Round to six digits: the order in which tantivy adds up the words decides the seventh."""
     return float(f"{score:.6g}")
 
 

@@ -83,48 +83,48 @@ class SerpApiSettings(RemoteSettings):
 
 
 def ask_serper(config: WebConfig, key: str, queries: Sequence[str], k: int) -> Exchange:
-    """A request to Serper."""
+    """Make a request to Serper."""
     body = {"q": queries[0], "num": k, **_given(gl=config.country.lower(), hl=config.language)}
     return Exchange("POST", body, headers={"X-API-KEY": key})
 
 
 def ask_brave(config: WebConfig, key: str, queries: Sequence[str], k: int) -> Exchange:
-    """A request to Brave."""
+    """Make a request to Brave."""
     where = _given(country=config.country.upper(), search_lang=config.language)
     params = {"q": queries[0], "count": str(k), **where}
     return Exchange("GET", params=params, headers={"X-Subscription-Token": key, "Accept": "application/json"})
 
 
 def ask_tavily(config: TavilyConfig, key: str, queries: Sequence[str], k: int) -> Exchange:
-    """A request to Tavily."""
+    """Make a request to Tavily."""
     body = {"query": queries[0], "max_results": k, **_given(country=config.country.lower())}
     return Exchange("POST", body, headers={"Authorization": f"Bearer {key}"})
 
 
 def ask_serpapi(config: WebConfig, key: str, queries: Sequence[str], _k: int) -> Exchange:
-    """A request to SerpApi, which takes the key as a parameter and always gives Google's first page."""
+    """Make a request to SerpApi, which takes the key as a parameter and always gives Google's first page."""
     params = {"engine": "google", "q": queries[0], **_given(gl=config.country.lower(), hl=config.language)}
     return Exchange("GET", params={**params, "api_key": key})
 
 
 def read_serper(data: Any) -> list[Answer]:
-    """What Serper found. Raises Refused."""
+    """Read what Serper found. Raises Refused."""
     return [_answer(rows(data, "organic"), "snippet", "link", known=_has(data, "organic", "searchParameters"))]
 
 
 def read_brave(data: Any) -> list[Answer]:
-    """What Brave found; `web` is null or absent where it found nothing. Raises Refused."""
+    """Read what Brave found; `web` is null or absent where it found nothing. Raises Refused."""
     found = _has(data, "web") or (_has(data, "type") and data["type"] == "search")
     return [_answer(rows(data, "web", "results"), "description", "url", known=found)]
 
 
 def read_tavily(data: Any) -> list[Answer]:
-    """What Tavily found. Raises Refused."""
+    """Read what Tavily found. Raises Refused."""
     return [_answer(rows(data, "results"), "content", "url", known=_has(data, "results"))]
 
 
 def read_serpapi(data: Any) -> list[Answer]:
-    """What SerpApi found; finding nothing is an `error` there, as failing is. Raises Refused."""
+    """Read what SerpApi found; finding nothing is an `error` there, as failing is. Raises Refused."""
     error = text_of(data, "error") if isinstance(data, dict) else ""
     if error and "hasn't returned any results" not in error.replace("\u2019", "'"):
         return [Answer(error=f"the server says: {error[:300]}")]
@@ -133,12 +133,12 @@ def read_serpapi(data: Any) -> list[Answer]:
 
 
 def cleaned(snippet: str) -> str:
-    """A snippet as plain text: without the tags that mark words, entities decoded, white space collapsed."""
+    """Return a snippet as plain text: without the tags that mark words, entities decoded, white space collapsed."""
     return " ".join(html.unescape(_BREAKS.sub(" ", _MARKS.sub("", snippet))).split())
 
 
 def renewal(headers: Mapping[str, str]) -> float | None:
-    """Seconds until Brave's limits that are used up are renewed; it has one a second and, on old plans, one a month.
+    """Return the seconds until Brave's used-up limits are renewed: one per second and, on old plans, one per month.
 
     `X-RateLimit-Limit: 1, 2000`, `-Remaining: 0, 118` and `-Reset: 1, 183945` say to wait for one second.
     """

@@ -33,7 +33,7 @@ class Served:
 
 
 def application(served: Served) -> web.Application:
-    """The routes over what is served. Searches in a thread while it runs."""
+    """Return the routes over what is served. Searches in a thread while it runs."""
     retriever = _Retriever(served)
     app = web.Application(middlewares=[in_json, _told], client_max_size=LARGEST_BODY)
     app.add_routes(
@@ -56,7 +56,7 @@ class _Retriever:
         self._metrics = Metrics(lambda: self._searcher.waiting)
 
     async def searching(self, _app: web.Application) -> AsyncIterator[None]:
-        """Search once, as bm25 compiles then; have a searcher until the application ends."""
+        """Search once, as bm25 compiles then; keep a searcher until the application ends."""
         served = self._served
         title, text = served.documents[0][1:]
         await asyncio.to_thread(served.index.find, [f"{title} {text}"[:_CHARACTERS]], served.topk)
@@ -97,7 +97,7 @@ class _Retriever:
 
 
 async def _body(request: web.Request) -> bytes:
-    """A request's whole body, unless it is too long in coming."""
+    """Read a request's whole body. Raises HTTPRequestTimeout where it takes too long, HTTPBadRequest."""
     try:
         async with asyncio.timeout(None if request.content.is_eof() else BODY_SECONDS):  # a short one is here already
             return await request.read()

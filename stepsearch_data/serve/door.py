@@ -1,7 +1,7 @@
-"""Lets connections in while this process has files for them, and turns the others away with a 503.
+"""Accepts connections while this process may open files for them, and refuses the others with a 503.
 
-Each connection is an open file. Beyond the limit of those no engine could read its index, and asyncio would try to
-accept the same connection without end.
+Each connection is an open file. Beyond the limit of open files no engine could read its index, and asyncio would try
+to accept the same connection without end.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Door:
         self.refusing = 0
 
     def __call__(self) -> asyncio.BaseProtocol:
-        """The protocol of a connection that has just been accepted."""
+        """Return the protocol of a connection that has just been accepted."""
         if self._coming + len(self._server.connections) < self._most:
             self._coming += 1
             asyncio.get_running_loop().call_soon(self._came)  # right before the server is told
@@ -58,7 +58,7 @@ class Door:
 
     @property
     def is_crowded(self) -> bool:
-        """Whether even those who are waited for are too many."""
+        """Tell whether too many refused connections are waited for."""
         return self.refusing >= _REFUSALS
 
     def tell(self) -> None:
@@ -91,7 +91,7 @@ class Door:
 
 
 def most_connections(limit: int) -> int:
-    """How many connections leave enough of so many files, besides those that are open now."""
+    """Return how many connections leave enough of `limit` files for the work, besides those that are open now."""
     if limit == resource.RLIM_INFINITY:
         return 1 << 30
     used = len(os.listdir("/dev/fd"))  # noqa: PTH208 - names are all that is wanted
@@ -121,7 +121,7 @@ class _Refusal(asyncio.Protocol):
             self._transport.close()
 
     def connection_lost(self, _error: Exception | None) -> None:
-        """One less."""
+        """Count one refused connection less."""
         self._door.refusing -= 1
         if self._timer:
             self._timer.cancel()

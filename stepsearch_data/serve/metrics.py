@@ -43,7 +43,7 @@ class Metrics:
         self._documents.inc(documents)
 
     def text(self) -> bytes:
-        """All of it, as `/metrics` shows it."""
+        """Return all metrics, as `/metrics` shows them."""
         from prometheus_client import generate_latest
 
         return generate_latest(self._registry)

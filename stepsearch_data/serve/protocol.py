@@ -21,7 +21,7 @@ from stepsearch_data.search.corpus import join_contents
 from stepsearch_data.search.documents import Documents
 
 LARGEST_BODY = 8 << 20  # bytes
-_MOST_DOCUMENTS = 200_000  # a request, in all of its answers; some 200 MB of passages as Wikipedia's
+_MOST_DOCUMENTS = 200_000  # per request, in all of its answers; about 200 MB of passages such as Wikipedia's
 
 Query = Annotated[str, Field(max_length=100_000)]
 
@@ -44,7 +44,7 @@ class RetrieveRequest(BaseModel, strict=True):
 
 
 def read_question(body: bytes, default_k: int) -> Question:
-    """The question in a request's body. Raises HTTPBadRequest, HTTPUnprocessableEntity."""
+    """Read the question in a request's body. Raises HTTPBadRequest, HTTPUnprocessableEntity."""
     try:
         asked = RetrieveRequest.model_validate(orjson.loads(body))
     except orjson.JSONDecodeError as error:
@@ -61,7 +61,7 @@ def read_question(body: bytes, default_k: int) -> Question:
 
 
 def write_answer(documents: Documents, found: Sequence[tuple[int, float]], *, scores: bool) -> bytes:
-    """The JSON of one query's documents, from their numbers and scores."""
+    """Write the JSON of one query's documents, from their numbers and scores."""
     shown: list[Any] = []
     for number, score in found:
         identity, title, text = documents[number]
@@ -71,5 +71,5 @@ def write_answer(documents: Documents, found: Sequence[tuple[int, float]], *, sc
 
 
 def write_answers(answers: Sequence[bytes]) -> bytes:
-    """The JSON of a whole answer."""
+    """Write the JSON of a whole answer."""
     return b'{"result":[' + b",".join(answers) + b"]}"

@@ -16,7 +16,7 @@ from stepsearch_data.search.documents import Documents
 from stepsearch_data.search.engine import Index
 from stepsearch_data.serve.protocol import Question, write_answer, write_answers
 
-BATCH = 512  # queries that are searched together: the longest that a newcomer waits for
+BATCH = 512  # queries that are searched together: the most that a new one waits for
 TURN = 64  # queries of one request, while others wait too
 MOST_WAITING = 100_000  # queries
 _DOWN = 3  # failures in a row
@@ -42,7 +42,7 @@ class _Job:
         self.dropped = False
 
     def take(self, size: int) -> tuple[list[str], int]:
-        """The next queries, at least one, and how much they weigh."""
+        """Return the next queries, at least one, and how much they weigh."""
         first, weight = self.taken, 0
         while self.taken < len(self.question.queries) and weight < size:
             weight += _weight(self.question.queries[self.taken])
@@ -73,7 +73,7 @@ class Searcher:
         self._thread.start()
 
     async def ask(self, question: Question) -> bytes:
-        """The JSON of the answer. Raises OverloadedError at once, and whatever the index raises.
+        """Return the JSON of the answer. Raises OverloadedError at once, and whatever the index raises.
 
         Nobody searches for a question whose task has been cancelled.
         """
@@ -103,7 +103,7 @@ class Searcher:
                 self._search(parts)
 
     def _gather(self, jobs: deque[_Job]) -> bool:
-        """Add what waits, and wait if nothing does; false when the searcher is closed."""
+        """Add what waits, and wait if nothing does; return false when the searcher is closed."""
         with suppress(Empty):
             while True:
                 job = self._inbox.get_nowait() if jobs else self._inbox.get()
@@ -113,7 +113,7 @@ class Searcher:
         return True
 
     def _search(self, parts: list[_Part]) -> bool:
-        """Search for queries that want equally many documents; false where that failed."""
+        """Search for queries that want equally many documents; return false where that failed."""
         try:
             found = self._index.find([query for _, part in parts for query in part], parts[0][0].question.k)
             each = iter(found)
@@ -133,7 +133,7 @@ class Searcher:
         return True
 
     def _search_alone(self, parts: list[_Part]) -> None:
-        """One query may have spoilt it for all. Where even single ones fail in a row, the engine is down."""
+        """Search one by one, as one query may have failed all. Where single ones fail in a row, the engine is down."""
         failed = 0
         for job, queries in parts:
             if failed == _DOWN:

@@ -28,7 +28,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Whether the log should have it: what is no HTTP has been answered with 400, and that will do."""
+    """Tell whether to log a record: what is no HTTP has been answered with 400, which is enough."""
     return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError | web.RequestPayloadError))
 
 
@@ -66,7 +66,7 @@ async def run(app: web.Application, bound: socket.socket, ready: Callable[[], No
 
 @contextmanager
 def _stopping() -> Iterator[asyncio.Event]:
-    """Set by a signal that asks for the end; after the block the next one ends the process at once."""
+    """Yield an event that SIGINT or SIGTERM sets; after the block the next one ends the process at once."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     signals = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) is not signal.SIG_IGN]
@@ -83,7 +83,7 @@ def _stopping() -> Iterator[asyncio.Event]:
 async def in_json(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Answer failures with `{"detail": …}`; drop a client that does not take its answer."""
     response = await _answered(request, handler)
-    if (response.content_length or 0) < _LARGE:  # it is in the system's hands at once
+    if (response.content_length or 0) < _LARGE:  # the system takes it at once
         return response
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
@@ -117,5 +117,5 @@ def _failure(status: int, detail: str, headers: Mapping[str, str] | None = None)
 
 
 def to_json(value: Any) -> web.Response:
-    """The answer that holds a value."""
+    """Return the answer that holds a value."""
     return web.Response(body=orjson.dumps(value), content_type="application/json")

@@ -61,7 +61,7 @@ def _greet(served: Served, bound: socket.socket, index: Opened, say: Callable[[s
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A socket bound to an address, not listening yet. Raises ConfigError, and SearchError where it is taken."""
+    """Bind a socket to an address, without listening. Raises ConfigError, and SearchError where it is taken."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:
