@@ -69,7 +69,7 @@ class TrainError(StepSearchError):
 
 
 class RowRejected(Exception):
-    """Raised by a stage for one row: it lands in `rejects` with this reason and the build goes on.
+    """Raised by a stage for one row: it is written to `rejects` with this reason and the build goes on.
 
     `raw` is the reply that could not be used, and `attempts` how many were asked for, where a model was asked.
     """

@@ -17,7 +17,7 @@ _NOTE_EVERY = 0.25  # seconds between changes of a note
 class Meter:
     """Progress of one stage: call `advance` as rows are done, `expect` once their number is known.
 
-    Draws on `bar`; without one it calls `say` with a line now and then.
+    Draws on `bar`; without one it calls `say` with a line every ten seconds.
     """
 
     def __init__(

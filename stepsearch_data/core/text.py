@@ -18,7 +18,7 @@ _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _SEAM = "\ue000"  # stands for punctuation with a space at it; a character for private use
 _SEAMS = re.compile(f" ?[{re.escape(string.punctuation)}][ {re.escape(string.punctuation)}]*")
 _LONE_ARTICLES = re.compile(r"(?<!\S)(?:a|an|the)(?!\S)")
-# For ASCII bytes: what is no letter or digit and not deleted parts words.
+# For ASCII bytes: characters that are neither alphanumeric nor deleted separate words.
 _PARTED = bytes(code if chr(code).isalnum() else 0x20 for code in range(0x80)).ljust(0x100, b" ")
 _DELETED = string.punctuation.encode()
 _CHARACTERS = set(string.ascii_lowercase + string.digits)

@@ -37,7 +37,7 @@ def parse_value(key: str, text: str) -> Any:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
-    except UnicodeEncodeError as error:  # no JSON remembers it
+    except UnicodeEncodeError as error:  # JSON cannot hold it
         raise ConfigError(f"{shortened(key)}: the value is not valid UTF-8") from error
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{shortened(key)}: {_reason(error)}") from error

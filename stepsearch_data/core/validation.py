@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
     from pydantic_core import ErrorDetails
 
-_MOST = 3  # faults that are told
+_MOST = 3  # faults that are shown
 _LONGEST = 200  # characters of one
 _OURS = "Value error, "  # what pydantic puts before the words of our own validators
 _SHORT = reprlib.Repr()

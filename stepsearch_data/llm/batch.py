@@ -35,12 +35,12 @@ MOST_REQUESTS = 50_000
 MOST_BYTES = 190_000_000
 _WORDS = 300  # characters of a server's message that we repeat
 _FIRST_LOOK = 1.0  # seconds
-_USED = 8  # a reply takes so many times less than it may, as a rule of thumb
+_USED = 8  # a reply takes 1/8 of the tokens that it may, as a rule of thumb
 _FINAL = {"completed", "failed", "expired", "cancelled"}
 
 
 class Online(Protocol):
-    """The model that batches stand in for, as far as they need it."""
+    """What batches need of the model that they replace."""
 
     settings: LlmSettings
     budget: Budget

@@ -56,7 +56,7 @@ async def _models(endpoint: Endpoint, model: str) -> AsyncIterator[str]:
     """Yield whether the model is offered, as far as the server lists its models."""
     try:
         offered = await endpoint.models()
-    except (TransientError, RowRejected, ProviderError):  # if more is wrong than that, the call will tell
+    except (TransientError, RowRejected, ProviderError):  # if more is wrong, the call will show it
         yield "models     the server does not list them"
         return
     if model in offered:

@@ -1,4 +1,4 @@
-"""How a model is reached and how hard: services, never part of a fingerprint."""
+"""How a model is reached and how fast: services, never part of a fingerprint."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def default_replay() -> Path:
 
 
 class LlmSettings(BaseModel):
-    """How a model is reached and how hard. Nothing here changes a row; the key comes from OPENAI_API_KEY alone."""
+    """How a model is reached and how fast. Nothing here changes a row; the key comes from OPENAI_API_KEY alone."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -21,7 +21,7 @@ from stepsearch_data.core.errors import StoreError
 
 WINDOW_SECONDS = 0.2
 WINDOW_REPLIES = 64
-LOCKED_SECONDS = 5.0  # that another process may keep the file to itself; it takes milliseconds to commit
+LOCKED_SECONDS = 5.0  # that another process may hold the lock; a commit takes milliseconds
 _LOCKED = "database is locked"
 _TABLE = "CREATE TABLE IF NOT EXISTS replies (digest TEXT PRIMARY KEY, reply BLOB NOT NULL) WITHOUT ROWID"
 
@@ -107,7 +107,7 @@ class Cache:
                 self._db.executemany(statement, rows)
             self._be_patient(LOCKED_SECONDS)
         except sqlite3.Error as error:
-            self._be_patient(0)  # those who come after, and the end, need not wait as long again
+            self._be_patient(0)  # later writes need not wait as long again, nor does `close`
             raise self._fault(error, "write") from error
 
     def _be_patient(self, seconds: float) -> None:

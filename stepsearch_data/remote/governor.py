@@ -9,7 +9,7 @@ from collections.abc import Callable
 from statistics import median
 
 _CUT = 0.5
-_SLOW = 3.0  # a median latency of so many times the best one is a queue in the server
+_SLOW = 3.0  # times the best latency: a higher median means a queue in the server
 _WINDOW = 64  # replies per look at the latency
 _LEAST = 8  # calls in flight below which latency is no reason to slow down
 _CAUTION = 0.93  # of the rate that was accepted before a 429
@@ -37,7 +37,7 @@ class _Bucket:
 
 
 class Governor:
-    """Hands out the right to send. Additive increase, multiplicative decrease (AIMD).
+    """Decides when a call may be sent: additive increase, multiplicative decrease (AIMD).
 
     `rpm` and `tpm` are requests and tokens per minute, `burst` seconds' worth of requests at once. A 429
     lowers the pace to just below what the server took in the second before; a rising latency, or a 429

@@ -1,4 +1,4 @@
-"""The HTTP client of everything here, and which failures may pass when a call is repeated.
+"""The HTTP client of the whole package, and which failures may pass when a call is repeated.
 
 It is httpx2's, on aiohttp; the `openai` package sends its calls over it too (ADR 4). httpx2 is imported with the first
 call: a build that asks nobody needs none.
@@ -74,7 +74,7 @@ class Http:
 
         from stepsearch_data.remote.transport import AiohttpTransport
 
-        logging.getLogger("httpx2").setLevel(logging.WARNING)  # it tells whole URLs, and SerpApi's hold the key
+        logging.getLogger("httpx2").setLevel(logging.WARNING)  # it logs whole URLs, and SerpApi's hold the key
         whole = None if self._files else self._timeout
         limits = aiohttp.ClientTimeout(whole, sock_connect=min(self._timeout, _CONNECT), sock_read=_SILENCE)
         largest = None if self._files else _LARGEST_REPLY

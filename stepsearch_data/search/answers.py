@@ -12,7 +12,7 @@ from stepsearch_data.search.engine import Found
 
 
 class Refused(Exception):
-    """The server does not answer this request, however often it is sent; parts of it may fare better."""
+    """The server does not answer this request, however often it is sent; it may answer parts of it."""
 
 
 def parsed(body: bytes) -> Any:
@@ -22,7 +22,7 @@ def parsed(body: bytes) -> Any:
     except orjson.JSONDecodeError:
         if rb"\ud" not in body.lower():
             raise
-    # a snippet that was cut within an emoji: legal JSON with half a character, which orjson refuses
+    # a snippet that was cut within an emoji: valid JSON with a lone surrogate, which orjson refuses
     return orjson.loads(json.dumps(json.loads(body), ensure_ascii=False).encode("utf-8", "replace"))
 
 

@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 MOST_RPS = 1_000_000
 RPS = "requests a second at most; by default what a small plan allows"
 _NOWHERE = {404, 405}
-_QUOTA = 3600.0  # a server that asks to wait longer means a quota, not a pace
+_QUOTA = 3600.0  # seconds; a server that asks to wait longer means a quota, not a rate
 
 
 class RemoteConfig(EngineConfig):
-    """What decides the answers of an engine that is somewhere else."""
+    """What decides the answers of a remote engine."""
 
     revision: str = Field(
         default="", description="your name for what is searched as it is now; a new one asks every query anew"
@@ -36,7 +36,7 @@ class RemoteConfig(EngineConfig):
 
 
 class RemoteSettings(EngineSettings):
-    """How an engine somewhere else is reached, and how hard. Nothing here changes an answer."""
+    """How a remote engine is reached, and how fast. Nothing here changes an answer."""
 
     url: str = Field(default="", description="where the server is")
     timeout: float = Field(default=30.0, gt=0, le=86_400, description="seconds for one request")
@@ -72,7 +72,7 @@ class Exchange(NamedTuple):
 
 @dataclass(frozen=True)
 class Api:
-    """How an API is spoken.
+    """How an API is asked and its replies are read.
 
     `ask` gets the config, the key, queries and how many documents each may bring; `read` finds an answer for each
     query in the JSON that comes back, best document first, and raises Refused when it is something else.

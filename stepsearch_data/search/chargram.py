@@ -117,7 +117,7 @@ def _merge(chunks: Sequence[Path], vocabulary: _Vocabulary, norms: Array, folder
                 places, postings = Postings.load(chunk).among(vocabulary.keys[block])
                 to = runs(filled[places], postings.lengths)
                 documents[to] = number = postings.documents.astype(np.int32) + at * _CHUNK
-                # the idf of the query is the document's: both are in here
+                # query and document have the same idf: both factors are in here
                 twice = np.repeat(idf[block][places] ** 2, postings.lengths)
                 weights[to] = _tf(postings.counts) * twice / norms[number]
                 filled[places] += postings.lengths

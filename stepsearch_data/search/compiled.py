@@ -22,7 +22,7 @@ _CELLS = 1_000_000  # documents and scores of a batch in memory at once, unless 
 
 
 def speed_up(index: Any, passages: int) -> None:
-    """Have a bm25s index search with numba where it holds so many passages that this pays.
+    """Have a bm25s index search with numba where it holds so many passages that this is faster.
 
     numba keeps what it compiled beside bm25s, or in the user's cache folder, and finds it there the next time.
     """

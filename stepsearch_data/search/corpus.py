@@ -91,7 +91,7 @@ class FileCorpus:
 
     def _tsv(self, reject: Reject) -> Iterator[Document]:
         with open_stream(self.path) as stream, io.TextIOWrapper(stream, encoding="utf-8", newline="") as text:
-            csv.field_size_limit(LONGEST_ROW)  # of this process
+            csv.field_size_limit(LONGEST_ROW)  # for the whole process
             lines = csv.reader(text, delimiter="\t")
             try:
                 first = next(lines, ["id"])

@@ -132,7 +132,7 @@ def _sample(shards: Sequence[Path], config: DenseConfig, passages: int, lists: i
 
 
 class Dense:
-    """A built index, searched by `workers` threads, one query at a time: so an answer depends on nothing but it."""
+    """A built index, searched by `workers` threads, one query at a time, so that an answer depends on nothing else."""
 
     def __init__(self, folder: Path, engine: Engine, service: Service) -> None:
         self._faiss = need("faiss", "dense")
@@ -161,7 +161,7 @@ class Dense:
 
     def look(self, queries: Sequence[str], k: int) -> list[list[tuple[int, float]] | str]:
         """Find as `find` does; a query without a vector gets the reason as its result."""
-        queries = [query.encode("utf-8", "replace").decode() for query in queries]  # halves of a character
+        queries = [query.encode("utf-8", "replace").decode() for query in queries]  # lone surrogates
         vectors = self._vectors([query for query in dict.fromkeys(queries) if tokens(query)])
         return list(self._threads.map(lambda query: self._best(vectors.get(query), k), queries))
 

@@ -70,7 +70,7 @@ class Documents(Sequence[Document]):
         return Document(*(self._text(column, row) for column in batch.columns))
 
     def __iter__(self) -> Iterator[Document]:
-        with pa.OSFile(self._path) as source:  # read, not mapped: who reads all of it keeps none of it in memory
+        with pa.OSFile(self._path) as source:  # read, not mapped: reading all of it keeps none of it in memory
             file = pa.ipc.open_file(source)
             for at in range(file.num_record_batches):
                 yield from map(Document, *(self._texts(column) for column in file.get_batch(at).columns))
@@ -100,7 +100,7 @@ class Documents(Sequence[Document]):
         if not 0 <= number < len(self):
             raise IndexError(number)
         if next(self._read) % _FORGET == 0:
-            self._map.madvise(MADV_DONTNEED)  # the kernel keeps the pages as long as it likes, but not as ours
+            self._map.madvise(MADV_DONTNEED)  # the kernel may keep the pages, but they are no memory of this process
         at = bisect_right(self._starts, number) - 1
         return self._batches[at], number - self._starts[at]
 

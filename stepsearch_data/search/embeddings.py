@@ -98,7 +98,7 @@ def shard_of(embedder: Embedder, model: str, base_url: str, texts: list[str]) ->
         if isinstance(vector, str):
             raise SearchError(f"a passage has no vector: {vector}", "run the same command: what was done is kept")
         vectors.append(vector)
-    with np.errstate(over="ignore"):  # said below
+    with np.errstate(over="ignore"):  # reported below
         halves = np.array(vectors).astype(np.float16)
     if not np.isfinite(halves).all():
         raise SearchError(f"the vectors of {model} are too large for 16 bits", "choose another model")

@@ -31,7 +31,7 @@ _PATIENCE = 60.0  # seconds of nothing but failures after which a server counts 
 class RemoteEmbedder:
     """A server that speaks `POST base_url/embeddings`; the key comes from OPENAI_API_KEY alone.
 
-    Connections outlive a call: they live in an event loop that runs while a call does.
+    Connections are kept between calls: they belong to an event loop that runs while a call does.
     """
 
     def __init__(

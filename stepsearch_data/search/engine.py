@@ -16,7 +16,7 @@ from stepsearch_data.search.documents import Documents
 class Found(NamedTuple):
     """A document that an engine returned, with the engine's own score (higher is better).
 
-    A passage of the corpus has its id; a document from elsewhere says for itself what it is.
+    A passage of the corpus has its id; a document from elsewhere has title, text and URL.
     """
 
     passage_id: str | None
@@ -27,7 +27,7 @@ class Found(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What an engine says to a query, best first; with an `error` it said nothing at all.
+    """An engine's answer to a query, best document first; none where there is an `error`.
 
     `latency` is in seconds; None for engines of this process, whose answers come in batches.
     """

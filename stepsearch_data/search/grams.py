@@ -33,7 +33,7 @@ def grams(words: Sequence[str]) -> tuple[Array, Array]:
     codes = np.frombuffer(text, np.uint32).astype(np.int64)
     space = codes == ord(" ")
     word = np.cumsum(space)[1:] - 1  # of the second character, which is always one of the word's own
-    codes = ((codes - 1) % (2**_BITS - 1) + 1).astype(np.uint64)  # never 0: that is where a gram is at its end
+    codes = ((codes - 1) % (2**_BITS - 1) + 1).astype(np.uint64)  # never 0, which marks the end of a gram
     numbers = codes[:-2] << 2 * _BITS | codes[1:-1] << _BITS | codes[2:]
     whole = ~space[1:-1]  # no space but at the ends
     found = []

@@ -32,7 +32,7 @@ _FAILED = re.compile(r'"?search failed\b', re.IGNORECASE)
 
 
 class HttpSettings(RemoteSettings):
-    """How a retrieval server is reached, and how hard. Nothing here changes an answer."""
+    """How a retrieval server is reached, and how fast. Nothing here changes an answer."""
 
     url: str = Field(default="", description="the server, such as http://localhost:8000, with or without /retrieve")
     timeout: float = Field(default=120.0, gt=0, le=86_400, description="seconds for one request of 64 queries")

@@ -37,7 +37,7 @@ from stepsearch_data.search.kinds import Engine, Service
 FORMAT = 1
 MANIFEST = "manifest.json"
 REJECTS = "rejects.jsonl"
-_MOST = 16 << 20  # bytes of a metadata that are read
+_MOST = 16 << 20  # bytes of metadata that are read
 _Name = Annotated[str, Field(pattern=r"^[^/\x00.][^/\x00]*$")]
 _TOLERATED = 0.2  # share of a corpus's rows that may be no passages
 
@@ -171,7 +171,7 @@ def build_index(
             say(f"{corpus.name} has changed: the index is built anew")
             _clear(root, metadata)
             metadata = None
-        elif metadata and metadata.stamp != corpus.stamp:  # a copy of the same file: its bytes need no second look
+        elif metadata and metadata.stamp != corpus.stamp:  # a copy of the same file, with the same bytes
             metadata = _commit(root, metadata.model_copy(update={"stamp": corpus.stamp}))
         metadata = metadata or _write_documents(root, corpus, phase)
         for engine in engines:

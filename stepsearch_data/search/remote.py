@@ -35,7 +35,7 @@ def opener(api: Api) -> Callable[[Engine, Path | None, Documents | None, Service
 class RemoteEngine:
     """An API as a `SearchEngine`.
 
-    What was answered is kept by what was asked, so a query is sent once for all runs; failures are not kept. A
+    Answers are kept by what was asked, so a query is sent once for all runs; failures are not kept. A
     query whose request fails has an error for an answer. Every request that is sent, a repeated one too, is a record
     of `search_calls`, and counts for `max_requests`.
     """
@@ -60,7 +60,7 @@ class RemoteEngine:
     async def search(self, queries: Sequence[str], k: int) -> list[Answer]:
         """See `SearchEngine.search`; at most as many documents as the API gives."""
         shown = min(k, self._api.most)
-        k = shown if self._api.sized else self._api.most  # one request, whatever is wanted of it
+        k = shown if self._api.sized else self._api.most  # the same request, however many are wanted
         known = {query: self._known(query, k) for query in queries}
         replayed = sum(answer is not None and answer.latency is not None for answer in known.values())
         if replayed:
@@ -142,7 +142,7 @@ class RemoteEngine:
             pass
         if response is None and fault:
             raise Refused(fault)
-        if response is None:  # not raised where an error of the client is at hand, which may hold the key
+        if response is None:  # raised out here, without the client's error as its context: that may hold the key
             raise SearchError(
                 f"{show_url(self._url)} is no URL", f"--set engines.{self.name}.url=http://localhost:8000"
             )

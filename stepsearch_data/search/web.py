@@ -55,28 +55,28 @@ class TavilyConfig(RemoteConfig):
 
 
 class SerperSettings(RemoteSettings):
-    """How Serper is reached, and how hard. Nothing here changes an answer."""
+    """How Serper is reached, and how fast. Nothing here changes an answer."""
 
     url: str = Field(default="https://google.serper.dev/search", description="where the API is")
     rps: float | None = Field(default=5.0, gt=0, le=MOST_RPS, description=RPS)
 
 
 class BraveSettings(RemoteSettings):
-    """How Brave is reached, and how hard. Nothing here changes an answer."""
+    """How Brave is reached, and how fast. Nothing here changes an answer."""
 
     url: str = Field(default="https://api.search.brave.com/res/v1/web/search", description="where the API is")
     rps: float | None = Field(default=1.0, gt=0, le=MOST_RPS, description=RPS)
 
 
 class TavilySettings(RemoteSettings):
-    """How Tavily is reached, and how hard. Nothing here changes an answer."""
+    """How Tavily is reached, and how fast. Nothing here changes an answer."""
 
     url: str = Field(default="https://api.tavily.com/search", description="where the API is")
     rps: float | None = Field(default=1.6, gt=0, le=MOST_RPS, description=RPS)
 
 
 class SerpApiSettings(RemoteSettings):
-    """How SerpApi is reached, and how hard. Nothing here changes an answer."""
+    """How SerpApi is reached, and how fast. Nothing here changes an answer."""
 
     url: str = Field(default="https://serpapi.com/search", description="where the API is")
     rps: float | None = Field(default=1.0, gt=0, le=MOST_RPS, description=RPS)

@@ -99,7 +99,7 @@ class _Retriever:
 async def _body(request: web.Request) -> bytes:
     """Read a request's whole body. Raises HTTPRequestTimeout where it takes too long, HTTPBadRequest."""
     try:
-        async with asyncio.timeout(None if request.content.is_eof() else BODY_SECONDS):  # a short one is here already
+        async with asyncio.timeout(None if request.content.is_eof() else BODY_SECONDS):  # a short one has come already
             return await request.read()
     except TimeoutError:
         raise web.HTTPRequestTimeout(text=f"the body did not come within {BODY_SECONDS:g} s") from None

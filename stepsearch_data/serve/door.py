@@ -18,11 +18,11 @@ from typing import Any, cast
 
 from aiohttp import web
 
-ACCEPTED = 4  # connections that asyncio accepts in one go, before it is known what becomes of them
+ACCEPTED = 4  # connections that asyncio accepts at once, before each is served or refused
 _SPARE = 128  # files that are kept for the work itself; a quarter of the limit where that is low
-_REFUSALS = 8  # connections that are waited for until they ask, to be told
-_IN_BETWEEN = 3 * ACCEPTED + _REFUSALS  # connections that count for nothing yet, or no more
-_REFUSAL_SECONDS = 1.0  # that a client has to ask
+_REFUSALS = 8  # refused connections that are kept until their request comes
+_IN_BETWEEN = 3 * ACCEPTED + _REFUSALS  # connections that are not counted yet, or no longer
+_REFUSAL_SECONDS = 1.0  # that a refused client has to send its request
 _LOG_SECONDS = 60.0
 _NO_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _BODY = b'{"detail":"too many connections; try again soon"}'
@@ -48,7 +48,7 @@ class Door:
         """Return the protocol of a connection that has just been accepted."""
         if self._coming + len(self._server.connections) < self._most:
             self._coming += 1
-            asyncio.get_running_loop().call_soon(self._came)  # right before the server is told
+            asyncio.get_running_loop().call_soon(self._came)  # right before the server counts it
             return self._server()
         self.tell()
         return _Refusal(self)

@@ -30,7 +30,7 @@ class OverloadedError(Exception):
 
 
 class _Job:
-    """A request's queries on their way: `answers` grows until there is one for each."""
+    """A request's queries in progress: `answers` grows until there is one for each."""
 
     __slots__ = ("answers", "dropped", "future", "question", "taken")
 
@@ -65,7 +65,7 @@ class Searcher:
     """
 
     def __init__(self, index: Index, documents: Documents, searched: Callable[[int, int], None]) -> None:
-        self.waiting = 0  # queries, those that are searched right now among them
+        self.waiting = 0  # queries, including those that are being searched
         self._index, self._documents, self._searched = index, documents, searched
         self._loop = asyncio.get_running_loop()
         self._inbox: SimpleQueue[_Job | None] = SimpleQueue()

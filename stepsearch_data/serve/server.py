@@ -37,7 +37,7 @@ _log.addFilter(_is_news)
 
 
 async def run(app: web.Application, bound: socket.socket, ready: Callable[[], None]) -> None:
-    """Serve on a bound socket until SIGTERM or SIGINT, as many connections as there may be files.
+    """Serve on a bound socket until SIGTERM or SIGINT, with as many connections as the limit of open files allows.
 
     What is in flight then is finished. Raises what the application's start raises.
     """

@@ -1,4 +1,4 @@
-"""Where questions come from: a file per dataset, each one `Dataset`; beneath them files of any size, and the Hub."""
+"""Where questions come from: a file per dataset, each one `Dataset`, and readers of files and of the Hub."""
 
 from stepsearch_data.core.plugins import Registry
 

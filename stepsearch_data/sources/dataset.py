@@ -59,7 +59,7 @@ class Dataset:
     sample: str = ""  # file of the embedded one
     aliases: AliasTable | None = None
     single_hops: Callable[[str], list[str]] | None = None  # ids of the questions that a question id is made of
-    notes: Mapping[str, str] = field(default_factory=dict)  # how questions with a note are told of, by its beginning
+    notes: Mapping[str, str] = field(default_factory=dict)  # what to report of questions with a note, by its beginning
     gold_elsewhere: tuple[str, str] = ("", "")  # where rows without a gold paragraph have one, and what to do
     version: int = 1  # goes up when `parse` makes other rows
 
@@ -75,7 +75,7 @@ def dataset_of(name: str) -> Dataset:
 def recognise(fields: set[str], *others: str) -> list[str]:
     """Return the names of our datasets, and of the others named, that rows of these fields may be of.
 
-    Of two, one of which has all fields of the other, it is the one with more.
+    Where one signature holds all fields of another, only the larger one counts.
     """
     fits = [
         (name, signature)

@@ -63,7 +63,7 @@ def rows(dataset: HubDataset) -> Iterator[dict[str, Any]]:
     try:
         for row in load_dataset(path, name=dataset.config, split=dataset.split, revision=sha, streaming=True):
             yield without_nulls(row)
-    except Exception as error:  # a network's faults arrive as a dozen types
+    except Exception as error:  # network errors have a dozen types
         raise SourceError(f"reading {dataset.repo} from the Hub failed: {_first_line(error)}", _help(error)) from error
 
 

@@ -46,7 +46,7 @@ class Record:
 class SourceRow(BaseModel):
     """Base of the rows of files: unknown fields are ignored, missing or mistyped ones are errors.
 
-    The Hub's dialects are brought to the official form before validation, by `records` and `tuples`.
+    The Hub's dialects are converted to the official form before validation, by `records` and `tuples`.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -90,7 +90,7 @@ def validate(model: type[R], record: Record) -> R:
         return model.model_validate_json(record.data)
     except ValidationError as error:
         raise RowRejected(in_words(error, most=1)) from None
-    except ValueError as error:  # a dialect that could not be brought to the official form
+    except ValueError as error:  # a dialect that could not be converted to the official form
         raise RowRejected(str(error)) from None
 
 

@@ -1,4 +1,4 @@
-"""What templates word: a trajectory with its texts, whatever table they come from."""
+"""What templates write out: a trajectory with its texts, whatever table they come from."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Step:
 
     `role` is gold, distractor (a search that finds nothing, before the gold one of its hop) or abstain
     (the last search of a question that cannot be answered). `keys` are the reference queries, the
-    round's own first: never empty, though where every query of the hop was voted out it was too.
+    round's own first: never empty. Where the vote dropped every query of the hop, the round's own was dropped too.
     `rejected` is filled only for formats that want it.
     """
 
@@ -78,7 +78,7 @@ class Example:
 
 
 class Passages:
-    """Titles and texts by passage id, kept in Arrow's compact form; they turn rows into what templates word."""
+    """Titles and texts by passage id, kept in Arrow's compact form; they turn rows into what templates write out."""
 
     def __init__(self, path: Path) -> None:
         self._table = pq.read_table(path, columns=["title", "text"]).combine_chunks()
