@@ -7,6 +7,7 @@ one owner: `remote.client`. Replies are read here, because servers that call the
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,7 +44,7 @@ class Endpoint:
     ) -> None:
         self.base_url = settings.base_url.rstrip("/")
         self.shown = show_url(self.base_url)
-        self._azure = self.base_url == os.environ.get(AZURE, "").rstrip("/")
+        self._azure = self.base_url == (os.environ.get(AZURE, "").rstrip("/") or None)
         self._key, *others = map(find_key, _KEYS)
         for variable in _NAMES:
             find_key(variable)
@@ -72,7 +73,7 @@ class Endpoint:
                 return openai.AsyncAzureOpenAI(
                     azure_endpoint=self.base_url, http_client=self._http.client, timeout=None, max_retries=0
                 )
-            if not self._key and "authorization:" not in os.environ.get(CUSTOM_HEADERS, "").lower():
+            if not (self._key or re.search("(?im)^authorization *:", os.environ.get(CUSTOM_HEADERS, ""))):
                 self.headers = {"Authorization": openai.Omit()}  # or the package refuses to send anything
             return openai.AsyncOpenAI(
                 base_url=self.base_url,
@@ -127,8 +128,8 @@ class Endpoint:
         with self.errors():
             client = self.client
             response = await client.get("/models", cast_to=httpx2.Response, options={"headers": self.headers})
-        listed = _object(self._http.body(response)).get("data") or []
-        return [str(_dict(item).get("id")) for item in listed]
+        listed = _object(self._http.body(response)).get("data")
+        return [str(_dict(item).get("id")) for item in listed] if isinstance(listed, list) else []
 
     def payload(self, request: Request) -> dict[str, Any]:
         """Return the body of a call, less what this server is known to refuse."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from stepsearch_data.core.errors import RowRejected
-from stepsearch_data.remote.secrets import HIDDEN, redact
+from stepsearch_data.remote.secrets import HIDDEN, SURELY, redact
 
 if TYPE_CHECKING:
     import httpx2
@@ -124,10 +124,14 @@ class Http:
         raise error
 
     def body(self, response: httpx2.Response) -> bytes:
-        """Return what a server says, without our keys: one that repeats them would bring them into the rows."""
+        """Return what a server says, without our keys: one that repeats them would bring them into the rows.
+
+        Short keys stay: they are words, such as the `none` that servers without keys are given.
+        """
         content = response.content
         for secret in self._secrets:
-            content = content.replace(secret.encode(), HIDDEN.encode())
+            if len(secret) >= SURELY:
+                content = content.replace(secret.encode(), HIDDEN.encode())
         return content
 
     def message(self, body: bytes) -> str:
@@ -191,5 +195,5 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
             continue
     try:
         return max(0.0, parsedate_to_datetime(headers["retry-after"]).timestamp() - time.time())
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, OverflowError):
         return None

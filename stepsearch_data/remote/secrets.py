@@ -29,7 +29,7 @@ _HEADER = re.compile(r"[!-~]+")
 _HEADERS = re.compile(r"(?:[!-9;-~]+ *:[ -~]*|\s*)")
 _SECRET_HEADER = re.compile(r"^[^:]*(?:key|token|auth|secret|cookie)[^:]*:(.*)", re.IGNORECASE)
 _SHORTEST = 4  # characters of a secret that can be told from a word
-_SURELY = 12  # the same, wherever it stands
+SURELY = 12  # the same, wherever it stands
 _TELLING = 6  # characters in a row that give a secret away
 _MASKED = 2  # the same beside a mask, as in `sk-…abcd`
 _SEGMENT = 24  # characters of a part of a path that may be shown whole
@@ -63,7 +63,7 @@ def check_hub() -> None:
 
 def check_no_key(setting: str, value: object) -> None:
     """Raise ConfigError for a setting that holds a key: it would be written into the store."""
-    if any(secret in str(value) for secret in known_secrets() if len(secret) >= _SURELY):
+    if any(secret in str(value) for secret in known_secrets() if len(secret) >= SURELY):
         raise ConfigError(f"{setting} holds a key", "keys come from the environment alone")
 
 

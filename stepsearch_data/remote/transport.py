@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from functools import cached_property, lru_cache
 from ssl import SSLContext
-from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
@@ -71,8 +70,10 @@ class AiohttpTransport(httpx2.AsyncBaseTransport):
         if (scheme, host) not in self._proxies:
             named = getproxies()
             proxy = None if proxy_bypass(host) else named.get(scheme) or named.get("all")
-            if proxy and urlsplit(proxy).scheme not in ("http", "https"):
-                raise httpx2.ProxyError("the environment names a proxy that is not http:// or https://")
+            try:
+                _ = proxy and _checked(httpx2.URL(proxy))
+            except (httpx2.InvalidURL, httpx2.UnsupportedProtocol):  # not as the cause: it may hold a password
+                raise httpx2.ProxyError("the environment names a proxy that is no URL of http or https") from None
             self._proxies[scheme, host] = proxy
         return self._proxies[scheme, host]
 

@@ -318,6 +318,7 @@ def test_a_servers_long_message_is_cut() -> None:
         ({"data": [{"id": "a"}, {"id": "b"}]}, ["a", "b"]),
         ({"data": []}, []),
         ({"data": None}, []),
+        ({"data": 5}, []),
         ({}, []),
     ],
 )
@@ -344,6 +345,23 @@ def test_organisation_project_and_custom_headers_are_sent(monkeypatch: pytest.Mo
     sent = server.headers[0]
     assert [sent[name] for name in ("openai-organization", "openai-project", "x-team")] == ["org", "project", "search"]
     assert "gw-0123456789" not in str(fault.value)
+
+
+@pytest.mark.parametrize(
+    ("header", "sent"), [("X-Authorization: a", None), ("authorization: Bearer a", "Bearer a"), ("X-Team: a", None)]
+)
+def test_without_a_key_a_header_of_the_users_own_may_be_one(
+    header: str, sent: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", header)
+    with LlmServer(lambda _: OK) as server:
+        ask(server.url, REQUEST)
+    assert server.headers[0].get("Authorization") == sent
+
+
+def test_no_address_is_not_azures() -> None:
+    with pytest.raises(ProviderError, match="is no URL"):
+        ask("", REQUEST)
 
 
 @pytest.mark.parametrize("headers", ["no header", "X-Näme: 1", "X-Team: caf\u00e9", "a b: c"])

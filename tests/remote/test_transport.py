@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from stepsearch_data.remote.http import Http, NoUrlError, TransientError
+from stepsearch_data.remote.http import Http, NoUrlError, TransientError, retry_after
 from tests.fake import Asked, FakeServer, Fault
 
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
@@ -58,7 +58,18 @@ def test_hosts_without_a_proxy_are_asked_directly(server: FakeServer, monkeypatc
     assert get(server.url).status_code == 200
 
 
-@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:9", "http://user:secret-0123456789@127.0.0.1:9"])
+@pytest.mark.parametrize(
+    "proxy",
+    [
+        "socks5://127.0.0.1:9",
+        "http://user:secret-0123456789@127.0.0.1:9",
+        "http://user:pass/secret@127.0.0.1:9",
+        "127.0.0.1:9",
+        "http://[::1",
+        "http://:9",
+        "http://127.0.0.1:99999",
+    ],
+)
 def test_a_proxy_that_cannot_be_used_is_told_without_its_password(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALL_PROXY", proxy)
     with pytest.raises(TransientError, match=r"proxy|127\.0\.0\.1") as error:
@@ -90,3 +101,13 @@ def test_a_redirect_is_not_followed() -> None:
     with FakeServer(lambda _: Fault(302, headers={"Location": "/elsewhere"})) as server:
         assert get(server.url, authorization="Bearer a").status_code == 302
         assert len(server.requests) == 1
+
+
+def test_a_body_is_shown_without_keys_but_with_its_words() -> None:
+    http = Http(5.0, 1, ["0123456789ab", "none"])  # as servers without keys are given
+    assert http.body(httpx2.Response(200, content=b"none the less: 0123456789ab")) == b"none the less: ***"
+
+
+@pytest.mark.parametrize("date", ["Mon, 01 Jan 99999999999 00:00:00 GMT", "Mon, 01 Jan 2020 00:00:00 +99999999999999"])
+def test_a_date_that_cannot_be_is_no_time_to_wait(date: str) -> None:
+    assert retry_after({"retry-after": date}) is None
