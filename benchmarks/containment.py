@@ -30,7 +30,7 @@ RANDOM = random.Random(0)
 
 
 def window(text: str, size: int) -> str:
-    """So many characters from anywhere in a text, without the word that is cut in front."""
+    """Cut `size` characters from anywhere in a text, without a word that is cut at the front."""
     start = RANDOM.randrange(max(1, len(text) - size))
     return text[start : start + size].partition(" ")[2] if start else text[:size]
 
@@ -44,7 +44,7 @@ SNIPPETS: dict[str, Callable[[str], str]] = {
 
 
 def words(title: str, text: str) -> frozenset[str]:
-    """What is compared of a text."""
+    """Return the words of a text, which are compared."""
     return frozenset(tokens(f"{title} {text}"))
 
 
@@ -52,7 +52,7 @@ R = TypeVar("R", bound=Row)
 
 
 def load(sources: list[str], folder: Path) -> tuple[list[Question], dict[str, Paragraph]]:
-    """Questions and paragraphs of real files."""
+    """Load the questions and paragraphs of real files."""
     job = Runner(STAGES, load_config(STAGES, store=folder / "store", sources=sources), ["load"])
     job.run(Reporter(quiet=True))
     manifest = job.store.manifest()
@@ -66,7 +66,7 @@ def load(sources: list[str], folder: Path) -> tuple[list[Question], dict[str, Pa
 
 
 def main() -> None:
-    """Print for each kind of snippet the share that passes, of gold and of other paragraphs."""
+    """Print the share of gold and of other paragraphs that passes, for each kind of snippet."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sources", nargs="+", metavar="KIND=PATH")
     with tempfile.TemporaryDirectory() as folder:

@@ -53,25 +53,25 @@ SCHEMA = {
     "additionalProperties": False,
 }
 
-# -- Clients: each is made ready, imports included, then makes so many calls; how many it got answered -------
+# -- Clients: each is prepared, with its imports, then makes its calls and returns how many were answered ----
 
 Calls = Callable[[], int]
 
 
 def system_part() -> str:
-    """That of the stage `queries`."""
+    """Return the system part of the stage `queries`."""
     return PROMPT.read_text(encoding="utf-8").partition("=== user ===")[0].strip()
 
 
 def user_part(number: int) -> str:
-    """That of a call, as long as those of the stage `queries`."""
+    """Make the user part of a call, as long as those of the stage `queries`."""
     known = "- Who directed the film The Silent Harbour? → Maria Lindqvist\n" * 2
     question = f"Question: In which year was the school number {number} founded that the director went to?\n\n"
     return f"{question}Found so far:\n{known}\nSub-question to search for: When was school {number} founded?"
 
 
 def ideal(url: str, calls: int, _folder: Path) -> Calls:
-    """A pool of workers, and nothing else."""
+    """Call with only a pool of workers."""
     import aiohttp
     import orjson
 
@@ -97,10 +97,10 @@ def ideal(url: str, calls: int, _folder: Path) -> Calls:
 
 
 def ours(url: str, calls: int, folder: Path) -> Calls:
-    """The layer that the stages call, with its replay cache and its log."""
+    """Call through the layer that the stages use, with its replay cache and its log."""
     from functools import partial
 
-    import openai  # noqa: F401 - imports take no part of anybody's time
+    import openai  # noqa: F401 - imported here, so that no client's time includes it
 
     import stepsearch_data.remote.transport  # noqa: F401
     from stepsearch_data.llm import Message, Reply, Request
@@ -130,7 +130,7 @@ def ours(url: str, calls: int, folder: Path) -> Calls:
 
 
 def distilabel(url: str, calls: int, folder: Path) -> Calls:
-    """A pipeline of distilabel, batches of 64."""
+    """Call through a pipeline of distilabel, in batches of 64."""
     os.environ["XDG_CACHE_HOME"] = os.environ["HF_HOME"] = str(folder)
     from distilabel.models import OpenAILLM
     from distilabel.pipeline import Pipeline
@@ -145,12 +145,12 @@ def distilabel(url: str, calls: int, folder: Path) -> Calls:
 
 
 def curator(url: str, calls: int, folder: Path) -> Calls:
-    """The library curator with its limits out of the way."""
+    """Call through the library curator, with limits too high to matter."""
     os.environ.update(CURATOR_CACHE_DIR=str(folder), TELEMETRY_ENABLED="0", OPENAI_API_KEY="none", HF_HOME=str(folder))
     import tiktoken
 
     class Bytes:
-        """Stands in for tiktoken's tables, which are fetched from the net."""
+        """Replaces tiktoken's tables, which are downloaded."""
 
         encode = staticmethod(str.encode)
 
@@ -170,7 +170,7 @@ def curator(url: str, calls: int, folder: Path) -> Calls:
 
 @dataclass(frozen=True)
 class Run:
-    """A client's process: wall seconds in all and of its calls alone, peak resident MiB."""
+    """A client's process: wall seconds in total and of its calls alone, peak resident MiB."""
 
     wall: float
     calling: float
@@ -178,21 +178,21 @@ class Run:
 
 
 class Server:
-    """The mock server in a process of its own."""
+    """The mock server in its own process."""
 
     def __init__(self, port: int) -> None:
         self._port = port
         self.url = f"http://127.0.0.1:{port}/v1"
 
     def stats(self) -> dict[str, int]:
-        """Calls so far, those whose prompt had come before, and those refused."""
+        """Return the numbers of calls so far, of calls with a repeated prompt, and of refused calls."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/stats", timeout=10) as reply:
             return dict(json.load(reply))
 
 
 @contextmanager
 def serving(**options: Any) -> Iterator[Server]:
-    """A mock server with these options, gone after the block."""
+    """Run a mock server with these options until the block ends."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         server = Server(free.getsockname()[1])
@@ -215,7 +215,7 @@ def serving(**options: Any) -> Iterator[Server]:
 
 
 def finish(process: subprocess.Popen[bytes], start: float, output: Path) -> Run:
-    """Wait for a process and read what it said. Ends the benchmark when it fails or hangs."""
+    """Wait for a process and read its output. End the benchmark when it fails or hangs."""
     signal.signal(signal.SIGALRM, lambda *_: process.kill())
     signal.setitimer(signal.ITIMER_REAL, HANGS)
     _, status, usage = os.wait4(process.pid, 0)
@@ -230,7 +230,7 @@ def finish(process: subprocess.Popen[bytes], start: float, output: Path) -> Run:
 
 
 def launch(command: list[Any], output: Path, **environment: str) -> subprocess.Popen[bytes]:
-    """A process that writes to `output`."""
+    """Start a process that writes to `output`."""
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     with output.open("wb") as file:
         return subprocess.Popen(
@@ -239,7 +239,7 @@ def launch(command: list[Any], output: Path, **environment: str) -> subprocess.P
 
 
 def client(name: str, server: Server, calls: int, python: str = sys.executable) -> Run:
-    """One client in a process of its own, in a fresh folder."""
+    """Run one client in its own process, in a fresh folder."""
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder, "output")
         start = time.perf_counter()
@@ -248,7 +248,7 @@ def client(name: str, server: Server, calls: int, python: str = sys.executable) 
 
 
 def run_client(name: str, url: str, calls: str, folder: str) -> None:
-    """What the process of a client does."""
+    """Run a client and print its seconds; the main function of its process."""
     clients = {"ideal": ideal, "ours": ours, "distilabel": distilabel, "curator": curator}
     call = clients[name](url, int(calls), Path(folder))
     start = time.perf_counter()
@@ -259,7 +259,7 @@ def run_client(name: str, url: str, calls: str, folder: str) -> None:
 
 
 class Command:
-    """`stepsearch-data build --stage queries` over a store whose hops are ready."""
+    """Runs `stepsearch-data build --stage queries` over a store that has its hops."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -269,13 +269,13 @@ class Command:
         self.calls = self._decompose(self._ready, QUESTIONS)
 
     def reset(self) -> None:
-        """A fresh store and no replay cache."""
+        """Make a fresh store without a replay cache."""
         for path in (self._store, self._folder / "cache"):
             shutil.rmtree(path, ignore_errors=True)
         shutil.copytree(self._ready, self._store)
 
     def start(self, server: Server, *flags: str) -> tuple[subprocess.Popen[bytes], float, Path]:
-        """Start the stage; what `finish` wants."""
+        """Start the stage. Return the arguments of `finish`."""
         output = self._folder / "output"
         command = [*CLI, "build", "--store", self._store, "--stage", "queries", "--set", "queries.llm=mock", *flags]
         start = time.perf_counter()
@@ -283,7 +283,7 @@ class Command:
         return process, start, output
 
     def grow(self) -> int:
-        """Add some questions to the store; the number of their hops."""
+        """Add some questions to the store. Return the number of their hops."""
         return self._decompose(self._store, QUESTIONS + MORE) - self.calls
 
     def _decompose(self, store: Path, questions: int) -> int:
@@ -315,23 +315,23 @@ class Bench:
         print(f"{name:<44} {bar:>12} {figure:>14}  {'ok  ' if good else 'FAIL'}  {more}", flush=True)
 
     def pairs(self, ours: Callable[[], Run], reference: Callable[[], Run]) -> tuple[list[Run], list[Run]]:
-        """Runs of both in alternation, so that a busy minute of the machine hits both alike."""
+        """Run both in alternation, so that other load on the machine slows both."""
         both = [(ours(), reference()) for _ in range(self.runs)]
         return [run for run, _ in both], [run for _, run in both]
 
 
 def rate(runs: list[Run], calls: int) -> float:
-    """Median requests a second, from the first call to the last."""
+    """Return the median of requests per second, from the first call to the last."""
     return calls / statistics.median(run.calling for run in runs)
 
 
 def share(mine: list[Run], reference: list[Run]) -> float:
-    """Median over the pairs of our requests a second as a share of the reference's."""
+    """Return the median over the pairs of our requests per second as a share of the reference's."""
     return statistics.median(b.calling / a.calling for a, b in zip(mine, reference, strict=True))
 
 
 def throughput(bench: Bench, name: str, bar: float, **options: Any) -> None:
-    """Requests a second as a share of the ideal's (a and b)."""
+    """Measure requests per second as a share of the ideal's (a and b)."""
     with serving(delay=0.1, **options) as server:
         mine, best = bench.pairs(lambda: client("ours", server, CALLS), lambda: client("ideal", server, CALLS))
         found = share(mine, best)
@@ -347,24 +347,24 @@ def throughput(bench: Bench, name: str, bar: float, **options: Any) -> None:
 
 
 def has(python: str, peer: str) -> bool:
-    """Whether an interpreter can import a peer."""
+    """Tell whether an interpreter can import a peer."""
     module = {"curator": "bespokelabs"}.get(peer, peer)
     found = f"import importlib.util, sys; sys.exit(not importlib.util.find_spec({module!r}))"
     return subprocess.run([python, "-c", found], check=False).returncode == 0
 
 
 def a(bench: Bench) -> None:
-    """Fixed latency."""
+    """Measure throughput at a fixed latency."""
     throughput(bench, f"a  {CALLS:,} calls at 100 ms", SHARE)
 
 
 def b(bench: Bench) -> None:
-    """A few slow calls must hold up no other."""
+    """Check that a few slow calls delay no other."""
     throughput(bench, "b  5 % of them take 1 s", SHARE_SLOW, slow_share=0.05, slow=1.0)
 
 
 def c(bench: Bench) -> None:
-    """Memory must not grow with the number of calls."""
+    """Check that memory does not grow with the number of calls."""
     calls = 10 * CALLS
     with serving(delay=0.02) as server:
         small = client("ours", server, CALLS).peak
@@ -381,7 +381,7 @@ def c(bench: Bench) -> None:
 
 
 def d(bench: Bench) -> None:
-    """The command as a user runs it."""
+    """Measure the whole command as a user runs it."""
     with tempfile.TemporaryDirectory() as folder, serving(delay=0.1) as server:
         command = Command(Path(folder))
 
@@ -403,7 +403,7 @@ def d(bench: Bench) -> None:
 
 
 def e(bench: Bench) -> None:
-    """A server that refuses what is above its cap. The clock's second decides, so runs differ."""
+    """Measure a server that refuses calls above its cap. Runs differ, as its windows begin with the clock's seconds."""
     cap, calls = 200, 1_000
     servers: dict[str, dict[str, Any]] = {
         "window, Retry-After 1": {"retry_after": 1},
@@ -425,7 +425,7 @@ def e(bench: Bench) -> None:
 
 
 def f(bench: Bench) -> None:
-    """What was paid for must survive kill -9."""
+    """Check that paid replies survive kill -9."""
     with tempfile.TemporaryDirectory() as folder:
         command = Command(Path(folder))
         twice = []

@@ -47,7 +47,7 @@ field.dispatchEvent(new Event("input", {bubbles: true}));
 
 
 def build(folder: Path, questions: int) -> Path:
-    """A store of so many questions."""
+    """Build a store of this many questions."""
     world, store = folder / "world.jsonl.gz", folder / "store"
     paragraphs = str(round(questions * PARAGRAPHS_A_QUESTION))
     subprocess.run(
@@ -59,7 +59,7 @@ def build(folder: Path, questions: int) -> Path:
 
 
 def write(store: Path, output: Path) -> Path:
-    """Write the report and print what it took; returns its page."""
+    """Write the report, print its time, memory and size, and return its page."""
     start = time.perf_counter()
     process = subprocess.Popen([*CLI, "report", "--quiet", "--store", store, "--output", output])
     _, status, usage = os.wait4(process.pid, 0)
@@ -76,7 +76,7 @@ def write(store: Path, output: Path) -> Path:
 
 
 def opened(browser: Browser, url: str, ready: str) -> float:
-    """Seconds until the page shows the element `ready`."""
+    """Return the seconds until the page shows the element `ready`."""
     start = time.perf_counter()
     browser.open(url, ready)
     return time.perf_counter() - start
@@ -100,13 +100,13 @@ def measure(browser: Browser, url: str, runs: int) -> None:
 
 
 def spread(values: list[float], unit: str, decimals: int) -> str:
-    """The median and the ends."""
+    """Write the median, the minimum and the maximum."""
     middle, least, most = (f"{value:.{decimals}f}" for value in (statistics.median(values), min(values), max(values)))
     return f"median {middle} {unit} (min {least}, max {most})"
 
 
 def main() -> None:
-    """Run the benchmark and print a line a figure."""
+    """Run the benchmark and print one line per figure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--questions", type=int, default=25_000, help="of the synthetic world")
     parser.add_argument("--store", type=Path, help="a store that is there already, instead of a synthetic world's")

@@ -32,7 +32,7 @@ _TOLERANCE = 1e-9
 
 
 def made_up(rollouts: int, seed: int = 0) -> list[Task]:
-    """Rollouts of 4 rounds of 3 documents with 3 gold paragraphs of about 80 words, some of them found."""
+    """Make rollouts of 4 rounds of 3 documents with 3 gold paragraphs of about 80 words, some of them found."""
     chance = random.Random(seed)
     words = ["".join(chance.choices("abcdefghijklmnopqrstuvwxyz", k=chance.randint(2, 9))) for _ in range(3_000)]
     weights = [1 / (rank + 5) for rank in range(len(words))]
@@ -44,7 +44,7 @@ def made_up(rollouts: int, seed: int = 0) -> list[Task]:
 
 
 def from_file(path: Path) -> list[Task]:
-    """The rollouts of a file in the reference code's fields, as the reference code cuts them into documents."""
+    """Read rollouts with the reference code's fields, cut into documents as the reference code does."""
     tasks = []
     for row in map(json.loads, path.read_text(encoding="utf-8").splitlines()):
         rounds = [
@@ -55,7 +55,7 @@ def from_file(path: Path) -> list[Task]:
 
 
 def with_sklearn(tasks: list[Task]) -> Gains:
-    """Gains with a vectoriser fitted for every document."""
+    """Compute gains with a vectoriser fitted for every document."""
     found = []
     for rounds, golds in tasks:
         plain = [normalise(gold) for gold in golds]
@@ -74,12 +74,12 @@ def with_sklearn(tasks: list[Task]) -> Gains:
 
 
 def with_ours(tasks: list[Task]) -> Gains:
-    """Gains by the corrected sums of `rewards`."""
+    """Compute gains by the corrected sums of `rewards`."""
     return [information_gain(rounds, golds, refit=True).gains for rounds, golds in tasks]
 
 
 def timed(compute: Callable[[list[Task]], Gains], tasks: list[Task]) -> tuple[float, Gains]:
-    """Processor seconds, and the gains."""
+    """Return processor seconds and the gains."""
     start = time.process_time()
     gains = compute(tasks)
     return time.process_time() - start, gains

@@ -46,12 +46,12 @@ PARAGRAPHS = [Paragraph(f"Title {at}", " ".join(CHANCE.choices(WORDS, k=80))) fo
 
 
 def retrieve(queries: Sequence[str], k: int) -> list[list[Paragraph]]:
-    """Paragraphs that depend on the query alone."""
+    """Return paragraphs that depend only on the query."""
     return [random.Random(query).sample(PARAGRAPHS, k) for query in queries]
 
 
 def make_tasks(count: int) -> list[Task]:
-    """Questions with prompts of about 150 words."""
+    """Make questions with prompts of about 150 words."""
     prompts = (" ".join(CHANCE.choices(WORDS, k=CHANCE.randint(120, 180))) for _ in range(count))
     return [
         Task(str(at), "?", f"{prompt}\n", (WORDS[at],), support_docs=(PARAGRAPHS[at],))
@@ -60,7 +60,7 @@ def make_tasks(count: int) -> list[Task]:
 
 
 class Script:
-    """What each episode writes, whatever the model would: some searches of 20 to 60 words, then an answer."""
+    """The text of each episode in place of the model's: some searches of 20 to 60 words, then an answer."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, episodes: int) -> None:
         chance = random.Random(1)
@@ -80,7 +80,7 @@ def _some(chance: random.Random) -> str:
 
 
 class Scripted(CachedSampler):
-    """Samples as ever, then writes what the script says."""
+    """Samples as usual, then writes the script's tokens instead."""
 
     def __init__(self, *of: Any, script: Script, **options: Any) -> None:
         super().__init__(*of, **options)
@@ -129,7 +129,7 @@ class EveryRow(Scripted):
 
 
 class EveryTurn(Scripted):
-    """Reads the whole text anew at every turn, as one call of `generate` a turn does; ended episodes are dropped."""
+    """Reads the whole text again at every turn, as one call of `generate` per turn does. Ended episodes are dropped."""
 
     def __init__(self, *of: Any, **options: Any) -> None:
         super().__init__(*of, **options)
@@ -141,7 +141,7 @@ WAYS = {"kept, ended rows dropped": Scripted, "kept, all rows": EveryRow, "read 
 
 @dataclass
 class Bench:
-    """A model, and what it is measured with."""
+    """A model, and the tasks that it is measured with."""
 
     name: str
     model: PreTrainedModel
@@ -154,14 +154,14 @@ class Bench:
         self.script = Script(self.tokenizer, len(self.tasks))
 
     def clock(self) -> float:
-        """Seconds: the processor's, or with a GPU those until all of its work is done."""
+        """Return seconds: the processor's, or with a GPU those until all of its work is done."""
         if self.cpu:
             return time.process_time()
         torch.cuda.synchronize()
         return time.perf_counter()
 
     def rollouts(self, repetitions: int) -> None:
-        """Print how many tokens a second each way of sampling writes, and the ratios of each pair."""
+        """Print the tokens per second of each way of sampling, and the ratios of each pair."""
         times: dict[str, list[float]] = {name: [] for name in WAYS}
         texts, written = {}, 0
         for repetition in range(repetitions + 1):  # the first warms up
@@ -186,7 +186,7 @@ class Bench:
             print(f"  {name}: {statistics.median(ratios):.2f} times as long (of pairs: {low:.2f} to {high:.2f})")
 
     def updates(self, count: int, micro: int) -> None:
-        """Print tokens a second of rollouts and updates, the time of each part, and the peak of memory."""
+        """Print the tokens per second of rollouts and updates, the time of each part, and the peak of memory."""
         episodes = len(self.tasks)
         with tempfile.TemporaryDirectory() as folder:
             training = StePPOTrainer(
@@ -219,7 +219,7 @@ class Bench:
 
 
 def half_a_billion(tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
-    """The architecture and size of Qwen2.5-0.5B with random weights."""
+    """Make a model with the architecture and size of Qwen2.5-0.5B and random weights."""
     config = Qwen2Config(
         vocab_size=151_936,
         hidden_size=896,

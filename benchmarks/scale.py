@@ -26,7 +26,7 @@ MIB = 1 << 20
 
 
 def measure(world: Path, store: Path) -> tuple[float, float]:
-    """Wall seconds and peak resident MiB of one build into a fresh store."""
+    """Return wall seconds and peak resident MiB of one build into a fresh store."""
     shutil.rmtree(store, ignore_errors=True)
     start = time.perf_counter()
     process = subprocess.Popen([*CLI, "build", "--quiet", "--store", store, "--source", f"musique={world}"])
@@ -38,13 +38,13 @@ def measure(world: Path, store: Path) -> tuple[float, float]:
 
 
 def stages(store: Path) -> str:
-    """Seconds of each stage, from the store's log."""
+    """Return the seconds of each stage, from the store's log."""
     records = [json.loads(line) for line in (store / "log" / "builds.jsonl").read_text().splitlines()]
     return ", ".join(f"{record['stage']} {record['seconds']:.1f}" for record in records)
 
 
 def main() -> None:
-    """Run the benchmark and print one line a size."""
+    """Run the benchmark and print one line per size."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs=2, default=(2_500, 25_000), help="numbers of questions")
     parser.add_argument("--runs", type=int, default=3, help="builds of each size; the median is printed")

@@ -49,7 +49,7 @@ UNIT = 1 if sys.platform == "darwin" else 1024
 
 
 def zipfian(passages: int, seed: int = 0) -> Iterator[Document]:
-    """So many made-up passages."""
+    """Yield this many synthetic passages."""
     draw = np.random.default_rng(seed)
     share = np.cumsum(1 / np.arange(2, VOCABULARY + 2) ** 1.07)
     for start in range(0, passages, 10_000):
@@ -62,7 +62,7 @@ def zipfian(passages: int, seed: int = 0) -> Iterator[Document]:
 
 
 def write_corpus(path: Path, passages: int) -> Path:
-    """A corpus in Search-R1's form."""
+    """Write a corpus in Search-R1's format."""
     with open(path, "w") as file:
         for document in zipfian(passages):
             contents = f'"{document.title}"\n{document.text}'
@@ -71,7 +71,7 @@ def write_corpus(path: Path, passages: int) -> Path:
 
 
 def made_up_queries(number: int) -> list[str]:
-    """Five words each, that a passage says one after the other."""
+    """Make queries of five words that follow one another in a passage."""
     draw = random.Random(1)
     texts = [document.text.split() for document in zipfian(10_000, seed=2)]
     starts = ((text, draw.randrange(len(text) - 5)) for text in draw.choices(texts, k=number))
@@ -79,7 +79,7 @@ def made_up_queries(number: int) -> list[str]:
 
 
 def measured(*command: str | Path) -> tuple[float, float]:
-    """Wall seconds and peak resident MiB of a command of ours."""
+    """Run a command. Return its wall seconds and peak resident MiB."""
     start = time.perf_counter()
     process = subprocess.Popen([*CLI, *command])
     _, status, usage = os.wait4(process.pid, 0)
@@ -89,7 +89,7 @@ def measured(*command: str | Path) -> tuple[float, float]:
 
 
 def post(url: str, queries: Sequence[str]) -> Any:
-    """What a server answers."""
+    """Send queries to a server and return its answer."""
     data = json.dumps({"queries": queries, "topk": 3, "return_scores": True}).encode()
     with urllib.request.urlopen(urllib.request.Request(url, data), timeout=60) as answer:  # noqa: S310 - our own server
         return json.load(answer)["result"]
@@ -97,7 +97,7 @@ def post(url: str, queries: Sequence[str]) -> Any:
 
 @contextmanager
 def served(*options: str | Path) -> Iterator[tuple[str, int, float]]:
-    """A server: its URL, its process, and the seconds from its start to its first answer."""
+    """Run a server. Yield its URL, its process id, and the seconds from its start to its first answer."""
     start = time.perf_counter()
     process = subprocess.Popen([*CLI, "serve", "--port", "0", *options], stderr=subprocess.PIPE, text=True)
     assert process.stderr
@@ -112,13 +112,13 @@ def served(*options: str | Path) -> Iterator[tuple[str, int, float]]:
 
 
 def resident(pid: int) -> float:
-    """Resident MiB of a process, mapped files that it has touched among them."""
+    """Return the resident MiB of a process, with the mapped files that it has read."""
     status = Path(f"/proc/{pid}/status").read_text()
     return int(re.findall(r"VmRSS:\s+(\d+)", status)[0]) / 1024
 
 
 def exact(sources: Sequence[str]) -> None:
-    """Scores of bm25 and rank-bm25, and how many queries a second each answers, in turns."""
+    """Compare scores and queries per second of bm25 and rank-bm25, in alternation."""
     from rank_bm25 import BM25Okapi
 
     def both(documents: Documents, folder: Path) -> tuple[Bm25, Any]:
@@ -177,7 +177,7 @@ def exact(sources: Sequence[str]) -> None:
 
 
 def scale(folder: Path, sizes: dict[str, int]) -> None:
-    """Index and serve made-up corpora."""
+    """Index and serve synthetic corpora."""
     for engine, passages in sizes.items():
         corpus = write_corpus(folder / f"{passages}.jsonl", passages)
         seconds, peak = measured("index", "--quiet", "--corpus", corpus, "--engine", engine)
@@ -197,7 +197,7 @@ def scale(folder: Path, sizes: dict[str, int]) -> None:
 
 
 async def _client(host: str, port: int, bodies: Iterator[bytes], until: float, latencies: list[float]) -> int:
-    """One connection that asks again as soon as it is answered; the number of answers that were not 200."""
+    """Send requests one after another over one connection. Return the number of answers that were not 200."""
     reader, writer = await asyncio.open_connection(host, port)
     bad = 0
     while (begun := time.perf_counter()) < until:
@@ -213,7 +213,7 @@ async def _client(host: str, port: int, bodies: Iterator[bytes], until: float, l
 
 
 def in_process(index: Path, queries: Sequence[str], seconds: float) -> float:
-    """Queries a second of the engine itself, on all cores, 64 at a time."""
+    """Measure queries per second of the engine itself, on all cores, 64 at a time."""
     bm25 = Bm25(index / "bm25", len(os.sched_getaffinity(0)))
     bm25.find(queries[:64], 3)
     start, done = time.perf_counter(), 0
@@ -226,7 +226,7 @@ def in_process(index: Path, queries: Sequence[str], seconds: float) -> float:
 
 
 def serve(folder: Path, passages: int, seconds: float) -> None:
-    """64 connections, one query or eight a request, between two runs of the engine by itself."""
+    """Measure 64 connections with one or eight queries per request, between two runs of the engine alone."""
     corpus = folder / f"{passages}.jsonl"
     if not corpus.exists():
         write_corpus(corpus, passages)
@@ -268,7 +268,7 @@ def serve(folder: Path, passages: int, seconds: float) -> None:
 
 
 def vote(folder: Path, sources: Sequence[str]) -> None:
-    """Three engines on real questions; the third is our own server on another variant of BM25."""
+    """Let three engines vote on real questions. The third is our own server with another variant of BM25."""
     given = [option for source in sources for option in ("--source", source)]
     other = [
         "--set",

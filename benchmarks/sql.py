@@ -99,7 +99,7 @@ TABLES: dict[str, dict[Table[Any], str]] = {  # by stage
 
 
 def make(folder: Path, trajectories: int) -> Store:
-    """A store of so many trajectories; that of an earlier run where there is one."""
+    """Make a store of this many trajectories, or open that of an earlier run."""
     store = Store(folder / f"store-{trajectories}")
     if (store.root / "catalog.sql").exists():
         return store
@@ -126,7 +126,7 @@ def make(folder: Path, trajectories: int) -> Store:
 
 
 class Taken(NamedTuple):
-    """What a query took: seconds to connect and to be answered, rows, and MiB at the most."""
+    """The cost of a query: seconds to connect and to answer, rows, and peak MiB."""
 
     opened: float
     answered: float
@@ -135,7 +135,7 @@ class Taken(NamedTuple):
 
 
 def take(store: Store, sql: str, *, plain: bool) -> Taken:
-    """Ask in a process of its own, whose memory nothing else has touched."""
+    """Run a query in a new process, so that its peak memory is the query's."""
     end, other = os.pipe()
     child = os.fork()
     if child == 0:
@@ -168,7 +168,7 @@ def _ask(store: Store, sql: str, *, plain: bool) -> tuple[float, float, int]:
 
 
 def compare(store: Store, name: str, sql: str, runs: int) -> list[Taken]:
-    """Print what a query takes through both doors; returns what it took through ours."""
+    """Print the cost of a query with `sql`'s connection and with plain views. Return the former."""
     pairs: list[tuple[Taken, Taken]] = []
     begin = time.perf_counter()
     while len(pairs) < runs and (not pairs or time.perf_counter() - begin < ENOUGH):
@@ -188,7 +188,7 @@ def compare(store: Store, name: str, sql: str, runs: int) -> list[Taken]:
 
 
 def refused(store: Store) -> tuple[int, int]:
-    """How many escapes are refused, of how many."""
+    """Return how many escapes are refused, and how many there are."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         bench(store.root, folder)
@@ -206,7 +206,7 @@ def _is_refused(store: Store, sql: str) -> bool:
 
 
 def main() -> None:
-    """Run the benchmark and print a line a query."""
+    """Run the benchmark and print one line per query."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trajectories", type=int, default=1_000_000, help="of the invented store")
     parser.add_argument("--folder", type=Path, help="where the store is made, and found again; else a temporary one")

@@ -256,7 +256,7 @@ class Store:
         rollouts: Sequence[str] = (),
         progress: bool = False,
     ) -> ReportWritten:
-        """Write the store as a web page, for large stores a folder. Return the page's path and more. Raises StoreError.
+        """Write the store as a web page, or as a folder if large. `page` of the result is its path. Raises StoreError.
 
         >>> ssd.open("store").report("report").page.name
         'report.html'

@@ -1,7 +1,7 @@
 """A store's trajectories in the file formats of trainers.
 
-`reading` makes examples of a store, which a template words (`templates`); `rl`, `sft` and `preferences` hold one small
-function a format; `formats` declares them; `files` and `export` write them.
+`reading` makes examples of a store, which a template writes as text (`templates`). `rl`, `sft` and `preferences` hold
+one small function per format. `formats` declares them. `files` and `export` write them.
 """
 
 from stepsearch_data.core.plugins import Registry

@@ -1,4 +1,4 @@
-"""Writing an export: a store's rows in, a format's files out."""
+"""Writing an export: from a store's rows to a format's files."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Written:
 
 
 def find_format(name: str) -> Format:
-    """The format of that name. Raises ConfigError."""
+    """Load the format of that name. Raises ConfigError."""
     return FORMATS.load(name, Format)
 
 
@@ -52,11 +52,11 @@ def export(
     split: str | None = None,
     everything: bool = False,
 ) -> Written:
-    """Write the format's files into a folder, those that are there replaced.
+    """Write the format's files into a folder, and replace existing ones.
 
-    Where all splits are written, files of splits that earlier exports left in the folder are removed.
+    Where all splits are written, other splits' files of earlier exports are removed from the folder.
 
-    Raises StoreError for a store that is not whole or has nothing to write, ConfigError for a split
+    Raises StoreError for a store that is incomplete or has nothing to write, ConfigError for a split
     that it does not have, OSError.
     """
     _check(store, form, template, folder)
@@ -98,7 +98,7 @@ def _check_split(store: Store, manifest: Manifest, form: Format, split: str | No
 def _items(
     store: Store, manifest: Manifest, form: Format, meter: Meter, *, everything: bool
 ) -> Iterator[tuple[str, Any]]:
-    """What the format makes rows of, each with the split that it belongs to."""
+    """Yield what the format makes rows of, each with its split."""
     table: Table[Any] = PASSAGES if form.of == "passages" else TRAJECTORIES
     path = store.tables(manifest, table)[table]
     meter.expect(pq.read_metadata(path).num_rows)

@@ -1,4 +1,4 @@
-"""The files of an export: Parquet or JSON Lines, one a split, each under its name only when all of them are whole."""
+"""The files of an export: Parquet or JSON Lines, one per split. They get their names when all of them are whole."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from stepsearch_data.core.parquet import ParquetWriter
 Row = dict[str, Any]
 _GROUP_ROWS = 1_000
 _SPLITS, _SUFFIXES = ("train", "validation"), ("parquet", "jsonl")
-# By these an export knows files of earlier ones; what else has such a name, a source's train.jsonl perhaps, stays.
+# An export removes only files with these marks, and so no other file with such a name, as a source's train.jsonl.
 _MARK = {b"stepsearch-data": b"export"}
 _FIRST = b'{"conversations":['
 
@@ -40,7 +40,7 @@ class _Parquet(ParquetWriter[Row]):
 
 
 class _Lines:
-    """A JSON object a line, UTF-8."""
+    """One JSON object per line, UTF-8."""
 
     def __init__(self, path: Path, _: pa.Schema) -> None:
         self._file = open(path, "wb")  # noqa: SIM115 - closed by `close`
@@ -57,7 +57,7 @@ class _Lines:
 
 
 class Files:
-    """Writes rows to `folder/SPLIT.SUFFIX`. Used as a context: what raises inside it leaves no file behind."""
+    """Writes rows to `folder/SPLIT.SUFFIX`. A context manager: an error inside it leaves no file."""
 
     def __init__(self, folder: Path, suffix: str, schema: pa.Schema) -> None:
         self._folder, self._suffix, self._schema = folder, suffix, schema
@@ -70,14 +70,14 @@ class Files:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """Let go of what was not committed."""
+        """Remove what was not committed."""
         for writer in self._writers.values():
             writer.close()
         for split in self._writers:
             part_of(self.path(split)).unlink(missing_ok=True)
 
     def path(self, split: str) -> Path:
-        """Where the rows of a split go."""
+        """Return the path of a split's file."""
         return self._folder / f"{split}.{self._suffix}"
 
     def append(self, split: str, row: Row) -> None:
@@ -89,7 +89,7 @@ class Files:
         self.rows[split] += 1
 
     def commit(self, *, alone: bool) -> None:
-        """Finish all files, then give them their names; where they are to be `alone`, remove earlier exports' splits.
+        """Finish all files, then give them their names. If `alone`, remove other splits' files of earlier exports.
 
         A loader of the whole folder would read those too. Raises OSError.
         """
@@ -105,12 +105,12 @@ class Files:
                 path.unlink()
 
     def write_json(self, name: str, value: Row) -> None:
-        """A JSON file beside the others."""
+        """Write a JSON file beside the others."""
         write_whole(self._folder / name, orjson.dumps(value, option=orjson.OPT_INDENT_2) + b"\n")
 
 
 def _is_export(path: Path) -> bool:
-    """Whether an export of trajectories wrote this file."""
+    """Tell whether an export of trajectories wrote this file."""
     with suppress(OSError, pa.ArrowException):
         if path.suffix == ".parquet":
             return _MARK.items() <= (pq.read_schema(path).metadata or {}).items()

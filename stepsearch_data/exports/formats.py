@@ -1,4 +1,4 @@
-"""The formats: what each is for, its columns, its rows, and how its files are loaded."""
+"""The formats: the purpose, columns and rows of each, and how its files are loaded."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Format:
 
 
 def _verl(files: Files) -> str:
-    """The options of verl and Search-R1."""
+    """Return the options of verl and Search-R1."""
     options = {"train": "data.train_files", "validation": "data.val_files"}
     return " ".join(f"{options.get(split, f'data.{split}_files')}={shlex.quote(path)}" for split, path in files.items())
 
@@ -52,7 +52,7 @@ def _llama_factory(files: Files) -> str:
 
 
 def _dataset_info(files: Files, template: Template) -> tuple[str, Row]:
-    """What LLaMA-Factory wants to know of a data set before it reads it."""
+    """Return the data sets' description that LLaMA-Factory needs: the name of its file, and its content."""
     names = [name for name in sft.conversations_schema(template).names if name != "conversations"]
     columns = {"messages": "conversations", **{name: name for name in names}}
     entry = {"formatting": "sharegpt", "columns": columns}
@@ -62,7 +62,7 @@ def _dataset_info(files: Files, template: Template) -> tuple[str, Row]:
 
 
 def _passage(passage: Passage, _: Template) -> list[Row]:
-    """A passage as Search-R1's retrieval server reads it: the title in quotes, then the text."""
+    """Write a passage as Search-R1's retrieval server reads it: the title in quotes, then the text."""
     return [{"id": passage.passage_id, "contents": f'"{passage.title}"\n{passage.text}'}]
 
 

@@ -1,4 +1,4 @@
-"""Rows that set good searches against bad ones: pairs for DPO, labelled steps for process reward models."""
+"""Rows that compare good searches with bad ones: pairs for DPO, labelled steps for process reward models."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ Row = dict[str, Any]
 
 
 def trl_dpo(example: Example, template: Template) -> list[Row]:
-    """TRL's row for DPO: at a hop, the good search against each one that the engines voted out.
+    """Make TRL's rows for DPO: per hop, the good search with each search that the vote rejected.
 
-    DPO learns every token of both sides, so they end with the query. What the bad one really found
-    is in `rejected_documents`, for whoever wants to see why it was bad. A hop without a good search,
-    or without a bad one, makes no pair.
+    DPO learns every token of both sides, so they end with the query. What the bad search really found
+    is in `rejected_documents`, to show why it was bad. A hop without a good search, or without a bad
+    one, makes no pair.
     """
     return [
         {
@@ -45,7 +45,7 @@ def _sides(example: Example, template: Template, at: int, search: Search) -> Row
 
 
 def trl_dpo_schema(template: Template) -> pa.Schema:
-    """Columns of TRL's DPO."""
+    """Return the columns of TRL's DPO."""
     kind = schema.chat(template) if template.tool else schema.TEXT
     free = [("question_id", schema.TEXT), ("hop", pa.int64()), ("rejected_documents", schema.DOCUMENTS)]
     sides = [(name, kind) for name in ("prompt", "chosen", "rejected")]
@@ -53,10 +53,10 @@ def trl_dpo_schema(template: Template) -> pa.Schema:
 
 
 def trl_stepwise(example: Example, template: Template) -> list[Row]:
-    """TRL's stepwise rows: the trajectory's, and one for each bad search, which ends with it.
+    """Make TRL's stepwise rows: one of the trajectory, and one for each bad search, which ends with it.
 
-    A step is a turn and what the environment answered to it. A search is right when it passed the vote and
-    shows a gold paragraph; the answer is right when the search of every gold round is.
+    A step is a turn and the environment's answer to it. A search is right when it passed the vote and
+    shows a gold paragraph. The answer is right when the search of every gold round is right.
     """
     steps = [_step(template, example, at) for at in range(len(example.steps))]
     labels = [step.search.good for step in example.steps]
@@ -75,7 +75,7 @@ def trl_stepwise(example: Example, template: Template) -> list[Row]:
 
 
 def _step(template: Template, example: Example, at: int, search: Search | None = None) -> str:
-    """A turn and its observation as text; a call as the query on a line of its own."""
+    """Write a turn and its observation as text, with a tool call as the query on its own line."""
     turn = template.turn(example, at, search)
     documents = (search or example.steps[at].search).documents
     call = f"\n{turn.query}" if template.tool else ""
@@ -83,5 +83,5 @@ def _step(template: Template, example: Example, at: int, search: Search | None =
 
 
 def trl_stepwise_schema(_: Template) -> pa.Schema:
-    """Columns of TRL's stepwise supervision."""
+    """Return the columns of TRL's stepwise supervision."""
     return pa.schema([("prompt", schema.TEXT), ("completions", schema.TEXTS), ("labels", pa.list_(pa.bool_()))])

@@ -1,4 +1,4 @@
-"""Examples out of a store: its tables read side by side, one question at a time."""
+"""Making examples of a store: its tables are read in parallel, one question at a time."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _FOR_REJECTED = (QUERIES, VOTES, HITS)
 
 
 def examples(store: Store, manifest: Manifest, *, everything: bool, with_rejected: bool) -> Iterator[Example]:
-    """The examples of a store, in the order of its questions. Raises StoreError where it is not built to its end.
+    """Yield the examples of a store, in the order of its questions. Raises StoreError for an incomplete store.
 
-    By default those whose trajectory is complete and which passed the quality gates, where the store
-    has them; `everything` takes all, and puts what the gates gave no split into that of its group, else into `train`.
+    By default these are complete trajectories that passed the quality gates, if the store has gates. `everything`
+    takes all trajectories. One without a split then gets that of its group, else `train`.
     """
     related = (*_ALWAYS, *(_FOR_REJECTED if with_rejected else ()))
     inputs = store.tables(manifest, QUESTIONS, PASSAGES, *related)
@@ -47,15 +47,15 @@ def examples(store: Store, manifest: Manifest, *, everything: bool, with_rejecte
 
 
 def split_names(store: Store, manifest: Manifest) -> list[str]:
-    """The splits that a store knows; only `train` before the quality gates have run."""
+    """Return the splits of a store, only `train` before the quality gates have run."""
     return sorted({"train", *(_splits(store, manifest, everything=True) or {}).values()})
 
 
 def _splits(store: Store, manifest: Manifest, *, everything: bool) -> dict[str, str] | None:
-    """Split by question id, of the questions that passed the gates; None without gates.
+    """Return the split of each question that passed the gates, by its id; None without gates.
 
-    `everything` adds the others: in the split of their group, so that no gold paragraph is in two, or in `train`
-    where nothing of the group has one.
+    `everything` adds the others. They get the split of their group, so that no gold paragraph is in two splits, or
+    `train` where no question of the group has a split.
     """
     output = manifest.output(QUALITY.name)  # a store need not have it
     if output is None:
@@ -86,7 +86,7 @@ def _example(index: int, split: str, trajectory: Trajectory, rows: QuestionRows,
 
 
 def _rejected(rounds: Sequence[Round], rows: QuestionRows, passages: Passages) -> defaultdict[int, list[Search]]:
-    """By hop, the queries that were voted out and are in no round, each with what the first engine shows for it."""
+    """Return by hop the queries that the vote rejected and no round has, each with its first engine's documents."""
     shown = max((len(step.documents) for step in rounds), default=0)
     used = {step.query_id for step in rounds}
     votes = {vote.query_id: vote for vote in rows.get(VOTES)}

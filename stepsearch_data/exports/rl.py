@@ -24,7 +24,7 @@ def _gold(example: Example) -> list[Row]:
 
 
 def _task(example: Example, template: Template, source: str, truth: Row, extra: Row) -> Row:
-    """The columns that all descendants of verl's RL format have."""
+    """Make the columns that all formats derived from verl's RL format have."""
     return {
         "data_source": source,
         "prompt": template.prompt(example.question),
@@ -51,19 +51,19 @@ _TARGET_AND_KEYS = pa.struct([("target", schema.TEXTS), ("search_keys", schema.K
 
 
 def search_r1(example: Example, template: Template) -> list[Row]:
-    """Search-R1's row: the answer is all that it scores."""
+    """Make a row for Search-R1, which scores only the answer."""
     return [_task(example, template, _source(example), {"target": list(example.answers)}, {})]
 
 
 def search_r1_schema(_: Template) -> pa.Schema:
-    """Columns of Search-R1."""
+    """Return the columns of Search-R1."""
     return _task_schema(_TARGET)
 
 
 def stepsearch(example: Example, template: Template) -> list[Row]:
-    """The StepSearch release's row: reference queries as a list for each hop, gold paragraphs as structs.
+    """Make a row as in the StepSearch release: one list of reference queries per hop, gold paragraphs as structs.
 
-    None for an abstention that has no gold paragraph: the reference code's rewards cannot score it.
+    An abstention without a gold paragraph has no row, as the reference code's rewards cannot score it.
     """
     if not example.gold:
         return []
@@ -73,12 +73,12 @@ def stepsearch(example: Example, template: Template) -> list[Row]:
 
 
 def stepsearch_schema(_: Template) -> pa.Schema:
-    """Columns of the StepSearch release."""
+    """Return the columns of the StepSearch release."""
     return _task_schema(_TARGET_AND_KEYS, ("support_docs", schema.DOCUMENTS))
 
 
 def verl(example: Example, template: Template) -> list[Row]:
-    """A row for verl; with a tool, what its agent loop and its search tool read too, and no empty struct without."""
+    """Make a row for verl. Only with a tool, it has the columns that verl's agent loop and search tool read."""
     source = f"searchR1_{_source(example)}"
     target = {"target": list(example.answers)}
     extra: Row = {"question": example.question, "support_docs": _gold(example)}
@@ -90,7 +90,7 @@ def verl(example: Example, template: Template) -> list[Row]:
 
 
 def verl_schema(template: Template) -> pa.Schema:
-    """Columns of verl."""
+    """Return the columns of verl."""
     extra: list[tuple[str, pa.DataType]] = [("question", schema.TEXT), ("support_docs", schema.DOCUMENTS)]
     if template.tool is None:
         return _task_schema(_TARGET_AND_KEYS, *extra)
@@ -101,7 +101,7 @@ def verl_schema(template: Template) -> pa.Schema:
 
 
 def trl_grpo(example: Example, template: Template) -> list[Row]:
-    """TRL's row for GRPO: every column but `prompt` reaches the reward functions under its name."""
+    """Make a row for TRL's GRPO, which passes every column except `prompt` to the reward functions by name."""
     return [
         {
             "prompt": template.prompt(example.question),
@@ -115,7 +115,7 @@ def trl_grpo(example: Example, template: Template) -> list[Row]:
 
 
 def trl_grpo_schema(_: Template) -> pa.Schema:
-    """Columns of TRL's GRPO."""
+    """Return the columns of TRL's GRPO."""
     return pa.schema(
         [
             ("prompt", schema.CHAT),
@@ -129,7 +129,7 @@ def trl_grpo_schema(_: Template) -> pa.Schema:
 
 
 def verifiers(example: Example, template: Template) -> list[Row]:
-    """A row for verifiers: `info` as JSON text, because Arrow would give all rows the union of its keys."""
+    """Make a row for verifiers. `info` is JSON text, because Arrow would give all rows the union of its keys."""
     info = {
         "data_source": _source(example),
         "target": list(example.answers),
@@ -143,6 +143,6 @@ def verifiers(example: Example, template: Template) -> list[Row]:
 
 
 def verifiers_schema(_: Template) -> pa.Schema:
-    """Columns of verifiers."""
+    """Return the columns of verifiers."""
     texts = [(name, schema.TEXT) for name in ("id", "question")]
     return pa.schema([*texts, ("prompt", schema.CHAT), ("answer", schema.TEXT), ("info", schema.TEXT)])

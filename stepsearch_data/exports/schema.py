@@ -14,7 +14,7 @@ KEYS = pa.list_(TEXTS)
 
 
 def chat(template: Template) -> pa.DataType:
-    """Messages; those of a template with a tool have a column of calls, null where there are none."""
+    """Return the type of messages. With a tool they have a column of calls, null where there are none."""
     if template.tool is None:
         return CHAT
     name, many = template.argument
@@ -24,5 +24,5 @@ def chat(template: Template) -> pa.DataType:
 
 
 def with_tools(template: Template, *fields: tuple[str, pa.DataType], kind: pa.DataType = TEXT) -> pa.Schema:
-    """These columns, and `tools` where the template has one."""
+    """Return a schema of these columns, and of `tools` where the template has a tool."""
     return pa.schema([*fields, *([("tools", kind)] if template.tool else [])])

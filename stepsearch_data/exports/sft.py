@@ -1,4 +1,4 @@
-"""Rows for supervised fine-tuning. The environment's answers are in them, set apart so that no trainer learns them."""
+"""Rows for supervised fine-tuning. The environment's answers are in them, but marked so that no trainer learns them."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ _CONVERSATIONS = pa.list_(pa.struct([("from", schema.TEXT), ("value", schema.TEX
 
 
 def tools(template: Template) -> list[Row]:
-    """The definitions of the functions that may be called."""
+    """Return the definitions of the functions that may be called."""
     assert template.tool is not None
     return [{"type": "function", "function": template.tool}]
 
 
 def tools_text(template: Template) -> Row:
-    """The column `tools` as JSON text; none without a tool."""
+    """Return the column `tools` as JSON text, or none without a tool."""
     return {"tools": orjson.dumps(tools(template)).decode()} if template.tool else {}
 
 
 def verl_sft(example: Example, template: Template) -> list[Row]:
-    """A row for verl's multi-turn SFT, which learns the assistant's messages only."""
+    """Make a row for verl's multi-turn SFT, which learns only the assistant's messages."""
     calls = {"tools": tools(template)} if template.tool else {}
     return [{"messages": template.conversation(example), **calls}]
 
 
 def verl_sft_schema(template: Template) -> pa.Schema:
-    """Columns of verl's multi-turn SFT; `tools` nested, as its dataset passes it on to the tokenizer."""
+    """Return the columns of verl's multi-turn SFT. `tools` is nested, as its dataset passes it to the tokenizer."""
     kind = pa.infer_type([tools(template)]) if template.tool else schema.TEXT
     return schema.with_tools(template, ("messages", schema.chat(template)), kind=kind)
 
 
 def trl_sft(example: Example, template: Template) -> list[Row]:
-    """TRL's row: with a tool a conversation, with tags a prompt and a completion for every turn.
+    """Make TRL's rows: with a tool one conversation, with tags a prompt and a completion for every turn.
 
-    A prompt holds all that came before the turn, the environment's answers too, and TRL learns
-    completions only; prompts and completions of a question follow one another as one response does.
+    A prompt holds everything before the turn, also the environment's answers, and TRL learns only
+    completions. The rows of a question are in the order of its turns.
     """
     if template.tool:
         return [{"messages": template.conversation(example), **tools_text(template)}]
@@ -54,32 +54,32 @@ def trl_sft(example: Example, template: Template) -> list[Row]:
 
 
 def trl_sft_schema(template: Template) -> pa.Schema:
-    """Columns of TRL's SFT."""
+    """Return the columns of TRL's SFT."""
     if template.tool:
         return schema.with_tools(template, ("messages", schema.chat(template)))
     return pa.schema([("prompt", schema.TEXT), ("completion", schema.TEXT)])
 
 
 def llama_factory(example: Example, template: Template) -> list[Row]:
-    """A row for LLaMA-Factory: human or observation in turn with gpt or function_call."""
+    """Make a row for LLaMA-Factory: human or observation alternates with gpt or function_call."""
     names = {"user": "human", "tool": "observation", "call": "function_call"}
     definitions = {"tools": orjson.dumps([template.tool]).decode()} if template.tool else {}
     return [_conversations(example, template, names) | definitions]
 
 
 def sharegpt(example: Example, template: Template) -> list[Row]:
-    """A ShareGPT row; to its readers a call is part of the text."""
+    """Make a ShareGPT row, in which a call is part of the text."""
     return [_conversations(example, template, {"user": "human", "tool": "tool"}) | tools_text(template)]
 
 
 def conversations_schema(template: Template) -> pa.Schema:
-    """Columns of LLaMA-Factory and ShareGPT."""
+    """Return the columns of LLaMA-Factory and ShareGPT."""
     system = [("system", schema.TEXT)] if "system" in template.parts else []
     return schema.with_tools(template, ("conversations", _CONVERSATIONS), *system)
 
 
 def _conversations(example: Example, template: Template, names: dict[str, str]) -> Row:
-    """The messages under the names of their roles; whoever has no name is `gpt`."""
+    """Make a row of messages with the given names of their roles, by default `gpt`."""
     row: Row = {"conversations": []}
     for message in template.conversation(example):
         if message["role"] == "system":
@@ -91,7 +91,7 @@ def _conversations(example: Example, template: Template, names: dict[str, str]) 
 
 
 def _said(message: Message) -> str:
-    """A message's text; a call follows it between <tool_call> tags, as Hermes and Qwen models write it."""
+    """Return a message's text, and after it a call in <tool_call> tags, as Hermes and Qwen models write it."""
     if "tool_calls" not in message:
         return str(message["content"])
     call = orjson.dumps(message["tool_calls"][0]["function"]).decode()

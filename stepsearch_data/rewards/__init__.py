@@ -1,4 +1,4 @@
-"""StepSearch's rewards and the official answer metrics: pure, numpy only, for stages, trainer and evaluation alike."""
+"""StepSearch's rewards and the official answer metrics: pure functions that need only numpy."""
 
 from stepsearch_data.rewards.answers import (
     Metric,

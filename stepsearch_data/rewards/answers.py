@@ -1,4 +1,4 @@
-"""Answer, support and evidence metrics, number for number those of the official scripts.
+"""Answer, support and evidence metrics, with exactly the numbers of the official scripts.
 
 MuSiQue v1.0 (`metrics/answer.py`, `metrics/support.py`), HotpotQA v1 (`hotpot_evaluate_v1.py`) and
 2WikiMultihopQA v1.1 (`2wikimultihop_evaluate_v1.1.py`). All scores are shares in [0, 1], for one
@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from stepsearch_data.core.text import normalise, without_punctuation
 
-_CLOSED = ("yes", "no", "noanswer")  # answers that only an equal one may share words with
+_CLOSED = ("yes", "no", "noanswer")  # answers that only match an equal answer
 Triple = tuple[str, str, str]
 Fact = tuple[str, int]
 
@@ -36,7 +36,7 @@ def _f1(precision: float, recall: float) -> float:
 
 
 def overlap(prediction: Sequence[str], gold: Sequence[str]) -> tuple[float, float, float]:
-    """F1, precision and recall of two lists of words as multisets; zeros where no word is shared."""
+    """Return F1, precision and recall of two lists of words as multisets; zeros where no word is shared."""
     same = sum((Counter(prediction) & Counter(gold)).values())
     if not same:
         return 0.0, 0.0, 0.0
@@ -45,7 +45,7 @@ def overlap(prediction: Sequence[str], gold: Sequence[str]) -> tuple[float, floa
 
 
 def token_f1(prediction: str, golds: Iterable[str], decimals: int | None = None) -> float:
-    """Highest word F1 of a text with any of the golds, 0 where there is none (arXiv 2505.15107, r_answer).
+    """Return the highest word F1 of a text with any gold, 0 without golds (arXiv 2505.15107, r_answer).
 
     The reference code (`verl/utils/reward_score/qa_step.py`) rounds it to 4 `decimals`.
     """
@@ -55,15 +55,15 @@ def token_f1(prediction: str, golds: Iterable[str], decimals: int | None = None)
 
 
 def exact_match(prediction: str, golds: Iterable[str]) -> int:
-    """1 where the normalised prediction equals a normalised gold, else 0 (the same rule in all three scripts)."""
+    """Return 1 where the normalised prediction equals a normalised gold, else 0 (all three scripts' rule)."""
     normalised = normalise(prediction)
     return int(any(normalised == normalise(gold) for gold in golds))
 
 
 def musique_answer(prediction: str, golds: Sequence[str]) -> tuple[int, float]:
-    """MuSiQue v1.0: exact match and F1, each the highest over answer and aliases.
+    """Return MuSiQue v1.0's exact match and F1, each the highest over answer and aliases.
 
-    An empty side, after normalisation, is matched by an empty one only; yes and no are ordinary words.
+    A text that is empty after normalisation only matches an empty text. Yes and no are ordinary words.
     """
     words = normalise(prediction).split()
     scores = []
@@ -74,7 +74,7 @@ def musique_answer(prediction: str, golds: Sequence[str]) -> tuple[int, float]:
 
 
 def hotpotqa_answer(prediction: str, gold: str) -> Metric:
-    """HotpotQA v1: against the one gold; yes, no and noanswer match nothing but themselves."""
+    """Score an answer as HotpotQA v1, with one gold. Yes, no and noanswer only match themselves."""
     predicted, answer = normalise(prediction), normalise(gold)
     em = float(predicted == answer)
     if predicted != answer and (predicted in _CLOSED or answer in _CLOSED):
@@ -85,7 +85,7 @@ def hotpotqa_answer(prediction: str, gold: str) -> Metric:
 def wiki2_answer(
     prediction: str, gold: str, answer_id: str | None = None, aliases: Mapping[str, Collection[str]] | None = None
 ) -> Metric:
-    """2Wiki v1.1: HotpotQA's rules, each number the highest over the gold and the aliases of its Wikidata id.
+    """Score an answer as 2Wiki v1.1: HotpotQA's rules, each number the highest over gold and its id's aliases.
 
     `aliases` is the official table (`id_aliases.json`): aliases and demonyms by id.
     """
@@ -101,22 +101,22 @@ def _counted(correct: int, predicted: int, gold: int, *, em: bool) -> Metric:
 
 
 def musique_support(predicted: Iterable[int], gold: Iterable[int]) -> Metric:
-    """MuSiQue v1.0: sets of paragraph positions; EM and F1 are 1 where both are empty."""
+    """Score sets of paragraph positions as MuSiQue v1.0. EM and F1 are 1 where both are empty."""
     found, wanted = set(predicted), set(gold)
     metric = _counted(len(found & wanted), len(found), len(wanted), em=found == wanted)
     return metric if found or wanted else metric._replace(f1=1.0)
 
 
 def hotpotqa_support(predicted: Iterable[Fact], gold: Iterable[Fact]) -> Metric:
-    """HotpotQA v1: sets of (title, sentence) pairs; F1 is 0 where both are empty."""
+    """Score sets of (title, sentence) pairs as HotpotQA v1. F1 is 0 where both are empty."""
     found, wanted = set(predicted), set(gold)
     return _counted(len(found & wanted), len(found), len(wanted), em=found == wanted)
 
 
 def wiki2_support(predicted: Iterable[Fact], gold: Iterable[Fact]) -> Metric:
-    """2Wiki v1.1: as HotpotQA, titles in lower case.
+    """Score (title, sentence) pairs as 2Wiki v1.1: as HotpotQA, with titles in lower case.
 
-    As in the script, facts that only lower-casing makes equal are still counted one by one.
+    As in the script, facts that become equal in lower case are still counted separately.
     """
     found, wanted = ([(title.lower(), at) for title, at in set(facts)] for facts in (predicted, gold))
     correct = sum(fact in wanted for fact in found)
@@ -132,11 +132,11 @@ def wiki2_evidence(
     gold_ids: Sequence[Triple] = (),
     aliases: Mapping[str, Collection[str]] | None = None,
 ) -> Metric:
-    """2Wiki v1.1: evidence triples, any alias of a gold subject or object being right.
+    """Score evidence triples as 2Wiki v1.1: any alias of a gold subject or object is right.
 
     `gold_ids` are the triples' Wikidata ids (`evidences_id`), empty where the file has none. Case,
     punctuation and white space do not count; articles do, unlike in answers. As in the script,
-    recall counts predictions, so two aliases of one triple may bring it above 1.
+    recall counts predictions, so it may exceed 1 with two aliases of one triple.
     """
     table = aliases or {}
     accepted: list[set[Triple]] = []
@@ -155,7 +155,7 @@ def _plain(triple: Triple) -> Triple:
 
 
 def joint(*metrics: Metric) -> Metric:
-    """Products of EM, precision and recall, and the F1 of the latter two.
+    """Multiply EM, precision and recall, and compute the F1 of the latter two.
 
     HotpotQA joins answer and support; 2Wiki answer, support and evidence.
     """

@@ -1,6 +1,6 @@
-"""Where rewards lie among tokens, by the character offsets that the tokenizer gave with the tokens.
+"""The tokens that carry rewards, by the character offsets that the tokenizer gave with the tokens.
 
-Nothing is decoded and tokenised anew, which is how the reference code's positions can drift
+No text is decoded and tokenised again. The reference code does so, which can shift its positions
 (`_compute_step_reward_tensor` in `verl/trainer/main_ppo.py`).
 """
 
@@ -19,11 +19,11 @@ Offsets = Sequence[tuple[int, int]]
 
 
 def token_positions(ends: Sequence[int], offsets: Offsets) -> list[int | None]:
-    """For each end (in characters), the index of the token that holds the character before it.
+    """Return for each end (in characters) the index of the token that holds the character before it.
 
     `offsets` are (start, end) of every token in the text; empty ones (special tokens, padding) hold
-    nothing. Where several tokens share that character, as bytes of one do, it is the last of them. None
-    where no token holds it: the text was cut.
+    nothing. Of several tokens that share the character, as its bytes do, the last one is returned. None
+    where no token holds it, because the text was cut.
     """
     bounds = np.asarray(offsets, dtype=np.int64).reshape(-1, 2)
     holding = np.flatnonzero(bounds[:, 1] > bounds[:, 0])
@@ -37,10 +37,10 @@ def token_positions(ends: Sequence[int], offsets: Offsets) -> list[int | None]:
 
 
 def round_positions(rollout: Rollout, offsets: Offsets, *, on_search: bool = False) -> list[int | None]:
-    """Token index of each round's end, or `on_search` of its `</search>`: the last token that the policy wrote.
+    """Return the token index of each round's end, or `on_search` of its `</search>`, the policy's last token.
 
     A round ends with what the engine returned. A trainer that masks those tokens out of its returns,
-    not only out of its loss, wants `on_search`. The rollout's text must be the text of `offsets`.
+    not only out of its loss, needs `on_search`. The rollout's text must be the text of `offsets`.
     """
     return token_positions([found.searched if on_search else found.end for found in rollout.rounds], offsets)
 
@@ -48,10 +48,10 @@ def round_positions(rollout: Rollout, offsets: Offsets, *, on_search: bool = Fal
 def token_rewards(
     scores: Scores, rollout: Rollout, offsets: Offsets, config: RewardConfig = PAPER
 ) -> NDArray[np.float64]:
-    """Rewards of all tokens, shape (tokens,): each step reward on its round, the score on the last token.
+    """Return the rewards of all tokens, shape (tokens,): step rewards on their rounds, the score on the last token.
 
-    `offsets` are those of the response's own tokens, an end-of-text token included, padding not. A
-    round whose end was cut off earns nothing. The reference code assigns the score to the last token; here it is added.
+    `offsets` are those of the response's own tokens, with an end-of-text token and without padding. A round
+    whose end was cut off gets no reward. The reference code assigns the score to the last token; here it is added.
     """
     rewards = np.zeros(len(offsets))
     places = round_positions(rollout, offsets, on_search=config.reward_on_search)

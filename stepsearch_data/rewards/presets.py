@@ -1,4 +1,4 @@
-"""The paper's rewards, the reference code's, and every switch between them."""
+"""Settings of the paper's rewards and of the reference code's, with one switch per difference."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True)
 class RewardConfig:
-    """How a rollout is scored. The defaults are the paper's equations; a departure of the reference code is one switch.
+    """How a rollout is scored. The defaults are the paper's equations. Switches give the reference code's.
 
-    The first four are the paper's ablations. Two departures have no switch: documents without a
-    word, for which the reference code raises, score 0 here; γ = λ = 1 belongs to the trainer.
+    The first four are the paper's ablations. Two differences have no switch. Documents without a word
+    score 0 here, while the reference code raises an error. γ = λ = 1 belongs to the trainer.
     """
 
     key_reward: bool = True
@@ -20,10 +20,10 @@ class RewardConfig:
     redundancy_penalty: bool = True
     """P^t is part of the step score."""
     step_reward: bool = True
-    """There are step scores at all; without, they are 0."""
+    """There are step scores; without, they are 0."""
 
     failure_score: float | None = None
-    """Score of a rollout in the wrong format, which then has no step and no key score; none: only r_answer is 0."""
+    """Score of a rollout in the wrong format, which then has no step and no key score. None: only r_answer is 0."""
     loose_format: bool = False
     """The format is right when nothing but white space follows the last answer."""
     key_weight: float = 0.618
@@ -31,21 +31,21 @@ class RewardConfig:
     step_scale: float = 1.0
     """What step scores are multiplied by when they become rewards on tokens."""
     one_key_per_query: bool = False
-    """A query credits its best sub-question only, overwriting what an earlier query earned there."""
+    """A query credits only its best sub-question, and overwrites an earlier query's score there."""
     unanswered_count: bool = False
-    """A query that the engine did not answer counts for r_key too: that of the last turn is not run."""
+    """A query without an answer of the engine counts for r_key too, as the last turn's, which is not run."""
     keep_next_label: bool = False
     """Documents end with the label of the next one (`Doc 2`), so that the last of a round looks new elsewhere."""
     repeats_in_round: bool = False
-    """A document that comes twice in one round is redundant."""
+    """A document that occurs twice in one round is redundant."""
     refit_tfidf: bool = False
-    """TF-IDF is fitted anew for every document, on it and the gold paragraphs."""
+    """TF-IDF is fitted again for every document, on it and the gold paragraphs."""
     lazy_patterns: bool = False
-    """Blocks are found by lazy patterns: an unclosed one swallows what follows, a search without result too."""
+    """Blocks are found by lazy patterns: an unclosed block, or a search without result, includes what follows."""
     steps_need_gold: bool = False
-    """Without gold paragraphs there are no steps; else they gain nothing and are still penalised."""
+    """Without gold paragraphs there are no steps. Otherwise such steps have gain 0 and a penalty."""
     reward_on_search: bool = False
-    """Step rewards lie on the last token of `</search>`, not on the round's last."""
+    """Step rewards are on the last token of `</search>`, not on the round's last token."""
     decimals: int | None = None
     """Digits that every F1 is rounded to."""
 
@@ -75,5 +75,5 @@ ABLATIONS = {"key": "key_reward", "gain": "information_gain", "penalty": "redund
 
 
 def without(config: RewardConfig, part: str) -> RewardConfig:
-    """The config without one part of the reward: key, gain, penalty or step (the paper's ablations)."""
+    """Return the config without one part of the reward: key, gain, penalty or step (the paper's ablations)."""
     return replace(config, **{ABLATIONS[part]: False})

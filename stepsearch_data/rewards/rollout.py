@@ -1,17 +1,17 @@
-"""A rollout's text as rounds, with the exact characters that each part covers.
+"""Parsing a rollout's text into rounds, with the exact characters of each part.
 
-Both dialects of the reference code are read, mixed too: a thought is `<think>` or `<plan>`, a result of
-the engine `<information>`, the model's note of it `<observation>`. Any text at all can be read.
-Two readings differ where tags are broken:
+Both tag sets of the reference code are read, also mixed: a thought is `<think>` or `<plan>`, a result of
+the engine `<information>`, the model's note of it `<observation>`. Any text can be parsed.
+There are two ways, which differ where tags are broken:
 
 - by tags (`lazy=False`): a block ends at its own closing tag, or is unclosed and ends where the next
-  tag begins. What the engine returned may hold any tag but its own.
+  tag begins. What the engine returned may hold any tag except its own.
 - by lazy patterns (`lazy=True`), as the reference code (`qa_step.py`) does: a block runs from an opening
   tag to the first place where the rest of the pattern fits, over whatever lies between.
 
-What the environment wrote is no search and no answer of the policy, whatever tags it holds. Who played the rollout
-knows where that is (`observations`). Without, the text's structure tells: results stand in `<information>`,
-warnings in `<warning>`, and Search-R1's warning is one sentence.
+What the environment wrote is no search and no answer of the policy, whatever tags it holds. The environment knows
+where that is (`observations`). Without `observations`, the tags tell: results are in `<information>`, warnings in
+`<warning>`, and Search-R1's warning is a fixed text.
 """
 
 from __future__ import annotations
@@ -83,22 +83,22 @@ class Format:
 
     @property
     def search_ok(self) -> bool:
-        """There is a search, and queries stand inside `<search>` pairs only."""
+        """Tell whether there is a search, and queries are only inside `<search>` pairs."""
         return self.has_search and self.searches_paired
 
     @property
     def ok(self) -> bool:
-        """All of it: a thought, a search, and exactly one answer, at the end."""
+        """Tell whether all points hold: a thought, a search, and exactly one answer, at the end."""
         return self.search_ok and self.has_thought and self.one_answer and self.answer_last
 
 
 Places = Sequence[tuple[int, int]]
-"""Parts of a text, each as the characters from a start to before an end."""
+"""Parts of a text, each as (start, end) in characters, without the end."""
 
 
 @dataclass(frozen=True)
 class Rollout:
-    """A text that was read: its rounds, all its queries, and its last closed answer."""
+    """A parsed text: its rounds, all its queries, and its last closed answer."""
 
     text: str
     rounds: tuple[ParsedRound, ...]
@@ -109,7 +109,7 @@ class Rollout:
 
     @property
     def answered(self) -> tuple[str, ...]:
-        """The queries that the engine answered: a search of the last turn is written, but not run."""
+        """Return the queries that the engine answered, so without a search in the last turn, which is not run."""
         return tuple(found.query.text for found in self.rounds if found.information)
 
 
@@ -127,7 +127,7 @@ class _Block(NamedTuple):
 def parse(
     text: str, *, lazy: bool = False, keep_next_label: bool = False, observations: Places | None = None
 ) -> Rollout:
-    """Read a rollout; `lazy` and `keep_next_label` as the reference code does (see `RewardConfig`).
+    """Parse a rollout. `lazy` and `keep_next_label` do as the reference code (see `RewardConfig`).
 
     `observations` are the parts that the environment wrote, in order, where they are known.
     """
@@ -146,9 +146,9 @@ def parse(
 
 
 def sections(text: str, observations: Places | None = None) -> Iterator[tuple[str, Span]]:
-    """All blocks of a text in order, read by tags, each with its tag's name; what stands outside of them is `text`.
+    """Yield all blocks of a text in order, parsed by tags, each with its tag's name. Other parts are named `text`.
 
-    A search that is not closed is `text` with its tag: it is no round. `observations` as in `parse`.
+    An unclosed search is `text` with its tag, as it is no round. `observations` are as in `parse`.
     """
     at = 0
     blocks = [block for block in _blocks(_marked(text, observations))[0] if block.closed or block.name != "search"]
@@ -172,10 +172,10 @@ def _span(text: str, start: int, end: int) -> Span:
 
 
 def _marked(text: str, observations: Places | None) -> str:
-    """The text, letter for letter, but without the tags that mean nothing.
+    """Replace the tags that have no meaning with spaces, so that all positions stay.
 
-    In what the environment wrote, these are all but those around its results and warnings; elsewhere,
-    those of results and warnings: the policy cannot write them.
+    In what the environment wrote, only the tags around its results and warnings have a meaning. Elsewhere
+    all tags have one, except those of results and warnings, which the policy cannot write.
     """
     if observations is None:
         return _SEARCH_R1_WARNING.sub(lambda found: " " * len(found[0]), text)
@@ -191,7 +191,7 @@ def _without_results(tag: re.Match[str]) -> str:
 
 
 def _around_results(text: str) -> str:
-    """An observation with the tags of its result and of its warnings only; a document may hold any tag."""
+    """Keep only the tags of an observation's result and warnings, as a document may hold any tag."""
     first = text.find("<information>")
     last = text.rfind("</information>")
 
@@ -210,7 +210,7 @@ def _blank(tag: re.Match[str]) -> str:
 
 
 def _blocks(text: str) -> tuple[list[_Block], list[str]]:
-    """All blocks in order, and the names of closing tags that close nothing."""
+    """Return all blocks in order, and the names of closing tags that close nothing."""
     tags = list(_TAG.finditer(text))
     blocks: list[_Block] = []
     strays: list[str] = []
@@ -233,7 +233,7 @@ def _blocks(text: str) -> tuple[list[_Block], list[str]]:
 
 
 def _closing(tags: Sequence[re.Match[str]], at: int) -> int | None:
-    """Position of the tag that closes tag `at`: the next one, or for a result or warning the next one of its name."""
+    """Return the index of the tag that closes tag `at`: the next tag, for results and warnings the next of its name."""
     name = tags[at][2]
     following = range(at + 1, len(tags) if name in _ENVIRONMENT else min(at + 2, len(tags)))
     found = next((n for n in following if tags[n][2] == name), None)
@@ -241,7 +241,7 @@ def _closing(tags: Sequence[re.Match[str]], at: int) -> int | None:
 
 
 def _by_tags(text: str, blocks: Sequence[_Block]) -> tuple[list[ParsedRound], list[str], _Block | None]:
-    """Every closed search is a round, with the result that follows it as the next block, if one does."""
+    """Make a round of every closed search, with the result if that is the next block."""
     rounds = []
     for at, block in enumerate(blocks):
         if block.name != "search" or not block.closed:
@@ -284,7 +284,7 @@ def _format(text: str, blocks: Sequence[_Block], strays: Sequence[str]) -> Forma
 
 
 def _pairs(text: str, name: str) -> Iterator[_Block]:
-    """What `<name>.*?</name>` matches, in linear time on any text."""
+    """Yield what `<name>.*?</name>` matches, in linear time on any text."""
     opening, closing, at = f"<{name}>", f"</{name}>", 0
     while (first := text.find(opening, at)) >= 0:
         start = first + len(opening)
@@ -296,7 +296,7 @@ def _pairs(text: str, name: str) -> Iterator[_Block]:
 
 
 def _by_patterns(text: str, marked: str) -> tuple[list[ParsedRound], list[str], _Block | None]:
-    r"""What `<search>.*?</search>\s*<information>(.*?)</information>` and its like match."""
+    r"""Find what `<search>.*?</search>\s*<information>(.*?)</information>` and similar patterns match."""
     rounds, at = [], 0
     while (first := marked.find("<search>", at)) >= 0:
         start = first + len("<search>")
@@ -334,7 +334,7 @@ def _with_documents(text: str, found: ParsedRound, *, keep_next_label: bool) -> 
 
 
 def _headed(text: str, information: Span) -> Iterator[ParsedDocument]:
-    """Documents from one header to the next; a result without a header is one document."""
+    """Yield documents from one header to the next. A result without a header is one document."""
     headers = list(_HEADER.finditer(text, information.start, information.end))
     if not headers:
         if information.text:
@@ -347,7 +347,7 @@ def _headed(text: str, information: Span) -> Iterator[ParsedDocument]:
 
 
 def _labelled(text: str, information: Span) -> Iterator[ParsedDocument]:
-    """Documents as the reference code cuts them: from `##>` to `<##`, with the next one's label `Doc 2` at the end."""
+    """Yield documents as the reference code cuts them: from `##>` to `<##`, with the next label `Doc 2` at the end."""
     at = text.find("##>", information.start, information.end)
     before = information.start
     while at >= 0:

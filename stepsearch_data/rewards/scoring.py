@@ -13,10 +13,10 @@ from stepsearch_data.rewards.steps import information_gain, redundancy_penalty, 
 
 @dataclass(frozen=True)
 class Scores:
-    """What a rollout earns. Lists have one number a round; empty where a wrong format forfeits them.
+    """The scores of a rollout. Lists have one number per round, or none where the format is wrong and costs them.
 
-    `score` lies on the last token, `step_rewards` on the rounds' ends. The others are their parts:
-    `answer_correct` is the answer's F1 in whatever format, `step_scores` is G - P before the scale.
+    `score` is given on the last token, `step_rewards` on the rounds' ends. The others are their parts:
+    `answer_correct` is the answer's F1 in any format, `step_scores` is G - P before the scale.
     """
 
     score: float
@@ -32,7 +32,7 @@ class Scores:
 
 
 def read(text: str, config: RewardConfig = PAPER, observations: Places | None = None) -> Rollout:
-    """The rollout as this config reads it; `observations` are what the environment wrote of it, where known."""
+    """Parse a rollout as this config does. `observations` are the parts that the environment wrote, if known."""
     return parse(text, lazy=config.lazy_patterns, keep_next_label=config.keep_next_label, observations=observations)
 
 
@@ -83,7 +83,7 @@ def _total(answer: float, key: float, config: RewardConfig, *, failed: bool) -> 
 
 
 def _steps(parsed: Rollout, golds: Sequence[str], config: RewardConfig) -> tuple[list[float], list[float]]:
-    """G and P of every round."""
+    """Return G and P of every round."""
     if config.steps_need_gold and not golds:
         return [], []
     texts = [[document.span.text for document in found.documents] for found in parsed.rounds]

@@ -1,4 +1,4 @@
-"""What a search is worth: information gain, redundancy penalty and search keys (arXiv 2505.15107)."""
+"""Rewards of searches: information gain, redundancy penalty and search keys (arXiv 2505.15107)."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ Array = NDArray[np.float64]
 class GoldMatcher:
     """TF-IDF cosines of any documents with the gold paragraphs of one question.
 
-    Words as scikit-learn's `TfidfVectorizer` sees them after the official normalisation, raw
-    counts, smooth idf, no stop words. The paper does not say what the idf is counted on: here once,
-    on the gold paragraphs. With `refit` it is what the reference code computes (`submodule.py`): for every
-    document anew, on that document and the gold paragraphs. That changes each df by at most one, so
-    it is a correction of the same sums and needs no second pass.
+    Words are those of scikit-learn's `TfidfVectorizer` after the official normalisation, with raw
+    counts, smooth idf and no stop words. The paper does not tell the texts of the idf. Here it is computed
+    once, on the gold paragraphs. With `refit` it is computed as in the reference code (`submodule.py`): for
+    each document, on that document and the gold paragraphs. That changes each document frequency by at
+    most one, so it is a correction of the same sums and needs no second pass.
     """
 
     def __init__(self, golds: Sequence[str], *, refit: bool = False) -> None:
@@ -41,9 +41,9 @@ class GoldMatcher:
         self._corrections = squares * (present - absent)
 
     def cosines(self, documents: Sequence[str]) -> Array:
-        """Cosine of each document with each gold paragraph, shape (documents, golds), each in [0, 1].
+        """Return the cosine of each document with each gold paragraph, shape (documents, golds), in [0, 1].
 
-        0 where either has no word: there the reference code raises "empty vocabulary".
+        It is 0 where either has no word; there the reference code raises "empty vocabulary".
         """
         counts, unknown = self._count([bag(document) for document in documents])
         dots = (counts * self._present) @ self._counts.T
@@ -54,7 +54,7 @@ class GoldMatcher:
         return cosines
 
     def _count(self, bags: Sequence[Counter[str]]) -> tuple[Array, Array]:
-        """Counts of the golds' words, shape (texts, words), and the sums of the squared counts of all others."""
+        """Return counts of the golds' words, shape (texts, words), and sums of squared counts of all other words."""
         counts = np.zeros((len(bags), len(self._places)))
         unknown = np.zeros(len(bags))
         places, get = [], self._places.get
@@ -73,7 +73,7 @@ class GoldMatcher:
 
 
 def _squared_idf(documents: int, frequency: NDArray[np.int64]) -> Array:
-    """Smooth idf, squared: (ln((1 + documents) / (1 + frequency)) + 1)²."""
+    """Return the squared smooth idf: (ln((1 + documents) / (1 + frequency)) + 1)²."""
     idf: Array = np.log((1 + documents) / (1 + frequency)) + 1
     return idf**2
 
@@ -86,7 +86,9 @@ class Gains(NamedTuple):
 
 
 def information_gain(rounds: Sequence[Sequence[str]], golds: Sequence[str], *, refit: bool = False) -> Gains:
-    """G^t = (1/n) Σ_i max(c_i^t - m_i, 0), then m_i ← max(m_i, c_i^t); c_i^t = max_j cos(gold_i, document_j).
+    """Compute G^t = (1/n) Σ_i max(c_i^t - m_i, 0), then m_i ← max(m_i, c_i^t), of every round.
+
+    c_i^t is max_j cos(gold_i, document_j).
 
     `rounds` holds the texts of each round's documents. G is 0 where there is no gold paragraph. The
     reference code: `step_information_gain` in `qa_step.py`, with `refit`.
@@ -104,7 +106,7 @@ def information_gain(rounds: Sequence[Sequence[str]], golds: Sequence[str], *, r
 
 
 def redundancy_penalty(rounds: Sequence[Sequence[str]], *, repeats_in_round: bool = False) -> list[float]:
-    """P^t = (1/k) Σ_j 1[d_j ∈ H], H the documents of earlier rounds; 0 for a round without documents.
+    """Compute P^t = (1/k) Σ_j 1[d_j ∈ H], H the documents of earlier rounds; 0 for a round without documents.
 
     Documents are the same when their texts are. The reference code (`qa_step.py`) counts repeats in the
     round itself too.
@@ -128,10 +130,10 @@ def search_key_reward(
     one_key_per_query: bool = False,
     decimals: int | None = None,
 ) -> float:
-    """r_key = (1/M') Σ_i max_j max_t F1(q_t, k_ij), over the M' sub-questions' reference queries; 0 without any.
+    """Compute r_key = (1/M') Σ_i max_j max_t F1(q_t, k_ij) over the M' sub-questions' queries k_ij; 0 without any.
 
-    The reference code (`step_search_keys_match` in `qa_step.py`) lets each query credit its best
-    sub-question only (`one_key_per_query`), a later query overwriting an earlier one's score.
+    In the reference code (`step_search_keys_match` in `qa_step.py`), each query credits only its best
+    sub-question (`one_key_per_query`), and a later query overwrites an earlier one's score.
     """
     if not keys or not queries:
         return 0.0

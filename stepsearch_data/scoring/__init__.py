@@ -1,1 +1,1 @@
-"""Rewards of rollouts that anybody made: `files` reads and writes them on all cores, `scorer` is what one core does."""
+"""Rewards of any model's rollouts: `files` reads and writes on all cores, `scorer` scores on one core."""

@@ -1,4 +1,4 @@
-"""Score any model's rollouts: a file of them in, their rewards out, in bounded memory and on all cores."""
+"""Scoring a file of any model's rollouts, in bounded memory and on all cores."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ TABLES: dict[Kind, Table[Any]] = {
     "answers": Table("scores", ScoredAnswer, rows_per_group=100_000),
 }
 _CHUNK_ROWS, _CHUNK_BYTES = 256, 4 << 20
-_SMALL = 4  # chunks that one process scores sooner than others have started
-_AHEAD = 2  # chunks a worker may be ahead of what is written
+_SMALL = 4  # chunks that one process scores faster than other processes start
+_AHEAD = 2  # chunks per worker that may be scored before an earlier one is written
 _REASONS = 1_000  # distinct reasons that are counted
 _SUFFIXES = (".gz", ".bz2", ".zst", ".jsonl", ".json", ".parquet")
 
 
 @dataclass
 class Report:
-    """What was scored: numbers of rows, means of the components, and why rows were set aside."""
+    """What was scored: numbers of rows, sums of the components, and why rows were rejected."""
 
     scored: int = 0
     rejected: int = 0
@@ -53,7 +53,7 @@ class Report:
     first: dict[str, int] = field(default_factory=dict)  # position of the first row of each reason
 
     def means(self) -> dict[str, float]:
-        """Mean of every component over the scored rows; of per-round ones over all rounds."""
+        """Return the mean of every component over the scored rows, or over all rounds for per-round ones."""
         rounds = self.sums.get("rounds", 0)
         each = {name: rounds if name.endswith("_per_round") else self.scored for name in self.sums}
         return {name: total / each[name] if each[name] else 0.0 for name, total in self.sums.items()}
@@ -71,7 +71,7 @@ class Report:
 
 
 def default_output(path: Path, kind: Kind = "rollouts") -> Path:
-    """`X.jsonl.gz` → `X.scores.parquet`, in the same folder; of answers `X.answer-scores.parquet`.
+    """Name the output in the same folder: `X.jsonl.gz` → `X.scores.parquet`, of answers `X.answer-scores.parquet`.
 
     Raises ConfigError.
     """
@@ -82,22 +82,22 @@ def default_output(path: Path, kind: Kind = "rollouts") -> Path:
 
 
 def rejects_of(output: Path) -> Path:
-    """Where rows that cannot be scored are told: `X.parquet` → `X.rejects.jsonl`."""
+    """Name the file of rows that cannot be scored: `X.parquet` → `X.rejects.jsonl`. Raises ConfigError."""
     return _named(output).with_suffix(".rejects.jsonl")
 
 
 def _named(path: Path) -> Path:
-    """The path of a file. Raises ConfigError for `.` and `/`, beside which nothing can be called alike."""
+    """Return the path of a file. Raises ConfigError for `.` and `/`, which have no name to derive others from."""
     if not path.name:
         raise ConfigError(f"{path} is a folder, and no file")
     return path
 
 
 def score_file(path: Path, scorer: Scorer, output: Path | None, *, workers: int | None, reporter: Reporter) -> Report:
-    """Score every row of a file, in order: as Parquet in `output`, or as JSON lines on stdout where that is None.
+    """Score every row of a file, in order, as Parquet in `output`, or as JSON lines on stdout where that is None.
 
-    Rejected rows go to `rejects_of(output)`, or beside the input; an earlier such file is replaced or removed.
-    Raises SourceError where the file cannot be read at all, ConfigError where it would be overwritten, or
+    Rejected rows go to `rejects_of(output)`, or beside the input. An earlier such file is replaced or removed.
+    Raises SourceError where the file cannot be read, ConfigError where it would be overwritten, or where
     something that is no regular file would be replaced.
     """
     rejected = rejects_of(output or default_output(path, scorer.kind))
@@ -136,7 +136,7 @@ def _deliver(scored: Scored, writer: TableWriter[Any] | None, table: Table[Any])
 
 
 def read_chunks(path: Path, meter: Meter) -> Iterator[Chunk]:
-    """The file's rows in chunks for workers. Raises SourceError."""
+    """Yield the file's rows in chunks for workers. Raises SourceError."""
     items = _parquet(path, meter) if path.suffix.lower() == ".parquet" else _json(path)
     chunk: list[Item] = []
     size = 0
@@ -178,7 +178,7 @@ def _cores() -> int:
 
 
 def _scored(chunks: Iterator[Chunk], scorer: Scorer, workers: int) -> Iterator[Scored]:
-    """Every chunk's scores, in order; small files are not worth starting processes for."""
+    """Yield every chunk's scores, in order. Small files are scored without starting processes."""
     first = list(islice(chunks, _SMALL + 1)) if workers > 1 else []
     if len(first) <= _SMALL:
         yield from map(scorer.score, _chained(first, chunks))
@@ -212,7 +212,7 @@ def _in_order(pool: ProcessPoolExecutor, scorer: Scorer, chunks: Iterator[Chunk]
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Processes that are started here leave Ctrl-C to their parent, from their first moment on."""
+    """Block SIGINT, so that processes started here leave Ctrl-C to their parent from their first moment on."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -221,7 +221,7 @@ def _uninterrupted() -> Iterator[None]:
 
 
 def _start_worker() -> None:
-    """A worker ends when its parent ends, however that does."""
+    """Make a worker end when its parent ends, for whatever reason."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
@@ -237,7 +237,7 @@ def _end_with_parent() -> None:
 
 @contextmanager
 def _written(output: Path | None, table: Table[Any]) -> Iterator[TableWriter[Any] | None]:
-    """A writer of a Parquet file that takes its name when it is whole; None where there is none to write."""
+    """Open a writer of a Parquet file that takes its name when it is whole, or yield None without an output."""
     if output is None:
         yield None
         return
@@ -255,7 +255,7 @@ def _written(output: Path | None, table: Table[Any]) -> Iterator[TableWriter[Any
 
 
 class _Rejects:
-    """Rows that could not be scored, a JSON line each; there is a file only where there is such a row."""
+    """Rows that could not be scored, one JSON line each. There is a file only where there is such a row."""
 
     def __init__(self, path: Path, source: str) -> None:
         self._path, self._source = path, os.fsencode(source).decode(errors="backslashreplace")
@@ -273,7 +273,7 @@ class _Rejects:
             self._file.write(orjson.dumps(row.model_dump()) + b"\n")
 
     def __exit__(self, fault: type[BaseException] | None, *_: object) -> None:
-        """The file takes its name, in place of an earlier one; nothing changes where scoring failed."""
+        """Give the file its name, in place of an earlier one. Change nothing where scoring failed."""
         if self._file:
             self._file.close()
         if fault:

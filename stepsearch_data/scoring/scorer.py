@@ -1,4 +1,4 @@
-"""What one process does of `score`: rows as they were read in, their scores out. Light to import and to send."""
+"""Scoring rows in one process of `score`. Fast to import, and a scorer is small to send to a process."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _PRINTED: dict[Kind, tuple[str, ...]] = {  # what --json prints of a row, as the
 
 
 class Item(NamedTuple):
-    """A row as its file holds it, JSON bytes or a Parquet row; `broken` says why it is neither."""
+    """A row as its file holds it, JSON bytes or a Parquet row. `broken` tells why it is neither."""
 
     position: int
     data: bytes | dict[str, Any]
@@ -61,7 +61,7 @@ class Rejected(NamedTuple):
 
 @dataclass(frozen=True)
 class Scored:
-    """A chunk's scores: as rows, and as the JSON lines that stand for them."""
+    """A chunk's scores, as rows or as JSON lines."""
 
     read: int
     count: int
@@ -73,14 +73,14 @@ class Scored:
 
 @dataclass(frozen=True)
 class Scorer:
-    """Scores rollouts by a preset, or answers by the official scripts; as rows, or as JSON lines."""
+    """Scores rollouts by a preset, or answers by the official scripts, as rows or as JSON lines."""
 
     kind: Kind
     config: RewardConfig = PAPER
     as_json: bool = False
 
     def score(self, chunk: Chunk) -> Scored:
-        """Every row's scores; rows that cannot be scored are told apart with the reason."""
+        """Score every row. Rows that cannot be scored become rejects with the reason."""
         rows: list[dict[str, Any]] = []
         rejects = []
         for item in chunk:
@@ -141,7 +141,7 @@ def _answer(item: Item) -> dict[str, Any]:
 
 
 def _validate(model: type[R], data: bytes | dict[str, Any]) -> R:
-    """The row as a model. Raises ValueError with the first thing that is wrong."""
+    """Return the row as a model. Raises ValueError with the first fault."""
     try:
         return model.model_validate(orjson.loads(data) if isinstance(data, bytes) else data)
     except orjson.JSONDecodeError as error:
@@ -155,7 +155,7 @@ def _raw(data: bytes | dict[str, Any]) -> str:
 
 
 def _sums(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Totals of all numbers; of lists, of their elements."""
+    """Sum all numbers by name, and the elements of lists."""
     sums: defaultdict[str, float] = defaultdict(float)
     for row in rows:
         for name, value in row.items():
@@ -167,7 +167,7 @@ def _sums(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 
 def configure(preset: str, settings: Sequence[str]) -> RewardConfig:
-    """A preset with some switches set, each as NAME=VALUE. Raises ConfigError."""
+    """Return a preset with some switches set, each as NAME=VALUE. Raises ConfigError."""
     kinds = get_type_hints(RewardConfig)
     values: dict[str, Any] = {}
     for setting in settings:

@@ -1,4 +1,4 @@
-"""A made-up world in MuSiQue's format, of any size: for scale tests, and as a trainer's toy."""
+"""A synthetic world in MuSiQue's format, of any size: for scale tests and small training runs."""
 
 from stepsearch_data.synth.world import WorldConfig, rows, write_world
 

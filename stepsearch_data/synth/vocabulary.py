@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-# Two lines a relation: kinds and name | noun phrase (| title of a pair), then question | fact.
+# Two lines per relation: kinds and name | noun phrase (| title of a pair), then question | fact.
 RELATIONS_TABLE = """
 person > place of birth > city | the city where {0} was born
 In which city was {0} born? | {0} was born in the city of {o}, the recorded place of birth.
@@ -65,8 +65,8 @@ city + city > canal > river | the river crossed by the canal from {0} to {1} | C
 Which river does the canal from {0} to {1} cross? | The canal from {0} to {1} has to cross {o}.
 """
 
-# Name forms of a kind after the ending of its words. Endings have no vowel and no onset ends in
-# another one, so that the words of two entities differ even as parts of words.
+# Per kind, the ending of its words and then its name forms. Endings have no vowel, and no onset ends with
+# another one. So the words of two entities differ even as parts of words.
 NAMES = {
     "person": "s|Alda {}|Brin {}|Corva {}|Elsin {}|Fenna {}|Hild {}|Jorun {}|Mirel {}|Wim {}",
     "city": "n|{}",
@@ -105,7 +105,7 @@ gate ladder lamp map mirror mosaic pavilion pulley roof staircase stove tapestry
 
 
 class Relation(NamedTuple):
-    """A relation of one kind of entity, or of a pair of kinds, and how it is told."""
+    """A relation of one kind of entity, or of a pair of kinds, and its texts."""
 
     subjects: tuple[str, ...]
     name: str
@@ -133,8 +133,8 @@ SYLLABLES = [onset + vowel for onset in ONSETS for vowel in "aeiou"]
 class Frame:
     """The cycle of entity kinds that a world repeats, and the relations among them.
 
-    A place of the cycle is a `slot`; `facts` are (slot, relation) of one cycle, `first` the first of them for each
-    slot.
+    A position in the cycle is a `slot`. `facts` are the (slot, relation) of one cycle, and `first` the index of
+    each slot's first fact.
     """
 
     def __init__(self, kinds: Iterable[str] = NAMES) -> None:
@@ -147,7 +147,7 @@ class Frame:
         self.first = [sum(other < slot for other, _ in self.facts) for slot in range(len(self.cycle))]
 
     def walks(self, hops: int) -> int:
-        """Chains of so many facts that begin in one cycle."""
+        """Count the chains of this many facts that begin in one cycle."""
 
         def onward(kind: str, left: int) -> int:
             return sum(onward(r.object, left - 1) for r in self.of_kinds.get((kind,), ())) if left else 1

@@ -1,15 +1,14 @@
-"""A deterministic synthetic world, told as MuSiQue-Ans v1.0 rows.
+"""A deterministic synthetic world, as MuSiQue-Ans v1.0 rows.
 
-People, cities, songs and so on carry made-up names; every (entity, relation) pair is a fact with
+People, cities, songs and so on have synthetic names. Every (entity, relation) pair is a fact with
 one value, and every fact is one paragraph titled by its subject. Hardly anything is stored: fact
 number n belongs to a repeating cycle of entity kinds, so its subject, value, names and text follow
-from (seed, n) by arithmetic and small keyed random streams. A question is a walk over these facts;
-shapes that join two branches add a fact about a pair of entities with a paragraph of its own.
+from (seed, n) by arithmetic and small keyed random streams. A question is a walk over these facts.
+Shapes that join two branches add a fact about a pair of entities with its own paragraph.
 
-A file holds exactly `paragraphs` distinct paragraphs whenever its distractor places, the sum of
-(per_question - hops), can cover them; otherwise as many as those places hold. Up to half of a
-question's distractors lie close to it (same entity or same relation); the others walk through a
-shuffle of all facts, fresh ones first.
+A file holds exactly `paragraphs` distinct paragraphs if its distractor places, the sum of
+(per_question - hops), can hold them; otherwise as many as fit. Up to half of a question's
+distractors have its entities or relations. The others come from a shuffle of all facts, unused ones first.
 """
 
 import gzip
@@ -33,7 +32,7 @@ HOPS = {"2hop": 2, "3hop1": 3, "3hop2": 3, "4hop1": 4, "4hop2": 4, "4hop3": 4}
 JOINS = {"3hop2": (1, 0), "4hop2": (1, 1), "4hop3": (2, 0)}  # steps to the left, after the join
 TRIES = 2000
 SUFFIXES = ("", ".jsonl", ".json")  # of a file to write, before any .gz
-# What a world of n cycles surely has: this many chains times n, this many pairs times n squared.
+# A world of n cycles has at least this many chains times n, and this many pairs times n squared.
 CHAINS = {"2hop": 85, "3hop1": 190, "4hop1": 340}
 PAIRS = 7
 RELATION_FORM = 0.5  # the share of steps asked as "Song >> performer"
@@ -50,10 +49,10 @@ class Fact(NamedTuple):
 
 @dataclass(frozen=True)
 class WorldConfig:
-    """Size and make-up of a world. Raises ValueError where it cannot be."""
+    """Size and composition of a world. Raises ValueError for an impossible one."""
 
     questions: int = 200
-    paragraphs: int | None = None  # of the whole world; by default about 5.6 a question
+    paragraphs: int | None = None  # of the whole world; by default about 5.6 per question
     seed: int = 0
     per_question: int = 20
     sentences: int = 4  # the fact and filler; 1 is the fact alone, 0 a note in the words of the questions
@@ -77,24 +76,24 @@ class WorldConfig:
 
     @cached_property
     def frame(self) -> Frame:
-        """The kinds of entities and their relations."""
+        """Return the kinds of entities and their relations."""
         return Frame(self.kinds)
 
     @property
     def counts(self) -> Counter[str]:
-        """How many questions each shape has."""
+        """Return how many questions each shape has."""
         step = len(self.shapes)
         turns = ((shape, range(i, self.questions, step)) for i, shape in enumerate(self.shapes))
         return sum((Counter({shape: len(turn)}) for shape, turn in turns), Counter())
 
     @property
     def pairs(self) -> int:
-        """How many questions join two branches, each with a pair paragraph of its own."""
+        """Return how many questions join two branches, each with its own pair paragraph."""
         return sum(self.counts[shape] for shape in JOINS)
 
     @property
     def minimum(self) -> int:
-        """The smallest world, in paragraphs, that surely holds so many questions."""
+        """Return the smallest number of paragraphs that is always enough for this many questions."""
         full = Frame()
         most = {s: n * self.frame.walks(HOPS[s]) // full.walks(HOPS[s]) for s, n in CHAINS.items()}
         chains = (math.ceil(self.counts[shape] / max(1, most[shape])) for shape in CHAINS)
@@ -103,14 +102,14 @@ class WorldConfig:
 
     @property
     def size(self) -> int:
-        """Paragraphs of the world."""
+        """Return the number of paragraphs of the world."""
         if self.paragraphs is not None:
             return self.paragraphs
         return max(round(5.6 * self.questions), self.minimum + 2 * len(self.frame.facts))
 
 
 class _World:
-    """Facts by number, single ones before those of pairs, and how far their telling has come."""
+    """Facts by number, single ones before those of pairs, and which of them were already used."""
 
     def __init__(self, config: WorldConfig) -> None:
         self.config = config
@@ -157,7 +156,7 @@ class _World:
         return Fact(number, relation, (subject,), value)
 
     def about(self, entity: int) -> range:
-        """The numbers of the single facts whose subject this is."""
+        """Return the numbers of the single facts with this subject."""
         cycle, slot = divmod(entity, len(self.frame.cycle))
         first = cycle * len(self.frame.facts) + self.frame.first[slot]
         return range(first, min(first + len(self.frame.of_kinds.get((self.frame.cycle[slot],), ())), self.singles))
@@ -184,14 +183,14 @@ class _World:
         return lines
 
     def wander(self, facts: list[Fact], hops: int, rng: Random) -> list[Fact]:
-        """So many further facts, each about the value of the one before."""
+        """Add this many facts, each about the value of the one before."""
         for _ in range(hops):
             choice = self.about(facts[-1].object) if facts else range(self.singles)
             facts = [*facts, self.fact(rng.choice(choice))]
         return facts
 
     def join(self, shape: str, rng: Random) -> list[Fact]:
-        """Two branches, a new fact about the pair of their ends and what follows; or nothing."""
+        """Draw two branches, a new fact about the pair of their ends and the facts after it, or nothing."""
         hops, after = JOINS[shape]
         left, right = self.wander([], hops, rng), self.wander([], 1, rng)
         ends = (left[-1].object, right[-1].object)
@@ -204,7 +203,7 @@ class _World:
         return [*left, *right, *self.wander([pair], after, rng)]
 
     def draw(self, shape: str, rng: Random) -> list[Fact]:
-        """The facts of a question that is new and meets no entity twice."""
+        """Draw the facts of a new question without a repeated entity."""
         for _ in range(TRIES):
             chain = shape in CHAINS
             facts = self.wander([], HOPS[shape], rng) if chain else self.join(shape, rng)
@@ -221,7 +220,7 @@ class _World:
         raise ValueError(f"found no further {shape} question: raise paragraphs")
 
     def close(self, facts: list[Fact], rng: Random) -> list[int]:
-        """Facts about the same entities or of the same relations, as hard distractors."""
+        """Return facts about the same entities or of the same relations, as hard distractors."""
         near = {n for f in facts for entity in (*f.subjects, f.object) for n in self.about(entity)}
         for fact in facts * 3:
             if fact.number >= self.singles:
@@ -238,7 +237,7 @@ class _World:
             self.unseen -= 1
 
     def walk(self, taken: list[int]) -> int:
-        """The next fact of the shuffle: a fresh one while there are any."""
+        """Return the next fact of the shuffle, an unused one while there are any."""
         while True:
             number = self.order[self.cursor % self.singles]
             self.cursor += 1
@@ -246,7 +245,7 @@ class _World:
                 return number
 
     def gather(self, facts: list[Fact], rng: Random) -> list[int]:
-        """The numbers of a question's paragraphs: gold ones, close ones, then the walk's."""
+        """Return the numbers of a question's paragraphs: gold ones, close ones, then those of the walk."""
         numbers = [fact.number for fact in facts]
         for number in numbers:
             self.mark(number)
@@ -263,7 +262,7 @@ class _World:
         return numbers
 
     def steps(self, facts: list[Fact], rng: Random) -> Iterator[tuple[str, str]]:
-        """Question and answer of each step; earlier answers are written #1, #2 ..."""
+        """Yield the question and answer of each step. Earlier answers are written #1, #2 ..."""
         places: dict[int, str] = {}
         for i, fact in enumerate(facts, 1):
             names = [places.get(subject) or self.name(subject) for subject in fact.subjects]
@@ -274,7 +273,7 @@ class _World:
             places[fact.object] = f"#{i}"
 
     def question(self, facts: list[Fact]) -> str:
-        """The steps nested in one question: each earlier answer is described, not named."""
+        """Write the steps as one nested question. Each earlier answer is described, not named."""
         phrases: dict[int, str] = {}
         asked = ""
         for fact in facts:
@@ -311,7 +310,7 @@ class _World:
 
 
 def rows(config: WorldConfig) -> Iterator[dict[str, object]]:
-    """The world's questions one at a time, in the official row format."""
+    """Yield the world's questions one at a time, in the official row format."""
     return map(_World(config).row, range(config.questions))
 
 
@@ -320,9 +319,9 @@ def write_world(
 ) -> int:
     """Write the rows as JSONL (gzip for .gz); return how many. The file appears only when whole.
 
-    `progress` is called after each row with the number of rows written so far. A symlink stays one,
-    and a device or a FIFO takes the rows as it is. Raises ValueError for a name that promises
-    another format.
+    `progress` is called after each row with the number of rows written so far. A symlink stays, and
+    its target is replaced. A device or a FIFO takes the rows directly. Raises ValueError for a name
+    of another format.
     """
     named = Path(path)
     if named.exists() and not named.is_file() and not named.is_dir():
