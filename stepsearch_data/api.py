@@ -321,7 +321,7 @@ def _outside_a_loop(work: Callable[[], T], reporter: Reporter) -> T:
         try:
             return pool.submit(work).result()
         finally:
-            reporter.stop()  # of no effect unless an interrupt came before the result
+            reporter.stop()  # has no effect unless an interrupt came before the result
 
 
 def _listed(value: str | Sequence[str]) -> list[str]:

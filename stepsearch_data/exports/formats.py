@@ -28,7 +28,7 @@ class Format:
     load: Callable[[Files], str]
     suffix: str = "parquet"
     of: str = "trajectories"
-    with_rejected: bool = False  # wants the searches that were voted out
+    with_rejected: bool = False  # needs the searches that the vote rejected
     tags_only: bool = False  # its trainer reads tags and knows no tool calls
     beside: Callable[[Files, Template], tuple[str, Row]] | None = None  # a further file: its name and its JSON
 

@@ -57,7 +57,7 @@ def _splits(store: Store, manifest: Manifest, *, everything: bool) -> dict[str, 
     `everything` adds the others. They get the split of their group, so that no gold paragraph is in two splits, or
     `train` where no question of the group has a split.
     """
-    output = manifest.output(QUALITY.name)  # a store need not have it
+    output = manifest.output(QUALITY.name)  # optional in a store
     if output is None:
         return None
     names = ("question_id", "split", "split_group", "passed")

@@ -55,7 +55,7 @@ LOGS = (LLM_CALLS, SEARCH_CALLS)
 """Tables that are read from the logs of those names."""
 
 _SQL_TYPES = {pa.string(): "VARCHAR", pa.int64(): "BIGINT", pa.float64(): "DOUBLE", pa.bool_(): "BOOLEAN"}
-_BATCH_ROWS = 2_048  # DuckDB's least: a batch of long texts is held whole
+_BATCH_ROWS = 2_048  # DuckDB's minimum, as a batch of long texts is held in memory
 _HEADER = "-- Views over this store, for any DuckDB: cd STORE && duckdb -init catalog.sql\n"
 
 
@@ -138,8 +138,8 @@ def connect(store: Store, manifest: Manifest, memory: int | None = None) -> duck
     connection = duckdb.connect(":memory:")
     try:
         connection.register_filesystem(TableFiles(files))
-        connection.execute("SET parquet_metadata_cache = true")  # what a view looks up is there for the query
-        connection.execute("SET enable_external_file_cache = false")  # the system's own does
+        connection.execute("SET parquet_metadata_cache = true")  # the query uses what its view has read
+        connection.execute("SET enable_external_file_cache = false")  # the system's cache is enough
         if memory:
             connection.execute(f"SET memory_limit = '{memory}B'")
         for name, select in _views(manifest, names).items():
@@ -169,7 +169,7 @@ def query(store: Store, sql: str, *, memory: int | None = None) -> Iterator[pa.R
     """
     import duckdb
 
-    failures = (duckdb.Error, pa.ArrowException, OSError, RuntimeError, MemoryError)  # of DuckDB, once in Arrow's hands
+    failures = (duckdb.Error, pa.ArrowException, OSError, RuntimeError, MemoryError)  # DuckDB's, or Arrow's for them
 
     def explained(error: Exception) -> QueryError:
         if str(error).startswith("Out of Memory"):

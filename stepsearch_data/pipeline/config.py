@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 PREFIX = "STEPSEARCH_"
-DEFAULT = "default"  # a setting's value that takes back all others; a text that reads so is written "default"
+DEFAULT = "default"  # resets a setting to its default; in quotes, it is a text
 _NOT_SETTINGS = {"CONFIG"}
 
 
@@ -192,7 +192,7 @@ def _relative_to(folder: Path, source: Any) -> Any:
 def _set_from_environment(
     data: dict[str, Any], name: str, value: str, stages: Sequence[Stage], given: set[str]
 ) -> None:
-    if not value:  # set to nothing is not set
+    if not value:  # an empty variable counts as not set
         return
     if name in (AZURE, "OPENAI_BASE_URL"):  # in this order, so that the second one wins
         _put(data, "llm", "base_url", value, given)

@@ -19,7 +19,7 @@ from stepsearch_data.core.errors import QueryError
 from stepsearch_data.core.parquet import ParquetWriter
 
 _GROUP_ROWS = 50 * 2_048  # DuckDB's batches
-_INTEGERS = 1 << 63  # larger ones are beyond most readers of JSON
+_INTEGERS = 1 << 63  # most readers of JSON cannot hold larger ones
 
 
 def write(reader: pa.RecordBatchReader, form: str, path: Path | None, *, store: Path | None = None) -> None:

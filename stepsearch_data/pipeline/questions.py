@@ -143,7 +143,7 @@ async def ordered(
                 place += 1
                 room.release()
             if everyone.done() and not finished:
-                await everyone  # a fault of the items' own iterator
+                await everyone  # raises an error of the items' iterator
                 return
             await news.wait()
             news.clear()
@@ -159,7 +159,7 @@ async def _outcome(function: Callable[[T], Awaitable[U]], item: T) -> asyncio.Fu
         outcome.set_result(await function(item))
     except Exception as error:  # noqa: BLE001 - raised again by result()
         outcome.set_exception(error)
-        outcome.exception()  # seen: when the build stops before its turn, nobody else will look
+        outcome.exception()  # marks it as retrieved, as the build may stop before its turn
     return outcome
 
 

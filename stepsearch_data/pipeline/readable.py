@@ -38,7 +38,7 @@ class ReadableStore:
     """A store's folder, to read. The constructor touches no file."""
 
     def __init__(self, root: Path) -> None:
-        # Arrow would take `hf:x/…` for an address: an absolute path cannot be one.
+        # Arrow would read `hf:x/…` as an address, but not an absolute path.
         self.root = root.absolute() if ":" in "".join(root.parts[:1]) else root
 
     @classmethod
@@ -164,7 +164,7 @@ class ReadableStore:
     def fault(self, manifest: Manifest, error: Exception) -> StoreError | None:
         """Return what is wrong with the store, or None where the error has another cause."""
         if isinstance(error, OSError) and error.errno and not self._has(error.filename):
-            return None  # the system's, about something else
+            return None  # a system error about another file
         damaged = self.damaged(manifest)
         if damaged:
             return StoreError(f"a table of {self.root} cannot be read: {damaged[0]} is damaged", self._remedy)
@@ -222,7 +222,7 @@ class ReadableStore:
             try:
                 fcntl.flock(handle, mode)
                 free = True
-            except OSError as error:  # some network file systems lock no folders; no reason not to read
+            except OSError as error:  # some network file systems cannot lock folders, but can be read
                 free = not isinstance(error, BlockingIOError)
             yield free
         finally:
@@ -236,6 +236,6 @@ def size_of(path: Path) -> int:
 
 def _comes_of_reading(error: Exception) -> bool:
     """Tell whether an error comes from Arrow, Polars or DuckDB reading a file."""
-    loaded = {"polars.exceptions": "PolarsError", "duckdb": "Error"}  # not imported for this
+    loaded = {"polars.exceptions": "PolarsError", "duckdb": "Error"}  # looked up only if imported already
     kinds = [getattr(sys.modules[name], kind) for name, kind in loaded.items() if name in sys.modules]
     return isinstance(error, (pa.ArrowException, OSError, UnicodeDecodeError, *kinds))

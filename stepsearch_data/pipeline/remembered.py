@@ -151,7 +151,7 @@ def _from_fingerprints(store: Store, stages: Sequence[Stage]) -> Remembered:
         told[stage.name] = config
         lost |= {f"{stage.name}.{name.rpartition(' ')[0]}": stage.name for name in fingerprint.get("files", {})}
         lost |= {f"prompts.{name}": stage.name for name in _own_prompts(stage, config, fingerprint)}
-        if stage.needs & (Needs.OWN_ENGINES | Needs.ALL_ENGINES):  # those of `retrieve` come last, and are all of them
+        if stage.needs & (Needs.OWN_ENGINES | Needs.ALL_ENGINES):  # `retrieve`, the last one, has all engines
             told["engines"] = _engines(fingerprint.get("engines", {}), stage.name, lost)
     return Remembered({name: section for name, section in told.items() if section}, lost)
 
@@ -178,7 +178,7 @@ def _engines(recorded: Mapping[str, Any], stage: str, lost: dict[str, str]) -> S
     for name in names:
         fingerprint = recorded[name]
         section = {"kind": str(fingerprint.get("kind"))}
-        with suppress(ConfigError):  # a kind that is not installed here: said when it is chosen
+        with suppress(ConfigError):  # a kind that is not installed here: the error comes when it is chosen
             kind = kind_of(section["kind"])
             section |= _differing(kind.config, fingerprint)
             if kind.by_server and is_open(str(fingerprint.get("url", "***"))):

@@ -168,7 +168,7 @@ class Runner:
     def _fingerprint(self, stage: Stage, manifest: Manifest) -> Fingerprint:
         config, inputs = self.config.stages[stage.name], self._inputs(stage, manifest)
         engines: dict[str, Any] = {engine.name: fingerprint_of(engine) for engine in self._engines(stage)}
-        if Needs.ALL_ENGINES in stage.needs:  # who comes first shows its documents
+        if Needs.ALL_ENGINES in stage.needs:  # the first engine's documents are shown
             engines["use"] = list(engines)
         return stage.fingerprint(config, inputs, config.prompts(self.config.prompts), self._retries(stage), engines)
 
@@ -336,7 +336,7 @@ def _summary(outcome: Outcome) -> str:
 
 
 def _store_error(root: Path, error: OSError) -> StoreError:
-    cut_short = "No space left" in str(error) or " requested and " in str(error)  # numpy's words, without a number
+    cut_short = "No space left" in str(error) or " requested and " in str(error)  # numpy's message; it has no errno
     if cut_short or error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return StoreError(
             f"no space left to write the store {root}", "free some, then run the same command again: it goes on"

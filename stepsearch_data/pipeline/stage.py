@@ -104,7 +104,7 @@ class Stage:
             **({"retries": dict(retries)} if retries else {}),
             **({"engines": dict(engines)} if engines else {}),
             "version": self.version,
-            "config": config.model_dump(mode="json", exclude=set(config.files)),  # what they hold, not where they lie
+            "config": config.model_dump(mode="json", exclude=set(config.files)),  # their content counts, not their path
             "inputs": dict(inputs),
             "outputs": {output.name: _shape(output) for output in self.writes},
         }

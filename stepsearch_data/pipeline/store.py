@@ -62,7 +62,7 @@ class Store(ReadableStore):
             handle.truncate(0)
             handle.write(str(os.getpid()))
             handle.flush()
-            self.manifest()  # a folder that is somebody else's is refused before anything is touched
+            self.manifest()  # refuses a folder of another kind before anything is written
             for name in ("stages", "log"):
                 self.inside(name)
             try:
@@ -138,7 +138,7 @@ class Store(ReadableStore):
         path = f"{self.root}/log/{name}.jsonl"
         append = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
         try:
-            file = os.open(path, append, 0o666)  # a third of what open() takes: this is done for every call
+            file = os.open(path, append, 0o666)  # takes a third of the time of open(), and is done for every call
         except FileNotFoundError:
             (self.root / "log").mkdir(exist_ok=True)
             file = os.open(path, append, 0o666)
@@ -170,7 +170,7 @@ class Store(ReadableStore):
         stages = self.root / "stages"
         with self.sharing(fcntl.LOCK_EX | fcntl.LOCK_NB) as alone:
             for folder in stages.iterdir() if alone and stages.is_dir() else []:
-                ours = _STAGE_FOLDER.fullmatch(folder.name)  # a --store may point at somebody's own folder
+                ours = _STAGE_FOLDER.fullmatch(folder.name)  # --store may name a folder with other files
                 if ours and not folder.is_symlink() and folder.relative_to(self.root).as_posix() not in kept:
                     shutil.rmtree(folder)
 

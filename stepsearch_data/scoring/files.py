@@ -183,7 +183,7 @@ def _scored(chunks: Iterator[Chunk], scorer: Scorer, workers: int) -> Iterator[S
     if len(first) <= _SMALL:
         yield from map(scorer.score, _chained(first, chunks))
         return
-    # Spawned, not forked: Arrow has threads by now.
+    # Spawned, not forked, because Arrow has started threads.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker) as pool:
         try:

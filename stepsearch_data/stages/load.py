@@ -130,7 +130,7 @@ STAGE = Stage(
 def _parse(source: Source, record: Record, config: LoadConfig, table: Aliases) -> Loaded:
     if record.broken:
         raise RowRejected(record.broken)
-    assert source.dataset.parse  # what can only be asked is no source of a build
+    assert source.dataset.parse  # a dataset without a parser cannot be a source of a build
     question, paragraphs = source.dataset.parse(record)
     question = question and with_aliases(question, table)
     for number, paragraph in enumerate(paragraphs):

@@ -54,7 +54,7 @@ def queries(context: StageContext) -> None:
         hops = rows[SUB_QUESTIONS]
         written = await asyncio.gather(
             *(of_hop(rows.question, hops, hop) for hop in hops),
-            return_exceptions=True,  # all hops come to their end, and the first one's fault is the reason
+            return_exceptions=True,  # all hops finish, and the first hop's error is the reason
         )
         return [query for queries_of_hop in written for query in _or_raise(queries_of_hop)]
 

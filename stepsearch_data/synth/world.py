@@ -345,7 +345,7 @@ def _check_name(path: Path) -> None:
 def _write_rows(config: WorldConfig, path: Path, compressed: bool, progress: Callable[[int], None] | None) -> None:  # noqa: FBT001
     with ExitStack() as stack:
         out: IO[bytes] | gzip.GzipFile = stack.enter_context(path.open("wb"))
-        if compressed:  # no name and no time inside: the same rows, the same bytes
+        if compressed:  # no name and no time inside, so the same rows give the same bytes
             out = stack.enter_context(gzip.GzipFile("", "wb", 6, out, mtime=0))
         for count, row in enumerate(rows(config), 1):
             out.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))

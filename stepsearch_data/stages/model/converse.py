@@ -66,9 +66,9 @@ async def converse(model: ChatModel, request: Request, check: Callable[[str], T]
     for attempt in range(1, repairs + 2):
         try:
             reply = await model.complete(request)
-        except RowRejected as refused:  # what came before is worth keeping
+        except RowRejected as refused:  # the reject keeps the reply before
             raise RowRejected(str(refused), raw=refused.raw or reply.text, attempts=attempt - 1) from refused
-        if reply.reasoning and not reply.text:  # asked again, it would think again
+        if reply.reasoning and not reply.text:  # another try would only think again
             raise RowRejected(_THOUGHTS.format(request.max_tokens), raw=reply.reasoning, attempts=attempt)
         if reply.finish_reason in _REFUSALS:
             raise RowRejected(_REFUSALS[reply.finish_reason], raw=reply.text, attempts=attempt)

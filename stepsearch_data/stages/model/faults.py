@@ -63,7 +63,7 @@ def _support(number: int, reply: Decomposition, question: Question) -> Iterator[
         return
     golds = _golds(question)
     if number == len(reply.steps) and not any(_occurs(gold, paragraph) for gold in golds for paragraph in paragraphs):
-        return  # the gold answer is demanded, and written nowhere: no reply could do better
+        return  # the required gold answer is in no paragraph, so no reply can meet this check
     elsewhere = [str(n) for n, paragraph in enumerate(paragraphs, start=1) if _occurs(step.answer, paragraph)]
     hint = f"it does in paragraph {', '.join(elsewhere)}" if elsewhere else "copy it verbatim"
     yield f"its answer {step.answer!r} does not occur in paragraph {step.paragraph} ({hint})"

@@ -18,7 +18,7 @@ from stepsearch_data.stages.rules.verbalise import references
 
 _LONGEST = 200  # characters
 _READ = 50  # queries of one reply
-_ENOUGH = 3  # queries that are better than none, when the model does not manage all of them
+_ENOUGH = 3  # queries that are accepted when the model does not manage `count`
 
 
 async def write_queries(
