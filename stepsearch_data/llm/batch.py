@@ -85,11 +85,11 @@ class Batches:
         Raises BudgetError before anything is sent, and ProviderError for a batch that did not come to its end.
         """
         while True:
-            async for _ in everyone(partial(_attempt, function)):
-                pass
-            if not (self._files or self._sent):
-                return
             try:
+                async for _ in everyone(partial(_attempt, function)):
+                    pass
+                if not (self._files or self._sent):
+                    return
                 await self._send_files()
             finally:
                 while self._files:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _RUNNING = {"validating", "in_progress", "finalizing"}
+_GIVE_UP = "use the key that it was sent with, or give it up: --llm-mode online"
 
 
 class BatchApi:
@@ -33,26 +34,19 @@ class BatchApi:
 
     async def start(self, file: IO[bytes]) -> str:
         """Start a batch of the requests in a file; return its id. Raises ProviderError."""
-        try:
-            return await self._insist(partial(self._start, file))
-        except (RowRejected, ProviderError) as error:
-            raise ProviderError(f"the batch cannot be sent: {error}", "--llm-mode online needs no Batch API") from error
+        hint = "--llm-mode online needs no Batch API"
+        return await self._insist(partial(self._start, file), "the batch cannot be sent", hint)
 
     async def look(self, name: str) -> Batch:
         """Return the state of a batch. Raises ProviderError."""
-        try:
-            return await self._insist(lambda: self._call("retrieve", name))
-        except (RowRejected, ProviderError) as error:
-            raise ProviderError(
-                f"batch {name} cannot be followed: {error}",
-                "use the key that it was sent with, or give it up: --llm-mode online",
-            ) from error
+        return await self._insist(partial(self._call, "retrieve", name), f"batch {name} cannot be followed", _GIVE_UP)
 
     async def replies(self, batch: Batch) -> AsyncIterator[tuple[str, Reply]]:
-        """Yield the replies of a batch, by the digest of their request."""
+        """Yield the replies of a batch, by the digest of their request. Raises ProviderError."""
         for name in filter(None, (batch.output_file_id, batch.error_file_id)):
             with tempfile.TemporaryFile() as file:
-                await self._insist(partial(self._download, name, file))
+                fault = f"what batch {batch.id} brought cannot be fetched"
+                await self._insist(partial(self._download, name, file), fault, _GIVE_UP)
                 for digest, reply in _rows(file):
                     yield digest, reply
 
@@ -92,7 +86,8 @@ class BatchApi:
                 async for chunk in response.iter_bytes():
                     file.write(chunk)
 
-    async def _insist(self, call: Callable[[], Awaitable[T]]) -> T:
+    async def _insist(self, call: Callable[[], Awaitable[T]], fault: str, hint: str) -> T:
+        """Call, again and again while that may help. Raises ProviderError with the fault; the hint is for the rest."""
         try:
             async for attempt in AsyncRetrying(
                 retry=retry_if_exception_type(TransientError),
@@ -103,10 +98,10 @@ class BatchApi:
                 with attempt:
                     return await call()
         except TransientError as error:
-            raise ProviderError(
-                f"{self._endpoint.shown} does not answer: {error}",
-                "run the same command later: what was sent is not sent again",
-            ) from error
+            later = "run the same command later: what was sent is not sent again"
+            raise ProviderError(f"{fault}: {self._endpoint.shown} does not answer: {error}", later) from error
+        except (RowRejected, ProviderError) as error:
+            raise ProviderError(f"{fault}: {error}", hint) from error
         raise AssertionError
 
 

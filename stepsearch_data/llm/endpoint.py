@@ -186,7 +186,7 @@ class Endpoint:
             yield
         except openai.APIStatusError as error:
             raise self._fault(error.response) from None
-        except (openai.APIConnectionError, httpx2.InvalidURL, TooLargeError) as error:
+        except (openai.APIConnectionError, httpx2.InvalidURL, httpx2.TransportError, TooLargeError) as error:
             failure = self._http.failure(error.__cause__ if isinstance(error, openai.APIConnectionError) else error)
             if isinstance(failure, NoUrlError):
                 failure = ProviderError(f"{self.shown} is no URL", _ADVICE)

@@ -251,6 +251,26 @@ def test_hostile_rows_in_an_output_file_are_passed_over(
     assert len(server.requests) == 2
 
 
+@pytest.mark.parametrize(
+    ("fault", "words", "hint"),
+    [
+        (error(400, "expired"), r"what batch batch_1 brought cannot be fetched: .*\(400\): expired", "online"),
+        (error(404, "gone"), "cannot be fetched: .*gone", "online"),
+        (Fault(cut=True), "cannot be fetched: .* does not answer", "later"),
+    ],
+)
+def test_a_batch_whose_replies_cannot_be_fetched_is_kept_for_later(
+    server: LlmServer, api: BatchApi, tmp_path: Path, fault: Fault, words: str, hint: str
+) -> None:
+    server.more.insert(0, lambda asked: fault if asked.path.endswith("/content") else None)
+    with pytest.raises(ProviderError, match=words) as caught:
+        Stage(server, tmp_path, patience=0.1).run("a", "b")
+    assert hint in caught.value.hint
+    del server.more[0]
+    assert Stage(server, tmp_path).run("a", "b") == ["reply to a", "reply to b"]
+    assert (len(api.batches), len(server.requests)) == (1, 1)
+
+
 def test_a_build_that_is_killed_follows_its_batch(
     server: LlmServer, api: BatchApi, tmp_path: Path, sample_store: Path, cli: Run
 ) -> None:
