@@ -2,6 +2,7 @@
 
     with FakeServer(handler) as server: ... server.url ... server.requests
     httpx2.AsyncClient(transport=mock(handler))
+    url, transport = reach(FakeServer(handler))
 
 A handler gets a request and returns what is sent as JSON, or a `Fault`.
 """
@@ -47,6 +48,11 @@ class Fault:
     cut: bool = False
     drip: bool = False
 
+    @property
+    def needs_loopback(self) -> bool:
+        """Whether no transport can stand in for the network."""
+        return self.cut or self.drip or len(self.body) > 8 << 20
+
 
 def fault(status: int, body: Any, **headers: str) -> Fault:
     """A reply whose body is JSON."""
@@ -91,12 +97,13 @@ class FakeServer(Loopback):
         self.requests: list[Any] = []
         self.headers: list[httpx2.Headers] = []
         self.in_flight = self.most_in_flight = 0
-        self.more_routes: list[web.RouteDef] = []  # on loopback only
+        self.listens = False
 
     async def _start(self) -> str:
         self._runner = web.AppRunner(self.application(), access_log=None, shutdown_timeout=0.05)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        self.listens = True
         return f"http://127.0.0.1:{self._runner.addresses[0][1]}{self._path}"
 
     async def _stop(self) -> None:
@@ -105,7 +112,7 @@ class FakeServer(Loopback):
     def application(self) -> web.Application:
         """The server without a port."""
         app = web.Application(client_max_size=64 << 20)
-        app.router.add_routes([*self.more_routes, web.route("*", "/{path:.*}", self._respond)])
+        app.router.add_routes([web.route("*", "/{path:.*}", self._respond)])
         return app
 
     def record(self, asked: Asked) -> None:
@@ -156,7 +163,12 @@ def mock(api: Handler | FakeServer) -> httpx2.MockTransport:
     async def handle(request: httpx2.Request) -> httpx2.Response:
         url, headers = request.url, request.headers.multi_items()
         reply = await server.reply(request.method, url.path, url.params.multi_items(), headers, request.content)
-        assert not any((reply.cut, reply.drip)), "only a server on loopback can do so"
+        assert not reply.needs_loopback
         return httpx2.Response(reply.status, headers={**_JSON, **reply.headers}, content=reply.body)
 
     return httpx2.MockTransport(handle)
+
+
+def reach(server: FakeServer | str) -> tuple[str, httpx2.MockTransport | None]:
+    """A server's URL, and what stands in for the network unless it is, or was, on loopback."""
+    return (server, None) if isinstance(server, str) else (server.url, None if server.listens else mock(server))

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from stepsearch_data.llm.service import Llm
 from stepsearch_data.llm.settings import LlmSettings
 from tests.batch_api import BatchApi
 from tests.conftest import Run
-from tests.fake import Fault
+from tests.fake import Fault, reach
 from tests.llm_server import LlmServer, error
 from tests.oracle import Oracle
 
@@ -43,9 +43,8 @@ class BatchServer(LlmServer):
 
 
 @pytest.fixture
-def server() -> Iterator[BatchServer]:
-    with BatchServer() as made:
-        yield made
+def server() -> BatchServer:
+    return BatchServer()
 
 
 @pytest.fixture
@@ -61,8 +60,9 @@ class Stage:
     """A stage that asks about some texts, first by batches; `follow_up` asks again about each reply."""
 
     def __init__(self, server: LlmServer, folder: Path, **settings: Any) -> None:
+        url, self._transport = reach(server)
         self._settings = LlmSettings(
-            base_url=server.url, replay=folder / "replay.sqlite", mode="batch", batch_poll=0.01, **settings
+            base_url=url, replay=folder / "replay.sqlite", mode="batch", batch_poll=0.01, **settings
         )
         self.records: list[dict[str, Any]] = []
         self.said: list[str] = []
@@ -72,7 +72,7 @@ class Stage:
         return asyncio.run(self._run(texts, follow_up, repair))
 
     async def _run(self, texts: tuple[str, ...], follow_up: bool, repair: bool) -> list[str]:
-        llm = Llm(self._settings, "queries", None, self.records.append)
+        llm = Llm(self._settings, "queries", None, self.records.append, self._transport)
         found = []
 
         async def function(text: str) -> None:
@@ -218,10 +218,9 @@ def test_a_batch_beyond_the_budget_is_not_sent(server: LlmServer, api: BatchApi,
     assert not api.batches
 
 
-def test_a_server_without_batches_is_named(server: LlmServer, tmp_path: Path) -> None:
-    server.more_routes.clear()
-    with LlmServer(_answer) as plain, pytest.raises(ProviderError, match="the batch cannot be sent") as caught:
-        Stage(plain, tmp_path).run("a", "b")
+def test_a_server_without_batches_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ProviderError, match="the batch cannot be sent") as caught:
+        Stage(LlmServer(_answer), tmp_path).run("a", "b")
     assert "--llm-mode online" in caught.value.hint
 
 
@@ -278,27 +277,30 @@ def test_a_build_that_is_killed_follows_its_batch(
     store = tmp_path / "store"
     command = ["build", "--store", store, "--llm", "gpt-4o-mini", "--llm-mode", "batch", "--limit", "5", "--quiet"]
     command += ["--set", "llm.batch_poll=0.05", "--set", f"llm.replay={tmp_path / 'replay.sqlite'}"]
-    env = {"OPENAI_BASE_URL": server.url, "OPENAI_API_KEY": "test"}
-    first = subprocess.Popen([sys.executable, "-m", "stepsearch_data", *map(str, command)], env={**os.environ, **env})
-    deadline = time.monotonic() + 60
-    while api.looks < 2 and time.monotonic() < deadline:
-        time.sleep(0.05)
-    first.send_signal(signal.SIGKILL)
-    first.wait()
-    assert len(api.batches) == 1
+    with server:
+        env = {"OPENAI_BASE_URL": server.url, "OPENAI_API_KEY": "test"}
+        first = subprocess.Popen(
+            [sys.executable, "-m", "stepsearch_data", *map(str, command)], env={**os.environ, **env}
+        )
+        deadline = time.monotonic() + 60
+        while api.looks < 2 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        first.send_signal(signal.SIGKILL)
+        first.wait()
+        assert len(api.batches) == 1
 
-    api.end = "completed"
-    done = cli(*command, env=env)
-    assert done.returncode == 0, done.stderr
-    assert len(api.batches) == 2  # one for decompose, one for queries
-    calls = [orjson.loads(line) for line in (store / "log" / "llm_calls.jsonl").read_bytes().splitlines()]
-    batched = [call["stage"] for call in calls if call["batch"]]
-    sizes = [len(api.requests(name)) for name in api.batches]
-    assert [batched.count("decompose"), batched.count("queries")] == sizes
-    openings = [r for r in server.requests if all(turn["role"] != "assistant" for turn in r["messages"])]
-    assert len(openings) == 2  # a try-out for each stage; repairs are asked for online too
+        api.end = "completed"
+        done = cli(*command, env=env)
+        assert done.returncode == 0, done.stderr
+        assert len(api.batches) == 2  # one for decompose, one for queries
+        calls = [orjson.loads(line) for line in (store / "log" / "llm_calls.jsonl").read_bytes().splitlines()]
+        batched = [call["stage"] for call in calls if call["batch"]]
+        sizes = [len(api.requests(name)) for name in api.batches]
+        assert [batched.count("decompose"), batched.count("queries")] == sizes
+        openings = [r for r in server.requests if all(turn["role"] != "assistant" for turn in r["messages"])]
+        assert len(openings) == 2  # a try-out for each stage; repairs are asked for online too
 
-    online = len(server.requests)
-    again = cli(*command, "--stage", "decompose,queries", "--force", env=env)
+        online = len(server.requests)
+        again = cli(*command, "--stage", "decompose,queries", "--force", env=env)
     assert again.returncode == 0, again.stderr
     assert (len(api.batches), len(server.requests)) == (2, online)

@@ -73,7 +73,7 @@ def test_one_clear_line(ask: Client, case: Case, monkeypatch: pytest.MonkeyPatch
     for name in ("OPENAI_API_KEY", "SERPER_API_KEY"):
         monkeypatch.setenv(name, KEY)
     with serve_raw(case) as server:
-        said = ask(server.url, 0.3 if case.endless else 10.0)
+        said = ask(server.url, 0.15 if case.endless else 10.0)
     assert len(said.splitlines()) <= 1
     assert len(said) < 500
     assert KEY not in said

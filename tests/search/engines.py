@@ -1,19 +1,23 @@
-"""Engines that ask a server on loopback, opened as a build opens them."""
+"""Engines that ask a server, opened as a build opens them."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
+import pytest
+
 from stepsearch_data.remote.cache import Cache
-from stepsearch_data.search import Answer, SearchEngine, Service
+from stepsearch_data.search import Answer, SearchEngine, Service, remote
 from stepsearch_data.search.index import open_engine
 from stepsearch_data.search.kinds import choose
+from stepsearch_data.search.remote import RemoteEngine
+from tests.fake import FakeServer, reach
 
 T = TypeVar("T")
 QUICK = {"timeout": 5, "max_attempts": 2, "patience": 30, "rps": 1000}
@@ -42,15 +46,19 @@ class World:
         return sum(record["attempts"] for record in self.records)
 
     def open(
-        self, kind: str, url: str, *, replay: str = "replay.sqlite", name: str = "", **section: Any
+        self, kind: str, server: FakeServer | str, *, replay: bool = True, name: str = "", **section: Any
     ) -> SearchEngine:
         """An engine of a new build."""
         name = name or kind
+        url, transport = reach(server)
         engine = choose([name], {name: {"kind": kind, "url": url, **QUICK, **section}})[0]
         used = Counter(record["engine"] for record in self.records if not record["cached"])
-        return open_engine(engine, None, Service(1, self.folder / replay, self.records.append, used))
+        service = Service(1, self.folder / "replay.sqlite" if replay else None, self.records.append, used)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(remote, "RemoteEngine", partial(RemoteEngine, transport=transport))
+            return open_engine(engine, None, service)
 
-    def ask(self, kind: str, url: str, *queries: str, k: int = 3, **section: Any) -> list[Answer]:
+    def ask(self, kind: str, server: FakeServer | str, *queries: str, k: int = 3, **section: Any) -> list[Answer]:
         """What an engine answers to queries that come together, in calls as large as it wants them."""
 
         async def go(engine: SearchEngine) -> list[Answer]:
@@ -58,13 +66,15 @@ class World:
             answers = await asyncio.gather(*(engine.search(call, k) for call in calls))
             return [answer for part in answers for answer in part]
 
-        return self.run(kind, url, go, **section)
+        return self.run(kind, server, go, **section)
 
-    def run(self, kind: str, url: str, work: Callable[[SearchEngine], Awaitable[T]], **section: Any) -> T:
+    def run(
+        self, kind: str, server: FakeServer | str, work: Callable[[SearchEngine], Awaitable[T]], **section: Any
+    ) -> T:
         """What some work with an engine returns."""
 
         async def go() -> T:
-            engine = self.open(kind, url, **section)
+            engine = self.open(kind, server, **section)
             try:
                 return await work(engine)
             finally:

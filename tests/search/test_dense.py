@@ -5,19 +5,22 @@ from __future__ import annotations
 import json
 import random
 import sys
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+from tenacity import wait_none
 
 from stepsearch_data.core.errors import ConfigError, SearchError
+from stepsearch_data.remote import client
 from stepsearch_data.search import Answer, LocalEngine, Service, dense, embeddings, embeddings_http
 from stepsearch_data.search.documents import Document
+from stepsearch_data.search.embeddings_http import RemoteEmbedder
 from tests.embeddings_server import MODEL, EmbeddingsServer, reply, vector
-from tests.fake import Fault
+from tests.fake import Fault, mock
 from tests.llm_server import error
 from tests.search.local import PART, Counter, answers, ask, build, built, chosen, ids, opened, write
 
@@ -34,12 +37,14 @@ QUERIES = [sentence(RANDOM.randint(1, 5)) for _ in range(30)]
 
 
 @pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[EmbeddingsServer]:
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EmbeddingsServer:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.setattr(embeddings_http, "_ATTEMPTS", 3)
-    with EmbeddingsServer() as served:
-        yield served
+    monkeypatch.setattr(client, "wait_random_exponential", lambda **_: wait_none())
+    served = EmbeddingsServer()
+    monkeypatch.setattr(dense, "RemoteEmbedder", partial(RemoteEmbedder, transport=mock(served)))
+    return served
 
 
 def built_on(
@@ -244,7 +249,8 @@ def test_an_unknown_model_is_an_error(server: EmbeddingsServer, tmp_path: Path) 
 def test_a_dead_server_is_an_error_that_says_where_it_should_be(
     tmp_path: Path, server: EmbeddingsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embeddings_http, "_PATIENCE", 0.01)
+    monkeypatch.setattr(dense, "RemoteEmbedder", RemoteEmbedder)
+    monkeypatch.setattr(embeddings_http, "_PATIENCE", 1e-6)
     with pytest.raises(SearchError, match=r"127\.0\.0\.1:9/v1/embeddings is down"):
         built("dense", tmp_path / "index", CORPUS, model=MODEL, base_url="http://127.0.0.1:9/v1")
 

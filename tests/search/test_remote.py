@@ -2,23 +2,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 import time
 import traceback
 from collections.abc import Iterator
 from itertools import chain, repeat
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
-from tenacity import wait_fixed, wait_none
+from tenacity import wait_fixed
 
 from stepsearch_data.core.errors import BudgetError, ConfigError, SearchError, StepSearchError
 from stepsearch_data.remote import client
-from stepsearch_data.search import Answer, SearchEngine, Service
-from stepsearch_data.search.index import open_engine
-from stepsearch_data.search.kinds import choose
+from stepsearch_data.search import Answer, SearchEngine
 from tests.fake import Fault, fault
 from tests.search.engines import World
 from tests.search_servers import KEY, KEYS, Page, SearchServer, error
@@ -49,14 +45,6 @@ PERMANENT = {
 }
 
 
-@pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    monkeypatch.setattr(client, "wait_random_exponential", lambda **_: wait_none())
-    for variable in KEYS.values():
-        monkeypatch.setenv(variable, KEY)
-    return World(tmp_path)
-
-
 @pytest.fixture(params=ALL)
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
@@ -83,46 +71,46 @@ def titles(answer: Answer) -> list[str]:
 
 def stop(world: World, kind: str, server: SearchServer, *queries: str, **section: Any) -> SearchError:
     with pytest.raises(SearchError) as stopped:
-        world.ask(kind, server.url, *queries or ["one"], **section)
+        world.ask(kind, server, *queries or ["one"], **section)
     return stopped.value
 
 
 def test_answers_are_in_the_order_of_the_queries(world: World, kind: str) -> None:
     queries = [f"query {n}" for n in range(70)]
-    with SearchServer(kind, pages) as server:
-        answers = world.ask(kind, server.url, *queries)
+    answers = world.ask(kind, SearchServer(kind, pages), *queries)
     assert [titles(answer) for answer in answers] == [[f"{query} {n}" for n in (1, 2, 3)] for query in queries]
     assert all(not answer.error and answer.latency is not None for answer in answers)
 
 
 def test_what_was_answered_once_is_never_sent_again(world: World, kind: str) -> None:
-    with SearchServer(kind, lambda query: [] if query == "none" else pages(query)) as server:
-        first = world.ask(kind, server.url, "one", "none")
-        sent = len(server.requests)
-        assert world.ask(kind, server.url, "one", "none") == first  # the latency too: builds are the same bytes
-        world.ask(kind, server.url, "two", "one", "none")
-        assert len(server.requests) == sent + 1
-        assert server.queries == ["one", "none", "two"]
+    server = SearchServer(kind, lambda query: [] if query == "none" else pages(query))
+    first = world.ask(kind, server, "one", "none")
+    sent = len(server.requests)
+    assert world.ask(kind, server, "one", "none") == first  # the latency too: builds are the same bytes
+    world.ask(kind, server, "two", "one", "none")
+    assert len(server.requests) == sent + 1
+    assert server.queries == ["one", "none", "two"]
     assert world.ask(kind, server.url, "none", "one") == first[::-1]  # without the server
 
 
 def test_another_question_is_asked_anew_and_other_settings_are_none(world: World) -> None:
-    with SearchServer("serper", pages) as server, SearchServer("serper", pages) as elsewhere:
-        world.ask("serper", server.url, "one", timeout=9, rps=99, max_concurrency=3, patience=9, max_attempts=9)
-        for change in ({}, {"timeout": 8}, {"name": "again"}, {"max_requests": 5}):
-            world.ask("serper", server.url, "one", **change)
-        assert len(server.requests) == 1
-        for change in ({"k": 4}, {"revision": "May"}, {"country": "de"}, {"language": "de"}):
-            world.ask("serper", server.url, "one", **change)
-        assert len(server.requests) == 5
-        world.ask("serper", elsewhere.url, "one")
-        assert len(elsewhere.requests) == 1
+    server, elsewhere = SearchServer("serper", pages), SearchServer("serper", pages)
+    elsewhere.url = "http://elsewhere/search"
+    world.ask("serper", server, "one", timeout=9, rps=99, max_concurrency=3, patience=9, max_attempts=9)
+    for change in ({}, {"timeout": 8}, {"name": "again"}, {"max_requests": 5}):
+        world.ask("serper", server, "one", **change)
+    assert len(server.requests) == 1
+    for change in ({"k": 4}, {"revision": "May"}, {"country": "de"}, {"language": "de"}):
+        world.ask("serper", server, "one", **change)
+    assert len(server.requests) == 5
+    world.ask("serper", elsewhere, "one")
+    assert len(elsewhere.requests) == 1
 
 
 def test_every_request_and_every_replay_is_a_record(world: World) -> None:
-    with SearchServer("http", one_bad(error("http", 503, "later"), 1)) as server:
-        world.ask("http", server.url, "bad", "two", name="mine")
-        world.ask("http", server.url, "bad", "three", name="mine")
+    server = SearchServer("http", one_bad(error("http", 503, "later"), 1))
+    world.ask("http", server, "bad", "two", name="mine")
+    world.ask("http", server, "bad", "three", name="mine")
     assert [
         (record["engine"], record["queries"], record["failed"], record["attempts"], record["cached"])
         for record in world.records
@@ -131,16 +119,16 @@ def test_every_request_and_every_replay_is_a_record(world: World) -> None:
 
 
 def test_a_query_without_a_word_finds_nothing_and_is_not_sent(world: World, kind: str) -> None:
-    with SearchServer(kind, pages) as server:
-        answers = world.ask(kind, server.url, "", " \t", "?!…", "東京", "Ω")
+    server = SearchServer(kind, pages)
+    answers = world.ask(kind, server, "", " \t", "?!…", "東京", "Ω")
     assert [len(answer.found) for answer in answers] == [0, 0, 0, 3, 3]
     assert not any(answer.error for answer in answers)
     assert server.queries == ["東京", "Ω"]
 
 
 def test_the_same_query_twice_in_a_call_is_sent_once(world: World) -> None:
-    with SearchServer("http", pages) as server:
-        answers = world.ask("http", server.url, "one", "two", "one")
+    server = SearchServer("http", pages)
+    answers = world.ask("http", server, "one", "two", "one")
     assert [titles(answer)[0] for answer in answers] == ["one 1", "two 1", "one 1"]
     assert server.queries == ["one", "two"]
 
@@ -149,18 +137,17 @@ def test_without_a_replay_cache_all_is_asked(world: World) -> None:
     async def twice(engine: SearchEngine) -> None:
         await engine.search(["one"], 3)
         await engine.search(["one"], 3)
-        await engine.close()
 
-    with SearchServer("http", pages) as server:
-        asyncio.run(twice(open_engine(choose(["http"], {"http": {"url": server.url}})[0], None, Service())))
-        assert len(server.requests) == 2
+    server = SearchServer("http", pages)
+    world.run("http", server, twice, replay=False)
+    assert len(server.requests) == 2
 
 
 @pytest.mark.parametrize("name", TRANSIENT)
 @pytest.mark.parametrize("asked", ["http", "serpapi"])
 def test_what_may_pass_is_sent_again(world: World, asked: str, name: str) -> None:
     with SearchServer(asked, one_bad(TRANSIENT[name], 1)) as server:
-        answer = world.ask(asked, server.url, "bad", **shorter(name))[0]
+        answer = world.ask(asked, server, "bad", **shorter(name))[0]
     assert (titles(answer)[:1], answer.error) == (["bad 1"], "")
     assert len(server.requests) == 2
 
@@ -168,24 +155,24 @@ def test_what_may_pass_is_sent_again(world: World, asked: str, name: str) -> Non
 @pytest.mark.parametrize("name", [name for name in TRANSIENT if name not in {"slow", "drip"}])
 def test_a_failure_is_an_answer_of_its_query_alone_and_asked_again_by_the_next_run(world: World, name: str) -> None:
     with SearchServer("brave", one_bad(TRANSIENT[name], 2)) as server:
-        good, bad = world.ask("brave", server.url, "good", "bad", patience=0.05, max_attempts=2)
+        good, bad = world.ask("brave", server, "good", "bad", patience=0.05, max_attempts=2)
         assert (len(good.found), good.error) == (3, "")
         if not bad.error:  # waiting as told costs no attempt
             assert "Retry-After" in name
             return
         assert (bad.found, bad.latency) == ((), None)
-        assert len(world.ask("brave", server.url, "good", "bad")[1].found) == 3
+        assert len(world.ask("brave", server, "good", "bad")[1].found) == 3
     assert server.queries.count("good") == 1
 
 
 @pytest.mark.parametrize("name", PERMANENT)
 def test_what_will_not_pass_is_sent_once(world: World, kind: str, name: str) -> None:
     with SearchServer(kind, one_bad(PERMANENT[name])) as server:
-        good, bad = (world.ask(kind, server.url, query)[0] for query in ("good", "bad"))
+        good, bad = (world.ask(kind, server, query)[0] for query in ("good", "bad"))
         assert (len(good.found), good.error, bad.found) == (3, "", ())
         assert bad.error
         assert server.queries == ["good", "bad"]
-        world.ask(kind, server.url, "bad")
+        world.ask(kind, server, "bad")
         assert server.queries == ["good", "bad", "bad"]  # failures are not kept
 
 
@@ -201,24 +188,21 @@ def test_errors_say_what_happened(world: World) -> None:
     }
     for name, expected in said.items():
         with SearchServer("serpapi", one_bad({**TRANSIENT, **PERMANENT}[name])) as server:
-            assert world.ask("serpapi", server.url, "bad", **shorter(name))[0].error == expected
+            assert world.ask("serpapi", server, "bad", **shorter(name))[0].error == expected
 
 
 def test_half_a_character_in_a_snippet_costs_no_answer(world: World) -> None:
     body = (
         b'{"searchParameters": {}, "organic": [{"title": "Caf\xc3\xa9", "snippet": "a smile \\ud83d", "link": null}]}'
     )
-    with SearchServer("serper", lambda _: Fault(200, body)) as server:
-        found = world.ask("serper", server.url, "one")[0].found[0]
-        assert (found.title, found.text, found.url) == ("Café", "a smile ?", "")
-        assert world.ask("serper", server.url, "one")[0].found == [found]
+    server = SearchServer("serper", lambda _: Fault(200, body))
+    found = world.ask("serper", server, "one")[0].found[0]
+    assert (found.title, found.text, found.url) == ("Café", "a smile ?", "")
+    assert world.ask("serper", server, "one")[0].found == [found]
 
 
 def test_a_server_that_nobody_runs_is_an_error_of_the_queries(world: World, kind: str) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{free.getsockname()[1]}"
-    answers = world.ask(kind, url, "one", "two")
+    answers = world.ask(kind, "http://127.0.0.1:9", "one", "two")
     assert all("Connect" in answer.error and not answer.found for answer in answers)
 
 
@@ -226,8 +210,8 @@ def test_a_server_that_fails_for_too_long_is_down_and_nobody_waits_for_it(world:
     async def one_by_one(engine: SearchEngine) -> list[str]:
         return [(await engine.search([f"query {n}"], 3))[0].error for n in range(3000)]
 
-    with SearchServer(kind, lambda _: error(kind, 503, "maintenance")) as server:
-        errors = world.run(kind, server.url, one_by_one, patience=0.3)
+    server = SearchServer(kind, lambda _: error(kind, 503, "maintenance"))
+    errors = world.run(kind, server, one_by_one, patience=0.3)
     assert errors[0] == "503: maintenance"
     assert set(errors[len(server.requests) :]) == {f"{server.url} is down: 503: maintenance"}
     assert 2 < len(server.requests) < 2000
@@ -236,50 +220,49 @@ def test_a_server_that_fails_for_too_long_is_down_and_nobody_waits_for_it(world:
 def test_queries_that_wait_learn_at_once_that_a_server_is_down(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "wait_random_exponential", lambda **_: wait_fixed(9))
     refusals = iter([error("http", 503, "later"), error("http", 503, "later", Retry_After="600")])
-    with SearchServer("http", lambda _: next(refusals)) as server:
+    server = SearchServer("http", lambda _: next(refusals))
 
-        async def two(engine: SearchEngine) -> list[str]:
-            first = asyncio.create_task(engine.search(["one"], 3))  # fails, and waits for its second attempt
-            while not world.records:  # noqa: ASYNC110 - nothing tells of a record
-                await asyncio.sleep(0.005)
-            begun = time.monotonic()
-            second = await engine.search(["two"], 3)
-            errors = [(await first)[0].error, second[0].error]
-            assert time.monotonic() - begun < 3
-            return errors
+    async def two(engine: SearchEngine) -> list[str]:
+        first = asyncio.create_task(engine.search(["one"], 3))  # fails, and waits for its second attempt
+        while not world.records:  # noqa: ASYNC110 - nothing tells of a record
+            await asyncio.sleep(0.005)
+        begun = time.monotonic()
+        second = await engine.search(["two"], 3)
+        errors = [(await first)[0].error, second[0].error]
+        assert time.monotonic() - begun < 3
+        return errors
 
-        assert set(world.run("http", server.url, two)) == {f"{server.url} is down: 503: later; it asks to wait 600 s"}
-        assert len(server.requests) == 2
+    assert set(world.run("http", server, two)) == {f"{server.url} is down: 503: later; it asks to wait 600 s"}
+    assert len(server.requests) == 2
 
 
 def test_a_server_is_not_down_while_other_queries_work(world: World) -> None:
-    with SearchServer("serper", one_bad(error("serper", 500, "cannot"))) as server:
-        queries = list(chain.from_iterable(("bad", f"query {n}") for n in range(30)))
-        answers = world.ask("serper", server.url, *queries, patience=0.001, max_attempts=3, max_concurrency=1)
+    server = SearchServer("serper", one_bad(error("serper", 500, "cannot")))
+    queries = list(chain.from_iterable(("bad", f"query {n}") for n in range(30)))
+    answers = world.ask("serper", server, *queries, patience=0.001, max_attempts=3, max_concurrency=1)
     assert [not answer.error for answer in answers[1::2]] == [True] * 30
 
 
 def test_nobody_waits_longer_than_the_patience_because_a_server_says_so(world: World) -> None:
-    with SearchServer("serpapi", lambda _: error("serpapi", 429, "hourly limit", Retry_After="600")) as server:
-        begun = time.monotonic()
-        answers = world.ask("serpapi", server.url, *(f"query {n}" for n in range(50)), max_concurrency=1)
-        assert time.monotonic() - begun < 9
+    server = SearchServer("serpapi", lambda _: error("serpapi", 429, "hourly limit", Retry_After="600"))
+    begun = time.monotonic()
+    answers = world.ask("serpapi", server, *(f"query {n}" for n in range(50)), max_concurrency=1)
+    assert time.monotonic() - begun < 9
     assert {answer.error for answer in answers} == {f"{server.url} is down: 429: hourly limit; it asks to wait 600 s"}
     assert len(server.requests) == 1
 
 
 def test_a_wait_of_hours_is_a_quota(world: World, kind: str) -> None:
-    with SearchServer(kind, lambda _: error(kind, 429, "later", Retry_After="7200")) as server:
-        stopped = stop(world, kind, server)
+    stopped = stop(world, kind, SearchServer(kind, lambda _: error(kind, 429, "later", Retry_After="7200")))
     assert "nothing is left of the account's quota (429: later" in stopped.message
     assert "wait 2.0 hours" in stopped.message
 
 
 def test_a_wait_that_the_server_asks_for_is_kept_by_all(world: World) -> None:
     left = repeat(error("serper", 429, "slow down", Retry_After="0.3"), 1)
-    with SearchServer("serper", lambda query: next(left, None) or pages(query)) as server:
-        world.ask("serper", server.url, "one", max_concurrency=2)
-        times = [asked.at for asked in server.requests]
+    server = SearchServer("serper", lambda query: next(left, None) or pages(query))
+    world.ask("serper", server, "one", max_concurrency=2)
+    times = [asked.at for asked in server.requests]
     assert len(times) == 2
     assert times[1] - times[0] >= 0.3
 
@@ -295,8 +278,8 @@ def test_a_wait_that_the_server_asks_for_is_kept_by_all(world: World) -> None:
     ],
 )
 def test_what_no_query_can_survive_stops_everything(world: World, kind: str, status: int, message: str) -> None:
-    with SearchServer(kind, lambda _: error(kind, status, "no")) as server:
-        stopped = stop(world, kind, server)
+    server = SearchServer(kind, lambda _: error(kind, status, "no"))
+    stopped = stop(world, kind, server)
     assert message in stopped.message
     assert stopped.hint
     if status == 401 and kind in KEYS:
@@ -307,10 +290,10 @@ def test_what_no_query_can_survive_stops_everything(world: World, kind: str, sta
 
 def test_a_wall_that_takes_offence_at_one_query_stops_nothing(world: World) -> None:
     page = Fault(403, b"<html>Attention required!</html>")
-    with SearchServer("serper", one_bad(page)) as server:
-        answers = world.ask("serper", server.url, "good", "bad", "fine", max_concurrency=1)
-        assert [answer.error for answer in answers] == ["", "the server refuses the request (403: a web page)", ""]
-        assert "does not let us in" in stop(world, "serper", server, "bad").message
+    server = SearchServer("serper", one_bad(page))
+    answers = world.ask("serper", server, "good", "bad", "fine", max_concurrency=1)
+    assert [answer.error for answer in answers] == ["", "the server refuses the request (403: a web page)", ""]
+    assert "does not let us in" in stop(world, "serper", server, "bad").message
 
 
 @pytest.mark.parametrize("wanting", KEYS)
@@ -337,64 +320,60 @@ def test_a_url_that_holds_a_secret_is_refused_without_repeating_it(world: World,
 
 
 def test_a_budget_holds_over_many_builds_and_replays_are_free(world: World, kind: str) -> None:
-    with SearchServer(kind, pages) as server:
-        world.ask(kind, server.url, "one", max_requests=2)
-        world.ask(kind, server.url, "one", "two", max_requests=2)
-        assert len(server.requests) == 2
-        world.ask(kind, server.url, "one", "two", max_requests=2)
-        with pytest.raises(BudgetError) as stopped:
-            world.ask(kind, server.url, "one", "three", max_requests=2)
-        assert stopped.value.message == f"{kind}: 2 requests were sent, of 2 allowed; what they brought is kept"
-        assert stopped.value.hint.startswith(f"--set engines.{kind}.max_requests=4")
-        world.ask(kind, server.url, "three", max_requests=3)
-        world.ask(kind, server.url, "four", max_requests=1, name="other")
-        assert len(server.requests) == world.sent == 4
+    server = SearchServer(kind, pages)
+    world.ask(kind, server, "one", max_requests=2)
+    world.ask(kind, server, "one", "two", max_requests=2)
+    assert len(server.requests) == 2
+    world.ask(kind, server, "one", "two", max_requests=2)
+    with pytest.raises(BudgetError) as stopped:
+        world.ask(kind, server, "one", "three", max_requests=2)
+    assert stopped.value.message == f"{kind}: 2 requests were sent, of 2 allowed; what they brought is kept"
+    assert stopped.value.hint.startswith(f"--set engines.{kind}.max_requests=4")
+    world.ask(kind, server, "three", max_requests=3)
+    world.ask(kind, server, "four", max_requests=1, name="other")
+    assert len(server.requests) == world.sent == 4
 
 
 def test_a_budget_of_nothing_sends_nothing(world: World) -> None:
-    with SearchServer("http", pages) as server:
-        with pytest.raises(BudgetError):
-            world.ask("http", server.url, "one", max_requests=0)
-        assert not server.requests
+    server = SearchServer("http", pages)
+    with pytest.raises(BudgetError):
+        world.ask("http", server, "one", max_requests=0)
+    assert not server.requests
 
 
 def test_a_budget_is_never_passed_by_requests_in_flight_or_repeated(world: World) -> None:
-    with SearchServer("serper", lambda _: error("serper", 500, "cannot")) as server:
-        with pytest.raises(BudgetError):
-            world.ask("serper", server.url, *map(str, range(20)), max_requests=7, max_concurrency=5)
-        assert len(server.requests) == 7
+    server = SearchServer("serper", lambda _: error("serper", 500, "cannot"))
+    with pytest.raises(BudgetError):
+        world.ask("serper", server, *map(str, range(20)), max_requests=7, max_concurrency=5)
+    assert len(server.requests) == 7
 
 
 def test_a_rate_is_kept_from_the_first_request_on(world: World) -> None:
-    with SearchServer("serper", pages) as server:
-        begun = time.monotonic()
-        world.ask("serper", server.url, *map(str, range(9)), rps=20, max_concurrency=9)
-        assert time.monotonic() - begun >= 8 / 20
+    begun = time.monotonic()
+    world.ask("serper", SearchServer("serper", pages), *map(str, range(9)), rps=20, max_concurrency=9)
+    assert time.monotonic() - begun >= 8 / 20
 
 
 def test_never_more_requests_in_flight_than_allowed(world: World, kind: str) -> None:
     slow = fault(200, {"result": [[]] * 64, "organic": [], "web": {}, "type": "search", "results": []})
-    with SearchServer(kind, lambda _: Fault(200, slow.body, delay=0.06)) as server:
-        world.ask(kind, server.url, *map(str, range(9 if kind != "http" else 9 * 64)), max_concurrency=3)
+    server = SearchServer(kind, lambda _: Fault(200, slow.body, delay=0.06))
+    world.ask(kind, server, *map(str, range(9 if kind != "http" else 9 * 64)), max_concurrency=3)
     assert server.most_in_flight == 3
 
 
 def test_what_was_sent_is_kept_even_when_the_build_stops(world: World, kind: str) -> None:
     async def cancelled(engine: SearchEngine) -> None:
         asking = asyncio.create_task(engine.search(["one"], 3))
-        while not server.requests:  # noqa: ASYNC110 - it happens in the server's thread
+        while not server.requests:  # noqa: ASYNC110 - nothing tells of a request
             await asyncio.sleep(0.005)
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
 
-    def slowly(query: str) -> list[Page]:
-        time.sleep(0.1)
-        return pages(query)
-
-    with SearchServer(kind, slowly) as server:
-        world.run(kind, server.url, cancelled)
-        assert len(world.ask(kind, server.url, "one")[0].found) == 3
-        assert len(server.requests) == 1
+    server = SearchServer(kind, pages)
+    server.delay = 0.1
+    world.run(kind, server, cancelled)
+    assert len(world.ask(kind, server, "one")[0].found) == 3
+    assert len(server.requests) == 1
     assert [record["cached"] for record in world.records] == [False, True]
 
 
@@ -402,30 +381,30 @@ def test_two_engines_share_a_server_and_a_cache_but_no_answer_of_another_name_fo
     world: World,
 ) -> None:
     async def both() -> list[list[Answer]]:
-        engines = [world.open("http", server.url, name=name, revision=name) for name in ("here", "there")]
+        engines = [world.open("http", server, name=name, revision=name) for name in ("here", "there")]
         try:
             return list(await asyncio.gather(*(engine.search(["one", "two"], 2) for engine in engines)))
         finally:
             await asyncio.gather(*(engine.close() for engine in engines))
 
-    with SearchServer("http", pages) as server:
-        first = asyncio.run(both())
-        assert len(server.requests) == 2
-        assert asyncio.run(both()) == first
-        assert len(server.requests) == 2
+    server = SearchServer("http", pages)
+    first = asyncio.run(both())
+    assert len(server.requests) == 2
+    assert asyncio.run(both()) == first
+    assert len(server.requests) == 2
 
 
 def test_one_query_that_chokes_a_server_takes_none_of_its_batch_along(world: World) -> None:
     for bad in (error("http", 500, "cannot"), error("http", 413, "too large"), PERMANENT["oversize"]):
         with SearchServer("http", one_bad(bad)) as server:
-            answers = world.ask("http", server.url, *(f"query {n}" for n in range(40)), "bad", max_attempts=1)
+            answers = world.ask("http", server, *(f"query {n}" for n in range(40)), "bad", max_attempts=1)
             assert [bool(answer.error) for answer in answers] == [False] * 40 + [True]
             assert len(server.requests) < 15
 
 
 def test_a_server_that_refuses_everything_stops_everything(world: World, kind: str) -> None:
-    with SearchServer(kind, lambda _: error(kind, 400, "Unsupported country")) as server:
-        stopped = stop(world, kind, server, *(f"query {n}" for n in range(200)))
+    server = SearchServer(kind, lambda _: error(kind, 400, "Unsupported country"))
+    stopped = stop(world, kind, server, *(f"query {n}" for n in range(200)))
     assert stopped.message == (
         f"{server.url} answers nothing: the server refuses the request (400: Unsupported country)"
     )
@@ -460,7 +439,7 @@ def test_a_key_is_nowhere(world: World, caplog: pytest.LogCaptureFixture, kind: 
     said = []
     with SearchServer(kind, one_bad(faults[name])) as server:
         try:
-            answers = world.ask(kind, server.url, "good", "bad", max_attempts=1, patience=0.001, **shorter(name))
+            answers = world.ask(kind, server, "good", "bad", max_attempts=1, patience=0.001, **shorter(name))
             said += [answer.error for answer in answers]
         except StepSearchError as stopped:
             said += traceback.format_exception(stopped)

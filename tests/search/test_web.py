@@ -3,14 +3,11 @@ from __future__ import annotations
 import base64
 import time
 from itertools import repeat
-from pathlib import Path
 from typing import Any
 
 import pytest
-from tenacity import wait_none
 
 from stepsearch_data.core.errors import ConfigError, SearchError
-from stepsearch_data.remote import client
 from stepsearch_data.search import Found
 from stepsearch_data.search.answers import Refused
 from stepsearch_data.search.kinds import choose
@@ -22,21 +19,13 @@ from tests.search_servers import KEY, KEYS, Page, SearchServer, error
 READ = {"serper": read_serper, "brave": read_brave, "tavily": read_tavily, "serpapi": read_serpapi}
 
 
-@pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    monkeypatch.setattr(client, "wait_random_exponential", lambda **_: wait_none())
-    for variable in KEYS.values():
-        monkeypatch.setenv(variable, KEY)
-    return World(tmp_path)
-
-
 def pages(query: str) -> list[Page]:
     return [Page(f"{query} {n}", f"about {query}", f"https://example.org/{n}", 0.9 / n) for n in range(1, 26)]
 
 
 def asked_by(world: World, kind: str, k: int = 3, **section: Any) -> Asked:
-    with SearchServer(kind, pages) as server:
-        world.ask(kind, server.url, "wer war's? ä&ö", k=k, **section)
+    server = SearchServer(kind, pages)
+    world.ask(kind, server, "wer war's? ä&ö", k=k, **section)
     return server.requests[0]
 
 
@@ -74,8 +63,7 @@ def test_serpapi_is_asked_as_documented(world: World) -> None:
 
 @pytest.mark.parametrize("kind", KEYS)
 def test_pages_become_documents(world: World, kind: str) -> None:
-    with SearchServer(kind, pages) as server:
-        found = world.ask(kind, server.url, "Rome", k=2)[0].found
+    found = world.ask(kind, SearchServer(kind, pages), "Rome", k=2)[0].found
     scores = [0.9, 0.45] if kind == "tavily" else [1.0, 0.5]
     assert found == [
         Found(None, score, f"Rome {n}", "about Rome", f"https://example.org/{n}") for n, score in enumerate(scores, 1)
@@ -84,8 +72,8 @@ def test_pages_become_documents(world: World, kind: str) -> None:
 
 @pytest.mark.parametrize(("kind", "most"), [("serper", 25), ("brave", 20), ("tavily", 20), ("serpapi", 10)])
 def test_no_api_is_asked_for_more_than_it_gives(world: World, kind: str, most: int) -> None:
-    with SearchServer(kind, pages) as server:
-        answers = [world.ask(kind, server.url, "Rome", k=k)[0] for k in (100, 100)]
+    server = SearchServer(kind, pages)
+    answers = [world.ask(kind, server, "Rome", k=k)[0] for k in (100, 100)]
     assert [(len(answer.found), answer.error) for answer in answers] == [(most, "")] * 2
     asked = server.requests[0]
     assert {"serper": 100, "brave": "20", "tavily": 20, "serpapi": None}[kind] == (
@@ -95,11 +83,11 @@ def test_no_api_is_asked_for_more_than_it_gives(world: World, kind: str, most: i
 
 @pytest.mark.parametrize("kind", KEYS)
 def test_finding_nothing_is_an_answer_that_is_kept(world: World, kind: str) -> None:
-    with SearchServer(kind, lambda _: []) as server:
-        for _ in range(2):
-            answer = world.ask(kind, server.url, "zzzz")[0]
-            assert (list(answer.found), answer.error) == ([], "")
-        assert len(server.requests) == 1
+    server = SearchServer(kind, lambda _: [])
+    for _ in range(2):
+        answer = world.ask(kind, server, "zzzz")[0]
+        assert (list(answer.found), answer.error) == ([], "")
+    assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize(
@@ -130,8 +118,7 @@ def test_null_fields_and_empty_rows_are_tolerated(world: World) -> None:
         return [Page(None, "text", None, None), Page("title", None), Page(None, None), Page("", " ")]
 
     for kind in KEYS:
-        with SearchServer(kind, rows) as server:
-            found = world.ask(kind, server.url, "one", k=9)[0].found
+        found = world.ask(kind, SearchServer(kind, rows), "one", k=9)[0].found
         assert [(document.title, document.text, document.score) for document in found] == [
             ("", "text", 1.0),
             ("title", "", 0.5),
@@ -157,17 +144,16 @@ def test_snippets_become_plain_text(snippet: str, text: str) -> None:
 
 
 def test_titles_and_snippets_are_cleaned(world: World) -> None:
-    with SearchServer(
-        "brave", lambda _: [Page("<strong>Rome</strong> &amp; Seville", "a <strong>b</strong>")]
-    ) as server:
-        found = world.ask("brave", server.url, "one")[0].found[0]
+    server = SearchServer("brave", lambda _: [Page("<strong>Rome</strong> &amp; Seville", "a <strong>b</strong>")])
+    found = world.ask("brave", server, "one")[0].found[0]
     assert (found.title, found.text) == ("Rome & Seville", "a b")
 
 
 @pytest.mark.parametrize("kind", KEYS)
 def test_a_wrong_key_stops_the_build_and_is_named(world: World, kind: str) -> None:
-    with SearchServer(kind, pages, key="another") as server, pytest.raises(SearchError) as stopped:
-        world.ask(kind, server.url, "one", "two")
+    server = SearchServer(kind, pages, key="another")
+    with pytest.raises(SearchError) as stopped:
+        world.ask(kind, server, "one", "two")
     assert "does not let us in" in stopped.value.message
     assert stopped.value.hint == f"set {KEYS[kind]} to a valid key"
     assert KEY not in stopped.value.message
@@ -196,22 +182,22 @@ def test_used_up_credit_stops_the_build_and_keeps_what_was_paid(
     world: World, request: pytest.FixtureRequest, spent: Fault
 ) -> None:
     kind = request.node.callspec.id.split()[0]
-    with SearchServer(kind, lambda query: pages(query) if query == "one" else spent) as server:
-        with pytest.raises(SearchError, match="nothing is left of the account's quota") as stopped:
-            world.ask(kind, server.url, "one", "two", max_concurrency=1)
-        assert "what was paid is kept" in stopped.value.hint
-        assert world.ask(kind, server.url, "one")[0].found
-        assert server.queries == ["one", "two"]
+    server = SearchServer(kind, lambda query: pages(query) if query == "one" else spent)
+    with pytest.raises(SearchError, match="nothing is left of the account's quota") as stopped:
+        world.ask(kind, server, "one", "two", max_concurrency=1)
+    assert "what was paid is kept" in stopped.value.hint
+    assert world.ask(kind, server, "one")[0].found
+    assert server.queries == ["one", "two"]
     assert ("394.4 hours" in stopped.value.message) == (kind == "brave")
 
 
 def test_brave_is_asked_again_when_its_second_is_over(world: World) -> None:
     headers = {"X_RateLimit_Limit": "1, 2000", "X_RateLimit_Remaining": "0, 118", "X_RateLimit_Reset": "1, 183945"}
     refusal = repeat(error("brave", 429, "Request rate limit exceeded for plan", "RATE_LIMITED", **headers), 1)
-    with SearchServer("brave", lambda query: next(refusal, None) or pages(query)) as server:
-        begun = time.monotonic()
-        assert world.ask("brave", server.url, "one", max_attempts=1)[0].found  # waiting as told costs no attempt
-        assert 1.0 <= time.monotonic() - begun < 9
+    server = SearchServer("brave", lambda query: next(refusal, None) or pages(query))
+    begun = time.monotonic()
+    assert world.ask("brave", server, "one", max_attempts=1)[0].found  # waiting as told costs no attempt
+    assert 1.0 <= time.monotonic() - begun < 9
 
 
 @pytest.mark.parametrize(
@@ -235,8 +221,7 @@ def test_without_braves_limits_retry_after_says_how_long() -> None:
 
 
 def test_what_brave_finds_wrong_with_a_query_is_an_error_of_that_query(world: World) -> None:
-    with SearchServer("brave", pages) as server:
-        good, long, wordy = world.ask("brave", server.url, "Rome", "x" * 401, "y " * 51)
+    good, long, wordy = world.ask("brave", SearchServer("brave", pages), "Rome", "x" * 401, "y " * 51)
     assert good.found
     for answer in (long, wordy):
         assert answer.error == (
@@ -246,19 +231,17 @@ def test_what_brave_finds_wrong_with_a_query_is_an_error_of_that_query(world: Wo
 
 def test_a_search_that_fails_at_serpapi_is_an_error_and_asked_again(world: World) -> None:
     said = "We couldn't get valid results for this search. Please try again later."
-    with SearchServer(
-        "serpapi", lambda _: fault(200, {"search_metadata": {"status": "Error"}, "error": said})
-    ) as server:
-        for _ in range(2):
-            answer = world.ask("serpapi", server.url, "one")[0]
-            assert (answer.found, answer.error) == ((), f"the server says: {said}")
-        assert len(server.requests) == 2
+    server = SearchServer("serpapi", lambda _: fault(200, {"search_metadata": {"status": "Error"}, "error": said}))
+    for _ in range(2):
+        answer = world.ask("serpapi", server, "one")[0]
+        assert (answer.found, answer.error) == ((), f"the server says: {said}")
+    assert len(server.requests) == 2
 
 
 def test_a_key_in_another_servers_words_is_not_repeated(world: World) -> None:
     said = f"cannot serve api_key={KEY}"
-    with SearchServer("serpapi", lambda _: fault(200, {"error": said})) as server:
-        assert KEY not in world.ask("serpapi", server.url, "one")[0].error
+    server = SearchServer("serpapi", lambda _: fault(200, {"error": said}))
+    assert KEY not in world.ask("serpapi", server, "one")[0].error
 
 
 def test_what_is_no_country_is_said_before_anything_is_asked() -> None:
