@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -262,11 +263,12 @@ def test_a_batch_whose_replies_cannot_be_fetched_is_kept_for_later(
     server: LlmServer, api: BatchApi, tmp_path: Path, fault: Fault, words: str, hint: str
 ) -> None:
     server.more.insert(0, lambda asked: fault if asked.path.endswith("/content") else None)
-    with pytest.raises(ProviderError, match=words) as caught:
-        Stage(server, tmp_path, patience=0.1).run("a", "b")
-    assert hint in caught.value.hint
-    del server.more[0]
-    assert Stage(server, tmp_path).run("a", "b") == ["reply to a", "reply to b"]
+    with server if fault.needs_loopback else nullcontext():
+        with pytest.raises(ProviderError, match=words) as caught:
+            Stage(server, tmp_path, patience=0.1).run("a", "b")
+        assert hint in caught.value.hint
+        del server.more[0]
+        assert Stage(server, tmp_path).run("a", "b") == ["reply to a", "reply to b"]
     assert (len(api.batches), len(server.requests)) == (1, 1)
 
 

@@ -335,8 +335,8 @@ def test_without_a_key_a_header_of_the_users_own_may_be_one(
     header: str, sent: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", header)
-    with LlmServer(lambda _: OK) as server:
-        ask(server.url, REQUEST)
+    server = LlmServer(lambda _: OK)
+    ask(server, REQUEST)
     assert server.headers[0].get("Authorization") == sent
 
 
