@@ -127,7 +127,7 @@ def score(
         if isinstance(rollouts, str | PathLike):
             chunks: Iterable[Sequence[Item]] = read_chunks(Path(rollouts), meter)
         else:
-            chunks = ([Item(position, dict(row))] for position, row in enumerate(rollouts, start=1))
+            chunks = [[Item(position, dict(row)) for position, row in enumerate(rollouts, start=1)]]
         for chunk in chunks:
             found = scorer.score(chunk)
             if found.rejects:

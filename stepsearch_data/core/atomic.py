@@ -23,7 +23,7 @@ def alone(folder: Path, busy: StepSearchError) -> Iterator[None]:
     Raises `busy` where another process has it; OSError.
     """
     folder.mkdir(exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY)
+    handle = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)  # or another folder would be emptied
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -130,8 +130,8 @@ class Runner:
     def try_rejected_again(self) -> int:
         """Mark what stages that ask a model or an engine rejected for another try. Return the number of questions."""
         again = 0
-        manifest = self.store.manifest()
         with self.store.locked():
+            manifest = self.store.manifest()
             for stage in self._selected:
                 entry = manifest.stages.get(stage.name)
                 if entry and self._may_ask_again(stage):

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from stepsearch_data.core.atomic import place, write_whole, writing
+from stepsearch_data.core.atomic import alone, place, write_whole, writing
+from stepsearch_data.core.errors import StoreError
 
 
 def make_folder(path: Path, text: str) -> Path:
@@ -54,6 +55,14 @@ def test_no_link_is_followed(link: str, tmp_path: Path) -> None:
     assert (tmp_path / "mine").read_text() == "mine"
     assert (tmp_path / "file").read_bytes() == b"new"
     assert not (tmp_path / "file").is_symlink()
+
+
+def test_a_folder_that_is_a_link_is_not_emptied(tmp_path: Path) -> None:
+    make_folder(tmp_path / "mine", "mine")
+    (tmp_path / "new").symlink_to(tmp_path / "mine")
+    with pytest.raises(OSError, match="new"), alone(tmp_path / "new", StoreError("busy")):
+        pass
+    assert (tmp_path / "mine" / "inner" / "file").read_text() == "mine"
 
 
 @pytest.mark.parametrize("earlier", [lambda path: make_folder(path, "old"), lambda path: path.write_text("old")])
