@@ -48,6 +48,18 @@ def test_help_is_there_for_every_verb_and_imports_nothing_heavy() -> None:
     assert all(verb in done.stdout for verb in VERBS)
 
 
+def test_a_build_that_asks_nobody_imports_no_client(tmp_path: Path) -> None:
+    code = """
+import sys
+import stepsearch_data as ssd
+imported = set(sys.modules)
+ssd.build(sys.argv[1], limit=3, progress=False)
+print(sorted({"openai", "httpx2", "aiohttp"} & set(sys.modules)), sorted(imported & {"pydantic", "pyarrow"}))
+"""
+    command = [sys.executable, "-c", code, str(tmp_path / "store")]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "[] []\n"
+
+
 def test_help_is_fast() -> None:
     """In processor time: the wall clock depends on what else the machine does."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
