@@ -172,7 +172,7 @@ def curator(url: str, calls: int, folder: Path) -> Calls:
 
 @dataclass(frozen=True)
 class Run:
-    """A client's process: wall seconds in total and of its calls alone, processor seconds of these, peak resident MiB."""
+    """A client's process: wall seconds in total; wall and processor seconds of its calls; peak resident MiB."""
 
     wall: float
     calling: float
