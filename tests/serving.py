@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import random
@@ -10,11 +9,11 @@ import re
 import signal
 import subprocess
 import sys
-import urllib.error
-import urllib.request
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
+
+import httpx2
 
 from stepsearch_data.search import LocalEngine, Service
 from stepsearch_data.search.corpus import join_contents
@@ -55,15 +54,6 @@ def _shown(engine: LocalEngine, number: int, score: float, *, scores: bool) -> d
     return {"document": document, "score": score} if scores else document
 
 
-class Reply(NamedTuple):
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-
 class Server:
     """Runs until the block ends; `url` is where it says that it is, `said` what it has printed until it was ready."""
 
@@ -75,8 +65,7 @@ class Server:
             text=True,
             env=clean,
         )
-        self.said = ""
-        self.url = ""
+        self.said = self.url = ""
 
     def __enter__(self) -> Self:
         assert self.process.stderr
@@ -85,12 +74,14 @@ class Server:
             found = re.search(r"http://\S+:\d+(?=/retrieve -d)", line)
             if found:
                 self.url = found[0]
+                self._client = httpx2.Client(base_url=self.url, timeout=30)
                 return self
         raise AssertionError(f"the server ended with {self.process.wait()}: {self.said}")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._client.close()
         if self.process.poll() is None:
             self.process.kill()
         self.process.communicate()
@@ -108,36 +99,8 @@ class Server:
 
     def ask(self, **question: Any) -> Any:
         """What `/retrieve` answers."""
-        reply = self.send("/retrieve", json.dumps(question).encode())
-        assert reply.status == 200, reply
-        return reply.json()["result"]
+        return self.send("/retrieve", json.dumps(question).encode()).raise_for_status().json()["result"]
 
-    def send(self, path: str, body: bytes | None = None, method: str | None = None) -> Reply:
-        return send(self.url + path, body, method)
-
-
-def send(url: str, body: bytes | None = None, method: str | None = None) -> Reply:
-    """One exchange, whatever its status."""
-    request = urllib.request.Request(url, data=body, method=method)
-    try:
-        with urllib.request.urlopen(request, timeout=30) as response:
-            return Reply(response.status, dict(response.headers), response.read())
-    except urllib.error.HTTPError as error:
-        with error:
-            return Reply(error.code, dict(error.headers), error.read())
-
-
-async def exchange(address: tuple[str, int], bodies: list[bytes]) -> list[bytes]:
-    """The answers to these bodies on one connection, one after the other."""
-    reader, writer = await asyncio.open_connection(*address)
-    answers = []
-    for body in bodies:
-        writer.write(b"POST /retrieve HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
-        head = await reader.readuntil(b"\r\n\r\n")
-        assert head.startswith(b"HTTP/1.1 200 "), head
-        length = re.search(rb"(?i)content-length: (\d+)", head)
-        assert length
-        answers.append(await reader.readexactly(int(length[1])))
-    writer.close()
-    await writer.wait_closed()
-    return answers
+    def send(self, path: str, body: bytes | None = None, method: str = "") -> httpx2.Response:
+        """One exchange, whatever its status."""
+        return self._client.request(method or ("GET" if body is None else "POST"), path, content=body)

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 from stepsearch_data import __version__
@@ -25,7 +26,7 @@ from stepsearch_data.search import LocalEngine
 from stepsearch_data.serve.start import bind, start
 from stepsearch_data.stages import STAGES
 from tests.conftest import Run
-from tests.serving import PASSAGES, QUERIES, Server, engine_of, exchange, expected, send, write_corpus
+from tests.serving import PASSAGES, QUERIES, Server, engine_of, expected, write_corpus
 
 INDEX = "corpus.jsonl.index"
 
@@ -55,7 +56,7 @@ def test_the_ready_line_says_what_is_served_where_and_how_to_ask(server: Server)
     assert f"serving bm25 over 400 passages of corpus.jsonl on {server.url}/retrieve" in server.said
     command, url, flag, data = shlex.split(server.said.splitlines()[-1])
     assert (command, flag) == ("curl", "-d")
-    assert send(url, data.encode()).status == 200
+    assert httpx2.post(url, content=data).status_code == 200
 
 
 def test_documents_come_in_search_r1s_dialect(server: Server, engine: LocalEngine) -> None:
@@ -128,7 +129,7 @@ MALFORMED = [
 @pytest.mark.parametrize(("body", "status"), MALFORMED, ids=[repr(body[:40]) for body, _ in MALFORMED])
 def test_what_is_malformed_is_refused_with_a_reason(server: Server, body: bytes, status: int) -> None:
     reply = server.send("/retrieve", body)
-    assert reply.status == status
+    assert reply.status_code == status
     assert reply.headers["Content-Type"] == "application/json"
     assert isinstance(reply.json()["detail"], str)
     assert "Traceback" not in reply.json()["detail"]
@@ -146,7 +147,7 @@ def test_what_is_malformed_is_refused_with_a_reason(server: Server, body: bytes,
 )
 def test_other_paths_and_methods_are_refused_in_json(server: Server, method: str, path: str, status: int) -> None:
     reply = server.send(path, b"{}" if method == "POST" else None, method)
-    assert (reply.status, list(reply.json())) == (status, ["detail"])
+    assert (reply.status_code, list(reply.json())) == (status, ["detail"])
 
 
 def test_a_body_over_8_mib_is_refused_however_it_comes(server: Server) -> None:
@@ -160,7 +161,7 @@ def test_a_body_over_8_mib_is_refused_however_it_comes(server: Server) -> None:
     ):
         assert raw(server, request).startswith(b"HTTP/1.1 413 ")
     almost = question(queries=["x" * 100_000] * 80)
-    assert server.send("/retrieve", almost).status == 200
+    assert server.send("/retrieve", almost).status_code == 200
 
 
 def raw(server: Server, request: bytes) -> bytes:
@@ -217,13 +218,16 @@ def test_64_clients_at_once_get_what_each_would_get_alone(server: Server, engine
         for client in range(64)
     ]
 
-    async def all_clients() -> list[list[bytes]]:
-        return await asyncio.gather(*(exchange(server.address, bodies) for bodies in asked))
+    async def exchange(http: httpx2.AsyncClient, bodies: list[bytes]) -> list[bytes]:
+        return [(await http.post("/retrieve", content=body)).raise_for_status().content for body in bodies]
 
-    together = asyncio.run(all_clients())
+    async def clients(*each: list[bytes]) -> list[list[bytes]]:
+        async with httpx2.AsyncClient(base_url=server.url, timeout=30) as http:
+            return await asyncio.gather(*(exchange(http, bodies) for bodies in each))
+
+    together = asyncio.run(clients(*asked))
     for client in (0, 1, 2, 63):
-        alone = asyncio.run(exchange(server.address, asked[client]))
-        assert together[client] == alone
+        assert asyncio.run(clients(asked[client])) == [together[client]]
     for client, answers in enumerate(together):
         for at, answer in enumerate(answers):
             queries = QUERIES[at : at + 1 + client % 3]
@@ -254,7 +258,7 @@ def test_clients_that_are_slow_or_leave_disturb_nobody(server: Server, engine: L
 
 
 def metrics(server: Server) -> dict[str, float]:
-    lines = server.send("/metrics").body.decode().splitlines()
+    lines = server.send("/metrics").text.splitlines()
     return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")}
 
 
@@ -277,7 +281,7 @@ def test_metrics_count_what_was_asked(server: Server) -> None:
 def test_health_says_what_is_served(server: Server) -> None:
     facts = {"status": "ok", "engine": "bm25", "passages": 400, "version": __version__}
     assert server.send("/health").json() == facts
-    assert server.send("/health", method="HEAD").body == b""
+    assert server.send("/health", method="HEAD").content == b""
 
 
 def test_search_asks_the_server_as_an_engine(server: Server, cli: Run, corpus: Path) -> None:

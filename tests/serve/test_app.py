@@ -78,16 +78,23 @@ async def served(index: Slow, folder: Path, text: str = "a text") -> AsyncIterat
             bound.close()
 
 
+@asynccontextmanager
+async def busy(folder: Path, *queries: str) -> AsyncIterator[tuple[Slow, Client, asyncio.Task[Any]]]:
+    """A server whose engine searches for some queries until it may go on; the request for them."""
+    index = Slow()
+    async with served(index, folder) as (ask, _):
+        index.go.clear()
+        first = asyncio.create_task(ask(*queries or ["first"]))
+        await asyncio.to_thread(index.searching.wait, 10)
+        yield index, ask, first
+
+
 FOUND = [{"id": "d0", "contents": "a text"}]
 
 
 def test_what_waits_is_searched_together_next(tmp_path: Path) -> None:
     async def scene() -> None:
-        index = Slow()
-        async with served(index, tmp_path) as (ask, _):
-            index.go.clear()
-            first = asyncio.create_task(ask("first"))
-            await asyncio.to_thread(index.searching.wait, 10)
+        async with busy(tmp_path) as (index, ask, first):
             others = [asyncio.create_task(ask(f"query {n}", topk=1 + n % 2)) for n in range(10)]
             await asyncio.sleep(0.3)
             index.go.set()
@@ -103,11 +110,7 @@ def test_long_requests_take_turns_with_short_ones(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(searcher, "TURN", 4)
 
     async def scene() -> None:
-        index = Slow()
-        async with served(index, tmp_path) as (ask, _):
-            index.go.clear()
-            first = asyncio.create_task(ask("first"))
-            await asyncio.to_thread(index.searching.wait, 10)
+        async with busy(tmp_path) as (index, ask, first):
             long = asyncio.create_task(ask(*(f"long {n}" for n in range(100))))
             await asyncio.sleep(0.2)
             short = asyncio.create_task(ask("short"))
@@ -129,11 +132,7 @@ def test_long_requests_take_turns_with_short_ones(tmp_path: Path, monkeypatch: p
 
 def test_a_query_that_breaks_the_engine_fails_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def scene() -> None:
-        index = Slow()
-        async with served(index, tmp_path) as (ask, _):
-            index.go.clear()
-            first = asyncio.create_task(ask("first"))
-            await asyncio.to_thread(index.searching.wait, 10)
+        async with busy(tmp_path) as (index, ask, first):
             others = [asyncio.create_task(ask(query)) for query in ("good", "fail", "fine")]
             await asyncio.sleep(0.3)
             index.go.set()
@@ -148,13 +147,10 @@ def test_a_query_that_breaks_the_engine_fails_alone(tmp_path: Path, caplog: pyte
 
 def test_an_engine_that_is_down_is_said_to_be(tmp_path: Path) -> None:
     async def scene() -> None:
-        index = Slow()
-        async with served(index, tmp_path) as (ask, _):
+        async with served(Slow(), tmp_path) as (ask, _):
             status, _, body = await ask("down")
             assert (status, body) == (503, {"detail": "the embedding server does not answer"})
-            index.go.clear()
-            first = asyncio.create_task(ask("first"))
-            await asyncio.to_thread(index.searching.wait, 10)
+        async with busy(tmp_path) as (index, ask, first):
             others = [asyncio.create_task(ask("down")) for _ in range(20)]
             await asyncio.sleep(0.3)
             index.go.set()
@@ -170,11 +166,8 @@ def test_too_many_waiting_queries_are_refused_for_now(tmp_path: Path, monkeypatc
     monkeypatch.setattr(searcher, "MOST_WAITING", 10)
 
     async def scene() -> None:
-        index = Slow()
-        async with served(index, tmp_path) as (ask, _):
-            index.go.clear()
-            first = asyncio.create_task(ask(*(f"query {n}" for n in range(15))))  # alone, any request is welcome
-            await asyncio.to_thread(index.searching.wait, 10)
+        fifteen = (f"query {n}" for n in range(15))  # alone, any request is welcome
+        async with busy(tmp_path, *fifteen) as (index, ask, first):
             status, headers, body = await ask("one more")
             assert (status, headers["Retry-After"]) == (503, "1")
             assert "too many" in body["detail"]
@@ -227,11 +220,7 @@ def test_a_client_that_does_not_take_its_answer_is_dropped(tmp_path: Path, monke
 
 def test_nobody_searches_for_a_client_that_has_gone(tmp_path: Path) -> None:
     async def scene() -> None:
-        index = Slow()
-        async with served(index, tmp_path) as (ask, _):
-            index.go.clear()
-            first = asyncio.create_task(ask("first"))
-            await asyncio.to_thread(index.searching.wait, 10)
+        async with busy(tmp_path) as (index, ask, first):
             gone = asyncio.create_task(ask(*(f"gone {n}" for n in range(100))))
             await asyncio.sleep(0.2)
             gone.cancel()
@@ -247,11 +236,7 @@ def test_nobody_searches_for_a_client_that_has_gone(tmp_path: Path) -> None:
 
 def test_the_end_waits_for_what_is_in_flight(tmp_path: Path) -> None:
     async def scene() -> None:
-        index = Slow()
-        async with served(index, tmp_path) as (ask, _):
-            index.go.clear()
-            last = asyncio.create_task(ask("last"))
-            await asyncio.to_thread(index.searching.wait, 10)
+        async with busy(tmp_path) as (index, _, last):
             os.kill(os.getpid(), signal.SIGTERM)
             await asyncio.sleep(0.3)
             assert not last.done()
