@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -110,11 +111,10 @@ class Llm:
 
     async def close(self) -> None:
         """Wait for the calls in flight, commit what was paid for, and drop the connections."""
-        await self._client.close()
-        try:
-            self._replay.close()
-        finally:
-            await self._endpoint.aclose()
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._endpoint.aclose)
+            stack.callback(self._replay.close)
+            await self._client.close()
 
     def describe(self) -> str:
         """Describe the state of the calls, for a progress line."""

@@ -103,11 +103,13 @@ class Cache:
     def _write(self, statement: str, rows: Iterable[tuple[str | bytes, ...]]) -> None:
         try:
             with self._db:  # rolls back what a failure leaves half done
-                self._db.execute("BEGIN IMMEDIATE")
+                if not self._db.in_transaction:  # `rescue` may come in the middle of a write, and commits it too
+                    self._db.execute("BEGIN IMMEDIATE")
                 self._db.executemany(statement, rows)
             self._be_patient(LOCKED_SECONDS)
         except sqlite3.Error as error:
-            self._be_patient(0)  # later writes need not wait as long again, nor does `close`
+            with suppress(sqlite3.Error):  # it is closed
+                self._be_patient(0)  # later writes need not wait as long again, nor does `close`
             raise self._fault(error, "write") from error
 
     def _be_patient(self, seconds: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,12 +76,11 @@ class RemoteEngine:
 
     async def close(self) -> None:
         """Wait for the requests in flight, commit what was paid for, and drop the connections."""
-        await self._client.close()
-        try:
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._http.aclose)
             if self._replay:
-                self._replay.close()
-        finally:
-            await self._http.aclose()
+                stack.callback(self._replay.close)
+            await self._client.close()
 
     def _known(self, query: str, k: int) -> Answer | None:
         """Return the answer that needs no request: to a query without a word, or to one that was asked before."""

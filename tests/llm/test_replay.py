@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -259,4 +260,22 @@ def test_a_signal_rescues_what_is_pending(tmp_path: Path) -> None:
     assert other.get("one") is not None
     for each in (other, replay):
         each.close()
+    rescue()
+
+
+def test_a_signal_in_the_middle_of_a_write_loses_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "replay.sqlite"
+    cache = Replay(path)
+    cache.put("a", REPLY)
+    cache._db.execute("BEGIN IMMEDIATE")
+    rescue()
+    with closing(sqlite3.connect(path)) as other:
+        assert other.execute("SELECT count(*) FROM replies").fetchone() == (1,)
+    cache.close()
+
+
+def test_a_signal_after_a_cache_that_could_not_be_closed_well_is_no_trouble(tmp_path: Path) -> None:
+    cache = Replay(tmp_path / "replay.sqlite")
+    cache.put("a", REPLY)
+    cache._db.close()
     rescue()

@@ -404,6 +404,22 @@ def test_what_is_in_flight_when_the_build_stops_is_kept(world: World) -> None:
     assert all(isinstance(reply, Reply) and reply.cached for reply in replies)
 
 
+def test_who_will_not_wait_for_what_is_in_flight_keeps_what_has_come(world: World) -> None:
+    async def work(model: Llm) -> None:
+        await model.complete(ask_for("a"))
+        waiting = asyncio.create_task(model.complete(ask_for("slow")))
+        await until(lambda: len(server.requests) == 2)
+        closing = asyncio.create_task(model.close())
+        await asyncio.sleep(0)
+        closing.cancel()
+        await asyncio.gather(closing, return_exceptions=True)
+        assert not model._replay._pending
+        await asyncio.gather(waiting, return_exceptions=True)
+
+    server = LlmServer(lambda request: Fault(drip=True) if "slow" in str(request) else "fine")
+    world.run(server, work)
+
+
 def test_the_api_itself_needs_a_key(world: World) -> None:
     with pytest.raises(ConfigError, match="no key") as fault:
         Llm(LlmSettings(), "decompose")
