@@ -416,7 +416,7 @@ def test_who_will_not_wait_for_what_is_in_flight_keeps_what_has_come(world: Worl
         assert not model._replay._pending
         await asyncio.gather(waiting, return_exceptions=True)
 
-    server = LlmServer(lambda request: Fault(drip=True) if "slow" in str(request) else "fine")
+    server = LlmServer(lambda request: Fault(delay=0.5) if "slow" in str(request) else "fine")
     world.run(server, work)
 
 
