@@ -35,6 +35,12 @@ def run_cli(
     )
 
 
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """The event loop of tests that are coroutines and marked `anyio`."""
+    return "asyncio"
+
+
 @pytest.fixture
 def cli() -> Run:
     """The command line; returns the finished process."""

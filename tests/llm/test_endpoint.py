@@ -23,6 +23,7 @@ SCHEMA = {"type": "object", "properties": {}, "additionalProperties": False}
 REQUEST = Request("mock", (Message("system", "Be brief."), Message("user", "Hi")), SCHEMA)
 KEY = "sk-test-0123456789abcdef"
 OK = '{"ok": true}'
+pytestmark = pytest.mark.anyio
 
 
 def open_endpoint(server: FakeServer | str, timeout: float = 5.0) -> AbstractAsyncContextManager[Endpoint]:
@@ -253,30 +254,22 @@ def test_a_stop_that_is_refused_is_left_out_from_then_on() -> None:
     assert ["stop" in request for request in server.requests] == [True, False, False]
 
 
-def test_refusals_that_many_calls_meet_together_cost_one_format_only() -> None:
+async def test_refusals_that_many_calls_meet_together_cost_one_format_only() -> None:
     server = LlmServer(refusing("json_schema"), delay=0.05)
-
-    async def go() -> tuple[list[Reply], str]:
-        async with open_endpoint(server) as endpoint:
-            return list(await asyncio.gather(*(endpoint.send(REQUEST) for _ in range(8)))), endpoint.format
-
-    replies, format_ = asyncio.run(go())
+    async with open_endpoint(server) as endpoint:
+        replies = await asyncio.gather(*(endpoint.send(REQUEST) for _ in range(8)))
     assert [reply.text for reply in replies] == [OK] * 8
-    assert format_ == "json_object"
+    assert endpoint.format == "json_object"
     assert len(server.requests) == 16
 
 
-def test_a_refused_row_that_has_nothing_to_do_with_it_changes_no_setting() -> None:
+async def test_a_refused_row_that_has_nothing_to_do_with_it_changes_no_setting() -> None:
     answers: Iterator[Fault | str] = cycle([error(400, "this row is bad"), OK])
     server = LlmServer(lambda _: next(answers))
-
-    async def go() -> None:
-        async with open_endpoint(server) as endpoint:
-            with pytest.raises(RowRejected):
-                await endpoint.send(REQUEST)
+    async with open_endpoint(server) as endpoint:
+        with pytest.raises(RowRejected):
             await endpoint.send(REQUEST)
-
-    asyncio.run(go())
+        await endpoint.send(REQUEST)
     assert server.requests[0] == server.requests[1]
 
 
@@ -305,12 +298,9 @@ def test_a_servers_long_message_is_cut() -> None:
         ({}, []),
     ],
 )
-def test_models_that_are_offered(listing: dict[str, Any], names: list[str]) -> None:
-    async def go() -> list[str]:
-        async with open_endpoint(FakeServer(lambda _: listing)) as endpoint:
-            return await endpoint.models()
-
-    assert asyncio.run(go()) == names
+async def test_models_that_are_offered(listing: dict[str, Any], names: list[str]) -> None:
+    async with open_endpoint(FakeServer(lambda _: listing)) as endpoint:
+        assert await endpoint.models() == names
 
 
 AZURE = {"OPENAI_API_VERSION": "2025-01-01", "AZURE_OPENAI_API_KEY": KEY}

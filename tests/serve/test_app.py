@@ -23,6 +23,7 @@ from stepsearch_data.serve.start import bind
 from tests.builders import documents
 
 Pairs = list[tuple[int, float]]
+pytestmark = pytest.mark.anyio
 
 
 class Slow:
@@ -92,146 +93,120 @@ async def busy(folder: Path, *queries: str) -> AsyncIterator[tuple[Slow, Client,
 FOUND = [{"id": "d0", "contents": "a text"}]
 
 
-def test_what_waits_is_searched_together_next(tmp_path: Path) -> None:
-    async def scene() -> None:
-        async with busy(tmp_path) as (index, ask, first):
-            others = [asyncio.create_task(ask(f"query {n}", topk=1 + n % 2)) for n in range(10)]
-            await asyncio.sleep(0.3)
-            index.go.set()
-            answers = await asyncio.gather(first, *others)
-        assert [answer[2] for answer in answers] == [{"result": [FOUND]}] * 11
-        assert sorted(map(len, index.batches)) == [1, 5, 5]  # one k a batch
-
-    asyncio.run(scene())
+async def test_what_waits_is_searched_together_next(tmp_path: Path) -> None:
+    async with busy(tmp_path) as (index, ask, first):
+        others = [asyncio.create_task(ask(f"query {n}", topk=1 + n % 2)) for n in range(10)]
+        await asyncio.sleep(0.3)
+        index.go.set()
+        answers = await asyncio.gather(first, *others)
+    assert [answer[2] for answer in answers] == [{"result": [FOUND]}] * 11
+    assert sorted(map(len, index.batches)) == [1, 5, 5]  # one k a batch
 
 
-def test_long_requests_take_turns_with_short_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_long_requests_take_turns_with_short_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(searcher, "BATCH", 8)
     monkeypatch.setattr(searcher, "TURN", 4)
-
-    async def scene() -> None:
-        async with busy(tmp_path) as (index, ask, first):
-            long = asyncio.create_task(ask(*(f"long {n}" for n in range(100))))
-            await asyncio.sleep(0.2)
-            short = asyncio.create_task(ask("short"))
-            heavy = asyncio.create_task(ask("x" * 2000, "after it"))
-            await asyncio.sleep(0.2)
-            index.go.set()
-            assert len((await long)[2]["result"]) == 100
-            await asyncio.gather(first, short, heavy)
-        assert index.batches[1][4] == "short"
-        assert index.batches[1][5][:1] == "x"  # weighs 11 queries: the batch is full
-        assert len(index.batches[1]) == 6
-        assert all(len(batch) <= 8 for batch in index.batches)
-        assert [query for batch in index.batches for query in batch if query[:4] == "long"] == [
-            f"long {n}" for n in range(100)
-        ]
-
-    asyncio.run(scene())
+    async with busy(tmp_path) as (index, ask, first):
+        long = asyncio.create_task(ask(*(f"long {n}" for n in range(100))))
+        await asyncio.sleep(0.2)
+        short = asyncio.create_task(ask("short"))
+        heavy = asyncio.create_task(ask("x" * 2000, "after it"))
+        await asyncio.sleep(0.2)
+        index.go.set()
+        assert len((await long)[2]["result"]) == 100
+        await asyncio.gather(first, short, heavy)
+    assert index.batches[1][4] == "short"
+    assert index.batches[1][5][:1] == "x"  # weighs 11 queries: the batch is full
+    assert len(index.batches[1]) == 6
+    assert all(len(batch) <= 8 for batch in index.batches)
+    assert [query for batch in index.batches for query in batch if query[:4] == "long"] == [
+        f"long {n}" for n in range(100)
+    ]
 
 
-def test_a_query_that_breaks_the_engine_fails_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    async def scene() -> None:
-        async with busy(tmp_path) as (index, ask, first):
-            others = [asyncio.create_task(ask(query)) for query in ("good", "fail", "fine")]
-            await asyncio.sleep(0.3)
-            index.go.set()
-            good, bad, fine = await asyncio.gather(*others)
-            assert good == (await first) or good[2] == fine[2] == {"result": [FOUND]}
-            assert (bad[0], bad[2]) == (500, {"detail": "the engine failed; the server's log says why"})
-            assert (await ask("again"))[0] == 200
-
-    asyncio.run(scene())
+async def test_a_query_that_breaks_the_engine_fails_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with busy(tmp_path) as (index, ask, first):
+        others = [asyncio.create_task(ask(query)) for query in ("good", "fail", "fine")]
+        await asyncio.sleep(0.3)
+        index.go.set()
+        good, bad, fine = await asyncio.gather(*others)
+        assert good == (await first) or good[2] == fine[2] == {"result": [FOUND]}
+        assert (bad[0], bad[2]) == (500, {"detail": "the engine failed; the server's log says why"})
+        assert (await ask("again"))[0] == 200
     assert "a secret of the engine" in caplog.text
 
 
-def test_an_engine_that_is_down_is_said_to_be(tmp_path: Path) -> None:
-    async def scene() -> None:
-        async with served(Slow(), tmp_path) as (ask, _):
-            status, _, body = await ask("down")
-            assert (status, body) == (503, {"detail": "the embedding server does not answer"})
-        async with busy(tmp_path) as (index, ask, first):
-            others = [asyncio.create_task(ask("down")) for _ in range(20)]
-            await asyncio.sleep(0.3)
-            index.go.set()
-            assert (await first)[0] == 200
-            assert {(await other)[0] for other in others} == {503}
-            assert index.calls < 10  # it is not tried for each of them
-            assert (await ask("again"))[0] == 200
-
-    asyncio.run(scene())
+async def test_an_engine_that_is_down_is_said_to_be(tmp_path: Path) -> None:
+    async with served(Slow(), tmp_path) as (ask, _):
+        status, _, body = await ask("down")
+        assert (status, body) == (503, {"detail": "the embedding server does not answer"})
+    async with busy(tmp_path) as (index, ask, first):
+        others = [asyncio.create_task(ask("down")) for _ in range(20)]
+        await asyncio.sleep(0.3)
+        index.go.set()
+        assert (await first)[0] == 200
+        assert {(await other)[0] for other in others} == {503}
+        assert index.calls < 10  # it is not tried for each of them
+        assert (await ask("again"))[0] == 200
 
 
-def test_too_many_waiting_queries_are_refused_for_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_too_many_waiting_queries_are_refused_for_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(searcher, "MOST_WAITING", 10)
-
-    async def scene() -> None:
-        fifteen = (f"query {n}" for n in range(15))  # alone, any request is welcome
-        async with busy(tmp_path, *fifteen) as (index, ask, first):
-            status, headers, body = await ask("one more")
-            assert (status, headers["Retry-After"]) == (503, "1")
-            assert "too many" in body["detail"]
-            index.go.set()
-            assert (await first)[0] == 200
-            assert (await ask("one more"))[0] == 200
-
-    asyncio.run(scene())
+    fifteen = (f"query {n}" for n in range(15))  # alone, any request is welcome
+    async with busy(tmp_path, *fifteen) as (index, ask, first):
+        status, headers, body = await ask("one more")
+        assert (status, headers["Retry-After"]) == (503, "1")
+        assert "too many" in body["detail"]
+        index.go.set()
+        assert (await first)[0] == 200
+        assert (await ask("one more"))[0] == 200
 
 
-def test_a_body_that_is_too_long_in_coming_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_body_that_is_too_long_in_coming_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(app, "BODY_SECONDS", 0.2)
-
-    async def scene() -> None:
-        async with served(Slow(), tmp_path) as (ask, address):
-            reader, writer = await asyncio.open_connection(*address)
-            writer.write(b"POST /retrieve HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
-            answer = await asyncio.wait_for(reader.read(), 10)
-            assert answer.startswith(b"HTTP/1.1 408 ")
-            assert json.loads(answer.partition(b"\r\n\r\n")[2])["detail"] == "the body did not come within 0.2 s"
-            writer.close()
-            assert (await ask("others"))[0] == 200
-
-    asyncio.run(scene())
+    async with served(Slow(), tmp_path) as (ask, address):
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(b"POST /retrieve HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        answer = await asyncio.wait_for(reader.read(), 10)
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert json.loads(answer.partition(b"\r\n\r\n")[2])["detail"] == "the body did not come within 0.2 s"
+        writer.close()
+        assert (await ask("others"))[0] == 200
 
 
-def test_a_client_that_does_not_take_its_answer_is_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_client_that_does_not_take_its_answer_is_dropped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(server, "ANSWER_SECONDS", 0.3)
-
-    async def scene() -> None:
-        async with served(Slow(), tmp_path, text="x" * 100_000) as (ask, address):
-            body = json.dumps({"queries": ["a"] * 200}).encode()
-            loop = asyncio.get_running_loop()
-            with socket.socket() as deaf:
-                deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
-                deaf.setblocking(False)
-                await loop.sock_connect(deaf, address)
-                head = b"POST /retrieve HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
-                await loop.sock_sendall(deaf, head + body)
-                await asyncio.sleep(1.5)
-                taken = 0
-                with suppress(ConnectionError):
-                    while piece := await asyncio.wait_for(loop.sock_recv(deaf, 1 << 20), 10):
-                        taken += len(piece)
-                assert 0 < taken < 200 * 100_000
-            assert (await ask("others"))[0] == 200
-
-    asyncio.run(scene())
+    async with served(Slow(), tmp_path, text="x" * 100_000) as (ask, address):
+        body = json.dumps({"queries": ["a"] * 200}).encode()
+        loop = asyncio.get_running_loop()
+        with socket.socket() as deaf:
+            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+            deaf.setblocking(False)
+            await loop.sock_connect(deaf, address)
+            head = b"POST /retrieve HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
+            await loop.sock_sendall(deaf, head + body)
+            await asyncio.sleep(1.5)
+            taken = 0
+            with suppress(ConnectionError):
+                while piece := await asyncio.wait_for(loop.sock_recv(deaf, 1 << 20), 10):
+                    taken += len(piece)
+            assert 0 < taken < 200 * 100_000
+        assert (await ask("others"))[0] == 200
 
 
-def test_nobody_searches_for_a_client_that_has_gone(tmp_path: Path) -> None:
-    async def scene() -> None:
-        async with busy(tmp_path) as (index, ask, first):
-            gone = asyncio.create_task(ask(*(f"gone {n}" for n in range(100))))
-            await asyncio.sleep(0.2)
-            gone.cancel()
-            await asyncio.gather(gone, return_exceptions=True)
-            await asyncio.sleep(0.2)
-            index.go.set()
-            await first
-            assert (await ask("others"))[0] == 200
-        assert index.batches == [["first"], ["others"]]
-
-    asyncio.run(scene())
+async def test_nobody_searches_for_a_client_that_has_gone(tmp_path: Path) -> None:
+    async with busy(tmp_path) as (index, ask, first):
+        gone = asyncio.create_task(ask(*(f"gone {n}" for n in range(100))))
+        await asyncio.sleep(0.2)
+        gone.cancel()
+        await asyncio.gather(gone, return_exceptions=True)
+        await asyncio.sleep(0.2)
+        index.go.set()
+        await first
+        assert (await ask("others"))[0] == 200
+    assert index.batches == [["first"], ["others"]]
 
 
 def test_the_end_waits_for_what_is_in_flight(tmp_path: Path) -> None:

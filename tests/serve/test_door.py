@@ -94,23 +94,20 @@ def test_what_cannot_be_accepted_is_said_and_nothing_else(caplog: pytest.LogCapt
     assert [record.message.split(":")[0] for record in caplog.records] == ["warning", "something else"]
 
 
+@pytest.mark.anyio
 @pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\nHost: loc", b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"])
-def test_connections_that_do_nothing_go_in_time(sent: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_connections_that_do_nothing_go_in_time(sent: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing was sent, half a request, or nothing after an answer."""
     monkeypatch.setattr(server, "IDLE_SECONDS", 0.2)
-
-    async def main() -> None:
-        ready = asyncio.Event()
-        with closing(bind("127.0.0.1", 0)) as bound:
-            task = asyncio.create_task(server.run(web.Application(), bound, ready.set))
-            await ready.wait()
-            reader, writer = await asyncio.open_connection(*bound.getsockname())
-            writer.write(sent)
-            async with asyncio.timeout(10):
-                answer = await reader.read()
-            assert answer[:12] == (b"HTTP/1.1 404" if sent.endswith(b"\n\r\n") else b"")
-            writer.close()
-            os.kill(os.getpid(), signal.SIGTERM)
-            await task
-
-    asyncio.run(main())
+    ready = asyncio.Event()
+    with closing(bind("127.0.0.1", 0)) as bound:
+        task = asyncio.create_task(server.run(web.Application(), bound, ready.set))
+        await ready.wait()
+        reader, writer = await asyncio.open_connection(*bound.getsockname())
+        writer.write(sent)
+        async with asyncio.timeout(10):
+            answer = await reader.read()
+        assert answer[:12] == (b"HTTP/1.1 404" if sent.endswith(b"\n\r\n") else b"")
+        writer.close()
+        os.kill(os.getpid(), signal.SIGTERM)
+        await task
