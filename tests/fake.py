@@ -13,6 +13,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from threading import Thread
 from typing import Any, NamedTuple, Self
@@ -50,8 +51,8 @@ class Fault:
 
     @property
     def needs_loopback(self) -> bool:
-        """Whether no transport can stand in for the network."""
-        return self.cut or self.drip or len(self.body) > 8 << 20
+        """Whether no transport can stand in for the network, as that has no limits of size and time."""
+        return self.cut or self.drip or len(self.body) > 8 << 20 or (self.delay or 0) > 1
 
 
 def fault(status: int, body: Any, **headers: str) -> Fault:
@@ -98,6 +99,10 @@ class FakeServer(Loopback):
         self.headers: list[httpx2.Headers] = []
         self.in_flight = self.most_in_flight = 0
         self.listens = False
+
+    def serving(self, said: object) -> AbstractContextManager[Self, None]:
+        """Listen on loopback if what the server says needs that, or else need no network."""
+        return self if isinstance(said, Fault) and said.needs_loopback else nullcontext(self)
 
     async def _start(self) -> str:
         self._runner = web.AppRunner(self.application(), access_log=None, shutdown_timeout=0.05)

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -263,7 +262,7 @@ def test_a_batch_whose_replies_cannot_be_fetched_is_kept_for_later(
     server: LlmServer, api: BatchApi, tmp_path: Path, fault: Fault, words: str, hint: str
 ) -> None:
     server.more.insert(0, lambda asked: fault if asked.path.endswith("/content") else None)
-    with server if fault.needs_loopback else nullcontext():
+    with server.serving(fault):
         with pytest.raises(ProviderError, match=words) as caught:
             Stage(server, tmp_path, patience=0.1).run("a", "b")
         assert hint in caught.value.hint

@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
-from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
+from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import replace
 from email.utils import formatdate
 from itertools import cycle
@@ -45,8 +45,7 @@ def ask(server: FakeServer | str, *requests: Request, key: str = "", timeout: fl
 
 def outcome(answer: Answer | str | Fault | dict[str, Any], timeout: float = 5.0, key: str = "") -> Reply | Exception:
     """What becomes of one call that is answered so."""
-    server = LlmServer(answer if callable(answer) else lambda _: answer)
-    with server if isinstance(answer, Fault) and answer.needs_loopback else nullcontext():
+    with LlmServer(answer if callable(answer) else lambda _: answer).serving(answer) as server:
         try:
             return ask(server, REQUEST, key=key, timeout=timeout)[0]
         except (RowRejected, ProviderError, TransientError) as fault:

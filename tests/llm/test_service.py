@@ -155,7 +155,7 @@ def text(outcome: Outcome) -> str:
 
 @pytest.mark.parametrize("fault", TRANSIENT, ids=name_of)
 def test_what_may_pass_is_sent_again(world: World, fault: Fault | dict[str, Any]) -> None:
-    with LlmServer(one_bad(fault, times=1)) as server:
+    with LlmServer(one_bad(fault, times=1)).serving(fault) as server:
         bad, good = world.ask(server, ask_for("bad"), ask_for("good"))
     assert (text(bad), text(good)) == ("at last", "reply to good")
     assert isinstance(bad, Reply)
@@ -168,7 +168,7 @@ def test_what_may_pass_is_sent_again(world: World, fault: Fault | dict[str, Any]
     ids=name_of,
 )
 def test_a_row_that_the_server_always_fails_on_is_rejected_alone(world: World, fault: Fault | dict[str, Any]) -> None:
-    with LlmServer(one_bad(fault)) as server:
+    with LlmServer(one_bad(fault)).serving(fault) as server:
         bad, *good = world.ask(server, ask_for("bad"), *(ask_for(str(n)) for n in range(5)))
     assert isinstance(bad, RowRejected), bad
     assert "the server failed 2 times: " in str(bad)
@@ -191,7 +191,7 @@ def test_such_a_row_does_not_stop_a_build_even_when_it_is_the_last(world: World,
     ids=lambda f: f.status,
 )
 def test_a_row_that_the_server_refuses_is_rejected_alone_and_at_once(world: World, fault: Fault) -> None:
-    with LlmServer(one_bad(fault)) as server:
+    with LlmServer(one_bad(fault)).serving(fault) as server:
         bad, good = world.ask(server, ask_for("bad"), ask_for("good"))
     assert isinstance(bad, RowRejected)
     assert text(good) == "reply to good"
@@ -231,7 +231,7 @@ def test_replies_to_repair_are_replies_and_kept(world: World, reply: dict[str, A
 @pytest.mark.parametrize("fault", [*TRANSIENT[:5], *TRANSIENT[6:]], ids=name_of)
 def test_a_server_that_only_fails_stops_the_build_within_its_patience(world: World, fault: Fault) -> None:
     begun = time.monotonic()
-    with LlmServer(lambda _: fault) as server:
+    with LlmServer(lambda _: fault).serving(fault) as server:
         stop = world.stop(server, 20, timeout=0.2, patience=1)
     assert time.monotonic() - begun < 2.5
     assert isinstance(stop, ProviderError)

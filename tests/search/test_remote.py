@@ -146,7 +146,7 @@ def test_without_a_replay_cache_all_is_asked(world: World) -> None:
 @pytest.mark.parametrize("name", TRANSIENT)
 @pytest.mark.parametrize("asked", ["http", "serpapi"])
 def test_what_may_pass_is_sent_again(world: World, asked: str, name: str) -> None:
-    with SearchServer(asked, one_bad(TRANSIENT[name], 1)) as server:
+    with SearchServer(asked, one_bad(TRANSIENT[name], 1)).serving(TRANSIENT[name]) as server:
         answer = world.ask(asked, server, "bad", **shorter(name))[0]
     assert (titles(answer)[:1], answer.error) == (["bad 1"], "")
     assert len(server.requests) == 2
@@ -154,7 +154,7 @@ def test_what_may_pass_is_sent_again(world: World, asked: str, name: str) -> Non
 
 @pytest.mark.parametrize("name", [name for name in TRANSIENT if name not in {"slow", "drip"}])
 def test_a_failure_is_an_answer_of_its_query_alone_and_asked_again_by_the_next_run(world: World, name: str) -> None:
-    with SearchServer("brave", one_bad(TRANSIENT[name], 2)) as server:
+    with SearchServer("brave", one_bad(TRANSIENT[name], 2)).serving(TRANSIENT[name]) as server:
         good, bad = world.ask("brave", server, "good", "bad", patience=0.05, max_attempts=2)
         assert (len(good.found), good.error) == (3, "")
         if not bad.error:  # waiting as told costs no attempt
@@ -167,7 +167,7 @@ def test_a_failure_is_an_answer_of_its_query_alone_and_asked_again_by_the_next_r
 
 @pytest.mark.parametrize("name", PERMANENT)
 def test_what_will_not_pass_is_sent_once(world: World, kind: str, name: str) -> None:
-    with SearchServer(kind, one_bad(PERMANENT[name])) as server:
+    with SearchServer(kind, one_bad(PERMANENT[name])).serving(PERMANENT[name]) as server:
         good, bad = (world.ask(kind, server, query)[0] for query in ("good", "bad"))
         assert (len(good.found), good.error, bad.found) == (3, "", ())
         assert bad.error
@@ -187,7 +187,8 @@ def test_errors_say_what_happened(world: World) -> None:
         "oversize": "the server's reply is larger than 8 MiB",
     }
     for name, expected in said.items():
-        with SearchServer("serpapi", one_bad({**TRANSIENT, **PERMANENT}[name])) as server:
+        bad = {**TRANSIENT, **PERMANENT}[name]
+        with SearchServer("serpapi", one_bad(bad)).serving(bad) as server:
             assert world.ask("serpapi", server, "bad", **shorter(name))[0].error == expected
 
 
@@ -396,7 +397,7 @@ def test_two_engines_share_a_server_and_a_cache_but_no_answer_of_another_name_fo
 
 def test_one_query_that_chokes_a_server_takes_none_of_its_batch_along(world: World) -> None:
     for bad in (error("http", 500, "cannot"), error("http", 413, "too large"), PERMANENT["oversize"]):
-        with SearchServer("http", one_bad(bad)) as server:
+        with SearchServer("http", one_bad(bad)).serving(bad) as server:
             answers = world.ask("http", server, *(f"query {n}" for n in range(40)), "bad", max_attempts=1)
             assert [bool(answer.error) for answer in answers] == [False] * 40 + [True]
             assert len(server.requests) < 15
