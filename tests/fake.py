@@ -12,8 +12,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from threading import Thread
 from typing import Any, NamedTuple, Self
@@ -100,9 +100,11 @@ class FakeServer(Loopback):
         self.in_flight = self.most_in_flight = 0
         self.listens = False
 
-    def serving(self, said: object) -> AbstractContextManager[Self, None]:
+    @contextmanager
+    def serving(self, said: object) -> Iterator[Self]:
         """Listen on loopback if what the server says needs that, or else need no network."""
-        return self if isinstance(said, Fault) and said.needs_loopback else nullcontext(self)
+        with self if isinstance(said, Fault) and said.needs_loopback else nullcontext():
+            yield self
 
     async def _start(self) -> str:
         self._runner = web.AppRunner(self.application(), access_log=None, shutdown_timeout=0.05)
