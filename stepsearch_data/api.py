@@ -253,7 +253,7 @@ class Store:
         *,
         title: str | None = None,
         folder: bool = False,
-        rollouts: Sequence[str] = (),
+        rollouts: str | Sequence[str] = (),
         progress: bool = False,
     ) -> ReportWritten:
         """Write the store as a web page, or as a folder if large. `page` of the result is its path. Raises StoreError.
@@ -265,7 +265,7 @@ class Store:
         from stepsearch_data.report.write import report
 
         with _writing(path), Reporter(quiet=not progress).stage("report") as meter:
-            shown = Rollouts(rollouts)
+            shown = Rollouts(_listed(rollouts))
             return report(self.folder, Path(path), meter, title=title, folder=folder, rollouts=shown)
 
     def export(

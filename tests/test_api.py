@@ -145,6 +145,7 @@ def test_an_interrupt_ends_what_runs_beside_an_event_loop() -> None:
         (lambda: ssd.score([], switches={"nothing": 1}), "ConfigError", "expected NAME=VALUE"),
         (lambda: ssd.score([{"target": "Rome"}]), "SourceError", "row 1 cannot be scored: response"),
         (lambda: ssd.score("none.jsonl"), "SourceError", "none.jsonl"),
+        (lambda: ssd.open().report("r", rollouts="none.jsonl"), "SourceError", "cannot read none.jsonl"),
     ],
 )
 def test_what_cannot_be_is_an_error_of_the_package(call: Any, error: str, said: str, here: Path) -> None:

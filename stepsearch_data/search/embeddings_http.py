@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Sequence
 from itertools import chain
@@ -55,6 +56,7 @@ class RemoteEmbedder:
         self._given_up_at = 0.0
         self._dimensions = 0
         self._runner = asyncio.Runner()
+        self._turn = threading.Lock()  # who has lost patience closes it from another thread, while a call runs
 
     def embed(self, texts: Sequence[str]) -> list[Vectors | str]:
         """See `Embedder`."""
@@ -62,15 +64,17 @@ class RemoteEmbedder:
             self._renew()
         was_up = not self._health.down
         try:
-            return self._runner.run(self._all(texts))
+            with self._turn:
+                return self._runner.run(self._all(texts))
         finally:
             if was_up and self._health.down:
                 self._given_up_at = time.monotonic()
 
     def close(self) -> None:
         """See `Embedder`."""
-        self._runner.run(self._http.aclose())
-        self._runner.close()
+        with self._turn:
+            self._runner.run(self._http.aclose())
+            self._runner.close()
 
     def _renew(self) -> None:
         """Forget what is known of the server."""

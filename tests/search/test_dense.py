@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 import sys
@@ -155,6 +156,23 @@ def test_answers_do_not_depend_on_threads_or_batch(server: EmbeddingsServer, tmp
     one = ask(built_on(server, tmp_path / "index"), QUERIES, 5)
     assert ask(opened(engine, tmp_path / "index", Service(workers=8)), QUERIES, 5) == one
     assert [ask(opened(engine, tmp_path / "index"), [query], 5)[0] for query in QUERIES[:5]] == one[:5]
+
+
+def test_an_engine_that_is_given_up_while_it_waits_for_its_server_is_closed(
+    server: EmbeddingsServer, tmp_path: Path
+) -> None:
+    engine = built_on(server, tmp_path / "index")
+    server.faults = [Fault(delay=0.5)]
+
+    async def go() -> None:
+        try:
+            async with asyncio.timeout(0.1):
+                await engine.search(["word1"], 3)
+        finally:
+            await engine.close()
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(go())
 
 
 def test_ties_are_in_the_order_of_the_corpus(server: EmbeddingsServer, tmp_path: Path) -> None:
