@@ -265,11 +265,6 @@ def test_waiting_as_told_costs_no_attempt(world: World) -> None:
     assert world.records[0]["attempts"] == 1
 
 
-def test_without_being_told_how_long_a_429_costs_one(world: World) -> None:
-    bad, _ = world.ask(LlmServer(one_bad(error(429, "slow down"), times=2)), ask_for("bad"), ask_for("good"))
-    assert isinstance(bad, RowRejected)
-
-
 def test_the_gate_closes_for_all(world: World) -> None:
     arrivals: list[float] = []
     throttled: list[float] = []

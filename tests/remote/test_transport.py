@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from stepsearch_data.remote.http import Http, NoUrlError, TransientError, retry_after
-from tests.fake import Asked, FakeServer, Fault
+from tests.fake import Asked, FakeServer
 
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
@@ -27,13 +27,13 @@ def server() -> Iterator[FakeServer]:
         yield server
 
 
-def get(url: str, **headers: str) -> httpx2.Response:
+def get(url: str) -> httpx2.Response:
     """What a server answers."""
 
     async def go() -> httpx2.Response:
         http = Http(5.0, 2)
         try:
-            return await http.request("GET", url, headers=headers)
+            return await http.request("GET", url)
         finally:
             await http.aclose()
 
@@ -95,12 +95,6 @@ def test_what_is_no_certificate_is_told_in_words(monkeypatch: pytest.MonkeyPatch
 def test_what_is_no_url(url: str) -> None:
     with pytest.raises(NoUrlError):
         get(url)
-
-
-def test_a_redirect_is_not_followed() -> None:
-    with FakeServer(lambda _: Fault(302, headers={"Location": "/elsewhere"})) as server:
-        assert get(server.url, authorization="Bearer a").status_code == 302
-        assert len(server.requests) == 1
 
 
 def test_a_body_is_shown_without_keys_but_with_its_words() -> None:

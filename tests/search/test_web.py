@@ -81,15 +81,6 @@ def test_no_api_is_asked_for_more_than_it_gives(world: World, kind: str, most: i
     )
 
 
-@pytest.mark.parametrize("kind", KEYS)
-def test_finding_nothing_is_an_answer_that_is_kept(world: World, kind: str) -> None:
-    server = SearchServer(kind, lambda _: [])
-    for _ in range(2):
-        answer = world.ask(kind, server, "zzzz")[0]
-        assert (list(answer.found), answer.error) == ([], "")
-    assert len(server.requests) == 1
-
-
 @pytest.mark.parametrize(
     ("kind", "body"),
     [
@@ -236,12 +227,6 @@ def test_a_search_that_fails_at_serpapi_is_an_error_and_asked_again(world: World
         answer = world.ask("serpapi", server, "one")[0]
         assert (answer.found, answer.error) == ((), f"the server says: {said}")
     assert len(server.requests) == 2
-
-
-def test_a_key_in_another_servers_words_is_not_repeated(world: World) -> None:
-    said = f"cannot serve api_key={KEY}"
-    server = SearchServer("serpapi", lambda _: fault(200, {"error": said}))
-    assert KEY not in world.ask("serpapi", server, "one")[0].error
 
 
 def test_what_is_no_country_is_said_before_anything_is_asked() -> None:
