@@ -75,8 +75,8 @@ class Http:
         from stepsearch_data.remote.transport import AiohttpTransport
 
         logging.getLogger("httpx2").setLevel(logging.WARNING)  # it logs whole URLs, and SerpApi's hold the key
-        whole = None if self._files else self._timeout
-        limits = aiohttp.ClientTimeout(whole, sock_connect=min(self._timeout, _CONNECT), sock_read=_SILENCE)
+        whole, silence = (None, _SILENCE) if self._files else (self._timeout, None)
+        limits = aiohttp.ClientTimeout(whole, sock_connect=min(self._timeout, _CONNECT), sock_read=silence)
         largest = None if self._files else _LARGEST_REPLY
         transport = self._transport or AiohttpTransport(limits, self._connections, largest)
         headers = {"Accept-Encoding": "gzip, deflate"}

@@ -97,6 +97,13 @@ def test_what_is_no_url(url: str) -> None:
         get(url)
 
 
+def test_a_server_may_be_silent_for_as_long_as_a_call_may_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that thinks for minutes says nothing meanwhile."""
+    monkeypatch.setattr("stepsearch_data.remote.http._SILENCE", 0.1)
+    with FakeServer(lambda _: {}, delay=0.3) as server:
+        assert get(server.url).status_code == 200
+
+
 def test_a_body_is_shown_without_keys_but_with_its_words() -> None:
     http = Http(5.0, 1, ["0123456789ab", "none"])  # as servers without keys are given
     assert http.body(httpx2.Response(200, content=b"none the less: 0123456789ab")) == b"none the less: ***"
