@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,16 @@ import pytest
 
 from stepsearch_data.core.errors import StepSearchError
 from stepsearch_data.core.progress import Reporter
+from stepsearch_data.evaluation import endpoint
 from stepsearch_data.evaluation.evaluate import Report, evaluate
 from stepsearch_data.evaluation.setup import Options
 from stepsearch_data.indexes import Choice
+from stepsearch_data.llm.service import Llm
 from stepsearch_data.pipeline.config import load_config
 from stepsearch_data.stages import STAGES
 from tests.conftest import Run
 from tests.evaluation.policies import GoldPolicy
+from tests.fake import FakeServer, reach
 from tests.llm_server import LlmServer, error
 from tests.rows import hotpotqa, two_wiki, write_lines
 from tests.search_servers import Page, SearchServer
@@ -34,17 +38,20 @@ KEY = "sk-test-0123456789abcdef"
 DEAD = "http://127.0.0.1:9/v1"
 ALL: dict[str, Any] = {"limit": None}
 Ask = Callable[..., Report]
+Server = FakeServer | str
 
 
 @pytest.fixture
 def ask(sample_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ask:
-    """Evaluates the model `mock` at a URL, on four training questions of each source, into the folder `out`.
+    """Evaluates the model `mock` of a server, on four training questions of each source, into the folder `out`.
 
     Texts are settings of the run, names are options.
     """
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
 
-    def run(url: str, *settings: str, **options: Any) -> Report:
+    def run(server: Server, *settings: str, **options: Any) -> Report:
+        url, transport = reach(server)
+        monkeypatch.setattr(endpoint, "Llm", partial(Llm, transport=transport))
         own = [f"llm.base_url={url}", "llm.max_attempts=1", *settings]
         known = {"llm": "mock", "split": "train", "limit": 4, "output": tmp_path / "out"}
         asked = Options(**{**known, "choice": Choice(store=sample_store), **options})
@@ -69,9 +76,9 @@ def whole(report: Report) -> Row:
 
 
 def test_the_gold_policy_is_right_and_finds_what_it_needs(ask: Ask, gold: GoldPolicy, tmp_path: Path) -> None:
-    with gold.server() as server:
-        report = ask(server.url, **ALL)
-        asked = len(server.requests)
+    server = gold.server()
+    report = ask(server, **ALL)
+    asked = len(server.requests)
     found, rows = whole(report), rollouts(tmp_path / "out")
     assert (found["em"], found["f1"], found["format_errors"], found["ended"]["answer"]) == (1, 1, 0, 1)
     assert found["support_recall"] > 0.9
@@ -87,8 +94,7 @@ def test_score_reads_the_rollouts_and_agrees(ask: Ask, cli: Run, gold: GoldPolic
         text = gold(request)
         return text.replace("<answer>", "<answer> perhaps") if len(request["messages"][0]["content"]) % 2 else text
 
-    with LlmServer(half_right) as server:
-        found = whole(ask(server.url, **ALL))
+    found = whole(ask(LlmServer(half_right), **ALL))
     scored = cli("score", tmp_path / "out" / "rollouts.jsonl", "--json")
     assert scored.returncode == 0, scored.stderr
     rewards = [json.loads(line) for line in scored.stdout.splitlines()]
@@ -105,9 +111,9 @@ def test_score_reads_the_rollouts_and_agrees(ask: Ask, cli: Run, gold: GoldPolic
 
 
 def test_a_raw_policy_sees_and_writes_one_text(ask: Ask, gold: GoldPolicy, tmp_path: Path) -> None:
-    with gold.server() as server:
-        chat = whole(ask(server.url))
-        raw = whole(ask(server.url, raw=True, output=tmp_path / "raw"))
+    server = gold.server()
+    chat = whole(ask(server))
+    raw = whole(ask(server, raw=True, output=tmp_path / "raw"))
     assert {**raw, "own_tokens": 0} == {**chat, "own_tokens": 0}
     texts = [[row["response"] for row in rollouts(tmp_path / name)] for name in ("out", "raw")]
     assert texts[0] == texts[1]
@@ -117,12 +123,12 @@ def test_a_raw_policy_sees_and_writes_one_text(ask: Ask, gold: GoldPolicy, tmp_p
 
 
 def test_what_was_written_is_not_asked_again(ask: Ask, gold: GoldPolicy, tmp_path: Path) -> None:
-    with gold.server() as server:
-        first = ask(server.url)
-        asked = len(server.requests)
-        again = ask(server.url)
-        assert len(server.requests) == asked
-        more = ask(server.url, limit=6)
+    server = gold.server()
+    first = ask(server)
+    asked = len(server.requests)
+    again = ask(server)
+    assert len(server.requests) == asked
+    more = ask(server, limit=6)
     assert whole(first) == whole(again)
     assert whole(more)["questions"] == len(rollouts(tmp_path / "out")) == 12
 
@@ -133,19 +139,19 @@ def test_questions_with_one_id_are_not_confused(ask: Ask, tmp_path: Path) -> Non
         lines = [json.dumps({"id": "1", "question": text, "answer": f"{name} {at}"}) for at, text in enumerate(rows)]
         (tmp_path / f"{name}.jsonl").write_text("\n".join(lines))
     files = tuple(f"bamboogle={tmp_path / name}.jsonl" for name in "ab")
-    with LlmServer(lambda _: "<answer> b 0") as server:
-        first = ask(server.url, questions=files)
-        asked = len(server.requests)
-        again = ask(server.url, questions=files)
-        assert len(server.requests) == asked
+    server = LlmServer(lambda _: "<answer> b 0")
+    first = ask(server, questions=files)
+    asked = len(server.requests)
+    again = ask(server, questions=files)
+    assert len(server.requests) == asked
     assert whole(again) == whole(first)
     assert (whole(first)["questions"], whole(first)["em"]) == (3, pytest.approx(1 / 3))
 
 
 def test_a_server_that_breaks_down_costs_no_reply_twice(ask: Ask, gold: GoldPolicy, tmp_path: Path) -> None:
-    with gold.server() as server:
-        ask(server.url, batch=3, output=tmp_path / "other")
-        needed = len(server.requests)
+    server = gold.server()
+    ask(server, batch=3, output=tmp_path / "other")
+    needed = len(server.requests)
     answered: list[Row] = []
 
     def breaks(request: Row) -> Any:
@@ -154,15 +160,15 @@ def test_a_server_that_breaks_down_costs_no_reply_twice(ask: Ask, gold: GoldPoli
         answered.append(request)
         return gold(request)
 
-    with LlmServer(breaks) as server:
-        with pytest.raises(StepSearchError, match="refuses the key"):
-            ask(server.url, batch=3)
-        done = rollouts(tmp_path / "out")
-        with (tmp_path / "out" / "rollouts.jsonl").open("a") as file:
-            file.write('{"id": "cut o')
-        server.answer, server.requests = gold, []
-        assert whole(ask(server.url, batch=3))["em"] == 1
-        assert len(server.requests) == needed - len(answered)
+    server = LlmServer(breaks)
+    with pytest.raises(StepSearchError, match="refuses the key"):
+        ask(server, batch=3)
+    done = rollouts(tmp_path / "out")
+    with (tmp_path / "out" / "rollouts.jsonl").open("a") as file:
+        file.write('{"id": "cut o')
+    server.answer, server.requests = gold, []
+    assert whole(ask(server, batch=3))["em"] == 1
+    assert len(server.requests) == needed - len(answered)
     rows = rollouts(tmp_path / "out")
     assert rows[:3] == done
     assert len({row["id"] for row in rows}) == len(rows) == 8
@@ -172,31 +178,31 @@ def test_refused_rollouts_are_wrong_and_tried_again(ask: Ask, gold: GoldPolicy, 
     def refuses(request: Row) -> Any:
         return error(400, "content policy") if "Tasmania" in str(request["messages"][0]) else gold(request)
 
-    with LlmServer(refuses) as server:
-        refused = ask(server.url)
-        assert [*refused.refused.values()] == [1]
-        assert "content policy" in next(iter(refused.refused))
-        assert whole(refused)["em"] == 1 - whole(refused)["ended"]["refused"] == 7 / 8
-        server.answer = gold
-        again = ask(server.url)
+    server = LlmServer(refuses)
+    refused = ask(server)
+    assert [*refused.refused.values()] == [1]
+    assert "content policy" in next(iter(refused.refused))
+    assert whole(refused)["em"] == 1 - whole(refused)["ended"]["refused"] == 7 / 8
+    server.answer = gold
+    again = ask(server)
     assert whole(again)["em"] == 1
     assert not again.refused
     assert len(rollouts(tmp_path / "out")) == 8
 
 
 def test_a_folder_holds_one_evaluation(ask: Ask, gold: GoldPolicy) -> None:
-    with gold.server() as server:
-        ask(server.url)
-        with pytest.raises(StepSearchError, match=r"holds another evaluation: temperature 0\.0 → 1\.0") as refused:
-            ask(server.url, temperature=1.0)
+    server = gold.server()
+    ask(server)
+    with pytest.raises(StepSearchError, match=r"holds another evaluation: temperature 0\.0 → 1\.0") as refused:
+        ask(server, temperature=1.0)
     assert refused.value.hint == "name another folder with --output"
 
 
 def test_without_a_folder_nothing_is_kept(ask: Ask, gold: GoldPolicy, tmp_path: Path) -> None:
-    with gold.server() as server:
-        measured = [whole(ask(server.url, output=None)) for _ in range(2)]
-        assert measured[0] == measured[1]
-        assert len(server.requests) == 2 * 8 + 2 * measured[0]["searches"] * 8
+    server = gold.server()
+    measured = [whole(ask(server, output=None)) for _ in range(2)]
+    assert measured[0] == measured[1]
+    assert len(server.requests) == 2 * 8 + 2 * measured[0]["searches"] * 8
     assert not list(tmp_path.iterdir())
 
 
@@ -207,10 +213,11 @@ def test_official_files_with_a_retrieval_server_and_no_store(ask: Ask, gold: Gol
     def one_search(request: Row) -> str:
         return gold(request) if len(request["messages"]) == 1 else "<answer> Lodi"
 
-    with LlmServer(one_search) as server, SearchServer("http", lambda query: [Page("T", f"about {query}")]) as engine:
+    with SearchServer("http", lambda query: [Page("T", f"about {query}")]) as engine:
         elsewhere = ("engines.use=['http']", f"engines.http.url='{engine.url}'")
         files = ("musique=sample", "hotpotqa=sample")
-        report = ask(server.url, *elsewhere, questions=files, choice=Choice(store=tmp_path / "none"), limit=3)
+        nowhere = Choice(store=tmp_path / "none")
+        report = ask(LlmServer(one_search), *elsewhere, questions=files, choice=nowhere, limit=3)
         assert len(engine.queries) == 6
     assert report.measures["by_source"].keys() == {"musique", "hotpotqa"}
     assert (whole(report)["searches"], whole(report)["support_recall"]) == (1, 0)
@@ -230,8 +237,7 @@ BAMBOOGLE = {
 def test_bamboogle_in_all_its_forms(ask: Ask, tmp_path: Path, name: str) -> None:
     file = tmp_path / name
     file.write_text(BAMBOOGLE[name], encoding="utf-8")
-    with LlmServer(lambda _: "<answer> Ada") as server:
-        report = ask(server.url, questions=(f"bamboogle={file}",))
+    report = ask(LlmServer(lambda _: "<answer> Ada"), questions=(f"bamboogle={file}",))
     rows = rollouts(tmp_path / "out")
     assert [row["question"] for row in rows] == ["Who, then?", "Where?"]
     assert [(row["em"], row["hops"], row["data_source"]) for row in rows] == [(1, 2, "bamboogle"), (0, 2, "bamboogle")]
@@ -245,11 +251,11 @@ def test_two_wikis_other_names_are_right_answers(ask: Ask, tmp_path: Path, *, be
     table = tmp_path / ("id_aliases.json" if beside else "table.jsonl")
     write_lines(table, [{"Q_id": "Q13362", "aliases": ["Pisaurum"], "demonyms": ["Pesarese"]}, {"Q_id": "Q1"}, b"{"])
     settings = () if beside else (f"load.id_aliases='{table}'",)
-    with LlmServer(lambda _: "<answer> the Pesarese") as server:
-        report = ask(server.url, *settings, questions=(f"2wiki={file}",))
-        write_lines(table, [{"Q_id": "Q13362", "aliases": ["Pisaurum"], "demonyms": []}])
-        with pytest.raises(StepSearchError, match="holds another evaluation: digest"):
-            ask(server.url, *settings, questions=(f"2wiki={file}",))
+    server = LlmServer(lambda _: "<answer> the Pesarese")
+    report = ask(server, *settings, questions=(f"2wiki={file}",))
+    write_lines(table, [{"Q_id": "Q13362", "aliases": ["Pisaurum"], "demonyms": []}])
+    with pytest.raises(StepSearchError, match="holds another evaluation: digest"):
+        ask(server, *settings, questions=(f"2wiki={file}",))
     rows = rollouts(tmp_path / "out")
     assert [(row["target"], row["em"]) for row in rows] == [(["Pesaro", "Pisaurum", "Pesarese"], 1), (["Pesaro"], 0)]
     assert [reject.partition(": Invalid")[0] for reject in report.rejects] == [f"{file}, row 3: {table}"]
@@ -262,8 +268,7 @@ def test_a_question_and_an_answer_are_all_that_is_needed(ask: Ask, tmp_path: Pat
     answers = [{"id": "test_0", "question": "Who?", "golden_answers": ["Ada", "Pesaro"], "data_source": "nq"}]
     pq.write_table(pa.Table.from_pylist(answers), tmp_path / "test.parquet")
     files = (f"hotpotqa={fullwiki}", f"qa={tmp_path / 'test.parquet'}")
-    with LlmServer(lambda _: "<answer> Pesaro") as server:
-        report = ask(server.url, questions=files)
+    report = ask(LlmServer(lambda _: "<answer> Pesaro"), questions=files)
     rows = rollouts(tmp_path / "out")
     assert [(row["id"], row["em"], row["hops"], len(row["support_docs"])) for row in rows] == [
         ("a", 1, 0, 0),
@@ -275,8 +280,7 @@ def test_a_question_and_an_answer_are_all_that_is_needed(ask: Ask, tmp_path: Pat
 
 def test_real_official_rows(ask: Ask, real_sources: list[str]) -> None:
     files = tuple(argument.removeprefix("--source=") for argument in real_sources)
-    with LlmServer(lambda _: "<answer> yes") as server:
-        report = ask(server.url, questions=files, limit=None)
+    report = ask(LlmServer(lambda _: "<answer> yes"), questions=files, limit=None)
     counted = {name: part["questions"] for name, part in report.measures["by_source"].items()}
     assert counted == {"musique": 120, "hotpotqa": 120, "2wiki": 98}
     assert report.measures["by_source"]["hotpotqa"]["em"] > 0 == report.measures["by_source"]["musique"]["em"]
@@ -295,16 +299,14 @@ def test_real_official_rows(ask: Ask, real_sources: list[str]) -> None:
     ],
 )
 def test_a_collapsed_policy_and_a_wrong_index_are_told_of(ask: Ask, turns: tuple[str, ...], note: str | None) -> None:
-    with LlmServer(lambda request: turns[len(request["messages"]) // 2]) as server:
-        report = ask(server.url, lengths={"max_turns": 1})
+    report = ask(LlmServer(lambda request: turns[len(request["messages"]) // 2]), lengths={"max_turns": 1})
     assert report.notes() == ([note] if note else [])
 
 
 def test_a_row_that_cannot_be_asked_is_told_of(ask: Ask, tmp_path: Path) -> None:
     file = tmp_path / "b.jsonl"
     file.write_text('{"Question": "Who?", "Answer": "Ada"}\n{"Question": "Where?"}\nnothing\n')
-    with LlmServer(lambda _: "<answer> Ada") as server:
-        report = ask(server.url, questions=(f"bamboogle={file}",))
+    report = ask(LlmServer(lambda _: "<answer> Ada"), questions=(f"bamboogle={file}",))
     assert whole(report)["questions"] == 1
     assert [reject.split(": ")[:2] for reject in report.rejects] == [
         [f"{file}, row 2", "golden_answers"],
@@ -312,10 +314,10 @@ def test_a_row_that_cannot_be_asked_is_told_of(ask: Ask, tmp_path: Path) -> None
     ]
 
 
-def failure(ask: Ask, url: str, *settings: str, **options: Any) -> tuple[int, str, str]:
+def failure(ask: Ask, server: Server, *settings: str, **options: Any) -> tuple[int, str, str]:
     """Exit code, message and hint of an evaluation that fails."""
     with pytest.raises(StepSearchError) as failed:
-        ask(url, *settings, **options)
+        ask(server, *settings, **options)
     assert "\n" not in failed.value.message + failed.value.hint
     return failed.value.exit_code, failed.value.message, failed.value.hint
 
@@ -328,9 +330,9 @@ def test_an_endpoint_that_is_down(ask: Ask) -> None:
 
 
 def test_a_wrong_key_is_told_of_and_not_repeated(ask: Ask, tmp_path: Path) -> None:
-    with LlmServer(lambda _: "") as server:
-        server.key = "another"
-        code, message, hint = failure(ask, server.url)
+    server = LlmServer(lambda _: "")
+    server.key = "another"
+    code, message, hint = failure(ask, server)
     assert (code, hint) == (5, "set OPENAI_API_KEY to a valid key")
     assert "refuses the key (401)" in message
     assert KEY not in message
@@ -345,17 +347,16 @@ def test_no_key_for_the_real_api(ask: Ask, monkeypatch: pytest.MonkeyPatch, tmp_
 
 def test_a_budget_stops_it(ask: Ask, gold: GoldPolicy) -> None:
     priced = ("llm.prices={mock = [1000.0, 1000.0]}", "llm.max_cost=0.5", "llm.max_concurrency=1")
-    with gold.server() as server:
-        code, message, _ = failure(ask, server.url, *priced)
-        assert len(server.requests) == 4  # 0.12 dollars each; a fifth would pass it
+    server = gold.server()
+    code, message, _ = failure(ask, server, *priced)
+    assert len(server.requests) == 4  # 0.12 dollars each; a fifth would pass it
     assert code == 4
     assert message.startswith("the budget of $0.5 is reached")
 
 
 def test_a_retrieval_server_that_is_down(ask: Ask, gold: GoldPolicy) -> None:
     down = ("engines.use=['http']", "engines.http.url='http://127.0.0.1:9'", "engines.http.max_attempts=1")
-    with gold.server() as server:
-        code, message, hint = failure(ask, server.url, *down)
+    code, message, hint = failure(ask, gold.server(), *down)
     assert code == 1
     assert message.startswith("http does not answer")
     assert "the same command" in hint

@@ -142,9 +142,8 @@ def test_titles_and_snippets_are_cleaned(world: World) -> None:
 
 @pytest.mark.parametrize("kind", KEYS)
 def test_a_wrong_key_stops_the_build_and_is_named(world: World, kind: str) -> None:
-    server = SearchServer(kind, pages, key="another")
     with pytest.raises(SearchError) as stopped:
-        world.ask(kind, server, "one", "two")
+        world.ask(kind, SearchServer(kind, pages, key="another"), "one", "two")
     assert "does not let us in" in stopped.value.message
     assert stopped.value.hint == f"set {KEYS[kind]} to a valid key"
     assert KEY not in stopped.value.message
