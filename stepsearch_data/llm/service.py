@@ -78,8 +78,8 @@ class Llm:
     def keep(self, model: str, digest: str, reply: Reply) -> None:
         """Account for a reply that a batch brought, once, and put it into the cache."""
         if self._replay.get(digest) is None:
-            self._account(Request(model, ()), reply, 1, batch=True)
             self._replay.put(digest, reply)
+            self._account(Request(model, ()), reply, 1, batch=True)
 
     async def answer(self, request: Request) -> Reply:
         """Return the reply from the cache or from the server."""
@@ -159,9 +159,9 @@ class Llm:
 
     async def _call(self, request: Request, digest: str, attempt: int) -> Reply:
         """Send, and keep the reply."""
-        reply = self._account(request, await self._endpoint.send(request), attempt)
-        self._replay.put(digest, reply)
-        return reply
+        reply = await self._endpoint.send(request)
+        self._replay.put(digest, reply)  # before its record, which a full disk may refuse
+        return self._account(request, reply, attempt)
 
     async def _alive(self) -> bool:
         """Tell whether the server answers a harmless request: then it is the row that it fails on."""

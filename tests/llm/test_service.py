@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import json
 import sqlite3
@@ -10,7 +11,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from itertools import chain, repeat
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import pytest
 from tenacity import wait_none
@@ -57,6 +58,13 @@ def name_of(fault: object) -> str:
     if fault.status == 200:
         return "cut" if fault.cut else "drip" if fault.drip else "HTML" if fault is GARBAGE else "truncated"
     return f"{fault.status}{' with Retry-After' if fault.headers else ''}"
+
+
+class Full(list[Any]):
+    """Records on a full disk."""
+
+    def append(self, _record: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
 
 
 class World:
@@ -413,6 +421,15 @@ def test_who_will_not_wait_for_what_is_in_flight_keeps_what_has_come(world: Worl
 
     server = LlmServer(lambda request: Fault(delay=0.5) if "slow" in str(request) else "fine")
     world.run(server, work)
+
+
+def test_a_reply_whose_record_cannot_be_written_is_kept(world: World) -> None:
+    world.records = Full()
+    server = LlmServer(echo)
+    assert isinstance(world.ask(server, ask_for("a"))[0], OSError)
+    world.records = []
+    assert cast("Reply", world.ask(server, ask_for("a"))[0]).cached
+    assert len(server.requests) == 1
 
 
 def test_the_api_itself_needs_a_key(world: World) -> None:
