@@ -1,7 +1,6 @@
 """Fakes of HTTP APIs: one function answers the requests, on loopback or in the place of a client's transport.
 
     with FakeServer(handler) as server: ... server.url ... server.requests
-    httpx2.AsyncClient(transport=mock(handler))
     url, transport = reach(FakeServer(handler))
 
 A handler gets a request and returns what is sent as JSON, or a `Fault`.
@@ -163,9 +162,8 @@ class FakeServer(Loopback):
         return response
 
 
-def mock(api: Handler | FakeServer) -> httpx2.MockTransport:
-    """A transport by which a client reaches an API without a network."""
-    server = api if isinstance(api, FakeServer) else FakeServer(api)
+def mock(server: FakeServer) -> httpx2.MockTransport:
+    """A transport by which a client reaches a server without a network."""
 
     async def handle(request: httpx2.Request) -> httpx2.Response:
         url, headers = request.url, request.headers.multi_items()
