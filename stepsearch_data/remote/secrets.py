@@ -63,7 +63,7 @@ def check_hub() -> None:
 
 def check_no_key(setting: str, value: object) -> None:
     """Raise ConfigError for a setting that holds a key: it would be written into the store."""
-    if any(secret in str(value) for secret in known_secrets() if len(secret) >= SURELY):
+    if _holds_key(str(value)):
         raise ConfigError(f"{setting} holds a key", "keys come from the environment alone")
 
 
@@ -102,7 +102,11 @@ def show_url(url: str) -> str:
 def is_open(text: str) -> bool:
     """Tell whether a setting holds no key of the environment, and is no URL of which `show_url` would hide a part."""
     is_shown = "://" not in text or show_url(text).lower() == text.lower()
-    return is_shown and not any(secret in text for secret in known_secrets())
+    return is_shown and not _holds_key(text)
+
+
+def _holds_key(text: str) -> bool:
+    return any(len(secret) >= SURELY and secret in text for secret in known_secrets())
 
 
 def redact(text: str, secrets: Iterable[str] = ()) -> str:

@@ -101,6 +101,13 @@ def test_a_url_is_shown_as_where_it_leads(url: str, shown: str) -> None:
     assert is_open(url) == (url.lower() == shown or "://" not in url)
 
 
+def test_a_placeholder_for_a_key_is_a_word_like_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "test")
+    assert is_open("llama3:latest")
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    assert not is_open(f"model {KEY}")
+
+
 def test_long_parts_of_a_path_are_told_by_digest() -> None:
     one, other = (show_url(f"https://h/{'secret' * 5}{end}/v1") for end in "ab")
     assert one.startswith("https://h/secr…")
