@@ -84,7 +84,9 @@ class Files:
         """Add a row to its split's file."""
         if split not in self._writers:
             kind = _Parquet if self._suffix == "parquet" else _Lines
-            self._writers[split] = kind(part_of(self.path(split)), self._schema)
+            part = part_of(self.path(split))
+            part.unlink(missing_ok=True)  # a link would be followed
+            self._writers[split] = kind(part, self._schema)
         self._writers[split].append(row)
         self.rows[split] += 1
 

@@ -268,7 +268,9 @@ class _Rejects:
     def write(self, scored: Scored) -> None:
         """Add a chunk's rejects."""
         for reject in scored.rejects:
-            self._file = self._file or open(self._part, "wb")  # noqa: SIM115 - closed by __exit__
+            if not self._file:
+                self._part.unlink(missing_ok=True)  # a link would be followed
+                self._file = open(self._part, "xb")  # noqa: SIM115 - closed by __exit__
             row = Reject(stage="score", source=self._source, question_id=None, **reject._asdict())
             self._file.write(orjson.dumps(row.model_dump()) + b"\n")
 

@@ -16,6 +16,7 @@ from stepsearch_data.core.progress import Meter
 from stepsearch_data.exports import FORMATS
 from stepsearch_data.exports import export as module
 from stepsearch_data.exports.export import find_format
+from stepsearch_data.exports.files import Files
 from stepsearch_data.exports.reading import examples
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.templates.examples import Example
@@ -261,3 +262,14 @@ def test_search_keys_are_never_empty(sample_store: Path) -> None:
     found = list(examples(store, store.manifest(), everything=True, with_rejected=False))
     assert any(not step.search.good for one in found for step in one.steps)
     assert all(step.keys and step.keys[0] == step.search.query for one in found for step in one.steps)
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "jsonl"])
+def test_a_link_in_the_place_of_an_unfinished_file_is_not_followed(suffix: str, tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / f".train.{suffix}.part").symlink_to(tmp_path / "mine")
+    with Files(tmp_path, suffix, pa.schema([("n", pa.int64())])) as files:
+        files.append("train", {"n": 1})
+        files.commit(alone=True)
+    assert (tmp_path / "mine").read_text() == "mine"
+    assert not (tmp_path / f"train.{suffix}").is_symlink()

@@ -288,6 +288,15 @@ def test_answers_and_rollouts_of_one_file_have_outputs_of_their_own(tmp_path: Pa
     assert names(tmp_path) == ["r.answer-scores.rejects.jsonl", "r.jsonl", "r.jsonl.gz"]
 
 
+def test_a_link_in_the_place_of_unfinished_rejects_is_not_followed(tmp_path: Path, cli: Run) -> None:
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / ".r.scores.rejects.jsonl.part").symlink_to(tmp_path / "mine")
+    (tmp_path / "r.jsonl").write_text("no JSON\n")
+    cli("score", tmp_path / "r.jsonl")
+    assert (tmp_path / "mine").read_text() == "mine"
+    assert not (tmp_path / "r.scores.rejects.jsonl").is_symlink()
+
+
 @pytest.mark.parametrize("kind", ["fifo", "device", "folder", "rejects"])
 def test_what_is_no_regular_file_is_not_replaced(kind: str, tmp_path: Path, cli: Run) -> None:
     file = write(tmp_path / "r.jsonl", [rollout(), "no json"])
