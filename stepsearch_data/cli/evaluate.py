@@ -60,7 +60,13 @@ def evaluate(
     split: Annotated[str, typer.Option("--split", help="Split of the store to ask.")] = "validation",
     limit: Annotated[
         int | None,
-        typer.Option("--limit", "-n", min=1, max=1_000_000_000, help="Only the first N questions of each source."),
+        typer.Option(
+            "--limit",
+            "-n",
+            min=1,
+            max=1_000_000_000,
+            help="At most N questions per source: drawn from a store, the first of a file.",
+        ),
     ] = None,
     engine: OneEngineOption = None,
     index: IndexOption = None,
@@ -78,7 +84,7 @@ def evaluate(
         int | None, _of_rollouts("--turns", min=0, max=1_000, help="Turns that may search (default: as trained, or 5).")
     ] = None,
     k: Annotated[
-        int | None, _of_rollouts("-k", min=1, max=100, help="Documents a search (default: as trained, or 3).")
+        int | None, _of_rollouts("-k", min=1, max=100, help="Documents per search (default: as trained, or 3).")
     ] = None,
     max_tokens: Annotated[
         int | None,
@@ -96,7 +102,7 @@ def evaluate(
     temperature: Annotated[
         float, _of_rollouts("--temperature", min=0, max=100, callback=finite, help="0 takes the likeliest token.")
     ] = 0.0,
-    seed: Annotated[int, _of_rollouts("--seed", min=0, max=2**63 - 1, help="Of sampling.")] = 0,
+    seed: Annotated[int, _of_rollouts("--seed", min=0, max=2**63 - 1, help="Seed of sampling.")] = 0,
     batch: Annotated[
         int | None,
         _of_rollouts(

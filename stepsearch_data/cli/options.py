@@ -157,8 +157,8 @@ ModeOption = Annotated[
 ConcurrencyOption = Annotated[
     int | None, of_model("--max-concurrency", min=1, help="Calls in flight at most (llm.max_concurrency).")
 ]
-RpmOption = Annotated[float | None, of_model("--rpm", help="Requests a minute at most (llm.rpm).")]
-TpmOption = Annotated[float | None, of_model("--tpm", help="Tokens a minute at most (llm.tpm).")]
+RpmOption = Annotated[float | None, of_model("--rpm", help="Requests per minute at most (llm.rpm).")]
+TpmOption = Annotated[float | None, of_model("--tpm", help="Tokens per minute at most (llm.tpm).")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 SwitchOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Set one switch of the preset; docs/rewards.md.")

@@ -115,7 +115,9 @@ def serve(
     engine: EngineOption = None,
     host: Annotated[str, typer.Option("--host", help="Address to serve on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65_535, help="0 takes any that is free.")] = 8000,
-    topk: Annotated[int, typer.Option("--topk", min=1, max=1_000, help="Documents a query, unless it says.")] = 3,
+    topk: Annotated[
+        int, typer.Option("--topk", min=1, max=1_000, help="Documents per query, where a request names no number.")
+    ] = 3,
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Threads that search (run.workers).")] = None,
     config: ConfigOption = None,
     settings: SetOption = None,

@@ -38,8 +38,8 @@ class LlmSettings(BaseModel):
     max_concurrency: int = Field(
         default=64, ge=1, le=10_000, description="calls in flight at most; fewer when the server is slow"
     )
-    rpm: float | None = Field(default=None, gt=0, le=1e9, description="requests a minute at most")
-    tpm: float | None = Field(default=None, gt=0, le=1e12, description="tokens a minute at most")
+    rpm: float | None = Field(default=None, gt=0, le=1e9, description="requests per minute at most")
+    tpm: float | None = Field(default=None, gt=0, le=1e12, description="tokens per minute at most")
     timeout: float = Field(default=120.0, gt=0, le=86_400, description="seconds for one call")
     max_attempts: int = Field(
         default=6, ge=1, le=1_000, description="times that a failing call is sent; waiting as told is free"

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import httpx2
 
 MOST_RPS = 1_000_000
-RPS = "requests a second at most; by default what a small plan allows"
+RPS = "requests per second at most; by default what a small plan allows"
 _NOWHERE = {404, 405}
 _QUOTA = 3600.0  # seconds; a server that asks to wait longer means a quota, not a rate
 
@@ -42,7 +42,7 @@ class RemoteSettings(EngineSettings):
     timeout: float = Field(default=30.0, gt=0, le=86_400, description="seconds for one request")
     max_concurrency: int = Field(default=4, ge=1, le=10_000, description="requests in flight at most")
     rps: float | None = Field(
-        default=None, gt=0, le=MOST_RPS, description="requests a second at most; unlimited by default"
+        default=None, gt=0, le=MOST_RPS, description="requests per second at most; unlimited by default"
     )
     max_attempts: int = Field(
         default=4, ge=1, le=1_000, description="times that a failing request is sent; waiting as told is free"
