@@ -1,4 +1,4 @@
-"""httpx2's transport on aiohttp, which costs a third of the processor time of httpx2's own (ADR 4)."""
+"""httpx2's transport on aiohttp, which halves the processor time per call of httpx2's own (ADR 4)."""
 
 from __future__ import annotations
 
