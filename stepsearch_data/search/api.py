@@ -1,37 +1,28 @@
-"""The description of a search API: how it is asked, how its answers are read, and what its errors mean."""
+"""The description of an API: how it is asked over HTTP, how its replies are read, and what its errors mean."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import Annotated, Any, Generic, NamedTuple, TypeVar
 
-import orjson
 from pydantic import Field
 
-from stepsearch_data.core.errors import SearchError
-from stepsearch_data.remote.http import THROTTLED, Http, TransientError, may_pass, retry_after
-from stepsearch_data.remote.secrets import find_key, show_url
-from stepsearch_data.search.answers import Refused, parsed
-from stepsearch_data.search.engine import Answer
+from stepsearch_data.core.errors import RowRejected
+from stepsearch_data.remote.http import retry_after
+from stepsearch_data.search.engine import Found
 from stepsearch_data.search.kinds import EngineConfig, EngineSettings
 
-if TYPE_CHECKING:
-    import httpx2
+Rps = Annotated[float | None, Field(gt=0, le=1_000_000)]
 
-MOST_RPS = 1_000_000
-RPS = "requests per second at most; by default what a small plan allows"
-_NOWHERE = {404, 405}
-_QUOTA = 3600.0  # seconds; a server that asks to wait longer means a quota, not a rate
+T = TypeVar("T")
 
 
 class RemoteConfig(EngineConfig):
     """What decides the answers of a remote engine."""
 
     revision: str = Field(
-        default="", description="your name for what is searched as it is now; a new one asks every query anew"
+        default="", description="your name for what is searched as it is now; a new one sends every query again"
     )
 
 
@@ -41,11 +32,12 @@ class RemoteSettings(EngineSettings):
     url: str = Field(default="", description="where the server is")
     timeout: float = Field(default=30.0, gt=0, le=86_400, description="seconds for one request")
     max_concurrency: int = Field(default=4, ge=1, le=10_000, description="requests in flight at most")
-    rps: float | None = Field(
-        default=None, gt=0, le=MOST_RPS, description="requests per second at most; unlimited by default"
-    )
+    rps: Rps = Field(default=None, description="requests per second at most; unlimited by default")
     max_attempts: int = Field(
-        default=4, ge=1, le=1_000, description="times that a failing request is sent; waiting as told is free"
+        default=4,
+        ge=1,
+        le=1_000,
+        description="times that a failing request is sent; a wait that the server asks for is not counted",
     )
     patience: float = Field(
         default=60.0,
@@ -71,88 +63,60 @@ class Exchange(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Api:
+class Api(Generic[T]):
     """How an API is asked and its replies are read.
 
-    `ask` gets the config, the key, queries and how many documents each may bring; `read` finds an answer for each
-    query in the JSON that comes back, best document first, and raises Refused when it is something else.
-    `url` completes the one that the user gave. `denied` and `spent` are how `STATUS: message` begins, or what it holds,
-    when the key is wrong and when nothing is left to spend; `wait` finds in headers how many seconds to wait.
+    `ask` gets the config, the key, texts and how many documents each may bring. `read` finds a result for each text in
+    the JSON that comes back, and raises RowRejected when it is something else. `url` completes the one that the user
+    gave in the setting `address`. `denied` and `spent` are patterns of `STATUS: message`, for a wrong key and for an
+    account with nothing left to spend; `nowhere` says what a 404 means, and `wait` finds in headers how many seconds
+    to wait.
     """
 
     ask: Callable[[Any, str, Sequence[str], int], Exchange]
-    read: Callable[[Any], list[Answer]]
+    read: Callable[[Any], list[T]]
     url: Callable[[str], str] = str
+    address: str = "url"
     key: str = ""  # the environment variable that holds the key
-    batch: int = 1  # queries per request
+    batch: int = 1  # texts per request
     most: int = 100  # documents per query
     sized: bool = True  # whether a request says how many documents it wants
     denied: str = r"^40[13]:"
     spent: str = r"^402:"
+    nowhere: str = "is not where the API is"
     wait: Callable[[Mapping[str, str]], float | None] = retry_after
 
-    def find_key(self, engine: str) -> str:
-        """Return the key that the environment holds. Raises SearchError, ConfigError."""
-        key = find_key(self.key) if self.key else ""
-        if self.key and not key:
-            raise SearchError(f"{self.key} holds no key for the engine {engine}", f"set {self.key} to one")
-        return key
 
-    def find_url(self, engine: str, given: str) -> str:
-        """Return the URL that requests go to. Raises SearchError."""
-        if not given:
-            raise SearchError(
-                f"the engine {engine} needs the URL of its server", f"--set engines.{engine}.url=http://localhost:8000"
-            )
-        return self.url(given.rstrip("/"))
+def rows(data: Any, *path: str) -> list[dict[str, Any]]:
+    """Return the objects of a list within JSON, without empty ones; none where it is null or absent.
 
-    def answers(self, body: bytes, queries: int) -> list[Answer]:
-        """Read the answers to so many queries from a good response. Raises TransientError or Refused."""
-        try:
-            data = parsed(body)
-        except (ValueError, RecursionError):
-            data = None
+    Raises RowRejected where it is something else.
+    """
+    for name in path:
+        if not isinstance(data, dict):
+            raise RowRejected(f"the server's JSON has no object around {'.'.join(path)!r}")
+        data = data.get(name)
         if data is None:
-            raise TransientError(f"the server sent {'a web page' if is_page(body) else 'no JSON'}")
-        answers = self.read(data)
-        if len(answers) != queries:
-            raise Refused(f"the server sent {len(answers)} lists of documents for {queries} queries")
-        return answers
-
-    def fail(self, response: httpx2.Response, http: Http, engine: str, url: str, *, one_query: bool) -> NoReturn:
-        """Raise what a bad status means: TransientError, Refused, or SearchError where no query can be answered.
-
-        A page in place of JSON that comes after good answers is about `one_query`: a firewall refused its words.
-        """
-        body, status = http.body(response), response.status_code
-        page = is_page(body)
-        said = f"{status}: {'a web page' if page else http.message(_detail(body))}"
-        wait = self.wait(response.headers)
-        if re.search(self.spent, said, re.IGNORECASE) or (status == THROTTLED and (wait or 0.0) > _QUOTA):
-            renewed = f"; the server asks to wait {wait / 3600:,.1f} hours" if wait else ""
-            raise SearchError(
-                f"{engine}: nothing is left of the account's quota ({said}{renewed})",
-                "buy more or wait, then run the same command: what was paid is kept; or leave the engine out",
-            )
-        if re.search(self.denied, said) and not (page and one_query):
-            advice = f"set {self.key} to a valid key" if self.key else "choose a server that needs no key"
-            raise SearchError(f"{show_url(url)} does not let us in ({said})", advice)
-        if status in _NOWHERE and not (page and one_query):
-            raise SearchError(f"{show_url(url)} is not where the API is ({said})", f"check engines.{engine}.url")
-        if may_pass(response):
-            raise TransientError(said, wait, throttled=status == THROTTLED)
-        raise Refused(f"the server refuses the request ({said})")
+            return []
+    if not isinstance(data, list) or not all(isinstance(row, dict | None) for row in data):
+        raise RowRejected(f"the server's JSON has no list of objects {'.'.join(path)!r}")
+    return [row for row in data if row]
 
 
-def is_page(body: bytes) -> bool:
-    """Tell whether something sent HTML instead of JSON: a proxy, or a firewall before the server."""
-    return body.lstrip()[:1] == b"<"
+def ranked(documents: Sequence[tuple[Any, str, str, str]]) -> list[Found]:
+    """Return documents, given best first as score, title, text and URL, without empty ones.
+
+    Where one of them has no score, the score of each is 1 / rank.
+    """
+    shown = [document for document in documents if document[1] or document[2]]
+    scored = all(isinstance(score, float | int) for score, *_ in shown)
+    return [
+        Found(None, float(score) if scored else 1 / rank, title, text, url)
+        for rank, (score, title, text, url) in enumerate(shown, start=1)
+    ]
 
 
-def _detail(body: bytes) -> bytes:
-    """Return what an error body says, where it wraps that in an object `detail`."""
-    with suppress(orjson.JSONDecodeError):
-        data = orjson.loads(body)
-        if isinstance(data, dict) and isinstance(data.get("detail"), dict):
-            return orjson.dumps(data["detail"])
-    return body
+def text_of(row: Mapping[str, Any], name: str) -> str:
+    """Return a text of an object; an empty one where it is null or absent."""
+    value = row.get(name)
+    return value if isinstance(value, str) else ""

@@ -15,13 +15,8 @@ from typing import Any
 
 from pydantic import Field
 
-from stepsearch_data.search.answers import Refused, ranked, rows, text_of
-from stepsearch_data.search.api import (
-    Api,
-    Exchange,
-    RemoteConfig,
-    RemoteSettings,
-)
+from stepsearch_data.core.errors import RowRejected
+from stepsearch_data.search.api import Api, Exchange, RemoteConfig, RemoteSettings, ranked, rows, text_of
 from stepsearch_data.search.corpus import split_contents
 from stepsearch_data.search.engine import Answer
 from stepsearch_data.search.kinds import Kind
@@ -44,10 +39,10 @@ def ask(_config: RemoteConfig, _key: str, queries: Sequence[str], k: int) -> Exc
 
 
 def read(data: Any) -> list[Answer]:
-    """Read an answer per list of the result. Scores are the server's own, and may be 0 or less. Raises Refused."""
+    """Read an answer per list of the result. Scores are the server's own, and may be 0 or less. Raises RowRejected."""
     result = data.get("result") if isinstance(data, dict) else None
     if not isinstance(result, list):
-        raise Refused("the server's JSON has no list 'result'")
+        raise RowRejected("the server's JSON has no list 'result'")
     return [_answer(rows(found)) for found in result]
 
 
@@ -59,10 +54,10 @@ def _answer(found: list[dict[str, Any]]) -> Answer:
 
 
 def _document(row: dict[str, Any]) -> tuple[str, str, str]:
-    """Read title, text and URL in one of the dialects. Raises Refused."""
+    """Read title, text and URL in one of the dialects. Raises RowRejected."""
     document = row.get("document", row)
     if not isinstance(document, dict | None):
-        raise Refused("the server sent a document that is no object")
+        raise RowRejected("the server sent a document that is not an object")
     document = document or {}
     contents, url = text_of(document, "contents"), text_of(document, "url")
     if contents:

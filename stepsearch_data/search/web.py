@@ -17,18 +17,11 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, create_model
 
+from stepsearch_data.core.errors import RowRejected
 from stepsearch_data.remote.http import retry_after
-from stepsearch_data.search.answers import Refused, ranked, rows, text_of
-from stepsearch_data.search.api import (
-    MOST_RPS,
-    RPS,
-    Api,
-    Exchange,
-    RemoteConfig,
-    RemoteSettings,
-)
+from stepsearch_data.search.api import Api, Exchange, RemoteConfig, RemoteSettings, Rps, ranked, rows, text_of
 from stepsearch_data.search.engine import Answer
 from stepsearch_data.search.kinds import Kind
 from stepsearch_data.search.remote import opener
@@ -52,34 +45,6 @@ class TavilyConfig(RemoteConfig):
     """What decides the answers of Tavily."""
 
     country: str = Field(default="", description="country whose pages come first, such as `united kingdom`; none")
-
-
-class SerperSettings(RemoteSettings):
-    """How Serper is reached, and how fast. Nothing here changes an answer."""
-
-    url: str = Field(default="https://google.serper.dev/search", description="where the API is")
-    rps: float | None = Field(default=5.0, gt=0, le=MOST_RPS, description=RPS)
-
-
-class BraveSettings(RemoteSettings):
-    """How Brave is reached, and how fast. Nothing here changes an answer."""
-
-    url: str = Field(default="https://api.search.brave.com/res/v1/web/search", description="where the API is")
-    rps: float | None = Field(default=1.0, gt=0, le=MOST_RPS, description=RPS)
-
-
-class TavilySettings(RemoteSettings):
-    """How Tavily is reached, and how fast. Nothing here changes an answer."""
-
-    url: str = Field(default="https://api.tavily.com/search", description="where the API is")
-    rps: float | None = Field(default=1.6, gt=0, le=MOST_RPS, description=RPS)
-
-
-class SerpApiSettings(RemoteSettings):
-    """How SerpApi is reached, and how fast. Nothing here changes an answer."""
-
-    url: str = Field(default="https://serpapi.com/search", description="where the API is")
-    rps: float | None = Field(default=1.0, gt=0, le=MOST_RPS, description=RPS)
 
 
 def ask_serper(config: WebConfig, key: str, queries: Sequence[str], k: int) -> Exchange:
@@ -108,23 +73,23 @@ def ask_serpapi(config: WebConfig, key: str, queries: Sequence[str], _k: int) ->
 
 
 def read_serper(data: Any) -> list[Answer]:
-    """Read what Serper found. Raises Refused."""
+    """Read what Serper found. Raises RowRejected."""
     return [_answer(rows(data, "organic"), "snippet", "link", known=_has(data, "organic", "searchParameters"))]
 
 
 def read_brave(data: Any) -> list[Answer]:
-    """Read what Brave found; `web` is null or absent where it found nothing. Raises Refused."""
+    """Read what Brave found; `web` is null or absent where it found nothing. Raises RowRejected."""
     found = _has(data, "web") or (_has(data, "type") and data["type"] == "search")
     return [_answer(rows(data, "web", "results"), "description", "url", known=found)]
 
 
 def read_tavily(data: Any) -> list[Answer]:
-    """Read what Tavily found. Raises Refused."""
+    """Read what Tavily found. Raises RowRejected."""
     return [_answer(rows(data, "results"), "content", "url", known=_has(data, "results"))]
 
 
 def read_serpapi(data: Any) -> list[Answer]:
-    """Read what SerpApi found; finding nothing is an `error` there, as failing is. Raises Refused."""
+    """Read what SerpApi found; finding nothing is an `error` there, as failing is. Raises RowRejected."""
     error = text_of(data, "error") if isinstance(data, dict) else ""
     if error and "hasn't returned any results" not in error.replace("\u2019", "'"):
         return [Answer(error=f"the server says: {error[:300]}")]
@@ -155,7 +120,7 @@ def renewal(headers: Mapping[str, str]) -> float | None:
 
 def _answer(found: list[dict[str, Any]], text: str, url: str, *, known: bool) -> Answer:
     if not known:
-        raise Refused("the server's JSON holds no search results")
+        raise RowRejected("the server's JSON holds no search results")
     shown = [(cleaned(text_of(row, "title")), cleaned(text_of(row, text)), text_of(row, url)) for row in found]
     return Answer(ranked([(row.get("score"), *document) for row, document in zip(found, shown, strict=True)]))
 
@@ -168,22 +133,29 @@ def _given(**params: str) -> dict[str, str]:
     return {name: value for name, value in params.items() if value}
 
 
-def _kind(
-    name: str, doc: str, settings: type[RemoteSettings], api: Api, config: type[RemoteConfig] = WebConfig
-) -> Kind:
+def _kind(name: str, doc: str, url: str, rps: float, api: Api[Answer], config: type[RemoteConfig] = WebConfig) -> Kind:
+    """Declare an API by its address, and by the requests per second that a small plan allows."""
+    settings = create_model(
+        "WebSettings",
+        __base__=RemoteSettings,
+        url=(str, Field(default=url, description="where the API is")),
+        rps=(Rps, Field(default=rps, description="requests per second at most; by default what a small plan allows")),
+    )
     return Kind(name=name, doc=doc, config=config, settings=settings, open=opener(api), location="url")
 
 
 SERPER = _kind(
     "serper",
     "Google by serper.dev",
-    SerperSettings,
+    "https://google.serper.dev/search",
+    5.0,
     Api(ask_serper, read_serper, key="SERPER_API_KEY", spent=r"^402:|not enough credits"),
 )
 BRAVE = _kind(
     "brave",
     "Brave's own index of the web",
-    BraveSettings,
+    "https://api.search.brave.com/res/v1/web/search",
+    1.0,
     # a wrong token is a 422, told from a wrong parameter by its code alone
     Api(
         ask_brave,
@@ -197,13 +169,15 @@ BRAVE = _kind(
 TAVILY = _kind(
     "tavily",
     "Tavily, whose documents are summaries of pages",
-    TavilySettings,
+    "https://api.tavily.com/search",
+    1.6,
     Api(ask_tavily, read_tavily, key="TAVILY_API_KEY", most=20, spent=r"^(402|432|433):"),
     TavilyConfig,
 )
 SERPAPI = _kind(
     "serpapi",
     "Google by serpapi.com",
-    SerpApiSettings,
+    "https://serpapi.com/search",
+    1.0,
     Api(ask_serpapi, read_serpapi, key="SERPAPI_API_KEY", most=10, sized=False, spent=r"^402:|run out of searches"),
 )

@@ -226,7 +226,7 @@ def test_a_text_that_the_server_refuses_fails_alone(server: EmbeddingsServer, tm
     server.answer = lambda request: error(400, "too long") if "query: word7" in request["input"] else None
     found = answers(searched, [f"word{n}" for n in range(20)])
     assert [n for n, answer in enumerate(found) if answer.error] == [7]
-    assert found[7].error == "the server refuses the text (400): too long"
+    assert found[7].error == "the server refuses the request (400: too long)"
 
 
 def test_the_key_comes_from_the_environment(
@@ -276,14 +276,14 @@ def test_a_dead_server_is_an_error_that_says_where_it_should_be(
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
-        (Fault(body=b"<!doctype html><title>Log in</title>"), "a web page instead of vectors"),
-        (Fault(body=b'{"object": "error"}'), "something else than embeddings"),
-        (Fault(body=b"[" * 10), "something else than embeddings"),
-        (reply([[1.0], [2.0]]), "2 vectors for 1 texts"),
-        (reply([]), "0 vectors for 1 texts"),
+        (Fault(body=b"<!doctype html><title>Log in</title>"), "the server sent a web page"),
+        (Fault(body=b'{"object": "error"}'), "holds no embeddings"),
+        (Fault(body=b"[" * 10), "something else than JSON"),
+        (reply([[1.0], [2.0]]), "2 results for 1 texts"),
+        (reply([]), "0 results for 1 texts"),
         (reply([[]]), "several lengths, or none"),
         (Fault(body=json.dumps(reply([[1.0, None]])).encode()), "not finite"),  # type: ignore[list-item]
-        (Fault(body=json.dumps(reply([[1.0, float("nan")]])).encode()), "something else than embeddings"),
+        (Fault(body=json.dumps(reply([[1.0, float("nan")]])).encode()), "something else than JSON"),
         (reply([["a", "b"]]), "several lengths, or none"),  # type: ignore[list-item]
         (reply([[1e6, 1.0]]), "too large for 16 bits"),
     ],
@@ -292,7 +292,7 @@ def test_a_dead_server_is_an_error_that_says_where_it_should_be(
 def test_what_is_no_vector_is_an_error(
     server: EmbeddingsServer, tmp_path: Path, fault: Fault | dict[str, Any], reason: str
 ) -> None:
-    server.faults = [fault]
+    server.faults = [fault] * 3
     with pytest.raises(SearchError, match=reason):
         built_on(server, tmp_path / "index", [Document("p", "Seville", "a city")])
     assert not list((tmp_path / "cache").rglob("*.npy"))

@@ -5,9 +5,8 @@ from typing import Any
 
 import pytest
 
-from stepsearch_data.core.errors import SearchError
+from stepsearch_data.core.errors import RowRejected, SearchError
 from stepsearch_data.search import Answer, Found
-from stepsearch_data.search.answers import Refused
 from stepsearch_data.search.http import read
 from tests.fake import fault
 from tests.search.engines import World
@@ -134,7 +133,7 @@ def test_another_number_of_lists_than_of_queries_is_an_error(world: World, lists
     if lists == 1:  # right for a query alone
         assert [len(asked.queries) for asked in server.requests] == [2, 1, 1]
     else:
-        assert f"the server sent {lists} lists of documents for" in answers[0].error
+        assert f"the server sent {lists} results for" in answers[0].error
 
 
 @pytest.mark.parametrize(
@@ -154,7 +153,7 @@ def test_another_number_of_lists_than_of_queries_is_an_error(world: World, lists
     ],
 )
 def test_another_shape_is_refused(body: Any) -> None:
-    with pytest.raises(Refused):
+    with pytest.raises(RowRejected):
         read(json.loads(json.dumps(body)))
 
 

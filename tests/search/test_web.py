@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from stepsearch_data.core.errors import ConfigError, SearchError
+from stepsearch_data.core.errors import ConfigError, RowRejected, SearchError
 from stepsearch_data.search import Found
-from stepsearch_data.search.answers import Refused
 from stepsearch_data.search.kinds import choose
 from stepsearch_data.search.web import cleaned, read_brave, read_serpapi, read_serper, read_tavily, renewal
 from tests.fake import Asked, Fault, fault
@@ -100,7 +99,7 @@ def test_absent_and_null_lists_are_empty(kind: str, body: dict[str, Any]) -> Non
 @pytest.mark.parametrize("kind", KEYS)
 @pytest.mark.parametrize("body", [{}, {"message": "hello"}, [], "text", 7, {"organic": 1, "web": 1, "results": 1}])
 def test_what_is_no_answer_of_the_api_is_refused(kind: str, body: Any) -> None:
-    with pytest.raises(Refused):
+    with pytest.raises(RowRejected):
         READ[kind](body)
 
 
@@ -144,7 +143,7 @@ def test_titles_and_snippets_are_cleaned(world: World) -> None:
 def test_a_wrong_key_stops_the_build_and_is_named(world: World, kind: str) -> None:
     with pytest.raises(SearchError) as stopped:
         world.ask(kind, SearchServer(kind, pages, key="another"), "one", "two")
-    assert "does not let us in" in stopped.value.message
+    assert "refuses the key" in stopped.value.message
     assert stopped.value.hint == f"set {KEYS[kind]} to a valid key"
     assert KEY not in stopped.value.message
 
