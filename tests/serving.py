@@ -1,4 +1,4 @@
-"""A corpus, and `stepsearch-data serve` over it as a process of its own on a free port."""
+"""A corpus, and `stepsearch-data serve` (or `view`) as a process of its own on a free port."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import httpx2
@@ -55,32 +54,30 @@ def _shown(engine: LocalEngine, number: int, score: float, *, scores: bool) -> d
 
 
 class Server:
-    """Runs until the block ends; `url` is where it says that it is, `said` what it has printed until it was ready."""
+    """Runs until the block ends; `url` is where it says that it is, `said` what it has printed until it was ready.
 
-    def __init__(self, *arguments: str | Path) -> None:
+    `files` is how many it may open.
+    """
+
+    def __init__(self, *arguments: str | Path, verb: str = "serve", files: int | None = None) -> None:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("STEPSEARCH_")}
-        self.process = subprocess.Popen(
-            [sys.executable, "-W", "error", "-m", "stepsearch_data", "serve", "--port", "0", *map(str, arguments)],
-            stderr=subprocess.PIPE,
-            text=True,
-            env=clean,
-        )
+        limited = f'ulimit -n {files}; exec "$0" "$@"' if files else 'exec "$0" "$@"'
+        command = ["sh", "-c", limited, sys.executable, "-W", "error", "-m", "stepsearch_data", verb, "--port", "0"]
+        self.process = subprocess.Popen([*command, *map(str, arguments)], stderr=subprocess.PIPE, text=True, env=clean)
         self.said = self.url = ""
 
     def __enter__(self) -> Self:
         assert self.process.stderr
         for line in self.process.stderr:
             self.said += line
-            found = re.search(r"http://\S+:\d+(?=/retrieve -d)", line)
+            found = re.search(r"http://\S+:\d+(?=/retrieve -d|/ \(stop)", line)
             if found:
                 self.url = found[0]
                 self._client = httpx2.Client(base_url=self.url, timeout=30)
                 return self
         raise AssertionError(f"the server ended with {self.process.wait()}: {self.said}")
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._client.close()
         if self.process.poll() is None:
             self.process.kill()

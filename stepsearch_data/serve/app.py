@@ -8,13 +8,12 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from stepsearch_data.core.errors import SearchError
 from stepsearch_data.core.version import __version__
 from stepsearch_data.search.documents import Documents
 from stepsearch_data.search.engine import Index
 from stepsearch_data.serve.metrics import Metrics
 from stepsearch_data.serve.protocol import LARGEST_BODY, read_question
-from stepsearch_data.serve.searcher import OverloadedError, Searcher
+from stepsearch_data.serve.searcher import Searcher
 from stepsearch_data.serve.server import Handler, in_json, to_json
 
 BODY_SECONDS = 20.0  # that a client has to send a request's body
@@ -66,22 +65,13 @@ class _Retriever:
 
     async def count(self, request: web.Request, response: web.StreamResponse) -> None:
         """Count an answer that is about to be sent."""
-        self._metrics.count(request.path if request.path in _PATHS else "other", response.status)
+        self._metrics.requests(request.path if request.path in _PATHS else "other", response.status).inc()
 
     async def retrieve(self, request: web.Request) -> web.Response:
         """Answer queries with documents."""
         with self._metrics.in_flight.track_inprogress(), self._metrics.seconds.time():
             question = read_question(await _body(request), self._served.topk)
-            try:
-                found = await self._searcher.ask(question)
-            except OverloadedError:
-                text = "too many queries wait; try again soon"
-                raise web.HTTPServiceUnavailable(text=text, headers={"Retry-After": "1"}) from None
-            except SearchError:
-                raise
-            except Exception:  # noqa: BLE001 - a bug of an engine, which the searcher has logged
-                raise web.HTTPInternalServerError(text="the engine failed; the server's log says why") from None
-            return web.Response(body=found, content_type="application/json")
+            return web.Response(body=await self._searcher.ask(question), content_type="application/json")
 
     async def health(self, _request: web.Request) -> web.Response:
         """Tell what is served."""

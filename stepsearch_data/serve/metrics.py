@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -18,7 +19,8 @@ class Metrics:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry()
         shared: Any = {"registry": self._registry, "namespace": "stepsearch"}
-        self._requests = Counter("requests", "HTTP requests by path and status", ["path", "status"], **shared)
+        requests = Counter("requests", "HTTP requests by path and status", ["path", "status"], **shared)
+        self.requests = cache(requests.labels)  # called with a path and a status, which are few
         self._queries = Counter("queries", "Queries searched for", **shared)
         self._documents = Counter("documents", "Documents found", **shared)
         self.in_flight = Gauge("requests_in_flight", "Requests to /retrieve that are being answered", **shared)
@@ -27,14 +29,6 @@ class Metrics:
         )
         self._batch = Histogram("batch_queries", "Queries that were searched together", buckets=_QUERIES, **shared)
         Gauge("queries_waiting", "Queries that wait or are being searched", **shared).set_function(waiting)
-        self._known: dict[tuple[str, int], Any] = {}
-
-    def count(self, path: str, status: int) -> None:
-        """Count a request; paths are few, as unknown ones share a name."""
-        known = self._known.get((path, status))
-        if known is None:
-            known = self._known[path, status] = self._requests.labels(path, str(status))
-        known.inc()
 
     def searched(self, queries: int, documents: int) -> None:
         """Count a batch, from any thread."""

@@ -11,6 +11,8 @@ from contextlib import suppress
 from itertools import islice
 from queue import Empty, SimpleQueue
 
+from aiohttp import web
+
 from stepsearch_data.core.errors import SearchError
 from stepsearch_data.search.documents import Documents
 from stepsearch_data.search.engine import Index
@@ -23,10 +25,6 @@ _DOWN = 3  # failures in a row
 _USUAL = 200  # characters of a query; longer ones count for several
 
 _log = logging.getLogger(__name__)
-
-
-class OverloadedError(Exception):
-    """More queries wait than will be answered soon."""
 
 
 class _Job:
@@ -73,15 +71,16 @@ class Searcher:
         self._thread.start()
 
     async def ask(self, question: Question) -> bytes:
-        """Return the JSON of the answer. Raises OverloadedError at once, and whatever the index raises.
+        """Return the JSON of the answer. Nobody searches for a question whose task has been cancelled.
 
-        Nobody searches for a question whose task has been cancelled.
+        Raises HTTPServiceUnavailable at once where more queries wait than will be answered soon, SearchError, and
+        HTTPInternalServerError for a bug of the engine, which is logged.
         """
         if not question.queries:
             return write_answers(())
         size = sum(map(_weight, question.queries))
         if self.waiting and self.waiting + size > MOST_WAITING:
-            raise OverloadedError
+            raise web.HTTPServiceUnavailable(text="too many queries wait; try again soon", headers={"Retry-After": "1"})
         job = _Job(question, self._loop.create_future())
         self.waiting += size
         self._inbox.put(job)
@@ -122,8 +121,10 @@ class Searcher:
             if len(parts) > 1:
                 self._search_alone(parts)
             else:
-                _log.error("the engine failed: %s", error, exc_info=not isinstance(error, SearchError))
-                self._hand_over([(parts[0][0], error)])
+                known = isinstance(error, SearchError)
+                _log.error("the engine failed: %s", error, exc_info=not known)
+                bug = web.HTTPInternalServerError(text="the engine failed; the server's log says why")
+                self._hand_over([(parts[0][0], error if known else bug)])
             return False
         self._searched(len(found), sum(map(len, found)))
         for (job, _), answers in zip(parts, written, strict=True):

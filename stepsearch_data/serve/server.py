@@ -15,7 +15,7 @@ from aiohttp import web
 from aiohttp.http import HttpProcessingError
 
 from stepsearch_data.core.errors import QueryError, StepSearchError
-from stepsearch_data.serve.door import ACCEPTED, Door
+from stepsearch_data.serve.connection_limit import ACCEPTED, ConnectionLimit
 
 ANSWER_SECONDS = 120.0  # that a client has to take the answer
 IDLE_SECONDS = 120.0  # that a connection may be kept without a request, or with half of one
@@ -54,10 +54,11 @@ async def run(app: web.Application, bound: socket.socket, ready: Callable[[], No
     try:
         await runner.setup()
         assert runner.server
-        door = Door(runner.server)
-        server = await loop.create_server(door, sock=bound, backlog=ACCEPTED)
+        limit = ConnectionLimit(runner.server)
+        loop.set_exception_handler(limit.handle)
+        server = await loop.create_server(limit, sock=bound, backlog=ACCEPTED)
         bound.listen(_BACKLOG)
-        with door.watching(loop), closing(server), _stopping() as stop:
+        with closing(server), _stopping() as stop:
             ready()
             await stop.wait()
     finally:
