@@ -33,7 +33,7 @@ ALLOWED = {
     "audit": BASE | {"pipeline", "stages"},
     "scoring": BASE | {"pipeline", "rewards", "sources"},
     "serve": {"core", "indexes", "search"},
-    "release": BASE | {"pipeline", "exports", "audit", "remote", "sources"},
+    "release": BASE | {"pipeline", "stages", "audit", "trajectory", "remote", "sources"},
     "report": BASE | {"llm", "pipeline", "sources", "stages", "rewards", "exports", "serve"},
     "trainer": TRAINER,
     "evaluation": TRAINER | {"trainer"},

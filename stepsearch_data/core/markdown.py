@@ -34,7 +34,8 @@ def plain(text: object) -> str:
 
 
 def fence(text: str, language: str = "") -> str:
-    """Return a code block; its fence is longer than any run of backticks inside."""
+    """Return a code block: invisible characters escaped, the fence longer than any run of backticks inside."""
+    text = _INVISIBLE.sub(lambda match: f"\\u{ord(match[0]):04x}", visible(text))
     ticks = "`" * max(3, 1 + max((len(run) for run in _TICKS.findall(text)), default=0))
     return f"{ticks}{language}\n{text.rstrip()}\n{ticks}"
 
@@ -59,9 +60,8 @@ def cell(value: object) -> str:
 
 
 def example(row: dict[str, Any]) -> str:
-    """Return a row as JSON in a code block: long texts and lists cut, invisible characters escaped."""
-    text = json.dumps(_short(row), indent=2, ensure_ascii=False)
-    return fence(_INVISIBLE.sub(lambda match: f"\\u{ord(match[0]):04x}", visible(text)), "json")
+    """Return a row as JSON in a code block, long texts and lists cut."""
+    return fence(json.dumps(_short(row), indent=2, ensure_ascii=False), "json")
 
 
 def _short(value: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,40 +12,26 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stepsearch_data.audit import Numbers, audit
-from stepsearch_data.core.errors import PublishError
 from stepsearch_data.core.markdown import Markup, code, example, fence, plain, table
+from stepsearch_data.pipeline.catalog import connect
 from stepsearch_data.pipeline.store import Manifest, Store
-from stepsearch_data.release.dataset import CONFIGS, TRAJECTORIES, Config, dtype
+from stepsearch_data.release.dataset import CONFIGS, TRAJECTORIES, Config
 from stepsearch_data.release.lineage import OTHER, Origin, attribution, citation
 from stepsearch_data.release.record import DATA, Record
-from stepsearch_data.schemas.tables import QUESTIONS, REJECTS
-from stepsearch_data.schemas.tables import TRAJECTORIES as BUILT
+from stepsearch_data.schemas.tables import REJECTS
+from stepsearch_data.stages import STAGES
+from stepsearch_data.trajectory import read_trajectory
 
-_STAGES = {
-    "load": "reads the sources and checks every row",
-    "corpus": "makes one corpus of all their paragraphs",
-    "decompose": "splits each question into hops",
-    "queries": "writes search queries for each hop",
-    "index": "indexes the corpus for the local engines",
-    "retrieve": "tries every query on every engine",
-    "filter": "keeps the queries that pass the vote",
-    "trajectories": "chooses a query for each hop and writes the rollout",
-    "quality": "judges each trajectory and puts it into a split",
-    "pairs": "compares good rounds with worse ones",
-}
 _RULES = {"majority": "at least half of", "any": "at least one of", "all": "all of"}
 _VALID = {
     "gold": "a gold passage of its hop is among",
     "answer": "the answer of its hop occurs in",
     "gold-or-answer": "a gold passage of its hop is among, or the answer occurs in,",
 }
-
-
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 _LARGER = "1M<n<10M"
 _MEASURES = {
@@ -57,6 +44,23 @@ _MEASURES = {
     "leaks": "leaks",
 }
 _VOTED = {"queries": "queries", "answered": "answered", "valid": "valid", "gold_at_1": "gold@1", "gold_at_3": "gold@3"}
+_FUNNEL = """
+SELECT q.source, count(*), count(t.question_id), {splits}
+FROM questions q LEFT JOIN trajectories t USING (question_id) LEFT JOIN quality USING (question_id)
+GROUP BY q.source ORDER BY q.source
+"""
+_HOPS = """
+SELECT t.source, hops, count(*) FROM trajectories t JOIN quality USING (question_id) WHERE complete AND passed
+GROUP BY ALL ORDER BY ALL
+"""
+_DIFFICULTY = """
+WITH steps AS (SELECT question_id, count(*) AS rounds, sum(step_reward) AS reward FROM rounds GROUP BY question_id)
+SELECT t.source, count(*) FILTER (difficulty = 'easy'), count(*) FILTER (difficulty = 'medium'),
+       count(*) FILTER (difficulty = 'hard'), printf('%.2f', avg(key_reward)),
+       printf('%.2f', sum(reward) / sum(rounds)), printf('%.2f', avg(answer_reward))
+FROM trajectories t JOIN quality USING (question_id) JOIN steps USING (question_id) WHERE complete AND passed
+GROUP BY t.source ORDER BY t.source
+"""
 
 
 def card(numbers: Statistics, found: Sequence[Origin]) -> str:
@@ -75,7 +79,8 @@ def card(numbers: Statistics, found: Sequence[Origin]) -> str:
         sizes=", ".join(f"{split.rows:,} in `{name}`" for name, split in splits.items()),
         configs=_configs(record),
         schemas="\n\n".join(_schema(config) for config in CONFIGS),
-        example=example(numbers.example()),
+        trajectory=numbers.trajectory(),
+        example=example(numbers.first),
         package=record.package,
         stages=table(("stage", "what it does", "fingerprint"), _stages(record)),
         models="\n\n".join([_models(record), *_prompts(record)]),
@@ -88,6 +93,7 @@ def card(numbers: Statistics, found: Sequence[Origin]) -> str:
         valid=_VALID[vote["valid"]],
         statistics=numbers.funnel(),
         hops=numbers.hops(),
+        difficulty=numbers.difficulty(),
         audit=numbers.queries(),
         cost=_cost(record),
         limits=_limits(record, licences),
@@ -123,7 +129,7 @@ def _columns(fields: Iterable[pa.Field], prefix: str = "") -> Iterator[tuple[Mar
         while pa.types.is_list(kind):
             kind, name = kind.value_type, f"{name}[]"
         nested = pa.types.is_struct(kind)
-        of = "struct" if nested else dtype(kind)
+        of = "struct" if nested else _dtype(kind)
         yield code(name), f"{of} or null" if field.nullable else of, Markup(meaning)
         if nested:
             yield from _columns(kind, f"{name}.")
@@ -131,7 +137,7 @@ def _columns(fields: Iterable[pa.Field], prefix: str = "") -> Iterator[tuple[Mar
 
 def _stages(record: Record) -> Iterator[tuple[Markup, str, str]]:
     built = record.lineage["stages"]
-    return ((code(name), does, built[name]["fingerprint"]) for name, does in _STAGES.items() if name in built)
+    return ((code(stage.name), stage.doc, built[stage.name]["fingerprint"]) for stage in STAGES if stage.name in built)
 
 
 def _models(record: Record) -> str:
@@ -173,7 +179,7 @@ def _decontamination(record: Record) -> str:
 
 def _rejects(numbers: Statistics) -> str:
     rows = numbers.rejects()
-    return f"Rows that a stage set aside:\n\n{table(('stage', 'rows'), rows)}" if rows else "No row was set aside."
+    return f"Rows that a stage rejected:\n\n{table(('stage', 'rows'), rows)}" if rows else "No row was rejected."
 
 
 def _cost(record: Record) -> str:
@@ -208,11 +214,9 @@ def _version(record: Record) -> str:
 
 
 def front_matter(record: Record, found: Sequence[Origin], licences: Sequence[str]) -> str:
-    """Write the YAML block with its rules. Raises PublishError where PyYAML is not installed."""
-    try:
-        import yaml
-    except ImportError as error:
-        raise PublishError("a card needs PyYAML", "pip install 'stepsearch-data[hub]'") from error
+    """Write the YAML block with its rules."""
+    import yaml  # comes with huggingface_hub
+
     text = yaml.safe_dump(metadata(record, found, licences), sort_keys=False, allow_unicode=True, width=1_000_000)
     return f"---\n{text}---"
 
@@ -230,7 +234,7 @@ def metadata(record: Record, found: Sequence[Origin], licences: Sequence[str]) -
         "task_categories": ["question-answering", "text-generation", "reinforcement-learning"],
         "tags": ["multi-hop", "search-agents", "retrieval", "trajectories", "stepsearch"],
         "configs": [_config(record, config.name, default=config is TRAJECTORIES) for config in CONFIGS],
-        "dataset_info": [_info(record, config.name, config.features) for config in CONFIGS],
+        "dataset_info": [_info(record, config) for config in CONFIGS],
     }
 
 
@@ -249,15 +253,28 @@ def _config(record: Record, name: str, *, default: bool) -> dict[str, Any]:
     return {"config_name": name, **({"default": True} if default else {}), "data_files": files}
 
 
-def _info(record: Record, name: str, features: list[dict[str, Any]]) -> dict[str, Any]:
-    splits = record.configs[name]
+def _info(record: Record, config: Config) -> dict[str, Any]:
+    splits = record.configs[config.name]
     return {
-        "config_name": name,
-        "features": features,
+        "config_name": config.name,
+        "features": [_feature(field) for field in config.schema],
         "splits": [{"name": s, "num_bytes": part.bytes, "num_examples": part.rows} for s, part in splits.items()],
         "download_size": sum(record.files[path].bytes for part in splits.values() for path in part.files),
         "dataset_size": sum(part.bytes for part in splits.values()),
     }
+
+
+def _feature(field: pa.Field) -> dict[str, Any]:
+    if not pa.types.is_list(field.type):
+        return {"name": field.name, "dtype": _dtype(field.type)}
+    inner = field.type.value_type
+    of = [_feature(part) for part in inner] if pa.types.is_struct(inner) else _dtype(inner)
+    return {"name": field.name, "list": of}
+
+
+def _dtype(kind: pa.DataType) -> str:
+    """Name a type as `datasets` does."""
+    return "float64" if kind == pa.float64() else str(kind)
 
 
 @dataclass(frozen=True)
@@ -271,35 +288,43 @@ class Statistics:
 
     def licences(self) -> list[str]:
         """Return all licences that rows are under."""
-        found = {name for config in CONFIGS for name in self._columns(config.name, "licence")["licence"].unique()}
-        return sorted(found)
+        files = [self.folder / path for path in self.record.files if path.startswith(f"{DATA}/")]
+        return sorted(
+            {name for file in files for name in pq.read_table(file, columns=["licence"])[0].unique().to_pylist()}
+        )
 
-    def example(self) -> dict[str, Any]:
+    @cached_property
+    def first(self) -> dict[str, Any]:
         """Return the first row of the default config."""
         path = next(iter(self.record.configs[TRAJECTORIES.name].values())).files[0]
         with pq.ParquetFile(self.folder / path) as file:
             row: dict[str, Any] = next(file.iter_batches(batch_size=1)).to_pylist()[0]
         return row
 
+    def trajectory(self) -> str:
+        """Show that row as `stepsearch-data show` does."""
+        return fence(str(read_trajectory(self.store, self.first["question_id"])), "text")
+
     def funnel(self) -> str:
         """Tabulate, by source, questions loaded, trajectories built, and those released, by split."""
-        loaded = self._by_source(self._stored(QUESTIONS.name))
-        built = self._by_source(self._stored(BUILT.name))
-        splits = {split: self._by_source(self._split(split)) for split in self.record.configs[TRAJECTORIES.name]}
-        rows = (
-            (source, count, built.get(source, 0), *(of.get(source, 0) for of in splits.values()))
-            for source, count in sorted(loaded.items())
-        )
-        return table(("source", "questions", "trajectories built", *(f"released: {name}" for name in splits)), rows)
+        splits = self.record.configs[TRAJECTORIES.name]
+        released = (f"count(*) FILTER (complete AND passed AND split = '{name}')" for name in splits)
+        columns = ("source", "questions", "trajectories built", *(f"released: {name}" for name in splits))
+        return table(columns, self._sql(_FUNNEL.format(splits=", ".join(released))))
 
     def hops(self) -> str:
         """Tabulate released trajectories by source and number of hops."""
-        found = self._columns(TRAJECTORIES.name, "source", "hops").group_by("source", "hops").len()
-        counts = {(source, hops): rows for source, hops, rows in found.iter_rows()}
-        columns = sorted({hops for _, hops in counts})
-        sources = sorted({source for source, _ in counts})
-        rows = ((source, *(counts.get((source, hops), 0) for hops in columns)) for source in sources)
+        counts: defaultdict[str, dict[int, int]] = defaultdict(dict)
+        for source, hops, rows in self._sql(_HOPS):
+            counts[source][hops] = rows
+        columns = sorted({hops for of in counts.values() for hops in of})
+        rows = ((source, *(of.get(hops, 0) for hops in columns)) for source, of in counts.items())
         return table(("source", *(f"{hops} {'hop' if hops == 1 else 'hops'}" for hops in columns)), rows)
+
+    def difficulty(self) -> str:
+        """Tabulate released trajectories by source and difficulty, and their mean rewards."""
+        columns = ("source", "easy", "medium", "hard", "r_key", "r_step per round", "r_answer")
+        return table(columns, self._sql(_DIFFICULTY))
 
     def queries(self) -> str:
         """Tabulate what queries find, by source."""
@@ -328,22 +353,9 @@ class Statistics:
     def _audited(self) -> dict[str, dict[str, Any]]:
         return audit(self.store)
 
-    def _stored(self, name: str) -> pl.DataFrame:
-        output = self.manifest.output(name)
-        assert output
-        return pl.read_parquet(self.store.path(output), glob=False, columns=["source"])
-
-    def _split(self, split: str) -> pl.DataFrame:
-        files = self.record.configs[TRAJECTORIES.name][split].files
-        return pl.read_parquet([self.folder / path for path in files], glob=False, columns=["source"])
-
-    def _columns(self, config: str, *names: str) -> pl.DataFrame:
-        files = [path for split in self.record.configs[config].values() for path in split.files]
-        return pl.read_parquet([self.folder / path for path in files], glob=False, columns=list(names))
-
-    @staticmethod
-    def _by_source(rows: pl.DataFrame) -> dict[str, int]:
-        return dict(rows.group_by("source").len().iter_rows())
+    def _sql(self, query: str) -> list[tuple[Any, ...]]:
+        with connect(self.store, self.manifest) as connection:
+            return connection.execute(query).fetchall()
 
 
 def _measured(what: str, parts: dict[str, Numbers], measures: dict[str, str]) -> str:

@@ -6,14 +6,10 @@ and under which licence it may be used.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
 
 import polars as pl
-import pyarrow as pa
 from pydantic import Field
 
 from stepsearch_data.pipeline.context import read_rows
@@ -48,18 +44,18 @@ _RELATED = (
     tables.QUALITY,
 )
 _LICENCE = "licence of the row's texts, as the Hub names it: the strictest of its sources'"
-_SPLIT_GROUP = "questions that share gold paragraphs have the same; a group is never split"
 
 
-def _like(row: type[Row]) -> Callable[[type[R]], type[R]]:
-    """Give columns without a meaning the meaning that they have in a store's row."""
+def _like(*stored: type[Row]) -> Callable[[type[R]], type[R]]:
+    """Give columns without a meaning the meaning that they have in the first of these rows of a store."""
 
-    def tell(released: type[R]) -> type[R]:
+    def describe(released: type[R]) -> type[R]:
+        known = {name: info.description for row in reversed(stored) for name, info in row.model_fields.items()}
         for name, info in released.model_fields.items():
-            info.description = info.description or row.model_fields[name].description
+            info.description = info.description or known[name]
         return released
 
-    return tell
+    return describe
 
 
 class ReleasedDocument(RetrievedDocument):
@@ -73,25 +69,23 @@ class ReleasedRound(Row):
     """A search round: what is asked, searched, shown and found, and what it is worth."""
 
     round: int
-    hop: int = Field(description="hop that the round works on, from 1")
-    role: str = Field(description="gold, distractor (a search that found nothing) or abstain")
+    hop: int
+    role: str
     sub_question: str
     sub_answer: str
-    query: str = Field(description="query of the round")
-    query_id: str = Field(description="id of that query in the config `queries`")
+    query: str
+    query_id: str
     kept_queries: list[str] = Field(description="all queries of the hop that passed the vote")
     rejected_queries: list[str] = Field(description="all queries of the hop that the vote dropped")
-    gold_rank: int | None = Field(
-        description="rank of the first gold passage among `documents`; null when there is none"
-    )
+    gold_rank: int | None
     documents: list[ReleasedDocument]
     gold: list[Paragraph] = Field(description="gold paragraphs of the hop")
-    information_gain: float = Field(description="G^t of the paper, 0 to 1")
-    redundancy_penalty: float = Field(description="P^t of the paper: share of its documents that were shown before")
+    information_gain: float
+    redundancy_penalty: float
     step_reward: float
 
 
-@_like(Trajectory)
+@_like(Trajectory, Quality)
 class ReleasedTrajectory(Row):
     """A question, and how to answer it search by search."""
 
@@ -102,35 +96,36 @@ class ReleasedTrajectory(Row):
     question: str
     answer: str
     answer_aliases: list[str]
-    answerable: bool = Field(description="false for an abstention")
-    hops: int = Field(description="number of hops")
+    answerable: bool
+    hops: int
     rounds: list[ReleasedRound] = Field(description="the search rounds, in order")
-    rollout: str = Field(description="the whole response in the released tags")
-    key_reward: float = Field(description="r_key of the paper: how well the queries match the reference search keys")
-    answer_reward: float = Field(description="r_answer of the paper: word F1 of the answer")
-    difficulty: str = Field(description="easy, medium or hard")
-    difficulty_score: float = Field(description="0 (easy) to 1")
+    rollout: str
+    key_reward: float
+    answer_reward: float
+    difficulty: str
+    difficulty_score: float
     pass_rate: float | None = Field(description="mean score of a model's rollouts; null where none were given")
     flags: list[str] = Field(description="gates that flag it without rejecting it")
-    split_group: str = Field(description=_SPLIT_GROUP)
+    split_group: str
 
 
+@_like(Quality)
 class ReleasedSubQuestion(SubQuestion):
     """A hop of a released question."""
 
     licence: str = Field(description=_LICENCE)
-    split_group: str = Field(description=_SPLIT_GROUP)
+    split_group: str
 
 
-@_like(Vote)
+@_like(SubQuestion, Vote)
 class ReleasedQuery(Query):
     """A query that was written for a hop, and the vote on it."""
 
-    source: str = Field(description="format that the question came from")
+    source: str
     licence: str = Field(description=_LICENCE)
-    sub_question: str = Field(description="sub-question that it was written for")
+    sub_question: str
     kept: bool
-    waiting: bool = Field(description="whether too few engines answered: neither kept nor dropped")
+    waiting: bool
     engines: int
     valid_engines: list[str] = Field(description="names of the engines on which it is valid")
     gold_rank: int | None
@@ -143,47 +138,8 @@ class ReleasedPassage(Passage):
     licence: str = Field(description=_LICENCE)
 
 
-@dataclass(frozen=True)
-class Config(tables.Table[Any]):
-    """A config of the dataset: a table whose files tell `datasets` their features."""
-
-    @cached_property
-    def schema(self) -> pa.Schema:
-        """Return the Arrow schema, the meaning of each column and the features of all of them in its metadata."""
-        plain = super().schema
-        info = {"info": {"features": {field.name: _feature(field.type) for field in plain}}}
-        return plain.with_metadata({"huggingface": json.dumps(info)})
-
-    @property
-    def features(self) -> list[dict[str, Any]]:
-        """Return the same features as a card's `dataset_info` lists them."""
-        return [_listed(field) for field in self.schema]
-
-
-def _feature(kind: pa.DataType) -> Any:
-    """Describe a feature; a list is written `[…]`, which `datasets` of all versions reads."""
-    if pa.types.is_list(kind):
-        return [_feature(kind.value_type)]
-    if pa.types.is_struct(kind):
-        return {field.name: _feature(field.type) for field in kind}
-    return {"dtype": dtype(kind), "_type": "Value"}
-
-
-def _listed(field: pa.Field) -> dict[str, Any]:
-    if not pa.types.is_list(field.type):
-        return {"name": field.name, "dtype": dtype(field.type)}
-    inner = field.type.value_type
-    return {
-        "name": field.name,
-        "list": [_listed(part) for part in inner] if pa.types.is_struct(inner) else dtype(inner),
-    }
-
-
-def dtype(kind: pa.DataType) -> str:
-    """Name a type as `datasets` does."""
-    return {pa.float64(): "float64", pa.bool_(): "bool"}.get(kind) or str(kind)
-
-
+Config = tables.Table[Any]
+"""A config of the dataset."""
 TRAJECTORIES = Config("trajectories", ReleasedTrajectory, rows_per_group=200)
 SUB_QUESTIONS = Config("sub_questions", ReleasedSubQuestion, rows_per_group=5_000)
 QUERIES = Config("queries", ReleasedQuery, rows_per_group=10_000)
@@ -259,32 +215,43 @@ def items(inputs: tables.Inputs, corpus: Corpus) -> Iterator[list[Item]]:
 
 
 def _rows_of(rows: QuestionRows, quality: Quality, corpus: Corpus) -> list[Item]:
-    licence = corpus.licence(rows.question.source)  # of questions and queries; a trajectory shows passages too
-    return [
-        Item(TRAJECTORIES, quality.split, _trajectory(rows, quality, corpus)),
-        *(Item(SUB_QUESTIONS, quality.split, row) for row in _sub_questions(rows, quality, licence)),
-        *(Item(QUERIES, quality.split, row) for row in _queries(rows, licence)),
-    ]
-
-
-def _trajectory(rows: QuestionRows, quality: Quality, corpus: Corpus) -> ReleasedTrajectory:
-    trajectory = rows[tables.TRAJECTORIES][0]
-    rounds = [_round(step, rows, corpus) for step in rows[tables.ROUNDS]]
+    votes = {vote.query_id: vote for vote in rows[tables.VOTES]}
+    rounds = [_round(step, rows, votes, corpus) for step in rows[tables.ROUNDS]]
     documents = [document.passage_id for step in rounds for document in step.documents]
     gold = [paragraph.passage_id for step in rounds for paragraph in step.gold]
-    own: dict[str, Any] = {
-        "licence": corpus.licence(trajectory.source, [*documents, *gold]),
+    source, trajectory, hops = rows.question.source, rows[tables.TRAJECTORIES][0], rows[tables.SUB_QUESTIONS]
+    licence = corpus.licence(source)  # of questions and queries; a trajectory shows passages too
+    of_trajectory: dict[str, Any] = {
+        **trajectory.model_dump(exclude={"complete"}),
+        "licence": corpus.licence(source, [*documents, *gold]),
         "rounds": rounds,
         **quality.model_dump(include={"difficulty", "difficulty_score", "pass_rate", "flags", "split_group"}),
     }
-    return ReleasedTrajectory(**trajectory.model_dump(exclude={"complete"}), **own)
+    asked = {hop.hop: hop.sub_question for hop in hops}
+    valid = [(vote.query_id, vote.engine) for vote in rows[tables.ENGINE_VOTES] if vote.valid]
+
+    def of_query(query: Query) -> dict[str, Any]:
+        return {
+            **query.model_dump(),
+            **votes[query.query_id].model_dump(include={"kept", "waiting", "engines", "gold_rank"}),
+            "valid_engines": [engine for query_id, engine in valid if query_id == query.query_id],
+            "source": source,
+            "licence": licence,
+            "sub_question": asked[query.hop],
+        }
+
+    of_hop = {"licence": licence, "split_group": quality.split_group}
+    released: list[tuple[Config, Row]] = [
+        (TRAJECTORIES, ReleasedTrajectory(**of_trajectory)),
+        *((SUB_QUESTIONS, ReleasedSubQuestion(**hop.model_dump(), **of_hop)) for hop in hops),
+        *((QUERIES, ReleasedQuery(**of_query(query))) for query in rows[tables.QUERIES]),
+    ]
+    return [Item(config, quality.split, row) for config, row in released]
 
 
-def _round(step: Round, rows: QuestionRows, corpus: Corpus) -> ReleasedRound:
-    votes = {vote.query_id: vote for vote in rows[tables.VOTES]}
+def _round(step: Round, rows: QuestionRows, votes: Mapping[str, Vote], corpus: Corpus) -> ReleasedRound:
     queries = [query for query in rows[tables.QUERIES] if query.hop == step.hop]
-    hops = rows[tables.SUB_QUESTIONS]
-    gold = next((hop.gold_passage_ids for hop in hops if hop.hop == step.hop), [])
+    gold = next((hop.gold_passage_ids for hop in rows[tables.SUB_QUESTIONS] if hop.hop == step.hop), [])
     own: dict[str, Any] = {
         "kept_queries": [query.query for query in queries if votes[query.query_id].kept],
         "rejected_queries": [query.query for query in queries if votes[query.query_id].dropped],
@@ -292,23 +259,3 @@ def _round(step: Round, rows: QuestionRows, corpus: Corpus) -> ReleasedRound:
         "gold": [corpus.passage(passage_id) for passage_id in gold],
     }
     return ReleasedRound(**step.model_dump(exclude={"question_id", "kept", "alternatives", "documents"}), **own)
-
-
-def _sub_questions(rows: QuestionRows, quality: Quality, licence: str) -> Iterator[ReleasedSubQuestion]:
-    for hop in rows[tables.SUB_QUESTIONS]:
-        yield ReleasedSubQuestion(**hop.model_dump(), licence=licence, split_group=quality.split_group)
-
-
-def _queries(rows: QuestionRows, licence: str) -> Iterator[ReleasedQuery]:
-    votes = {vote.query_id: vote for vote in rows[tables.VOTES]}
-    engine_votes = rows[tables.ENGINE_VOTES]
-    asked = {hop.hop: hop.sub_question for hop in rows[tables.SUB_QUESTIONS]}
-    for query in rows[tables.QUERIES]:
-        own: dict[str, Any] = {
-            **votes[query.query_id].model_dump(include={"kept", "waiting", "engines", "gold_rank"}),
-            "valid_engines": [b.engine for b in engine_votes if b.query_id == query.query_id and b.valid],
-            "source": rows.question.source,
-            "licence": licence,
-            "sub_question": asked[query.hop],
-        }
-        yield ReleasedQuery(**query.model_dump(), **own)

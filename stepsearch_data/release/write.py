@@ -122,11 +122,10 @@ def _write_data(
         for row in corpus.rows():
             shards(CORPUS, "train").append(row)
             meter.advance()
-        written = {key: file.finish() for key, file in open_files.items()}
-    configs: dict[str, dict[str, Split]] = {config.name: {} for config in CONFIGS}
-    for (config, split), done in sorted(written.items(), key=lambda item: item[0][1]):
-        paths = tuple(path.relative_to(staging).as_posix() for path in done.paths)
-        configs[config.name][split] = Split(rows=done.rows, bytes=done.size, files=paths)
+        configs: dict[str, dict[str, Split]] = {config.name: {} for config in CONFIGS}
+        for (config, split), file in sorted(open_files.items(), key=lambda item: item[0][1]):
+            paths = tuple(path.relative_to(staging).as_posix() for path in file.finish())
+            configs[config.name][split] = Split(rows=file.rows, bytes=file.bytes, files=paths)
     return configs
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from statistics import mean
 
 import datasets
 import pytest
@@ -23,6 +24,7 @@ from tests.releases import build, release
 
 SECTIONS = (
     "Quick start",
+    "A trajectory",
     "Configs and splits",
     "Schema",
     "Example row",
@@ -108,6 +110,27 @@ def test_the_numbers_are_those_of_the_files(sample_release: Path) -> None:
     released = re.findall(r"^\| (?:hotpotqa|musique) \| \d+ \| \d+ \| (\d+) \| (\d+) \|$", text, re.MULTILINE)
     assert (sum(int(t) for t, _ in released), sum(int(v) for _, v in released)) == (train, validation)
     assert record.store in text
+
+
+def test_the_first_trajectory_is_shown_to_people(sample_release: Path) -> None:
+    (block,) = re.findall(r"^```text\n(.*?)^```", card_of(sample_release).text, re.MULTILINE | re.DOTALL)
+    loaded = datasets.load_dataset(str(sample_release), "trajectories", split="train", streaming=True)
+    first = next(iter(loaded))
+    assert block.splitlines()[0] == first["question"]
+    assert [step["query"] in block for step in first["rounds"]] == [True] * len(first["rounds"])
+    assert block.splitlines()[-1] == f"Answer  {first['answer']}"
+
+
+def test_difficulty_and_rewards_are_those_of_the_files(sample_release: Path) -> None:
+    loaded = datasets.load_dataset(str(sample_release), "trajectories", streaming=True)
+    rows = [row for split in loaded.values() for row in split]
+    for source in ("hotpotqa", "musique"):
+        of = [row for row in rows if row["source"] == source]
+        counts = " | ".join(str(sum(row["difficulty"] == name for row in of)) for name in ("easy", "medium", "hard"))
+        steps = [step["step_reward"] for row in of for step in row["rounds"]]
+        means = (mean(row["key_reward"] for row in of), mean(steps), mean(row["answer_reward"] for row in of))
+        line = f"| {source} | {counts} | {' | '.join(f'{value:.2f}' for value in means)} |"
+        assert line in card_of(sample_release).text
 
 
 def test_the_example_row_is_the_first_one_as_json(sample_release: Path) -> None:

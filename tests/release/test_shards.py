@@ -23,13 +23,13 @@ def test_a_split_goes_into_as_many_shards_as_its_bytes_need(tmp_path: Path) -> N
     rows = [passage(number, draw.randbytes(50).hex()) for number in range(12_000)]
     for row in rows:
         shards.append(row)
-    written = shards.finish()
-    total = len(written.paths)
+    paths = shards.finish()
+    total = len(paths)
     assert total > 1
-    assert [path.name for path in written.paths] == [f"train-{n:05}-of-{total:05}.parquet" for n in range(total)]
-    assert sorted(tmp_path.iterdir()) == written.paths
-    assert written.rows == len(rows)
-    read = pa.concat_tables(pq.read_table(path) for path in written.paths)
+    assert [path.name for path in paths] == [f"train-{n:05}-of-{total:05}.parquet" for n in range(total)]
+    assert sorted(tmp_path.iterdir()) == paths
+    assert shards.rows == len(rows)
+    read = pa.concat_tables(pq.read_table(path) for path in paths)
     assert read["passage_id"].to_pylist() == [row.passage_id for row in rows]
 
 
@@ -39,7 +39,7 @@ def test_a_row_group_ends_where_its_rows_or_its_bytes_are_enough(tmp_path: Path)
         shards.append(passage(number, "short"))
     for number in range(100):
         shards.append(passage(number, "x" * 2_000_000))
-    (path,) = shards.finish().paths
+    (path,) = shards.finish()
     metadata = pq.read_metadata(path)
     groups = [metadata.row_group(at) for at in range(metadata.num_row_groups)]
     assert groups[0].num_rows == CORPUS.rows_per_group
@@ -60,10 +60,10 @@ def write(folder: Path, rows: list[ReleasedPassage]) -> bytes:
     shards = Shards(folder, "train", CORPUS, shard_bytes=1 << 40)
     for row in rows:
         shards.append(row)
-    (path,) = shards.finish().paths
+    (path,) = shards.finish()
     return path.read_bytes()
 
 
 def test_an_empty_split_has_no_file(tmp_path: Path) -> None:
-    assert Shards(tmp_path, "train", CORPUS, shard_bytes=1).finish().paths == []
+    assert Shards(tmp_path, "train", CORPUS, shard_bytes=1).finish() == []
     assert not list(tmp_path.iterdir())
