@@ -1,16 +1,16 @@
 """A dataset repository on the Hugging Face Hub: the few calls that a release needs, with retries and plain errors.
 
-`huggingface_hub` waits for ever for an answer, repeats some calls for as long as a server asks for, and others never.
-Here its client raises at once what may pass, and `patiently` is the one place where calls are repeated.
+`huggingface_hub` waits for an answer without a limit, repeats some calls for as long as a server asks for, and others
+never. Here its client raises TransientError at once, and `patiently` is the one place where calls are repeated.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, TypeVar
@@ -44,7 +44,6 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_e
 
 from stepsearch_data.core.errors import ConfigError, PublishError
 from stepsearch_data.core.progress import Meter
-from stepsearch_data.release.record import File
 from stepsearch_data.remote.http import RETRIED, TransientError, retry_after
 from stepsearch_data.remote.secrets import redact, show_url
 
@@ -57,25 +56,25 @@ _SHA = re.compile(r"[0-9a-f]{40}")
 _AT_ONCE = 5  # files that are uploaded side by side
 
 _UNAUTHORIZED, _FORBIDDEN, _CONFLICT, _STALE = 401, 403, 409, 412
-_PASSING = RETRIED - {_CONFLICT}  # a conflict on the Hub is somebody else's commit or tag, and stays one
+_TRANSIENT = RETRIED - {_CONFLICT}  # a conflict on the Hub is another person's commit or tag, and stays one
 _CONNECT, _ANSWER = 10.0, 120.0  # seconds
 _LONGEST = 30.0  # seconds between two attempts where the server does not say how long
-_TOLD = 2.0  # seconds to wait that a person is told of
+_REPORTED = 2.0  # seconds; longer waits are reported
 
 _TOKENS = "a token with the role `write` ({}/settings/tokens), as HF_TOKEN or by: hf auth login"
 _KNOWN = (
     (LocalTokenNotFoundError, "there is no token", f"give {_TOKENS}"),
-    (UnicodeEncodeError, "the token is not one of the Hub's", f"give {_TOKENS}"),  # it goes into a header as it is
+    (UnicodeEncodeError, "the token is not a token of the Hub", f"give {_TOKENS}"),  # it goes into a header as it is
     (OfflineModeIsEnabled, "HF_HUB_OFFLINE is set", "unset it"),
     (RevisionNotFoundError, "there is no such tag, branch or commit", "without @TAG: the newest"),
     (
         RepositoryNotFoundError,
         "there is no such dataset that you may see",
-        "check the name; a private one needs HF_TOKEN, of somebody who may read it",
+        "check the name; a private one needs the HF_TOKEN of a user who may read it",
     ),
     (
         json.JSONDecodeError,
-        "{} answers with something that is not the Hub's",
+        "the answer of {} is not the Hub's",
         "is a proxy or a login page in between? check HF_ENDPOINT and HTTPS_PROXY",
     ),
 )
@@ -83,14 +82,18 @@ _AGAIN = "run the same command again: it goes on from what is there"
 _WORDS = 300  # characters of a server's message that we repeat
 
 
-class HubBusyError(PublishError):
-    """The Hub does not answer, or asks for a wait beyond the limit."""
+class HubUnavailableError(PublishError):
+    """The Hub cannot be reached, does not answer, or asks for a wait beyond the limit."""
 
     exit_code = 5
 
 
 class ConflictError(PublishError):
-    """Somebody else changed the repository meanwhile."""
+    """Another commit or tag came in between."""
+
+
+class _UnreachableError(TransientError):
+    """No connection to the Hub comes about."""
 
 
 class User(NamedTuple):
@@ -118,18 +121,15 @@ class RemoteFile(NamedTuple):
 
 def parse_name(text: str) -> tuple[str, str | None]:
     """Parse `USER/NAME` or `USER/NAME@REVISION`. Raises ConfigError."""
-    match = _NAME.fullmatch(text)
-    try:
-        if match:
+    with suppress(HFValidationError):
+        if match := _NAME.fullmatch(text):
             validate_repo_id(match["repo"])
             return match["repo"], match["revision"]
-    except HFValidationError:
-        pass
-    raise ConfigError(f"{text!r} is no name of a dataset on the Hub", "expected USER/NAME, or USER/NAME@TAG")
+    raise ConfigError(f"{text!r} is not the name of a dataset on the Hub", "expected USER/NAME, or USER/NAME@TAG")
 
 
 class Hub:
-    """One dataset repository. `patience` is how many seconds a call is repeated while the Hub is busy."""
+    """One dataset repository. `patience` is how many seconds a call that may still succeed is repeated."""
 
     def __init__(self, repo: str, patience: float = PATIENCE, say: Say = lambda _: None) -> None:
         self.repo = repo
@@ -160,7 +160,7 @@ class Hub:
         return self._ask("ask the Hub who you are", ask)
 
     def find(self, revision: str | None = None) -> Head | None:
-        """Find the commit that a revision names, by default the newest; None where there is no repository to see."""
+        """Find the commit that a revision names, by default the newest; None where no repository is visible."""
 
         def look() -> Head | None:
             try:
@@ -180,10 +180,9 @@ class Hub:
         self._ask(f"write to {self.repo}", lambda: self._api.auth_check(self.repo, repo_type=_KIND, write=True))
 
     def create(self, *, private: bool) -> None:
-        """Make the repository, where there is none."""
-        make = self._api.create_repo
-        visible = {"private": True} if private else {}
-        self._ask(f"create {self.repo}", lambda: make(self.repo, repo_type=_KIND, exist_ok=True, **visible))
+        """Create the repository, unless it exists."""
+        create = partial(self._api.create_repo, repo_type=_KIND, exist_ok=True, private=private or None)
+        self._ask(f"create {self.repo}", lambda: create(self.repo))
 
     def tree(self, revision: str) -> dict[str, RemoteFile]:
         """Return the files of a revision, by their paths."""
@@ -207,7 +206,7 @@ class Hub:
 
     def commit(
         self,
-        files: Mapping[str, tuple[Path, File]],
+        files: Mapping[str, Path],
         deleted: Iterable[str],
         message: str,
         parent: str,
@@ -215,14 +214,15 @@ class Hub:
     ) -> str:
         """Upload and delete files in one commit on top of `parent`, and nowhere else; returns the commit.
 
-        Uploads come first and are seen by nobody before the commit; what the Hub has already is not sent.
+        Uploads come first and are invisible before the commit; files that the Hub already has are not sent.
         """
         meter.expect(len(files))
-        added = [_addition(path, *of) for path, of in files.items()]  # for this parent alone: they keep what they saw
+        added = [CommitOperationAdd(path, local) for path, local in files.items()]  # they remember this parent's files
         removed = [CommitOperationDelete(path, is_folder=False) for path in deleted]
         upload, commit = self._api.preupload_lfs_files, self._api.create_commit
         with warnings.catch_warnings(action="ignore"):  # the Hub's advice about cards, and httpx2's to its callers
-            for group in _groups(added):
+            for at in range(0, len(added), _AT_ONCE):
+                group = added[at : at + _AT_ONCE]
                 send = partial(upload, self.repo, group, repo_type=_KIND, free_memory=False)
                 self._ask(f"upload to {self.repo}", send)
                 meter.advance(len(group))
@@ -243,50 +243,35 @@ class Hub:
 
     def _ask(self, doing: str, call: Callable[[], T]) -> T:
         try:
-            return patiently(call, self._patience, lambda text: self._say(_clean(text, get_token())))
+            return patiently(call, self._patience, lambda text: self._say(_clean(text)))
         except Exception as error:  # noqa: BLE001 - the client's own, httpx2's, and whatever odd answers lead to
-            raise _told(error, doing, constants.ENDPOINT, get_token()) from None
-
-
-def git_oid(path: Path) -> str:
-    """Return the id by which git names a file's content."""
-    data = path.read_bytes()
-    return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
-
-
-def _addition(path: str, local: Path, file: File) -> CommitOperationAdd:
-    addition = CommitOperationAdd(path, local)
-    addition.upload_info.sha256 = bytes.fromhex(file.sha256)  # known: the file is not read once more for it
-    return addition
-
-
-def _groups(added: Sequence[CommitOperationAdd]) -> Iterable[Sequence[CommitOperationAdd]]:
-    return (added[at : at + _AT_ONCE] for at in range(0, len(added), _AT_ONCE))
+            found = _explained(error, doing)
+            raise type(found)(_clean(found.message), _clean(found.hint)) from None
 
 
 class _Client(httpx2.Client):
-    """Raises TransientError for what may pass: no answer, and answers that say so."""
+    """Raises TransientError, in words about the Hub, where the same request may succeed later."""
 
     def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
         try:
             response = super().send(request, **options)
+        except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError) as error:
+            raise _UnreachableError(f"cannot be reached: {error}") from error
+        except httpx2.TimeoutException as error:
+            raise TransientError("does not answer in time") from error
         except httpx2.TransportError as error:
-            raise TransientError(_why(error)) from error
-        if response.status_code in _PASSING:
+            raise TransientError(f"broke off the connection: {str(error) or type(error).__name__}") from error
+        if response.status_code in _TRANSIENT:
             response.close()
-            raise TransientError(f"it answers {response.status_code}", _asked_to_wait(response))
+            raise TransientError(f"answers {response.status_code}", _asked_to_wait(response))
         return response
-
-
-def _why(error: httpx2.TransportError) -> str:
-    return "no answer in time" if isinstance(error, httpx2.TimeoutException) else str(error) or type(error).__name__
 
 
 def _asked_to_wait(response: httpx2.Response) -> float | None:
     limit = parse_ratelimit_headers(response.headers)
     if limit and not limit.remaining:
         return float(limit.reset_in_seconds)
-    return retry_after({name.lower(): value for name, value in response.headers.items()})
+    return retry_after(response.headers)
 
 
 def _use_client(patience: float) -> None:
@@ -315,19 +300,13 @@ def patiently(call: Callable[[], T], patience: float, say: Say) -> T:
         failed.append(now)  # from the first on, as an upload may take an hour before anything goes wrong
         return now - failed[0] + state.upcoming_sleep > patience
 
-    def tell(state: RetryCallState) -> None:
-        found = _transient(state.outcome.exception() if state.outcome else None)
-        seconds = state.next_action.sleep if state.next_action else 0.0
-        if seconds >= _TOLD:
-            say(f"the Hub is busy ({found}); trying again in {seconds:.0f} s")
+    def report(state: RetryCallState) -> None:
+        if state.upcoming_sleep >= _REPORTED:
+            found = _transient(state.outcome.exception() if state.outcome else None)
+            say(f"{constants.ENDPOINT} {found}; trying again in {state.upcoming_sleep:.0f} s")
 
-    return Retrying(
-        retry=retry_if_exception(lambda error: _transient(error) is not None),
-        wait=wait,
-        stop=stop,
-        before_sleep=tell,
-        reraise=True,
-    )(call)
+    may_succeed = retry_if_exception(lambda error: _transient(error) is not None)
+    return Retrying(retry=may_succeed, wait=wait, stop=stop, before_sleep=report, reraise=True)(call)
 
 
 def _transient(error: BaseException | None) -> TransientError | None:
@@ -342,48 +321,33 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _told(error: Exception, doing: str, endpoint: str, secret: str | None) -> PublishError:
+def _explained(error: Exception, doing: str) -> PublishError:
     """Turn the error of a call into ours; `doing` is what it was to do, such as `commit to ann/data`."""
-    found = _passing(error, doing, endpoint) or _known(error, doing, endpoint) or _answered(error, doing, endpoint)
-    hidden = [_clean(text, secret) for text in (found.message, found.hint)]
-    return type(found)(*hidden)
-
-
-def _clean(text: str, secret: str | None) -> str:
-    """Put a text in one line, without what looks like a secret."""
-    return redact(" ".join(text.split()), [secret] if secret else [])
-
-
-def _passing(error: Exception, doing: str, endpoint: str) -> PublishError | None:
-    found = _transient(error)
-    if found is None:
-        return None
-    asked = f", and asks to wait {found.retry_after:.0f} s" if found.retry_after else ""
-    return HubBusyError(f"cannot {doing}: {endpoint} does not answer ({found}{asked})", _AGAIN)
-
-
-def _known(error: Exception, doing: str, endpoint: str) -> PublishError | None:
+    endpoint = constants.ENDPOINT
+    if found := _transient(error):
+        asked = f", and asks to wait {found.retry_after:.0f} s" if found.retry_after else ""
+        hint = "check the network, HF_ENDPOINT and HTTPS_PROXY" if isinstance(found, _UnreachableError) else _AGAIN
+        return HubUnavailableError(f"cannot {doing}: {endpoint} {found}{asked}", hint)
     for cause in _chain(error):
         for kind, why, hint in _KNOWN:
             if isinstance(cause, kind):
                 return PublishError(f"cannot {doing}: {why.format(endpoint)}", hint.format(endpoint))
-    return None
-
-
-def _answered(error: Exception, doing: str, endpoint: str) -> PublishError:
     response = next((cause for cause in _chain(error) if isinstance(cause, HfHubHTTPError)), None)
     if response is None:
         *_, root = _chain(error)
         reason = next((line for line in str(root).splitlines() if line.strip()), type(root).__name__)
         return PublishError(f"cannot {doing}: {reason[:_WORDS]}", _AGAIN)
     status, said = response.response.status_code, (response.server_message or "")[:_WORDS]
-    if status == _UNAUTHORIZED:
-        return PublishError(f"cannot {doing}: the Hub does not accept the token", f"give {_TOKENS.format(endpoint)}")
-    if status == _FORBIDDEN:
-        return PublishError(
-            f"cannot {doing}: {said or 'the token may not do that'}", f"give {_TOKENS.format(endpoint)}"
-        )
+    if status in (_UNAUTHORIZED, _FORBIDDEN):
+        refused = "the Hub does not accept the token" if status == _UNAUTHORIZED else said or "the token may not"
+        return PublishError(f"cannot {doing}: {refused}", f"give {_TOKENS.format(endpoint)}")
     if status in (_CONFLICT, _STALE):
-        hint = "run the same command again: it compares anew with what is there now"
-        return ConflictError(f"cannot {doing}: somebody changed it meanwhile ({said or status})", hint)
+        hint = "run the same command again: it compares with what is there now"
+        return ConflictError(f"cannot {doing}: there was another change meanwhile ({said or status})", hint)
     return PublishError(f"cannot {doing}: {endpoint} answers {status}{said and ': '}{said}", _AGAIN)
+
+
+def _clean(text: str) -> str:
+    """Put a text in one line, without what looks like a secret."""
+    token = get_token()
+    return redact(" ".join(text.split()), [token] if token else [])

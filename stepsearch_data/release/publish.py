@@ -1,7 +1,7 @@
-"""Publish a release folder on the Hub: compare, commit once, tag, look again.
+"""Publish a release folder on the Hub: compare, commit once, tag, compare again.
 
-A release is there whole or not at all, because the Hub sees one commit on top of what was compared. Whatever interrupts
-this, the same command goes on: it compares with what is there, and does what is left to do.
+A release is there whole or not at all, because the Hub gets one commit on top of what was compared. After any
+interruption, the same command continues: it compares with what is there, and does what is left to do.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from huggingface_hub.utils.sha import git_hash
+
 from stepsearch_data.core.digest import digest_of
 from stepsearch_data.core.errors import ConfigError, PublishError
 from stepsearch_data.core.progress import Meter
-from stepsearch_data.release.hub import Head, Hub, RemoteFile, git_oid
+from stepsearch_data.release.hub import Head, Hub, RemoteFile
 from stepsearch_data.release.record import CARD, NAME, OWN, File, Release
 
 _TAG = re.compile(r"(?!(?:main|HEAD)$)\w[\w.+-]{0,99}(?<!\.)(?<!\.lock)", re.ASCII)
@@ -54,20 +56,20 @@ class Plan:
 
 
 def check_tag(tag: str | None) -> None:
-    """Raise ConfigError for what git or the Hub would not take as the name of a tag, or would take for another."""
+    """Raise ConfigError for what git or the Hub would refuse as a tag, or take for a branch or a commit."""
     if tag is not None and (not _TAG.fullmatch(tag) or ".." in tag or _SHA.fullmatch(tag)):
-        raise ConfigError(f"--tag {tag!r}: no name of a version", "such as v1.0.0")
+        raise ConfigError(f"--tag {tag!r}: not a valid name of a version", "such as v1.0.0")
 
 
 def check_account(hub: Hub, *, private: bool) -> None:
-    """Raise PublishError where the token may not publish this; call it before anything is written."""
+    """Raise PublishError where the token may not publish this. To be called before anything is written."""
     user = hub.user()
     if not user.writes:
         raise PublishError("the token may only read", f"make one with the role `write`: {hub.tokens}")
     namespace = hub.repo.partition("/")[0]
     if namespace not in user.namespaces:
         hint = f"the token is {user.name}'s; it may write to: {', '.join(user.namespaces)}"
-        raise PublishError(f"cannot write to {hub.repo}: {namespace} is somebody else", hint)
+        raise PublishError(f"cannot write to {hub.repo}: {namespace} is another user", hint)
     found = hub.find()
     if found:
         hub.check_write()
@@ -89,12 +91,12 @@ def prepare(hub: Hub, release: Release) -> Plan:
     tagged = hub.tags().get(tag) if head and tag else None
     if tagged and not is_whole(release, hub.tree(tagged)):
         raise PublishError(
-            f"the tag {tag} of {hub.repo} names another release", "a tag that is out stays as it is: choose a new --tag"
+            f"the tag {tag} of {hub.repo} names another release", "a published tag stays as it is: choose a new --tag"
         )
     foreign = [change.path for change in changes if change.state in ("changed", "stale") and change.path != CARD]
     if foreign and NAME not in remote:
         named = ", ".join(foreign[:3])
-        raise PublishError(f"{hub.repo} holds data that are no release's: {named}", "choose another name")
+        raise PublishError(f"{hub.repo} holds data that no release wrote: {named}", "choose another name")
     same = head is not None and all(change.state == "same" for change in changes)
     done = tagged or (head.sha if head and same else None)
     return Plan(release, head, changes, done, tagged=not tag or tagged is not None)
@@ -109,7 +111,7 @@ class Rehearsal:
 
 
 def rehearse(hub: Hub, release: Release, *, private: bool) -> Rehearsal:
-    """Look at what publishing would do. A folder is written by then: that the Hub cannot be asked is no failure."""
+    """Look at what publishing would do. The folder is written already, so this does not fail with the Hub."""
     plan = None
     try:
         plan = prepare(hub, release)
@@ -157,14 +159,14 @@ def _state(release: Release, path: str, file: File, there: RemoteFile | None) ->
         return "new"
     if there.bytes != file.bytes:
         return "changed"
-    same = there.sha256 == file.sha256 if there.sha256 else there.oid == git_oid(release.folder / path)
+    local = release.folder / path
+    same = there.sha256 == file.sha256 if there.sha256 else there.oid == git_hash(local.read_bytes())
     return "same" if same else "changed"
 
 
 def _commit(hub: Hub, plan: Plan, meter: Meter, message: str) -> str:
     assert plan.head
-    files = files_of(plan.release)
-    sent = {path: (plan.release.folder / path, files[path]) for path in plan.paths("new", "changed")}
+    sent = {path: plan.release.folder / path for path in plan.paths("new", "changed")}
     try:
         return hub.commit(sent, plan.paths("stale"), message, plan.head.sha, meter)
     except PublishError as error:

@@ -17,13 +17,13 @@ CARD = "README.md"
 RUN_FILE = "run.toml"
 DATA, STORE = "data", "store"
 OWN = (NAME, CARD, RUN_FILE, DATA, STORE)
-"""What a release consists of; other files in its folder are no part of it."""
+"""What a release consists of; other files in its folder are not part of it."""
 FORMAT = 1
 _MOST = 256 << 20  # bytes of a record that are read
 
 
 class File(BaseModel):
-    """A file of a release; `rows` is null where it is no table."""
+    """A file of a release; `rows` is null where it is not a table."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -64,7 +64,7 @@ class Record(BaseModel):
         for path in files:
             parts = PurePosixPath(path).parts
             if not parts or parts[0] not in OWN or ".." in parts or "\\" in path or "\0" in path:
-                raise ValueError(f"{path} is no path of a release")
+                raise ValueError(f"{path} is not a path of a release")
         return files
 
 
@@ -81,7 +81,7 @@ class _Format(BaseModel):
 
 
 def read_record(folder: Path) -> Record:
-    """Read the record of a release's folder. Raises PublishError where it is none, or of another version."""
+    """Read the record of a release's folder. Raises PublishError where there is none, or one of another version."""
     path = folder / NAME
     try:
         data = read_regular(path, _MOST)

@@ -140,7 +140,7 @@ def _copy_store(store: Store, manifest: Manifest, folder: Path) -> str:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(store.path(output), target)
             if digest_of(target) != output.digest:
-                raise StoreError(f"{name} is damaged", "stepsearch-data build --force makes it anew")
+                raise StoreError(f"{name} is damaged", "stepsearch-data build --force makes it again")
     shutil.copyfile(store.root / "manifest.json", folder / "manifest.json")
     if Store(folder).manifest() != manifest:
         raise StoreError(f"a build has changed {store.root} meanwhile", "wait for it, then run the same command again")
@@ -234,7 +234,7 @@ def _check_rejects(manifest: Manifest, inputs: Inputs, most: float) -> None:
     rejected, read = _reject_share(manifest, inputs)
     if rejected > most * read:
         raise PublishError(
-            f"{rejected:,} of {read:,} rows were set aside, more than {most:.1%}",
+            f"{rejected:,} of {read:,} rows were rejected, more than {most:.1%}",
             'see why: stepsearch-data sql "SELECT stage, reason, count(*) FROM rejects GROUP BY ALL"; '
             "or allow it: --max-rejects 1",
         )
@@ -244,7 +244,7 @@ def _check_rejects(manifest: Manifest, inputs: Inputs, most: float) -> None:
 def placing(folder: Path) -> Iterator[Path]:
     """Yield an empty folder to write a release into; it replaces `folder` when the block ends well.
 
-    An earlier release there is replaced. Raises PublishError where the place is somebody else's, or another
+    An earlier release there is replaced. Raises PublishError where the folder holds other files, or another
     process writes there; OSError.
     """
     _refuse_foreign(folder)
@@ -273,5 +273,5 @@ def _refuse_foreign(folder: Path) -> None:
         foreign = [name for name in there if name not in OWN]
         if foreign or "release.json" not in there:
             named = ", ".join((foreign or there)[:3])
-            raise PublishError(f"{folder} is not empty, and {named} is no release's", "choose another --output")
+            raise PublishError(f"{folder} holds {named}, which no release wrote", "choose another --output")
         read_record(folder)

@@ -55,11 +55,11 @@ def ends_in_one_release(hub: Hub, publish: Command, folder: Path) -> bool:
     [
         ("", "there is no token", "HF_TOKEN"),
         ("hf_badbadbadbad", "the Hub does not accept the token", "/settings/tokens"),
-        ("hf_bäd", "the token is not one of the Hub's", "/settings/tokens"),
+        ("hf_bäd", "the token is not a token of the Hub", "/settings/tokens"),
         (READ, "the token may only read", "role `write`"),
-        (BOB, "cannot write to ann/data: ann is somebody else", "the token is bob's; it may write to: bob"),
+        (BOB, "cannot write to ann/data: ann is another user", "the token is bob's; it may write to: bob"),
     ],
-    ids=["no", "bad", "no ASCII", "read-only", "somebody else's"],
+    ids=["no", "bad", "no ASCII", "read-only", "another user's"],
 )
 def test_a_token_that_will_not_do(
     hub: Hub, publish: Command, tmp_path: Path, token: str, error: str, hint: str
@@ -81,7 +81,7 @@ def test_a_name_that_is_taken_by_someone_else(hub: Hub, command: Command, small_
     hub.repository("bob/data", token=BOB if taken == "private" else None).commit(theirs)
     said = command("publish", "bob/data", "--yes", "--store", small_store)
     assert said.code == 1
-    assert "error: cannot write to bob/data: bob is somebody else" in said.err
+    assert "error: cannot write to bob/data: bob is another user" in said.err
     assert hub.repositories["bob/data"].head == theirs
 
 
@@ -146,7 +146,7 @@ def test_a_hub_that_stays_busy_is_given_up(
     assert time.monotonic() - started < 10
     assert said.code == 5
     error = next(line for line in said.err.splitlines() if line.startswith("error: "))
-    assert f"does not answer (it answers {busy.status}" in error
+    assert f"{hub.endpoint} answers {busy.status}" in error
     assert "hint: run the same command again" in said.err
     assert untouched(hub)
     assert ends_in_one_release(hub, publish, tmp_path)
@@ -167,7 +167,7 @@ def test_nobody_waits_an_hour(hub: Hub, publish: Command, action: str, headers: 
     said = publish()
     assert time.monotonic() - started < 5
     assert said.code == 5
-    assert "it answers 429, and asks to wait 3600 s" in said.err
+    assert f"{hub.endpoint} answers 429, and asks to wait 3600 s" in said.err
     assert untouched(hub)
 
 
@@ -177,14 +177,24 @@ def test_what_the_hub_asks_to_wait_is_waited_and_told(hub: Hub, publish: Command
     said = publish("--patience", "5")
     assert time.monotonic() - started >= 2
     assert said.code == 0
-    assert "the Hub is busy (it answers 429); trying again in 2 s" in said.err
+    assert f"{hub.endpoint} answers 429; trying again in 2 s" in said.err
 
 
-def test_a_hub_that_is_away(hub: Hub, publish: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+@pytest.mark.parametrize("host", ["127.0.0.1:9", "nowhere.invalid"])
+def test_a_hub_that_cannot_be_reached(hub: Hub, publish: Command, monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    monkeypatch.setattr(constants, "ENDPOINT", f"http://{host}")
     said = publish("--patience", "0.2")
     assert said.code == 5
-    assert "http://127.0.0.1:9 does not answer" in said.err
+    error, hint = said.err.splitlines()
+    assert error.startswith(f"error: cannot ask the Hub who you are: http://{host} cannot be reached: ")
+    assert hint == "hint: check the network, HF_ENDPOINT and HTTPS_PROXY"
+
+
+def test_a_hub_that_is_slow(hub: Hub, publish: Command) -> None:
+    hub.fail("whoami", Fault(delay=1), times=9)
+    said = publish("--patience", "0.2")
+    assert said.code == 5
+    assert f"{hub.endpoint} does not answer in time" in said.err
 
 
 # Uploads and answers that are lost
@@ -273,7 +283,7 @@ def test_somebody_committed_meanwhile(hub: Hub, publish: Command, tmp_path: Path
     hub.fail("commit", Fault(status, '{"error": "A commit has happened since. Please refresh and try again."}'))
     said = publish()
     assert said.code == 1
-    assert "somebody changed it meanwhile (A commit has happened since." in said.err
+    assert "there was another change meanwhile (A commit has happened since." in said.err
     assert "ann/data is as it was" in said.err
     assert "hint: run the same command again" in said.err
     assert untouched(hub)
@@ -286,7 +296,7 @@ def test_a_tag_that_names_another_release_stays(hub: Hub, publish: Command, othe
     said = publish(store=other_store)
     assert said.code == 1
     assert "error: the tag v1.0.0 of ann/data names another release" in said.err
-    assert "hint: a tag that is out stays as it is: choose a new --tag" in said.err
+    assert "hint: a published tag stays as it is: choose a new --tag" in said.err
     assert hub.repositories[REPO].commits == before
     assert ends_in_one_release(hub, publish, tmp_path)
 
@@ -298,7 +308,7 @@ def test_a_tag_that_somebody_sets_elsewhere_meanwhile(hub: Hub, publish: Command
     hub.fail("refs", Fault(200, _refs("v1.0.0", empty), {"Content-Type": "application/json"}))
     said = publish()
     assert said.code == 1
-    assert "somebody changed it meanwhile (Tag reference exists already)" in said.err
+    assert "there was another change meanwhile (Tag reference exists already)" in said.err
     assert on_hub(hub) == on_disk(tmp_path / "release")
     assert hub.repositories[REPO].tags == {}
 
@@ -315,7 +325,7 @@ def test_a_web_page_instead_of_an_answer(hub: Hub, publish: Command, tmp_path: P
     hub.fail(action, PAGE, times=3)
     said = publish()
     assert said.code == 1
-    assert f"{hub.endpoint} answers with something that is not the Hub's" in said.err
+    assert f"the answer of {hub.endpoint} is not the Hub's" in said.err
     assert "hint: is a proxy or a login page in between?" in said.err
     assert untouched(hub)
     assert ends_in_one_release(hub, publish, tmp_path)

@@ -26,7 +26,7 @@ def test_a_dataset_and_its_revision_have_names(text: str, expected: tuple[str, s
     ],
 )
 def test_what_the_hub_would_not_take_as_a_name_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="no name of a dataset"):
+    with pytest.raises(ConfigError, match="not the name of a dataset"):
         parse_name(text)
 
 
@@ -43,7 +43,7 @@ def test_a_version_has_a_name(tag: str | None) -> None:
     ],
 )
 def test_what_git_would_not_take_as_a_tag_or_for_another_is_refused(tag: str) -> None:
-    with pytest.raises(ConfigError, match="no name of a version"):
+    with pytest.raises(ConfigError, match="not a valid name of a version"):
         check_tag(tag)
 
 

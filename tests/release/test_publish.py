@@ -154,7 +154,7 @@ def test_data_of_others_are_not_overwritten(hub: Hub, publish: Command) -> None:
     hub.repository(REPO).commit(theirs)
     said = publish()
     assert said.code == 1
-    assert "ann/data holds data that are no release's: data/train.parquet" in said.err
+    assert "ann/data holds data that no release wrote: data/train.parquet" in said.err
     assert hub.repositories[REPO].head == theirs
 
 
@@ -267,7 +267,7 @@ def test_what_somebody_commits_meanwhile_is_not_overwritten(hub: Hub, publish: C
     ours = Repository(REPO, patience=1)
     plan = prepare(ours, release)
     hub.repository(REPO).commit({".gitattributes": b"", **theirs})
-    with pytest.raises(ConflictError, match="somebody changed it meanwhile"):
+    with pytest.raises(ConflictError, match="there was another change meanwhile"):
         carry_out(ours, plan, Meter(None, "publish"), private=False, message=None)
     assert hub.repositories[REPO].head == {".gitattributes": b"", **theirs}
     assert hub.repositories[REPO].tags == {}

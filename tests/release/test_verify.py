@@ -86,7 +86,7 @@ def test_a_record_that_points_out_of_the_release_is_refused(copied: Path, path: 
     record = json.loads((copied / "release.json").read_bytes())
     record["files"][path] = {"sha256": "0" * 64, "bytes": 1, "rows": None}
     (copied / "release.json").write_text(json.dumps(record))
-    with pytest.raises(PublishError, match="no path of a release"):
+    with pytest.raises(PublishError, match="not a path of a release"):
         check(copied)
 
 

@@ -204,7 +204,7 @@ def test_more_rejects_than_are_allowed(tmp_path: Path) -> None:
     file = rows.write_lines(tmp_path / "rows.jsonl", lines)
     store = build(tmp_path / "store", "quality.duplicate='flag'", sources=[f"musique={file}"])
     said = refusal(store, tmp_path, PublishError)
-    assert "2 of 10 rows were set aside, more than 5.0%" in said
+    assert "2 of 10 rows were rejected, more than 5.0%" in said
     assert "--max-rejects" in said
     assert "more than 19.0%" in refusal(store, tmp_path, PublishError, max_rejects=0.19)
     release(store, tmp_path / "release", max_rejects=0.2)
@@ -226,14 +226,14 @@ def test_a_place_in_the_store_or_around_it(store: Store, tmp_path: Path) -> None
     assert tree(store.root) == before
 
 
-def test_a_folder_that_is_somebody_elses(store: Store, tmp_path: Path) -> None:
+def test_a_folder_with_other_files(store: Store, tmp_path: Path) -> None:
     folder = tmp_path / "mine"
     folder.mkdir()
     (folder / "data").mkdir()
-    with pytest.raises(PublishError, match="is not empty, and data is no release's"):
+    with pytest.raises(PublishError, match="holds data, which no release wrote"):
         release(store, folder)
     (folder / "notes.txt").write_text("mine")
-    with pytest.raises(PublishError, match=r"notes\.txt is no release's"):
+    with pytest.raises(PublishError, match=r"notes\.txt, which no release wrote"):
         release(store, folder)
     with pytest.raises(PublishError, match="it is a file"):
         release(store, folder / "notes.txt")
@@ -243,7 +243,7 @@ def test_a_folder_that_is_somebody_elses(store: Store, tmp_path: Path) -> None:
 def test_a_release_with_files_of_ones_own_in_it(sample_release: Path, store: Store, tmp_path: Path) -> None:
     folder = shutil.copytree(sample_release, tmp_path / "release")
     (folder / ".git").mkdir()
-    with pytest.raises(PublishError, match=r"\.git is no release's"):
+    with pytest.raises(PublishError, match=r"\.git, which no release wrote"):
         release(store, folder)
 
 
