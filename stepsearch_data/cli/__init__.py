@@ -6,14 +6,16 @@ import io
 import os
 import sys
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer._click.exceptions import NoArgsIsHelpError, UsageError  # typer exports neither
 from typer.core import TyperGroup
 
 from stepsearch_data.cli import build, evaluate, look, prepare, score, search, share, show, status, train
 from stepsearch_data.cli.common import INTERRUPTED, OK
-from stepsearch_data.core.errors import StepSearchError
+from stepsearch_data.cli.printing import tell
+from stepsearch_data.core.errors import ConfigError, StepSearchError
 from stepsearch_data.core.terminal import readable
 from stepsearch_data.core.version import __version__
 from stepsearch_data.remote.secrets import redact
@@ -57,46 +59,55 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
 }
 EPILOG = (
     "Data goes to stdout, logs and progress to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage, "
-    "3 done with rows set aside (in the table rejects, or in rejects.jsonl beside the output), 4 budget reached, "
+    "3 done with rejected rows (in the table rejects, or in rejects.jsonl beside the output), 4 budget reached, "
     "5 the model's server or the Hub does not answer, 130 interrupted (the same command goes on)."
 )
 
 
 class Cli(TyperGroup):
-    """Turns our errors into one line and an exit code."""
+    """Turns errors into one line, a hint and an exit code."""
+
+    def main(self, *args: Any, **extra: Any) -> NoReturn:
+        """Run the command line and exit; see the exit codes above."""
+        try:
+            code = super().main(*args, **{**extra, "standalone_mode": False})
+        except NoArgsIsHelpError as error:  # which has printed the help
+            code = error.exit_code
+        except UsageError as error:
+            said = error.format_message()
+            help_of = f"{error.ctx.command_path} --help" if error.ctx else ""
+            code = complain(ConfigError(said[:1].lower() + said[1:].rstrip("."), help_of))
+        except StepSearchError as error:
+            code = complain(error)
+        except (typer.Abort, KeyboardInterrupt):
+            tell("interrupted")
+            code = INTERRUPTED
+        except OSError as error:  # what a command does not know how to name, such as stdout on a full disk
+            code = complain(
+                StepSearchError(f"{error.filename2 or error.filename or 'output'}: {error.strerror or error}")
+            )
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains about what is buffered
+        sys.exit(code)
 
     def invoke(self, ctx: Any) -> Any:
-        """Run a command; see the exit codes above."""
+        """Run a command."""
         try:
             return super().invoke(ctx)
-        except StepSearchError as error:
-            complain(error)
-            ctx.exit(error.exit_code)
-        except KeyboardInterrupt:
-            typer.echo("interrupted", err=True)
-            ctx.exit(INTERRUPTED)
+        except KeyboardInterrupt as error:
+            raise typer.Abort from error
         except BrokenPipeError:  # the reader of our stdout has gone, as `head` does
             os._exit(OK)  # at once: DuckDB, left in the middle of a result, would complain about it on its way out
-        except OSError as error:  # what a command does not know how to name, such as stdout on a full disk
-            ctx.exit(_failed(error))
 
 
-def _failed(error: OSError) -> int:
-    complain(StepSearchError(f"{error.filename2 or error.filename or 'output'}: {error.strerror or error}"))
-    _forget_stdout()
-    return StepSearchError.exit_code
+def complain(error: StepSearchError) -> int:
+    """Print an error as one line on stderr, and its hint as another, without keys and what URLs hold of them.
 
-
-def _forget_stdout() -> None:
-    """Send what is still buffered nowhere, or Python would complain about it when it ends."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def complain(error: StepSearchError) -> None:
-    """Print an error as one line on stderr, and its hint as another, without keys and what URLs hold of them."""
+    Returns its exit code.
+    """
     for what, text in (("error", error.message), ("hint", error.hint)):
         if text:
-            typer.echo(f"{what}: {readable(redact(text))}", err=True)
+            tell(f"{what}: {readable(redact(text))}")
+    return error.exit_code
 
 
 app = typer.Typer(
@@ -144,7 +155,4 @@ def _mend_streams() -> None:
 def main() -> None:
     """Run the command line; the entry point of the console script."""
     _mend_streams()
-    try:
-        app()
-    except OSError as error:  # from the help, which is printed before any command is invoked
-        sys.exit(_failed(error))
+    app()

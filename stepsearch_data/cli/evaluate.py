@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,28 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stepsearch_data.builds import engine_settings, merged_settings, run_config_over
+from stepsearch_data.cli import options
 from stepsearch_data.cli.common import OK, QUARANTINED, end_at_once
-from stepsearch_data.cli.options import (
-    ConcurrencyOption,
-    ConfigOption,
-    CorpusOption,
-    IndexOption,
-    JsonOption,
-    OneEngineOption,
-    QuietOption,
-    SetOption,
-    StoreOption,
-    finite,
-    of_model,
-)
-from stepsearch_data.cli.printing import grid, print_json, say
-from stepsearch_data.core.terminal import visible
+from stepsearch_data.cli.printing import REASONS, grid, print_json, say, tell
 from stepsearch_data.sources import DATASETS
 
 if TYPE_CHECKING:
     from stepsearch_data.evaluation.evaluate import Report
 
-_REASONS = 5  # that are told of rollouts that were refused
 _of_rollouts = partial(typer.Option, rich_help_panel="Rollouts")
 
 
@@ -41,11 +26,11 @@ def evaluate(
         typer.Argument(help="A run of `train`, one of its checkpoints, or a language model of `transformers`."),
     ] = None,
     llm: Annotated[
-        str | None, of_model("--llm", metavar="MODEL", help="Model of an OpenAI-compatible server, instead.")
+        str | None, options.of_model("--llm", metavar="MODEL", help="Model of an OpenAI-compatible server, instead.")
     ] = None,
-    base_url: Annotated[str | None, of_model("--base-url", help="The server (llm.base_url).")] = None,
+    base_url: Annotated[str | None, options.of_model("--base-url", help="The server (llm.base_url).")] = None,
     raw: Annotated[
-        bool, of_model("--raw", help="Continue one text (/completions), as trained policies do, not a chat.")
+        bool, options.of_model("--raw", help="Continue one text (/completions), as trained policies do, not a chat.")
     ] = False,
     questions: Annotated[
         list[str] | None,
@@ -56,7 +41,7 @@ def evaluate(
             "golden_answers. Default: those of the store.",
         ),
     ] = None,
-    store: StoreOption = None,
+    store: options.Store = None,
     split: Annotated[str, typer.Option("--split", help="Split of the store to ask.")] = "validation",
     limit: Annotated[
         int | None,
@@ -68,9 +53,9 @@ def evaluate(
             help="At most N questions per source: drawn from a store, the first of a file.",
         ),
     ] = None,
-    engine: OneEngineOption = None,
-    index: IndexOption = None,
-    corpus: CorpusOption = None,
+    engine: options.OneEngine = None,
+    index: options.Index = None,
+    corpus: options.Corpus = None,
     template: Annotated[
         str | None,
         _of_rollouts(
@@ -100,7 +85,8 @@ def evaluate(
         ),
     ] = None,
     temperature: Annotated[
-        float, _of_rollouts("--temperature", min=0, max=100, callback=finite, help="0 takes the likeliest token.")
+        float,
+        _of_rollouts("--temperature", min=0, max=100, callback=options.finite, help="0 takes the likeliest token."),
     ] = 0.0,
     seed: Annotated[int, _of_rollouts("--seed", min=0, max=2**63 - 1, help="Seed of sampling.")] = 0,
     batch: Annotated[
@@ -109,16 +95,16 @@ def evaluate(
             "--batch", min=1, max=1_000_000, help="Rollouts at once (default 64; of a server 4 × concurrency)."
         ),
     ] = None,
-    max_concurrency: ConcurrencyOption = None,
-    max_cost: Annotated[float | None, of_model("--max-cost", help="US dollars at most (llm.max_cost).")] = None,
+    max_concurrency: options.MaxConcurrency = None,
+    max_cost: Annotated[float | None, options.of_model("--max-cost", help="US dollars at most (llm.max_cost).")] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="DIR", help="Folder for rollouts and metrics: can go on, once stopped."),
+        typer.Option("--output", "-o", metavar="DIR", help="Folder for rollouts and metrics. A stopped run goes on."),
     ] = None,
-    config: ConfigOption = None,
-    settings: SetOption = None,
-    quiet: QuietOption = False,
-    as_json: JsonOption = False,
+    config: options.Config = None,
+    settings: options.Settings = None,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
 ) -> None:
     """Let a policy answer questions with a search engine: exact match, F1, recall of gold paragraphs, searches.
 
@@ -133,7 +119,7 @@ def evaluate(
 
     lengths = {"max_turns": turns, "topk": k, "max_new_tokens": max_tokens, "max_length": length}
     flags = {"llm.base_url": base_url, "llm.max_concurrency": max_concurrency, "llm.max_cost": max_cost}
-    options = Options(
+    setup = Options(
         checkpoint=checkpoint,
         llm=llm,
         raw=raw,
@@ -149,7 +135,7 @@ def evaluate(
         output=output,
     )
     load = partial(run_config_over, config, [*engine_settings(engine), *merged_settings(flags, settings)])
-    report = run(options, load, Reporter(quiet=quiet))
+    report = run(setup, load, Reporter(quiet=quiet))
     _print_evaluation(report, output, as_json=as_json)
     raise typer.Exit(QUARANTINED if report.rejects or report.refused else OK)
 
@@ -193,12 +179,11 @@ def _with_interval(part: dict[str, Any], name: str) -> tuple[float, str]:
 
 def _tell_faults(report: Report) -> None:
     """Tell on stderr which rows could not be asked or were refused, and what is wrong as a whole."""
-    refused = [f"{times:,} × {reason}" for reason, times in report.refused.most_common(_REASONS)]
+    refused = [f"{times:,} × {reason}" for reason, times in report.refused.most_common(REASONS)]
     for times, what, reasons in (
-        (len(report.rejects), "rows cannot be asked", report.rejects[:_REASONS]),
+        (len(report.rejects), "rows cannot be asked", report.rejects[:REASONS]),
         (report.refused.total(), "rollouts were refused; the same command tries them again", refused),
     ):
         if times:
-            print(visible(f"{times:,} {what}:"), *(visible(f"  {why}") for why in reasons), sep="\n", file=sys.stderr)
-    for note in report.notes():
-        print(visible(f"note: {note}"), file=sys.stderr)
+            tell(f"{times:,} {what}:", *(f"  {why}" for why in reasons))
+    tell(*(f"note: {note}" for note in report.notes()))

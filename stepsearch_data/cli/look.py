@@ -4,31 +4,22 @@ from __future__ import annotations
 
 import os
 import sys
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from stepsearch_data.cli import options
 from stepsearch_data.cli.common import end_at_once, open_store
 from stepsearch_data.cli.limits import Limits
-from stepsearch_data.cli.options import (
-    ConfigOption,
-    JsonOption,
-    QuietOption,
-    RolloutsOption,
-    StoreOption,
-    TitleOption,
-    finite,
-)
-from stepsearch_data.cli.printing import grid, make_console, print_json, say
+from stepsearch_data.cli.printing import grid, make_console, print_json, say, tell
 from stepsearch_data.core.atomic import part_of
 from stepsearch_data.core.errors import ConfigError, QueryError
 
 if TYPE_CHECKING:
     from stepsearch_data.pipeline.store import Store
 
-_LONGEST_QUERY = 10_000_000  # bytes; what is longer is no query
+_LONGEST_QUERY = 10_000_000  # bytes that are read from stdin
 _CELL = 60  # characters; longer cells are cut in tables
 _AUDITED = (  # of all measures, those that fit a terminal; the JSON has the others too
     "questions",
@@ -44,45 +35,40 @@ _AUDITED = (  # of all measures, those that fit a terminal; the JSON has the oth
 _VOTED = ("queries", "answered", "valid", "gold_at_1", "gold_at_3", "valid_alone", "invalid_alone")
 
 
-class Format(StrEnum):
-    """How `sql` prints rows."""
-
-    table = "table"
-    csv = "csv"
-    json = "json"
-    jsonl = "jsonl"
-    parquet = "parquet"
-
-
 def sql(
     query: Annotated[str, typer.Argument(help="One SELECT; `-` reads it from stdin.")],
-    store: StoreOption = None,
-    config: ConfigOption = None,
-    form: Annotated[Format, typer.Option("--format", "-f", help="How to print the rows.")] = Format.table,
+    store: options.Store = None,
+    config: options.Config = None,
+    form: Annotated[
+        Literal["table", "csv", "json", "jsonl", "parquet"],
+        typer.Option("--format", "-f", help="How to print the rows."),
+    ] = "table",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file, not to stdout.")] = None,
     timeout: Annotated[
         float,
-        typer.Option("--timeout", min=0.01, max=86_400, callback=finite, help="Seconds before the query is stopped."),
+        typer.Option(
+            "--timeout", min=0.01, max=86_400, callback=options.finite, help="Seconds before the query is stopped."
+        ),
     ] = 60.0,
     memory: Annotated[
         float,
-        typer.Option("--memory", min=0.25, max=1_024, callback=finite, help="GiB of memory that the query may take."),
+        typer.Option(
+            "--memory", min=0.25, max=1_024, callback=options.finite, help="GiB of memory that the query may take."
+        ),
     ] = 4.0,
 ) -> None:
-    """Query the store with DuckDB SQL, read-only: no other file, no extension, no write can be reached.
+    """Query the store with DuckDB SQL, read-only: a query reaches no other file, no extension and no network.
 
     Example: stepsearch-data sql "SELECT hops, count(*) FROM trajectories GROUP BY hops"
     """
-    if output is not None and form is Format.table:
-        raise ConfigError(
-            "a table is for reading, not for a file", "name another: --format csv, json, jsonl or parquet"
-        )
+    if output is not None and form == "table":
+        raise ConfigError("--output needs a format for files", "name one: --format csv, json, jsonl or parquet")
     text = _from_stdin() if query == "-" else query
     limits = Limits(timeout, int(memory * (1 << 30)))
     limits.split_off(undo=lambda: _discard(output))
     folder = open_store(store, config).folder
     with limits.clock():
-        _print_rows(folder, text, form.value, output, memory=limits.memory * 3 // 4)
+        _print_rows(folder, text, form, output, memory=limits.memory * 3 // 4)
 
 
 def _from_stdin() -> str:
@@ -105,7 +91,7 @@ def _print_rows(store: Store, sql: str, form: str, output: Path | None, *, memor
 
     outdated = catalog.stale(store)
     if outdated:
-        print(f"note: made from earlier inputs: {', '.join(outdated)}; build to renew them", file=sys.stderr)
+        tell(f"note: made from earlier inputs: {', '.join(outdated)}; to update them: stepsearch-data build")
     with catalog.query(store, sql, memory=memory) as reader:
         if form == "table" and output is None:
             _result_table(reader)
@@ -122,9 +108,7 @@ def _result_table(reader: Any) -> None:
         few = batch.slice(0, limit + 1 - len(found))
         found += [[_short(value) for value in row.values()] for row in values(few)]
         if len(found) > limit:
-            print(
-                f"note: only the first {limit} rows; --format csv, json, jsonl or parquet writes all", file=sys.stderr
-            )
+            tell(f"note: only the first {limit} rows; --format csv, json, jsonl or parquet writes all")
             break
     grid(reader.schema.names, found[:limit])
 
@@ -138,7 +122,7 @@ def _short(value: Any) -> Any:
     return text if len(text) <= _CELL or "\n" in text else text[: _CELL - 1] + "…"
 
 
-def schema(as_json: JsonOption = False) -> None:
+def schema(as_json: options.Json = False) -> None:
     """Describe every table and column of a store."""
     from rich.text import Text
 
@@ -175,7 +159,7 @@ def _type(data_type: Any) -> str:
     return str(data_type)
 
 
-def audit(store: StoreOption = None, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+def audit(store: options.Store = None, config: options.Config = None, as_json: options.Json = False) -> None:
     """Print the data's quality by source and hop count: hits, pass@k, queries kept, leaks.
 
     pass@k is the share of all written queries, before the vote, whose top k holds a gold passage;
@@ -212,7 +196,7 @@ def print_audit(measures: dict[str, Any]) -> None:
 
 
 def _said(counts: dict[str, Any], reason: str | None) -> dict[str, Any]:
-    """Return numbers of a gate by source; where it looked at nothing, why."""
+    """Return a gate's numbers by source, or the reason why it checked nothing."""
     return dict.fromkeys(counts, reason) if reason else counts
 
 
@@ -221,18 +205,18 @@ def report(
         Path,
         typer.Option("--output", "-o", help="What to write: OUTPUT.html, or for large stores a folder OUTPUT."),
     ] = Path("stepsearch-report"),
-    store: StoreOption = None,
-    title: TitleOption = None,
+    store: options.Store = None,
+    title: options.Title = None,
     folder: Annotated[
-        bool, typer.Option("--folder", help="Write a folder even where one file would do: it opens faster.")
+        bool, typer.Option("--folder", help="Write a folder even if one file would do: it opens faster.")
     ] = False,
-    rollouts: RolloutsOption = None,
-    config: ConfigOption = None,
-    quiet: QuietOption = False,
+    rollouts: options.Rollouts = None,
+    config: options.Config = None,
+    quiet: options.Quiet = False,
 ) -> None:
-    """Write the store as a web page to look at and to pass on: funnel, charts, provenance, every trajectory.
+    """Write the store as a web page that you can pass on: funnel, charts, provenance, every trajectory.
 
-    The page needs no network and no server. From about 20 MB on it is a folder: open its index.html.
+    The page needs no network and no server. Above about 20 MB it is a folder: open its index.html.
     Example: stepsearch-data report --store ./store --output my-report
     """
     written = open_store(store, config).report(
@@ -241,22 +225,22 @@ def report(
     if not quiet:
         megabytes = written.bytes / 1e6
         counted = "1 trajectory" if written.trajectories == 1 else f"{written.trajectories:,} trajectories"
-        typer.echo(f"wrote {written.page}: {counted}, {megabytes:,.1f} MB", err=True)
+        tell(f"wrote {written.page}: {counted}, {megabytes:,.1f} MB")
 
 
 def view(
-    store: StoreOption = None,
-    port: Annotated[int, typer.Option("--port", min=0, max=65_535, help="0 takes any that is free.")] = 8765,
+    store: options.Store = None,
+    port: Annotated[int, typer.Option("--port", min=0, max=65_535, help="Port; 0 picks a free one.")] = 8765,
     browser: Annotated[
-        bool | None, typer.Option("--open/--no-open", help="Open a browser (default: on a desktop's terminal).")
+        bool | None, typer.Option("--open/--no-open", help="Open a browser (default: only on a desktop).")
     ] = None,
-    title: TitleOption = None,
-    rollouts: RolloutsOption = None,
-    config: ConfigOption = None,
+    title: options.Title = None,
+    rollouts: options.Rollouts = None,
+    config: options.Config = None,
 ) -> None:
-    """Look at the store in a browser, on this machine alone, as it is at each moment: a build may go on meanwhile.
+    """Show the store in a browser, always as it is now: a build may run meanwhile. For stores of any size.
 
-    For stores of any size. From another machine: ssh -L 8765:127.0.0.1:8765 HOST.
+    Only this machine can open the page. From another one: ssh -L 8765:127.0.0.1:8765 HOST.
     """
     end_at_once()
     from stepsearch_data.core.progress import Reporter

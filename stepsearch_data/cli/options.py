@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -40,7 +39,7 @@ def finite(value: float | list[float] | None) -> float | list[float] | None:
 
 
 def utf8(path: Path | None) -> Path | None:
-    """Refuse a path whose bytes are no UTF-8: neither Polars nor DuckDB opens it, and no JSON names it."""
+    """Refuse a path whose bytes are not UTF-8: neither Polars nor DuckDB opens it, and no JSON names it."""
     try:
         str(path).encode()
     except UnicodeEncodeError:
@@ -48,37 +47,23 @@ def utf8(path: Path | None) -> Path | None:
     return path
 
 
-class Preset(StrEnum):
-    """Whose rewards."""
-
-    paper = "paper"
-    reference = "reference"
-
-
-class Mode(StrEnum):
-    """How a model is asked."""
-
-    online = "online"
-    batch = "batch"
-
-
 of_model = partial(typer.Option, rich_help_panel="Language model")
-StoreOption = Annotated[
+Store = Annotated[
     Path | None,
     typer.Option("--store", help="Folder of the store (default ./store).", envvar="STEPSEARCH_STORE", callback=utf8),
 ]
-ConfigOption = Annotated[
+Config = Annotated[
     Path | None, typer.Option("--config", "-c", help="TOML run file; `init` writes one.", envvar="STEPSEARCH_CONFIG")
 ]
-SetOption = Annotated[
+Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="STAGE.KEY=VALUE", help="Set one setting; the value `default` takes it back."),
 ]
-FreshOption = Annotated[
+Fresh = Annotated[
     bool,
     typer.Option("--fresh", help="Forget the settings of earlier builds: those not given now are at their defaults."),
 ]
-SourceOption = Annotated[
+Sources = Annotated[
     list[str] | None,
     typer.Option(
         "--source",
@@ -89,7 +74,7 @@ SourceOption = Annotated[
         "what the store was loaded from, or the embedded sample.",
     ),
 ]
-EngineOption = Annotated[
+Engines = Annotated[
     list[str] | None,
     typer.Option(
         "--engine",
@@ -100,7 +85,7 @@ EngineOption = Annotated[
         autocompletion=_engine_names,
     ),
 ]
-OneEngineOption = Annotated[
+OneEngine = Annotated[
     list[str] | None,  # a second one is refused where the engine is opened, not dropped
     typer.Option(
         "--engine",
@@ -116,55 +101,55 @@ _CORPUS = typer.Option(
     callback=utf8,
     help="Passages: .jsonl or .parquet with {id, contents} or {id, title, text}, or DPR's .tsv; .gz, .bz2, .zst too.",
 )
-CorpusOption = Annotated[Path | None, _CORPUS]
-NeededCorpusOption = Annotated[Path, _CORPUS]
-IndexOption = Annotated[
+Corpus = Annotated[Path | None, _CORPUS]
+NeededCorpus = Annotated[Path, _CORPUS]
+Index = Annotated[
     Path | None,
     typer.Option(
         "--index", callback=utf8, help="Folder of the index (default: the corpus's name and .index, beside it)."
     ),
 ]
-StageOption = Annotated[
+Stage = Annotated[
     str, typer.Option("--stage", help="`all`, one stage, or several with commas.", autocompletion=_stage_names)
 ]
-FromOption = Annotated[str | None, typer.Option("--from", help="First stage to run.", autocompletion=_stage_names)]
-ToOption = Annotated[str | None, typer.Option("--to", help="Last stage to run.", autocompletion=_stage_names)]
-LimitOption = Annotated[
+First = Annotated[str | None, typer.Option("--from", help="First stage to run.", autocompletion=_stage_names)]
+Last = Annotated[str | None, typer.Option("--to", help="Last stage to run.", autocompletion=_stage_names)]
+Limit = Annotated[
     int | None,
     typer.Option(
         "--limit", "-n", min=1, max=1_000_000_000, help="Only the first N questions of each source (load.limit)."
     ),
 ]
-ForceOption = Annotated[bool, typer.Option("--force", help="Run the chosen stages even when they are current.")]
-LlmOption = Annotated[
+Force = Annotated[bool, typer.Option("--force", help="Run the chosen stages even when they are current.")]
+Llm = Annotated[
     str | None,
     of_model("--llm", metavar="MODEL", help="Model for decompose and queries; `offline` is rules."),
 ]
-PromptOption = Annotated[
+Prompts = Annotated[
     list[str] | None,
     of_model("--prompt", metavar="NAME=FILE", help="Your own prompt: decompose, queries or judge."),
 ]
-CostOption = Annotated[
+MaxCost = Annotated[
     float | None, of_model("--max-cost", help="US dollars for this store before the build stops (llm.max_cost).")
 ]
-TokensOption = Annotated[
+MaxTokens = Annotated[
     int | None, of_model("--max-tokens-total", help="Tokens for this store before it stops (llm.max_tokens_total).")
 ]
-ModeOption = Annotated[
-    Mode | None,
+LlmMode = Annotated[
+    Literal["online", "batch"] | None,
     of_model("--llm-mode", help="batch: OpenAI's Batch API, half the price within 24 hours (llm.mode)."),
 ]
-ConcurrencyOption = Annotated[
+MaxConcurrency = Annotated[
     int | None, of_model("--max-concurrency", min=1, help="Calls in flight at most (llm.max_concurrency).")
 ]
-RpmOption = Annotated[float | None, of_model("--rpm", help="Requests per minute at most (llm.rpm).")]
-TpmOption = Annotated[float | None, of_model("--tpm", help="Tokens per minute at most (llm.tpm).")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
-SwitchOption = Annotated[
+Rpm = Annotated[float | None, of_model("--rpm", help="Requests per minute at most (llm.rpm).")]
+Tpm = Annotated[float | None, of_model("--tpm", help="Tokens per minute at most (llm.tpm).")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+Switches = Annotated[
     list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Set one switch of the preset; docs/rewards.md.")
 ]
-TitleOption = Annotated[str | None, typer.Option("--title", help="Title of the page (default: names its sources).")]
-RolloutsOption = Annotated[
+Title = Annotated[str | None, typer.Option("--title", help="Title of the page (default: names its sources).")]
+Rollouts = Annotated[
     list[str] | None,
     typer.Option(
         "--rollouts",
@@ -172,9 +157,9 @@ RolloutsOption = Annotated[
         help="Rollouts that `eval` wrote, a file or its folder, shown beside the gold trajectories; repeatable.",
     ),
 ]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no log lines.")]
-RepoArgument = Annotated[str, typer.Argument(metavar="USER/NAME[@TAG]", help="Dataset on the Hub.")]
-LicenceOption = Annotated[
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no log lines.")]
+Repo = Annotated[str, typer.Argument(metavar="USER/NAME[@TAG]", help="Dataset on the Hub.")]
+Licences = Annotated[
     list[str] | None,
     typer.Option(
         "--license",
@@ -182,7 +167,7 @@ LicenceOption = Annotated[
         help="Licence of your own rows, as the Hub names it (cc-by-4.0, apache-2.0, …); of a kind of source: KIND=ID.",
     ),
 ]
-PatienceOption = Annotated[
+Patience = Annotated[
     float | None,
     typer.Option(
         "--patience",

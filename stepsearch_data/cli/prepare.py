@@ -1,4 +1,4 @@
-"""Commands that prepare a build: a run file, made-up questions, a look at the model's server."""
+"""Commands that prepare a build: write a run file or made-up questions, check a model's server."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from stepsearch_data.builds import run_config
-from stepsearch_data.cli.options import ConfigOption, QuietOption, SetOption
+from stepsearch_data.cli import options
+from stepsearch_data.cli.printing import tell
 from stepsearch_data.core.errors import ConfigError, StepSearchError
 
 
@@ -27,7 +28,7 @@ def init(
         path.write_text(run_file(STAGES), encoding="utf-8")
     except OSError as error:
         raise StepSearchError(f"cannot write {path}: {error.strerror}") from error
-    typer.echo(f"wrote {path}; build with: stepsearch-data build --config {shlex.quote(str(path))}", err=True)
+    tell(f"wrote {path}; build with: stepsearch-data build --config {shlex.quote(str(path))}")
 
 
 def synth(
@@ -38,7 +39,10 @@ def synth(
     paragraphs: Annotated[
         int | None,
         typer.Option(
-            "--paragraphs", min=1, max=1_000_000_000, help="Distinct paragraphs of the world (default 5.6 a question)."
+            "--paragraphs",
+            min=1,
+            max=1_000_000_000,
+            help="Distinct paragraphs of the world (default 5.6 per question).",
         ),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=-(2**63), max=2**63 - 1, help="Same seed, same bytes.")] = 0,
@@ -48,12 +52,15 @@ def synth(
     sentences: Annotated[
         int,
         typer.Option(
-            "--sentences", min=0, max=1_000, help="Sentences a paragraph: the fact, then filler; 0: a note of it."
+            "--sentences",
+            min=0,
+            max=1_000,
+            help="Sentences per paragraph: the fact, then filler. 0: only a short note.",
         ),
     ] = 4,
-    quiet: QuietOption = False,
+    quiet: options.Quiet = False,
 ) -> None:
-    """Write a synthetic world in MuSiQue's format: made-up entities, 2-4 hop questions of every graph shape."""
+    """Write made-up questions and paragraphs in MuSiQue's format: 2 to 4 hops, every shape of graph."""
     from stepsearch_data.core.progress import Reporter
     from stepsearch_data.synth import WorldConfig, write_world
 
@@ -68,15 +75,15 @@ def synth(
         raise StepSearchError(f"cannot write {output}: {error.strerror}") from error
     if not quiet:
         source = shlex.quote(f"musique={output}")
-        typer.echo(f"wrote {written:,} questions; build: stepsearch-data build --source {source}", err=True)
+        tell(f"wrote {written:,} questions; build with: stepsearch-data build --source {source}")
 
 
 def doctor(
     llm: Annotated[str, typer.Option("--llm", metavar="MODEL", help="Model to try.")],
-    config: ConfigOption = None,
-    settings: SetOption = None,
+    config: options.Config = None,
+    settings: options.Settings = None,
 ) -> None:
-    """Check key, endpoint, model and structured output with one cheap call, and say what is wrong in words."""
+    """Check a model's key, server and structured output with one cheap call, and say what is wrong."""
     import asyncio
 
     from stepsearch_data.llm.doctor import examine

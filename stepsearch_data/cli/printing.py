@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
+import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 
 _ENDLESS = 100_000  # characters of a line where stdout is no terminal: nothing is folded
 _FOLDED = 8  # characters that a column of text keeps, however narrow the terminal is
+_UNBROKEN = 32  # characters of the longest word that is not folded: names and ids can be copied
 _KILO = 1000
+REASONS = 5  # that are printed of many rejected rows
 
 
 def print_json(value: Any) -> None:
@@ -40,6 +43,17 @@ def say(*parts: str | tuple[str, str], style: str = "") -> None:
     make_console().print(Text.assemble(*clean, style=style))
 
 
+def tell(*lines: str) -> None:
+    """Print lines on stderr, their control characters written out."""
+    for line in lines:
+        typer.echo(visible(line), err=True)
+
+
+def teller(quiet: bool) -> Callable[..., None]:
+    """Return `tell`, or with `quiet` a function that prints nothing."""
+    return (lambda *_: None) if quiet else tell
+
+
 def store_flag(store: Store) -> str:
     """Return the option that makes another command use this store, as a shell reads it."""
     return "" if store.root == Path("store") else f" --store {shlex.quote(str(store.root))}"
@@ -48,7 +62,8 @@ def store_flag(store: Store) -> str:
 def grid(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str = "", *, tight: bool = False) -> None:
     """Print a table, numbers to the right. Cells are plain text, whatever brackets the data holds.
 
-    Where the terminal is too narrow, text is folded but no number: then the lines are longer than it.
+    Where the terminal is too narrow, text is folded between words. Numbers, names and ids stay whole: then the lines
+    are longer than it.
     """
     listed = list(rows)
     table = Table(title=title or None, title_justify="left", box=None, header_style="bold", pad_edge=False)
@@ -57,11 +72,12 @@ def grid(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str = "",
         numeric = any(isinstance(row[at], int | float) for row in listed)
         words = [word for text in (column, *(_cell(row[at]) for row in listed)) for word in text.split()]
         longest = max(map(len, words), default=0)
+        unbroken = max((len(word) for word in words if len(word) <= _UNBROKEN), default=0)
         table.add_column(
             Text(visible(column)),
             justify="right" if numeric else "left",
             overflow="fold",
-            min_width=longest if numeric else min(longest, _FOLDED),
+            min_width=longest if numeric else max(unbroken, min(longest, _FOLDED)),
             no_wrap=numeric and len(column) <= longest,
         )
     for row in listed:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from stepsearch_data.cli import options
 from stepsearch_data.cli.common import QUARANTINED
-from stepsearch_data.cli.options import Preset, QuietOption, SwitchOption
-from stepsearch_data.cli.printing import grid, say
+from stepsearch_data.cli.printing import REASONS, grid, say, tell
 from stepsearch_data.core.errors import ConfigError
-from stepsearch_data.core.terminal import visible
 
 if TYPE_CHECKING:
     from stepsearch_data.scoring.files import Report
-
-_REASONS = 5  # that are told of rejected rows
 
 
 def score(
@@ -28,10 +24,10 @@ def score(
     answers: Annotated[
         Path | None, typer.Option("--answers", help="Score answers instead: a file of `prediction` and `answers`.")
     ] = None,
-    preset: Annotated[Preset, typer.Option("--preset", help="The paper's equations, or the reference code.")] = (
-        Preset.paper
-    ),
-    switches: SwitchOption = None,
+    preset: Annotated[
+        Literal["paper", "reference"], typer.Option("--preset", help="The paper's equations, or the reference code.")
+    ] = "paper",
+    switches: options.Switches = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -43,8 +39,8 @@ def score(
     workers: Annotated[
         int | None, typer.Option("--workers", min=1, max=1_024, help="Processes (default: all cores).")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line, write no Parquet.")] = False,
-    quiet: QuietOption = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON Lines on stdout, write no Parquet.")] = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Score any model's rollouts with StepSearch's rewards: every component, for every round.
 
@@ -61,7 +57,7 @@ def score(
         raise ConfigError("--set is for rollouts: the official answer metrics have no switches")
     if as_json and output:
         raise ConfigError("--json prints, --output writes Parquet", "leave one out")
-    scorer = Scorer("answers" if answers else "rollouts", configure(preset.value, switches or ()), as_json)
+    scorer = Scorer("answers" if answers else "rollouts", configure(preset, switches or ()), as_json)
     target = output or default_output(file, scorer.kind)
     report = score_file(file, scorer, None if as_json else target, workers=workers, reporter=Reporter(quiet=quiet))
     if not (as_json or quiet):
@@ -88,7 +84,7 @@ def _print_scores(report: Report, output: Path, *, kind: str) -> None:
 
 def _print_rejects(report: Report, path: Path) -> None:
     """Print on stderr how many rows could not be scored, and the most frequent reasons."""
-    print(visible(f"{report.rejected:,} rows could not be scored, all in {path}:"), file=sys.stderr)
-    for reason, times in report.reasons.most_common(_REASONS):
-        first = f"row {report.first[reason]:,}"
-        print(visible(f"  {first}{f' and {times - 1:,} more' if times > 1 else ''}: {reason}"), file=sys.stderr)
+    tell(f"{report.rejected:,} rows could not be scored, all in {path}:")
+    for reason, times in report.reasons.most_common(REASONS):
+        more = f" and {times - 1:,} more" if times > 1 else ""
+        tell(f"  row {report.first[reason]:,}{more}: {reason}")

@@ -15,18 +15,8 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from stepsearch_data.builds import engine_settings, merged_settings, run_config, run_config_over
+from stepsearch_data.cli import options
 from stepsearch_data.cli.common import OK, QUARANTINED, end_at_once
-from stepsearch_data.cli.options import (
-    ConfigOption,
-    CorpusOption,
-    EngineOption,
-    IndexOption,
-    JsonOption,
-    NeededCorpusOption,
-    QuietOption,
-    SetOption,
-    StoreOption,
-)
 from stepsearch_data.cli.printing import make_console, print_json
 from stepsearch_data.core.errors import ConfigError, SearchError, StepSearchError
 from stepsearch_data.core.terminal import visible
@@ -55,7 +45,7 @@ class Hit(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What an engine says, or why it says nothing. `latency` is in seconds."""
+    """What an engine answers, or why it does not. `latency` is in seconds."""
 
     engine: str
     hits: Sequence[Hit]
@@ -64,12 +54,12 @@ class Result(NamedTuple):
 
 
 def index(
-    corpus: NeededCorpusOption,
-    index: IndexOption = None,
-    engine: EngineOption = None,
-    config: ConfigOption = None,
-    settings: SetOption = None,
-    quiet: QuietOption = False,
+    corpus: options.NeededCorpus,
+    index: options.Index = None,
+    engine: options.Engines = None,
+    config: options.Config = None,
+    settings: options.Settings = None,
+    quiet: options.Quiet = False,
 ) -> None:
     """Build or renew the index of a corpus of your own, for `serve`, `search` and `--engine NAME=INDEX`.
 
@@ -87,14 +77,14 @@ def index(
 
 def search(
     query: Annotated[str, typer.Argument(help="What to search for.")],
-    store: StoreOption = None,
-    corpus: CorpusOption = None,
-    index: IndexOption = None,
-    engine: EngineOption = None,
-    k: Annotated[int, typer.Option("-k", min=1, max=100, help="Documents an engine.")] = 5,
-    config: ConfigOption = None,
-    settings: SetOption = None,
-    as_json: JsonOption = False,
+    store: options.Store = None,
+    corpus: options.Corpus = None,
+    index: options.Index = None,
+    engine: options.Engines = None,
+    k: Annotated[int, typer.Option("-k", min=1, max=100, help="Documents per engine.")] = 5,
+    config: options.Config = None,
+    settings: options.Settings = None,
+    as_json: options.Json = False,
 ) -> None:
     """Print what one or several search engines find, side by side. Default: all engines of the store's index.
 
@@ -109,18 +99,18 @@ def search(
 
 
 def serve(
-    corpus: CorpusOption = None,
-    store: StoreOption = None,
-    index: IndexOption = None,
-    engine: EngineOption = None,
+    corpus: options.Corpus = None,
+    store: options.Store = None,
+    index: options.Index = None,
+    engine: options.Engines = None,
     host: Annotated[str, typer.Option("--host", help="Address to serve on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=0, max=65_535, help="0 takes any that is free.")] = 8000,
+    port: Annotated[int, typer.Option("--port", min=0, max=65_535, help="Port; 0 picks a free one.")] = 8000,
     topk: Annotated[
-        int, typer.Option("--topk", min=1, max=1_000, help="Documents per query, where a request names no number.")
+        int, typer.Option("--topk", min=1, max=1_000, help="Documents per query, if the request names no number.")
     ] = 3,
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Threads that search (run.workers).")] = None,
-    config: ConfigOption = None,
-    settings: SetOption = None,
+    config: options.Config = None,
+    settings: options.Settings = None,
 ) -> None:
     """Serve Search-R1's /retrieve over HTTP: drop-in for its retrieval_server.py, for RL rollouts.
 
@@ -136,10 +126,7 @@ def serve(
 
 
 def _built(choice: Choice, config: Path | None) -> Path | None:
-    """Return the store whose index is searched, if it is one's.
-
-    Its engines are reached as when they were built.
-    """
+    """Return the store whose index is searched, if it is a store's: its settings say how its engines are reached."""
     return None if choice.corpus or choice.index else choice.store or run_config(config).store
 
 

@@ -11,21 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stepsearch_data.builds import run_config
+from stepsearch_data.cli import options
 from stepsearch_data.cli.common import OK, end_at_once, open_store
-from stepsearch_data.cli.options import (
-    ConfigOption,
-    JsonOption,
-    LicenceOption,
-    PatienceOption,
-    QuietOption,
-    RepoArgument,
-    StoreOption,
-    finite,
-    licences_of,
-)
-from stepsearch_data.cli.printing import grid, print_json, say, size, store_flag
+from stepsearch_data.cli.printing import grid, print_json, say, size, store_flag, tell
 from stepsearch_data.core.errors import ConfigError, PublishError, StepSearchError
-from stepsearch_data.core.terminal import visible
 from stepsearch_data.exports import FORMATS
 from stepsearch_data.remote.secrets import check_hub
 
@@ -52,7 +41,7 @@ def _print_formats(wanted: bool) -> None:
 def export(
     form: Annotated[str, typer.Option("--format", "-f", help=f"{', '.join(FORMATS.ours)}. What each is for: --list.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder to write the files into.")],
-    store: StoreOption = None,
+    store: options.Store = None,
     template: Annotated[
         str,
         typer.Option(
@@ -65,13 +54,13 @@ def export(
     ] = "musique",
     split: Annotated[str | None, typer.Option("--split", help="Only this split (default: a file for each).")] = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="Trajectories that are incomplete, or failed the quality gates, too.")
+        bool, typer.Option("--all", help="Include trajectories that are incomplete or failed a quality gate.")
     ] = False,
-    config: ConfigOption = None,
-    quiet: QuietOption = False,
+    config: options.Config = None,
+    quiet: options.Quiet = False,
     _list: Annotated[
         bool,
-        typer.Option("--list", help="Say what each format is for, and exit.", is_eager=True, callback=_print_formats),
+        typer.Option("--list", help="List the formats and what each is for.", is_eager=True, callback=_print_formats),
     ] = False,
 ) -> None:
     """Write the trajectories in the file format of a trainer, ready to load.
@@ -82,45 +71,45 @@ def export(
     written = opened.export(form, output, template=template, split=split, everything=everything, progress=not quiet)
     if not quiet:
         for path, rows in written.rows.items():
-            typer.echo(f"wrote {rows:,} rows: {path}", err=True)
-        typer.echo(f"load: {written.load}", err=True)
+            tell(f"wrote {rows:,} rows: {path}")
+        tell(f"load: {written.load}")
 
 
 def publish(
     repo: Annotated[str, typer.Argument(metavar="USER/NAME", help="Dataset on the Hub.")],
-    store: StoreOption = None,
+    store: options.Store = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="DIR", help="Folder of the release (default STORE.release)."),
     ] = None,
     tag: Annotated[str | None, typer.Option("--tag", help="Name of this version, such as v1.0.0.")] = None,
-    private: Annotated[bool, typer.Option("--private", help="Nobody else may see it.")] = False,
-    licences: LicenceOption = None,
+    private: Annotated[bool, typer.Option("--private", help="Make the dataset private.")] = False,
+    licences: options.Licences = None,
     max_rejects: Annotated[
         float,
         typer.Option(
-            "--max-rejects", min=0, max=1, callback=finite, help="Share of rows set aside that is still accepted."
+            "--max-rejects", min=0, max=1, callback=options.finite, help="Largest share of rejected rows to accept."
         ),
     ] = 0.05,
     allow_paths: Annotated[
-        bool, typer.Option("--allow-paths", help="Even where the settings tell paths of this machine.")
+        bool, typer.Option("--allow-paths", help="Publish settings even if they hold paths of this machine.")
     ] = False,
-    message: Annotated[str | None, typer.Option("--message", "-m", help="What the commit says.")] = None,
+    message: Annotated[str | None, typer.Option("--message", "-m", help="Message of the commit.")] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Write the folder and say what would change on the Hub; send nothing.")
+        bool, typer.Option("--dry-run", help="Write the folder, say what would change on the Hub, and send nothing.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before sending.")] = False,
-    patience: PatienceOption = None,
-    config: ConfigOption = None,
-    quiet: QuietOption = False,
+    patience: options.Patience = None,
+    config: options.Config = None,
+    quiet: options.Quiet = False,
 ) -> None:
-    """Publish a store as a dataset on the Hugging Face Hub: one commit, a tag, and a look at what arrived.
+    """Publish a store as a dataset on the Hugging Face Hub: one commit, one tag, and a check of what arrived.
 
-    Needs HF_TOKEN, or `hf auth login`. Whatever interrupts it, the Hub has all of the release or nothing of it, and the
-    same command goes on. Look first: stepsearch-data publish USER/NAME --tag v1.0.0 --dry-run
+    Needs HF_TOKEN, or `hf auth login`. The Hub gets all of the release or nothing. After an interruption, the same
+    command goes on. Rehearse it first: stepsearch-data publish USER/NAME --tag v1.0.0 --dry-run
     """
     if not (yes or dry_run or sys.stdin.isatty()):
-        raise ConfigError("publishing asks before it sends, and nobody can answer here", "--yes, or look: --dry-run")
+        raise ConfigError("publish asks before it sends, but stdin is not a terminal", "--yes, or rehearse: --dry-run")
     end_at_once()
     from stepsearch_data.core.progress import Reporter
     from stepsearch_data.release.write import ReleaseSettings, write_release
@@ -135,7 +124,7 @@ def publish(
     settings = ReleaseSettings(
         name=hub.repo,
         version=tag,
-        licences=licences_of(licences),
+        licences=options.licences_of(licences),
         max_rejects=max_rejects,
         allow_paths=allow_paths,
     )
@@ -158,11 +147,11 @@ def publish(
 
 
 def pull(
-    repo: RepoArgument,
-    store: StoreOption = None,
-    patience: PatienceOption = None,
-    config: ConfigOption = None,
-    quiet: QuietOption = False,
+    repo: options.Repo,
+    store: options.Store = None,
+    patience: options.Patience = None,
+    config: options.Config = None,
+    quiet: options.Quiet = False,
 ) -> None:
     """Fetch the store of a release from the Hugging Face Hub: for `sql`, `audit`, `export`, `build` and the others.
 
@@ -186,13 +175,13 @@ def verify(
     path: Annotated[
         Path, typer.Argument(help="A store, the folder of a release, or USER/NAME or USER/NAME@TAG on the Hub.")
     ] = Path("store"),
-    patience: PatienceOption = None,
-    quiet: QuietOption = False,
-    as_json: JsonOption = False,
+    patience: options.Patience = None,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
 ) -> None:
     """Recompute every digest of a store or a release: which files are as recorded, changed, missing or unexpected.
 
-    Exit code 1 where any is not as recorded. On the Hub, large files are compared by the digests that it keeps.
+    Exits with 1 if any file is not as recorded. On the Hub, large files are compared by the digests that it keeps.
     """
     from stepsearch_data.core.progress import Reporter
     from stepsearch_data.release.verify import verify as check
@@ -243,7 +232,7 @@ def _print_verified(report: Report, *, as_json: bool) -> None:
         say((f"{fault.state:<11}", "bold red"), fault.path)
     say(f"{report.kind} {report.where}: ", ", ".join(f"{count:,} {state}" for state, count in sorted(counts.items())))
     if counts["absent"]:
-        say("absent: an index, which a build makes anew", style="dim")
+        say("absent: an index, which the next build makes again", style="dim")
     say(f"sha256 {report.digest}", style="dim")
 
 
@@ -269,8 +258,7 @@ def _print_rehearsal(found: Rehearsal, repo: str) -> None:
         _print_changes(found.plan, repo)
     if found.fault:
         what = "" if found.plan else "nothing was compared, and "
-        print(f"note: {what}publishing would fail now: {visible(found.fault.message)}", file=sys.stderr)
-        print(f"hint: {visible(found.fault.hint)}", file=sys.stderr)
+        tell(f"note: {what}publishing would fail now: {found.fault.message}", f"hint: {found.fault.hint}")
 
 
 def _print_published(plan: Plan, hub: Hub) -> None:

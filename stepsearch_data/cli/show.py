@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
+from stepsearch_data.cli import options
 from stepsearch_data.cli.common import open_store
-from stepsearch_data.cli.options import ConfigOption, JsonOption, StoreOption
 from stepsearch_data.cli.printing import print_json, say
 
 
@@ -15,9 +15,9 @@ def show(
     question_id: Annotated[
         str | None, typer.Argument(help="Question to show; the first trajectory by default.")
     ] = None,
-    store: StoreOption = None,
-    config: ConfigOption = None,
-    as_json: JsonOption = False,
+    store: options.Store = None,
+    config: options.Config = None,
+    as_json: options.Json = False,
 ) -> None:
     """Print one trajectory for a human: every round with its queries and documents, gold ones marked."""
     trajectory = open_store(store, config).trajectory(question_id)

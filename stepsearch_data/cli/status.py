@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from stepsearch_data.builds import setting_text
+from stepsearch_data.cli import options
 from stepsearch_data.cli.common import open_store
-from stepsearch_data.cli.options import ConfigOption, JsonOption, StoreOption
 from stepsearch_data.cli.printing import grid, print_json, say, size
 
 
-def stages(as_json: JsonOption = False) -> None:
+def stages(as_json: options.Json = False) -> None:
     """List the stages, with what each reads, writes and can be told (`--set STAGE.KEY=VALUE`)."""
     from stepsearch_data.stages import STAGES
 
@@ -35,7 +35,7 @@ def stages(as_json: JsonOption = False) -> None:
     grid(("stage", "what it does", "reads", "writes", "settings"), rows)
 
 
-def status(store: StoreOption = None, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+def status(store: options.Store = None, config: options.Config = None, as_json: options.Json = False) -> None:
     """Show what the store holds: rows, bytes, seconds and rejects of every stage."""
     from stepsearch_data.pipeline.remembered import flat, recall
     from stepsearch_data.stages import STAGES

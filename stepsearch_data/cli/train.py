@@ -6,24 +6,15 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, astuple
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from stepsearch_data.builds import engine_settings, run_config_over
-from stepsearch_data.cli.options import (
-    CorpusOption,
-    IndexOption,
-    JsonOption,
-    OneEngineOption,
-    QuietOption,
-    StoreOption,
-    finite,
-)
-from stepsearch_data.cli.printing import grid, print_json
+from stepsearch_data.cli import options
+from stepsearch_data.cli.printing import grid, print_json, teller
 from stepsearch_data.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -31,34 +22,19 @@ if TYPE_CHECKING:
     from stepsearch_data.evaluation.plot.statistics import Interval
 
 
-class Demo(StrEnum):
-    """How much of the demo `train` runs."""
-
-    quick = "quick"
-    full = "full"
-
-
-class Axis(StrEnum):
-    """What `plot` compares runs by."""
-
-    updates = "updates"
-    rollouts = "rollouts"
-    tokens = "tokens"
-
-
 def train(
     recipe: Annotated[
         Path | None,
         typer.Option("--config", "-c", metavar="RECIPE", help="TOML file of a training; recipes/ has some."),
     ] = None,
-    store: StoreOption = None,
+    store: options.Store = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="DIR", help="Folder of the run (default runs/steppo, or runs/demo)."),
     ] = None,
-    engine: OneEngineOption = None,
-    index: IndexOption = None,
-    corpus: CorpusOption = None,
+    engine: options.OneEngine = None,
+    index: options.Index = None,
+    corpus: options.Corpus = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override one setting of the recipe, or of an engine."),
@@ -68,7 +44,7 @@ def train(
         str | None, typer.Option("--report-to", help="tensorboard, wandb, trackio or none (report_to).")
     ] = None,
     demo: Annotated[
-        Demo | None,
+        Literal["quick", "full"] | None,
         typer.Option("--demo", help="Compare PPO with and without step rewards, on a made-up world with tiny models."),
     ] = None,
     workers: Annotated[
@@ -76,8 +52,8 @@ def train(
         typer.Option("--workers", min=1, max=1_024, help="Trainings of the demo at once (default: all cores)."),
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of the demo's world (default 1).")] = None,
-    quiet: QuietOption = False,
-    as_json: JsonOption = False,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
 ) -> None:
     """Train a policy on a store with StePPO: PPO with a reward for every search.
 
@@ -91,12 +67,12 @@ def train(
     from stepsearch_data.trainer.start import train as run
 
     if (recipe is None) == (demo is None):
-        raise ConfigError("expected a recipe or the demo", "name one: --config RECIPE, or --demo quick")
+        raise ConfigError("expected a recipe or the demo", "give one: --config RECIPE, or --demo quick")
     of_recipes = {"--index": index, "--corpus": corpus, "--report-to": report_to, "--resume": resume}
     of_demo = {"--workers": workers, "--seed": seed, "--json": as_json}
     for flag in (name for name, value in (of_recipes if demo else of_demo).items() if value not in (None, False)):
         raise ConfigError(f"{flag} means nothing {'to' if demo else 'without'} --demo", "leave it out")
-    say = partial(typer.echo, err=True) if not quiet else lambda _: None
+    say = teller(quiet)
     of_engines = [setting for setting in settings or [] if setting.startswith("engines.")]
     of_training = [setting for setting in settings or [] if setting not in of_engines]
     load = partial(run_config_over, None, [*engine_settings(engine), *of_engines])
@@ -107,7 +83,7 @@ def train(
         with require_torch():
             from stepsearch_data.trainer.demo.experiment import demonstrate
         restore_interrupts()
-        compared = demonstrate(folder, demo.value, load, workers or os.cpu_count() or 1, say, seed=world)
+        compared = demonstrate(folder, demo, load, workers or os.cpu_count() or 1, say, seed=world)
         _print_curves(compared, as_json=as_json)
         return
     flags = {"store": store, "output": output, "report_to": report_to}
@@ -123,16 +99,21 @@ def plot(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs, or folders that hold some.")],
     metric: Annotated[
         list[str] | None,
-        typer.Option("--metric", "-m", help="What to draw, a panel each: eval_em (default), reward, kl..."),
+        typer.Option("--metric", "-m", help="What to draw, one panel each: eval_em (default), reward, kl..."),
     ] = None,
-    x: Annotated[Axis, typer.Option("--x", help="What the runs are compared by.")] = Axis.updates,
+    x: Annotated[
+        Literal["updates", "rollouts", "tokens"], typer.Option("--x", help="What the runs are compared by.")
+    ] = "updates",
     output: Annotated[Path, typer.Option("--output", "-o", help="File to draw: .png, .svg or .html.")] = Path(
         "curves.png"
     ),
     at: Annotated[
         list[float] | None,
         typer.Option(
-            "--at", min=0, callback=finite, help="Budgets of the table (default: quarters of what all runs did)."
+            "--at",
+            min=0,
+            callback=options.finite,
+            help="Budgets of the table (default: quarters of what all runs did).",
         ),
     ] = None,
     against: Annotated[
@@ -140,16 +121,16 @@ def plot(
         typer.Option("--against", metavar="VARIANT", help="What is subtracted (default: the first variant)."),
     ] = None,
     solved: Annotated[
-        float, typer.Option("--solved", callback=finite, help="Held-out exact match of a solved run.")
+        float, typer.Option("--solved", callback=options.finite, help="Held-out exact match of a solved run.")
     ] = 0.9,
     smooth: Annotated[
         int,
         typer.Option(
-            "--smooth", min=1, max=1_000_000, help="Draw moving means of so many updates; the table has none."
+            "--smooth", min=1, max=1_000_000, help="Draw moving means over so many updates; the table is not smoothed."
         ),
     ] = 1,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Draw learning curves of training runs, seeds as a mean with a band, and print values and paired differences.
 
@@ -161,13 +142,11 @@ def plot(
 
     check_name(output)
     found, notes = load_runs(runs)
-    curves = Curves(found, metric or [SOLVED_BY], x.value)
+    curves = Curves(found, metric or [SOLVED_BY], x)
     compared = curves.compare(sorted(at) if at else curves.budgets(), against, solved)
     write(draw(curves, smooth), output)
     _print_curves(compared, as_json=as_json)
-    if not quiet:
-        for note in [*notes, *curves.notes, f"wrote {output}"]:
-            typer.echo(note, err=True)
+    teller(quiet)(*notes, *curves.notes, f"wrote {output}")
 
 
 def _print_curves(compared: Comparison, *, as_json: bool) -> None:

@@ -306,7 +306,7 @@ def test_a_build_prints_data_on_stdout_and_its_log_on_stderr(cli: Run, tmp_path:
 
 def test_a_build_ends_with_a_table_and_what_to_try_next(cli: Run, tmp_path: Path) -> None:
     done = cli("build", "--store", tmp_path / "store", "--to", "corpus")
-    assert "Try next:" in done.stdout
+    assert "try next:" in done.stdout
     assert f"stepsearch-data show --store {tmp_path / 'store'}" in done.stdout
 
 
@@ -401,7 +401,7 @@ def test_sql_writes_nothing_into_the_store(cli: Run, odd_store: Path) -> None:
 def test_sql_writes_no_table_into_a_file(cli: Run, sample_store: Path, tmp_path: Path) -> None:
     for form in ([], ["--format", "table"]):
         done = cli("sql", "SELECT 1", "--store", sample_store, "-o", tmp_path / "out", *form)
-        assert "hint: name another: --format csv" in refused(done, 2)
+        assert "hint: name one: --format csv" in refused(done, 2)
     assert not list(tmp_path.iterdir())
 
 
