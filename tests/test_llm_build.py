@@ -358,7 +358,7 @@ def test_never_more_calls_at_once_than_allowed(world: World) -> None:
         (lambda _: error(500, "boom"), "does not answer: 500: boom"),
         (lambda _: error(401, f"bad key {KEY}"), "refuses the key (401): bad key ***"),
         (lambda _: error(404, "The model `mock` does not exist"), "knows no such model or path (404)"),
-        (lambda _: Fault(body=b"<html>Sign in</html>"), "does not answer: the server's reply is no JSON"),
+        (lambda _: Fault(body=b"<html>Sign in</html>"), "does not answer: the server's reply is not JSON"),
         (lambda _: error(429, "You exceeded your current quota: insufficient_quota"), "out of credit"),
     ],
     ids=["500", "401", "404", "HTML", "no credit"],

@@ -13,17 +13,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import IO, TYPE_CHECKING, Any, Protocol
+from typing import IO, TYPE_CHECKING, Any
 
 import orjson
 
 from stepsearch_data.core.errors import ProviderError, RowRejected
 from stepsearch_data.llm.batch_api import BatchApi
 from stepsearch_data.llm.chat import Reply, Request, Usage
-from stepsearch_data.llm.endpoint import Endpoint
-from stepsearch_data.llm.money import BATCH_SHARE, Budget, price_of, tokens_in
-from stepsearch_data.llm.replay import Replay
-from stepsearch_data.llm.settings import LlmSettings
+from stepsearch_data.llm.money import BATCH_SHARE, price_of, tokens_in
+from stepsearch_data.llm.service import Llm
+from stepsearch_data.remote.secrets import redact
 
 if TYPE_CHECKING:
     from openai.types import Batch
@@ -39,19 +38,6 @@ _USED = 8  # a reply takes 1/8 of the tokens that it may, as a rule of thumb
 _FINAL = {"completed", "failed", "expired", "cancelled"}
 
 
-class Online(Protocol):
-    """What batches need of the model that they replace."""
-
-    settings: LlmSettings
-    budget: Budget
-
-    async def answer(self, request: Request) -> Reply:
-        """Return the reply from the cache or from the server."""
-
-    def keep(self, model: str, digest: str, reply: Reply) -> None:
-        """Account for a reply that a batch brought, and put it into the cache."""
-
-
 class Deferred(Exception):
     """The request waits for a batch: its question is given up for now."""
 
@@ -62,17 +48,16 @@ class _File:
 
     content: IO[bytes]
     models: dict[str, str] = field(default_factory=dict)
-    size: int = 0
     usage: Usage = field(default_factory=Usage)
     cost: float = 0.0
 
 
 class Batches:
-    """The substitute for a model, which sends the requests that it collects as batches."""
+    """The substitute for a model: it sends the requests that it collects as batches. `tell` is called with progress."""
 
-    def __init__(self, llm: Online, endpoint: Endpoint, replay: Replay, tell: Callable[[str], None]) -> None:
-        self._llm, self._endpoint, self._replay, self._tell = llm, endpoint, replay, tell
-        self._api = BatchApi(endpoint, llm.settings.patience)
+    def __init__(self, llm: Llm, tell: Callable[[str], None]) -> None:
+        self._llm, self._endpoint, self._replay, self._tell = llm, llm.endpoint, llm.replay, tell
+        self._api = BatchApi(llm.endpoint, llm.settings.patience)
         self._seen: set[str] = set()
         self._sent: dict[str, None] = {}
         self._files: list[_File] = []
@@ -84,17 +69,19 @@ class Batches:
         A request that follows from a reply, such as a judge's, goes into a batch of the next round.
         Raises BudgetError before anything is sent, and ProviderError for a batch that did not come to its end.
         """
-        while True:
-            try:
+        self._llm.substitute = self
+        try:
+            while True:
                 async for _ in everyone(partial(_attempt, function)):
                     pass
                 if not (self._files or self._sent):
                     return
                 await self._send_files()
-            finally:
-                while self._files:
-                    self._files.pop().content.close()
-            await self._follow()
+                await self._follow()
+        finally:
+            self._llm.substitute = None
+            for file in self._files:
+                file.content.close()
 
     async def complete(self, request: Request) -> Reply:
         """See `ChatModel.complete`. Raises Deferred for what the cache does not hold."""
@@ -122,31 +109,28 @@ class Batches:
         call = {"custom_id": digest, "method": "POST", "url": "/v1/chat/completions", "body": body}
         line = orjson.dumps(call) + b"\n"
         last = self._files[-1] if self._files else None
-        if last is None or len(last.models) >= MOST_REQUESTS or last.size + len(line) > MOST_BYTES:
+        if last is None or len(last.models) >= MOST_REQUESTS or last.content.tell() + len(line) > MOST_BYTES:
             self._files.append(last := _File(tempfile.TemporaryFile()))  # noqa: SIM115 - closed by `fill`
         last.content.write(line)
-        last.size += len(line)
         last.models[digest] = request.model
-        prompt = tokens_in(*(message.content for message in request.messages))
-        usage = Usage(prompt, request.max_tokens // _USED)
+        usage = Usage(tokens_in(*(message.content for message in request.messages)), request.max_tokens // _USED)
         price = price_of(request.model, self._llm.settings.prices)
-        last.usage = Usage(last.usage.prompt_tokens + prompt, last.usage.completion_tokens + usage.completion_tokens)
+        last.usage += usage
         last.cost += price.of(usage) * BATCH_SHARE if price else 0.0
 
     async def _send_files(self) -> None:
         """Upload and start what was collected; each batch is remembered before the next one is sent."""
-        requests = sum(len(file.models) for file in self._files)
-        usage = Usage(
-            sum(file.usage.prompt_tokens for file in self._files),
-            sum(file.usage.completion_tokens for file in self._files),
-        )
         if self._files:
+            requests = sum(len(file.models) for file in self._files)
+            usage = sum((file.usage for file in self._files), Usage())
             self._llm.budget.afford(usage, sum(file.cost for file in self._files), f"a batch of {requests:,} requests")
         for file in self._files:
             self._tell(f"sending a batch of {len(file.models):,} requests")
             batch = await self._api.start(file.content)
             self._replay.remember(batch, file.models)
             self._sent[batch] = None
+            file.content.close()
+        self._files.clear()
 
     async def _follow(self) -> None:
         """Wait for all batches and keep what each brings. Raises ProviderError for those that did not complete."""
@@ -184,7 +168,7 @@ class Batches:
             return []
         fault = f"batch {name} {batch.status}, {answered:,} of {len(models):,} requests answered"
         said = [str(error.message)[:_WORDS] for error in (batch.errors and batch.errors.data) or []]
-        return [self._endpoint.clean(": ".join([fault, *said[:1]]))]
+        return [redact(": ".join([fault, *said[:1]]))]
 
 
 async def _attempt(function: Function, unit: Any) -> None:

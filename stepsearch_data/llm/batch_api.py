@@ -51,7 +51,8 @@ class BatchApi:
                     yield digest, reply
 
     async def _start(self, file: IO[bytes]) -> str:
-        name = _digest(file)
+        file.seek(0)
+        name = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # IO[bytes] reads into buffers
         with self._endpoint.errors():
             files, headers = self._endpoint.files, self._endpoint.headers
             listed = await files.batches.list(limit=100, extra_headers=headers)
@@ -89,31 +90,23 @@ class BatchApi:
     async def _insist(self, call: Callable[[], Awaitable[T]], fault: str, hint: str) -> T:
         """Call, again and again while that may help. Raises ProviderError with the fault; the hint is for the rest."""
         try:
-            async for attempt in AsyncRetrying(
+            return await AsyncRetrying(
                 retry=retry_if_exception_type(TransientError),
                 stop=stop_after_delay(self._patience),
                 wait=wait_random_exponential(multiplier=0.5, max=30),
                 reraise=True,
-            ):
-                with attempt:
-                    return await call()
+            )(call)
         except TransientError as error:
             later = "run the same command later: what was sent is not sent again"
             raise ProviderError(f"{fault}: {self._endpoint.shown} does not answer: {error}", later) from error
         except (RowRejected, ProviderError) as error:
             raise ProviderError(f"{fault}: {error}", hint) from error
-        raise AssertionError
-
-
-def _digest(file: IO[bytes]) -> str:
-    file.seek(0)
-    return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # IO[bytes] reads into buffers too
 
 
 def _id(answer: Any) -> str:
     """Return the id that a server gave; a proxy's page has none. Raises TransientError."""
     if not isinstance(getattr(answer, "id", None), str):
-        raise TransientError("the server's reply is no JSON object with an id")
+        raise TransientError("the server's reply is not a JSON object with an id")
     return str(answer.id)
 
 

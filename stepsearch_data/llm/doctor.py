@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from contextlib import aclosing
 
 from stepsearch_data.core.errors import ProviderError, RowRejected
@@ -28,7 +27,7 @@ async def examine(settings: LlmSettings, model: str) -> list[str]:
     async with aclosing(Endpoint(settings, connections=1)) as endpoint:
         lines = [f"endpoint   {shown}", f"key        {'set' if endpoint.has_key else f'none ({KEY} is not set)'}"]
         try:
-            lines += [line async for line in _models(endpoint, model)]
+            lines.append(await _offered(endpoint, model))
             request = Request(model, (_ASK,), schema=_SCHEMA, max_tokens=64)
             try:
                 reply = await endpoint.send(request)
@@ -52,15 +51,12 @@ _WORDS = {
 }
 
 
-async def _models(endpoint: Endpoint, model: str) -> AsyncIterator[str]:
-    """Yield whether the model is offered, as far as the server lists its models."""
+async def _offered(endpoint: Endpoint, model: str) -> str:
+    """Return whether the model is offered, as far as the server lists its models."""
     try:
         offered = await endpoint.models()
     except (TransientError, RowRejected, ProviderError):  # if more is wrong, the call will show it
-        yield "models     the server does not list them"
-        return
+        return "models     the server does not list them"
     if model in offered:
-        yield f"model      {model} is offered"
-    else:
-        some = ", ".join(offered[:_LISTED]) or "none"
-        yield f"model      {model} is not listed; the server lists {some}"
+        return f"model      {model} is offered"
+    return f"model      {model} is not listed; the server lists {', '.join(offered[:_LISTED]) or 'none'}"

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -19,8 +20,8 @@ import orjson
 from stepsearch_data.core.errors import ConfigError, ProviderError, RowRejected
 from stepsearch_data.llm.chat import Reply, Request, TurnRequest, Usage
 from stepsearch_data.llm.settings import AZURE, KEY, LlmSettings
-from stepsearch_data.remote.http import Http, Meaning, NoUrlError, TransientError, meaning_of, transient
-from stepsearch_data.remote.secrets import CUSTOM_HEADERS, find_key, header_secrets, show_url
+from stepsearch_data.remote.http import THROTTLED, Http, TransientError, may_pass, retry_after
+from stepsearch_data.remote.secrets import CUSTOM_HEADERS, check_headers, find_key, show_url
 
 if TYPE_CHECKING:
     import httpx2
@@ -29,14 +30,16 @@ if TYPE_CHECKING:
 _KEYS = (KEY, "AZURE_OPENAI_API_KEY", "AZURE_OPENAI_AD_TOKEN")
 _NAMES = ("OPENAI_ORG_ID", "OPENAI_PROJECT_ID")
 _ADAPTABLE = (400, 422)
-_ADVICE = "set OPENAI_BASE_URL, such as http://localhost:8000/v1"
+_SCHEMA_WORDS = ("response_format", "json_schema", "json_object", "schema", "guided")
+_REFUSED_WORDS = {"max_tokens": "max_completion_tokens", "temperature": "temperature", "stop": "'stop'"}
 
 
 class Endpoint:
     """A server that speaks `/chat/completions`, or `/completions`. Close it.
 
-    Settings that a server refuses (strict schemas, a temperature, `max_tokens`, `stop`) are left out from
-    then on: each refusal is met once. Raises ConfigError for a key that no header can hold.
+    `format` is how structured output is requested: json_schema, json_object or text. Parameters that a server refuses
+    (a schema, a temperature, `max_tokens`, `stop`) are left out of later calls: it refuses each only once.
+    Raises ConfigError for a key that no header can hold.
     """
 
     def __init__(
@@ -49,45 +52,34 @@ class Endpoint:
         for variable in _NAMES:
             find_key(variable)
         self.has_key = any(others) if self._azure else bool(self._key)
-        secrets = [self._key, *others, *header_secrets()]
-        self._http = Http(settings.timeout, connections, secrets, transport=transport)
-        self._files = Http(settings.timeout, connections, secrets, files=True, transport=transport)
+        check_headers()
+        bad_url = ProviderError(f"{self.shown} is not a URL", "set OPENAI_BASE_URL, such as http://localhost:8000/v1")
+        self._http = Http(settings.timeout, connections, bad_url, transport=transport)
+        self._files = Http(settings.timeout, connections, bad_url, files=True, transport=transport)
         self.headers: dict[str, Any] = {}
-        self._formats = ["json_schema", "json_object", "text"]
-        self._limit_name = "max_tokens"
-        self._with_temperature = self._with_stop = True
-
-    @property
-    def format(self) -> str:
-        """Return how structured output is asked for: json_schema, json_object or text."""
-        return self._formats[0]
+        self.format = "json_schema"
+        self._refused: set[str] = set()
 
     @cached_property
     def client(self) -> AsyncOpenAI:
-        """Return the package's client, or its client of Azure. Raises ConfigError, ProviderError for what is no URL."""
-        import httpx2
+        """Return the package's client, or its client for Azure. Raises ConfigError; for more, see `errors`."""
         import openai
 
-        try:
-            if self._azure:
-                return openai.AsyncAzureOpenAI(
-                    azure_endpoint=self.base_url, http_client=self._http.client, timeout=None, max_retries=0
-                )
-            if not (self._key or re.search("(?im)^authorization *:", os.environ.get(CUSTOM_HEADERS, ""))):
-                self.headers = {"Authorization": openai.Omit()}  # or the package refuses to send anything
-            return openai.AsyncOpenAI(
-                base_url=self.base_url,
-                api_key=self._key,
-                http_client=self._http.client,
-                timeout=None,
-                max_retries=0,
-                admin_api_key="",  # that of the environment is for OpenAI's own server
-                _enforce_credentials=False,
-            )
-        except httpx2.InvalidURL as error:
-            raise ProviderError(f"{self.shown} is no URL", _ADVICE) from error
-        except (openai.OpenAIError, ValueError) as error:
-            raise ConfigError(f"{AZURE} is not enough: {error}") from error
+        options: dict[str, Any] = {"http_client": self._http.client, "timeout": None, "max_retries": 0}
+        if self._azure:
+            try:
+                return openai.AsyncAzureOpenAI(azure_endpoint=self.base_url, **options)
+            except (openai.OpenAIError, ValueError) as error:
+                raise ConfigError(f"{AZURE} is not enough: {error}") from error
+        if not (self._key or re.search("(?im)^authorization *:", os.environ.get(CUSTOM_HEADERS, ""))):
+            self.headers = {"Authorization": openai.Omit()}  # or the package refuses to send anything
+        return openai.AsyncOpenAI(
+            base_url=self.base_url,
+            api_key=self._key,
+            admin_api_key="",  # that of the environment is for OpenAI's own server
+            _enforce_credentials=False,
+            **options,
+        )
 
     @cached_property
     def files(self) -> AsyncOpenAI:
@@ -109,9 +101,9 @@ class Endpoint:
             path = "/completions" if "prompt" in payload else "/chat/completions"
             start = time.perf_counter()
             with self.errors():
-                client = self.client
+                post = self.client.post  # sets `headers`
                 try:
-                    response = await client.post(
+                    response = await post(
                         path, cast_to=httpx2.Response, body=payload, options={"headers": self.headers}
                     )
                 except openai.APIStatusError as error:
@@ -126,23 +118,24 @@ class Endpoint:
         import httpx2
 
         with self.errors():
-            client = self.client
-            response = await client.get("/models", cast_to=httpx2.Response, options={"headers": self.headers})
+            get = self.client.get
+            response = await get("/models", cast_to=httpx2.Response, options={"headers": self.headers})
         listed = _object(self._http.body(response)).get("data")
         return [str(_dict(item).get("id")) for item in listed] if isinstance(listed, list) else []
 
     def payload(self, request: Request) -> dict[str, Any]:
         """Return the body of a call, less what this server is known to refuse."""
+        limit = "max_completion_tokens" if "max_tokens" in self._refused else "max_tokens"
         payload: dict[str, Any] = {
             "model": request.model,
             "messages": [{"role": message.role, "content": message.content} for message in request.messages],
-            self._limit_name: request.max_tokens,
+            limit: request.max_tokens,
         }
-        if self._with_temperature:
+        if "temperature" not in self._refused:
             payload["temperature"] = request.temperature
-        more = {"seed": request.sample, "reasoning_effort": request.reasoning_effort}
+        more: dict[str, Any] = {"seed": request.sample, "reasoning_effort": request.reasoning_effort}
         if isinstance(request, TurnRequest):
-            more["stop"] = request.stop if self._with_stop else ()
+            more["stop"] = () if "stop" in self._refused else request.stop
             if request.raw:
                 payload["prompt"] = payload.pop("messages")[0]["content"]
         payload |= {name: value for name, value in more.items() if value}
@@ -157,22 +150,13 @@ class Endpoint:
         """Leave out what the server refuses; return whether that may help."""
         said = message.lower()
         asked = payload.get("response_format", {}).get("type")
-        if asked and any(
-            word in said for word in ("response_format", "json_schema", "json_object", "schema", "guided")
-        ):
-            if self.format == asked:
-                self._formats.pop(0)
+        if asked and any(word in said for word in _SCHEMA_WORDS):
+            if self.format == asked:  # no other call has met the refusal before
+                self.format = "json_object" if asked == "json_schema" else "text"
             return True
-        if "max_tokens" in payload and "max_completion_tokens" in said:
-            self._limit_name = "max_completion_tokens"
-            return True
-        if "temperature" in payload and "temperature" in said:
-            self._with_temperature = False
-            return True
-        if "stop" in payload and "'stop'" in said:
-            self._with_stop = False
-            return True
-        return False
+        refused = next((name for name, word in _REFUSED_WORDS.items() if name in payload and word in said), None)
+        self._refused |= {refused} if refused else set()
+        return refused is not None
 
     @contextmanager
     def errors(self) -> Iterator[None]:
@@ -187,34 +171,28 @@ class Endpoint:
         except openai.APIStatusError as error:
             raise self._fault(error.response) from None
         except (openai.APIConnectionError, httpx2.InvalidURL, httpx2.TransportError, TooLargeError) as error:
-            failure = self._http.failure(error.__cause__ if isinstance(error, openai.APIConnectionError) else error)
-            if isinstance(failure, NoUrlError):
-                failure = ProviderError(f"{self.shown} is no URL", _ADVICE)
-            raise failure from None
+            cause = error.__cause__ if isinstance(error, openai.APIConnectionError) else error
+            raise self._http.failure(cause) from None
 
     def _said(self, response: httpx2.Response) -> str:
         return self._http.message(self._http.body(response))
 
     def _fault(self, response: httpx2.Response) -> Exception:
-        message = self._said(response)
-        said = f"({response.status_code}): {message}"
-        match meaning_of(response, message):
-            case Meaning.KEY:
-                return ProviderError(f"{self.shown} refuses the key {said}", f"set {_KEYS[self._azure]} to a valid key")
-            case Meaning.NOWHERE:
-                return ProviderError(
-                    f"{self.shown} knows no such model or path {said}",
-                    "check --llm and OPENAI_BASE_URL; stepsearch-data doctor lists the models",
-                )
-            case Meaning.CREDIT:
-                return ProviderError(f"{self.shown} says the account is out of credit: {message}")
-            case Meaning.LATER:
-                return transient(response, message)
+        message, status = self._said(response), response.status_code
+        said = f"({status}): {message}"
+        if status in (401, 403):
+            return ProviderError(f"{self.shown} refuses the key {said}", f"set {_KEYS[self._azure]} to a valid key")
+        if status == HTTPStatus.NOT_FOUND:
+            return ProviderError(
+                f"{self.shown} knows no such model or path {said}",
+                "check --llm and OPENAI_BASE_URL; stepsearch-data doctor lists the models",
+            )
+        throttled = status == THROTTLED
+        if status == HTTPStatus.PAYMENT_REQUIRED or (throttled and re.search("insufficient_quota|billing", message)):
+            return ProviderError(f"{self.shown} says the account is out of credit: {message}")
+        if may_pass(response):
+            return TransientError(f"{status}: {message}", retry_after(response.headers), throttled=throttled)
         return RowRejected(f"the server refuses the request {said}")
-
-    def clean(self, text: str) -> str:
-        """Remove from a text what gives a key away."""
-        return self._http.clean(text)
 
 
 def reply_of(data: dict[str, Any], latency: float) -> Reply:
@@ -239,9 +217,9 @@ def _object(body: bytes) -> dict[str, Any]:
     try:
         data = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise TransientError("the server's reply is no JSON") from error
+        raise TransientError("the server's reply is not JSON") from error
     if not isinstance(data, dict):
-        raise TransientError("the server's reply is no JSON object")
+        raise TransientError("the server's reply is not a JSON object")
     return data
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -60,7 +60,7 @@ class Budget:
 
     def check(self, in_flight: int = 0) -> None:
         """Raise BudgetError when a limit is reached, counting calls in flight at the average of those before."""
-        tokens = self.usage.prompt_tokens + self.usage.completion_tokens
+        tokens = self.usage.total
         share = 1 + in_flight / self.calls if self.calls else 1.0
         if self._max_cost is not None and self.cost * share >= self._max_cost:
             raise BudgetError(f"the budget of ${self._max_cost:g} is reached (${self.cost:.4f} spent)", _RAISE)
@@ -69,7 +69,7 @@ class Budget:
 
     def afford(self, usage: Usage, cost: float, what: str) -> None:
         """Raise BudgetError when `what`, which may use so much, would pass a limit."""
-        tokens = sum(astuple(self.usage)) + sum(astuple(usage))
+        tokens = (self.usage + usage).total
         if self._max_cost is not None and self.cost + cost > self._max_cost:
             left = max(0.0, self._max_cost - self.cost)
             raise BudgetError(f"{what} may cost ${cost:.4f}, and ${left:.4f} of the budget is left", _RAISE)
@@ -83,9 +83,7 @@ class Budget:
         return cost
 
     def _count(self, usage: Usage, cost: float) -> None:
-        self.usage = Usage(
-            self.usage.prompt_tokens + usage.prompt_tokens, self.usage.completion_tokens + usage.completion_tokens
-        )
+        self.usage += usage
         self.cost += cost
         self.calls += 1
 

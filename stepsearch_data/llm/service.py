@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from stepsearch_data.core.errors import ConfigError, ProviderError, RowRejected
-from stepsearch_data.llm.batch import Batches, Everyone, Function
 from stepsearch_data.llm.chat import ChatModel, Message, Reply, Request
 from stepsearch_data.llm.endpoint import Endpoint
 from stepsearch_data.llm.money import BATCH_SHARE, Budget, price_of, tokens_in
@@ -32,7 +31,10 @@ _HARMLESS = Message("user", "Say OK.")
 
 
 class Llm:
-    """See `ChatModel`. `record` is called once for every reply, with what it cost."""
+    """See `ChatModel`. `record` is called once for every reply, with what it cost.
+
+    While there is a `substitute`, such as `Batches`, it completes the requests.
+    """
 
     def __init__(
         self,
@@ -52,33 +54,23 @@ class Llm:
         self.governor = Governor(settings.max_concurrency, settings.rpm, settings.tpm)
         self._stage = stage
         self._record = record
-        self._endpoint = Endpoint(settings, settings.max_concurrency, transport)
+        self.endpoint = Endpoint(settings, settings.max_concurrency, transport)
         self._client = Client(self.governor, self, settings.max_attempts)
-        self._replay = Replay(settings.replay)
+        self.replay = Replay(settings.replay)
+        self.substitute: ChatModel | None = None
         self._asked: dict[str, asyncio.Future[Reply]] = {}
-        self._stand_in: ChatModel | None = None
         self._failing_since: float | None = None
         self._model = ""  # the one that was asked last
         self._begun = self._last_success = time.monotonic()
 
     async def complete(self, request: Request) -> Reply:
         """See `ChatModel.complete`."""
-        return await (self._stand_in.complete(request) if self._stand_in else self.answer(request))
-
-    async def fill(self, function: Function, everyone: Everyone, tell: Callable[[str], None]) -> None:
-        """In batch mode, have the Batch API answer what the replay cache cannot; see `Batches`."""
-        if self.settings.mode == "online":
-            return
-        self._stand_in = batches = Batches(self, self._endpoint, self._replay, tell)
-        try:
-            await batches.fill(function, everyone)
-        finally:
-            self._stand_in = None
+        return await (self.substitute.complete(request) if self.substitute else self.answer(request))
 
     def keep(self, model: str, digest: str, reply: Reply) -> None:
         """Account for a reply that a batch brought, once, and put it into the cache."""
-        if self._replay.get(digest) is None:
-            self._replay.put(digest, reply)
+        if self.replay.get(digest) is None:
+            self.replay.put(digest, reply)
             self._account(Request(model, ()), reply, 1, batch=True)
 
     async def answer(self, request: Request) -> Reply:
@@ -88,10 +80,10 @@ class Llm:
                 f"--max-cost needs a price, and none is known for {request.model}",
                 f"set one: --set llm.prices='{{\"{request.model}\" = [0.15, 0.60]}}', or use --max-tokens-total",
             )
-        digest = request.digest(self._endpoint.base_url)
+        digest = request.digest(self.endpoint.base_url)
         if digest in self._asked:  # two rows ask the same: one call
             return await asyncio.shield(self._asked[digest])
-        cached = self._replay.get(digest)
+        cached = self.replay.get(digest)
         if cached:
             self._note(request, cached, 0.0)
             return cached
@@ -112,16 +104,15 @@ class Llm:
     async def close(self) -> None:
         """Wait for the calls in flight, commit what was paid for, and drop the connections."""
         async with AsyncExitStack() as stack:
-            stack.push_async_callback(self._endpoint.aclose)
-            stack.callback(self._replay.close)
+            stack.push_async_callback(self.endpoint.aclose)
+            stack.callback(self.replay.close)
             await self._client.close()
 
     def describe(self) -> str:
         """Describe the state of the calls, for a progress line."""
-        used = self.budget.usage.prompt_tokens + self.budget.usage.completion_tokens
         rate = self.counts["calls"] / max(1e-9, time.monotonic() - self._begun)
         parts = [f"{rate:.0f} calls/s", f"{self.governor.in_flight} in flight", f"{self.counts['cached']:,} cached"]
-        return " · ".join([*parts, f"{used:,} tokens", f"${self.budget.cost:.2f}"])
+        return " · ".join([*parts, f"{self.budget.usage.total:,} tokens", f"${self.budget.cost:.2f}"])
 
     def check(self) -> None:
         """See `Judge.check`. Raises BudgetError."""
@@ -159,15 +150,15 @@ class Llm:
 
     async def _call(self, request: Request, digest: str, attempt: int) -> Reply:
         """Send, and keep the reply."""
-        reply = await self._endpoint.send(request)
-        self._replay.put(digest, reply)  # before its record, which a full disk may refuse
+        reply = await self.endpoint.send(request)
+        self.replay.put(digest, reply)  # before its record, which a full disk may refuse
         return self._account(request, reply, attempt)
 
     async def _alive(self) -> bool:
         """Tell whether the server answers a harmless request: then it is the row that it fails on."""
         model = self._model
         try:
-            reply = await self._endpoint.send(Request(model, (_HARMLESS,), max_tokens=16))
+            reply = await self.endpoint.send(Request(model, (_HARMLESS,), max_tokens=16))
         except TransientError:
             return False
         except RowRejected:
@@ -177,7 +168,7 @@ class Llm:
 
     def _gone(self, error: TransientError) -> ProviderError:
         return ProviderError(
-            f"{self._endpoint.shown} does not answer: {error}",
+            f"{self.endpoint.shown} does not answer: {error}",
             "check the server, then run the same command: what was paid is kept",
         )
 

@@ -75,8 +75,10 @@ async def _run(
         return ordered(work, by_question(context.inputs, *tables), in_flight)
 
     try:
-        if context.model:
-            await context.model.fill(function, everyone, context.meter.say)
+        if context.model and context.model.settings.mode == "batch":
+            from stepsearch_data.llm.batch import Batches
+
+            await Batches(context.model, context.meter.say).fill(function, everyone)
         async for rows, result in everyone(partial(_attempt, function)):
             if context.model:
                 context.meter.note(context.model.describe)

@@ -47,17 +47,14 @@ class Cache:
         except (OSError, sqlite3.Error) as error:
             raise self._fault(error, "open") from error
         try:
-            for attempt in Retrying(
+            Retrying(
                 retry=retry_if_exception_message(match=_LOCKED),  # where several open a new file at once
                 stop=stop_after_delay(LOCKED_SECONDS),
                 wait=wait_random(0.01, 0.1),
                 reraise=True,
-            ):
-                with attempt:
-                    self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = NORMAL")
-            for table in (_TABLE, *tables):
-                self._db.execute(table)
+            )(self._db.execute, "PRAGMA journal_mode = WAL")
+            for statement in ("PRAGMA synchronous = NORMAL", _TABLE, *tables):
+                self._db.execute(statement)
         except sqlite3.Error as error:
             self._db.close()
             raise self._fault(error, "open") from error

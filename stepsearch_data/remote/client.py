@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from random import uniform
 from typing import Any, Protocol, TypeVar
-
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from stepsearch_data.remote.governor import Governor
 from stepsearch_data.remote.http import TransientError
 
 T = TypeVar("T")
 
+_FIRST_PAUSE = 0.5  # seconds at most before the second attempt; twice as long before each later one
+_LONGEST_PAUSE = 30.0
 _GRACE = 30.0  # seconds that calls in flight get when the build stops: they are paid for
 
 
@@ -24,7 +25,10 @@ class Judge(Protocol):
         """Raise where no call may be sent."""
 
     async def failed(self, error: TransientError) -> bool:
-        """Return whether a failure costs an attempt: waiting as told does not. Raises where the server is given up."""
+        """Return whether a failure counts as an attempt: one that says how long to wait does not.
+
+        Raises where the server is given up.
+        """
 
     def succeeded(self, latency: float) -> None:
         """Note that a call was answered after so many seconds."""
@@ -48,23 +52,15 @@ class Client:
 
         `tokens` is what it may cost of the rate. Once sent, a call comes to its end even when its caller is cancelled.
         """
-        try:
-            return await self._attempt(call, 1, tokens)
-        except TransientError as error:
-            first = error
-        async for attempt in AsyncRetrying(
-            retry=retry_if_exception_type(TransientError),
-            stop=stop_after_attempt(self._max_attempts),
-            wait=wait_random_exponential(multiplier=0.5, max=30),
-            sleep=self._sleep,
-            reraise=True,
-        ):
-            with attempt:
-                number = attempt.retry_state.attempt_number
-                if number == 1:  # calls that succeed at once are spared tenacity's cost
-                    raise first
+        number = 1
+        while True:
+            try:
                 return await self._attempt(call, number, tokens)
-        raise AssertionError("tenacity raises the last error")
+            except TransientError:
+                if number == self._max_attempts:
+                    raise
+            await self._sleep(uniform(0, min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** (number - 1))))
+            number += 1
 
     async def _attempt(self, call: Callable[[int], Awaitable[T]], number: int, tokens: int) -> T:
         """Make one attempt. A wait that the server asks for is part of it."""

@@ -9,16 +9,15 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from email.utils import parsedate_to_datetime
-from enum import Enum, auto
 from functools import cached_property
-from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 import orjson
 
-from stepsearch_data.core.errors import RowRejected
-from stepsearch_data.remote.secrets import HIDDEN, SURELY, redact
+from stepsearch_data.core.errors import RowRejected, StepSearchError
+from stepsearch_data.remote.secrets import HIDDEN, SURELY, known_secrets, redact
 
 if TYPE_CHECKING:
     import httpx2
@@ -42,29 +41,27 @@ class TransientError(Exception):
         self.throttled = throttled
 
 
-class NoUrlError(Exception):
-    """What should be a URL is none."""
-
-
 class Http:
     """An httpx2 client with a pool of connections, as `client`. Close it.
 
-    `timeout` is for a whole exchange, in seconds. `secrets` never appear in a message or a body. With `files`, replies
-    may be of any length and take any time. `transport` replaces the network.
+    `timeout` is for a whole exchange, in seconds. `bad_url` is raised for what is not a URL. `secrets` and those of the
+    environment never appear in a message or a body. With `files`, replies may be of any length and take any time.
+    `transport` replaces the network.
     """
 
     def __init__(
         self,
         timeout: float,
         connections: int,
+        bad_url: StepSearchError,
         secrets: Sequence[str] = (),
         *,
         files: bool = False,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
         self._timeout, self._connections, self._files = timeout, connections, files
-        self._secrets = [secret for secret in secrets if secret]
-        self._transport = transport
+        self._bad_url, self._transport = bad_url, transport
+        self._secrets = [*filter(None, secrets), *known_secrets()]
 
     @cached_property
     def client(self) -> httpx2.AsyncClient:
@@ -98,17 +95,17 @@ class Http:
     ) -> httpx2.Response:
         """Send a request; a body is sent as JSON.
 
-        Raises TransientError when no answer comes, RowRejected for an answer that is too large, and NoUrlError.
+        Raises TransientError when no answer comes, RowRejected for an answer that is too large, and `bad_url`.
         """
         content = None if body is None else orjson.dumps(body)
         sent = {"Content-Type": "application/json", **(headers or {})}
         try:
             return await self.client.request(method, url, content=content, params=params, headers=sent)
-        except Exception as error:
-            raise self.failure(error) from error
+        except Exception as error:  # noqa: BLE001 - `failure` raises those that it does not know
+            raise self.failure(error) from None  # the client's error may hold a key
 
     def failure(self, error: BaseException | None) -> Exception:
-        """Return what a client's error means: TransientError, NoUrlError, RowRejected. Raises others, as bugs."""
+        """Return what a client's error means: TransientError, RowRejected or `bad_url`. Raises others, as bugs."""
         import httpx2
 
         from stepsearch_data.remote.transport import TooLargeError
@@ -117,7 +114,7 @@ class Http:
             case TooLargeError():
                 return RowRejected(str(error))
             case httpx2.InvalidURL() | httpx2.UnsupportedProtocol():
-                return NoUrlError()
+                return self._bad_url
             case httpx2.TransportError():
                 return TransientError(self.clean(str(error))[:_WORDS])
         assert error
@@ -150,50 +147,17 @@ class Http:
         return redact(text, self._secrets)
 
 
-class Meaning(Enum):
-    """What a bad status of an OpenAI-compatible server means."""
-
-    KEY = auto()
-    NOWHERE = auto()
-    CREDIT = auto()
-    LATER = auto()
-    REFUSED = auto()
-
-
-def meaning_of(response: httpx2.Response, message: str) -> Meaning:
-    """Return what a bad answer means that says `message`."""
-    status = response.status_code
-    if status in (401, 403):
-        return Meaning.KEY
-    if status == HTTPStatus.NOT_FOUND:
-        return Meaning.NOWHERE
-    if status == HTTPStatus.PAYMENT_REQUIRED or (
-        status == THROTTLED and ("insufficient_quota" in message or "billing" in message)
-    ):
-        return Meaning.CREDIT
-    return Meaning.LATER if may_pass(response) else Meaning.REFUSED
-
-
 def may_pass(response: httpx2.Response) -> bool:
     """Tell whether a bad answer may be a good one the next time; the header `x-should-retry` outranks the status."""
     told = response.headers.get("x-should-retry")
     return told == "true" or (response.status_code in RETRIED and told != "false")
 
 
-def transient(response: httpx2.Response, message: str) -> TransientError:
-    """Return the error for an answer that may be a good one the next time."""
-    status = response.status_code
-    return TransientError(f"{status}: {message}", retry_after(response.headers), throttled=status == THROTTLED)
-
-
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """Return the seconds to wait, from `retry-after-ms` or `retry-after`, which may hold a date."""
     for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        try:
+        with suppress(KeyError, ValueError):
             return max(0.0, float(headers[name]) * unit)
-        except (KeyError, ValueError):
-            continue
-    try:
+    with suppress(KeyError, ValueError, OverflowError):
         return max(0.0, parsedate_to_datetime(headers["retry-after"]).timestamp() - time.time())
-    except (KeyError, ValueError, OverflowError):
-        return None
+    return None

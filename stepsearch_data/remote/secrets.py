@@ -8,7 +8,7 @@ import hashlib
 import html
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import cache
 from urllib.parse import unquote, urlsplit
@@ -22,12 +22,12 @@ _URL = re.compile(r"""(?:[A-Za-z][A-Za-z0-9+.-]{0,20}://|https?:/)[^\s"'<>`\\{}|
 _VARIABLE = re.compile(r"_(API_KEY|TOKEN)$")  # of the environment, that holds a secret
 _LIKE_A_KEY = re.compile(r"\b(?:sk|hf|key)[-_](?=[A-Za-z0-9_\-*]{0,200}[\d*])[A-Za-z0-9_\-*]{8,}")
 _TOKEN = re.compile(r"""[^\s"'<>,;:(){}\[\]]+""")
-_MASK = re.compile(r"\*{2,}|•+|…|\.{2,}|[xX]{4,}")
+_MASK = r"(?:\*\*|•|…|\.\.|xxxx)"
 _ENCODED = re.compile(r"[A-Za-z0-9+/_-]{8,}")
 _STANDARD = str.maketrans("-_", "+/")  # of base64's two alphabets
 _HEADER = re.compile(r"[!-~]+")
 _HEADERS = re.compile(r"(?:[!-9;-~]+ *:[ -~]*|\s*)")
-_SECRET_HEADER = re.compile(r"^[^:]*(?:key|token|auth|secret|cookie)[^:]*:(.*)", re.IGNORECASE)
+_SECRET_HEADER = re.compile(r"(?im)^[^:\n]*(?:key|token|auth|secret|cookie)[^:\n]*:.*?(\S+)\s*$")
 _SHORTEST = 4  # characters of a secret that can be told from a word
 SURELY = 12  # the same, wherever it stands
 _TELLING = 6  # characters in a row that give a secret away
@@ -67,23 +67,17 @@ def check_no_key(setting: str, value: object) -> None:
         raise ConfigError(f"{setting} holds a key", "keys come from the environment alone")
 
 
-def known_secrets(environment: Mapping[str, str] | None = None) -> list[str]:
-    """Return the keys and tokens that the environment holds."""
-    held = os.environ if environment is None else environment
-    values = [value.strip() for name, value in held.items() if _VARIABLE.search(name)]
-    return [value for value in (*values, *_header_secrets(held)) if len(value) >= _SHORTEST]
-
-
-def header_secrets() -> list[str]:
-    """Return the keys and tokens in OPENAI_CUSTOM_HEADERS. Raises ConfigError where it holds other than headers."""
+def check_headers() -> None:
+    """Raise ConfigError where OPENAI_CUSTOM_HEADERS holds a line that is not a header."""
     if not all(map(_HEADERS.fullmatch, os.environ.get(CUSTOM_HEADERS, "").split("\n"))):
-        raise ConfigError(f"{CUSTOM_HEADERS} holds no headers", "write a line each: NAME: VALUE")
-    return _header_secrets(os.environ)
+        raise ConfigError(f"{CUSTOM_HEADERS} holds a line that is not a header", "write one per line: NAME: VALUE")
 
 
-def _header_secrets(held: Mapping[str, str]) -> list[str]:
-    found = map(_SECRET_HEADER.match, held.get(CUSTOM_HEADERS, "").split("\n"))
-    return [line[1].split()[-1] for line in found if line and line[1].strip()]
+def known_secrets() -> list[str]:
+    """Return the keys and tokens that the environment holds, those in OPENAI_CUSTOM_HEADERS too."""
+    values = [value.strip() for name, value in os.environ.items() if _VARIABLE.search(name)]
+    values += _SECRET_HEADER.findall(os.environ.get(CUSTOM_HEADERS, ""))
+    return [value for value in values if len(value) >= _SHORTEST]
 
 
 def show_url(url: str) -> str:
@@ -116,11 +110,15 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
     """
     kept = {secret.strip() for secret in (*secrets, *known_secrets())}
     kept = {secret for secret in kept if len(secret) >= _SHORTEST}
-    text = _decoded(text, kept)
+    for decode in (unquote, html.unescape, _unescaped):  # `%2D`, `&#45;` and `\u002d` are dashes
+        decoded = decode(text)
+        if any(secret.lower() in decoded.lower() for secret in kept):
+            text = decoded
     for secret in sorted(kept, key=len, reverse=True):
         text = re.sub(re.escape(secret), HIDDEN, text, flags=re.IGNORECASE)
     text = _URL.sub(lambda found: show_url(found[0]), text)
-    text = _TOKEN.sub(lambda found: HIDDEN if any(_tells(found[0], secret) for secret in kept) else found[0], text)
+    telling = [_telling(secret) for secret in kept]
+    text = _TOKEN.sub(lambda found: HIDDEN if _tells(found[0], telling) else found[0], text)
     return _LIKE_A_KEY.sub(HIDDEN, text)
 
 
@@ -131,45 +129,33 @@ def _shortened(path: str) -> str:
     )
 
 
-def _decoded(text: str, secrets: Iterable[str]) -> str:
-    r"""Return the text, decoded where only that shows a secret: `%2D`, `&#45;` and `\u002d` are dashes."""
-    for secret in secrets:
-        for decode in (unquote, html.unescape, _unescaped):
-            if secret.lower() not in text.lower() and secret.lower() in decode(text).lower():
-                text = decode(text)
-    return text
-
-
 def _unescaped(text: str) -> str:
     r"""Resolve the escapes of JSON in a text, such as `\/` and `\u0041`."""
     return re.sub(r"\\(?:u([0-9a-fA-F]{4})|(.))", lambda found: chr(int(found[1], 16)) if found[1] else found[2], text)
 
 
-def _tells(word: str, secret: str) -> bool:
-    """Tell whether a word holds a part of a secret, as it is or encoded, or what a mask leaves of it."""
-    telling = _pieces(secret)
-    return telling.search(word) is not None or _is_masked(word, secret) or any(map(telling.search, _views(word)))
-
-
 @cache
-def _pieces(secret: str) -> re.Pattern[str]:
-    """Return a pattern of the secret's parts that are no words; of all parts where the secret is all letters."""
+def _telling(secret: str) -> re.Pattern[str]:
+    """Return a pattern of what gives a secret away: its parts, and its start or its end beside a mask.
+
+    Parts that are words do not count, unless the secret is all letters.
+    """
     pieces = {secret[at : at + _TELLING] for at in range(max(1, len(secret) - _TELLING + 1))}
-    telling = pieces if secret.isalpha() else {piece for piece in pieces if not piece.isalpha()}
-    return re.compile("|".join(map(re.escape, sorted(telling))), re.IGNORECASE)
-
-
-def _is_masked(word: str, secret: str) -> bool:
-    before, *_, after = _MASK.split(word) if _MASK.search(word) else ("", "")
-    before, after, secret = before.lower(), after.lower(), secret.lower()
+    parts = map(re.escape, sorted(piece for piece in pieces if secret.isalpha() or not piece.isalpha()))
     sizes = range(_MASKED, len(secret))
-    starts = (before[-size:] for size in sizes if size <= len(before))
-    ends = (after[:size] for size in sizes if size <= len(after))
-    return any(map(secret.startswith, starts)) or any(map(secret.endswith, ends))
+    starts = "|".join(re.escape(secret[:size]) for size in sizes)
+    ends = "|".join(re.escape(secret[-size:]) for size in sizes)
+    return re.compile("|".join([*parts, f"(?:{starts}){_MASK}", f"{_MASK}(?:{ends})"]), re.IGNORECASE)
+
+
+def _tells(word: str, telling: Iterable[re.Pattern[str]]) -> bool:
+    """Tell whether a word holds what gives a secret away, as it is or encoded."""
+    return any(pattern.search(view) for view in _views(word) for pattern in telling)
 
 
 def _views(word: str) -> Iterator[str]:
-    """Yield what a word may encode: as hexadecimal, or as base64 from any of its characters on."""
+    """Yield a word and what it may encode: as hexadecimal, or as base64 from any of its characters on."""
+    yield word
     for run in _ENCODED.findall(word):
         with suppress(ValueError):
             yield bytes.fromhex(run).decode("latin-1")

@@ -15,7 +15,7 @@ import orjson
 from stepsearch_data.core.errors import RowRejected, SearchError
 from stepsearch_data.remote.client import Client
 from stepsearch_data.remote.governor import Governor
-from stepsearch_data.remote.http import OK, THROTTLED, Http, NoUrlError, TransientError, may_pass
+from stepsearch_data.remote.http import OK, THROTTLED, Http, TransientError, may_pass
 from stepsearch_data.remote.secrets import find_key, show_url
 from stepsearch_data.search.api import Api, RemoteSettings
 
@@ -42,9 +42,10 @@ class ApiClient(Generic[T]):
         self.url = api.url(settings.url.rstrip("/"))
         self.shown = show_url(self.url)
         self.key = find_key(api.key) if api.key else ""
-        self.http = Http(settings.timeout, settings.max_concurrency, [self.key], transport=transport)
         self.down, self.down_at = "", 0.0
         self._api, self._engine, self._config, self._settings = api, engine, config, settings
+        bad_url = SearchError(f"{self.shown} is not a URL", f"set {self._setting} to one such as http://localhost:8000")
+        self.http = Http(settings.timeout, settings.max_concurrency, bad_url, [self.key], transport=transport)
         self._governor = Governor(settings.max_concurrency, 60 * settings.rps if settings.rps else None, burst=0.0)
         self._client = Client(self._governor, self, settings.max_attempts, self._sleep)
         self._worked = False
@@ -92,12 +93,7 @@ class ApiClient(Generic[T]):
 
     async def _exchange(self, texts: Sequence[str], k: int) -> list[T]:
         method, body, params, headers = self._api.ask(self._config, self.key, texts, k)
-        try:
-            response = await self.http.request(method, self.url, body, params=params, headers=headers)
-        except NoUrlError:  # which may hold the key
-            raise SearchError(
-                f"{self.shown} is not a URL", f"set {self._setting} to one such as http://localhost:8000"
-            ) from None
+        response = await self.http.request(method, self.url, body, params=params, headers=headers)
         content = self.http.body(response)
         if response.status_code != OK:
             self._fail(response, content)

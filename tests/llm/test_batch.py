@@ -17,7 +17,7 @@ import pytest
 
 from stepsearch_data.core.errors import BudgetError, ProviderError, RowRejected
 from stepsearch_data.llm import batch as batch_module
-from stepsearch_data.llm.batch import Everyone, Function
+from stepsearch_data.llm.batch import Batches, Everyone, Function
 from stepsearch_data.llm.chat import Message, Request
 from stepsearch_data.llm.endpoint import Endpoint
 from stepsearch_data.llm.service import Llm
@@ -90,7 +90,7 @@ class Stage:
 
         try:
             over: Everyone = everyone
-            await llm.fill(function, over, self.said.append)
+            await Batches(llm, self.said.append).fill(function, over)
             found.clear()
             for text in texts:
                 try:
@@ -231,7 +231,7 @@ def test_a_batch_of_another_account_is_not_sent_again(server: LlmServer, api: Ba
 
     async def start() -> None:
         llm = Llm(stage._settings, "queries")
-        llm._replay.remember("batch_9", {request_of("a").digest(server.url): "gpt-4o-mini"})
+        llm.replay.remember("batch_9", {request_of("a").digest(server.url): "gpt-4o-mini"})
         await llm.close()
 
     asyncio.run(start())

@@ -106,10 +106,10 @@ def test_without_a_key_none_is_sent_and_a_sample_is_the_seed() -> None:
         (Fault(503, b""), TransientError, "503"),
         (Fault(500, b'{"error": "plain"}'), TransientError, "500: plain"),
         (Fault(500, b'["odd"]'), TransientError, "odd"),
-        (Fault(body=b"<html>hello</html>"), TransientError, "no JSON"),
-        (Fault(body=b'{"choices": [{"message": {"con'), TransientError, "no JSON"),
-        (Fault(body=b""), TransientError, "no JSON"),
-        (Fault(body=b"[1]"), TransientError, "no JSON object"),
+        (Fault(body=b"<html>hello</html>"), TransientError, "not JSON"),
+        (Fault(body=b'{"choices": [{"message": {"con'), TransientError, "not JSON"),
+        (Fault(body=b""), TransientError, "not JSON"),
+        (Fault(body=b"[1]"), TransientError, "not a JSON object"),
         (Fault(body=b"{}"), TransientError, "no choice"),
         ({"choices": []}, TransientError, "no choice"),
         ({"choices": None}, TransientError, "no choice"),
@@ -140,7 +140,7 @@ def test_nobody_listens() -> None:
 
 @pytest.mark.parametrize("url", ["localhost:8000/v1", "ftp://127.0.0.1/v1", "http://[bad/v1", "/v1", "http://h:99999"])
 def test_what_is_no_url_is_not_tried_again(url: str) -> None:
-    with pytest.raises(ProviderError, match="is no URL") as fault:
+    with pytest.raises(ProviderError, match="is not a URL") as fault:
         ask(url, REQUEST)
     assert "OPENAI_BASE_URL" in fault.value.hint
 
@@ -326,14 +326,14 @@ def test_without_a_key_a_header_of_the_users_own_may_be_one(
 
 
 def test_no_address_is_not_azures() -> None:
-    with pytest.raises(ProviderError, match="is no URL"):
+    with pytest.raises(ProviderError, match="is not a URL"):
         ask("", REQUEST)
 
 
 @pytest.mark.parametrize("headers", ["no header", "X-Näme: 1", "X-Team: caf\u00e9", "a b: c"])
 def test_what_is_no_header_is_told(headers: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", headers)
-    with pytest.raises(ConfigError, match="OPENAI_CUSTOM_HEADERS holds no headers"):
+    with pytest.raises(ConfigError, match="OPENAI_CUSTOM_HEADERS holds a line that is not a header"):
         ask("http://127.0.0.1:9/v1", REQUEST)
 
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import pytest
-from tenacity import wait_none
 
 from stepsearch_data.core.errors import BudgetError, ConfigError, ProviderError, RowRejected, StoreError
 from stepsearch_data.llm.chat import Message, Reply, Request, Usage
@@ -128,7 +127,7 @@ class World:
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    monkeypatch.setattr(client, "wait_random_exponential", lambda **_: wait_none())
+    monkeypatch.setattr(client, "uniform", lambda *_: 0.0)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return World(tmp_path)
@@ -416,7 +415,7 @@ def test_who_will_not_wait_for_what_is_in_flight_keeps_what_has_come(world: Worl
         await asyncio.sleep(0)
         closing.cancel()
         await asyncio.gather(closing, return_exceptions=True)
-        assert not model._replay._pending
+        assert not model.replay._pending
         await asyncio.gather(waiting, return_exceptions=True)
 
     server = LlmServer(lambda request: Fault(delay=0.5) if "slow" in str(request) else "fine")

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from contextlib import aclosing
 
 import pytest
-from tenacity import wait_none
 
 from stepsearch_data.core.errors import ProviderError, RowRejected, SearchError
 from stepsearch_data.llm.chat import Message, Request
@@ -68,7 +67,7 @@ def embeddings(url: str, timeout: float) -> str:
 @pytest.mark.parametrize("case", CASES, ids=name_of)
 @pytest.mark.parametrize("ask", [llm, search, embeddings])
 def test_one_clear_line(ask: Client, case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "wait_random_exponential", lambda **_: wait_none())
+    monkeypatch.setattr(client, "uniform", lambda *_: 0.0)
     monkeypatch.setattr(embeddings_http, "_ATTEMPTS", 1)
     for name in ("OPENAI_API_KEY", "SERPER_API_KEY"):
         monkeypatch.setenv(name, KEY)

@@ -8,9 +8,11 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from stepsearch_data.remote.http import Http, NoUrlError, TransientError, retry_after
+from stepsearch_data.core.errors import ConfigError
+from stepsearch_data.remote.http import Http, TransientError, retry_after
 from tests.fake import Asked, FakeServer
 
+BAD_URL = ConfigError("not a URL")
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
 
@@ -31,7 +33,7 @@ def get(url: str) -> httpx2.Response:
     """What a server answers."""
 
     async def go() -> httpx2.Response:
-        http = Http(5.0, 2)
+        http = Http(5.0, 2, BAD_URL)
         try:
             return await http.request("GET", url)
         finally:
@@ -93,7 +95,7 @@ def test_what_is_no_certificate_is_told_in_words(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("url", ["", "/v1", "ftp://a/b", "http://", "http://[bad/v1", "http://a:99999", "http://a b/"])
 def test_what_is_no_url(url: str) -> None:
-    with pytest.raises(NoUrlError):
+    with pytest.raises(ConfigError, match="not a URL"):
         get(url)
 
 
@@ -105,7 +107,7 @@ def test_a_server_may_be_silent_for_as_long_as_a_call_may_take(monkeypatch: pyte
 
 
 def test_a_body_is_shown_without_keys_but_with_its_words() -> None:
-    http = Http(5.0, 1, ["0123456789ab", "none"])  # as servers without keys are given
+    http = Http(5.0, 1, BAD_URL, ["0123456789ab", "none"])  # as servers without keys are given
     assert http.body(httpx2.Response(200, content=b"none the less: 0123456789ab")) == b"none the less: ***"
 
 

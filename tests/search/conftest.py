@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tenacity import wait_none
 
 from stepsearch_data.remote import client
 from tests.search.engines import World
@@ -15,7 +14,7 @@ from tests.search_servers import KEY, KEYS
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     """Engines that ask servers."""
-    monkeypatch.setattr(client, "wait_random_exponential", lambda **_: wait_none())
+    monkeypatch.setattr(client, "uniform", lambda *_: 0.0)
     for variable in KEYS.values():
         monkeypatch.setenv(variable, KEY)
     return World(tmp_path)

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tenacity import wait_none
 
 from stepsearch_data.core.errors import ConfigError, SearchError
 from stepsearch_data.remote import client
@@ -42,7 +41,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EmbeddingsServer:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.setattr(embeddings_http, "_ATTEMPTS", 3)
-    monkeypatch.setattr(client, "wait_random_exponential", lambda **_: wait_none())
+    monkeypatch.setattr(client, "uniform", lambda *_: 0.0)
     served = EmbeddingsServer()
     monkeypatch.setattr(dense, "RemoteEmbedder", partial(RemoteEmbedder, transport=mock(served)))
     return served

@@ -10,7 +10,6 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from tenacity import wait_fixed
 
 from stepsearch_data.core.errors import BudgetError, ConfigError, SearchError, StepSearchError
 from stepsearch_data.remote import client
@@ -220,7 +219,7 @@ def test_a_server_that_fails_for_too_long_is_down_and_nobody_waits_for_it(world:
 
 
 def test_queries_that_wait_learn_at_once_that_a_server_is_down(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "wait_random_exponential", lambda **_: wait_fixed(9))
+    monkeypatch.setattr(client, "uniform", lambda *_: 9.0)
     refusals = iter([error("http", 503, "later"), error("http", 503, "later", Retry_After="600")])
     server = SearchServer("http", lambda _: next(refusals))
 
