@@ -69,6 +69,3 @@ class LocalPolicy:
     def usage(self) -> dict[str, float]:
         """See `Policy.usage`."""
         return {"own_tokens": self._written, "seconds": round(self._seconds, 3)}
-
-    def close(self) -> None:
-        """See `Policy.close`."""

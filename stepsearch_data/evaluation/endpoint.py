@@ -30,7 +30,7 @@ _OPEN = re.compile(r"<(search|answer)>")
 
 
 def encode(text: str) -> list[int]:
-    """Make a number of each character."""
+    """Return the code point of each character."""
     return [ord(character) for character in text]
 
 
@@ -88,7 +88,7 @@ class ServedPolicy:
         return {"calls": counts["calls"], "replayed": counts["cached"], **tokens, "cost": budget.cost}
 
     def close(self) -> None:
-        """See `Policy.close`."""
+        """Close the connections, and the file of replies."""
         with self._runner:
             self._runner.run(self._llm.close())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -53,14 +53,13 @@ def evaluate(options: Options, load: Load, reporter: Reporter) -> Report:
         config = load(())
         setup = set_up(options)
         questions = questions_of(options, setup, config)
-        total = questions.count()
         engine, retrieve = stack.enter_context(open_retriever(setup.choice, config, load, reporter))
-        policy = stack.enter_context(closing(open_policy(options, setup, config, stack)))
+        policy = open_policy(options, setup, config, stack)
         settings = settings_of(options, setup, config, questions, engine)
         folder = stack.enter_context(RolloutFolder(options.output, settings))
         report = Report(settings, rejects=questions.rejects)
         meter = stack.enter_context(reporter.stage("eval"))
-        meter.expect(total)
+        meter.expect(questions.total)
         _play(questions, policy, retrieve, folder, report, meter)
         folder.write_metrics({"settings": settings, **report.measures, "usage": report.usage})
     return report
@@ -72,7 +71,7 @@ def _play(
     tally = Tally()
 
     def fresh() -> Iterator[Task]:
-        for task in questions:
+        for task in questions.tasks:
             row = folder.take_earlier(task)
             if row is None:
                 yield task

@@ -22,7 +22,7 @@ _ENDS = ("answer", "no answer", "end of text", "length", "refused")
 
 
 def row_of(played: Played) -> Row:
-    """Make the line of a rollout in `rollouts.jsonl`: what `score` reads, and what is measured."""
+    """Return the row of a rollout in `rollouts.jsonl`: what `score` reads, and what is measured."""
     episode, own_tokens, refused = played
     task = episode.task
     rollout = read(episode.text, observations=episode.observations)

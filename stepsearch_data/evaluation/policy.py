@@ -26,10 +26,7 @@ class Policy(Protocol):
         """Play one episode per task, in their order. Raises TrainError, ProviderError, BudgetError, SearchError."""
 
     def describe(self) -> str:
-        """Say how it goes, for a progress line."""
+        """Describe the progress in a few words, for the progress bar."""
 
     def usage(self) -> dict[str, float]:
         """Return what was used so far."""
-
-    def close(self) -> None:
-        """Let go of what it holds."""

@@ -1,81 +1,134 @@
-"""What is asked in an evaluation: questions, be they a split of a store or of files (`benchmarks`)."""
+"""What is asked in an evaluation: a split of a store, or files: as builds read them, and any that come with answers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain, islice
+from pathlib import Path
 
-from stepsearch_data.core.errors import ConfigError, SourceError
+from stepsearch_data.core.errors import ConfigError, RowRejected, SourceError
 from stepsearch_data.exports.reading import split_names
 from stepsearch_data.pipeline.catalog import connect
 from stepsearch_data.pipeline.store import Store
+from stepsearch_data.schemas.rows import Question
 from stepsearch_data.schemas.tables import QUALITY, TRAJECTORIES
+from stepsearch_data.sources.asked import asker
+from stepsearch_data.sources.record import Record
+from stepsearch_data.sources.source import Source, check_kind, parse_source
+from stepsearch_data.templates.examples import Paragraph
 from stepsearch_data.templates.template import Template
 from stepsearch_data.trainer.data import load_examples, subsample, to_task
 from stepsearch_data.trainer.search_env import Task
 
-
-class Questions(Protocol):
-    """Questions, in an order that stays. `rejects` tells of each row that cannot be asked, as it is met."""
-
-    rejects: list[str]
-
-    @property
-    def name(self) -> str:
-        """Name them."""
-
-    def count(self) -> int:
-        """Return how many there are at most; 0 if unknown. Raises StepSearchError for a split without any."""
-
-    def digest(self) -> str:
-        """Return what identifies them."""
-
-    def __iter__(self) -> Iterator[Task]:
-        """Yield the questions. Raises StepSearchError where there is none."""
+_FIRST = 5  # rows that must agree that a file was called by the wrong kind's name
 
 
 @dataclass
-class SplitOfStore:
-    """The complete trajectories of a split that passed the gates; `limit` of each source, drawn."""
+class Questions:
+    """The questions of an evaluation, always in the same order.
 
-    store: Store
-    split: str
-    template: Template
-    limit: int | None = None
-    rejects: list[str] = field(default_factory=list)
+    There are at most `total`, 0 if unknown; `digest` identifies them. Reading `tasks` adds to `rejects` each row that
+    cannot be asked, and raises StepSearchError where there is none that can.
+    """
 
-    @property
-    def name(self) -> str:
-        """Name the store and the split."""
-        return f"{self.store.root}:{self.split}"
+    name: str
+    total: int
+    digest: str
+    tasks: Iterable[Task]
+    rejects: list[str]
 
-    def count(self) -> int:
-        """Count the rows of the split."""
-        with self.store.reading() as manifest:
-            self.store.tables(manifest, TRAJECTORIES)
-            known = split_names(self.store, manifest)
-            if self.split not in known:
-                raise ConfigError(f"the store has no split {self.split}", f"it has {' and '.join(known)}")
-            with connect(self.store, manifest) as connection:
-                gates = manifest.output(QUALITY.name) is not None
-                passed = " JOIN quality USING (question_id) WHERE passed AND split = $split AND" if gates else " WHERE"
-                sql = f"SELECT trajectories.source, count(*) FROM trajectories{passed} complete GROUP BY ALL"
-                rows = connection.sql(sql, params={"split": self.split} if gates else {}).fetchall()
-        total = sum(min(int(count), self.limit or count) for _, count in rows)
-        if not total:
-            raise SourceError(
-                f"the split {self.split} of {self.store.root} holds no question",
-                "another with --split, or build the store with --set quality.validation=0.1",
-            )
-        return total
 
-    def digest(self) -> str:
-        """Return the digest of the store."""
-        return self.store.digest()
+def questions_of_store(store: Store, split: str, template: Template, limit: int | None) -> Questions:
+    """Ask the complete trajectories of a split that passed the gates; `limit` of each source, drawn.
 
-    def __iter__(self) -> Iterator[Task]:
-        """See `Questions.__iter__`."""
-        examples = load_examples(self.store, self.split)
-        for example in examples if self.limit is None else subsample(examples, self.limit, each_source=True):
-            yield to_task(example, self.template)
+    Raises ConfigError for a split that is not there, SourceError for one without questions, StoreError.
+    """
+
+    def tasks() -> Iterator[Task]:
+        examples = load_examples(store, split)
+        for example in examples if limit is None else subsample(examples, limit, each_source=True):
+            yield to_task(example, template)
+
+    return Questions(f"{store.root}:{split}", _count(store, split, limit), store.digest(), tasks(), [])
+
+
+def _count(store: Store, split: str, limit: int | None) -> int:
+    with store.reading() as manifest:
+        store.tables(manifest, TRAJECTORIES)
+        known = split_names(store, manifest)
+        if split not in known:
+            raise ConfigError(f"the store has no split {split}", f"it has {' and '.join(known)}")
+        with connect(store, manifest) as connection:
+            gates = manifest.output(QUALITY.name) is not None
+            passed = " JOIN quality USING (question_id) WHERE passed AND split = $split AND" if gates else " WHERE"
+            sql = f"SELECT trajectories.source, count(*) FROM trajectories{passed} complete GROUP BY ALL"
+            rows = connection.sql(sql, params={"split": split} if gates else {}).fetchall()
+    total = sum(min(int(count), limit or count) for _, count in rows)
+    if not total:
+        raise SourceError(
+            f"the split {split} of {store.root} holds no question",
+            "another with --split, or build the store with --set quality.validation=0.1",
+        )
+    return total
+
+
+def questions_of_files(
+    texts: Sequence[str], template: Template, limit: int | None, id_aliases: Path | None
+) -> Questions:
+    """Ask the questions of files, `KIND=FILE` each; the first `limit` of each file.
+
+    `id_aliases` is a table of other names, if it is not beside the file. Rows on the Hub are not counted.
+    Raises ConfigError, SourceError.
+    """
+    files = [replace(parse_source(text, "--questions", asked=True), id_aliases=id_aliases) for text in texts]
+    total = sum(1 for file in files if not file.is_hub for _ in islice(_records(file), limit))
+    rejects: list[str] = []
+    tasks = chain.from_iterable(_tasks(file, template, limit, rejects) for file in files)
+    return Questions(" ".join(texts), total, " ".join(file.digest() for file in files), tasks, rejects)
+
+
+def _records(file: Source) -> Iterator[Record]:
+    """Read the rows of a file. Raises SourceError where it cannot be read."""
+    try:
+        yield from file.records()
+    except SourceError as error:
+        raise SourceError(error.message, error.hint.replace("--source", "--questions")) from error
+
+
+def _tasks(file: Source, template: Template, limit: int | None, rejects: list[str]) -> Iterator[Task]:
+    """Yield the questions of a file. Raises SourceError for one of another kind, or without any question."""
+
+    def reject(record: Record, reason: str) -> None:
+        rejects.append(f"{file.location}, row {record.position}: {reason}")
+
+    records, earlier = _records(file), len(rejects)
+    first = list(islice(records, _FIRST))
+    check_kind(file, first, "--questions")
+    parse, asked = asker(file, reject), 0
+    for record in chain(first, records):
+        try:
+            question = parse(record)
+        except RowRejected as reason:
+            reject(record, str(reason))
+            continue
+        if question:  # not a document that belongs to no question
+            yield _to_task(question, template)
+            asked += 1
+            if asked == limit:
+                return
+    if not asked:
+        why = rejects[earlier] if len(rejects) > earlier else "it holds no row"
+        raise SourceError(f"{file.location} holds no question of {file.kind}: {why}", "is it the right file?")
+
+
+def _to_task(question: Question, template: Template) -> Task:
+    return Task(
+        id=question.question_id,
+        question=question.question,
+        prompt=template.opening(question.question),
+        answers=(question.answer, *question.answer_aliases),
+        support_docs=tuple(Paragraph(gold.title, gold.text) for gold in question.supporting),
+        source=question.source,
+        hops=question.hops,
+    )

@@ -13,10 +13,9 @@ from typing import Any
 import orjson
 
 from stepsearch_data.core.errors import ConfigError
-from stepsearch_data.evaluation.benchmarks import Files
 from stepsearch_data.evaluation.measure import Row
 from stepsearch_data.evaluation.policy import Policy
-from stepsearch_data.evaluation.questions import Questions, SplitOfStore
+from stepsearch_data.evaluation.questions import Questions, questions_of_files, questions_of_store
 from stepsearch_data.evaluation.rollout_file import REPLIES
 from stepsearch_data.indexes import Choice
 from stepsearch_data.pipeline.config import RunConfig
@@ -68,7 +67,7 @@ class Setup:
 def find_checkpoint(location: str) -> str:
     """Find the folder of a model: the location itself, a checkpoint's policy, or a run's newest checkpoint.
 
-    A name that is no folder may be one of the Hub. Raises ConfigError where there is no model.
+    A name that is not a folder may be one of the Hub. Raises ConfigError where there is no model.
     """
     folder = Path(location)
     if not folder.exists() and location.count("/") == 1 and not location.startswith((".", "/")):
@@ -78,7 +77,7 @@ def find_checkpoint(location: str) -> str:
     for found in (folder, folder / "policy", *(part for path in newest for part in (path / "policy", path))):
         if any((found / name).is_file() for name in _MODEL_FILES):
             return str(found)
-    missing = "holds no model" if folder.exists() else "is no folder"
+    missing = "holds no model" if folder.exists() else "is not a folder"
     raise ConfigError(f"{location} {missing}", "name a run, one of its checkpoints, or a folder with a config.json")
 
 
@@ -90,7 +89,7 @@ def set_up(options: Options) -> Setup:
     if bool(options.checkpoint) == bool(options.llm):
         raise ConfigError("expected one policy", "name a CHECKPOINT or --llm MODEL, not both")
     if options.output and options.output.exists() and not options.output.is_dir():
-        raise ConfigError(f"{options.output} is no folder", "name another with --output")
+        raise ConfigError(f"{options.output} is not a folder", "name another with --output")
     model = options.llm or find_checkpoint(options.checkpoint or "")
     recipe = None if options.llm else _recipe(Path(model))
     template = load_tag_template(options.template or (recipe.template if recipe else "musique"))
@@ -106,7 +105,7 @@ def _recipe(model: Path) -> Recipe | None:
 
 
 def open_policy(options: Options, setup: Setup, config: RunConfig, stack: ExitStack) -> Policy:
-    """Load or connect the policy; its temporary files go when `stack` closes.
+    """Load the policy, or connect to it until `stack` closes.
 
     Raises ConfigError, TrainError.
     """
@@ -118,7 +117,9 @@ def open_policy(options: Options, setup: Setup, config: RunConfig, stack: ExitSt
         kept = options.output or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         llm = config.llm.model_copy(update={"replay": kept / REPLIES})  # another model may have this name later
         batch = options.batch or 4 * llm.max_concurrency
-        return ServedPolicy(llm, *what, batch=batch, raw=options.raw, **how)
+        policy = ServedPolicy(llm, *what, batch=batch, raw=options.raw, **how)
+        stack.callback(policy.close)
+        return policy
     try:
         from stepsearch_data.evaluation.checkpoint import LocalPolicy
     except ImportError as error:
@@ -130,12 +131,12 @@ def open_policy(options: Options, setup: Setup, config: RunConfig, stack: ExitSt
 
 
 def questions_of(options: Options, setup: Setup, config: RunConfig) -> Questions:
-    """Return the questions that are asked. Raises StoreError, and ConfigError when they are counted or read."""
+    """Return the questions that are asked. Raises StoreError, SourceError, ConfigError."""
     if options.questions:
         aliases: Path | None = config.stages["load"].id_aliases  # type: ignore[attr-defined]  # of LoadConfig
-        return Files(options.questions, setup.template, options.limit, aliases)
+        return questions_of_files(options.questions, setup.template, options.limit, aliases)
     store = Store.open(setup.choice.store or config.store)
-    return SplitOfStore(store, options.split, setup.template, options.limit)
+    return questions_of_store(store, options.split, setup.template, options.limit)
 
 
 def settings_of(options: Options, setup: Setup, config: RunConfig, questions: Questions, engine: Row) -> Row:
@@ -149,7 +150,7 @@ def settings_of(options: Options, setup: Setup, config: RunConfig, questions: Qu
     return {
         **policy,
         "questions": questions.name,
-        "digest": questions.digest(),
+        "digest": questions.digest,
         "engine": engine,
         "template": f"{setup.template.name} {wording}",
         "limits": vars(setup.limits),

@@ -53,17 +53,19 @@ def score_rollout(
     f1 = 0.0 if answer is None else token_f1(answer, target, config.decimals)
     right = parsed.answer_last if config.loose_format else parsed.format.ok
     right_search = config.loose_format or parsed.format.search_ok
-    failed = not right and config.failure_score is not None
+    forfeit = None if right else config.failure_score
+    failed = forfeit is not None
     key = 0.0
     if right_search and not failed:
         queries = parsed.queries if config.unanswered_count else parsed.answered
         key = search_key_reward(
             queries, search_keys, one_key_per_query=config.one_key_per_query, decimals=config.decimals
         )
-    gains, penalties = _steps(parsed, support_docs, config)
+    gains, penalties = _gains_and_penalties(parsed, support_docs, config)
     steps = [] if failed else [_step(gain, penalty, config) for gain, penalty in zip(gains, penalties, strict=True)]
+    score = (f1 if right else 0.0) + (key * config.key_weight if config.key_reward else 0.0)
     return Scores(
-        score=_total(f1 if right else 0.0, key, config, failed=failed),
+        score=score if forfeit is None else forfeit,
         answer_correct=f1,
         answer_em=0 if answer is None else exact_match(answer, target),
         search_key_score=key,
@@ -76,14 +78,10 @@ def score_rollout(
     )
 
 
-def _total(answer: float, key: float, config: RewardConfig, *, failed: bool) -> float:
-    if failed and config.failure_score is not None:
-        return config.failure_score
-    return answer + key * config.key_weight if config.key_reward else answer
-
-
-def _steps(parsed: Rollout, golds: Sequence[str], config: RewardConfig) -> tuple[list[float], list[float]]:
-    """Return G and P of every round."""
+def _gains_and_penalties(
+    parsed: Rollout, golds: Sequence[str], config: RewardConfig
+) -> tuple[list[float], list[float]]:
+    """Compute G^t and P^t of every round."""
     if config.steps_need_gold and not golds:
         return [], []
     texts = [[document.span.text for document in found.documents] for found in parsed.rounds]

@@ -8,12 +8,12 @@ import signal
 import sys
 import threading
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
@@ -89,7 +89,7 @@ def rejects_of(output: Path) -> Path:
 def _named(path: Path) -> Path:
     """Return the path of a file. Raises ConfigError for `.` and `/`, which have no name to derive others from."""
     if not path.name:
-        raise ConfigError(f"{path} is a folder, and no file")
+        raise ConfigError(f"{path} is a folder, not a file")
     return path
 
 
@@ -98,7 +98,7 @@ def score_file(path: Path, scorer: Scorer, output: Path | None, *, workers: int 
 
     Rejected rows go to `rejects_of(output)`, or beside the input. An earlier such file is replaced or removed.
     Raises SourceError where the file cannot be read, ConfigError where it would be overwritten, or where
-    something that is no regular file would be replaced.
+    something that is not a regular file would be replaced.
     """
     rejected = rejects_of(output or default_output(path, scorer.kind))
     for written in (output, rejected):
@@ -109,7 +109,11 @@ def score_file(path: Path, scorer: Scorer, output: Path | None, *, workers: int 
         chunks = read_chunks(path, meter)
         with _written(output, TABLES[scorer.kind]) as writer:
             for scored in _scored(chunks, scorer, workers or _cores()):
-                _deliver(scored, writer, TABLES[scorer.kind])
+                if writer:
+                    writer.write(pa.Table.from_pylist(scored.rows, schema=TABLES[scorer.kind].schema))
+                else:
+                    sys.stdout.buffer.write(scored.lines)
+                    sys.stdout.flush()
                 rejects.write(scored)
                 report.add(scored)
                 meter.advance(scored.read)
@@ -121,15 +125,7 @@ def _check_target(written: Path, path: Path) -> None:
         raise ConfigError(f"{path} is read, and would be written too", "name another file with --output")
     # A FIFO, /dev/null or a folder; Path's methods would raise in a folder that is locked.
     if os.path.exists(written) and not os.path.isfile(written):  # noqa: PTH110, PTH113
-        raise ConfigError(f"cannot write {written}: it is no regular file", "for a stream of JSON lines: --json")
-
-
-def _deliver(scored: Scored, writer: TableWriter[Any] | None, table: Table[Any]) -> None:
-    if writer:
-        writer.write(pa.Table.from_pylist(scored.rows, schema=table.schema))
-        return
-    sys.stdout.buffer.write(scored.lines)
-    sys.stdout.flush()
+        raise ConfigError(f"cannot write {written}: it is not a regular file", "for a stream of JSON lines: --json")
 
 
 # ---- reading
@@ -137,10 +133,9 @@ def _deliver(scored: Scored, writer: TableWriter[Any] | None, table: Table[Any])
 
 def read_chunks(path: Path, meter: Meter) -> Iterator[Chunk]:
     """Yield the file's rows in chunks for workers. Raises SourceError."""
-    items = _parquet(path, meter) if path.suffix.lower() == ".parquet" else _json(path)
     chunk: list[Item] = []
     size = 0
-    for item in items:
+    for item in _items(path, meter):
         chunk.append(item)
         size += len(item.data) if isinstance(item.data, bytes) else 0
         if len(chunk) >= _CHUNK_ROWS or size >= _CHUNK_BYTES:
@@ -150,19 +145,15 @@ def read_chunks(path: Path, meter: Meter) -> Iterator[Chunk]:
         yield chunk
 
 
-def _json(path: Path) -> Iterator[Item]:
+def _items(path: Path, meter: Meter) -> Iterator[Item]:
+    rows: Iterator[bytes | dict[str, Any] | files.Broken]
     try:
-        rows = files.rows(path)
+        if path.suffix.lower() == ".parquet":
+            rows = parquet_rows(path, (*READ, "prediction", "answers"), meter.expect)
+        else:
+            rows = files.rows(path)
     except SourceError as error:
-        raise SourceError(error.message, "check the path") from error
-    yield from _items(rows)
-
-
-def _parquet(path: Path, meter: Meter) -> Iterator[Item]:
-    return _items(parquet_rows(path, (*READ, "prediction", "answers"), meter.expect))
-
-
-def _items(rows: Iterable[bytes | dict[str, Any] | files.Broken]) -> Iterator[Item]:
+        raise SourceError(error.message, error.hint.replace(" after --source", "")) from error
     for position, row in enumerate(rows, start=1):
         if isinstance(row, files.Broken):
             yield Item(position, row.raw, row.reason)
@@ -181,25 +172,20 @@ def _scored(chunks: Iterator[Chunk], scorer: Scorer, workers: int) -> Iterator[S
     """Yield every chunk's scores, in order. Small files are scored without starting processes."""
     first = list(islice(chunks, _SMALL + 1)) if workers > 1 else []
     if len(first) <= _SMALL:
-        yield from map(scorer.score, _chained(first, chunks))
+        yield from map(scorer.score, chain(first, chunks))
         return
     # Spawned, not forked, because Arrow has started threads.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker) as pool:
         try:
-            yield from _in_order(pool, scorer, _chained(first, chunks), workers * _AHEAD)
+            yield from _in_order(pool, scorer, chain(first, chunks), workers * _AHEAD)
         except BrokenProcessPool as error:
             raise StepSearchError("a worker ended unexpectedly", "perhaps memory ran out; try --workers 1") from error
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def _chained(first: Sequence[Chunk], rest: Iterable[Chunk]) -> Iterator[Chunk]:
-    yield from first
-    yield from rest
-
-
-def _in_order(pool: ProcessPoolExecutor, scorer: Scorer, chunks: Iterator[Chunk], ahead: int) -> Iterator[Scored]:
+def _in_order(pool: ProcessPoolExecutor, scorer: Scorer, chunks: Iterable[Chunk], ahead: int) -> Iterator[Scored]:
     waiting: deque[Future[Scored]] = deque()
     for chunk in chunks:
         with _uninterrupted():
@@ -222,14 +208,14 @@ def _uninterrupted() -> Iterator[None]:
 
 def _start_worker() -> None:
     """Make a worker end when its parent ends, for whatever reason."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
-    if parent:
+    assert parent
+
+    def end_with_parent() -> None:
         parent.join()
         os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 # ---- writing

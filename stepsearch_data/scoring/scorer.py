@@ -145,7 +145,7 @@ def _validate(model: type[R], data: bytes | dict[str, Any]) -> R:
     try:
         return model.model_validate(orjson.loads(data) if isinstance(data, bytes) else data)
     except orjson.JSONDecodeError as error:
-        raise ValueError(f"no JSON: {error.msg}") from None
+        raise ValueError(f"not valid JSON: {error.msg}") from None
     except ValidationError as error:
         raise ValueError(in_words(error, most=1)) from None
 

@@ -16,12 +16,12 @@ import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from random import Random
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 import orjson
 
@@ -324,30 +324,25 @@ def write_world(
     of another format.
     """
     named = Path(path)
-    if named.exists() and not named.is_file() and not named.is_dir():
-        _write_rows(config, named, named.suffix == ".gz", progress)
-        return config.questions
-    _check_name(named)
-    target = Path(os.path.realpath(named))
-    with writing(target, shared=True) as part:
-        _write_rows(config, part, named.suffix == ".gz", progress)
+    is_special = named.exists() and not named.is_file() and not named.is_dir()
+    if not is_special:
+        _check_name(named)
+    with (
+        nullcontext(named) if is_special else writing(Path(os.path.realpath(named)), shared=True) as part,
+        part.open("wb") as raw,
+        # No name and no time inside, so the same rows give the same bytes.
+        gzip.GzipFile("", "wb", 6, raw, mtime=0) if named.suffix == ".gz" else nullcontext(raw) as out,
+    ):
+        for count, row in enumerate(rows(config), 1):
+            out.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
+            if progress:
+                progress(count)
     return config.questions
 
 
 def _check_name(path: Path) -> None:
     if path.name == "-" or path.is_dir():
-        raise ValueError(f"cannot write {path}: it is {'a folder' if path.is_dir() else 'no name of a file'}")
+        raise ValueError(f"cannot write {path}: it is {'a folder' if path.is_dir() else 'not the name of a file'}")
     plain = path.with_suffix("") if path.suffix == ".gz" else path
     if plain.suffix not in SUFFIXES:
         raise ValueError(f"cannot write {path}: the rows are JSON lines, so name it .jsonl or .jsonl.gz")
-
-
-def _write_rows(config: WorldConfig, path: Path, compressed: bool, progress: Callable[[int], None] | None) -> None:  # noqa: FBT001
-    with ExitStack() as stack:
-        out: IO[bytes] | gzip.GzipFile = stack.enter_context(path.open("wb"))
-        if compressed:  # no name and no time inside, so the same rows give the same bytes
-            out = stack.enter_context(gzip.GzipFile("", "wb", 6, out, mtime=0))
-        for count, row in enumerate(rows(config), 1):
-            out.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
-            if progress:
-                progress(count)

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import logging
-import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import orjson
-import torch
 from accelerate import Accelerator
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -19,7 +15,7 @@ from stepsearch_data.core.atomic import part_of, place, write_whole
 from stepsearch_data.trainer.metrics import Metrics
 from stepsearch_data.trainer.run_folder import METRICS
 
-# Of tied weights one name is saved, as it should be; accelerate would say so at every checkpoint.
+# Tied weights are saved under one name, as they should be; accelerate would say so at every checkpoint.
 logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)
 
 
@@ -83,18 +79,3 @@ class MetricsFile:
             lines = self._path.read_bytes().splitlines(keepends=True) if update else []
             whole = [line for line in lines if line.endswith(b"\n")]  # a full disk may leave half a line
             write_whole(self._path, b"".join(line for line in whole if orjson.loads(line)["update"] <= update))
-
-
-def random_state() -> dict[str, Any]:
-    """Return the state of all random generators that a training uses."""
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    return {"python": random.getstate(), "numpy": np.random.get_state(), "torch": torch.get_rng_state(), "cuda": cuda}
-
-
-def set_random_state(state: dict[str, Any]) -> None:
-    """Go back to a `random_state`."""
-    random.setstate(state["python"])
-    np.random.set_state(state["numpy"])
-    torch.set_rng_state(state["torch"])
-    if state["cuda"]:
-        torch.cuda.set_rng_state_all(state["cuda"])

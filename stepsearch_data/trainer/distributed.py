@@ -15,7 +15,6 @@ from transformers import PreTrainedModel
 
 from stepsearch_data.core.errors import StepSearchError, TrainError
 from stepsearch_data.trainer.config import PPOConfig
-from stepsearch_data.trainer.losses import AllReduce
 from stepsearch_data.trainer.metrics import Metrics
 
 
@@ -40,11 +39,6 @@ def set_batch_sizes(accelerator: Accelerator, rollouts: int, ppo: PPOConfig) -> 
             "gradient_accumulation_steps": steps,
             "gradient_clipping": ppo.max_grad_norm,
         }
-
-
-def sum_over_processes(accelerator: Accelerator) -> AllReduce:
-    """Return a function that sums a tensor over processes."""
-    return lambda local: accelerator.reduce(local, reduction="sum")
 
 
 def mean_over_processes(accelerator: Accelerator, metrics: Metrics, weight: float = 1.0) -> Metrics:

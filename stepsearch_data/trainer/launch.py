@@ -44,7 +44,7 @@ def launch(recipe: Recipe, retrieve: Retrieve, *, resume: bool, say: Say, consol
     template = load_tag_template(recipe.template)
     store = Store.open(recipe.store)
     examples = list(load_examples(store, "train"))
-    held_out = [to_task(each, template) for each in subsample(load_examples(store, "validation"), recipe.held_out)]
+    held_out = subsample(load_examples(store, "validation"), recipe.held_out)
     if not examples:
         raise TrainError(f"no trajectory of {store.root} is for training", "stepsearch-data audit tells why")
     _claim(recipe.output, resume=resume)
@@ -58,37 +58,50 @@ def launch(recipe: Recipe, retrieve: Retrieve, *, resume: bool, say: Say, consol
         tell(f"no trajectory of {store.root} is for validation: nothing is held out")
     with ExitStack() as stack, _explained_out_of_memory():
         start = cold_start(recipe, examples, template, accelerator, tell) if recipe.sft else recipe.model.path
-        policy, tokenizer = load_policy(start, recipe)
+        training = make_trainer(recipe, start, template, examples, held_out, retrieve, accelerator)
         if main:
             _write_run_info(recipe)
-        sampler = None
-        if recipe.vllm:
-            from stepsearch_data.trainer.vllm import VllmSampler
-
-            temperature = recipe.schedule.temperature
-            sampler = VllmSampler(policy, tokenizer, accelerator, recipe.vllm, recipe.limits, temperature)
         screen = stack.enter_context(console_callback(recipe.schedule.num_updates, console=console))
         tracker = stack.enter_context(tracker_callback(accelerator, recipe.model_dump(mode="json"), recipe.output.name))
-        training = StePPOTrainer(
-            policy,
-            load_critic(recipe.critic or start, recipe),
-            tokenizer,
-            make_search_env(policy, tokenizer, template, recipe.limits, chat=recipe.model.chat_template),
-            retrieve,
-            [to_task(each, template) for each in examples],
-            recipe.output,
-            held_out=held_out,
-            schedule=recipe.schedule,
-            ppo=recipe.ppo,
-            rewards=recipe.rewards.config(),
-            accelerator=accelerator,
-            sampler=sampler,
-            callbacks=(screen, tracker),
-        )
+        training.callbacks = (screen, tracker)
         if resume and training.resume():
             tell(f"goes on after update {training.updates_done}")
         training.train()
         return training.save()
+
+
+def make_trainer(
+    recipe: Recipe,
+    start: str,
+    template: Template,
+    examples: Sequence[Example],
+    held_out: Sequence[Example],
+    retrieve: Retrieve,
+    accelerator: Accelerator,
+) -> StePPOTrainer:
+    """Make the trainer of a recipe, with models from a folder or the Hub. Raises TrainError, ConfigError."""
+    policy, tokenizer = load_policy(start, recipe)
+    sampler = None
+    if recipe.vllm:
+        from stepsearch_data.trainer.vllm import VllmSampler
+
+        temperature = recipe.schedule.temperature
+        sampler = VllmSampler(policy, tokenizer, accelerator, recipe.vllm, recipe.limits, temperature)
+    return StePPOTrainer(
+        policy,
+        load_critic(recipe.critic or start, recipe),
+        tokenizer,
+        make_search_env(policy, tokenizer, template, recipe.limits, chat=recipe.model.chat_template),
+        retrieve,
+        [to_task(each, template) for each in examples],
+        recipe.output,
+        held_out=[to_task(each, template) for each in held_out],
+        schedule=recipe.schedule,
+        ppo=recipe.ppo,
+        rewards=recipe.rewards.config(),
+        accelerator=accelerator,
+        sampler=sampler,
+    )
 
 
 def cold_start(

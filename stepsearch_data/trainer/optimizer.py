@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import nn
@@ -21,10 +21,10 @@ def make_optimizer(
             {"params": [p for p in critic.parameters() if p.requires_grad], "lr": schedule.vf_learning_rate},
         ]
     )
+
+    def rising(step: int, ratio: float) -> float:
+        """Return the factor of a learning rate at a step: it rises in a line to 1, then stays."""
+        return min(1.0, (step + 1) / max(1.0, ratio * steps))
+
     ratios = (schedule.warmup_ratio, schedule.vf_warmup_ratio)
-    return optimizer, LambdaLR(optimizer, [_warmup(ratio * steps) for ratio in ratios])
-
-
-def _warmup(steps: float) -> Callable[[int], float]:
-    """Return the factor of a learning rate at a step: it rises in a line to 1, then stays."""
-    return lambda step: min(1.0, (step + 1) / max(1.0, steps))
+    return optimizer, LambdaLR(optimizer, [partial(rising, ratio=ratio) for ratio in ratios])

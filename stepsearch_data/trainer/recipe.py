@@ -131,11 +131,7 @@ class Recipe(Section):
 
     def anywhere(self) -> Recipe:
         """Return the recipe with absolute paths, so that it can be read from any folder."""
-        places = {"store": self.store.absolute(), "output": self.output.absolute()}
-        template = self.template if self.template in TEMPLATES else str(Path(self.template).absolute())
-        model = self.model.model_copy(update={"path": _folder_in(Path(), self.model.path)})
-        critic = self.critic and _folder_in(Path(), self.critic)
-        return self.model_copy(update={**places, "template": template, "model": model, "critic": critic})
+        return Recipe.model_validate(_seen_from(Path(), self.model_dump(mode="json")))
 
     @model_validator(mode="before")
     @classmethod
@@ -156,7 +152,7 @@ def read_recipe(file: Path, hint: str) -> Recipe:
     try:
         return Recipe.model_validate_json(file.read_bytes())
     except ValidationError as error:
-        raise ConfigError(f"{file} is no recipe of this version: {in_words(error)}", hint) from error
+        raise ConfigError(f"{file} is not a recipe of this version: {in_words(error)}", hint) from error
 
 
 def load_recipe(file: Path | None, settings: Iterable[str] = ()) -> Recipe:
@@ -164,7 +160,7 @@ def load_recipe(file: Path | None, settings: Iterable[str] = ()) -> Recipe:
 
     Relative paths are taken from its folder. Raises ConfigError, naming every key that is unknown or wrong.
     """
-    data = _read(file) if file else {}
+    data = _seen_from(file.parent, read_toml(file, "recipe", "recipes/ has some")) if file else {}
     for setting in settings:
         key, separator, value = setting.partition("=")
         if not separator:
@@ -174,7 +170,7 @@ def load_recipe(file: Path | None, settings: Iterable[str] = ()) -> Recipe:
         for section in sections:
             inner = inner.setdefault(section, {})
             if not isinstance(inner, dict):
-                raise ConfigError(f"--set {setting}: {section} is no section")
+                raise ConfigError(f"--set {setting}: {section} is not a section")
         inner[name] = parse_value(key.strip(), value)
     try:
         return Recipe.model_validate(data)
@@ -182,19 +178,13 @@ def load_recipe(file: Path | None, settings: Iterable[str] = ()) -> Recipe:
         raise ConfigError(f"{file or 'the recipe'}: {in_words(error)}") from None
 
 
-def _read(file: Path) -> dict[str, Any]:
-    data = read_toml(file, "recipe", "recipes/ has some")
+def _seen_from(folder: Path, data: dict[str, Any]) -> dict[str, Any]:
+    """Make the paths in a recipe that are relative to a folder absolute. The name of a model on the Hub stays."""
     for name in ("store", "output", "template"):
-        if name in data and data[name] not in TEMPLATES:
-            data[name] = str(file.parent / str(data[name]))
-    if "critic" in data:
-        data["critic"] = _folder_in(file.parent, str(data["critic"]))
+        if name in data and str(data[name]) not in TEMPLATES:
+            data[name] = str((folder / str(data[name])).absolute())
     model = data.get("model")
-    if isinstance(model, dict) and "path" in model:
-        model["path"] = _folder_in(file.parent, str(model["path"]))
+    for section, name in ((data, "critic"), (model if isinstance(model, dict) else {}, "path")):
+        if section.get(name) and (folder / str(section[name])).is_dir():
+            section[name] = str((folder / str(section[name])).absolute())
     return data
-
-
-def _folder_in(place: Path, name: str) -> str:
-    """Make the path of a model's folder absolute, seen from a place; a name on the Hub stays as it is."""
-    return str((place / name).absolute()) if (place / name).is_dir() else name

@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -18,7 +19,7 @@ from stepsearch_data.rewards import PAPER, RewardConfig
 from stepsearch_data.trainer.architecture import check_architecture
 from stepsearch_data.trainer.batch import EpisodeScore, collate, score_episode
 from stepsearch_data.trainer.callbacks import Callback
-from stepsearch_data.trainer.checkpoint import Checkpoints, MetricsFile, random_state, set_random_state
+from stepsearch_data.trainer.checkpoint import Checkpoints, MetricsFile
 from stepsearch_data.trainer.config import PPOConfig, Schedule
 from stepsearch_data.trainer.data import task_index
 from stepsearch_data.trainer.distributed import WholePolicy, failing_together, mean_over_processes, set_batch_sizes
@@ -102,11 +103,12 @@ class StePPOTrainer:
         """Roll out one batch and learn from it; return metrics, and this process's episodes and their scores."""
         clock = Clock()
         self.whole_policy()  # which the sampler reads
-        before = random_state()
+        before = torch.get_rng_state(), torch.cuda.get_rng_state_all()  # sampling uses no other generator
         try:
             episodes = self._play(self._next_tasks(), self.sampler)
         except (StepSearchError, KeyboardInterrupt):
-            set_random_state(before)  # a resumed run repeats the batch
+            torch.set_rng_state(before[0])  # a resumed run repeats the batch
+            torch.cuda.set_rng_state_all(before[1])
             self.save()
             raise
         clock.lap("rollout")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from functools import partial
 
 import torch
 from accelerate import Accelerator
@@ -12,7 +13,6 @@ from torch.optim.lr_scheduler import LRScheduler
 from stepsearch_data.core.errors import TrainError
 from stepsearch_data.trainer.batch import Batch
 from stepsearch_data.trainer.config import PPOConfig
-from stepsearch_data.trainer.distributed import sum_over_processes
 from stepsearch_data.trainer.losses import (
     gae,
     importance_weights,
@@ -31,7 +31,7 @@ def compute_advantages(
     model: nn.Module, reference: ReferencePolicy, batch: Batch, config: PPOConfig, accelerator: Accelerator
 ) -> Metrics:
     """Fill in what `Batch` leaves to this function, under the weights that sampled the batch."""
-    all_reduce, policy = sum_over_processes(accelerator), accelerator.unwrap_model(model).policy
+    all_reduce, policy = partial(accelerator.reduce, reduction="sum"), accelerator.unwrap_model(model).policy
     kl, entropy = torch.zeros_like(batch.rewards), torch.zeros_like(batch.rewards)
     for rows in batch.by_length().split(config.micro_batch_size):
         part = batch.rows(rows)
@@ -71,13 +71,13 @@ def ppo_update(
 
     `parameters` are those of policy and critic, whose gradients are clipped apart. A mini batch's loss is the mean
     over all its tokens, however it is cut into micro batches and spread over processes. Raises TrainError for a loss
-    that is no number, before it reaches the weights.
+    that is not finite, before it reaches the weights.
     """
     seen: defaultdict[str, list[float]] = defaultdict(list)
     size = config.mini_batch_size // accelerator.num_processes
     steps = size // config.micro_batch_size
     for mini in (mini for _ in range(config.num_ppo_epochs) for mini in batch.split(size, _shuffled(batch))):
-        tokens = sum_over_processes(accelerator)(mini.response_mask.sum()) / accelerator.num_processes
+        tokens = accelerator.reduce(mini.response_mask.sum(), reduction="sum") / accelerator.num_processes
         for micro in mini.split(config.micro_batch_size, mini.by_length()):
             with accelerator.accumulate(model):
                 share = micro.response_mask.sum() / tokens.clamp(min=1)
@@ -107,8 +107,8 @@ def _loss(model: nn.Module, batch: Batch, config: PPOConfig) -> tuple[Tensor, Me
     means = {"policy_loss": of_policy.item(), "value_loss": of_critic.item(), "clipfrac": clipfrac.item()}
     if not torch.isfinite(loss):
         raise TrainError(
-            f"the loss is no number ({', '.join(f'{name} {value:.3g}' for name, value in means.items())})",
-            "lower the learning rate or the clip range, or train in float32; the last checkpoint is whole",
+            f"the loss is not finite ({', '.join(f'{name} {value:.3g}' for name, value in means.items())})",
+            "lower the learning rate or the clip range, or train in float32; the last checkpoint is intact",
         )
     return loss, means
 

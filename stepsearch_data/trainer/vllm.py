@@ -129,13 +129,9 @@ class VllmSampler:
 
     def _check(self, server: dict[str, Any], limits: Limits) -> None:
         """Raise ConfigError for a server that would refuse long texts, or report other log-probabilities."""
-        longest = (
-            limits.max_length + limits.max_new_tokens
-        )  # it refuses what may become longer than it takes, be it cut or not
-        if server["max_model_len"] < longest:
-            wrong = (
-                f"takes {server['max_model_len']} tokens, limits.max_length and limits.max_new_tokens need {longest}"
-            )
+        needed = limits.max_length + limits.max_new_tokens  # a server refuses what might become too long for it
+        if (most := server["max_model_len"]) < needed:
+            wrong = f"takes {most} tokens, limits.max_length and limits.max_new_tokens need {needed}"
         elif server["logprobs_mode"] != "processed_logprobs":
             wrong = f"reports {server['logprobs_mode']}, not those at the temperature"
         else:

@@ -417,7 +417,7 @@ def test_a_limit_that_is_no_limit_is_refused(limit: str, cli: Run, sample_store:
 def test_synth_says_what_is_wrong_with_a_name(cli: Run, tmp_path: Path) -> None:
     assert "name it .jsonl or .jsonl.gz" in refused(cli("synth", "-o", tmp_path / "w.jsonl.zst"), 2)
     assert "cannot write .: it is a folder" in refused(cli("synth", "-o", "."), 2)
-    assert "cannot write -: it is no name of a file" in refused(cli("synth", "-o", "-"), 2)
+    assert "cannot write -: it is not the name of a file" in refused(cli("synth", "-o", "-"), 2)
 
 
 def test_closed_streams_are_no_traceback(sample_store: Path) -> None:

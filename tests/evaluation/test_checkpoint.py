@@ -16,15 +16,14 @@ from stepsearch_data.core.progress import Reporter  # noqa: E402
 from stepsearch_data.evaluation.evaluate import Report, evaluate  # noqa: E402
 from stepsearch_data.evaluation.setup import Options  # noqa: E402
 from stepsearch_data.indexes import Choice  # noqa: E402
-from stepsearch_data.pipeline.config import load_config  # noqa: E402
 from stepsearch_data.pipeline.store import Store  # noqa: E402
-from stepsearch_data.stages import STAGES  # noqa: E402
 from stepsearch_data.templates.files import load_template  # noqa: E402 - torch must be there
 from stepsearch_data.trainer import demo  # noqa: E402
 from stepsearch_data.trainer.data import demonstration, encode_demonstration, load_examples, subsample  # noqa: E402
 from stepsearch_data.trainer.demo.tiny import make_model, make_tokenizer  # noqa: E402
 from stepsearch_data.trainer.recipe import Recipe  # noqa: E402
 from tests.conftest import run_cli  # noqa: E402
+from tests.trainer.tiny import load  # noqa: E402
 
 TEMPLATE = Path(demo.__path__[0]) / "template.txt"
 KNOWN = 8
@@ -68,7 +67,6 @@ def save(folder: Path, model: Any, tokenizer: Any) -> None:
 
 def ask(checkpoint: Path, **options: Any) -> Report:
     asked = {"split": "train", "limit": KNOWN, **options}
-    load = lambda first: load_config(STAGES, None, [*first, "run.workers=1"], {})  # noqa: E731
     return evaluate(Options(checkpoint=str(checkpoint), **asked), load, Reporter(quiet=True))
 
 
@@ -134,7 +132,7 @@ def test_a_run_tells_what_it_was_trained_with_and_what_is_named_wins(run: Path, 
 def test_a_recipe_that_cannot_be_read(run: Path, tmp_path: Path) -> None:
     shutil.copytree(run, tmp_path / "run")
     (tmp_path / "run" / "recipe.json").write_text('{"modle": 1}')
-    with pytest.raises(StepSearchError, match=r"recipe\.json is no recipe of this version"):
+    with pytest.raises(StepSearchError, match=r"recipe\.json is not a recipe of this version"):
         ask(tmp_path / "run")
 
 

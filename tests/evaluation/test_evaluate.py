@@ -373,7 +373,7 @@ def test_a_retrieval_server_that_is_down(ask: Ask, gold: GoldPolicy) -> None:
         ({"questions": ("trivia=a.json",)}, 2, "--questions trivia=a.json: unknown kind 'trivia'", "bamboogle"),
         ({"template": "tools"}, 2, "the template tools calls a tool", "musique"),
         ({"checkpoint": "some/run"}, 2, "expected one policy", "not both"),
-        ({"llm": None, "checkpoint": "./none"}, 2, "./none is no folder", "config.json"),
+        ({"llm": None, "checkpoint": "./none"}, 2, "./none is not a folder", "config.json"),
         ({"llm": None, "checkpoint": "empty"}, 2, "empty holds no model", "config.json"),
     ],
 )
@@ -407,7 +407,7 @@ def test_a_split_without_questions(ask: Ask, cli: Run, tmp_path: Path) -> None:
 def test_a_folder_that_is_a_file(ask: Ask, tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.touch()
-    assert failure(ask, DEAD, output=file) == (2, f"{file} is no folder", "name another with --output")
+    assert failure(ask, DEAD, output=file) == (2, f"{file} is not a folder", "name another with --output")
 
 
 # ---- the verb

@@ -105,76 +105,51 @@ def test_ablations_take_one_part_away() -> None:
     assert set(ABLATIONS) == {"key", "gain", "penalty", "step"}
 
 
-NEW_CUT = GOOD.replace("<think> done", "<information> open <think> done")
 TWICE = search("q") + block("zeta", "zeta") + "<answer>Lucca</answer>"
-ONE = search("puccini tosca") + "<answer>Lucca</answer>"
+REFITTED = ((log(4 / 3) + 1) ** 2 / ((log(4 / 3) + 1) ** 2 + (log(2) + 1) ** 2)) / 2
+STEPS = ("step_scores", "step_rewards")
+GAINS = ("information_gain", *STEPS)
 Changed = dict[str, Any]
 # Departure of the reference code, a rollout that shows it, and what changes, by hand.
-DEPARTURES: dict[str, tuple[str, Changed, Changed]] = {
+DEPARTURES: dict[str, tuple[str, Changed]] = {
     "failure_score": (  # 1
         GOOD + " trailing",
-        {},
-        {"score": -1.0, "search_key_score": 0.0, "step_scores": [], "step_rewards": []},
+        {"score": -1.0, "search_key_score": 0.0, **{key: [] for key in STEPS}},
     ),
     "loose_format": (  # 2: no thought, no search, but the answer is last
         "<answer>Lucca</answer>",
-        {},
         {"score": 1.0, "format_ok": True, "search_format_ok": True},
     ),
-    "step_scale": (GOOD, {}, {"step_rewards": [0.8, 0.0]}),  # 4
+    "step_scale": (GOOD, {"step_rewards": [0.8, 0.0]}),  # 4
     "one_key_per_query": (  # 5
         GOOD.replace("> puccini <", "> tosca composer x <"),
-        {},
         {"search_key_score": 0.4, "score": 2 / 3 + 0.618 * 0.4},
     ),
     "unanswered_count": (  # the last search of all was not run
         search("tosca composer") + block("alpha beta") + search("puccini birthplace"),
-        {},
         {"search_key_score": 1.0, "score": 0.618},
     ),
     "keep_next_label": (  # 6: `alpha beta Doc 2` was seen first, `alpha beta` is new
         GOOD,
-        {},
-        {
-            "redundancy_penalty": [0.0, 0.0],
-            "information_gain": [0.0, 0.0],
-            "step_scores": [0.0, 0.0],
-            "step_rewards": [0.0, 0.0],
-        },
+        {"redundancy_penalty": [0.0, 0.0], **{key: [0.0, 0.0] for key in GAINS}},
     ),
-    "repeats_in_round": (  # 7
-        TWICE,
-        {},
-        {"redundancy_penalty": [0.5], "step_scores": [-0.5], "step_rewards": [-0.5]},
-    ),
+    "repeats_in_round": (TWICE, {"redundancy_penalty": [0.5], **{key: [-0.5] for key in STEPS}}),  # 7
     "refit_tfidf": (  # 8
         search("q") + block("gamma delta") + "<answer>Lucca</answer>",
-        {},
-        {
-            name: [((log(4 / 3) + 1) ** 2 / ((log(4 / 3) + 1) ** 2 + (log(2) + 1) ** 2)) / 2]
-            for name in ("information_gain", "step_scores", "step_rewards")
-        },
+        {key: [REFITTED] for key in GAINS},
     ),
-    "lazy_patterns": (  # 9: the first result was cut, so the second search is swallowed
+    "lazy_patterns": (  # 9: the first result was cut, so the second search is swallowed, and one query was answered
         GOOD.replace("</information>", "", 1),
-        {},
         {
-            "information_gain": [1.0],
             "redundancy_penalty": [0.0],
-            "step_scores": [1.0],
-            "step_rewards": [1.0],
-            "search_key_score": 0.5,  # one query was answered
+            **{key: [1.0] for key in GAINS},
+            "search_key_score": 0.5,
             "score": 2 / 3 + 0.618 * 0.5,
         },
     ),
-    "steps_need_gold": (
-        GOOD,
-        {"support_docs": []},
-        {"information_gain": [], "redundancy_penalty": [], "step_scores": [], "step_rewards": []},
-    ),
+    "steps_need_gold": (GOOD, {key: [] for key in ("redundancy_penalty", *GAINS)}),  # asked without gold paragraphs
     "decimals": (  # 13
         GOOD,
-        {},
         {
             "answer_correct": 0.6667,
             "search_key_score": (1 + 0.6667) / 2,
@@ -186,7 +161,8 @@ DEPARTURES: dict[str, tuple[str, Changed, Changed]] = {
 
 @pytest.mark.parametrize("name", DEPARTURES)
 def test_each_departure_is_one_switch(name: str) -> None:
-    text, others, changed = DEPARTURES[name]
+    text, changed = DEPARTURES[name]
+    others: Changed = {"support_docs": []} if name == "steps_need_gold" else {}
     paper = score(text, PAPER, **others)
     flipped = score(text, replace(PAPER, **{name: getattr(REFERENCE, name)}), **others)
     if name == "keep_next_label":  # its gains are those of documents with one word more

@@ -191,8 +191,8 @@ def test_several_responses_of_one_row(tmp_path: Path, cli: Run) -> None:
 
 
 BAD: list[tuple[Any, str]] = [
-    ("no json", "no JSON"),
-    ('{"response": "\\ud800", "target": ["x"]}', "no JSON"),
+    ("no json", "not valid JSON"),
+    ('{"response": "\\ud800", "target": ["x"]}', "not valid JSON"),
     ([1, 2], "valid dictionary"),
     (rollout(response=None), "responses: Field required"),
     (rollout(response=7), "responses"),
@@ -234,7 +234,7 @@ def test_what_is_no_rollout_is_rejected_with_a_reason(tmp_path: Path, cli: Run) 
 def test_a_folder_without_a_name_is_no_file(options: list[str], cli: Run) -> None:
     done = cli("score", *options)
     assert (done.returncode, done.stdout) == (2, "")
-    assert re.fullmatch(r"error: \S+ is a folder, and no file\n", done.stderr)
+    assert re.fullmatch(r"error: \S+ is a folder, not a file\n", done.stderr)
 
 
 def test_a_parquet_row_that_is_no_text_is_rejected_and_the_others_are_scored(tmp_path: Path, cli: Run) -> None:
@@ -307,7 +307,7 @@ def test_what_is_no_regular_file_is_not_replaced(kind: str, tmp_path: Path, cli:
     assert done.returncode == 2
     assert (
         done.stderr
-        == f"error: cannot write {special}: it is no regular file\nhint: for a stream of JSON lines: --json\n"
+        == f"error: cannot write {special}: it is not a regular file\nhint: for a stream of JSON lines: --json\n"
     )
     assert os.path.samestat(os.lstat(special), before)
     assert names(tmp_path) == sorted(["r.jsonl", special.name])

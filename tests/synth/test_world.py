@@ -218,7 +218,9 @@ def test_a_name_that_promises_another_format_is_refused(name: str, tmp_path: Pat
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("name", "said"), [(".", "it is a folder"), ("/", "it is a folder"), ("-", "no name")])
+@pytest.mark.parametrize(
+    ("name", "said"), [(".", "it is a folder"), ("/", "it is a folder"), ("-", "not the name of a file")]
+)
 def test_what_names_no_file_is_refused(name: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=said):

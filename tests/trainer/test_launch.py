@@ -21,9 +21,7 @@ from stepsearch_data.core.progress import Reporter  # noqa: E402
 from stepsearch_data.evaluation.evaluate import evaluate  # noqa: E402
 from stepsearch_data.evaluation.setup import Options  # noqa: E402
 from stepsearch_data.indexes import Choice  # noqa: E402
-from stepsearch_data.pipeline.config import load_config  # noqa: E402
 from stepsearch_data.pipeline.store import Store  # noqa: E402
-from stepsearch_data.stages import STAGES  # noqa: E402
 from stepsearch_data.synth import WorldConfig, write_world  # noqa: E402
 from stepsearch_data.templates.files import load_template  # noqa: E402
 from stepsearch_data.trainer import demo  # noqa: E402
@@ -35,6 +33,7 @@ from stepsearch_data.trainer.start import train  # noqa: E402
 from tests.conftest import run_cli  # noqa: E402
 from tests.trainer.processes import ROOT, sharded, torchrun  # noqa: E402
 from tests.trainer.test_steppo_trainer import metrics  # noqa: E402
+from tests.trainer.tiny import load  # noqa: E402
 
 TEMPLATE = Path(demo.__path__[0]) / "template.txt"
 RECIPE = """
@@ -79,10 +78,6 @@ def recipe(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "words.txt").write_text(TEMPLATE.read_text())
     (folder / "tiny.toml").write_text(RECIPE.format(model=folder / "model"))
     return folder / "tiny.toml"
-
-
-def load(first: Any) -> Any:
-    return load_config(STAGES, None, [*first, "run.workers=1"], {})
 
 
 def launch(recipe: Path, store: Path, output: Path, *settings: str, resume: bool = False) -> list[str]:
@@ -172,22 +167,18 @@ def test_a_run_of_another_version_is_not_gone_on_with(recipe: Path, store: Path,
 
 
 @pytest.mark.parametrize(
-    ("settings", "error", "said"),
+    ("setting", "error", "said"),
     [
-        (("template=tools",), ConfigError, "calls a tool"),
-        (("sft.batch_size=5",), TrainError, "batch of 5 demonstrations cannot be cut into micro batches of 2"),
+        ("template=tools", ConfigError, "calls a tool"),
+        ("sft.batch_size=5", TrainError, "batch of 5 demonstrations cannot be cut into micro batches of 2"),
+        ("model.path=/none", TrainError, "cannot load"),
     ],
 )
 def test_what_cannot_be_trained_is_said_first(
-    recipe: Path, store: Path, tmp_path: Path, settings: tuple[str, ...], error: type[Exception], said: str
+    recipe: Path, store: Path, tmp_path: Path, setting: str, error: type[Exception], said: str
 ) -> None:
     with pytest.raises(error, match=said):
-        launch(recipe, store, tmp_path / "run", *settings)
-
-
-def test_a_model_that_is_not_there(recipe: Path, store: Path, tmp_path: Path) -> None:
-    with pytest.raises(TrainError, match="cannot load"):
-        launch(recipe, store, tmp_path / "run", f"model.path={tmp_path}")
+        launch(recipe, store, tmp_path / "run", setting)
 
 
 def test_the_verb_trains(recipe: Path, store: Path, tmp_path: Path) -> None:
@@ -220,16 +211,8 @@ def test_two_processes_train_together(recipe: Path, tmp_path: Path) -> None:
     write_world(WorldConfig(20, 100, 1, 6, 1), tmp_path / "world.jsonl")
     source = ("--source", f"musique={tmp_path / 'world.jsonl'}", "--set", "quality.validation=0.3")
     run_cli("build", "--store", tmp_path / "store", *source, "--quiet")
-    given = (
-        "--config",
-        recipe,
-        "--store",
-        tmp_path / "store",
-        "--set",
-        "schedule.rollout_batch_size=8",
-        "--set",
-        "held_out=3",
-    )
+    settings = options("schedule.rollout_batch_size=8", "held_out=3")
+    given = ("--config", recipe, "--store", tmp_path / "store", *settings)
     for name, processes in {"one": 1, "two": 2}.items():
         done = torchrun(processes, "-m", "stepsearch_data", "train", *given, "--output", tmp_path / name)
         assert done.returncode == 0, done.stderr
@@ -271,34 +254,30 @@ def test_sharded_weights_learn_the_same(
     recipe: Path, store: Path, tmp_path: Path, accelerate: str, norm: float
 ) -> None:
     """As whole ones on each process: cut off after two updates and gone on, to the weights of the third."""
-    settings = (
-        "schedule.rollout_batch_size=8",
-        "schedule.temperature=0.9",
-        "ppo.mini_batch_size=4",
-        f"ppo.max_grad_norm={norm}",
-    )
-    given = ["--config", whole(recipe, tmp_path), "--store", store, *options(*settings)]
+    settings = ("schedule.temperature=0.9", "ppo.mini_batch_size=4", f"ppo.max_grad_norm={norm}")
+    given = [
+        "--config",
+        whole(recipe, tmp_path),
+        "--store",
+        store,
+        *options("schedule.rollout_batch_size=8", *settings),
+    ]
+    three = [*given, *options("schedule.num_updates=3")]
     runs = [
-        torchrun(
-            2, "-m", "stepsearch_data", "train", *given, "--set", "schedule.num_updates=3", "-o", tmp_path / "one"
-        ),
+        torchrun(2, "-m", "stepsearch_data", "train", *three, "-o", tmp_path / "one"),
         sharded(accelerate, "train", *given, "-o", tmp_path / "parts"),
-        sharded(accelerate, "train", *given, "--set", "schedule.num_updates=3", "-o", tmp_path / "parts", "--resume"),
+        sharded(accelerate, "train", *three, "-o", tmp_path / "parts", "--resume"),
     ]
     assert [run.returncode for run in runs] == [0, 0, 0], [run.stderr for run in runs]
     one, parts = metrics(tmp_path / "one"), metrics(tmp_path / "parts")
     for ours, theirs in zip(one, parts, strict=True):
         # A quotient of variances, of which one is near 0 here.
         assert ours.pop("explained_variance") == pytest.approx(theirs.pop("explained_variance"), rel=1e-3)
-        assert {k: v for k, v in ours.items() if "norm" not in k} == pytest.approx(
-            {k: v for k, v in theirs.items() if "norm" not in k}, rel=1e-4, abs=1e-6
-        )
-    policies = [
-        AutoModelForCausalLM.from_pretrained(tmp_path / name / "checkpoint-000003" / "policy")
-        for name in ("one", "parts")
-    ]
-    for ours, theirs in zip(policies[0].parameters(), policies[1].parameters(), strict=True):
-        torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=0)
+        expected = {k: v for k, v in theirs.items() if "norm" not in k}
+        assert {k: ours[k] for k in expected} == pytest.approx(expected, rel=1e-4, abs=1e-6)
+    folders = (tmp_path / name / "checkpoint-000003" / "policy" for name in ("one", "parts"))
+    policies = (AutoModelForCausalLM.from_pretrained(folder).state_dict() for folder in folders)
+    torch.testing.assert_close(*policies, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("accelerate", ["fsdp2.yaml", ZERO_2])
@@ -318,13 +297,9 @@ def test_in_bfloat16_policy_reference_and_sampler_compute_alike(recipe: Path, tm
 
 def test_vllm_takes_weights_in_parts_and_sleeps(recipe: Path, store: Path, tmp_path: Path) -> None:
     """Each process has an engine, which gets the whole weights: it finds each token as likely as the trainer does."""
-    settings = (
-        "schedule.rollout_batch_size=8",
-        "ppo.mini_batch_size=4",
-        "vllm.mode=colocate",
-        f"model.path={recipe.parent / 'model'}",
-    )
-    given = ["--config", whole(recipe, tmp_path), "--store", store, *options(*settings)]
+    sizes = options("schedule.rollout_batch_size=8", "ppo.mini_batch_size=4")
+    engine = options("vllm.mode=colocate", f"model.path={recipe.parent / 'model'}")
+    given = ["--config", whole(recipe, tmp_path), "--store", store, *sizes, *engine]
     done = sharded("fsdp2.yaml", "train", *given, "-o", tmp_path / "run", packages=STANDIN)
     assert done.returncode == 0, done.stderr
     rows = metrics(tmp_path / "run")

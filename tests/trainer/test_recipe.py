@@ -69,7 +69,7 @@ def test_the_name_of_a_variant_says_what_is_left_out() -> None:
         ("updates", "expected KEY=VALUE"),
         ("schedule=5", "schedule: Input should be"),
         ("sft=true", "sft: Input should be"),
-        ("held_out.x=1", "held_out is no section"),
+        ("held_out.x=1", "held_out is not a section"),
         ("ppo.micro_batch_size=0", "ppo.micro_batch_size: Input should be greater than or equal to 1"),
         ("ppo.cliprange=nan", "ppo.cliprange: Input should be a number"),
         ("schedule.rollout_batch_size=-64", "schedule.rollout_batch_size: Input should be greater"),

@@ -30,14 +30,17 @@ def env(**limits: int) -> SearchEnv:
     return SearchEnv(load_template("musique"), kept, encode, lambda tokens: "".join(map(chr, tokens)), frozenset({EOS}))
 
 
+def begin(rules: SearchEnv, task: Task = TASK) -> tuple[SearchEnv, Episode]:
+    return rules, rules.reset(task)
+
+
 def written(episode: Episode) -> str:
     """What the policy wrote, by the mask."""
     return "".join(chr(token) for token, own in zip(episode.response_ids, episode.response_mask, strict=True) if own)
 
 
 def test_a_search_is_asked_and_its_documents_are_shown() -> None:
-    rules = env()
-    episode = rules.reset(TASK)
+    rules, episode = begin(env())
     query = rules.step(episode, encode(SEARCH))
     assert query == "who"
     rules.observe(episode, query, FOUND)
@@ -48,8 +51,7 @@ def test_a_search_is_asked_and_its_documents_are_shown() -> None:
 
 
 def test_a_search_knows_its_last_token_and_character() -> None:
-    rules = env()
-    episode = rules.reset(TASK)
+    rules, episode = begin(env())
     for _ in range(2):
         rules.observe(episode, rules.step(episode, encode(f"{SEARCH} ")) or "", FOUND)
     for search in episode.searches:
@@ -59,8 +61,7 @@ def test_a_search_knows_its_last_token_and_character() -> None:
 
 
 def test_an_episode_knows_what_the_environment_wrote() -> None:
-    rules = env(max_turns=3)
-    episode = rules.reset(TASK)
+    rules, episode = begin(env(max_turns=3))
     rules.step(episode, encode("hm"))
     rules.observe(episode, rules.step(episode, encode(SEARCH)) or "", FOUND)
     rules.step(episode, encode(ANSWER))
@@ -71,8 +72,7 @@ def test_an_episode_knows_what_the_environment_wrote() -> None:
 
 def test_a_warning_is_no_search_and_no_answer() -> None:
     """It names the tags that it asks for."""
-    rules = env(max_turns=1)
-    episode = rules.reset(TASK)
+    rules, episode = begin(env(max_turns=1))
     rules.step(episode, encode("<think> hm </think>"))
     rules.step(episode, encode("I do not know."))
     rollout = read(episode.text, observations=episode.observations)
@@ -81,10 +81,10 @@ def test_a_warning_is_no_search_and_no_answer() -> None:
     assert read(episode.text).answer is None
 
 
-def test_an_answer_ends_the_episode() -> None:
-    rules = env()
-    episode = rules.reset(TASK)
-    assert rules.step(episode, encode(ANSWER)) is None
+@pytest.mark.parametrize("end", [[], [EOS]], ids=["the tag", "the end of the text"])
+def test_an_answer_ends_the_episode(end: list[int]) -> None:
+    rules, episode = begin(env())
+    assert rules.step(episode, encode(ANSWER) + end) is None
     assert (episode.ended, episode.text, all(episode.response_mask)) == ("answer", ANSWER, True)
 
 
@@ -92,8 +92,7 @@ def test_an_answer_ends_the_episode() -> None:
     "said", ["I do not know", "<search> </search>", "</search>", "who </search>", "<search> a <search>", ""]
 )
 def test_what_is_neither_a_search_nor_an_answer_is_warned_and_tried_again(said: str) -> None:
-    rules = env()
-    episode = rules.reset(TASK)
+    rules, episode = begin(env())
     assert rules.step(episode, encode(said)) is None
     assert not episode.ended
     assert episode.invalid == 1
@@ -108,23 +107,14 @@ def test_the_query_is_that_of_the_last_opening_tag() -> None:
 
 
 def test_the_end_of_the_text_ends_the_episode_and_is_no_part_of_it() -> None:
-    rules = env()
-    episode = rules.reset(TASK)
+    rules, episode = begin(env())
     rules.step(episode, [*encode("I stop."), EOS])
     assert (episode.ended, episode.text) == ("end of text", "I stop.")
     assert episode.response_mask == [True] * 8
 
 
-def test_the_end_of_the_text_after_an_answer_is_an_answer() -> None:
-    rules = env()
-    episode = rules.reset(TASK)
-    rules.step(episode, [*encode(ANSWER), EOS])
-    assert episode.ended == "answer"
-
-
 def test_after_the_last_search_the_policy_is_told_and_may_only_answer() -> None:
-    rules = env(max_turns=2)
-    episode = rules.reset(TASK)
+    rules, episode = begin(env(max_turns=2))
     rules.observe(episode, rules.step(episode, encode(SEARCH)) or "", FOUND)
     assert "No search is left" not in episode.text
     rules.observe(episode, rules.step(episode, encode(SEARCH)) or "", FOUND)
@@ -135,8 +125,7 @@ def test_after_the_last_search_the_policy_is_told_and_may_only_answer() -> None:
 
 
 def test_an_invalid_turn_costs_a_turn() -> None:
-    rules = env(max_turns=1)
-    episode = rules.reset(TASK)
+    rules, episode = begin(env(max_turns=1))
     rules.step(episode, encode("hm"))
     assert "No search is left" in episode.text
     rules.step(episode, encode(ANSWER))
@@ -144,8 +133,7 @@ def test_an_invalid_turn_costs_a_turn() -> None:
 
 
 def test_a_long_observation_is_cut_and_still_closed() -> None:
-    rules = env(max_obs_length=80)
-    episode = rules.reset(TASK)
+    rules, episode = begin(env(max_obs_length=80))
     rules.step(episode, encode(SEARCH))
     rules.observe(episode, "who", [Paragraph("T", "word " * 100)] * 3)
     shown = episode.text.removeprefix(SEARCH)
@@ -155,8 +143,7 @@ def test_a_long_observation_is_cut_and_still_closed() -> None:
 
 
 def test_an_observation_that_does_not_fit_ends_the_episode() -> None:
-    rules = env(max_length=100)
-    episode = rules.reset(TASK)
+    rules, episode = begin(env(max_length=100))
     rules.step(episode, encode(SEARCH))
     rules.observe(episode, "who", [Paragraph("T", "word " * 30)])
     assert episode.ended == "length"
@@ -165,8 +152,7 @@ def test_an_observation_that_does_not_fit_ends_the_episode() -> None:
 
 
 def test_a_turn_may_be_as_long_as_the_rest_of_the_episode() -> None:
-    rules = env(max_length=100, max_new_tokens=60)
-    episode = rules.reset(TASK)
+    rules, episode = begin(env(max_length=100, max_new_tokens=60))
     assert rules.max_new_tokens(episode) == 60
     episode.append(encode("x" * 70), "x" * 70, by_policy=True)
     assert rules.max_new_tokens(episode) == 100 - 5 - 70
@@ -200,20 +186,17 @@ def from_pieces(tokens: Sequence[int]) -> str:
 
 
 def by_pieces() -> SearchEnv:
-    template = load_template("musique")
-    return SearchEnv(
-        template, Limits(max_length=4000, max_new_tokens=400, max_obs_length=400), in_pieces, from_pieces, frozenset()
-    )
+    limits = Limits(max_length=4000, max_new_tokens=400, max_obs_length=400)
+    return SearchEnv(load_template("musique"), limits, in_pieces, from_pieces, frozenset())
 
 
 @pytest.mark.parametrize(("said", "token"), [("<search> who </search></", "></"), ("<search> who </search><", "><")])
 def test_what_is_beyond_a_stop_was_not_said(said: str, token: str) -> None:
     """Rewards, mask and the next turn's text are those of a turn that ends with its tag."""
-    rules = by_pieces()
+    rules, episode = begin(by_pieces(), TASK_OF_LETTERS)
     turn = in_pieces(said)
     assert PIECES[turn[-1]] == token
     assert from_pieces(rules.replacement(turn)) == ">"
-    episode = rules.reset(TASK_OF_LETTERS)
     assert rules.step(episode, turn) == "who"
     rules.observe(episode, "who", ())
     assert episode.text.startswith("<search> who </search>\n<information>")
@@ -232,16 +215,14 @@ def test_a_line_end_after_a_tag_stays_as_it_was_sampled() -> None:
 
 
 def test_a_turn_of_one_token_stays_as_it_was_sampled() -> None:
-    rules = by_pieces()
-    episode = rules.reset(TASK_OF_LETTERS)
+    rules, episode = begin(by_pieces(), TASK_OF_LETTERS)
     assert rules.step(episode, [PIECES.index("</search></think>")]) is None
     assert episode.response_mask[0]
     assert episode.invalid == 1
 
 
 def test_an_answer_that_is_written_on_is_an_answer() -> None:
-    rules = by_pieces()
-    episode = rules.reset(TASK_OF_LETTERS)
+    rules, episode = begin(by_pieces(), TASK_OF_LETTERS)
     rules.step(episode, in_pieces("<answer> ada </answer></"))
     assert (episode.ended, episode.text) == ("answer", "<answer> ada </answer>")
 

@@ -24,6 +24,7 @@ from stepsearch_data.trainer.recipe import Model, Vllm  # noqa: E402
 from stepsearch_data.trainer.rollout import roll_out  # noqa: E402
 from stepsearch_data.trainer.search_env import Episode, SearchEnv  # noqa: E402
 from tests.fake import FakeServer  # noqa: E402
+from tests.trainer.test_sampler import anew  # noqa: E402
 from tests.trainer.tiny import TASKS, retrieve  # noqa: E402
 
 STANDIN = Path(__file__).with_name("standin")
@@ -98,9 +99,7 @@ def test_tokens_come_with_their_log_probabilities(make: Make, policy: Any, env: 
 
 def check_logps(policy: Any, episodes: Sequence[Episode]) -> None:
     for episode in episodes:
-        text = torch.tensor([episode.prompt_ids + episode.response_ids])
-        with torch.no_grad():
-            likely = torch.log_softmax(policy(text).logits[0, :-1], dim=-1).gather(1, text[0, 1:, None])[:, 0]
+        likely = anew(policy, episode.prompt_ids + episode.response_ids)
         own = torch.tensor(episode.response_mask)
         assert episode.sampling_logps == pytest.approx(likely[len(episode.prompt_ids) - 1 :][own].tolist(), abs=1e-5)
 

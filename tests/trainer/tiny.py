@@ -1,9 +1,11 @@
-"""A world of four facts, and an engine that knows them."""
+"""A world of four facts, an engine that knows them, and the configuration of a run in one process."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+from stepsearch_data.pipeline.config import RunConfig, load_config
+from stepsearch_data.stages import STAGES
 from stepsearch_data.templates.examples import Paragraph
 from stepsearch_data.trainer.search_env import Task
 
@@ -22,3 +24,7 @@ def retrieve(queries: Sequence[str], k: int) -> list[list[Paragraph]]:
         return len(set(query.split()) & set(paragraph.text.split()))
 
     return [sorted(PARAGRAPHS, key=lambda paragraph: -shared(query, paragraph))[:k] for query in queries]
+
+
+def load(first: Iterable[str]) -> RunConfig:
+    return load_config(STAGES, None, [*first, "run.workers=1"], {})

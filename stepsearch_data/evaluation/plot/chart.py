@@ -25,11 +25,11 @@ _TITLES = {
     "redundancy": "redundancy penalty",
     "format_ok": "share in the right format",
     "answered": "share answered",
-    "searches": "searches a question",
-    "invalid": "invalid turns a question",
+    "searches": "searches per question",
+    "invalid": "invalid turns per question",
     "own_tokens": "tokens that the policy wrote",
-    "kl": "KL to the reference, nats a token",
-    "entropy": "entropy, nats a token",
+    "kl": "KL to the reference, nats per token",
+    "entropy": "entropy, nats per token",
 }
 _AXES = {"updates": "updates", "rollouts": "rollouts", "tokens": "tokens that the policy wrote"}
 
@@ -82,7 +82,7 @@ def check_name(path: Path) -> None:
 def _caption(bands: Sequence[Band], smooth: int) -> str:
     counts = sorted({len(band.runs) for band in bands})
     many = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    what = "One run a curve" if counts == [1] else f"Mean of {many} runs a curve; shaded: its 95 % t-interval"
+    what = "One run per curve" if counts == [1] else f"Mean of {many} runs per curve; shaded: its 95 % t-interval"
     return what + (f"; training metrics: moving means of {smooth} updates" if smooth > 1 else "")
 
 
@@ -98,11 +98,14 @@ def _panel(curves: Curves, bands: Sequence[Band], scale: Spec) -> Spec:
     below = _AXES[curves.axis] if first.metric == curves.metrics[-1] else None
     x = {"field": "x", "type": "quantitative", "title": below, "scale": scale, "axis": _THOUSANDS}
     y = {"type": "quantitative", "title": title, "scale": {"domain": [0, 1]} if share else {"zero": False}}
-    colour = {"field": "variant", "type": "nominal", "title": None, "scale": _palette(curves.variants)}
+    variant = {"field": "variant", "type": "nominal", "title": None}
+    places = range(len(curves.variants))
+    colours = {"domain": [*curves.variants], "range": [_COLOURS[at % len(_COLOURS)] for at in places]}
     numbers = ({"field": name, "format": ".3~g"} for name in ("x", "mean", "low", "high", "runs"))
-    line = {"x": x, "y": {**y, "field": "mean"}, "color": colour}
+    line = {"x": x, "y": {**y, "field": "mean"}, "color": {**variant, "scale": colours}}
     if len(curves.variants) > len(_COLOURS):
-        line["strokeDash"] = {**colour, "scale": _dashes(curves.variants)}
+        dashes = {"domain": [*curves.variants], "range": [[1, 0] if at < len(_COLOURS) else [4, 3] for at in places]}
+        line["strokeDash"] = {**variant, "scale": dashes}
     band = {**line, "y": {**y, "field": "low"}, "y2": {"field": "high"}}
     few = max(len(each.x) for each in bands) <= _DOTS
     layers: list[Spec] = [
@@ -143,15 +146,6 @@ def _title(metric: str) -> str:
     name = metric.removeprefix("eval_")
     words = _TITLES.get(name, name.replace("_", " "))
     return f"{words}, held out" if name != metric else words
-
-
-def _palette(variants: Sequence[str]) -> Spec:
-    return {"domain": list(variants), "range": [_COLOURS[at % len(_COLOURS)] for at in range(len(variants))]}
-
-
-def _dashes(variants: Sequence[str]) -> Spec:
-    solid, dashed = [1, 0], [4, 3]
-    return {"domain": list(variants), "range": [solid if at < len(_COLOURS) else dashed for at in range(len(variants))]}
 
 
 _THOUSANDS = {"format": "~s", "labelExpr": "datum.value ? datum.label : '0'"}

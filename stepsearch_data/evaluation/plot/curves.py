@@ -85,15 +85,16 @@ class Curves:
         self.starts = tuple(dict.fromkeys(run.info.start for run in runs))
         self.variants = tuple(dict.fromkeys(run.info.variant for run in runs))
         self.notes: list[str] = []
-        self._points = {metric: dict(self._measured(metric)) for metric in self.metrics}
+        self._points = {metric: self._measured(metric) for metric in self.metrics}
 
-    def _measured(self, metric: str) -> Iterator[tuple[Run, Points]]:
-        found = [(run, run.points(metric, self.axis)) for run in self.runs]
-        if not any(len(x) for _, (x, _) in found):
+    def _measured(self, metric: str) -> dict[Run, Points]:
+        found = {run: run.points(metric, self.axis) for run in self.runs}
+        measured = {run: points for run, points in found.items() if len(points[0])}
+        if not measured:
             known = sorted({name for run in self.runs for line in run.lines for name in line})
             raise TrainError(f"no run has the metric {metric}", f"they have {', '.join(known)}")
-        self.notes += [f"{run.path} has no {metric} and is left out of it" for run, (x, _) in found if not len(x)]
-        return ((run, points) for run, points in found if len(points[0]))
+        self.notes += [f"{run.path} has no {metric} and is left out of it" for run in found if run not in measured]
+        return measured
 
     def budgets(self) -> tuple[float, ...]:
         """Return quarters of the range that all runs cover; a note names a run that is short."""
@@ -124,7 +125,8 @@ class Curves:
             for name, ys in found.items():
                 if ys:
                     reached = [*ys.values()]
-                    share = _solved(reached, solved) if metric == SOLVED_BY else None
+                    hits = sum(value >= solved for value in reached)
+                    share = share_interval(hits, len(reached)) if metric == SOLVED_BY else None
                     values.append(Value(metric, start, name, at, t_interval(reached), share))
                 pairs = [ys[pair] - found[baseline][pair] for pair in ys if pair in found[baseline]]
                 if pairs and name != baseline:
@@ -165,10 +167,6 @@ class Curves:
                 grid = _common(runs)
                 columns = np.array([np.interp(grid, x, y) for x, y in runs]).T
                 yield Band(metric, start, variant, grid, [t_interval(column) for column in columns.tolist()], runs)
-
-
-def _solved(values: Sequence[float], least: float) -> Interval:
-    return share_interval(sum(value >= least for value in values), len(values))
 
 
 def _smoothed(values: Array, window: int) -> Array:

@@ -80,14 +80,15 @@ def load_runs(paths: Sequence[Path]) -> tuple[list[Run], list[str]]:
 
 def _folders(path: Path) -> list[Path]:
     """Sort the folders of runs: those of seed 2 before those of seed 10."""
+
+    def natural(path: Path) -> list[str | int]:
+        return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", str(path))]
+
     found = {file.parent.resolve(): file.parent for file in path.rglob(METRICS)}
     if not found:
-        raise TrainError(f"no {METRICS} in {path}" if path.is_dir() else f"{path} is no folder", "give folders of runs")
-    return sorted(found.values(), key=_natural)
-
-
-def _natural(path: Path) -> list[str | int]:
-    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", str(path))]
+        problem = f"no {METRICS} in {path}" if path.is_dir() else f"{path} is not a folder"
+        raise TrainError(problem, "give folders of runs")
+    return sorted(found.values(), key=natural)
 
 
 def _lines(path: Path) -> tuple[list[dict[str, Any]], bool]:

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from stepsearch_data.core.terminal import visible
 from stepsearch_data.trainer.batch import EpisodeScore
-from stepsearch_data.trainer.search_env import Episode, Search
+from stepsearch_data.trainer.search_env import Episode
 
 _TAG = "think|plan|search|information|observation|answer|warning"
 _BLOCK = re.compile(  # only what the engine wrote, results and warnings, may hold tags
@@ -45,7 +45,8 @@ def _lines(episode: Episode, scored: EpisodeScore) -> Iterator[Text]:
         search = searches.get(end) if block[1] == "search" else None
         if search:
             yield Text.assemble(_block(block, "cyan"), (f"  {rounds.get(search.token, 0.0):+.3f}", "bold magenta"))
-            yield from _documents(search)
+            for rank, document in enumerate(search.documents, start=1):
+                yield Text(f"  {rank}. {_short(f'{document.title}: {document.text}', _DOCUMENT)}", "dim")
         elif not (answered and block[1] == "information"):
             right = "green" if scored.scores.answer_em else "red"
             yield _block(block, right if block[1] == "answer" else _STYLES.get(block[1], "dim"))
@@ -61,11 +62,6 @@ def _loose(text: str) -> Iterator[Text]:
     """Yield text outside of all tags, marked as a mistake."""
     if text.strip():
         yield Text(_short(text, _LONG), "red")
-
-
-def _documents(search: Search) -> Iterator[Text]:
-    for rank, document in enumerate(search.documents, start=1):
-        yield Text(f"  {rank}. {_short(f'{document.title}: {document.text}', _DOCUMENT)}", "dim")
 
 
 def _sum(episode: Episode, scored: EpisodeScore) -> str:

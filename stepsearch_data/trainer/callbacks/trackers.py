@@ -57,12 +57,7 @@ def tracker_callback(accelerator: Any, settings: Mapping[str, Any], name: str) -
 
 
 def grouped(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Rename metrics so that trackers group their panels; what is no number is left out."""
-    return {_group(name): value for name, value in metrics.items() if name != "update" and math.isfinite(value)}
-
-
-def _group(name: str) -> str:
-    for prefix, group in (("eval_", "eval"), ("seconds_", "seconds")):
-        if name.startswith(prefix):
-            return f"{group}/{name.removeprefix(prefix)}"
-    return f"train/{name}"
+    """Rename metrics so that trackers group their panels; what is not finite is left out."""
+    grouped = {name: name.replace("_", "/", 1) for name in metrics if name.startswith(("eval_", "seconds_"))}
+    reported = {name: value for name, value in metrics.items() if name != "update" and math.isfinite(value)}
+    return {grouped.get(name, f"train/{name}"): value for name, value in reported.items()}

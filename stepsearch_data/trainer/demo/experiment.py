@@ -18,12 +18,12 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import product
 from multiprocessing import active_children, get_context
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
 from stepsearch_data.core.atomic import place
@@ -36,18 +36,15 @@ from stepsearch_data.indexes import Choice, Load
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.templates.examples import Example
 from stepsearch_data.templates.files import load_template
-from stepsearch_data.trainer.causal_lm import trunk_of
 from stepsearch_data.trainer.config import Limits, PPOConfig, Schedule
-from stepsearch_data.trainer.data import demonstration, load_examples, to_task
+from stepsearch_data.trainer.data import demonstration, load_examples
 from stepsearch_data.trainer.demo.noise import demonstrations
 from stepsearch_data.trainer.demo.tiny import make_model, make_tokenizer
-from stepsearch_data.trainer.loading import make_search_env
-from stepsearch_data.trainer.model import Critic
-from stepsearch_data.trainer.recipe import SFT, Rewards
+from stepsearch_data.trainer.launch import make_trainer
+from stepsearch_data.trainer.recipe import SFT, Model, Recipe, Rewards
 from stepsearch_data.trainer.retrieval import open_retriever
 from stepsearch_data.trainer.run_folder import RUN_INFO, RunInfo
 from stepsearch_data.trainer.sft import cold_start
-from stepsearch_data.trainer.steppo_trainer import StePPOTrainer
 
 CURVES = "curves.png"
 _BASELINE = "outcome only"
@@ -136,11 +133,8 @@ class Job:
 
 def jobs(folder: Path, size: Size) -> Iterator[Job]:
     """Yield all trainings of a size; what is compared runs side by side."""
-    for start in size.starts:
-        for seed in range(size.seeds):
-            for sft_seed in range(size.sft_seeds):
-                for variant in size.variants:
-                    yield Job(folder, STARTS[start], variant, sft_seed, seed, size)
+    for start, seed, sft_seed, variant in product(size.starts, range(size.seeds), range(size.sft_seeds), size.variants):
+        yield Job(folder, STARTS[start], variant, sft_seed, seed, size)
 
 
 def make_world(folder: Path, seed: int = 1, questions: int = 1500, facts: int = 300) -> Store:
@@ -215,38 +209,24 @@ def cold(folder: Path, start: Start, seed: int, held_out: int) -> Path:
 def run(job: Job, load: Load) -> Path:
     """Train one variant from its cold start, from where it was left; return the folder of its run."""
     _quiet()
-    store, template = Store.open(job.folder / "store"), load_template(str(TEMPLATE))
-    examples, held_out = parts(store, job.size.held_out)
-    start = cold(job.folder, job.start, job.sft_seed, job.size.held_out)
-    policy = AutoModelForCausalLM.from_pretrained(start)
-    tokenizer = AutoTokenizer.from_pretrained(start)
-    torch.manual_seed(job.seed)
-    critic = Critic(trunk_of(AutoModelForCausalLM.from_pretrained(start)))
+    size = job.size
+    examples, held_out = parts(Store.open(job.folder / "store"), size.held_out)
+    start = str(cold(job.folder, job.start, job.sft_seed, size.held_out))
+    budget = {"num_updates": job.start.updates, "rollout_batch_size": size.rollouts, "eval_steps": size.eval_every}
+    recipe = Recipe(
+        output=job.output,
+        model=Model(path=start),
+        schedule=replace(SCHEDULE, seed=1000 * job.sft_seed + job.seed, **budget),
+        ppo=UPDATE,
+        limits=LIMITS,
+        rewards=VARIANTS[job.variant],
+    )
     info = RunInfo(variant=job.variant, start=job.start.name, sft_seed=job.sft_seed, seed=job.seed)
     job.output.mkdir(parents=True, exist_ok=True)
     (job.output / RUN_INFO).write_text(info.model_dump_json(), encoding="utf-8")
-    size, seed = job.size, 1000 * job.sft_seed + job.seed
-    with open_retriever(Choice(store=store.root), load(()), load, Reporter(quiet=True)) as (_, retrieve):
-        training = StePPOTrainer(
-            policy,
-            critic,
-            tokenizer,
-            make_search_env(policy, tokenizer, template, LIMITS),
-            retrieve,
-            [to_task(each, template) for each in examples],
-            job.output,
-            held_out=[to_task(each, template) for each in held_out],
-            schedule=replace(
-                SCHEDULE,
-                num_updates=job.start.updates,
-                rollout_batch_size=size.rollouts,
-                eval_steps=size.eval_every,
-                seed=seed,
-            ),
-            ppo=UPDATE,
-            rewards=VARIANTS[job.variant].config(),
-            accelerator=Accelerator(cpu=True),
-        )
+    with open_retriever(Choice(store=job.folder / "store"), load(()), load, Reporter(quiet=True)) as (_, retrieve):
+        template, accelerator = load_template(str(TEMPLATE)), Accelerator(cpu=True)
+        training = make_trainer(recipe, start, template, examples, held_out, retrieve, accelerator)
         training.resume()
         training.train()
     return job.output
@@ -294,17 +274,16 @@ def _processes(count: int) -> Iterator[ProcessPoolExecutor]:
 
     They end at once where the block is interrupted or fails: checkpoints hold what they did.
     """
-    with ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_leave_interrupts_to_parent) as pool:
+    ignore = (signal.SIGINT, signal.SIG_IGN)  # interrupts are for the parent
+    with ProcessPoolExecutor(
+        count, mp_context=get_context("spawn"), initializer=signal.signal, initargs=ignore
+    ) as pool:
         try:
             yield pool
         except BaseException:
             for process in active_children():
                 process.terminate()
             raise
-
-
-def _leave_interrupts_to_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _quiet() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from itertools import product
 from pathlib import Path
 
 import orjson
@@ -16,14 +17,11 @@ from tests.evaluation.plot.runs import evaluated, write_run
 @pytest.fixture
 def runs(tmp_path: Path) -> Path:
     """Two variants with three seeds each, from two cold starts."""
-    for start, variant, seed in [
-        (s, v, n) for s in ("weak", "strong") for v in ("outcome", "steppo") for n in range(3)
-    ]:
+    for start, variant, seed in product(("weak", "strong"), ("outcome", "steppo"), range(3)):
         em = 0.5 + 0.1 * seed if variant == "steppo" else 0.1
         about = {"variant": variant, "start": start, "seed": seed}
-        write_run(
-            tmp_path / "runs" / start / f"{variant}-{seed}", evaluated(u0=0.05, u20=em, u40=0.95 - 0.1 * seed), about
-        )
+        lines = evaluated(u0=0.05, u20=em, u40=0.95 - 0.1 * seed)
+        write_run(tmp_path / "runs" / start / f"{variant}-{seed}", lines, about)
     return tmp_path / "runs"
 
 
@@ -34,15 +32,9 @@ def texts(svg: str) -> set[str]:
 def test_a_drawing_names_axes_variants_and_starts(runs: Path, tmp_path: Path) -> None:
     write(draw(Curves(load_runs([runs])[0], ["eval_em"])), tmp_path / "new" / "a.svg")
     svg = (tmp_path / "new" / "a.svg").read_text()
-    assert texts(svg) >= {
-        "outcome",
-        "steppo",
-        "Cold start: weak",
-        "Cold start: strong",
-        "updates",
-        "exact match, held out",
-    }
-    assert "Mean of 3 runs a curve; shaded: its 95 % t-interval" in texts(svg)
+    starts, axes = {"Cold start: weak", "Cold start: strong"}, {"updates", "exact match, held out"}
+    caption = "Mean of 3 runs per curve; shaded: its 95 % t-interval"
+    assert texts(svg) >= {"outcome", "steppo", caption} | starts | axes
     assert "#0072B2" in svg
     assert "stroke-dasharray" not in svg
 
@@ -53,7 +45,7 @@ def test_from_the_ninth_variant_on_lines_are_dashed(tmp_path: Path) -> None:
     write(draw(Curves(load_runs([tmp_path])[0], ["eval_em"])), tmp_path / "a.svg")
     svg = (tmp_path / "a.svg").read_text()
     assert "stroke-dasharray" in svg
-    assert "One run a curve" in texts(svg)
+    assert "One run per curve" in texts(svg)
 
 
 def test_runs_that_have_just_begun_or_never_overlap_can_be_drawn(tmp_path: Path) -> None:
@@ -62,7 +54,7 @@ def test_runs_that_have_just_begun_or_never_overlap_can_be_drawn(tmp_path: Path)
     write_run(tmp_path / "apart-2", evaluated(u30=0.1, u40=0.2))
     write(draw(Curves(load_runs([tmp_path])[0], ["eval_em"])), tmp_path / "a.svg")
     shown = texts((tmp_path / "a.svg").read_text())
-    assert {"begun", "apart", "Mean of 1 to 2 runs a curve; shaded: its 95 % t-interval"} <= shown
+    assert {"begun", "apart", "Mean of 1 to 2 runs per curve; shaded: its 95 % t-interval"} <= shown
 
 
 def test_plot_prints_what_it_draws(runs: Path, tmp_path: Path, cli: Run) -> None:
@@ -70,24 +62,9 @@ def test_plot_prints_what_it_draws(runs: Path, tmp_path: Path, cli: Run) -> None
     done = cli("plot", runs / "weak", runs / "strong", "-o", png, "--at", "20", "--against", "outcome")
     assert done.returncode == 0, done.stderr
     assert png.read_bytes().startswith(b"\x89PNG")
-    table = [line.split() for line in done.stdout.splitlines() if line]
-    assert table[2] == [
-        "eval_em",
-        "weak",
-        "20",
-        "steppo",
-        "3",
-        "0.600",
-        "0.352",
-        "0.848",
-        "0",
-        "of",
-        "3",
-        "(0.00",
-        "to",
-        "0.56)",
-    ]
-    assert ["eval_em", "strong", "20", "steppo", "−", "outcome", "3", "0.500", "0.252", "0.748"] in table
+    table = [" ".join(line.split()) for line in done.stdout.splitlines() if line]
+    assert table[2] == "eval_em weak 20 steppo 3 0.600 0.352 0.848 0 of 3 (0.00 to 0.56)"
+    assert "eval_em strong 20 steppo − outcome 3 0.500 0.252 0.748" in table
     assert done.stderr == f"wrote {png}\n"
 
 

@@ -108,7 +108,7 @@ def test_files_that_are_something_else_are_an_error(
 
 
 def test_folders_without_runs_and_two_that_say_the_same_are_an_error(tmp_path: Path) -> None:
-    with pytest.raises(TrainError, match="is no folder"):
+    with pytest.raises(TrainError, match="is not a folder"):
         load_runs([tmp_path / "nowhere"])
     with pytest.raises(TrainError, match=r"no metrics\.jsonl"):
         load_runs([tmp_path])

@@ -6,7 +6,6 @@ import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,18 +14,14 @@ pytest.importorskip("torch", reason="needs the extra train")
 import torch
 
 from stepsearch_data.core.errors import TrainError
-from stepsearch_data.pipeline.config import load_config
-from stepsearch_data.stages import STAGES
 from stepsearch_data.trainer.data import load_examples
 from stepsearch_data.trainer.demo import experiment
 from stepsearch_data.trainer.demo.experiment import SIZES, STARTS, Job, cold, jobs, make_world, parts, run
+from tests.trainer.test_steppo_trainer import metrics
+from tests.trainer.tiny import load
 
 SIZE = replace(SIZES["quick"], rollouts=16, eval_every=1, held_out=8)
 WEAK = replace(STARTS["weak"], right=1.0, updates=2, steps=120)
-
-
-def load(first: Any) -> Any:
-    return load_config(STAGES, None, [*first, "run.workers=1"], {})
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +30,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("demo")
     make_world(folder, questions=120, facts=60)
     return folder
-
-
-def metrics(job: Job) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (job.output / "metrics.jsonl").read_text().splitlines()]
 
 
 def test_what_is_held_out_are_other_compositions_of_the_same_facts(folder: Path) -> None:
@@ -70,12 +61,12 @@ def test_variants_begin_with_the_same_rollouts_and_differ_by_their_rewards(folde
         assert not job.is_done
         assert run(job, load) == job.output
         assert job.is_done
-    (start, first, *_), (same, other, *_) = metrics(steppo), metrics(outcome)
+    (start, first, *_), (same, other, *_) = metrics(steppo.output), metrics(outcome.output)
     assert start["eval_em"] == same["eval_em"]
     for name in ("em", "key", "gain", "searches", "own_tokens"):
         assert first[name] == other[name]
     assert first["reward"] != other["reward"]
-    assert [row["update"] for row in metrics(steppo)] == [0, 1, 2]
+    assert [row["update"] for row in metrics(steppo.output)] == [0, 1, 2]
     assert json.loads((steppo.output / "run.json").read_text())["start"] == "weak"
 
 
