@@ -2,10 +2,9 @@
 
 import difflib
 from collections.abc import Mapping
-from typing import cast
+from typing import Any
 
 from stepsearch_data.core.errors import ConfigError
-from stepsearch_data.pipeline.stage import StageConfig
 from stepsearch_data.stages import corpus, decompose, index, load, pairs, quality, queries, retrieve, trajectories
 from stepsearch_data.stages import filter as voting
 
@@ -47,21 +46,18 @@ def _known(name: str, names: list[str]) -> str:
     return name
 
 
-def check(configs: Mapping[str, StageConfig], engines: int) -> None:
+def check(configs: Mapping[str, Any], engines: int) -> None:
     """Refuse settings that contradict each other, or the number of engines. Raises ConfigError."""
-    rule = cast("voting.FilterConfig", configs["filter"]).rule
+    rule = configs["filter"].rule
     if isinstance(rule, int) and rule > engines:
         raise ConfigError(
             f"filter.rule is {rule}, but {engines} engines vote: no query would be kept", "name more: --engine"
         )
-    top_k = cast("retrieve.RetrieveConfig", configs["retrieve"]).top_k
-    looked_at = {
-        "filter.k": cast("voting.FilterConfig", configs["filter"]).k,
-        "trajectories.documents": cast("trajectories.TrajectoriesConfig", configs["trajectories"]).documents,
-        "pairs.documents": cast("pairs.PairsConfig", configs["pairs"]).documents,
-    }
-    for key, value in looked_at.items():
+    top_k = configs["retrieve"].top_k
+    for stage, setting in (("filter", "k"), ("trajectories", "documents"), ("pairs", "documents")):
+        value = getattr(configs[stage], setting)
         if value > top_k:
             raise ConfigError(
-                f"{key} is {value}, but only {top_k} documents are retrieved", f"--set retrieve.top_k={value}"
+                f"{stage}.{setting} is {value}, but only {top_k} documents are retrieved",
+                f"--set retrieve.top_k={value}",
             )

@@ -40,10 +40,10 @@ def decompose(context: StageContext) -> None:
 
     async def by_model(rows: QuestionRows) -> list[SubQuestion]:
         assert context.model
-        settings = config.settings(context.sample(rows.question.question_id))
-        hops = await model.decompose(context.model, prompts["decompose"], rows.question, settings)
+        question, sample = rows.question, context.sample(rows.question.question_id)
+        hops = await model.decompose(context.model, prompts["decompose"], question, config, sample)
         if config.min_coherence:
-            score, why = await model.judge(context.model, prompts["judge"], rows.question, hops, settings)
+            score, why = await model.judge(context.model, prompts["judge"], question, hops, config, sample)
             if score < config.min_coherence:
                 raise RowRejected(f"coherence {score} is below {config.min_coherence}: {why}")
         return hops

@@ -118,7 +118,7 @@ def load(context: StageContext) -> None:
 
 STAGE = Stage(
     name="load",
-    doc="read the sources, check every row, set bad ones aside",
+    doc="read the sources, check every row, reject bad ones",
     reads=(),
     writes=(QUESTIONS, PARAGRAPHS),
     config=LoadConfig,

@@ -13,7 +13,7 @@ from stepsearch_data.pipeline.questions import QuestionRows, for_each_question
 from stepsearch_data.pipeline.stage import Stage, StageConfig
 from stepsearch_data.schemas.rows import Pair, Round
 from stepsearch_data.schemas.tables import HITS, PAIRS, PASSAGES, QUERIES, QUESTIONS, ROUNDS, SUB_QUESTIONS, VOTES
-from stepsearch_data.stages import rollout
+from stepsearch_data.templates import shown
 from stepsearch_data.templates.examples import Example, Passages, Search
 from stepsearch_data.templates.files import load_template
 from stepsearch_data.templates.template import Template
@@ -25,7 +25,7 @@ class PairsConfig(StageConfig):
     """Which pairs are made: none by default, as the paper needs none."""
 
     kinds: tuple[Kind, ...] = Field(
-        default=(), description="kinds of pairs, at most one each a round: redundant, missed, rejected-query"
+        default=(), description="kinds of pairs, at most one of each per round: redundant, missed, rejected-query"
     )
     documents: int = Field(default=3, ge=1, le=100, description="documents that the worse round shows")
 
@@ -34,14 +34,14 @@ def pairs(context: StageContext) -> None:
     """Pair every good round with worse ones: the same thought, another query, and what this query really found."""
     config = context.config(PairsConfig)
     if config.kinds:
-        passages, template = Passages(context.inputs[PASSAGES]), load_template(rollout.TEMPLATE)
+        passages, template = Passages(context.inputs[PASSAGES]), load_template(shown.TEMPLATE)
         build = partial(_build, passages, template, config)
         for_each_question(context, build, SUB_QUESTIONS, QUERIES, VOTES, HITS, ROUNDS)
 
 
 async def _build(passages: Passages, template: Template, config: PairsConfig, rows: QuestionRows) -> list[Pair]:
     rounds = rows[ROUNDS]
-    example = rollout.example(rows.question, len(rows[SUB_QUESTIONS]), rounds, passages)
+    example = shown.example(rows.question, len(rows[SUB_QUESTIONS]), rounds, passages)
     made = []
     for at, good in enumerate(rounds):
         if good.role != "gold" or not example.steps[at].search.good:
@@ -73,7 +73,7 @@ def _written(template: Template, example: Example, at: int, search: Search | Non
     return before.removesuffix("\n"), f"{think}{query}\n{found}"
 
 
-def _worse(passages: Passages, shown: int, rows: QuestionRows, rounds: Sequence[Round]) -> dict[str, Search]:
+def _worse(passages: Passages, limit: int, rows: QuestionRows, rounds: Sequence[Round]) -> dict[str, Search]:
     """Return the first worse search of each kind for the last of the rounds. The others come before it."""
     *earlier, good = rounds
     votes = {vote.query_id: vote for vote in rows[VOTES]}
@@ -84,17 +84,17 @@ def _worse(passages: Passages, shown: int, rows: QuestionRows, rounds: Sequence[
     for query in rows[QUERIES]:
         if query.hop == good.hop and query.query_id not in used and votes[query.query_id].dropped:
             hits = [hit for hit in rows[HITS] if hit.query_id == query.query_id]
-            documents = rollout.documents(passages, shown, hits)
-            if rollout.shows_gold(documents):
+            documents = shown.documents(passages, limit, hits)
+            if shown.shows_gold(documents):
                 worse.setdefault("rejected-query", passages.search(query.query, documents))
-            elif documents and not rollout.says(passages, documents, [good.sub_answer]):
+            elif documents and not shown.says(passages, documents, [good.sub_answer]):
                 worse.setdefault("missed", passages.search(query.query, documents))
     return worse
 
 
 STAGE = Stage(
     name="pairs",
-    doc="set good rounds against worse ones, for preference learning",
+    doc="pair good rounds with worse ones, for preference learning",
     reads=(QUESTIONS, SUB_QUESTIONS, PASSAGES, QUERIES, VOTES, HITS, ROUNDS),
     writes=(PAIRS,),
     config=PairsConfig,

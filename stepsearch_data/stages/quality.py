@@ -70,8 +70,8 @@ class _Inspector:
         same = self._duplicates.same(question.question, answerable=question.answerable)
         if same:
             return {same: Finding("duplicate", f"the same words as {same}")}
-        alike = self._duplicates.alike(place, question.question, question.answer)
-        return {alike: Finding("near_duplicate", f"much like {alike}")} if alike else {}
+        near = self._duplicates.near(place, question.question, question.answer)
+        return {near: Finding("near_duplicate", f"much like {near}")} if near else {}
 
     def _split(self, group: str) -> str:
         config = self._config

@@ -41,8 +41,8 @@ def queries(context: StageContext) -> None:
 
     async def by_model(question: Question, hops: list[SubQuestion], hop: SubQuestion) -> list[Query]:
         assert context.model
-        settings = config.settings(context.sample(question.question_id))
-        return await model.write_queries(context.model, prompts["queries"], question, hops, hop, count, settings)
+        sample = context.sample(question.question_id)
+        return await model.write_queries(context.model, prompts["queries"], question, hops, hop, count, config, sample)
 
     write = by_model if config.uses_model else by_rules
 

@@ -12,7 +12,7 @@ from stepsearch_data.core.errors import RowRejected
 from stepsearch_data.pipeline.context import StageContext
 from stepsearch_data.pipeline.questions import QuestionRows, for_each_question
 from stepsearch_data.pipeline.stage import Stage, StageConfig
-from stepsearch_data.rewards import Scores, score_rollout
+from stepsearch_data.rewards import score_rollout
 from stepsearch_data.schemas.rows import Query, RetrievedDocument, Round, Row, SubQuestion, Trajectory
 from stepsearch_data.schemas.tables import (
     HITS,
@@ -24,7 +24,7 @@ from stepsearch_data.schemas.tables import (
     TRAJECTORIES,
     VOTES,
 )
-from stepsearch_data.stages import rollout
+from stepsearch_data.templates import shown
 from stepsearch_data.templates.examples import Passages
 from stepsearch_data.templates.files import load_template
 from stepsearch_data.templates.template import Template
@@ -47,7 +47,7 @@ class TrajectoriesConfig(StageConfig):
 
 def trajectories(context: StageContext) -> None:
     """Write the trajectory of every question that has hops."""
-    passages, template = Passages(context.inputs[PASSAGES]), load_template(rollout.TEMPLATE)
+    passages, template = Passages(context.inputs[PASSAGES]), load_template(shown.TEMPLATE)
     build = partial(_build, passages, template, context.config(TrajectoriesConfig))
     for_each_question(context, build, SUB_QUESTIONS, QUERIES, VOTES, HITS)
 
@@ -63,8 +63,9 @@ async def _build(passages: Passages, template: Template, config: TrajectoriesCon
         rounds = searches.distracted(hops, rounds)
     gold = [step for step in rounds if step.role == "gold"]
     answers = [question.answer, *question.answer_aliases] if question.answerable else [_ABSTENTION]
-    text = template.response(rollout.example(question, len(hops), rounds, passages, answers))
-    scores = _score(text, answers, gold, [paragraph.text for paragraph in question.supporting])
+    text = template.response(shown.example(question, len(hops), rounds, passages, answers))
+    keys = [[step.query, *step.alternatives] for step in gold]
+    scores = score_rollout(text, answers, keys, [paragraph.text for paragraph in question.supporting])
     trajectory = Trajectory(
         question_id=question.question_id,
         source=question.source,
@@ -80,17 +81,11 @@ async def _build(passages: Passages, template: Template, config: TrajectoriesCon
         answer_reward=scores.answer_correct if scores.format_ok else 0.0,
     )
     steps = zip(rounds, scores.information_gain, scores.redundancy_penalty, scores.step_scores, strict=True)
-    return [trajectory, *(_scored(*step) for step in steps)]
-
-
-def _score(text: str, answers: list[str], gold: list[Round], supporting: list[str]) -> Scores:
-    """Score the rollout with the paper's rewards, as `score` would."""
-    keys = [[step.query, *step.alternatives] for step in gold]
-    return score_rollout(text, answers, keys, supporting)
-
-
-def _scored(step: Round, gain: float, penalty: float, reward: float) -> Round:
-    return step.model_copy(update={"information_gain": gain, "redundancy_penalty": penalty, "step_reward": reward})
+    scored = [
+        step.model_copy(update={"information_gain": gain, "redundancy_penalty": penalty, "step_reward": reward})
+        for step, gain, penalty, reward in steps
+    ]
+    return [trajectory, *scored]
 
 
 def _draw(question_id: str) -> float:
@@ -129,7 +124,7 @@ class _Searches:
         hop = hops[at]
         chosen, *_ = self._ranked(hop)
         answers = [hop.sub_answer, self._rows.question.answer, *self._rows.question.answer_aliases]
-        documents = self._documents(chosen, lambda found: not rollout.says(self._passages, [found], answers))
+        documents = self._documents(chosen, lambda found: not shown.says(self._passages, [found], answers))
         if not documents:
             raise RowRejected(f"hop {hop.hop}: search returns nothing but what says the answer")
         return [*self.gold(hops[:at]), self._round(hop, "abstain", chosen, documents)]
@@ -148,7 +143,7 @@ class _Searches:
 
     def _helps(self, documents: list[RetrievedDocument], hop: SubQuestion) -> bool:
         """Tell whether the documents answer the hop: one is gold, or says its answer."""
-        return rollout.shows_gold(documents) or rollout.says(self._passages, documents, [hop.sub_answer])
+        return shown.shows_gold(documents) or shown.says(self._passages, documents, [hop.sub_answer])
 
     def _round(self, hop: SubQuestion, role: str, query: Query, documents: list[RetrievedDocument]) -> Round:
         return Round(
@@ -170,7 +165,7 @@ class _Searches:
         return [query for query in self._rows[QUERIES] if query.hop == hop]
 
     def _ranked(self, hop: SubQuestion) -> list[Query]:
-        ranked = sorted(self._queries(hop.hop), key=lambda query: rollout.merit(self._votes[query.query_id]))
+        ranked = sorted(self._queries(hop.hop), key=lambda query: shown.merit(self._votes[query.query_id]))
         if not ranked:
             raise RowRejected(f"hop {hop.hop} has no query")
         return ranked
@@ -179,7 +174,7 @@ class _Searches:
         self, query: Query, fits: Callable[[RetrievedDocument], bool] = lambda _: True
     ) -> list[RetrievedDocument]:
         hits = [hit for hit in self._rows[HITS] if hit.query_id == query.query_id]
-        return rollout.documents(self._passages, self._shown, hits, fits)
+        return shown.documents(self._passages, self._shown, hits, fits)
 
 
 STAGE = Stage(

@@ -223,14 +223,14 @@ def rejects(store: Path) -> dict[tuple[str, int], Row]:
 
 
 @pytest.mark.parametrize("bad", BATCH, ids=lambda bad: bad.id)
-def test_bad_row_is_set_aside_with_position_and_reason(bad: Bad, rejects: dict[tuple[str, int], Row]) -> None:
+def test_bad_row_is_rejected_with_position_and_reason(bad: Bad, rejects: dict[tuple[str, int], Row]) -> None:
     reject = rejects[bad.kind, batch(bad.kind).index(bad) + 1]
     assert re.search(bad.reason, reject["reason"])
     assert reject["stage"] == "load"
     assert reject["raw"]
 
 
-def test_nothing_else_is_set_aside(rejects: dict[tuple[str, int], Row]) -> None:
+def test_nothing_else_is_rejected(rejects: dict[tuple[str, int], Row]) -> None:
     assert len(rejects) == len(BATCH) + 1
     cut = rejects["hotpotqa", len(batch("hotpotqa")) + 1]
     assert "the array is not closed" in cut["reason"]
@@ -248,7 +248,7 @@ def test_all_good_rows_are_loaded_in_order(store: Path) -> None:
     ]
 
 
-def test_id_is_told_where_it_can_be_read(rejects: dict[tuple[str, int], Row]) -> None:
+def test_a_reject_has_the_id_where_it_can_be_read(rejects: dict[tuple[str, int], Row]) -> None:
     by_name = {bad.name: rejects[bad.kind, batch(bad.kind).index(bad) + 1] for bad in BATCH if bad.kind == "musique"}
     assert by_name["answer nowhere"]["question_id"] == "bad"
     assert by_name["NUL in id"]["question_id"] == r"b\x00ad"
@@ -430,7 +430,7 @@ def test_a_file_without_any_gold_is_refused_with_another_way(tmp_path: Path) -> 
     assert "the distractor file" in caught.value.hint
 
 
-def test_hotpotqas_first_version_is_told_from_its_broken_questions(tmp_path: Path) -> None:
+def test_hotpotqas_first_version_is_recognised_by_its_broken_questions(tmp_path: Path) -> None:
     path = rows.write_lines(
         tmp_path / "rows.jsonl", [hotpotqa("a", question="w"), hotpotqa("b", question="DRM"), hotpotqa("c")]
     )

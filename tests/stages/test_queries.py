@@ -51,7 +51,7 @@ def test_a_sources_own_queries_are_taken_unless_they_leak(run_stage: RunStage, c
     assert all("Pesaro" not in q.query and q.method != "given" for q in second)
 
 
-def test_a_sources_own_queries_may_be_written_anew(run_stage: RunStage) -> None:
+def test_a_sources_own_queries_may_be_replaced(run_stage: RunStage) -> None:
     config = queries.QueriesConfig(given=False)
     written = run_stage(queries.STAGE, config, questions=[GIVEN], sub_questions=decompose(GIVEN))["queries"]
     assert {q.hop for q in written} == {1, 2}

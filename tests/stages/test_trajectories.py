@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from stepsearch_data.schemas.rows import Question
-from stepsearch_data.stages import pairs, rollout, trajectories
+from stepsearch_data.stages import pairs, trajectories
+from stepsearch_data.templates import shown
 from stepsearch_data.templates.files import load_template
 from tests.builders import hit, passage, query, question, sub_question, supporting, vote
 from tests.stages.conftest import RunStage, Tables
@@ -250,7 +251,7 @@ def test_a_twin_that_misses_nothing_is_rejected(run_stage: RunStage) -> None:
 
 
 def test_another_wording_is_another_version_of_what_it_words() -> None:
-    parts = load_template(rollout.TEMPLATE).parts
+    parts = load_template(shown.TEMPLATE).parts
     words = "\n".join(text for part, text in parts.items() if part != "user")  # the prompt is in no row
     versions = (trajectories.STAGE.version, pairs.STAGE.version)
     assert (hashlib.sha256(words.encode()).hexdigest()[:12], versions) == ("588fcbe19965", (3, 1))

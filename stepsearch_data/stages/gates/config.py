@@ -23,7 +23,7 @@ class Finding(NamedTuple):
 
 
 class QualityConfig(StageConfig):
-    """A setting a gate, `reject`, `flag` or `off`; then their bounds, the user's own files, and the splits."""
+    """What each gate does (`reject`, `flag` or `off`), then their bounds, the user's own files, and the splits."""
 
     files: ClassVar[tuple[str, ...]] = ("eval_sources", "eval_single_hop_ids", "rollouts")
 
@@ -37,7 +37,8 @@ class QualityConfig(StageConfig):
     )
     duplicate: Action = Field(default="reject", description="an earlier question that passes has the same words")
     near_duplicate: Action = Field(
-        default="reject", description="an earlier question that passes is much alike: same answer, names and numbers"
+        default="reject",
+        description="an earlier question that passes has the same answer, names and numbers, and similar words",
     )
     gold_not_found: Action = Field(default="reject", description="no engine finds a gold passage of a hop")
     gold_not_shown: Action = Field(
@@ -53,10 +54,10 @@ class QualityConfig(StageConfig):
         default="reject", description="mojibake, replacement or control characters, or hardly any letter"
     )
     length: Action = Field(default="flag", description="a text is far longer or shorter than its source's others")
-    not_english: Action = Field(default="flag", description="hardly any English stop word: a heuristic")
+    not_english: Action = Field(default="flag", description="a text has hardly any English stop word: a heuristic")
 
     near_duplicate_likeness: float = Field(
-        default=0.8, gt=0, le=1, description="share of common 4-grams of characters from which two questions are alike"
+        default=0.8, gt=0, le=1, description="share of common 4-grams of characters, from which on texts are similar"
     )
     length_spread: float = Field(
         default=5.0, gt=0, le=1_000, description="how many robust standard deviations of log length make an outlier"
@@ -74,7 +75,7 @@ class QualityConfig(StageConfig):
         default=(), description="evaluation data as KIND=PATH, as for `eval --questions`: none of it may be trained on"
     )
     eval_single_hop_ids: Path | None = Field(
-        default=None, description="file of MuSiQue's dev and test single-hop ids, one a line"
+        default=None, description="file of MuSiQue's dev and test single-hop ids, one per line"
     )
     rollouts: Path | None = Field(
         default=None, description="JSON Lines of a model's rollouts, {question_id, score}: their mean is the pass rate"
@@ -88,7 +89,7 @@ class QualityConfig(StageConfig):
         le=1_000_000_000,
         description="questions of a group; a larger one is train, or it could be all of validation",
     )
-    seed: int = Field(default=0, ge=-(2**63), lt=2**63, description="another seed, other splits")
+    seed: int = Field(default=0, ge=-(2**63), lt=2**63, description="seed of the splits")
 
     @field_validator("eval_sources")
     @classmethod
@@ -107,10 +108,7 @@ GATES = tuple(name for name, info in QualityConfig.model_fields.items() if info.
 
 
 def unchecked(fingerprint: Mapping[str, Any]) -> dict[str, str]:
-    """Return the gates that checked nothing, by the fingerprint of `quality`: `off`, or `not checked` without data.
-
-    That no trajectory fails such a gate tells nothing.
-    """
+    """Return the gates that checked nothing, by the fingerprint of `quality`: `off`, or `not checked` without data."""
     config, files = fingerprint["config"], fingerprint.get("files", {})
     data = {content.partition(" ")[0] for name, content in files.items() if name.startswith("eval_sources")}
     ids = [name for name in files if name.startswith("eval_single_hop_ids")]

@@ -1,8 +1,8 @@
 """Questions that repeat an earlier one, in the same or nearly the same words.
 
 MinHash with LSH (Broder 1997) finds candidates among all questions; each is then compared exactly. Two
-questions are much alike when they have the same answer, the same names and numbers, and most of the
-4-grams of characters of their other words: "the composer of Norma" and "the composer of Tosca" are not.
+questions are near-duplicates when they have the same answer, the same names and numbers, and most 4-grams of
+characters of their other words: "the composer of Norma" and "the composer of Tosca" are not.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from stepsearch_data.core.text import normalise
 from stepsearch_data.stages.rules import STOP_WORDS, keywords
 
-_BANDS, _ROWS = 16, 4  # finds 99.98 % of the pairs with a likeness of 0.8, 87 % of those with 0.6
+_BANDS, _ROWS = 16, 4  # finds 99.98 % of the pairs with a Jaccard similarity of 0.8, 87 % of those with 0.6
 _GRAM = 4
 _MOST = 100  # candidates that a question is compared with
 _RANDOM = b"".join(hashlib.blake2b(f"minhash {n}".encode()).digest() for n in range(2 * _BANDS * _ROWS // 8))
@@ -41,26 +41,26 @@ class Duplicates:
     `keys` has one row for each question to come (see `band_keys`). Only keys that occur twice are remembered.
     """
 
-    def __init__(self, keys: Keys, likeness: float) -> None:
+    def __init__(self, keys: Keys, similarity: float) -> None:
         found, counts = np.unique(keys, return_counts=True)
         self._keys = keys
         self._repeated = set(found[counts > 1].tolist())
-        self._likeness = likeness
+        self._similarity = similarity
         self._same: dict[tuple[bool, bytes], str] = {}
-        self._alike: defaultdict[int, list[_Kept]] = defaultdict(list)
+        self._near: defaultdict[int, list[_Kept]] = defaultdict(list)
 
     def same(self, question: str, *, answerable: bool) -> str | None:
         """Return the id of the kept question with the same words, or None."""
         return self._same.get((answerable, _digest(question)))
 
-    def alike(self, place: int, question: str, answer: str) -> str | None:
-        """Return the id of the first kept question that is much like the one at this place, or None."""
-        candidates = {kept.question_id: kept for key in self._suspects(place) for kept in self._alike[key]}
+    def near(self, place: int, question: str, answer: str) -> str | None:
+        """Return the id of the first kept near-duplicate of the question at this place, or None."""
+        candidates = {kept.question_id: kept for key in self._suspects(place) for kept in self._near[key]}
         if not candidates:
             return None
         own = _describe("", question, answer)
         compared = list(candidates.values())[:_MOST]
-        return next((kept.question_id for kept in compared if self._are_alike(own, kept)), None)
+        return next((kept.question_id for kept in compared if self._are_near_duplicates(own, kept)), None)
 
     def keep(self, place: int, question_id: str, question: str, answer: str, *, answerable: bool) -> None:
         """Remember a question, so that a later one that repeats it is a duplicate."""
@@ -69,19 +69,19 @@ class Duplicates:
         if suspects:
             described = _describe(question_id, question, answer)
             for key in suspects:
-                self._alike[key].append(described)
+                self._near[key].append(described)
 
     def _suspects(self, place: int) -> list[int]:
         return [key for key in self._keys[place].tolist() if key in self._repeated]
 
-    def _are_alike(self, one: _Kept, other: _Kept) -> bool:
+    def _are_near_duplicates(self, one: _Kept, other: _Kept) -> bool:
         if one.answer != other.answer or one.names != other.names:
             return False
-        return len(one.grams & other.grams) >= self._likeness * len(one.grams | other.grams)
+        return len(one.grams & other.grams) >= self._similarity * len(one.grams | other.grams)
 
 
 def band_keys(texts: Iterable[tuple[str, str, bool]]) -> Keys:
-    """Return keys, shape (n, 16), of (question, answer, answerable). Two that are alike share a key.
+    """Return keys, shape (n, 16), of (question, answer, answerable). Near-duplicates share a key.
 
     The answer and `answerable` are part of each key.
     """

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
+from stepsearch_data.llm.chat import Message, Request
 from stepsearch_data.pipeline.stage import StageConfig
-from stepsearch_data.stages.model.converse import ModelSettings
 from stepsearch_data.stages.model.prompts import load_prompt
+from stepsearch_data.stages.model.replies import schema_of
 
 OFFLINE = "offline"
 
@@ -50,8 +51,15 @@ class ModelConfig(StageConfig):
         """Return the texts of the prompts where a model is asked, else none. Raises ConfigError."""
         return {name: load_prompt(name, files.get(name)).text for name in self.asks} if self.uses_model else {}
 
-    def settings(self, sample: int = 0) -> ModelSettings:
-        """Return the settings of one conversation. Each repeated try has another `sample`."""
-        return ModelSettings(
-            self.llm, self.temperature, self.max_tokens, sample, self.repairs, self.reasoning_effort, self.extra_body
+    def request(self, messages: tuple[Message, ...], reply: type[BaseModel], sample: int) -> Request:
+        """Return a first request for a reply of this shape. Each repeated try of a row has another `sample`."""
+        return Request(
+            model=self.llm,
+            messages=messages,
+            schema=schema_of(reply),
+            temperature=self.temperature,
+            max_tokens=self.max_tokens,
+            sample=sample,
+            reasoning_effort=self.reasoning_effort,
+            extra_body=self.extra_body,
         )

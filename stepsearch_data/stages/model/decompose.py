@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from stepsearch_data.llm.chat import ChatModel, Request
 from stepsearch_data.schemas.rows import Question, SubQuestion
-from stepsearch_data.stages.model.converse import Invalid, ModelSettings, converse
+from stepsearch_data.stages.model.ask import ask
+from stepsearch_data.stages.model.config import ModelConfig
 from stepsearch_data.stages.model.faults import faults
 from stepsearch_data.stages.model.prompts import Prompt
-from stepsearch_data.stages.model.replies import Decomposition, schema_of
-from stepsearch_data.stages.model.structured import parse_json
+from stepsearch_data.stages.model.replies import Decomposition
+from stepsearch_data.stages.model.structured import Invalid, parse_json
 from stepsearch_data.stages.rules.verbalise import fill, references
 
 _ALIASES = 5
 
 
-def schema() -> dict[str, Any]:
-    """Return the JSON schema of a reply."""
-    return schema_of(Decomposition)
-
-
-async def decompose(model: ChatModel, prompt: Prompt, question: Question, settings: ModelSettings) -> list[SubQuestion]:
+async def decompose(
+    model: ChatModel, prompt: Prompt, question: Question, config: ModelConfig, sample: int = 0
+) -> list[SubQuestion]:
     """Ask for the hops of an answerable question. Raises RowRejected when no reply is valid."""
 
     def check(text: str) -> Decomposition:
@@ -31,11 +27,11 @@ async def decompose(model: ChatModel, prompt: Prompt, question: Question, settin
             raise Invalid(wrong)
         return reply
 
-    request = decompose_request(prompt, question, settings)
-    return _rows(await converse(model, request, check, settings.repairs), question)
+    request = decompose_request(prompt, question, config, sample)
+    return _rows(await ask(model, request, check, config.repairs), question)
 
 
-def decompose_request(prompt: Prompt, question: Question, settings: ModelSettings) -> Request:
+def decompose_request(prompt: Prompt, question: Question, config: ModelConfig, sample: int = 0) -> Request:
     """Make the first request for a question."""
     places = {paragraph.passage_id: number for number, paragraph in enumerate(question.supporting, start=1)}
     official = [
@@ -51,7 +47,7 @@ def decompose_request(prompt: Prompt, question: Question, settings: ModelSetting
             for number, paragraph in enumerate(question.supporting, start=1)
         ),
     )
-    return settings.request(messages, schema())
+    return config.request(messages, Decomposition, sample)
 
 
 def _with_aliases(question: Question) -> str:

@@ -59,7 +59,7 @@ def _decompositions(
 ) -> Iterator[tuple[Request, int]]:
     prompt = load_prompt("decompose", prompts.get("decompose"))
     for question in questions:
-        yield decompose_request(prompt, question, config.settings()), question.hops * _TOKENS_A_HOP
+        yield decompose_request(prompt, question, config), question.hops * _TOKENS_A_HOP
 
 
 def _queries(questions: Iterable[Question], config: Any, prompts: Mapping[str, Path]) -> Iterator[tuple[Request, int]]:
@@ -69,7 +69,7 @@ def _queries(questions: Iterable[Question], config: Any, prompts: Mapping[str, P
         for hop in hops:
             if config.given and rules.given_queries(question, hops, hop, count):
                 continue
-            yield queries_request(prompt, question, hops, hop, count, config.settings()), count * _TOKENS_A_QUERY
+            yield queries_request(prompt, question, hops, hop, count, config), count * _TOKENS_A_QUERY
 
 
 def _sum(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,11 +24,6 @@ class Prompt:
 
     name: str
     text: str
-
-    @cached_property
-    def digest(self) -> str:
-        """Return the version of the prompt: SHA-256 of its text, 64 hexadecimal digits."""
-        return hashlib.sha256(self.text.encode()).hexdigest()
 
     @cached_property
     def placeholders(self) -> frozenset[str]:

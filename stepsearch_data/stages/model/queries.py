@@ -8,10 +8,11 @@ from stepsearch_data.core.errors import RowRejected
 from stepsearch_data.core.text import normalise
 from stepsearch_data.llm.chat import ChatModel, Request
 from stepsearch_data.schemas.rows import Query, Question, SubQuestion
-from stepsearch_data.stages.model.converse import Invalid, ModelSettings, converse
+from stepsearch_data.stages.model.ask import ask
+from stepsearch_data.stages.model.config import ModelConfig
 from stepsearch_data.stages.model.prompts import Prompt
-from stepsearch_data.stages.model.replies import QueryList, schema_of
-from stepsearch_data.stages.model.structured import parse_json
+from stepsearch_data.stages.model.replies import QueryList
+from stepsearch_data.stages.model.structured import Invalid, parse_json
 from stepsearch_data.stages.rules.keywords import numbered
 from stepsearch_data.stages.rules.leaks import forbidden, leaked
 from stepsearch_data.stages.rules.verbalise import references
@@ -28,7 +29,8 @@ async def write_queries(
     hops: Sequence[SubQuestion],
     hop: SubQuestion,
     count: int,
-    settings: ModelSettings,
+    config: ModelConfig,
+    sample: int = 0,
 ) -> list[Query]:
     """Ask for `count` queries for a hop, and accept 3 where the model does not manage more. Raises RowRejected."""
     secrets = forbidden(hops, hop.hop, (question.answer, *question.answer_aliases))
@@ -42,10 +44,9 @@ async def write_queries(
             raise Invalid([f"{count} queries are wanted, and {len(good)} of yours can be used", *wrong])
         return good[:count]
 
+    request = queries_request(prompt, question, hops, hop, count, config, sample)
     try:
-        texts = await converse(
-            model, queries_request(prompt, question, hops, hop, count, settings), check, settings.repairs
-        )
+        texts = await ask(model, request, check, config.repairs)
     except RowRejected:
         if len(best) < min(_ENOUGH, count):
             raise
@@ -59,7 +60,8 @@ def queries_request(
     hops: Sequence[SubQuestion],
     hop: SubQuestion,
     count: int,
-    settings: ModelSettings,
+    config: ModelConfig,
+    sample: int = 0,
 ) -> Request:
     """Make the first request for a hop. It shows only earlier answers, so that the model cannot copy a later one."""
     known = [f"- {earlier.sub_question} → {earlier.sub_answer}" for earlier in hops if earlier.hop < hop.hop]
@@ -69,7 +71,7 @@ def queries_request(
         sub_question=hop.sub_question,
         count=str(count),
     )
-    return settings.request(messages, schema_of(QueryList))
+    return config.request(messages, QueryList, sample)
 
 
 def _sort_out(

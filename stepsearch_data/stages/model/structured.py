@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import TypeVar
 
@@ -17,35 +17,40 @@ M = TypeVar("M", bound=BaseModel)
 _LONGEST = 1_000_000  # characters; with the number of tries it bounds the work on a hostile reply
 _TRIES = 32
 _ERRORS = 5
+_SHOWN = 10  # complaints in one turn
+_COMPLAINT = 300  # characters of each: it may hold what the model wrote
 _OPENING = re.compile(r'\{\s*["}]')  # where a JSON object may begin; prose and LaTeX braces mostly do not match
 _DECODER = json.JSONDecoder()
 
 
-class Unreadable(ValueError):
-    """The reply holds no object of the wanted shape; `reason` is fit to show to the model."""
+class Invalid(Exception):
+    """What is wrong with a reply, in words fit to show to the model."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+    def __init__(self, complaints: Sequence[str]) -> None:
+        self.complaints = [
+            complaint if len(complaint) <= _COMPLAINT else f"{complaint[:_COMPLAINT]}…"
+            for complaint in complaints[:_SHOWN]
+        ]
+        super().__init__("; ".join(self.complaints))
 
 
 def parse_json(text: str, model: type[M]) -> M:
-    """Return the first object of the reply that fits the model. Raises Unreadable.
+    """Return the first object of the reply that fits the model. Raises Invalid.
 
     Tried in this order: the whole reply, fenced blocks, objects embedded in anything else.
     """
     text = without_thoughts(text)
     if not text:
-        raise Unreadable("the reply is empty")
+        raise Invalid(["the reply is empty"])
     if len(text) > _LONGEST:
-        raise Unreadable(f"the reply is far too long ({len(text)} characters)")
+        raise Invalid([f"the reply is far too long ({len(text)} characters)"])
     reason = ""
     for candidate in islice(_candidates(text), _TRIES):
         try:
             return model.model_validate_json(candidate)
         except ValidationError as error:
             reason = reason or in_words(error, most=_ERRORS)
-    raise Unreadable(reason or "the reply holds no JSON object")
+    raise Invalid([reason or "the reply holds no JSON object"])
 
 
 def without_thoughts(text: str) -> str:

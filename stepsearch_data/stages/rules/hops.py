@@ -115,12 +115,12 @@ def _found_by(triple: Evidence, earlier: list[str], evidences: Sequence[Evidence
 
 
 def _assign(evidences: Sequence[Evidence], paragraphs: Sequence[SupportingParagraph]) -> dict[str, list[Evidence]]:
-    """Assign each triple to a paragraph, by likeness of title and subject, then by mention of the object."""
+    """Assign each triple to a paragraph, by overlap of title and subject, then by mention of the object."""
     stated: dict[str, list[Evidence]] = {paragraph.passage_id: [] for paragraph in paragraphs}
 
     def fit(paragraph: SupportingParagraph, triple: Evidence) -> tuple[float, bool, bool]:
-        likeness = _overlap(_plain(paragraph.title), triple.subject)
-        return likeness, not stated[paragraph.passage_id], mentions(paragraph.text, triple.object)
+        overlap = _overlap(_plain(paragraph.title), triple.subject)
+        return overlap, not stated[paragraph.passage_id], mentions(paragraph.text, triple.object)
 
     for triple in evidences:
         best = max(paragraphs, key=lambda paragraph: fit(paragraph, triple))

@@ -5,7 +5,7 @@ import pytest
 from stepsearch_data.stages.gates.duplicates import Duplicates, band_keys
 
 ASKED = "For which role did the soprano of Casta Diva at the Teatro Regio earn a medal?"
-ALIKE = [
+NEAR = [
     'Which role did the soprano of "Casta Diva" in the Teatro Regio earn a medal for?',
     "For which role did the Teatro Regio's Casta Diva soprano earn the medal?",
     "for which roles did the soprano of Casta Diva at the Teatro Regio earn a medal",
@@ -17,14 +17,14 @@ DIFFERENT = [
 ]
 
 
-def find(first: tuple[str, str], second: tuple[str, str], likeness: float = 0.8) -> str | None:
-    duplicates = Duplicates(band_keys([(*first, True), (*second, True)]), likeness)
+def find(first: tuple[str, str], second: tuple[str, str], similarity: float = 0.8) -> str | None:
+    duplicates = Duplicates(band_keys([(*first, True), (*second, True)]), similarity)
     duplicates.keep(0, "first", *first, answerable=True)
-    return duplicates.alike(1, *second)
+    return duplicates.near(1, *second)
 
 
-@pytest.mark.parametrize("question", ALIKE)
-def test_the_same_names_and_nearly_the_same_words_are_alike(question: str) -> None:
+@pytest.mark.parametrize("question", NEAR)
+def test_the_same_names_and_nearly_the_same_words_are_near_duplicates(question: str) -> None:
     assert find((ASKED, "Norma"), (question, "norma.")) == "first"
 
 
@@ -34,22 +34,22 @@ def test_another_name_number_or_word_makes_another_question(question: str) -> No
 
 
 def test_another_answer_makes_another_question() -> None:
-    assert find((ASKED, "Norma"), (ALIKE[0], "Tosca")) is None
+    assert find((ASKED, "Norma"), (NEAR[0], "Tosca")) is None
 
 
-def test_the_likeness_that_is_asked_for_decides() -> None:
+def test_the_similarity_that_is_asked_for_decides() -> None:
     one = ("Which prize did the singer from Pesaro win during the summer festival?", "Tony")
     other = ("Which prize did the singer from Pesaro receive during the summer festival?", "Tony")
-    assert find(one, other, likeness=0.6) == "first"
-    assert find(one, other, likeness=0.95) is None
+    assert find(one, other, similarity=0.6) == "first"
+    assert find(one, other, similarity=0.95) is None
 
 
 def test_the_first_kept_one_is_named() -> None:
-    texts = [(ASKED, "Norma"), (ALIKE[0], "Norma"), (ALIKE[1], "Norma")]
+    texts = [(ASKED, "Norma"), (NEAR[0], "Norma"), (NEAR[1], "Norma")]
     duplicates = Duplicates(band_keys([(*text, True) for text in texts]), 0.7)
     duplicates.keep(1, "second", *texts[1], answerable=True)  # the first one did not pass
-    assert duplicates.alike(2, *texts[2]) == "second"
-    assert duplicates.same(ALIKE[0].upper(), answerable=True) == "second"
+    assert duplicates.near(2, *texts[2]) == "second"
+    assert duplicates.same(NEAR[0].upper(), answerable=True) == "second"
     assert duplicates.same(ASKED, answerable=True) is None
 
 
@@ -57,7 +57,7 @@ def test_a_twin_repeats_no_answerable_question() -> None:
     duplicates = Duplicates(band_keys([(ASKED, "Norma", True), (ASKED, "Norma", False)]), 0.8)
     duplicates.keep(0, "first", ASKED, "Norma", answerable=True)
     assert duplicates.same(ASKED, answerable=False) is None
-    assert duplicates.alike(1, ASKED, "Norma") is None
+    assert duplicates.near(1, ASKED, "Norma") is None
 
 
 def test_questions_without_a_word_are_no_trouble() -> None:

@@ -97,7 +97,7 @@ def test_a_large_group_is_train() -> None:
     assert split_of("a", 50, validation=0.999, largest=50, seed=0) == "validation"
 
 
-def test_the_share_is_that_of_the_groups_and_another_seed_draws_anew() -> None:
+def test_the_share_is_that_of_the_groups_and_another_seed_draws_again() -> None:
     drawn = [
         [split_of(f"{n:016x}", 1, validation=0.05, largest=50, seed=seed) for n in range(10_000)] for seed in (0, 1)
     ]

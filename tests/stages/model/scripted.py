@@ -1,4 +1,4 @@
-"""A model that says what it is told to, and remembers what it was asked."""
+"""A model with scripted replies that remembers its requests."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from stepsearch_data.llm.chat import Reply, Request
-from stepsearch_data.stages.model import ModelSettings
+from stepsearch_data.stages.model import ModelConfig
 
 T = TypeVar("T")
 
-SETTINGS = ModelSettings("tiny", repairs=2)
+SETTINGS = ModelConfig(llm="tiny")
 
 
 class ScriptedModel:

@@ -7,7 +7,8 @@ import pytest
 from stepsearch_data.core.errors import RowRejected
 from stepsearch_data.schemas.rows import DecompositionStep, Question, SubQuestion
 from stepsearch_data.stages.model import decompose, load_prompt
-from stepsearch_data.stages.model.decompose import decompose_request, schema
+from stepsearch_data.stages.model.decompose import decompose_request
+from stepsearch_data.stages.model.replies import Decomposition, schema_of
 from tests.builders import question, supporting
 from tests.stages.model.scripted import SETTINGS, ScriptedModel, wait
 
@@ -59,7 +60,7 @@ def test_steps_become_hops() -> None:
 def test_the_prompt_shows_everything_that_is_known() -> None:
     asked = question(decomposition=OFFICIAL, answer_aliases=["Pesaro, Italy"])
     request = decompose_request(PROMPT, asked, SETTINGS)
-    assert request.schema == schema()
+    assert request.schema == schema_of(Decomposition)
     user = request.messages[1].content
     assert f"Question: {asked.question}" in user
     assert "Answer: Pesaro (also accepted: Pesaro, Italy)" in user

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from stepsearch_data.core.errors import RowRejected
-from stepsearch_data.stages.model import judge, judge_request, load_prompt
+from stepsearch_data.stages.model import judge, load_prompt
 from tests.builders import question, sub_question
 from tests.stages.model.scripted import SETTINGS, ScriptedModel, wait
 
@@ -11,14 +11,11 @@ PROMPT = load_prompt("judge")
 HOPS = [sub_question(1), sub_question(2, template="Where was #1 born?", sub_answer="Pesaro")]
 
 
-def test_a_score_and_its_reason() -> None:
+def test_the_steps_get_a_score_and_its_reason() -> None:
     model = ScriptedModel({"reason": "Each step is needed.", "score": 5})
     assert wait(judge(model, PROMPT, question(), HOPS, SETTINGS)) == (5, "Each step is needed.")
-
-
-def test_the_prompt_shows_the_steps() -> None:
-    user = judge_request(PROMPT, question(), HOPS, SETTINGS).messages[1].content
-    assert "1. Who composed The Barber of Seville? → Gioachino Rossini\n2. Where was #1 born? → Pesaro" in user
+    steps = "1. Who composed The Barber of Seville? → Gioachino Rossini\n2. Where was #1 born? → Pesaro"
+    assert steps in model.requests[0].messages[1].content
 
 
 def test_a_score_off_the_scale_or_without_a_reason_is_sent_back() -> None:

@@ -40,16 +40,10 @@ def test_without_the_marker_all_is_the_user_part() -> None:
     assert Prompt("judge", "=== user ===\nJudge ${a}\n").render(a="this") == (Message("user", "Judge this"),)
 
 
-def test_the_digest_is_of_the_text() -> None:
-    assert Prompt("judge", "a").digest == Prompt("judge", "a").digest != Prompt("judge", "b").digest
-    assert len(load_prompt("judge").digest) == 64
-
-
 def test_a_users_file_takes_the_place_of_ours(tmp_path: Path) -> None:
     file = tmp_path / "mine.txt"
     file.write_bytes("\ufeffBe terse.\r\n=== user ===\r\n${question} é\r\n".encode())
     prompt = load_prompt("decompose", file)
-    assert prompt.digest != load_prompt("decompose").digest
     assert prompt.render(question="Why?", answer="unused") == (
         Message("system", "Be terse."),
         Message("user", "Why? é"),

@@ -5,7 +5,8 @@ import pytest
 from stepsearch_data.core.errors import RowRejected
 from stepsearch_data.llm.chat import Reply
 from stepsearch_data.schemas.rows import Query
-from stepsearch_data.stages.model import load_prompt, queries_request, write_queries
+from stepsearch_data.stages.model import load_prompt, write_queries
+from stepsearch_data.stages.model.queries import queries_request
 from tests.builders import question, sub_question
 from tests.stages.model.scripted import SETTINGS, ScriptedModel, wait
 

@@ -47,9 +47,9 @@ def shows_gold(shown: Sequence[RetrievedDocument]) -> bool:
 
 
 def documents(
-    passages: Passages, shown: int, hits: Sequence[Hit], fits: Callable[[RetrievedDocument], bool] = lambda _: True
+    passages: Passages, limit: int, hits: Sequence[Hit], fits: Callable[[RetrievedDocument], bool] = lambda _: True
 ) -> list[RetrievedDocument]:
-    """Return the first `shown` documents of the first engine that has a gold passage among them, else of the first.
+    """Return the first `limit` documents of the first engine that has a gold passage among them, else of the first.
 
     Documents that do not fit are left out, and the others move up.
     """
@@ -57,7 +57,7 @@ def documents(
     left_out: Counter[str] = Counter()
     for hit in hits:
         answer = by_engine.setdefault(hit.engine, [])
-        if hit.rank is None or hit.score is None or hit.rank - left_out[hit.engine] > shown:
+        if hit.rank is None or hit.score is None or hit.rank - left_out[hit.engine] > limit:
             continue
         found = RetrievedDocument(
             rank=hit.rank - left_out[hit.engine],
