@@ -1,4 +1,4 @@
-"""Finding the index that `search` and `serve` use: of a corpus, of a store, or in a folder."""
+"""The index that `search` and `serve` use: of a corpus, of a store, or in a folder."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def build(path: Path, folder: Path | None, engines: Sequence[Engine], reporter: 
     clock = Clock()
     for engine in engines:
         if not engine.is_local:
-            raise ConfigError(f"{engine.name} needs no index: it is somewhere else", "leave it out")
+            raise ConfigError(f"{engine.name} needs no index: it is not an engine of this process", "leave it out")
     corpus = FileCorpus(path)
     root = folder or default_folder(path)
     local = [_over_corpus(engine) for engine in engines]
@@ -158,4 +158,6 @@ def _as_built(engine: Engine, root: Path, metadata: IndexMetadata, rebuild: str)
             return replace(engine, config=engine.kind.config.model_validate(built))
         except ValidationError:
             other = ["another version of this engine"]
-    raise SearchError(f"the {engine.name} index of {root} was built with {', '.join(other)}", f"build anew: {rebuild}")
+    raise SearchError(
+        f"the {engine.name} index of {root} was built with {', '.join(other)}", f"build it again: {rebuild}"
+    )

@@ -1,7 +1,7 @@
-"""Postings in arrays, that may be damaged: compiled search reads wherever they point to, and checks nothing.
+"""Postings in arrays, which may be damaged.
 
-Their shapes are checked when an index is opened, which reads no more than the place where each word's postings begin;
-the postings of a word when it is first asked for: an index of twenty million passages opens as fast as before.
+Their shapes are checked when an index is opened, which reads only where each word's postings begin. A word's postings
+are checked when it is first searched for, so that an index of twenty million passages opens fast.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from stepsearch_data.search.compiled import REBUILD
 
 @contextmanager
 def reading(folder: Path, engine: str) -> Iterator[None]:
-    """Raise SearchError in place of what a library raises over damaged files, which may be anything."""
+    """Raise SearchError in place of whatever a library raises over damaged files."""
     try:
         yield
     except SearchError:
         raise
     except BaseException as error:
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
-            raise  # a panic of Rust is no Exception
+            raise  # a panic of Rust is a BaseException
         reason = str(error).partition("\n")[0]
         raise SearchError(f"{folder} holds no {engine} index: {reason}", REBUILD) from error
 
 
 def check_numbers(numbers: Sequence[int], size: int) -> None:
-    """Raise SearchError where what an index found is none of its documents."""
+    """Raise SearchError where an index found the number of a document that it does not have."""
     if numbers and not 0 <= min(numbers) <= max(numbers) < size:
-        raise SearchError("the index is damaged: it names documents that there are not", REBUILD)
+        raise SearchError("the index is damaged: it names documents that do not exist", REBUILD)
 
 
 class Arrays:
@@ -50,17 +50,17 @@ class Arrays:
         arrays = (self._starts, self._documents, self._weights)
         kinds = [(array.ndim, array.dtype.kind, array.dtype.isnative) for array in arrays]
         if kinds != [(1, "i", True), (1, "i", True), (1, "f", True)] or not len(self._starts):
-            raise self._damage("its arrays are of other kinds")
+            raise self._damage("its arrays have other types")
         held = (self._starts[0], self._starts[-1], len(self._documents))
         if held != (0, len(self._weights), len(self._weights)) or np.any(self._starts[1:] < self._starts[:-1]):
-            raise self._damage("its arrays are of other lengths")
+            raise self._damage("its arrays have other lengths")
         self._checked = np.zeros(len(self._starts) - 1, bool)
 
     def __len__(self) -> int:
         return len(self._checked)
 
     def check(self, words: Sequence[int]) -> None:
-        """Raise SearchError where the postings of a word point to no document, or weigh nothing."""
+        """Raise SearchError where the postings of a word name documents that do not exist, or have invalid weights."""
         if not all(type(word) is int and 0 <= word < len(self) for word in words):
             raise self._damage("its vocabulary names words that it does not have")
         for word in words:
@@ -73,9 +73,9 @@ class Arrays:
         if not len(documents):
             return
         if documents[0] < 0 or documents[-1] >= self._size or np.any(documents[1:] <= documents[:-1]):
-            raise self._damage("it names documents that there are not")
+            raise self._damage("it names documents that do not exist")
         if not np.isfinite(weights).all() or (self._positive and weights.min() <= 0):
-            raise self._damage("it weighs documents by what is no weight")
+            raise self._damage("it holds weights that are not valid")
 
     def _damage(self, reason: str) -> SearchError:
         return SearchError(f"the index {self._folder} is damaged: {reason}", REBUILD)

@@ -11,14 +11,12 @@ from typing import Literal
 
 from pydantic import Field
 
-from stepsearch_data.core.errors import SearchError
 from stepsearch_data.core.progress import Meter
 from stepsearch_data.core.text import tokens
 from stepsearch_data.search.arrays import Arrays, reading
 from stepsearch_data.search.compiled import best, speed_up
 from stepsearch_data.search.documents import Documents
-from stepsearch_data.search.engine import LocalEngine
-from stepsearch_data.search.kinds import Engine, Kind, Service, TextConfig
+from stepsearch_data.search.kinds import Engine, Kind, TextConfig, local_opener, no_words
 
 _NUMBERS = {"dtype": "float32", "int_dtype": "int32", "backend": "numpy"}  # bm25s's own, whatever a file says
 _PART = 64  # queries that a thread takes at a time, at most
@@ -27,8 +25,10 @@ _PART = 64  # queries that a thread takes at a time, at most
 class Bm25Config(TextConfig):
     """BM25's parameters; Lucene's defaults."""
 
-    k1: float = Field(default=1.2, gt=0, le=1_000, description="how fast repeated words saturate")
-    b: float = Field(default=0.75, ge=0, le=1, description="how much long passages are held back")
+    k1: float = Field(default=1.2, gt=0, le=1_000, description="how much repeated words add: the higher, the more")
+    b: float = Field(
+        default=0.75, ge=0, le=1, description="how much long passages are penalised: 0 not at all, 1 fully"
+    )
     variant: Literal["lucene", "robertson", "atire"] = Field(
         default="lucene", description="formula of bm25s; `atire` with Robertson's idf is what rank-bm25 calls Okapi"
     )
@@ -46,7 +46,7 @@ def build(engine: Engine, documents: Documents, folder: Path, meter: Meter) -> N
         words.append(array("i", [vocabulary.setdefault(token, len(vocabulary)) for token in tokens(text)]))
         meter.advance()
     if not vocabulary:
-        raise SearchError("the corpus holds no word to index", "check that the sources hold paragraphs")
+        raise no_words()
     idf = "robertson" if config.variant == "atire" else config.variant
     index = bm25s.BM25(method=config.variant, idf_method=idf, k1=config.k1, b=config.b)
     index.index(Tokenized(ids=words, vocab=vocabulary), create_empty_token=False, show_progress=False)
@@ -84,18 +84,11 @@ class Bm25:
         return results
 
 
-def _open(engine: Engine, folder: Path | None, documents: Documents | None, service: Service) -> LocalEngine:
-    assert folder is not None
-    assert documents is not None
-    index = Bm25(folder, service.workers)
-    return LocalEngine(engine.name, index, documents, elsewhere=engine.index is not None, record=service.record)
-
-
 BM25 = Kind(
     name="bm25",
     doc="words, by bm25s: arrays mapped into memory",
     config=Bm25Config,
     build=build,
-    open=_open,
+    open=local_opener(lambda _engine, folder, _documents, service: Bm25(folder, service.workers)),
     version=2,
 )

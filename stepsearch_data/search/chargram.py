@@ -28,9 +28,8 @@ from stepsearch_data.core.text import tokens
 from stepsearch_data.search.arrays import Arrays, reading
 from stepsearch_data.search.compiled import REBUILD, best, speed_up
 from stepsearch_data.search.documents import Documents
-from stepsearch_data.search.engine import LocalEngine
 from stepsearch_data.search.grams import Array, Postings, find, grams, runs, words_of
-from stepsearch_data.search.kinds import Engine, Kind, Service, TextConfig
+from stepsearch_data.search.kinds import Engine, Kind, TextConfig, local_opener, no_words
 
 _CHUNK = 4_096  # passages whose grams are counted at once
 _BLOCK = 4_000_000  # postings put in order at once
@@ -71,7 +70,7 @@ def build(engine: Engine, documents: Documents, folder: Path, meter: Meter) -> N
         meter.advance(len(chunk))
     vocabulary = _vocabulary(chunks, len(documents), config.max_df)
     if not len(vocabulary.keys):
-        raise SearchError("the corpus holds no word to index", "check that the sources hold paragraphs")
+        raise no_words()
     np.save(folder / "keys.npy", vocabulary.keys)
     np.save(folder / "indptr.npy", np.concatenate([[0], np.cumsum(vocabulary.frequencies)]))
     _merge(chunks, vocabulary, _norms(chunks, vocabulary), folder)
@@ -195,18 +194,11 @@ class Chargram:
         return places[known].tolist(), float(np.sqrt(((counts * idf) ** 2).sum()))
 
 
-def _open(engine: Engine, folder: Path | None, documents: Documents | None, service: Service) -> LocalEngine:
-    assert folder is not None
-    assert documents is not None
-    index = Chargram(folder, len(documents), service.workers)
-    return LocalEngine(engine.name, index, documents, elsewhere=engine.index is not None, record=service.record)
-
-
 CHARGRAM = Kind(
     name="chargram",
     doc="runs of three to five letters, by TF-IDF: forgives spelling and inflection",
     config=ChargramConfig,
     build=build,
-    open=_open,
+    open=local_opener(lambda _engine, folder, documents, service: Chargram(folder, len(documents), service.workers)),
     version=2,
 )

@@ -13,7 +13,7 @@ import numpy as np
 
 FROM = 5_000  # passages; with fewer, numpy has finished before numba is loaded
 REBUILD = (
-    "build it anew: remove the whole index folder, then run the same command with --corpus;"
+    "build it again: remove the whole index folder, then run the same command with --corpus;"
     " in a run: stepsearch-data build --force --stage index"
 )
 _SPARE = 16  # documents asked for beyond k, to see whether the k-th score goes on

@@ -1,4 +1,4 @@
-"""Corpora of other people: Search-R1's JSONL and Parquet, DPR's tab-separated passages; streaming."""
+"""Corpora in files: Search-R1's JSONL and Parquet, DPR's tab-separated passages, read a row at a time."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Reject = Callable[[int, str], None]
 
 @dataclass(frozen=True)
 class FileCorpus:
-    """A file of passages. Raises SearchError where there is none, or none that we can read."""
+    """A file of passages. Raises SearchError where there is no such file, or it has another format."""
 
     path: Path
 
@@ -36,7 +36,7 @@ class FileCorpus:
         if not self.path.is_file():
             raise SearchError(f"there is no corpus {self.path}", f"it is {_FORMATS}")
         if self._format not in {".jsonl", ".json", ".parquet", ".tsv"}:
-            raise SearchError(f"{self.path} is no corpus that can be read", f"it is {_FORMATS}")
+            raise SearchError(f"{self.path} is not a corpus", f"it is {_FORMATS}")
 
     @property
     def name(self) -> str:
@@ -61,31 +61,21 @@ class FileCorpus:
 
     def documents(self, reject: Reject) -> Iterator[Document]:
         """Yield the passages in their order; other rows go to `reject`. Raises SearchError."""
-        read = {".parquet": self._parquet, ".tsv": self._tsv}.get(self._format, self._json)
         try:
-            yield from read(reject)
+            yield from self._tsv(reject) if self._format == ".tsv" else self._rows(reject)
         except (SourceError, pa.ArrowException, OSError) as error:
             raise SearchError(f"cannot read the corpus {self.path}: {error}", f"it is {_FORMATS}") from error
 
-    def _json(self, reject: Reject) -> Iterator[Document]:
-        for position, row in enumerate(rows(self.path), start=1):
-            if isinstance(row, Broken):
-                reject(position, row.reason)
-            elif row:
-                try:
-                    yield _document(orjson.loads(row), position)
-                except orjson.JSONDecodeError as error:
-                    reject(position, f"Invalid JSON: {error}")
-                except RowRejected as reason:
-                    reject(position, str(reason))
-
-    def _parquet(self, reject: Reject) -> Iterator[Document]:
-        for position, row in enumerate(parquet_rows(self.path), start=1):
-            if isinstance(row, Broken):
-                reject(position, row.reason)
-                continue
+    def _rows(self, reject: Reject) -> Iterator[Document]:
+        found = parquet_rows(self.path) if self._format == ".parquet" else rows(self.path)
+        for position, row in enumerate(found, start=1):
             try:
-                yield _document(row, position)
+                if isinstance(row, Broken):
+                    reject(position, row.reason)
+                elif row != b"":
+                    yield _document(orjson.loads(row) if isinstance(row, bytes) else row, position)
+            except orjson.JSONDecodeError as error:
+                reject(position, f"Invalid JSON: {error}")
             except RowRejected as reason:
                 reject(position, str(reason))
 
@@ -103,14 +93,14 @@ class FileCorpus:
                         reject(position, f"{len(row)} columns instead of id, text, title")
             except (csv.Error, UnicodeDecodeError, EOFError) as error:
                 raise SearchError(
-                    f"{self.path} is no tab-separated file: {error}", f"a corpus is {_FORMATS}"
+                    f"{self.path} is not a tab-separated file: {error}", f"a corpus is {_FORMATS}"
                 ) from error
 
 
 def _document(row: Any, position: int) -> Document:
-    """Read a passage in one of the dialects. Raises RowRejected."""
+    """Read a passage from a row of any of the formats. Raises RowRejected."""
     if not isinstance(row, dict):
-        raise RowRejected("the row is no JSON object")
+        raise RowRejected("the row is not a JSON object")
     identity = row.get("id", row.get("_id"))
     title, text = row.get("title"), row.get("text", row.get("content"))
     if text is None and isinstance(row.get("contents"), str):
@@ -118,9 +108,9 @@ def _document(row: Any, position: int) -> Document:
     if not isinstance(text, str):
         raise RowRejected("it has neither `contents` nor `text`")
     if not isinstance(title, str | None):
-        raise RowRejected("its title is no text")
+        raise RowRejected("its title is not a text")
     if not isinstance(identity, str | int | None):
-        raise RowRejected("its id is neither text nor number")
+        raise RowRejected("its id is neither a text nor a whole number")
     return Document(str(position - 1) if identity is None else str(identity), title or "", text)
 
 

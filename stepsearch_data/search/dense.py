@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import math
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -30,8 +29,17 @@ from stepsearch_data.search.arrays import check_numbers, reading
 from stepsearch_data.search.documents import Documents
 from stepsearch_data.search.embeddings import Embedder, LocalEmbedder, Vectors, cut, shard_of
 from stepsearch_data.search.embeddings_http import RemoteEmbedder
-from stepsearch_data.search.engine import Answer, LocalEngine, call
-from stepsearch_data.search.kinds import Engine, EngineConfig, Kind, LocalSettings, Record, Service, need
+from stepsearch_data.search.engine import Answer, LocalEngine
+from stepsearch_data.search.kinds import (
+    Engine,
+    EngineConfig,
+    Kind,
+    LocalSettings,
+    Service,
+    local_opener,
+    need,
+    no_words,
+)
 
 _FILE = "vectors.faiss"
 _FLAT = 100_000  # passages, up to which every vector is compared
@@ -43,8 +51,8 @@ class DenseConfig(EngineConfig):
     """The model and how its vectors are searched; E5's prefixes."""
 
     model: str = Field(min_length=1, description="name of an embedding model, on the Hub or on the server")
-    query_prefix: str = Field(default="query: ", description="what the model wants before a query")
-    passage_prefix: str = Field(default="passage: ", description="what the model wants before a passage")
+    query_prefix: str = Field(default="query: ", description="put before every query, as the model was trained")
+    passage_prefix: str = Field(default="passage: ", description="put before every passage, as the model was trained")
     normalise: bool = Field(default=True, description="compare by cosine, not by inner product")
     factory: str = Field(
         default="auto",
@@ -55,14 +63,14 @@ class DenseConfig(EngineConfig):
 
 
 class DenseSettings(LocalSettings):
-    """Where vectors come from; the key from OPENAI_API_KEY alone."""
+    """Where vectors come from; the key only from OPENAI_API_KEY."""
 
     base_url: str = Field(
         default="",
         description="an OpenAI-compatible server, such as http://localhost:8000/v1; by default the model"
         " runs in this process",
     )
-    batch: int = Field(default=64, ge=1, le=100_000, description="texts a request")
+    batch: int = Field(default=64, ge=1, le=100_000, description="texts per request")
     max_concurrency: int = Field(default=8, ge=1, le=10_000, description="requests in flight at most")
     timeout: float = Field(default=60.0, gt=0, le=86_400, description="seconds for one request")
 
@@ -81,7 +89,7 @@ def build(engine: Engine, documents: Documents, folder: Path, meter: Meter) -> N
     faiss = need("faiss", "dense")
     config: DenseConfig = engine.config
     if not any(tokens(text) for text in documents.texts(1)):
-        raise SearchError("the corpus holds no word to index", "check that the sources hold paragraphs")
+        raise no_words()
     shards = []
     with closing(_embedder(engine)) as embedder:
         for texts in cut(config.passage_prefix + text for text in documents.texts(1)):
@@ -96,7 +104,7 @@ def build(engine: Engine, documents: Documents, folder: Path, meter: Meter) -> N
         if vectors.shape[1] != index.d:
             raise SearchError(
                 f"{config.model} has had vectors of {index.d:,} and of {vectors.shape[1]:,} dimensions",
-                f"remove {shard.parent}: the vectors are asked for anew",
+                f"remove {shard.parent}: the vectors are requested again",
             )
         index.add(vectors)
     faiss.write_index(index, str(folder / _FILE))
@@ -204,7 +212,7 @@ class Dense:
         if wrong:
             raise SearchError(
                 f"{self._config.model} has vectors of {wrong:,} dimensions, and the index some of {self._index.d:,}",
-                "ask the model that the index was built with, or build it anew",
+                "ask the model that the index was built with, or build it again",
             )
         return vectors
 
@@ -216,40 +224,18 @@ class Dense:
 class DenseEngine(LocalEngine):
     """A local engine whose single queries may fail."""
 
-    def __init__(
-        self, name: str, index: Dense, documents: Documents, *, elsewhere: bool, record: Callable[[Record], None] | None
-    ) -> None:
-        super().__init__(name, index, documents, elsewhere=elsewhere)
-        self._dense, self._tell = index, record
-
-    async def search(self, queries: Sequence[str], k: int) -> list[Answer]:
-        """See `SearchEngine.search`."""
-        begun = time.perf_counter()
-        answers = await super().search(queries, k)
-        if self._tell:
-            errors = [answer.error for answer in answers if answer.error]
-            latency = time.perf_counter() - begun
-            said = "; ".join(sorted(set(errors)))
-            self._tell(call(self.name, len(queries), latency, failed=len(errors), error=said))
-        return answers
+    index: Dense
 
     def answer(self, queries: Sequence[str], k: int) -> list[Answer]:
         """See `LocalEngine.answer`."""
         return [
             Answer(error=found) if isinstance(found, str) else Answer([self._found(*pair) for pair in found])
-            for found in self._dense.look(queries, k)
+            for found in self.index.look(queries, k)
         ]
 
     async def close(self) -> None:
         """Drop the connections."""
-        await asyncio.to_thread(self._dense.close)
-
-
-def _open(engine: Engine, folder: Path | None, documents: Documents | None, service: Service) -> LocalEngine:
-    assert folder is not None
-    assert documents is not None
-    index = Dense(folder, engine, service)
-    return DenseEngine(engine.name, index, documents, elsewhere=engine.index is not None, record=service.record)
+        await asyncio.to_thread(self.index.close)
 
 
 DENSE = Kind(
@@ -258,5 +244,5 @@ DENSE = Kind(
     config=DenseConfig,
     settings=DenseSettings,
     build=build,
-    open=_open,
+    open=local_opener(lambda engine, folder, _documents, service: Dense(folder, engine, service), DenseEngine),
 )

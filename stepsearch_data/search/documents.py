@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import count, islice
+from itertools import accumulate, count, islice
 from mmap import ACCESS_READ, MADV_DONTNEED, mmap
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -51,23 +51,25 @@ class Documents(Sequence[Document]):
             self._file = pa.ipc.open_file(pa.py_buffer(self._map))
             self._batches = [self._file.get_batch(at) for at in range(self._file.num_record_batches)]
         except (OSError, ValueError, pa.ArrowException) as error:
-            raise SearchError(f"{folder} holds no documents: {error}", "build the index anew") from error
+            raise SearchError(f"{folder} holds no documents: {error}", "build the index again") from error
         if not self._file.schema.equals(_SCHEMA):
             raise self._damage("its columns are not id, title, text")
-        self._starts = [0]
-        for batch in self._batches:
-            self._starts.append(self._starts[-1] + batch.num_rows)
-        self.ids = _Column(self, 0)
+        self._starts = [0, *accumulate(batch.num_rows for batch in self._batches)]
         self._read = count(1)
 
     def __len__(self) -> int:
-        return self._starts[-1]
+        return int(self._starts[-1])
 
     def __getitem__(self, number: Any) -> Any:
         if isinstance(number, slice):
             return [self[at] for at in range(*number.indices(len(self)))]
-        batch, row = self._place(number)
-        return Document(*(self._text(column, row) for column in batch.columns))
+        if not 0 <= number < len(self):
+            raise IndexError(number)
+        if next(self._read) % _FORGET == 0:
+            self._map.madvise(MADV_DONTNEED)  # the kernel may keep the pages, but they are no memory of this process
+        at = bisect_right(self._starts, number) - 1
+        row = number - self._starts[at]
+        return Document(*(self._texts(column.slice(row, 1))[0] for column in self._batches[at].columns))
 
     def __iter__(self) -> Iterator[Document]:
         with pa.OSFile(self._path) as source:  # read, not mapped: reading all of it keeps none of it in memory
@@ -75,45 +77,29 @@ class Documents(Sequence[Document]):
             for at in range(file.num_record_batches):
                 yield from map(Document, *(self._texts(column) for column in file.get_batch(at).columns))
 
+    def ids(self) -> pa.ChunkedArray:
+        """Return the ids of all documents, checked, without a copy. Raises SearchError where they are damaged."""
+        columns = [batch.column(0) for batch in self._batches]
+        for column in columns:
+            self._check(column)
+        return pa.chunked_array(columns, pa.string())
+
     def texts(self, title_weight: int) -> Iterator[str]:
-        """Yield what is indexed of each document: the title as often as it weighs, then the text."""
+        """Yield what is indexed of each document: its title `title_weight` times, then its text."""
         return (f"{document.title}\n" * title_weight + document.text for document in self)
 
-    def _text(self, column: Any, row: int) -> str:
-        (text,) = self._texts(column.slice(row, 1))
-        return text
-
     def _texts(self, column: Any) -> list[str]:
-        """Return a column's texts. Raises SearchError where offsets lead elsewhere: Arrow alone would follow them."""
+        self._check(column)
+        return column.to_pylist()  # type: ignore[no-any-return]  # pyarrow ships no types
+
+    def _check(self, column: Any) -> None:
+        """Raise SearchError where a column's offsets lead elsewhere: Arrow alone would follow them."""
         try:
             column.validate(full=True)
         except pa.ArrowInvalid as error:
             raise self._damage(str(error).partition("\n")[0]) from error
         if column.null_count:
             raise self._damage("it lacks texts")
-        return column.to_pylist()  # type: ignore[no-any-return]  # pyarrow ships no types
 
     def _damage(self, reason: str) -> SearchError:
-        return SearchError(f"{self._path} is damaged: {reason}", "build the index anew")
-
-    def _place(self, number: int) -> tuple[Any, int]:
-        if not 0 <= number < len(self):
-            raise IndexError(number)
-        if next(self._read) % _FORGET == 0:
-            self._map.madvise(MADV_DONTNEED)  # the kernel may keep the pages, but they are no memory of this process
-        at = bisect_right(self._starts, number) - 1
-        return self._batches[at], number - self._starts[at]
-
-
-class _Column(Sequence[str]):
-    """One column by the numbers of the documents."""
-
-    def __init__(self, documents: Documents, at: int) -> None:
-        self._documents, self._at = documents, at
-
-    def __len__(self) -> int:
-        return len(self._documents)
-
-    def __getitem__(self, number: Any) -> Any:
-        batch, row = self._documents._place(number)  # noqa: SLF001 - a view of the same module
-        return self._documents._text(batch.column(self._at), row)  # noqa: SLF001
+        return SearchError(f"{self._path} is damaged: {reason}", "build the index again")

@@ -80,7 +80,7 @@ class Index(Protocol):
 class LocalEngine:
     """An index of this process as a `SearchEngine`.
 
-    Documents of the run's own corpus are named by their ids; those of an index from `elsewhere` are shown in full.
+    A document of the run's own corpus is returned as its id; one of an index from `elsewhere` as its title and text.
     Raises SearchError where the index was made of other documents.
     """
 
@@ -111,7 +111,9 @@ class LocalEngine:
         begun = time.perf_counter()
         answers = await asyncio.to_thread(self.answer, queries, k)
         if self._record:
-            self._record(call(self.name, len(queries), time.perf_counter() - begun))
+            errors = [answer.error for answer in answers if answer.error]
+            latency, said = time.perf_counter() - begun, "; ".join(sorted(set(errors)))
+            self._record(call(self.name, len(queries), latency, failed=len(errors), error=said))
         return answers
 
     def answer(self, queries: Sequence[str], k: int) -> list[Answer]:
@@ -121,10 +123,8 @@ class LocalEngine:
         ]
 
     def _found(self, number: int, score: float) -> Found:
-        if not self._elsewhere:
-            return Found(self.documents.ids[number], score)
         document = self.documents[number]
-        return Found(None, score, document.title, document.text)
+        return Found(None, score, document.title, document.text) if self._elsewhere else Found(document.id, score)
 
     async def close(self) -> None:
         """Do nothing: arrays are mapped, not opened."""

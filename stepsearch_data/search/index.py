@@ -1,13 +1,13 @@
 """An index folder: the documents once, and beside them what each engine made of them.
 
     INDEX/
-      manifest.json      the corpus, and which parts are whole; replaced atomically
+      manifest.json      the corpus, and the engines whose part is complete; replaced atomically
       documents.arrow    id, title, text
-      rejects.jsonl      rows of the corpus that are no passages, and why
+      rejects.jsonl      rows of the corpus that are not passages, and why
       bm25/ …            one folder per engine
 
-A part is built under another name, and renamed when it is whole: an interrupted build goes on with the
-part that it was at.
+A part is built under another name, and renamed when it is complete: an interrupted build continues with the part that
+it was at.
 """
 
 from __future__ import annotations
@@ -66,12 +66,12 @@ class Corpus(Protocol):
 
 def _named(fingerprint: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(fingerprint.get("kind"), str):
-        raise ValueError("an engine is of no kind")  # noqa: TRY004 - pydantic's
+        raise ValueError("an engine has no kind")  # noqa: TRY004 - pydantic's
     return fingerprint
 
 
 class IndexMetadata(BaseModel):
-    """What an index folder holds: the corpus it was made from, and the fingerprints of the engines it is whole for."""
+    """What an index folder holds: the corpus that it was made from, and the fingerprint of each complete engine."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -85,23 +85,23 @@ class IndexMetadata(BaseModel):
 
 
 def read_metadata(root: Path) -> IndexMetadata | None:
-    """Read the metadata of an index folder; None for an empty one. Raises SearchError for a folder not of ours."""
+    """Read the metadata of an index folder; None for an empty one. Raises SearchError for other folders."""
     path = root / MANIFEST
     try:
         metadata = IndexMetadata.model_validate_json(read_regular(path, _MOST))
     except FileNotFoundError:
         ours = (".", REJECTS, store.FILE)  # what a build that was interrupted early leaves
         if root.is_dir() and any(not entry.name.startswith(ours) for entry in root.iterdir()):
-            raise SearchError(
-                f"{root} is no index of ours, and not empty", "choose another folder: --index DIR"
-            ) from None
+            raise SearchError(f"{root} is neither empty nor an index", "choose another folder: --index DIR") from None
         return None
     except OSError as error:
         raise SearchError(f"cannot read the index {root}: {error.strerror}") from error
     except ValidationError:
-        raise SearchError(f"{path} is no metadata of an index", "choose another folder: --index DIR") from None
+        raise SearchError(f"{path} is not the metadata of an index", "choose another folder: --index DIR") from None
     if metadata.format != FORMAT:
-        raise SearchError(f"{root} is an index of format {metadata.format}; this version reads {FORMAT}", "build anew")
+        raise SearchError(
+            f"{root} is an index of format {metadata.format}; this version reads {FORMAT}", "build it again"
+        )
     return metadata
 
 
@@ -126,15 +126,20 @@ def open_engine(engine: Engine, root: Path | None, service: Service) -> SearchEn
         raise SearchError(f"the {part} index of {root} was built with {built}", hint)
     documents = Documents(root)
     if len(documents) != metadata.documents:
-        raise SearchError(f"{root} has {len(documents):,} documents instead of {metadata.documents:,}", "build it anew")
+        raise SearchError(
+            f"{root} has {len(documents):,} documents instead of {metadata.documents:,}", "build it again"
+        )
     for path in (root / part).rglob("*"):
         if not (path.is_file() or path.is_dir()):
-            raise SearchError(f"{path} is no regular file", "build it anew")
+            raise SearchError(f"{path} is not a regular file", "build it again")
     return engine.kind.open(engine, root / part, documents, service)
 
 
 def _part(engine: Engine, metadata: IndexMetadata | None) -> str:
-    """Return an engine's folder in an index: in one of another corpus, its kind's where none has its own name."""
+    """Return the name of an engine's folder in an index.
+
+    In the index of another corpus it is the name of its kind, where no part has the engine's own name.
+    """
     named = metadata is not None and engine.name in metadata.engines
     return engine.kind.name if engine.index and not named else engine.name
 
@@ -157,9 +162,10 @@ def _build_it(part: str, root: Path, metadata: IndexMetadata | None) -> str:
 def build_index(
     root: Path, corpus: Corpus, engines: Sequence[Engine], phase: Phase, say: Callable[[str], None]
 ) -> IndexMetadata:
-    """Make an index folder hold these engines over this corpus, building what is missing or was made otherwise.
+    """Bring an index folder up to date: build the engines that are missing or were built with other settings.
 
-    Raises SearchError: the folder is somebody else's or another corpus's, or the corpus is not fit to be indexed.
+    Raises SearchError where the folder holds something else or the index of another corpus, or the corpus cannot be
+    indexed.
     """
     with _locked(root):
         metadata = read_metadata(root)
@@ -168,7 +174,7 @@ def build_index(
                 raise SearchError(
                     f"{root} is the index of another corpus, {metadata.corpus}", "choose another folder: --index DIR"
                 )
-            say(f"{corpus.name} has changed: the index is built anew")
+            say(f"{corpus.name} has changed: the index is built again")
             _clear(root, metadata)
             metadata = None
         elif metadata and metadata.stamp != corpus.stamp:  # a copy of the same file, with the same bytes
@@ -200,7 +206,7 @@ def _write_documents(root: Path, corpus: Corpus, phase: Phase) -> IndexMetadata:
         count = store.write_documents(counted(), aside)
     if rejected > _TOLERATED * (count + rejected):
         raise SearchError(
-            f"{rejected:,} of {count + rejected:,} rows of {corpus.name} are no passages", f"see {root / REJECTS}"
+            f"{rejected:,} of {count + rejected:,} rows of {corpus.name} are not passages", f"see {root / REJECTS}"
         )
     if not count:
         raise SearchError(f"the corpus {corpus.name} holds no passage")
@@ -229,7 +235,7 @@ def _refuse_duplicates(folder: Path, corpus: Corpus) -> None:
         first, second = sorted(rows)[:2]
         raise SearchError(
             f"{corpus.name}: the id {identity!r} occurs {len(rows)} times, at passages {first} and {second}",
-            "make ids distinct, or leave them out: then passages are numbered",
+            "make ids distinct, or leave them out: passages are then numbered",
         )
 
 
@@ -258,7 +264,7 @@ def _commit(root: Path, metadata: IndexMetadata) -> IndexMetadata:
 
 
 def _clear(root: Path, metadata: IndexMetadata) -> None:
-    """Remove an index, but for metadata that say so, and that the folder is ours."""
+    """Remove an index, except the metadata, which then say that it is empty and that the folder is ours."""
     _commit(root, metadata.model_copy(update={"stamp": None, "digest": "", "documents": 0, "engines": {}}))
     for entry in root.iterdir():
         if entry.is_dir():

@@ -18,7 +18,7 @@ from stepsearch_data.core.progress import Meter
 from stepsearch_data.core.validation import fault_and_value, in_words
 from stepsearch_data.remote.secrets import check_address, show_url
 from stepsearch_data.search.documents import Documents
-from stepsearch_data.search.engine import SearchEngine
+from stepsearch_data.search.engine import Index, LocalEngine, SearchEngine
 
 Record = dict[str, Any]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -49,19 +49,19 @@ class EngineConfig(BaseModel):
 
 
 class TextConfig(EngineConfig):
-    """What engines of words and letters have in common."""
+    """What the engines that index words or letters have in common."""
 
-    title_weight: int = Field(default=2, ge=0, le=100, description="how often the title counts beside the text")
+    title_weight: int = Field(default=2, ge=0, le=100, description="how often the title is indexed before the text")
 
 
 class EngineSettings(BaseModel):
-    """How an engine is reached. Nothing here changes an answer; keys come from the environment alone."""
+    """How an engine is reached. Nothing here changes an answer; keys come only from the environment."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class LocalSettings(EngineSettings):
-    """Where an engine of this process finds its index."""
+    """Which index an engine of this process searches."""
 
     index: Path | None = Field(
         default=None,
@@ -82,20 +82,23 @@ class Service:
     used: Mapping[str, int] = field(default_factory=dict)
 
 
+Opener = Callable[["Engine", Path | None, Documents | None, Service], SearchEngine]
+
+
 @dataclass(frozen=True)
 class Kind:
     """A kind of engine: its declaration, and how one is built and opened.
 
-    `build` is given an empty folder (or, where the kind `resumes`, the one that an interrupted build left) and the
-    documents; None for engines that are somewhere else. `open` gets that folder and the documents back.
-    `location` is the setting that `--engine KIND=LOCATION` means. Two servers of a kind that is told apart `by_server`
-    are two engines, unless the config names a revision.
+    `build` writes an index of the documents to an empty folder (or, where the kind `resumes`, to the one that an
+    interrupted build left); None for engines that are somewhere else. `open` gets that folder and the documents.
+    `location` is the setting that `--engine KIND=LOCATION` sets. The URL is part of the fingerprint of a kind
+    `by_server`, unless its config names a revision.
     """
 
     name: str
     doc: str
     config: type[EngineConfig]
-    open: Callable[[Engine, Path | None, Documents | None, Service], SearchEngine]
+    open: Opener
     build: Callable[[Engine, Documents, Path, Meter], None] | None = None
     settings: type[EngineSettings] = LocalSettings
     location: str = "index"
@@ -173,6 +176,25 @@ def _engine(name: str, section: dict[str, Any]) -> Engine:
     for key in ("url", "base_url"):
         check_address(f"engines.{name}.{key}", str(getattr(settings, key, "")))
     return Engine(name, kind, config, settings)
+
+
+def local_opener(
+    index: Callable[[Engine, Path, Documents, Service], Index], engine: type[LocalEngine] = LocalEngine
+) -> Opener:
+    """Return what a `Kind` opens its engines with, from a function that opens an index of this process."""
+
+    def open_engine(chosen: Engine, folder: Path | None, documents: Documents | None, service: Service) -> LocalEngine:
+        assert folder is not None
+        assert documents is not None
+        opened, elsewhere = index(chosen, folder, documents, service), chosen.index is not None
+        return engine(chosen.name, opened, documents, elsewhere=elsewhere, record=service.record)
+
+    return open_engine
+
+
+def no_words() -> SearchError:
+    """Return the error of a build over a corpus without a single word."""
+    return SearchError("the corpus holds no word to index", "check that the sources hold paragraphs")
 
 
 def need(package: str, extra: str) -> Any:

@@ -1,7 +1,7 @@
 """BM25 by `rank-bm25`: slow and simple, for small corpora and as a check on the fast engines.
 
 It is the library's Okapi: a word of more than half of the passages weighs `epsilon` times the mean weight of all words.
-Scores are computed when a query comes, from word counts that are taken when the engine opens.
+The words are counted when the engine opens; scores are computed for each query.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from stepsearch_data.core.progress import Meter
 from stepsearch_data.core.text import tokens
 from stepsearch_data.search.compiled import REBUILD
 from stepsearch_data.search.documents import Documents
-from stepsearch_data.search.engine import LocalEngine
-from stepsearch_data.search.kinds import Engine, Kind, Service, TextConfig
+from stepsearch_data.search.kinds import Engine, Kind, Service, TextConfig, local_opener, no_words
 
 _MOST = 50_000  # passages, with which a query takes half a second
 _MARK = "passages"
@@ -27,10 +26,15 @@ _MARK = "passages"
 class RankBm25Config(TextConfig):
     """BM25's parameters; the library's defaults."""
 
-    k1: float = Field(default=1.5, gt=0, le=1_000, description="how fast repeated words saturate")
-    b: float = Field(default=0.75, ge=0, le=1, description="how much long passages are held back")
+    k1: float = Field(default=1.5, gt=0, le=1_000, description="how much repeated words add: the higher, the more")
+    b: float = Field(
+        default=0.75, ge=0, le=1, description="how much long passages are penalised: 0 not at all, 1 fully"
+    )
     epsilon: float = Field(
-        default=0.25, ge=0, le=1_000, description="what common words weigh, by the mean weight of all words"
+        default=0.25,
+        ge=0,
+        le=1_000,
+        description="weight of words in over half of the passages, relative to the mean",
     )
 
 
@@ -46,12 +50,12 @@ def build(engine: Engine, documents: Documents, folder: Path, meter: Meter) -> N
         words += len(tokens(text))
         meter.advance()
     if not words:
-        raise SearchError("the corpus holds no word to index", "check that the sources hold paragraphs")
+        raise no_words()
     (folder / _MARK).write_text(f"{len(documents)}\n")
 
 
 class RankBm25:
-    """Counts of the documents' words, taken when it opens."""
+    """The library's index, made of all documents when it opens."""
 
     def __init__(self, documents: Documents, config: RankBm25Config) -> None:
         from rank_bm25 import BM25Okapi
@@ -74,13 +78,10 @@ class RankBm25:
         ]
 
 
-def _open(engine: Engine, folder: Path | None, documents: Documents | None, service: Service) -> LocalEngine:
-    assert folder is not None
-    assert documents is not None
+def _open(engine: Engine, folder: Path, documents: Documents, _service: Service) -> RankBm25:
     if not (folder / _MARK).is_file():
         raise SearchError(f"{folder} holds no rank-bm25 index", REBUILD)
-    index = RankBm25(documents, engine.config)
-    return LocalEngine(engine.name, index, documents, elsewhere=engine.index is not None, record=service.record)
+    return RankBm25(documents, engine.config)
 
 
 RANK_BM25 = Kind(
@@ -88,5 +89,5 @@ RANK_BM25 = Kind(
     doc="words, by rank-bm25: slow, for small corpora and as a check",
     config=RankBm25Config,
     build=build,
-    open=_open,
+    open=local_opener(_open),
 )

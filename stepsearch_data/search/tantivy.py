@@ -22,8 +22,7 @@ from stepsearch_data.core.text import tokens
 from stepsearch_data.search.arrays import check_numbers, reading
 from stepsearch_data.search.compiled import REBUILD
 from stepsearch_data.search.documents import Documents
-from stepsearch_data.search.engine import LocalEngine
-from stepsearch_data.search.kinds import Engine, Kind, Service, TextConfig, need
+from stepsearch_data.search.kinds import Engine, Kind, TextConfig, local_opener, need, no_words
 
 _TEXT, _NUMBER = "text", "number"
 _ANALYSER = "words"
@@ -50,7 +49,7 @@ def build(engine: Engine, documents: Documents, folder: Path, meter: Meter) -> N
         _add(tantivy, index, enumerate(texts, done), meter)
     index.reload()
     if not index.searcher().terms_with_prefix(_TEXT, "", limit=1):
-        raise SearchError("the corpus holds no word to index", "check that the sources hold paragraphs")
+        raise no_words()
 
 
 def _add(tantivy: Any, index: Any, texts: Any, meter: Meter) -> None:
@@ -145,18 +144,11 @@ def _rounded(score: float) -> float:
     return float(f"{score:.6g}")
 
 
-def _open(engine: Engine, folder: Path | None, documents: Documents | None, service: Service) -> LocalEngine:
-    assert folder is not None
-    assert documents is not None
-    index = Tantivy(folder, service.workers)
-    return LocalEngine(engine.name, index, documents, elsewhere=engine.index is not None, record=service.record)
-
-
 TANTIVY = Kind(
     name="tantivy",
     doc="words, by tantivy: on disk, for a million passages and more",
     config=TantivyConfig,
     build=build,
-    open=_open,
+    open=local_opener(lambda _engine, folder, _documents, service: Tantivy(folder, service.workers)),
     resumes=True,
 )

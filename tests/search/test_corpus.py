@@ -81,11 +81,11 @@ def test_dialects(tmp_path: Path, row: dict[str, Any], document: Document) -> No
 
 BAD = [
     ("{", "Invalid JSON"),
-    ("[1]", "no JSON object"),
+    ("[1]", "not a JSON object"),
     ("{}", "neither `contents` nor `text`"),
     ('{"contents": 3}', "neither `contents` nor `text`"),
     ('{"text": ["a"]}', "neither `contents` nor `text`"),
-    ('{"title": 3, "text": "a"}', "title is no text"),
+    ('{"title": 3, "text": "a"}', "title is not a text"),
     ('{"id": {}, "text": "a"}', "id is neither"),
     ('{"text": "\\ud800"}', "Invalid JSON"),
 ]

@@ -24,15 +24,13 @@ def test_they_are_what_was_written_in_its_order(folder: Path) -> None:
     assert list(found) == SEVEN
     assert [found[number] for number in range(len(found))] == SEVEN
     assert found[2:5] == SEVEN[2:5]
-    assert list(found.ids) == [document.id for document in SEVEN]
+    assert found.ids().to_pylist() == [document.id for document in SEVEN]
 
 
 def test_numbers_beyond_are_errors(folder: Path) -> None:
     for number in (-1, 7):
         with pytest.raises(IndexError):
             Documents(folder)[number]
-        with pytest.raises(IndexError):
-            Documents(folder).ids[number]
 
 
 def test_texts_say_the_title_as_often_as_it_weighs(folder: Path) -> None:
@@ -69,7 +67,7 @@ def test_damage_is_said_and_never_followed(folder: Path) -> None:
             found = Documents(folder)
             assert all(isinstance(text, str) for document in found for text in document)
             assert all(isinstance(text, str) for number in range(len(found)) for text in found[number])
-            assert all(isinstance(identity, str) for identity in found.ids)
+            assert all(isinstance(identity, str) for identity in found.ids().to_pylist())
         except SearchError:
             said += 1
     assert said > len(data) / 4 / 10
