@@ -47,6 +47,11 @@ class Page(NamedTuple):
 Answer = Callable[[str], "Sequence[Page] | Fault"]
 
 
+def pages(query: str) -> list[Page]:
+    """25 pages about a query, best first."""
+    return [Page(f"{query} {n}", f"about {query}", f"https://example.org/{n}", 1 / n) for n in range(1, 26)]
+
+
 def error(api: str, status: int, message: str, code: str = "", **headers: str) -> Fault:
     """An error as this API words it."""
     body: dict[str, Any] = {
@@ -91,52 +96,43 @@ class SearchServer(FakeServer):
         """Keep the request."""
         self.requests.append(Question(*asked))
 
-    def _find(self, asked: Asked) -> Any:
+    def _find(self, asked: Asked) -> Fault:
         if (asked.method, asked.path) != PATHS[self.api]:
             return error(self.api, 404, "Not Found")
+        found: list[Any] = [self.answer(query) for query in Question(*asked).queries]
         speak = {"http": _retriever, "serper": _serper, "brave": _brave, "tavily": _tavily, "serpapi": _serpapi}
-        return speak[self.api](self, asked)
+        bad = next((each for each in found if isinstance(each, Fault)), None)
+        return bad or speak[self.api](asked, self.key, *found)
 
 
-def _retriever(server: SearchServer, asked: Asked) -> Fault:
+def _retriever(asked: Asked, _key: str, *results: Sequence[Page]) -> Fault:
     """Search-R1's own server: `contents`, and scores where they are asked for (it breaks where they are not)."""
     if not isinstance(asked.body.get("queries"), list):
         return fault(422, {"detail": [{"loc": ["body", "queries"], "msg": "Field required", "type": "missing"}]})
     if not asked.body.get("return_scores"):
         return Fault(500, b"Internal Server Error")
-    result = []
-    for query in asked.body["queries"]:
-        found = server.answer(query)
-        if isinstance(found, Fault):
-            return found
-        shown = found[: asked.body.get("topk") or 10]
-        documents = [
-            ({"id": str(n), "contents": f'"{page.title}"\n{page.snippet}'}, page) for n, page in enumerate(shown)
-        ]
-        result.append([{"document": document, "score": page.score} for document, page in documents])
+    shown = [enumerate(found[: asked.body.get("topk") or 10]) for found in results]
+    result = [
+        [{"document": {"id": str(n), "contents": f'"{p.title}"\n{p.snippet}'}, "score": p.score} for n, p in pages]
+        for pages in shown
+    ]
     return fault(200, {"result": result})
 
 
-def _serper(server: SearchServer, asked: Asked) -> Fault:
-    if asked.headers.get("x-api-key") != server.key:
+def _serper(asked: Asked, key: str, found: Sequence[Page]) -> Fault:
+    if asked.headers.get("x-api-key") != key:
         return error("serper", 403, "Unauthorized.")
-    found = server.answer(asked.body["q"])
-    if isinstance(found, Fault):
-        return found
     shown = enumerate(found[: asked.body.get("num", 10)], start=1)
     organic = [{"title": p.title, "link": p.url, "snippet": p.snippet, "position": n} for n, p in shown]
     return fault(200, {"searchParameters": {"q": asked.body["q"], "type": "search"}, "organic": organic, "credits": 1})
 
 
-def _brave(server: SearchServer, asked: Asked) -> Fault:
+def _brave(asked: Asked, key: str, found: Sequence[Page]) -> Fault:
     query, count = asked.params["q"], int(asked.params["count"])
-    if asked.headers.get("x-subscription-token") != server.key:
+    if asked.headers.get("x-subscription-token") != key:
         return error("brave", 422, "The provided subscription token is invalid.", "SUBSCRIPTION_TOKEN_INVALID")
     if count > 20 or len(query) > 400 or len(query.split()) > 50:
         return error("brave", 422, "Unable to validate request parameter(s)", "VALIDATION")
-    found = server.answer(query)
-    if isinstance(found, Fault):
-        return found
     results = [{"type": "search_result", "title": p.title, "url": p.url, "description": p.snippet} for p in found]
     pages = {"type": "search", "results": results[:count], "family_friendly": True} if found else None
     return fault(
@@ -148,23 +144,17 @@ def _brave(server: SearchServer, asked: Asked) -> Fault:
     )
 
 
-def _tavily(server: SearchServer, asked: Asked) -> Fault:
-    if asked.headers.get("authorization") != f"Bearer {server.key}":
+def _tavily(asked: Asked, key: str, found: Sequence[Page]) -> Fault:
+    if asked.headers.get("authorization") != f"Bearer {key}":
         return error("tavily", 401, "Unauthorized: missing or invalid API key.")
-    found = server.answer(asked.body["query"])
-    if isinstance(found, Fault):
-        return found
     shown = found[: asked.body.get("max_results", 5)]
     results = [{"title": p.title, "url": p.url, "content": p.snippet, "score": p.score} for p in shown]
     return fault(200, {"query": asked.body["query"], "answer": None, "images": [], "results": results})
 
 
-def _serpapi(server: SearchServer, asked: Asked) -> Fault:
-    if asked.params.get("api_key") != server.key:
+def _serpapi(asked: Asked, key: str, found: Sequence[Page]) -> Fault:
+    if asked.params.get("api_key") != key:
         return error("serpapi", 401, "Invalid API key. Your API key should be here: https://serpapi.com/manage-api-key")
-    found = server.answer(asked.params["q"])
-    if isinstance(found, Fault):
-        return found
     usual = {"search_metadata": {"id": "64c32cfe", "status": "Success"}, "search_parameters": {"q": asked.params["q"]}}
     if not found:
         state = {"organic_results_state": "Fully empty"}

@@ -135,6 +135,8 @@ class Http:
         """Return what an error body says, in one line and without secrets."""
         try:
             data = orjson.loads(body)
+            if isinstance(data, dict) and isinstance(data.get("detail"), dict):  # as Tavily wraps it
+                data = data["detail"]
             error = data.get("error", data) if isinstance(data, dict) else data
             text = str(error.get("message") or error.get("detail") or error) if isinstance(error, dict) else str(error)
             code = f" [{error['code']}]" if isinstance(error, dict) and error.get("code") else ""

@@ -64,12 +64,20 @@ class ApiClient(Generic[T]):
         """Return what `call` brings for each text, or why it brings nothing. Raises what `call` raises otherwise.
 
         `call` sends one `exchange`. Where the server fails on several texts, each half is sent, so that one text fails.
+        Raises SearchError where the server has refused all that was ever sent.
         """
+        if self.down:
+            return [self.down] * len(texts)
         try:
-            self.check()
             return list(await self._client.send(lambda _: call(texts)))
-        except (RowRejected, TransientError) as error:
-            reason, chokes = str(error), isinstance(error, RowRejected) or str(error).startswith("500:")
+        except TransientError as error:
+            reason, chokes = str(error), str(error).startswith("500:")
+        except RowRejected as error:
+            reason, chokes = str(error), True
+            self._refused += 1
+            if self._refused >= _HOPELESS and not (self._worked or self.down):
+                advice = f"check the section engines.{self._engine}"
+                raise SearchError(f"{self.shown} answers nothing: {error}", advice) from error
         if self.down or not chokes or len(texts) == 1:
             return [self.down or reason] * len(texts)
         middle = len(texts) // 2
@@ -79,19 +87,8 @@ class ApiClient(Generic[T]):
         """Send a request, and return the result for each text.
 
         Raises TransientError, RowRejected where the server refuses these texts, or SearchError when it never will
-        answer: also when it has refused all that was ever asked.
+        answer.
         """
-        try:
-            return await self._exchange(texts, k)
-        except RowRejected as error:
-            self._refused += 1
-            if self._refused >= _HOPELESS and not self._worked:
-                raise SearchError(
-                    f"{self.shown} answers nothing: {error}", f"check the section engines.{self._engine}"
-                ) from error
-            raise
-
-    async def _exchange(self, texts: Sequence[str], k: int) -> list[T]:
         method, body, params, headers = self._api.ask(self._config, self.key, texts, k)
         response = await self.http.request(method, self.url, body, params=params, headers=headers)
         content = self.http.body(response)
@@ -114,7 +111,7 @@ class ApiClient(Generic[T]):
         A page in place of JSON that comes after good answers is about one query: a firewall refused its words.
         """
         api, status, page = self._api, response.status_code, _is_page(body)
-        said = f"{status}: {'a web page' if page else self.http.message(_detail(body))}"
+        said = f"{status}: {'a web page' if page else self.http.message(body)}"
         wait = api.wait(response.headers)
         if re.search(api.spent, said, re.IGNORECASE) or (status == THROTTLED and (wait or 0.0) > _QUOTA):
             renewed = f"; the server asks to wait {wait / 3600:,.1f} hours" if wait else ""
@@ -182,12 +179,3 @@ def _parsed(body: bytes) -> Any:
 def _is_page(body: bytes) -> bool:
     """Tell whether something sent HTML instead of JSON: a proxy, or a firewall before the server."""
     return body.lstrip()[:1] == b"<"
-
-
-def _detail(body: bytes) -> bytes:
-    """Return what an error body says, where it wraps that in an object `detail`."""
-    with suppress(orjson.JSONDecodeError):
-        data = orjson.loads(body)
-        if isinstance(data, dict) and isinstance(data.get("detail"), dict):
-            return orjson.dumps(data["detail"])
-    return body

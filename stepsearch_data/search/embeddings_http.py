@@ -65,11 +65,7 @@ class RemoteEmbedder:
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
         settings = RemoteSettings(
-            url=base_url,
-            timeout=timeout,
-            max_concurrency=max_concurrency,
-            max_attempts=_ATTEMPTS,
-            patience=_PATIENCE,
+            url=base_url, timeout=timeout, max_concurrency=max_concurrency, max_attempts=_ATTEMPTS, patience=_PATIENCE
         )
         self._connect = partial(ApiClient, API, engine, model, settings, transport)
         self._client = self._connect()

@@ -131,14 +131,7 @@ class LocalEngine:
 
 
 def call(
-    engine: str,
-    queries: int,
-    latency: float,
-    *,
-    failed: int = 0,
-    attempts: int = 1,
-    cached: bool = False,
-    error: str = "",
+    engine: str, queries: int, latency: float, *, failed: int = 0, cached: bool = False, error: str = ""
 ) -> dict[str, Any]:
     """Return a record of `search_calls`."""
     return {
@@ -146,7 +139,7 @@ def call(
         "queries": queries,
         "failed": failed,
         "cached": cached,
-        "attempts": attempts,
+        "attempts": 0 if cached else 1,  # each one is a request of its own: a build may end between two
         "latency": round(latency, 4),
         "error": error,
         "answered_at": datetime.now(UTC).isoformat(timespec="seconds"),

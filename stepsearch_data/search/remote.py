@@ -124,7 +124,4 @@ class RemoteEngine:
 
     def _note(self, queries: int, latency: float, error: str = "", *, failed: int = 0, cached: bool = False) -> None:
         if self._record:
-            attempts = 0 if cached else 1  # each one is a request of its own: a build may end between two
-            self._record(
-                call(self.name, queries, latency, failed=failed, attempts=attempts, cached=cached, error=error)
-            )
+            self._record(call(self.name, queries, latency, failed=failed, cached=cached, error=error))

@@ -158,12 +158,7 @@ BRAVE = _kind(
     1.0,
     # a wrong token is a 422, told from a wrong parameter by its code alone
     Api(
-        ask_brave,
-        read_brave,
-        key="BRAVE_API_KEY",
-        most=20,
-        denied=r"^40[13]:|SUBSCRIPTION_TOKEN_INVALID",
-        wait=renewal,
+        ask_brave, read_brave, key="BRAVE_API_KEY", most=20, denied=r"^40[13]:|SUBSCRIPTION_TOKEN_INVALID", wait=renewal
     ),
 )
 TAVILY = _kind(

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 
 from aiohttp import web
 
 from stepsearch_data.core.version import __version__
-from stepsearch_data.search.documents import Documents
-from stepsearch_data.search.engine import Index
+from stepsearch_data.search.engine import LocalEngine
 from stepsearch_data.serve.metrics import Metrics
 from stepsearch_data.serve.protocol import LARGEST_BODY, read_question
 from stepsearch_data.serve.searcher import Searcher
@@ -21,20 +19,10 @@ _CHARACTERS = 100  # of a first question
 _PATHS = ("/retrieve", "/health", "/metrics")
 
 
-@dataclass(frozen=True)
-class Served:
-    """What is served: an engine's name, its index and its documents, and how many of these a query gets by default."""
-
-    engine: str
-    index: Index
-    documents: Documents
-    topk: int
-
-
-def application(served: Served) -> web.Application:
-    """Return the routes over what is served. Searches in a thread while it runs."""
-    retriever = _Retriever(served)
-    app = web.Application(middlewares=[in_json, _told], client_max_size=LARGEST_BODY)
+def application(engine: LocalEngine, topk: int) -> web.Application:
+    """Return the routes over an engine, with `topk` documents per query by default. Searches in a thread."""
+    retriever = _Retriever(engine, topk)
+    app = web.Application(middlewares=[in_json, _name_paths], client_max_size=LARGEST_BODY)
     app.add_routes(
         [
             web.post("/retrieve", retriever.retrieve),
@@ -50,16 +38,16 @@ def application(served: Served) -> web.Application:
 class _Retriever:
     """The handlers of requests, and what they share."""
 
-    def __init__(self, served: Served) -> None:
-        self._served = served
+    def __init__(self, engine: LocalEngine, topk: int) -> None:
+        self._engine, self._topk = engine, topk
         self._metrics = Metrics(lambda: self._searcher.waiting)
 
     async def searching(self, _app: web.Application) -> AsyncIterator[None]:
         """Search once, as bm25 compiles then; keep a searcher until the application ends."""
-        served = self._served
-        title, text = served.documents[0][1:]
-        await asyncio.to_thread(served.index.find, [f"{title} {text}"[:_CHARACTERS]], served.topk)
-        self._searcher = Searcher(served.index, served.documents, self._metrics.searched)
+        index, documents = self._engine.index, self._engine.documents
+        title, text = documents[0][1:]
+        await asyncio.to_thread(index.find, [f"{title} {text}"[:_CHARACTERS]], self._topk)
+        self._searcher = Searcher(index, documents, self._metrics.searched)
         yield
         self._searcher.close()
 
@@ -70,14 +58,13 @@ class _Retriever:
     async def retrieve(self, request: web.Request) -> web.Response:
         """Answer queries with documents."""
         with self._metrics.in_flight.track_inprogress(), self._metrics.seconds.time():
-            question = read_question(await _body(request), self._served.topk)
+            question = read_question(await _body(request), self._topk)
             return web.Response(body=await self._searcher.ask(question), content_type="application/json")
 
     async def health(self, _request: web.Request) -> web.Response:
         """Tell what is served."""
-        served = self._served
-        passages = len(served.documents)
-        return to_json({"status": "ok", "engine": served.engine, "passages": passages, "version": __version__})
+        name, passages = self._engine.name, len(self._engine.documents)
+        return to_json({"status": "ok", "engine": name, "passages": passages, "version": __version__})
 
     async def metrics(self, _request: web.Request) -> web.Response:
         """Show all metrics."""
@@ -98,9 +85,9 @@ async def _body(request: web.Request) -> bytes:
 
 
 @web.middleware
-async def _told(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Say which paths there are."""
+async def _name_paths(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Say which paths there are where there is nothing."""
     try:
         return await handler(request)
     except web.HTTPNotFound:
-        raise web.HTTPNotFound(text=f"there is {', '.join(_PATHS)}") from None
+        raise web.HTTPNotFound(text=f"not found; there are {', '.join(_PATHS)}") from None

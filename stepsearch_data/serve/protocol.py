@@ -48,7 +48,7 @@ def read_question(body: bytes, default_k: int) -> Question:
     try:
         asked = RetrieveRequest.model_validate(orjson.loads(body))
     except orjson.JSONDecodeError as error:
-        raise web.HTTPBadRequest(text=f"the body is no JSON: {error}") from None
+        raise web.HTTPBadRequest(text=f"the body is not valid JSON: {error}") from None
     except ValidationError as error:
         raise web.HTTPUnprocessableEntity(text=in_words(error)) from None
     if (asked.queries is None) == (asked.query is None):

@@ -6,8 +6,9 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass, field
 from itertools import islice
 from queue import Empty, SimpleQueue
 
@@ -27,17 +28,15 @@ _USUAL = 200  # characters of a query; longer ones count for several
 _log = logging.getLogger(__name__)
 
 
+@dataclass(eq=False, slots=True)
 class _Job:
     """A request's queries in progress: `answers` grows until there is one for each."""
 
-    __slots__ = ("answers", "dropped", "future", "question", "taken")
-
-    def __init__(self, question: Question, future: asyncio.Future[bytes]) -> None:
-        self.question = question
-        self.future = future
-        self.answers: list[bytes] = []
-        self.taken = 0
-        self.dropped = False
+    question: Question
+    future: asyncio.Future[bytes]
+    answers: list[bytes] = field(default_factory=list)
+    taken: int = 0
+    dropped: bool = False
 
     def take(self, size: int) -> tuple[list[str], int]:
         """Return the next queries, at least one, and how much they weigh."""
@@ -98,7 +97,7 @@ class Searcher:
     def _work(self) -> None:
         jobs: deque[_Job] = deque()
         while self._gather(jobs):
-            for parts in _by_k(_batch(jobs)):
+            for parts in _batch(jobs).values():
                 self._search(parts)
 
     def _gather(self, jobs: deque[_Job]) -> bool:
@@ -116,7 +115,10 @@ class Searcher:
         try:
             found = self._index.find([query for _, part in parts for query in part], parts[0][0].question.k)
             each = iter(found)
-            written = [self._written(job, islice(each, len(part))) for job, part in parts]
+            written = [
+                [write_answer(self._documents, one, scores=job.question.scores) for one in islice(each, len(part))]
+                for job, part in parts
+            ]
         except Exception as error:  # noqa: BLE001 - whatever an engine of somebody else's raises
             if len(parts) > 1:
                 self._search_alone(parts)
@@ -142,9 +144,6 @@ class Searcher:
             elif not job.dropped:
                 failed = 0 if self._search([(job, queries)]) else failed + 1
 
-    def _written(self, job: _Job, found: Iterable[Sequence[tuple[int, float]]]) -> list[bytes]:
-        return [write_answer(self._documents, each, scores=job.question.scores) for each in found]
-
     def _hand_over(self, done: list[tuple[_Job, bytes | Exception]]) -> None:
         for job, answer in done:
             job.dropped |= isinstance(answer, Exception)  # its other parts need no search
@@ -153,27 +152,20 @@ class Searcher:
                 self._loop.call_soon_threadsafe(_deliver, done)
 
 
-def _batch(jobs: deque[_Job]) -> list[_Part]:
-    """Take at most a batch of queries, first come, first served; jobs that are not done queue up again."""
-    parts: list[_Part] = []
+def _batch(jobs: deque[_Job]) -> dict[int, list[_Part]]:
+    """Take at most a batch of queries by their k, first come, first served; jobs that are not done queue up again."""
+    parts: dict[int, list[_Part]] = {}
     size = 0
     while jobs and size < BATCH:
         job = jobs.popleft()
         if job.dropped:
             continue
         queries, weight = job.take(min(TURN, BATCH - size))
-        parts.append((job, queries))
+        parts.setdefault(job.question.k, []).append((job, queries))
         size += weight
         if job.taken < len(job.question.queries):
             jobs.append(job)
     return parts
-
-
-def _by_k(parts: list[_Part]) -> list[list[_Part]]:
-    groups: dict[int, list[_Part]] = {}
-    for part in parts:
-        groups.setdefault(part[0].question.k, []).append(part)
-    return list(groups.values())
 
 
 def _deliver(done: list[tuple[_Job, bytes | Exception]]) -> None:

@@ -8,7 +8,6 @@ import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from typing import Any
 
 import orjson
 from aiohttp import web
@@ -28,7 +27,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Tell whether to log a record: what is no HTTP has been answered with 400, which is enough."""
+    """Tell whether to log a record: a request that is not HTTP has been answered with 400, which is enough."""
     return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError | web.RequestPayloadError))
 
 
@@ -101,22 +100,19 @@ async def in_json(request: web.Request, handler: Handler) -> web.StreamResponse:
 async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
-    except web.HTTPMethodNotAllowed as error:
-        return _failure(error.status, f"use {error.headers['Allow']}", error.headers)
     except web.HTTPException as error:
-        return _failure(error.status, (error.text or "").removeprefix(f"{error.status}: "), error.headers)
+        refused = isinstance(error, web.HTTPMethodNotAllowed)
+        detail = f"use {error.headers['Allow']}" if refused else (error.text or "").removeprefix(f"{error.status}: ")
+        return to_json({"detail": detail}, error.status, error.headers)
     except StepSearchError as error:
-        return _failure(400 if isinstance(error, QueryError) else 503, error.message)
+        return to_json({"detail": error.message}, 400 if isinstance(error, QueryError) else 503)
     except Exception:  # noqa: BLE001 - a bug: the server goes on, and the log tells what it was
         _log.exception("a request failed")
-        return _failure(500, "the request failed; the server's log says why")
+        return to_json({"detail": "the request failed; the server's log says why"}, 500)
 
 
-def _failure(status: int, detail: str, headers: Mapping[str, str] | None = None) -> web.Response:
-    kept = {**(headers or {}), "Content-Type": "application/json"}
-    return web.Response(body=orjson.dumps({"detail": detail}), status=status, headers=kept)
-
-
-def to_json(value: Any) -> web.Response:
+def to_json(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
     """Return the answer that holds a value."""
-    return web.Response(body=orjson.dumps(value), content_type="application/json")
+    return web.Response(
+        body=orjson.dumps(value), status=status, headers={**(headers or {}), "Content-Type": "application/json"}
+    )

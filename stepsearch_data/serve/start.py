@@ -14,7 +14,7 @@ from stepsearch_data.core.progress import Reporter
 from stepsearch_data.indexes import Choice, Load, Opened, opened
 from stepsearch_data.search import Engine, LocalEngine, Service
 from stepsearch_data.search.index import open_engine
-from stepsearch_data.serve.app import Served, application
+from stepsearch_data.serve.app import application
 from stepsearch_data.serve.server import run
 
 _CURL = """  curl {url}/retrieve -d '{{"queries": ["who composed The Barber of Seville?"], "return_scores": true}}'"""
@@ -30,9 +30,8 @@ def start(choice: Choice, load: Load, host: str, port: int, topk: int) -> None:
         asked = open_engine(engine, index.root, Service(index.config.run.workers, index.config.llm.replay))
         if not isinstance(asked, LocalEngine):
             raise SearchError(f"{engine.name} searches no index that can be served")
-        served = Served(engine.name, asked.index, asked.documents, topk)
         try:
-            asyncio.run(run(application(served), bound, lambda: _greet(served, bound, index, reporter.line)))
+            asyncio.run(run(application(asked, topk), bound, lambda: _greet(asked, bound, index, reporter.line)))
         except OSError as error:
             raise _unusable(error, host, port) from error
         finally:
@@ -42,21 +41,21 @@ def start(choice: Choice, load: Load, host: str, port: int, topk: int) -> None:
 def _one(engines: Sequence[Engine]) -> Engine:
     if len(engines) > 1:
         names = " or ".join(f"--engine {engine.name}" for engine in engines)
-        raise ConfigError("one engine is served", f"choose: {names}")
+        raise ConfigError("only one engine can be served", f"choose: {names}")
     (engine,) = engines
     if not engine.is_local:
-        raise ConfigError(f"{engine.name} is no engine of this process", "serve bm25, chargram, tantivy or dense")
+        raise ConfigError(f"{engine.name} is not an engine of this process", "serve bm25, chargram, tantivy or dense")
     if engine.index:
-        raise ConfigError(f"{engine.name} has an index of its own", f"serve that one: --index {engine.index}")
+        raise ConfigError(f"{engine.name} has an index of its own", f"serve that index: --index {engine.index}")
     return engine
 
 
-def _greet(served: Served, bound: socket.socket, index: Opened, say: Callable[[str], None]) -> None:
+def _greet(engine: LocalEngine, bound: socket.socket, index: Opened, say: Callable[[str], None]) -> None:
     host, port = bound.getsockname()[:2]
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     if not ipaddress.ip_address(host.partition("%")[0]).is_loopback:
         say("warning: whoever reaches this address can search; there is no password and no encryption")
-    say(f"serving {served.engine} over {len(served.documents):,} passages of {index.metadata.corpus} on {url}/retrieve")
+    say(f"serving {engine.name} over {len(engine.documents):,} passages of {index.metadata.corpus} on {url}/retrieve")
     say(_CURL.format(url=url))
 
 
@@ -67,13 +66,12 @@ def bind(host: str, port: int) -> socket.socket:
     except (OSError, UnicodeError) as error:
         raise ConfigError(f"--host {host}: no such address", "127.0.0.1, 0.0.0.0, or a name of this machine") from error
     family, kind, protocol, _, address = min(found, key=lambda each: each[0] != socket.AF_INET)
+    bound = socket.socket(family, kind, protocol)
     try:
-        with socket.create_server(address, family=family):
-            pass  # nobody else listens there: a bound socket alone would not notice
-        bound = socket.socket(family, kind, protocol)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
     except OSError as error:
+        bound.close()
         raise _unusable(error, host, port) from error
     return bound
 

@@ -40,11 +40,6 @@ class World:
         self.records: list[dict[str, Any]] = []
         (folder / "replay.sqlite").write_bytes(_empty_cache())
 
-    @property
-    def sent(self) -> int:
-        """Requests that were sent."""
-        return sum(record["attempts"] for record in self.records)
-
     def open(
         self, kind: str, server: FakeServer | str, *, replay: bool = True, name: str = "", **section: Any
     ) -> SearchEngine:

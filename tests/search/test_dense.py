@@ -190,17 +190,6 @@ def test_k_may_exceed_the_corpus(server: EmbeddingsServer, tmp_path: Path) -> No
     assert 0 < len(ask(built_on(server, tmp_path / "index"), ["word1"], k=10_000)[0]) <= len(CORPUS)
 
 
-@pytest.mark.parametrize(
-    "fault",
-    [error(429, "slow down", **{"Retry-After": "0.05"}), error(500, "oops"), error(503, "warming up")],
-    ids=["throttled", "failed", "not yet there"],
-)
-def test_what_may_pass_is_asked_again(server: EmbeddingsServer, tmp_path: Path, fault: Fault) -> None:
-    server.faults = [fault, fault]
-    built_on(server, tmp_path / "index", CORPUS[:20])
-    assert len(server.requests) == 3
-
-
 def test_a_query_whose_request_fails_has_an_error_for_an_answer(server: EmbeddingsServer, tmp_path: Path) -> None:
     records: list[dict[str, Any]] = []
     built_on(server, tmp_path / "index")
@@ -249,27 +238,9 @@ def test_a_wrong_key_is_an_error_that_does_not_repeat_it(
     assert answers(searched, ["?!"]) == [Answer([])]
 
 
-def test_a_key_that_is_none_is_an_error(
-    server: EmbeddingsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", "two\nlines")
-    with pytest.raises(ConfigError, match="OPENAI_API_KEY holds no key") as refused:
-        built_on(server, tmp_path / "index")
-    assert "two" not in str(refused.value)
-
-
 def test_an_unknown_model_is_an_error(server: EmbeddingsServer, tmp_path: Path) -> None:
     with pytest.raises(SearchError, match="no such model"):
         built("dense", tmp_path / "index", CORPUS, model="nobody/knows", base_url=server.url)
-
-
-def test_a_dead_server_is_an_error_that_says_where_it_should_be(
-    tmp_path: Path, server: EmbeddingsServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(dense, "RemoteEmbedder", RemoteEmbedder)
-    monkeypatch.setattr(embeddings_http, "_PATIENCE", 1e-6)
-    with pytest.raises(SearchError, match=r"127\.0\.0\.1:9/v1/embeddings is down"):
-        built("dense", tmp_path / "index", CORPUS, model=MODEL, base_url="http://127.0.0.1:9/v1")
 
 
 @pytest.mark.parametrize(
@@ -305,12 +276,6 @@ def test_vectors_that_change_their_dimensions_are_an_error(server: EmbeddingsSer
     server.dimensions = 8
     with pytest.raises(SearchError, match="vectors of 8 dimensions, and the index some of 256"):
         answers(searched, ["word1"])
-
-
-def test_an_address_with_a_password_is_refused_without_repeating_it(tmp_path: Path, server: EmbeddingsServer) -> None:
-    with pytest.raises(ConfigError) as refused:
-        built("dense", tmp_path / "index", CORPUS, model=MODEL, base_url="http://me:hush@127.0.0.1/v1")
-    assert "hush" not in str(refused.value)
 
 
 def test_the_model_must_be_named() -> None:

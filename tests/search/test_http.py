@@ -10,11 +10,7 @@ from stepsearch_data.search import Answer, Found
 from stepsearch_data.search.http import read
 from tests.fake import fault
 from tests.search.engines import World
-from tests.search_servers import Page, SearchServer
-
-
-def pages(query: str) -> list[Page]:
-    return [Page(query, f"about {query}", score=1 / n) for n in range(1, 6)]
+from tests.search_servers import SearchServer, pages
 
 
 def one(*rows: Any) -> Answer:
@@ -28,17 +24,13 @@ def wrapped(score: Any = 0.5, **document: Any) -> dict[str, Any]:
 
 def test_a_request_is_what_search_r1_documents(world: World) -> None:
     server = SearchServer("http", pages)
-    world.ask("http", server, "who", "wo", k=4)
+    answers = world.ask("http", server, "who", "wo", k=4)
+    assert answers[1].found[:2] == [Found(None, 1.0, "wo 1", "about wo"), Found(None, 0.5, "wo 2", "about wo")]
     asked = server.requests[0]
     assert (asked.method, asked.path) == ("POST", "/retrieve")
     assert asked.body == {"queries": ["who", "wo"], "topk": 4, "return_scores": True}
     assert asked.headers["content-type"] == "application/json"
     assert "authorization" not in asked.headers
-
-
-def test_its_answer_is_read(world: World) -> None:
-    answer = world.ask("http", SearchServer("http", pages), "Rome", k=2)[0]
-    assert answer.found == [Found(None, 1.0, "Rome", "about Rome"), Found(None, 0.5, "Rome", "about Rome")]
 
 
 @pytest.mark.parametrize("end", ["", "/", "/retrieve", "/retrieve/"])

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-import base64
 import time
 from itertools import repeat
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -11,62 +11,53 @@ from stepsearch_data.core.errors import ConfigError, RowRejected, SearchError
 from stepsearch_data.search import Found
 from stepsearch_data.search.kinds import choose
 from stepsearch_data.search.web import cleaned, read_brave, read_serpapi, read_serper, read_tavily, renewal
-from tests.fake import Asked, Fault, fault
+from tests.fake import Fault, fault
 from tests.search.engines import World
-from tests.search_servers import KEY, KEYS, Page, SearchServer, error
+from tests.search_servers import KEY, KEYS, Page, SearchServer, error, pages
 
 READ = {"serper": read_serper, "brave": read_brave, "tavily": read_tavily, "serpapi": read_serpapi}
 
 
-def pages(query: str) -> list[Page]:
-    return [Page(f"{query} {n}", f"about {query}", f"https://example.org/{n}", 0.9 / n) for n in range(1, 26)]
+Q = "wer war's? ä&ö"
+GERMAN, GOOGLE = {"country": "DE", "language": "de"}, {"gl": "de", "hl": "de"}
+DOCUMENTED: dict[str, tuple[str, dict[str, str], dict[str, Any], dict[str, str], dict[str, str]]] = {
+    # URL, headers, parameters or body, settings, and what these add
+    "serper": ("POST https://google.serper.dev/search", {"x-api-key": KEY}, {"q": Q, "num": 3}, GERMAN, GOOGLE),
+    "brave": (
+        "GET https://api.search.brave.com/res/v1/web/search",
+        {"x-subscription-token": KEY, "accept": "application/json"},
+        {"q": Q, "count": "3"},
+        {"country": "de", "language": "de"},
+        {"country": "DE", "search_lang": "de"},
+    ),
+    "tavily": (
+        "POST https://api.tavily.com/search",
+        {"authorization": f"Bearer {KEY}"},
+        {"query": Q, "max_results": 3},
+        {"country": "United Kingdom"},
+        {"country": "united kingdom"},
+    ),
+    "serpapi": ("GET https://serpapi.com/search", {}, {"engine": "google", "q": Q, "api_key": KEY}, GERMAN, GOOGLE),
+}
 
 
-def asked_by(world: World, kind: str, k: int = 3, **section: Any) -> Asked:
+@pytest.mark.parametrize("kind", DOCUMENTED)
+def test_each_api_is_asked_as_documented(world: World, kind: str) -> None:
+    where, headers, sent, settings, added = DOCUMENTED[kind]
     server = SearchServer(kind, pages)
-    world.ask(kind, server, "wer war's? ä&ö", k=k, **section)
-    return server.requests[0]
-
-
-def test_serper_is_asked_as_documented(world: World) -> None:
-    asked = asked_by(world, "serper")
-    assert (asked.method, asked.path, asked.headers["x-api-key"]) == ("POST", "/search", KEY)
-    assert (asked.params, asked.body) == ({}, {"q": "wer war's? ä&ö", "num": 3})
-    asked = asked_by(world, "serper", country="DE", language="de")
-    assert asked.body == {"q": "wer war's? ä&ö", "num": 3, "gl": "de", "hl": "de"}
-
-
-def test_brave_is_asked_as_documented(world: World) -> None:
-    asked = asked_by(world, "brave")
-    assert (asked.method, asked.path) == ("GET", "/res/v1/web/search")
-    assert (asked.headers["x-subscription-token"], asked.headers["accept"]) == (KEY, "application/json")
-    assert (asked.params, asked.body) == ({"q": "wer war's? ä&ö", "count": "3"}, None)
-    asked = asked_by(world, "brave", country="de", language="de")
-    assert asked.params == {"q": "wer war's? ä&ö", "count": "3", "country": "DE", "search_lang": "de"}
-
-
-def test_tavily_is_asked_as_documented(world: World) -> None:
-    asked = asked_by(world, "tavily")
-    assert (asked.method, asked.path, asked.headers["authorization"]) == ("POST", "/search", f"Bearer {KEY}")
-    assert asked.body == {"query": "wer war's? ä&ö", "max_results": 3}
-    assert asked_by(world, "tavily", country="United Kingdom").body["country"] == "united kingdom"
-
-
-def test_serpapi_is_asked_as_documented(world: World) -> None:
-    asked = asked_by(world, "serpapi")
-    assert (asked.method, asked.path, asked.body) == ("GET", "/search", None)
-    assert asked.params == {"engine": "google", "q": "wer war's? ä&ö", "api_key": KEY}
-    asked = asked_by(world, "serpapi", country="DE", language="de")
-    assert (asked.params["gl"], asked.params["hl"]) == ("de", "de")
+    world.ask(kind, server, Q)
+    world.ask(kind, server, Q, **settings)
+    url = urlsplit(choose([kind], {})[0].settings.url)
+    for asked, expected in zip(server.requests, [sent, {**sent, **added}], strict=True):
+        assert f"{asked.method} {url.scheme}://{url.netloc}{asked.path}" == where == f"{asked.method} {url.geturl()}"
+        assert headers.items() <= asked.headers.items()
+        assert (asked.body or {}, asked.params) == ((expected, {}) if asked.method == "POST" else ({}, expected))
 
 
 @pytest.mark.parametrize("kind", KEYS)
 def test_pages_become_documents(world: World, kind: str) -> None:
     found = world.ask(kind, SearchServer(kind, pages), "Rome", k=2)[0].found
-    scores = [0.9, 0.45] if kind == "tavily" else [1.0, 0.5]
-    assert found == [
-        Found(None, score, f"Rome {n}", "about Rome", f"https://example.org/{n}") for n, score in enumerate(scores, 1)
-    ]
+    assert found == [Found(None, 1 / n, f"Rome {n}", "about Rome", f"https://example.org/{n}") for n in (1, 2)]
 
 
 @pytest.mark.parametrize(("kind", "most"), [("serper", 25), ("brave", 20), ("tavily", 20), ("serpapi", 10)])
@@ -103,15 +94,20 @@ def test_what_is_no_answer_of_the_api_is_refused(kind: str, body: Any) -> None:
         READ[kind](body)
 
 
-def test_null_fields_and_empty_rows_are_tolerated(world: World) -> None:
+def test_rows_are_cleaned_and_null_fields_and_empty_rows_are_tolerated(world: World) -> None:
     def rows(_: str) -> list[Page]:
-        return [Page(None, "text", None, None), Page("title", None), Page(None, None), Page("", " ")]
+        return [
+            Page(None, "<b>text</b>", None, None),
+            Page("<b>T</b> &amp; U", None),
+            Page(None, None),
+            Page("", " "),
+        ]
 
     for kind in KEYS:
         found = world.ask(kind, SearchServer(kind, rows), "one", k=9)[0].found
         assert [(document.title, document.text, document.score) for document in found] == [
             ("", "text", 1.0),
-            ("title", "", 0.5),
+            ("T & U", "", 0.5),
         ]
 
 
@@ -131,12 +127,6 @@ def test_null_fields_and_empty_rows_are_tolerated(world: World) -> None:
 )
 def test_snippets_become_plain_text(snippet: str, text: str) -> None:
     assert cleaned(snippet) == text
-
-
-def test_titles_and_snippets_are_cleaned(world: World) -> None:
-    server = SearchServer("brave", lambda _: [Page("<strong>Rome</strong> &amp; Seville", "a <strong>b</strong>")])
-    found = world.ask("brave", server, "one")[0].found[0]
-    assert (found.title, found.text) == ("Rome & Seville", "a b")
 
 
 @pytest.mark.parametrize("kind", KEYS)
@@ -185,7 +175,7 @@ def test_brave_is_asked_again_when_its_second_is_over(world: World) -> None:
     refusal = repeat(error("brave", 429, "Request rate limit exceeded for plan", "RATE_LIMITED", **headers), 1)
     server = SearchServer("brave", lambda query: next(refusal, None) or pages(query))
     begun = time.monotonic()
-    assert world.ask("brave", server, "one", max_attempts=1)[0].found  # waiting as told costs no attempt
+    assert world.ask("brave", server, "one", max_attempts=1)[0].found  # such a wait costs no attempt
     assert 1.0 <= time.monotonic() - begun < 9
 
 
@@ -227,25 +217,13 @@ def test_a_search_that_fails_at_serpapi_is_an_error_and_asked_again(world: World
     assert len(server.requests) == 2
 
 
-def test_what_is_no_country_is_said_before_anything_is_asked() -> None:
-    with pytest.raises(ConfigError, match=r"engines\.serper\.country"):
-        choose(["serper"], {"serper": {"country": "Germany"}})
-
-
-def test_a_key_is_no_setting() -> None:
-    with pytest.raises(ConfigError, match="unknown key"):
-        choose(["serper"], {"serper": {"key": base64.b64encode(b"secret").decode()}})
-
-
-@pytest.mark.parametrize("kind", KEYS)
-def test_each_api_is_where_its_documentation_says(kind: str) -> None:
-    url = choose([kind], {})[0].settings.url
-    assert (
-        url
-        == {
-            "serper": "https://google.serper.dev/search",
-            "brave": "https://api.search.brave.com/res/v1/web/search",
-            "tavily": "https://api.tavily.com/search",
-            "serpapi": "https://serpapi.com/search",
-        }[kind]
-    )
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"country": "Germany"}, r"engines\.serper\.country"),
+        ({"key": "c2VjcmV0"}, "unknown key"),
+    ],
+)
+def test_what_is_not_a_setting_is_said_before_anything_is_asked(section: dict[str, str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        choose(["serper"], {"serper": section})

@@ -17,8 +17,9 @@ import pytest
 from aiohttp import ClientSession
 
 from stepsearch_data.core.errors import SearchError
+from stepsearch_data.search import LocalEngine
 from stepsearch_data.serve import app, searcher, server
-from stepsearch_data.serve.app import Served, application
+from stepsearch_data.serve.app import application
 from stepsearch_data.serve.start import bind
 from tests.builders import documents
 
@@ -59,7 +60,7 @@ async def served(index: Slow, folder: Path, text: str = "a text") -> AsyncIterat
     ready = asyncio.Event()
     bound = bind("127.0.0.1", 0)
     address = bound.getsockname()[:2]
-    serving = application(Served("slow", index, documents(folder, [text]), 3))
+    serving = application(LocalEngine("slow", index, documents(folder, [text])), 3)
     ended = asyncio.create_task(server.run(serving, bound, ready.set))
     await ready.wait()
     index.batches.clear()
