@@ -22,7 +22,7 @@ class RemoteConfig(EngineConfig):
     """What decides the answers of a remote engine."""
 
     revision: str = Field(
-        default="", description="your name for what is searched as it is now; a new one sends every query again"
+        default="", description="your name for what is searched, as it is now; a new name sends every query again"
     )
 
 
@@ -43,7 +43,7 @@ class RemoteSettings(EngineSettings):
         default=60.0,
         gt=0,
         le=1_000_000,
-        description="seconds of nothing but failures after which the engine counts as down",
+        description="seconds in which every request fails, after which the engine counts as down",
     )
     max_requests: int | None = Field(
         default=None,

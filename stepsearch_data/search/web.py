@@ -36,15 +36,15 @@ class WebConfig(RemoteConfig):
     country: str = Field(
         default="",
         pattern="^([A-Za-z]{2})?$",
-        description="two letters of the country searched from; the API's default",
+        description="two-letter code of the country to search from; by default the API's own",
     )
-    language: str = Field(default="", description="the searcher's language, such as en; the API's default")
+    language: str = Field(default="", description="language of the searcher, such as en; by default the API's own")
 
 
 class TavilyConfig(RemoteConfig):
     """What decides the answers of Tavily."""
 
-    country: str = Field(default="", description="country whose pages come first, such as `united kingdom`; none")
+    country: str = Field(default="", description="country whose pages come first (`united kingdom`); by default none")
 
 
 def ask_serper(config: WebConfig, key: str, queries: Sequence[str], k: int) -> Exchange:

@@ -44,10 +44,9 @@ class _Retriever:
 
     async def searching(self, _app: web.Application) -> AsyncIterator[None]:
         """Search once, as bm25 compiles then; keep a searcher until the application ends."""
-        index, documents = self._engine.index, self._engine.documents
-        title, text = documents[0][1:]
-        await asyncio.to_thread(index.find, [f"{title} {text}"[:_CHARACTERS]], self._topk)
-        self._searcher = Searcher(index, documents, self._metrics.searched)
+        _, title, text = self._engine.documents[0]
+        await asyncio.to_thread(self._engine.index.find, [f"{title} {text}"[:_CHARACTERS]], self._topk)
+        self._searcher = Searcher(self._engine, self._metrics.searched)
         yield
         self._searcher.close()
 

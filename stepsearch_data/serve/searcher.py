@@ -15,8 +15,7 @@ from queue import Empty, SimpleQueue
 from aiohttp import web
 
 from stepsearch_data.core.errors import SearchError
-from stepsearch_data.search.documents import Documents
-from stepsearch_data.search.engine import Index
+from stepsearch_data.search.engine import LocalEngine
 from stepsearch_data.serve.protocol import Question, write_answer, write_answers
 
 BATCH = 512  # queries that are searched together: the most that a new one waits for
@@ -61,9 +60,9 @@ class Searcher:
     how many documents were found. Close it to end its thread.
     """
 
-    def __init__(self, index: Index, documents: Documents, searched: Callable[[int, int], None]) -> None:
+    def __init__(self, engine: LocalEngine, searched: Callable[[int, int], None]) -> None:
         self.waiting = 0  # queries, including those that are being searched
-        self._index, self._documents, self._searched = index, documents, searched
+        self._index, self._documents, self._searched = engine.index, engine.documents, searched
         self._loop = asyncio.get_running_loop()
         self._inbox: SimpleQueue[_Job | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="search", daemon=True)

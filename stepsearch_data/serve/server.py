@@ -26,13 +26,13 @@ _LARGE = 1 << 16  # bytes
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def _is_news(record: logging.LogRecord) -> bool:
+def _is_worth_logging(record: logging.LogRecord) -> bool:
     """Tell whether to log a record: a request that is not HTTP has been answered with 400, which is enough."""
     return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError | web.RequestPayloadError))
 
 
 _log = logging.getLogger(__name__)
-_log.addFilter(_is_news)
+_log.addFilter(_is_worth_logging)
 
 
 async def run(app: web.Application, bound: socket.socket, ready: Callable[[], None]) -> None:

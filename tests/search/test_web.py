@@ -20,7 +20,7 @@ READ = {"serper": read_serper, "brave": read_brave, "tavily": read_tavily, "serp
 
 Q = "wer war's? ä&ö"
 GERMAN, GOOGLE = {"country": "DE", "language": "de"}, {"gl": "de", "hl": "de"}
-DOCUMENTED: dict[str, tuple[str, dict[str, str], dict[str, Any], dict[str, str], dict[str, str]]] = {
+DOCUMENTED: dict[str, tuple[str, dict[str, str], dict[str, Any], dict[str, Any], dict[str, str]]] = {
     # URL, headers, parameters or body, settings, and what these add
     "serper": ("POST https://google.serper.dev/search", {"x-api-key": KEY}, {"q": Q, "num": 3}, GERMAN, GOOGLE),
     "brave": (
