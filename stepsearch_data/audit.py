@@ -9,7 +9,7 @@ from typing import Any
 import duckdb
 
 from stepsearch_data.core.errors import StoreError
-from stepsearch_data.pipeline.catalog import connect, stale
+from stepsearch_data.pipeline.catalog import check_current, connect
 from stepsearch_data.pipeline.questions import by_question
 from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.schemas.tables import QUALITY, QUERIES, QUESTIONS, SUB_QUESTIONS
@@ -68,12 +68,7 @@ def audit(store: Store) -> dict[str, dict[str, Any]]:
     A query leaks when it holds its own hop's answer, or a later one, that the question does not hold.
     Raises StoreError where the store is not complete.
     """
-    outdated = stale(store)
-    if outdated:
-        raise StoreError(
-            f"the store is not up to date: {', '.join(outdated)} come from earlier inputs",
-            f"stepsearch-data build --store {store.root}",
-        )
+    check_current(store)
     with store.reading() as manifest, connect(store, manifest) as connection:
         try:
             by_source = _measure(connection, "source")

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from html import escape
 from typing import Any
 
+import polars as pl
 from pydantic import Field
 
 from stepsearch_data.core.errors import StoreError
 from stepsearch_data.core.terminal import visible
-from stepsearch_data.pipeline.catalog import connect
+from stepsearch_data.pipeline.catalog import frame
 from stepsearch_data.pipeline.manifest import Manifest
 from stepsearch_data.pipeline.questions import by_question
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.schemas import rows
-from stepsearch_data.schemas.tables import QUALITY, QUERIES, QUESTIONS, ROUNDS, TRAJECTORIES, VOTES, Table
+from stepsearch_data.schemas.tables import QUALITY, QUERIES, QUESTIONS, REJECTS, ROUNDS, TRAJECTORIES, VOTES, Table
 
 Line = list[tuple[str, str]]
 """A line of text in parts, each with its style: a colour, bold, dim or none."""
@@ -29,10 +30,6 @@ _CSS = {
     "cyan": "color:#077",
     "yellow": "color:#960",
 }
-_REJECTED = """
-SELECT hop, query, waiting, engines, valid_engines, gold_rank FROM queries WHERE question_id = $id AND NOT kept
-ORDER BY hop, n
-"""
 
 
 class RejectedQuery(rows.Row):
@@ -109,28 +106,28 @@ def _span(text: str, style: str) -> str:
 
 def read_trajectory(store: Store, question_id: str | None = None) -> Trajectory:
     """Read the trajectory of a question, or the store's first one. Raises StoreError where there is none."""
-    with store.reading() as manifest, connect(store, manifest) as connection:
-        flag = f" --store {shlex.quote(str(store.root))}"
-        if manifest.output(TRAJECTORIES.name) is None or manifest.output(ROUNDS.name) is None:
-            raise StoreError("the store is not built to its end", f"stepsearch-data build{flag}")
+    with store.reading() as manifest:
 
-        def rows_of(table: Table[Any]) -> list[Any]:
-            sql = f"SELECT * FROM {table.name} WHERE question_id = $id"
-            return table.from_arrow(_arrow(connection, sql, {"id": question_id}))
+        def rows_of(name: str) -> pl.DataFrame:
+            return frame(store, manifest, name).filter(question_id=question_id).collect()
 
         if question_id is None:
-            first = _arrow(connection, "SELECT question_id FROM trajectories LIMIT 1", {}).to_pylist()
-            question_id = first[0]["question_id"] if first else None
-        whole = rows_of(TRAJECTORIES)
+            first = frame(store, manifest, TRAJECTORIES.name).select("question_id").head(1).collect()
+            question_id = first.item() if first.height else None
+        whole = rows_of(TRAJECTORIES.name).to_dicts()
         if not whole:
+            faults = rows_of(REJECTS.name).to_dicts() if question_id else []
             of = f" of question {question_id}" if question_id else ""
-            listing = f'stepsearch-data sql{flag} "SELECT question_id FROM trajectories"'
-            raise StoreError(f"there is no trajectory{of}{fault_of(connection, question_id)}", f"list them: {listing}")
+            why = f": {faults[0]['stage']} rejected it: {faults[0]['reason']}" if faults else ""
+            listing = f"stepsearch-data sql --store {shlex.quote(str(store.root))}"
+            raise StoreError(
+                f"there is no trajectory{of}{why}", f'list them: {listing} "SELECT question_id FROM trajectories"'
+            )
         return _together(
-            whole[0],
-            sorted(rows_of(ROUNDS), key=lambda step: step.round),
-            rows_of(QUALITY) if _fresh(manifest, QUALITY) else [],
-            _arrow(connection, _REJECTED, {"id": question_id}).to_pylist(),
+            rows.Trajectory(**whole[0]),
+            ROUNDS.adapter.validate_python(rows_of(ROUNDS.name).sort("round").to_dicts()),
+            QUALITY.adapter.validate_python(rows_of(QUALITY.name).to_dicts() if _fresh(manifest, QUALITY) else []),
+            rows_of(QUERIES.name).filter(~pl.col("kept")).sort("hop", "n").to_dicts(),
         )
 
 
@@ -161,14 +158,3 @@ def _together(
         quality=next(iter(quality), None),
         rejected=[RejectedQuery(**{name: query[name] for name in kept}) for query in rejected],
     )
-
-
-def fault_of(connection: Any, question_id: str | None) -> str:
-    """Describe why a stage rejected a question; "" where none did."""
-    sql = "SELECT stage, reason FROM rejects WHERE question_id = $id LIMIT 1"
-    found = _arrow(connection, sql, {"id": question_id}).to_pylist()
-    return f": {found[0]['stage']} rejected it: {found[0]['reason']}" if question_id and found else ""
-
-
-def _arrow(connection: Any, sql: str, parameters: Mapping[str, Any]) -> Any:
-    return connection.sql(sql, params=dict(parameters)).to_arrow_table()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import duckdb
+import pytest
 
 import stepsearch_data as ssd
-from stepsearch_data.trajectory import fault_of
+from tests import rows
 from tests.conftest import Run
 
 
@@ -27,8 +27,10 @@ def test_it_is_told_as_show_tells_it(sample_store: Path, cli: Run) -> None:
     assert json.loads(cli("show", "--store", sample_store, "--json").stdout) == shown.model_dump()
 
 
-def test_a_question_without_a_trajectory_is_told_with_its_fault() -> None:
-    with duckdb.connect() as connection:
-        connection.execute("CREATE TABLE rejects AS SELECT 'q1' AS question_id, 'decompose' AS stage, 'no' AS reason")
-        assert fault_of(connection, "q1") == ": decompose rejected it: no"
-        assert fault_of(connection, "q2") == fault_of(connection, None) == ""
+def test_a_question_without_a_trajectory_is_told_with_its_fault(tmp_path: Path) -> None:
+    file = rows.write_lines(tmp_path / "rows.jsonl", [rows.musique("q1"), {**rows.musique("q2"), "answer": 7}])
+    some = {"run.max_reject_share": 1}
+    store = ssd.build(tmp_path / "store", sources=f"musique={file}", settings=some, progress=False)
+    for key, says in (("q2", "question q2: load rejected it: answer"), ("q3", "question q3$")):
+        with pytest.raises(ssd.errors.StoreError, match=f"there is no trajectory of {says}"):
+            store.trajectory(key)

@@ -15,7 +15,7 @@ from stepsearch_data.exports import FORMATS
 from stepsearch_data.exports.files import Files
 from stepsearch_data.exports.formats import Format
 from stepsearch_data.exports.reading import examples, split_names
-from stepsearch_data.pipeline.catalog import stale
+from stepsearch_data.pipeline.catalog import check_current
 from stepsearch_data.pipeline.context import read_rows
 from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.schemas.tables import PASSAGES, TRAJECTORIES, Table
@@ -81,10 +81,7 @@ def _check(store: Store, form: Format, template: Template, folder: Path) -> None
             f"the trainer of {form.name} reads tags, and template {template.name} calls a tool",
             "--template musique or paper",
         )
-    outdated = stale(store)
-    build = f"stepsearch-data build --store {store.root}"
-    if outdated:
-        raise StoreError(f"the store is not up to date: {', '.join(outdated)} come from earlier inputs", build)
+    check_current(store)
     if folder.resolve().is_relative_to(store.root.resolve()):
         raise StoreError(f"cannot write {folder}: it lies in the store and could damage it")
 

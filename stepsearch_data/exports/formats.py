@@ -66,10 +66,6 @@ def _passage(passage: Passage, _: Template) -> list[Row]:
     return [{"id": passage.passage_id, "contents": f'"{passage.title}"\n{passage.text}'}]
 
 
-def _passage_schema(_: Template) -> pa.Schema:
-    return pa.schema([("id", schema.TEXT), ("contents", schema.TEXT)])
-
-
 def _corpus(files: Files) -> str:
     return f"stepsearch-data serve --corpus {shlex.quote(next(iter(files.values())))}"
 
@@ -84,7 +80,7 @@ VERL = Format(
 STEPSEARCH = Format(
     "stepsearch",
     "the StepSearch release's trainer: its columns, nested as its code reads them",
-    rl.stepsearch_schema,
+    lambda _: rl.STEPSEARCH,
     rl.stepsearch,
     _verl,
     tags_only=True,
@@ -92,7 +88,7 @@ STEPSEARCH = Format(
 SEARCH_R1 = Format(
     "search-r1",
     "Search-R1's trainer: prompts and answers",
-    rl.search_r1_schema,
+    lambda _: rl.SEARCH_R1,
     rl.search_r1,
     _verl,
     tags_only=True,
@@ -114,7 +110,7 @@ TRL_SFT = Format(
 TRL_GRPO = Format(
     "trl-grpo",
     "TRL, GRPOTrainer: prompts, and free columns for reward functions",
-    rl.trl_grpo_schema,
+    lambda _: rl.TRL_GRPO,
     rl.trl_grpo,
     _datasets,
 )
@@ -129,7 +125,7 @@ TRL_DPO = Format(
 TRL_STEPWISE = Format(
     "trl-stepwise",
     "process reward models, TRL's stepwise type: rounds, each right or wrong",
-    preferences.trl_stepwise_schema,
+    lambda _: preferences.TRL_STEPWISE,
     preferences.trl_stepwise,
     _datasets,
     with_rejected=True,
@@ -154,14 +150,14 @@ SHAREGPT = Format(
 VERIFIERS = Format(
     "verifiers",
     "verifiers environments: question, prompt, answer, info as JSON text",
-    rl.verifiers_schema,
+    lambda _: rl.VERIFIERS,
     rl.verifiers,
     _datasets,
 )
 CORPUS = Format(
     "corpus",
     "the passages, for Search-R1's retrieval server and `serve`: id, contents",
-    _passage_schema,
+    lambda _: pa.schema({"id": schema.TEXT, "contents": schema.TEXT}),
     _passage,
     _corpus,
     suffix="jsonl",

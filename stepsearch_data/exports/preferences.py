@@ -12,6 +12,7 @@ from stepsearch_data.templates.examples import Example, Search
 from stepsearch_data.templates.template import Template
 
 Row = dict[str, Any]
+TRL_STEPWISE = pa.schema({"prompt": schema.TEXT, "completions": schema.TEXTS, "labels": pa.list_(pa.bool_())})
 
 
 def trl_dpo(example: Example, template: Template) -> list[Row]:
@@ -80,8 +81,3 @@ def _step(template: Template, example: Example, at: int, search: Search | None =
     documents = (search or example.steps[at].search).documents
     call = f"\n{turn.query}" if template.tool else ""
     return f"{turn.text}{call}\n{template.observation(documents)}"
-
-
-def trl_stepwise_schema(_: Template) -> pa.Schema:
-    """Return the columns of TRL's stepwise supervision."""
-    return pa.schema([("prompt", schema.TEXT), ("completions", schema.TEXTS), ("labels", pa.list_(pa.bool_()))])

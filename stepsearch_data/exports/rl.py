@@ -48,16 +48,26 @@ def _task_schema(truth: pa.DataType, *extra: tuple[str, pa.DataType]) -> pa.Sche
 
 _TARGET = pa.struct([("target", schema.TEXTS)])
 _TARGET_AND_KEYS = pa.struct([("target", schema.TEXTS), ("search_keys", schema.KEYS)])
+SEARCH_R1 = _task_schema(_TARGET)
+STEPSEARCH = _task_schema(_TARGET_AND_KEYS, ("support_docs", schema.DOCUMENTS))
+TRL_GRPO = pa.schema(
+    {
+        "prompt": schema.CHAT,
+        "question_id": schema.TEXT,
+        "data_source": schema.TEXT,
+        "target": schema.TEXTS,
+        "search_keys": schema.KEYS,
+        "support_docs": schema.DOCUMENTS,
+    }
+)
+VERIFIERS = pa.schema(
+    {"id": schema.TEXT, "question": schema.TEXT, "prompt": schema.CHAT, "answer": schema.TEXT, "info": schema.TEXT}
+)
 
 
 def search_r1(example: Example, template: Template) -> list[Row]:
     """Make a row for Search-R1, which scores only the answer."""
     return [_task(example, template, _source(example), {"target": list(example.answers)}, {})]
-
-
-def search_r1_schema(_: Template) -> pa.Schema:
-    """Return the columns of Search-R1."""
-    return _task_schema(_TARGET)
 
 
 def stepsearch(example: Example, template: Template) -> list[Row]:
@@ -70,11 +80,6 @@ def stepsearch(example: Example, template: Template) -> list[Row]:
     truth = {"target": list(example.answers), "search_keys": example.keys}
     source = dataset_of(example.source).released_as
     return [_task(example, template, source, truth, {"support_docs": _gold(example)})]
-
-
-def stepsearch_schema(_: Template) -> pa.Schema:
-    """Return the columns of the StepSearch release."""
-    return _task_schema(_TARGET_AND_KEYS, ("support_docs", schema.DOCUMENTS))
 
 
 def verl(example: Example, template: Template) -> list[Row]:
@@ -102,47 +107,27 @@ def verl_schema(template: Template) -> pa.Schema:
 
 def trl_grpo(example: Example, template: Template) -> list[Row]:
     """Make a row for TRL's GRPO, which passes every column except `prompt` to the reward functions by name."""
-    return [
-        {
-            "prompt": template.prompt(example.question),
-            "question_id": example.question_id,
-            "data_source": _source(example),
-            "target": list(example.answers),
-            "search_keys": example.keys,
-            "support_docs": _gold(example),
-        }
-    ]
-
-
-def trl_grpo_schema(_: Template) -> pa.Schema:
-    """Return the columns of TRL's GRPO."""
-    return pa.schema(
-        [
-            ("prompt", schema.CHAT),
-            ("question_id", schema.TEXT),
-            ("data_source", schema.TEXT),
-            ("target", schema.TEXTS),
-            ("search_keys", schema.KEYS),
-            ("support_docs", schema.DOCUMENTS),
-        ]
-    )
+    return [{"prompt": template.prompt(example.question), "question_id": example.question_id, **_to_score(example)}]
 
 
 def verifiers(example: Example, template: Template) -> list[Row]:
     """Make a row for verifiers. `info` is JSON text, because Arrow would give all rows the union of its keys."""
-    info = {
+    return [
+        {
+            "id": example.question_id,
+            "question": example.question,
+            "prompt": template.prompt(example.question),
+            "answer": example.answers[0],
+            "info": orjson.dumps(_to_score(example)).decode(),
+        }
+    ]
+
+
+def _to_score(example: Example) -> Row:
+    """Return what reward functions need, one column each."""
+    return {
         "data_source": _source(example),
         "target": list(example.answers),
         "search_keys": example.keys,
         "support_docs": _gold(example),
     }
-    prompt = template.prompt(example.question)
-    text = orjson.dumps(info).decode()
-    identity = {"id": example.question_id, "question": example.question}
-    return [identity | {"prompt": prompt, "answer": example.answers[0], "info": text}]
-
-
-def verifiers_schema(_: Template) -> pa.Schema:
-    """Return the columns of verifiers."""
-    texts = [(name, schema.TEXT) for name in ("id", "question")]
-    return pa.schema([*texts, ("prompt", schema.CHAT), ("answer", schema.TEXT), ("info", schema.TEXT)])

@@ -287,3 +287,12 @@ def stale(store: Store) -> list[str]:
     """Return the committed stages whose rows were made from other inputs than those committed now."""
     manifest = store.manifest()
     return [name for name in manifest.stages if not manifest.is_fresh(name)]
+
+
+def check_current(store: Store) -> None:
+    """Raise StoreError where some rows were made from other inputs than those committed now."""
+    if outdated := stale(store):
+        raise StoreError(
+            f"the store is not up to date: {', '.join(outdated)} come from earlier inputs",
+            f"stepsearch-data build --store {store.root}",
+        )

@@ -7,12 +7,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import polars as pl
+
 from stepsearch_data.core.errors import ConfigError
 from stepsearch_data.core.markdown import fence, plain
+from stepsearch_data.pipeline.catalog import frame
 from stepsearch_data.pipeline.run_file import toml
 from stepsearch_data.pipeline.stage import Fingerprint, digest
 from stepsearch_data.pipeline.store import Manifest, Store
-from stepsearch_data.schemas.tables import PASSAGES
+from stepsearch_data.schemas.tables import LLM_CALLS, PASSAGES
 from stepsearch_data.sources import DATASETS
 from stepsearch_data.sources.dataset import Publication, dataset_of
 from stepsearch_data.sources.source import parse_source
@@ -88,7 +91,7 @@ def _origin(label: str, kind: str, digest: str, given: Mapping[str, str]) -> Ori
 def _checked(licence: str) -> str:
     if not _ID.fullmatch(licence):
         raise ConfigError(
-            f"{licence!r} is no licence identifier", "use the Hub's, such as apache-2.0, cc-by-4.0 or other"
+            f"{licence!r} is not a licence identifier", "use the Hub's, such as apache-2.0, cc-by-4.0 or other"
         )
     return licence
 
@@ -154,7 +157,7 @@ def lineage(store: Store, manifest: Manifest, found: Sequence[Origin]) -> dict[s
             }
             for name, entry in manifest.stages.items()
         },
-        "cost": cost(store),
+        "cost": cost(store, manifest),
     }
 
 
@@ -164,19 +167,11 @@ def model_of(config: dict[str, Any]) -> str | None:
     return None if model in (None, "offline") else str(model)
 
 
-def cost(store: Store) -> list[dict[str, Any]]:
+def cost(store: Store, manifest: Manifest) -> list[dict[str, Any]]:
     """Sum by stage and model: calls that were paid, their tokens and US dollars."""
-    totals: dict[tuple[str, str], dict[str, Any]] = {}
-    for call in store.read_log("llm_calls"):
-        if call["cached"]:
-            continue
-        key = (call["stage"], call["model"])
-        total = totals.setdefault(key, {"calls": 0, "prompt_tokens": 0, "completion_tokens": 0, "cost": 0.0})
-        total["calls"] += 1
-        for name in ("prompt_tokens", "completion_tokens", "cost"):
-            total[name] += call[name]
-    rows = [{"stage": stage, "model": model, **total} for (stage, model), total in sorted(totals.items())]
-    return [{**row, "cost": round(row["cost"], 6)} for row in rows]
+    calls = frame(store, manifest, LLM_CALLS.name).filter(~pl.col("cached")).group_by("stage", "model")
+    tokens, dollars = pl.col("prompt_tokens", "completion_tokens").sum(), pl.col("cost").sum().round(6)
+    return calls.agg(pl.len().alias("calls"), tokens, dollars).sort("stage", "model").collect().to_dicts()
 
 
 def run_file(manifest: Manifest, found: Sequence[Origin]) -> str:

@@ -18,7 +18,7 @@ from stepsearch_data.core.digest import digest_of
 from stepsearch_data.core.errors import PublishError, StoreError
 from stepsearch_data.core.progress import Meter
 from stepsearch_data.core.version import __version__
-from stepsearch_data.pipeline.catalog import LOGS, catalog, stale
+from stepsearch_data.pipeline.catalog import LOGS, catalog, check_current
 from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.release.card import Statistics, card
 from stepsearch_data.release.dataset import CONFIGS, CORPUS, Config, Corpus, items
@@ -165,11 +165,8 @@ def _check_store(store: Store, manifest: Manifest, max_rejects: float) -> Inputs
     Raises StoreError where it is unfinished, out of date or damaged, PublishError where it holds nothing to release, or
     where the share of rejected rows of its sources exceeds `max_rejects`.
     """
-    build = f"stepsearch-data build --store {store.root}"
     inputs = store.tables(manifest, *_COMMITTED)
-    outdated = stale(store)
-    if outdated:
-        raise StoreError(f"the store is not up to date: {', '.join(outdated)} come from earlier inputs", build)
+    check_current(store)
     store.check(manifest)
     if not _fit(inputs):
         raise PublishError(

@@ -1,6 +1,6 @@
 """Rows of a JSON Lines file, or of a file that is one JSON array, without holding the file.
 
-Compression is told from the name (.gz, .bz2, .zst). A row is the bytes of one JSON value: the
+The compression follows from the name (.gz, .bz2, .zst). A row is the bytes of one JSON value: the
 caller parses them, so that one bad row affects no other.
 """
 
@@ -33,42 +33,41 @@ _TOKEN = re.compile(rb'"[^"\\\n]*(?:\\.[^"\\\n]*)*"|["\[\]{},]', re.DOTALL)
 
 @dataclass(frozen=True)
 class Broken:
-    """Bytes that are no row, and why."""
+    """Bytes that are not a row, and why."""
 
     raw: bytes
     reason: str
 
 
+class _Cut(Exception):
+    """The file cannot be read any further."""
+
+
 def rows(path: Path) -> Iterator[bytes | Broken]:
     """Yield the JSON values of a file, in order; an empty one for a blank line, so that they can be numbered.
 
-    Raises SourceError when the file cannot be opened or is no JSON.
+    Raises SourceError when the file cannot be opened or is not JSON.
     """
     chunks = _chunks(path)
-    first = _beginning(path, chunks)
+    first = b""
+    try:
+        while len(first) <= len(_BOM) or not first.removeprefix(_BOM).strip():  # to tell its encoding and its form
+            first += next(chunks)
+    except StopIteration:
+        pass
+    except _Cut as cut:
+        raise SourceError(f"cannot read {path}: {cut}") from cut
     if first.startswith(_UTF16):
         raise SourceError(f"{path} is UTF-16, not UTF-8", f"convert it: iconv -f UTF-16 -t UTF-8 {path}")
     first = first.removeprefix(_BOM)
     opening = first.lstrip()[:1]
     if not opening:
         raise SourceError(f"{path} is empty")
-    return _array(first, chunks) if opening == b"[" else _lines(first, chunks)
+    return (_array if opening == b"[" else _lines)(chain([first], chunks))
 
 
-def _beginning(path: Path, chunks: Iterator[bytes | Broken]) -> bytes:
-    """Return enough of the file to tell its encoding and its form."""
-    first = b""
-    for chunk in chunks:
-        if isinstance(chunk, Broken):
-            raise SourceError(f"cannot read {path}: {chunk.reason}")
-        first += chunk
-        if len(first) > len(_BOM) and first.removeprefix(_BOM).strip():
-            break
-    return first
-
-
-def _chunks(path: Path) -> Iterator[bytes | Broken]:
-    """Yield the decompressed file in pieces, with a Broken at the end of a stream that breaks off."""
+def _chunks(path: Path) -> Iterator[bytes]:
+    """Yield the decompressed file in pieces. Raises SourceError, and _Cut where the stream breaks off."""
     try:
         with open_stream(path) as stream:
             fault, chunk = "", b"any"
@@ -76,15 +75,15 @@ def _chunks(path: Path) -> Iterator[bytes | Broken]:
                 chunk, fault = _read(stream)
                 if chunk:
                     yield chunk
-            if fault:
-                yield Broken(b"", f"the file cannot be read any further: {fault}")
     except OSError as error:
         raise SourceError(f"cannot read {path}: {error.strerror or error}", "check the path after --source") from error
+    if fault:
+        raise _Cut(f"the file cannot be read any further: {fault}")
 
 
 @contextmanager
 def open_stream(path: Path) -> Iterator[Any]:
-    """Open the file as a stream of decompressed bytes. Raises OSError, also for what is no regular file."""
+    """Open the file as a stream of decompressed bytes. Raises OSError, also for what is not a regular file."""
     # Of the standard library: it keeps what precedes a fault, Arrow does not.
     formats: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".zst": _unpacked_zst}
     unpacked = formats.get(path.suffix.lower())
@@ -111,23 +110,21 @@ def _read(stream: Any) -> tuple[bytes, str]:
     return bytes(chunk), ""
 
 
-def _lines(first: bytes, chunks: Iterator[bytes | Broken]) -> Iterator[bytes | Broken]:
-    rest = b""
-    chunk: bytes | Broken = first
-    while not isinstance(chunk, Broken):
-        *lines, rest = (rest + chunk).split(b"\n")
-        yield from (line.strip() for line in lines)
-        if len(rest) > LONGEST_ROW:
-            yield _too_long(rest)
-            return
-        following = next(chunks, None)
-        if following is None:
-            break
-        chunk = following
+def _lines(chunks: Iterator[bytes]) -> Iterator[bytes | Broken]:
+    rest, cut = b"", ""
+    try:
+        for chunk in chunks:
+            *lines, rest = (rest + chunk).split(b"\n")
+            yield from (line.strip() for line in lines)
+            if len(rest) > LONGEST_ROW:
+                yield _too_long(rest)
+                return
+    except _Cut as error:
+        cut = str(error)
     if rest.strip():
         yield rest
-    if isinstance(chunk, Broken):
-        yield chunk
+    if cut:
+        yield Broken(b"", cut)
 
 
 class _ArrayScanner:
@@ -173,34 +170,26 @@ class _ArrayScanner:
         return mark == b"," and self.depth == 1
 
 
-def _array(first: bytes, chunks: Iterator[bytes | Broken]) -> Iterator[bytes | Broken]:
+def _array(chunks: Iterator[bytes]) -> Iterator[bytes | Broken]:
     scanner = _ArrayScanner()
-    chunk: bytes | Broken | None = first
-    while chunk is not None and not isinstance(chunk, Broken):
-        yield from scanner.feed(chunk)
-        if scanner.depth == 0:
-            yield from _after_array(chain([bytes(scanner.buffer)], chunks))
-            return
-        if len(scanner.buffer) > LONGEST_ROW:
-            yield _too_long(bytes(scanner.buffer))
-            return
-        chunk = next(chunks, None)
-    rest = bytes(scanner.buffer).strip()
+    reason = "the file breaks off: the array is not closed"
+    try:
+        for chunk in chunks:
+            yield from scanner.feed(chunk)
+            if scanner.depth == 0:
+                if rest := next(filter(None, map(bytes.strip, chain([bytes(scanner.buffer)], chunks))), b""):
+                    yield Broken(rest, "there is text after the end of the array")
+                return
+            if len(scanner.buffer) > LONGEST_ROW:
+                yield _too_long(bytes(scanner.buffer))
+                return
+    except _Cut as cut:
+        reason = str(cut)
+    rest = b"" if scanner.depth == 0 else bytes(scanner.buffer).strip()
     if scanner.depth == 1 and rest.endswith(b"}"):  # the last row is whole, only the array's end is missing
         yield rest
         rest = b""
-    reason = "the file breaks off: the array is not closed" if chunk is None else chunk.reason
     yield Broken(rest[:_CHUNK], reason)
-
-
-def _after_array(chunks: Iterator[bytes | Broken]) -> Iterator[Broken]:
-    for chunk in chunks:
-        if isinstance(chunk, Broken):
-            yield chunk
-            return
-        if chunk.strip():
-            yield Broken(chunk.strip(), "there is text after the end of the array")
-            return
 
 
 def _too_long(row: bytes) -> Broken:

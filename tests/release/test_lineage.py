@@ -161,7 +161,7 @@ def test_own_data_needs_a_word_on_its_licence(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"source 1 \(jsonl\) is your own data") as refused:
         release(store, tmp_path / "release")
     assert "--license" in refused.value.hint
-    with pytest.raises(ConfigError, match="no licence identifier"):
+    with pytest.raises(ConfigError, match="not a licence identifier"):
         release(store, tmp_path / "release", licences={"jsonl": "my licence\n---"})
     assert not (tmp_path / "release").exists()
     release(store, tmp_path / "release", licences={"jsonl": "cc-by-nc-4.0"})
