@@ -21,7 +21,8 @@ from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.schemas.tables import PASSAGES, TRAJECTORIES, Table
 from stepsearch_data.templates.template import Template
 
-_NONE = {
+_NO_TRAJECTORY = ("no trajectory is complete and passed the quality gates", "take the others too: --all")
+_NOTHING = {
     "trl-dpo": (
         "no hop has a good search and one that was voted out",
         "more queries: --set queries.per_sub_question=6",
@@ -67,7 +68,7 @@ def export(
                 for row in form.rows(item, template):
                     written.append(own_split, row)
         if not written.rows:
-            raise StoreError(*_nothing(form))
+            raise StoreError(*_NOTHING.get(form.name, _NO_TRAJECTORY))
         written.commit(alone=split is None and form.of == "trajectories")
         paths = {name: str(written.path(name)) for name in written.rows}
         if form.beside:
@@ -107,9 +108,3 @@ def _items(
     for example in examples(store, manifest, everything=everything, with_rejected=form.with_rejected):
         yield example.split, example
         meter.advance()
-
-
-def _nothing(form: Format) -> tuple[str, str]:
-    if form.name in _NONE:
-        return _NONE[form.name]
-    return "no trajectory is complete and passed the quality gates", "take those that are not too, with --all"

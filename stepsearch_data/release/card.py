@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -32,8 +33,7 @@ _VALID = {
     "answer": "the answer of its hop occurs in",
     "gold-or-answer": "a gold passage of its hop is among, or the answer occurs in,",
 }
-_SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
-_LARGER = "1M<n<10M"
+_SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M")
 _MEASURES = {
     "queries": "queries",
     "hop_hit_at_3": "hop hit@3",
@@ -78,7 +78,10 @@ def card(numbers: Statistics, found: Sequence[Origin]) -> str:
         first_split=next(iter(splits)),
         sizes=", ".join(f"{split.rows:,} in `{name}`" for name, split in splits.items()),
         configs=_configs(record),
-        schemas="\n\n".join(_schema(config) for config in CONFIGS),
+        schemas="\n\n".join(
+            f"### {config.name}\n\n{table(('column', 'type', 'meaning'), _columns(config.schema))}"
+            for config in CONFIGS
+        ),
         trajectory=numbers.trajectory(),
         example=example(numbers.first),
         package=record.package,
@@ -87,7 +90,7 @@ def card(numbers: Statistics, found: Sequence[Origin]) -> str:
         engines=f"{_engines(record)}\n\n{numbers.engines()}",
         gates=numbers.gates(),
         decontamination=_decontamination(record),
-        rejects=_rejects(numbers),
+        rejects=numbers.rejects(),
         rule=_RULES.get(vote["rule"], f"{vote['rule']} of"),
         k=vote["k"],
         valid=_VALID[vote["valid"]],
@@ -99,7 +102,8 @@ def card(numbers: Statistics, found: Sequence[Origin]) -> str:
         limits=_limits(record, licences),
         licences=f"The release is under: {', '.join(licences)}.",
         attribution=attribution(found),
-        version=_version(record),
+        version=f"Version {plain(record.version)}" if record.version else "No version",
+        format=record.format,
         command=record.command,
         store=record.store,
         sources=table(("source", "SHA-256, or commit"), ((origin.label, origin.digest) for origin in found)),
@@ -115,10 +119,6 @@ def _configs(record: Record) -> str:
         for config, splits in parts.items()
     )
     return table(("config", "a row is", *(f"rows in {name}" for name in names)), rows)
-
-
-def _schema(config: Config) -> str:
-    return f"### {config.name}\n\n{table(('column', 'type', 'meaning'), _columns(config.schema))}"
 
 
 def _columns(fields: Iterable[pa.Field], prefix: str = "") -> Iterator[tuple[Markup, str, Markup]]:
@@ -161,12 +161,12 @@ def _text(name: str, sha: str) -> str:
 
 
 def _engines(record: Record) -> str:
-    return table(("engine", "kind", "settings"), (_engine(*item) for item in record.lineage["engines"].items()))
-
-
-def _engine(name: str, fingerprint: dict[str, object]) -> tuple[str, object, str]:
-    settings = (f"{key} = {value}" for key, value in fingerprint.items() if key != "kind" and value not in (None, ""))
-    return name, fingerprint["kind"], ", ".join(settings)
+    decides = {
+        name: ", ".join(f"{key} = {value}" for key, value in made.items() if key != "kind" and value not in (None, ""))
+        for name, made in record.lineage["engines"].items()
+    }
+    rows = ((name, record.lineage["engines"][name]["kind"], settings) for name, settings in decides.items())
+    return table(("engine", "kind", "settings"), rows)
 
 
 def _decontamination(record: Record) -> str:
@@ -175,11 +175,6 @@ def _decontamination(record: Record) -> str:
         return "No evaluation data was given to hold it against: compare it with yours before you train."
     listed = "\n".join(f"- {plain(name)}: {plain(content)}" for name, content in files.items())
     return f"Questions and gold paragraphs of this evaluation data were kept out:\n\n{listed}"
-
-
-def _rejects(numbers: Statistics) -> str:
-    rows = numbers.rejects()
-    return f"Rows that a stage rejected:\n\n{table(('stage', 'rows'), rows)}" if rows else "No row was rejected."
 
 
 def _cost(record: Record) -> str:
@@ -208,44 +203,31 @@ def _limits(record: Record, licences: Sequence[str]) -> str:
     return "".join(f"\n{line}" for line in lines)
 
 
-def _version(record: Record) -> str:
-    at = f"Version {plain(record.version)}." if record.version else "No version."
-    return f"{at} `release.json` format {record.format}, store `{record.store}`."
-
-
 def front_matter(record: Record, found: Sequence[Origin], licences: Sequence[str]) -> str:
     """Write the YAML block with its rules."""
     import yaml  # comes with huggingface_hub
 
-    text = yaml.safe_dump(metadata(record, found, licences), sort_keys=False, allow_unicode=True, width=1_000_000)
-    return f"---\n{text}---"
-
-
-def metadata(record: Record, found: Sequence[Origin], licences: Sequence[str]) -> dict[str, Any]:
-    """Return the fields of the card's YAML."""
-    return {
+    rows = sum(split.rows for split in record.configs[TRAJECTORIES.name].values())
+    fields = {
         "pretty_name": record.name.rpartition("/")[2],
         "license": licences[0] if len(licences) == 1 else list(licences),
         "language": ["en"],
         "annotations_creators": ["machine-generated"],
         "language_creators": _writers(record, found),
         "source_datasets": sorted({o.publication.tag if o.publication else "original" for o in found}),
-        "size_categories": [_size(sum(split.rows for split in record.configs[TRAJECTORIES.name].values()))],
+        "size_categories": [_SIZES[bisect((1_000, 10_000, 100_000, 1_000_000), rows)]],
         "task_categories": ["question-answering", "text-generation", "reinforcement-learning"],
         "tags": ["multi-hop", "search-agents", "retrieval", "trajectories", "stepsearch"],
         "configs": [_config(record, config.name, default=config is TRAJECTORIES) for config in CONFIGS],
         "dataset_info": [_info(record, config) for config in CONFIGS],
     }
+    return f"---\n{yaml.safe_dump(fields, sort_keys=False, allow_unicode=True, width=1_000_000)}---"
 
 
 def _writers(record: Record, found: Sequence[Origin]) -> list[str]:
     """Say who wrote the texts, in the Hub's words."""
     written = {"expert-generated" if origin.of == "sample" else "found" for origin in found}
     return sorted(written | ({"machine-generated"} if record.lineage["models"] else set()))
-
-
-def _size(rows: int) -> str:
-    return next((name for below, name in _SIZES if rows < below), _LARGER)
 
 
 def _config(record: Record, name: str, *, default: bool) -> dict[str, Any]:
@@ -344,10 +326,11 @@ class Statistics:
         looked = "\n".join(f"- {code(gate)}: {why}" for gate, why in idle.items())
         return f"{flagged}\n\nGates that looked at nothing:\n\n{looked}" if idle else flagged
 
-    def rejects(self) -> list[tuple[str, int]]:
-        """Count the rejected rows, by stage."""
-        counts = ((name, entry.outputs[REJECTS.name].rows or 0) for name, entry in self.manifest.stages.items())
-        return [(name, count) for name, count in counts if count]
+    def rejects(self) -> str:
+        """Tabulate the rejected rows by stage."""
+        counts = {name: entry.outputs[REJECTS.name].rows or 0 for name, entry in self.manifest.stages.items()}
+        rows = [(name, count) for name, count in counts.items() if count]
+        return f"Rows that a stage rejected:\n\n{table(('stage', 'rows'), rows)}" if rows else "No row was rejected."
 
     @cached_property
     def _audited(self) -> dict[str, dict[str, Any]]:
@@ -359,7 +342,5 @@ class Statistics:
 
 
 def _measured(what: str, parts: dict[str, Numbers], measures: dict[str, str]) -> str:
-    def row(name: str, numbers: Numbers) -> Iterable[object]:
-        return (name, *(numbers[measure] for measure in measures))
-
-    return table((what, *measures.values()), [tuple(row(name, numbers)) for name, numbers in parts.items()])
+    rows = ((name, *(numbers[measure] for measure in measures)) for name, numbers in parts.items())
+    return table((what, *measures.values()), rows)

@@ -111,14 +111,6 @@ class Head(NamedTuple):
     private: bool
 
 
-class RemoteFile(NamedTuple):
-    """A file of a commit: `oid` names it in git, `sha256` where it is stored apart from git."""
-
-    bytes: int
-    oid: str
-    sha256: str | None
-
-
 def parse_name(text: str) -> tuple[str, str | None]:
     """Parse `USER/NAME` or `USER/NAME@REVISION`. Raises ConfigError."""
     with suppress(HFValidationError):
@@ -184,15 +176,14 @@ class Hub:
         create = partial(self._api.create_repo, repo_type=_KIND, exist_ok=True, private=private or None)
         self._ask(f"create {self.repo}", lambda: create(self.repo))
 
-    def tree(self, revision: str) -> dict[str, RemoteFile]:
+    def tree(self, revision: str) -> dict[str, RepoFile]:
         """Return the files of a revision, by their paths."""
 
         def read() -> list[Any]:
             return list(self._api.list_repo_tree(self.repo, recursive=True, revision=revision, repo_type=_KIND))
 
         listed = self._ask(f"list {self.repo}@{revision}", read)
-        files = {found.path: found for found in listed if isinstance(found, RepoFile)}
-        return {path: RemoteFile(f.size, f.blob_id, f.lfs.sha256 if f.lfs else None) for path, f in files.items()}
+        return {found.path: found for found in listed if isinstance(found, RepoFile)}
 
     def tags(self) -> dict[str, str]:
         """Return the commits that tags name."""

@@ -21,7 +21,7 @@ from stepsearch_data.sources.dataset import Publication, dataset_of
 from stepsearch_data.sources.source import parse_source
 
 OTHER = "other"
-"""The Hub's name for a licence that is none of the known ones, or a mix that none of them covers."""
+"""The Hub's name for any licence that it does not know, and for a mix that no licence covers."""
 _ID = re.compile(r"[a-z0-9][a-z0-9.+-]*")
 _SAMPLE = "apache-2.0"
 _BY_STRICTNESS = ("cc0-1.0", "mit", "apache-2.0", "cc-by-4.0", "cc-by-sa-4.0")
@@ -37,7 +37,6 @@ _STEPSEARCH = """\
   year      = {2025},
   note      = {arXiv:2505.15107}
 }"""
-Lines = Iterable[str]
 _HEAD = """\
 # What made this release. Official files are not in it: put yours beside this file under the names below, which a
 # build checks by nothing but its result: compare `stepsearch-data status --json` with `store` in release.json.
@@ -66,14 +65,14 @@ class Origin:
 def origins(load: Fingerprint, given: Mapping[str, str]) -> list[Origin]:
     """Return the sources that a store was loaded from.
 
-    `given` are the publisher's own words, licences by kind. Raises ConfigError where a licence is not known, is no name
-    that the Hub has, or is of no source.
+    `given` are the publisher's licences by kind. Raises ConfigError where a licence is not known, does not look like a
+    name of the Hub's, or belongs to no source.
     """
     kinds = {label: label.partition("(")[2].removesuffix(")") for label in load["inputs"]}
     unknown = sorted(given.keys() - kinds.values())
     if unknown:
         named = ", ".join(sorted(set(kinds.values())))
-        raise ConfigError(f"--license: the store has no source {unknown[0]}", f"it has: {named}; say KIND=LICENCE")
+        raise ConfigError(f"--license: the store has no source {unknown[0]}", f"it has: {named}; give KIND=LICENCE")
     return [_origin(label, kinds[label], digest, given) for label, digest in load["inputs"].items()]
 
 
@@ -82,18 +81,13 @@ def _origin(label: str, kind: str, digest: str, given: Mapping[str, str]) -> Ori
     if dataset.sample and digest == parse_source(f"{kind}=sample").digest():
         return Origin(label, kind, digest, _SAMPLE, "sample")
     if kind in given:
-        return Origin(label, kind, digest, _checked(given[kind]), "own")
+        if not _ID.fullmatch(given[kind]):
+            hint = "use the Hub's, such as apache-2.0, cc-by-4.0 or other"
+            raise ConfigError(f"{given[kind]!r} is not a licence identifier", hint)
+        return Origin(label, kind, digest, given[kind], "own")
     if dataset.publication:
         return Origin(label, kind, digest, dataset.publication.licence, "official")
-    raise ConfigError(f"{label} is your own data: its licence is not known", "say it: --license cc-by-4.0")
-
-
-def _checked(licence: str) -> str:
-    if not _ID.fullmatch(licence):
-        raise ConfigError(
-            f"{licence!r} is not a licence identifier", "use the Hub's, such as apache-2.0, cc-by-4.0 or other"
-        )
-    return licence
+    raise ConfigError(f"{label} is your own data: its licence is not known", "name it: --license cc-by-4.0")
 
 
 def by_kind(found: Iterable[Origin]) -> dict[str, str]:
@@ -178,7 +172,10 @@ def run_file(manifest: Manifest, found: Sequence[Origin]) -> str:
     """Write a run file that makes this store again, from files of the same content."""
     parts = [_HEAD, 'store = "store"', "sources = [", *_sources(found), "]"]
     for name, entry in manifest.stages.items():
-        parts += ["", f"[{name}]", *_section(entry.fingerprint)]
+        made = entry.fingerprint
+        parts += ["", f"[{name}]", *_settings(made["config"])]
+        parts += [f"# {file}: {content}" for file, content in made.get("files", {}).items()]
+        parts += [f"# prompt {prompt}: sha256 {content}" for prompt, content in made.get("prompts", {}).items()]
     engines = manifest.stages["retrieve"].fingerprint.get("engines", {})
     parts += ["", "[engines]", f"use = {toml(engines.get('use', []))}"]
     for name in engines.get("use", []):
@@ -190,29 +187,17 @@ def run_file(manifest: Manifest, found: Sequence[Origin]) -> str:
     return "\n".join(parts) + "\n"
 
 
-def _sources(found: Sequence[Origin]) -> Lines:
+def _sources(found: Sequence[Origin]) -> Iterable[str]:
     for number, origin in enumerate(found, start=1):
         if origin.of == "sample":
             yield f"  {toml(f'{origin.kind}=sample')},"
         elif "@" in origin.digest:  # a dataset of the Hub, at its commit
-            yield f"  {toml(f'{origin.kind}=hf:{_location(origin.digest)}')},"
+            location = origin.digest.replace(":/", ":")  # there is no config
+            yield f"  {toml(f'{origin.kind}=hf:{location}')},"
         else:
             suffix = dataset_of(origin.kind).suffix
             yield f"  {toml(f'{origin.kind}=source-{number}.{suffix}')},  # sha256 {origin.digest}"
 
 
-def _location(commit: str) -> str:
-    """Write `repo@sha:config/split` as a source names it: without the slash where there is no config."""
-    return commit.replace(":/", ":")
-
-
-def _section(fingerprint: dict[str, Any]) -> Lines:
-    yield from _settings(fingerprint["config"])
-    for name, content in fingerprint.get("files", {}).items():
-        yield f"# {name}: {content}"
-    for name, content in fingerprint.get("prompts", {}).items():
-        yield f"# prompt {name}: sha256 {content}"
-
-
-def _settings(values: dict[str, Any]) -> Lines:
+def _settings(values: dict[str, Any]) -> Iterable[str]:
     return (f"{name} = {toml(value)}" for name, value in values.items() if value is not None)

@@ -11,12 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils.sha import git_hash
 
 from stepsearch_data.core.digest import digest_of
 from stepsearch_data.core.errors import ConfigError, PublishError
 from stepsearch_data.core.progress import Meter
-from stepsearch_data.release.hub import Head, Hub, RemoteFile
+from stepsearch_data.release.hub import Head, Hub
 from stepsearch_data.release.record import CARD, NAME, OWN, File, Release
 
 _TAG = re.compile(r"(?!(?:main|HEAD)$)\w[\w.+-]{0,99}(?<!\.)(?<!\.lock)", re.ASCII)
@@ -135,15 +136,15 @@ def carry_out(hub: Hub, plan: Plan, meter: Meter, *, private: bool, message: str
     return sha
 
 
-def compare(release: Release, remote: Mapping[str, RemoteFile]) -> tuple[Change, ...]:
+def compare(release: Release, remote: Mapping[str, RepoFile]) -> tuple[Change, ...]:
     """Compare a release with the files of a commit; of those, only the release's own folders count."""
     local = files_of(release)
     states = (Change(path, _state(release, path, file, remote.get(path)), file.bytes) for path, file in local.items())
     gone = (path for path in remote if path.partition("/")[0] in OWN and path not in local)
-    return (*states, *(Change(path, "stale", remote[path].bytes) for path in sorted(gone)))
+    return (*states, *(Change(path, "stale", remote[path].size) for path in sorted(gone)))
 
 
-def is_whole(release: Release, remote: Mapping[str, RemoteFile]) -> bool:
+def is_whole(release: Release, remote: Mapping[str, RepoFile]) -> bool:
     """Tell whether a commit holds exactly this release, and perhaps files of others."""
     return all(change.state == "same" for change in compare(release, remote))
 
@@ -154,14 +155,14 @@ def files_of(release: Release) -> dict[str, File]:
     return {**release.record.files, NAME: File(sha256=digest_of(record), bytes=record.stat().st_size)}
 
 
-def _state(release: Release, path: str, file: File, there: RemoteFile | None) -> State:
+def _state(release: Release, path: str, file: File, there: RepoFile | None) -> State:
     if there is None:
         return "new"
-    if there.bytes != file.bytes:
+    if there.size != file.bytes:
         return "changed"
-    local = release.folder / path
-    same = there.sha256 == file.sha256 if there.sha256 else there.oid == git_hash(local.read_bytes())
-    return "same" if same else "changed"
+    if there.lfs:
+        return "same" if there.lfs.sha256 == file.sha256 else "changed"
+    return "same" if there.blob_id == git_hash((release.folder / path).read_bytes()) else "changed"
 
 
 def _commit(hub: Hub, plan: Plan, meter: Meter, message: str) -> str:

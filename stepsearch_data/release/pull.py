@@ -22,7 +22,7 @@ from stepsearch_data.release.verify import Report, fetch_record, look, verify_re
 
 _SHOWN = 3  # files that a message names
 _LEFT_OVERS = {".lock", ".staging", "stages", "catalog.sql", "retries.json", "log"}
-"""What a build or a restoring that was killed may leave where there is no manifest yet."""
+"""What a killed build or pull may leave where there is no manifest yet."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,17 @@ def pull(hub: Hub, revision: str | None, root: Path, reporter: Reporter) -> Rest
     place = root.resolve()
     folder = place.with_name(f"{_waiting(place)}{sha[:12]}")
     with reporter.stage("pull") as meter:
-        _fetch(hub, sha, [NAME, *(path for path in tree if path.startswith(f"{STORE}/"))], folder, meter)
+        paths = [NAME, *(path for path in tree if path.startswith(f"{STORE}/"))]
+        meter.expect(len(paths))
+        for path in paths:
+            meter.note(partial(str, path))
+            hub.download(path, sha, folder)
+            meter.advance()
     try:
         with reporter.stage("verify") as meter:
             restored = restore(folder, root, meter)
     except PublishError:
-        shutil.rmtree(folder, ignore_errors=True)  # what is damaged is to be fetched anew
+        shutil.rmtree(folder, ignore_errors=True)  # damaged files are to be fetched again
         raise
     for left in place.parent.iterdir():
         if left.name.startswith(_waiting(place)):
@@ -62,14 +67,6 @@ def pull(hub: Hub, revision: str | None, root: Path, reporter: Reporter) -> Rest
 def _waiting(place: Path) -> str:
     """Return the prefix of temporary folders that hold a store's files beside their place."""
     return f".{place.name}.pull-"
-
-
-def _fetch(hub: Hub, sha: str, paths: list[str], folder: Path, meter: Meter) -> None:
-    meter.expect(len(paths))
-    for path in paths:
-        meter.note(partial(str, path))
-        hub.download(path, sha, folder)
-        meter.advance()
 
 
 def restore(folder: Path, root: Path, meter: Meter) -> Restored:
@@ -134,7 +131,7 @@ def _copy_tables(source: Store, target: Store) -> None:
 def _write_retries(manifest: Manifest, target: Store) -> None:
     """Write which questions were tried again.
 
-    They are a part of their stages' fingerprints, without which the stages would run anew.
+    They are a part of their stages' fingerprints, without which the stages would run again.
     """
     made = {name: entry.fingerprint for name, entry in manifest.stages.items()}
     retries = {name: fingerprint["retries"] for name, fingerprint in made.items() if fingerprint.get("retries")}

@@ -58,6 +58,11 @@ class Record(BaseModel):
     configs: dict[str, dict[str, Split]]
     files: dict[str, File]
 
+    @property
+    def digests(self) -> dict[str, str]:
+        """Return the SHA-256 of every file, by path."""
+        return {path: file.sha256 for path, file in self.files.items()}
+
     @field_validator("files")
     @classmethod
     def _lie_inside(cls, files: dict[str, File]) -> dict[str, File]:

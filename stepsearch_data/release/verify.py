@@ -1,4 +1,4 @@
-"""Check whether a store or a release still is what its manifest says, file by file."""
+"""Check whether a store or a release is still what its manifest says, file by file."""
 
 from __future__ import annotations
 
@@ -17,13 +17,15 @@ from stepsearch_data.pipeline.store import Store
 from stepsearch_data.release.record import DATA, NAME, OWN, STORE, Record, read_record
 
 if TYPE_CHECKING:
-    from stepsearch_data.release.hub import Hub, RemoteFile
+    from huggingface_hub.hf_api import RepoFile
+
+    from stepsearch_data.release.hub import Hub
 
 MANIFEST = f"{STORE}/manifest.json"
 
 
 class State(StrEnum):
-    """How a file stands: as recorded, or not. What is `absent` a build makes anew: an index."""
+    """How a file compares with its record. A build makes again what is `absent`: an index."""
 
     ok = "ok"
     changed = "changed"
@@ -34,15 +36,10 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """A file, or a folder that counts as one, and how it stands."""
+    """A file, or a folder that counts as one, and its state."""
 
     path: str
     state: State
-
-    @property
-    def is_fault(self) -> bool:
-        """Tell whether it is not what was recorded."""
-        return self.state not in (State.ok, State.absent)
 
 
 @dataclass(frozen=True)
@@ -57,7 +54,7 @@ class Report:
     @property
     def faults(self) -> list[Finding]:
         """Return all that is changed, missing or unexpected."""
-        return [finding for finding in self.findings if finding.is_fault]
+        return [finding for finding in self.findings if finding.state not in (State.ok, State.absent)]
 
 
 def verify(path: Path, meter: Meter) -> Report:
@@ -77,7 +74,7 @@ def verify(path: Path, meter: Meter) -> Report:
 def verify_release(folder: Path, meter: Meter, rooms: Collection[str] = OWN) -> Report:
     """Recompute every digest of a release's folder, or of some of its `rooms`."""
     record = read_record(folder)
-    recorded = {path: digest for path, digest in _recorded(record).items() if path.split("/")[0] in rooms}
+    recorded = {path: digest for path, digest in record.digests.items() if path.split("/")[0] in rooms}
     paths = [*recorded, *_extra(record, _files(folder, {DATA, STORE}.intersection(rooms)))]
     report = _compare("release", str(folder), digest_of(folder / NAME), recorded, _digests(folder, paths, meter))
     if not report.faults:
@@ -115,16 +112,16 @@ def verify_remote(hub: Hub, revision: str | None, meter: Meter) -> Report:
             found[path] = _digest(hub, sha, path, tree[path], folder)
             meter.advance()
         digest = _digest(hub, sha, NAME, tree[NAME], folder)
-    return _compare("release", f"{hub.repo}@{revision or sha}", digest, _recorded(record), found)
+    return _compare("release", f"{hub.repo}@{revision or sha}", digest, record.digests, found)
 
 
-def look(hub: Hub, revision: str | None) -> tuple[str, dict[str, RemoteFile]]:
+def look(hub: Hub, revision: str | None) -> tuple[str, dict[str, RepoFile]]:
     """Return the commit that a revision names, and its files."""
     head = hub.find(revision)
     if head is None:
         raise PublishError(
             f"there is no dataset {hub.repo} that you may see",
-            "check the name; a private one needs HF_TOKEN, of somebody who may read it",
+            "check the name; a private one needs the HF_TOKEN of a user who may read it",
         )
     tree = hub.tree(head.sha)
     if NAME not in tree:
@@ -169,8 +166,8 @@ def _extra(record: Record, paths: Iterable[str]) -> list[str]:
 
 
 def _check_lineage(record: Record, store: Store) -> None:
-    """Raise PublishError where a record and its store disagree on the tables, or these are none of ours."""
-    recorded = _recorded(record)
+    """Raise PublishError where a record and its store disagree on the tables, or no build wrote these."""
+    recorded = record.digests
     try:
         manifest = store.manifest()
         outputs = [output for entry in manifest.stages.values() for output in entry.outputs.values()]
@@ -187,10 +184,6 @@ def _check_lineage(record: Record, store: Store) -> None:
         raise PublishError(
             f"{NAME} and {MANIFEST} contradict each other", "the release was not written by this program"
         )
-
-
-def _recorded(record: Record) -> dict[str, str]:
-    return {path: file.sha256 for path, file in record.files.items()}
 
 
 def _files(folder: Path, rooms: Iterable[str]) -> list[str]:
@@ -213,6 +206,6 @@ def _digests(root: Path, paths: list[str], meter: Meter) -> dict[str, str]:
     return found
 
 
-def _digest(hub: Hub, sha: str, path: str, file: RemoteFile, folder: Path) -> str:
+def _digest(hub: Hub, sha: str, path: str, file: RepoFile, folder: Path) -> str:
     """Return the SHA-256 of a file; the small ones that git keeps itself are fetched."""
-    return file.sha256 or hashlib.sha256(hub.download(path, sha, folder).read_bytes()).hexdigest()
+    return file.lfs.sha256 if file.lfs else hashlib.sha256(hub.download(path, sha, folder).read_bytes()).hexdigest()

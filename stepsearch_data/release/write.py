@@ -83,6 +83,7 @@ def write_release(store: Store, folder: Path, settings: ReleaseSettings, meter: 
             digest = _copy_store(store, manifest, staging / STORE)
             text = run_file(manifest, found)
             (staging / RUN_FILE).write_text(text, encoding="utf-8")
+            files = _files(staging)
             record = Record(
                 name=settings.name,
                 version=settings.version,
@@ -92,10 +93,10 @@ def write_release(store: Store, folder: Path, settings: ReleaseSettings, meter: 
                 run_file=text,
                 lineage=lineage(store, manifest, found),
                 configs=configs,
-                files=_files(staging),
+                files=files,
             )
             (staging / CARD).write_text(card(Statistics(staging, record, store, manifest), found), encoding="utf-8")
-            record = record.model_copy(update={"files": _files(staging)})
+            record = record.model_copy(update={"files": {CARD: _file(staging / CARD), **files}})
             (staging / NAME).write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
     return Release(folder, record)
 
@@ -215,20 +216,12 @@ def _fit(inputs: Inputs) -> int:
     return int(complete.join(passed, on="question_id", how="semi").select(pl.len()).collect().item())
 
 
-def _reject_share(manifest: Manifest, inputs: Inputs) -> tuple[int, int]:
-    """Return how many rows the stages rejected, and how many were read.
-
-    Rows are questions and documents of their own, good or bad.
-    """
-    rejected = {stage: entry.outputs[REJECTS.name].rows or 0 for stage, entry in manifest.stages.items()}
-    passages = pl.scan_parquet(inputs[PASSAGES], glob=False)
-    free = passages.filter(pl.col("questions") == 0).select(pl.len()).collect().item()
-    loaded = pq.read_metadata(inputs[QUESTIONS]).num_rows
-    return sum(rejected.values()), loaded + int(free) + rejected[manifest.writer(PARAGRAPHS.name)]
-
-
 def _check_rejects(manifest: Manifest, inputs: Inputs, most: float) -> None:
-    rejected, read = _reject_share(manifest, inputs)
+    """Raise PublishError where stages rejected more than this share of what was read: questions and own documents."""
+    rejects = {stage: entry.outputs[REJECTS.name].rows or 0 for stage, entry in manifest.stages.items()}
+    documents = pl.scan_parquet(inputs[PASSAGES], glob=False).filter(pl.col("questions") == 0).select(pl.len())
+    loaded = pq.read_metadata(inputs[QUESTIONS]).num_rows + rejects[manifest.writer(PARAGRAPHS.name)]
+    rejected, read = sum(rejects.values()), loaded + int(documents.collect().item())
     if rejected > most * read:
         raise PublishError(
             f"{rejected:,} of {read:,} rows were rejected, more than {most:.1%}",

@@ -77,7 +77,8 @@ def with_reference_names(record: Record) -> Record:
 
 def _of_training(fields: Mapping[str, Any]) -> dict[str, Any]:
     truth, extra = fields["reward_model"]["ground_truth"], fields["extra_info"]
-    answer, *aliases = _list(truth["target"])
+    target = truth["target"]
+    answer, *aliases = [target] if isinstance(target, str) else target
     return {
         "id": f"{fields['data_source']}_{extra['split']}_{extra['index']}",
         "question": extra.get("question") or _asked(fields["prompt"]),
@@ -86,10 +87,6 @@ def _of_training(fields: Mapping[str, Any]) -> dict[str, Any]:
         "sub_searchs": truth.get("search_keys", []),
         "sub_support_docs": extra.get("support_docs", []),
     }
-
-
-def _list(target: Any) -> Sequence[Any]:
-    return [target] if isinstance(target, str) else target
 
 
 def _asked(prompt: Sequence[Mapping[str, str]]) -> str:

@@ -14,18 +14,14 @@ from stepsearch_data.sources.dataset import AliasTable, Dataset, Publication
 from stepsearch_data.sources.hotpotqa import GOLD_ELSEWHERE, NO_SENTENCE, SIGNATURE, HotpotRow, from_context
 from stepsearch_data.sources.record import Loaded, Record, SourceRow, tuples, validate
 
+_TRIPLES = tuples(("subject", "relation", "object"), ("fact", "relation", "entity"))
+
 
 class TwoWikiRow(HotpotRow):
     """2WikiMultihopQA: HotpotQA's fields and evidence triples."""
 
-    evidences: Annotated[
-        list[tuple[str, str, str]],
-        tuples(("subject", "relation", "object"), ("fact", "relation", "entity")),
-    ]
-    evidences_id: Annotated[
-        list[tuple[str | None, str, str | None]] | None,
-        tuples(("subject", "relation", "object"), ("fact", "relation", "entity")),
-    ] = None
+    evidences: Annotated[list[tuple[str, str, str]], _TRIPLES]
+    evidences_id: Annotated[list[tuple[str | None, str, str | None]] | None, _TRIPLES] = None
     answer_id: str | None = None
 
 
