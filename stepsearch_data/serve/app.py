@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from stepsearch_data.core.version import __version__
 from stepsearch_data.search.engine import LocalEngine
@@ -67,9 +68,7 @@ class _Retriever:
 
     async def metrics(self, _request: web.Request) -> web.Response:
         """Show all metrics."""
-        from prometheus_client import CONTENT_TYPE_LATEST
-
-        return web.Response(body=self._metrics.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        return web.Response(body=generate_latest(self._metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
 async def _body(request: web.Request) -> bytes:

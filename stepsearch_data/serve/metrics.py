@@ -6,6 +6,8 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _QUERIES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
@@ -14,11 +16,9 @@ class Metrics:
     """Counters of one server, in a registry of their own."""
 
     def __init__(self, waiting: Callable[[], float]) -> None:
-        from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
-
         disable_created_metrics()  # type: ignore[no-untyped-call]
-        self._registry = CollectorRegistry()
-        shared: Any = {"registry": self._registry, "namespace": "stepsearch"}
+        self.registry = CollectorRegistry()
+        shared: Any = {"registry": self.registry, "namespace": "stepsearch"}
         requests = Counter("requests", "HTTP requests by path and status", ["path", "status"], **shared)
         self.requests = cache(requests.labels)  # called with a path and a status, which are few
         self._queries = Counter("queries", "Queries searched for", **shared)
@@ -35,9 +35,3 @@ class Metrics:
         self._batch.observe(queries)
         self._queries.inc(queries)
         self._documents.inc(documents)
-
-    def text(self) -> bytes:
-        """Return all metrics, as `/metrics` shows them."""
-        from prometheus_client import generate_latest
-
-        return generate_latest(self._registry)
