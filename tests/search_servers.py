@@ -49,7 +49,7 @@ Answer = Callable[[str], "Sequence[Page] | Fault"]
 
 def pages(query: str) -> list[Page]:
     """25 pages about a query, best first."""
-    return [Page(f"{query} {n}", f"about {query}", f"https://example.org/{n}", 1 / n) for n in range(1, 26)]
+    return [Page(f"{query} {n}", f"about {query}", f"https://example.org/{n}", 0.9 / n) for n in range(1, 26)]
 
 
 def error(api: str, status: int, message: str, code: str = "", **headers: str) -> Fault:

@@ -25,7 +25,7 @@ def wrapped(score: Any = 0.5, **document: Any) -> dict[str, Any]:
 def test_a_request_is_what_search_r1_documents(world: World) -> None:
     server = SearchServer("http", pages)
     answers = world.ask("http", server, "who", "wo", k=4)
-    assert answers[1].found[:2] == [Found(None, 1.0, "wo 1", "about wo"), Found(None, 0.5, "wo 2", "about wo")]
+    assert answers[1].found[:2] == [Found(None, 0.9, "wo 1", "about wo"), Found(None, 0.45, "wo 2", "about wo")]
     asked = server.requests[0]
     assert (asked.method, asked.path) == ("POST", "/retrieve")
     assert asked.body == {"queries": ["who", "wo"], "topk": 4, "return_scores": True}

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 import traceback
+from contextlib import closing
 from itertools import chain, repeat
 from typing import Any
 from urllib.parse import quote
@@ -12,6 +13,7 @@ import pytest
 
 from stepsearch_data.core.errors import BudgetError, ConfigError, SearchError, StepSearchError
 from stepsearch_data.remote import client
+from stepsearch_data.remote.cache import Cache
 from stepsearch_data.search import Answer, SearchEngine
 from stepsearch_data.search.kinds import choose
 from tests.fake import Fault, fault
@@ -101,6 +103,12 @@ def test_what_decides_an_answer_is_asked_again_when_it_changes_and_nothing_else_
     assert len(server.requests) == 5
     world.ask("serper", elsewhere, "one")
     assert len(elsewhere.requests) == 1
+
+
+def test_a_digest_never_changes_or_paid_answers_would_be_paid_again(world: World) -> None:
+    world.ask("serper", SearchServer("serper", pages), "who")
+    with closing(Cache(world.folder / "replay.sqlite")) as kept:
+        assert kept.load("3255f88ccc1db7143b3e7586d96b35ae81e6f3d29c7d149387b83f131a0cb242")
 
 
 def test_every_request_and_every_replay_is_a_record(world: World) -> None:

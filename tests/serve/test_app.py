@@ -50,6 +50,12 @@ class Slow:
         assert self.go.wait(20)
         return [[(0, 1.0)] for _ in queries]
 
+    async def go_on(self, *requests: asyncio.Task[Any]) -> list[Any]:
+        """Search again, once all requests have come; return their answers."""
+        await asyncio.sleep(0.3)
+        self.go.set()
+        return await asyncio.gather(*requests)
+
 
 Client = Callable[..., Coroutine[Any, Any, tuple[int, dict[str, str], Any]]]
 
@@ -97,9 +103,7 @@ FOUND = [{"id": "d0", "contents": "a text"}]
 async def test_what_waits_is_searched_together_next(tmp_path: Path) -> None:
     async with busy(tmp_path) as (index, ask, first):
         others = [asyncio.create_task(ask(f"query {n}", topk=1 + n % 2)) for n in range(10)]
-        await asyncio.sleep(0.3)
-        index.go.set()
-        answers = await asyncio.gather(first, *others)
+        answers = await index.go_on(first, *others)
     assert [answer[2] for answer in answers] == [{"result": [FOUND]}] * 11
     assert sorted(map(len, index.batches)) == [1, 5, 5]  # one k a batch
 
@@ -112,10 +116,8 @@ async def test_long_requests_take_turns_with_short_ones(tmp_path: Path, monkeypa
         await asyncio.sleep(0.2)
         short = asyncio.create_task(ask("short"))
         heavy = asyncio.create_task(ask("x" * 2000, "after it"))
-        await asyncio.sleep(0.2)
-        index.go.set()
-        assert len((await long)[2]["result"]) == 100
-        await asyncio.gather(first, short, heavy)
+        answers = await index.go_on(first, long, short, heavy)
+    assert len(answers[1][2]["result"]) == 100
     assert index.batches[1][4] == "short"
     assert index.batches[1][5][:1] == "x"  # weighs 11 queries: the batch is full
     assert len(index.batches[1]) == 6
@@ -128,10 +130,8 @@ async def test_long_requests_take_turns_with_short_ones(tmp_path: Path, monkeypa
 async def test_a_query_that_breaks_the_engine_fails_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async with busy(tmp_path) as (index, ask, first):
         others = [asyncio.create_task(ask(query)) for query in ("good", "fail", "fine")]
-        await asyncio.sleep(0.3)
-        index.go.set()
-        good, bad, fine = await asyncio.gather(*others)
-        assert good == (await first) or good[2] == fine[2] == {"result": [FOUND]}
+        good, bad, fine, _ = await index.go_on(*others, first)
+        assert good[2] == fine[2] == {"result": [FOUND]}
         assert (bad[0], bad[2]) == (500, {"detail": "the engine failed; the server's log says why"})
         assert (await ask("again"))[0] == 200
     assert "a secret of the engine" in caplog.text
@@ -143,10 +143,8 @@ async def test_an_engine_that_is_down_is_said_to_be(tmp_path: Path) -> None:
         assert (status, body) == (503, {"detail": "the embedding server does not answer"})
     async with busy(tmp_path) as (index, ask, first):
         others = [asyncio.create_task(ask("down")) for _ in range(20)]
-        await asyncio.sleep(0.3)
-        index.go.set()
-        assert (await first)[0] == 200
-        assert {(await other)[0] for other in others} == {503}
+        answers = await index.go_on(first, *others)
+        assert [status for status, *_ in answers] == [200] + [503] * 20
         assert index.calls < 10  # it is not tried for each of them
         assert (await ask("again"))[0] == 200
 
@@ -203,9 +201,7 @@ async def test_nobody_searches_for_a_client_that_has_gone(tmp_path: Path) -> Non
         await asyncio.sleep(0.2)
         gone.cancel()
         await asyncio.gather(gone, return_exceptions=True)
-        await asyncio.sleep(0.2)
-        index.go.set()
-        await first
+        await index.go_on(first)
         assert (await ask("others"))[0] == 200
     assert index.batches == [["first"], ["others"]]
 
