@@ -105,10 +105,10 @@ def ours(url: str, calls: int, folder: Path) -> Calls:
     import openai  # noqa: F401 - imported here, so that no client's time includes it
 
     import stepsearch_data.remote.transport  # noqa: F401
+    from stepsearch_data.core.ordered import ordered
     from stepsearch_data.llm import Message, Reply, Request
     from stepsearch_data.llm.service import Llm
     from stepsearch_data.llm.settings import LlmSettings
-    from stepsearch_data.pipeline.questions import ordered
     from stepsearch_data.pipeline.store import Store
 
     settings = LlmSettings(base_url=url, replay=folder / "replay.sqlite", max_concurrency=IN_FLIGHT)

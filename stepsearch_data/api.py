@@ -233,7 +233,7 @@ class Store:
         rows = []
         for stage in STAGES:
             entry = manifest.stages.get(stage.name)
-            fresh = manifest.is_fresh(stage.name)
+            fresh = stage.name in manifest.fresh
             outputs = entry.outputs if entry else {}
             rows.append(
                 {
@@ -330,9 +330,9 @@ def _listed(value: str | Sequence[str]) -> list[str]:
 
 def _text(value: Any) -> str:
     """Write a setting's value as `--set` takes it."""
-    from stepsearch_data.pipeline.run_file import toml
+    from stepsearch_data.core.toml import write_value
 
-    return "default" if value is None else toml(str(value) if isinstance(value, PathLike) else value)
+    return "default" if value is None else write_value(str(value) if isinstance(value, PathLike) else value)
 
 
 def _path(value: AnyPath | None) -> Path | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,8 @@ from stepsearch_data.remote.secrets import redact
 
 if TYPE_CHECKING:
     from stepsearch_data.pipeline.config import RunConfig
-    from stepsearch_data.pipeline.remembered import Remembered
     from stepsearch_data.pipeline.runner import Runner
+    from stepsearch_data.remembered import Remembered
 
 
 def run_config(
@@ -44,8 +45,8 @@ def run_config_over(
 
 def recalled(store: Path) -> Remembered:
     """Return what a store remembers of how it was built."""
-    from stepsearch_data.pipeline.remembered import recall
     from stepsearch_data.pipeline.store import Store
+    from stepsearch_data.remembered import recall
     from stepsearch_data.stages import STAGES
 
     return recall(Store(store), STAGES)
@@ -100,6 +101,7 @@ def make_build(
     Calls `say` with what the store remembers, and what is replaced of it. Raises ConfigError.
     """
     from stepsearch_data.pipeline.runner import Runner
+    from stepsearch_data.remembered import remember
     from stepsearch_data.stages import STAGES, check, select
 
     before = recalled(store or run_config(config).store)
@@ -109,7 +111,8 @@ def make_build(
     for line in remembered(before.settings, run):
         say(line)
     check(run.stages, len(run.engines))
-    job = Runner(STAGES, run, select(*stages), force=force)
+    started = partial(remember, config=run, stages=STAGES)
+    job = Runner(STAGES, run, select(*stages), force=force, started=started)
     if run.lost:
         _check_lost(job)
     return job
@@ -117,7 +120,7 @@ def make_build(
 
 def remembered(before: Mapping[str, Any], run: RunConfig) -> Iterator[str]:
     """Describe the settings of earlier builds that this one uses, and those that it replaces."""
-    from stepsearch_data.pipeline.remembered import flat, settings_of
+    from stepsearch_data.remembered import flat, settings_of
     from stepsearch_data.stages import STAGES
 
     now = dict(flat(settings_of(run, STAGES)))
@@ -132,9 +135,9 @@ def remembered(before: Mapping[str, Any], run: RunConfig) -> Iterator[str]:
 
 def setting_text(value: Any) -> str:
     """Write a setting's value as in a run file, without keys."""
-    from stepsearch_data.pipeline.run_file import toml
+    from stepsearch_data.core.toml import write_value
 
-    return "default" if value is None else visible(redact(toml(value)))
+    return "default" if value is None else visible(redact(write_value(value)))
 
 
 def _check_lost(job: Runner) -> None:

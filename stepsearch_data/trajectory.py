@@ -145,7 +145,7 @@ def read_trajectories(store: Store) -> Iterator[Trajectory]:
 
 def _fresh(manifest: Manifest, table: Table[Any]) -> bool:
     """Tell whether a table is there and up to date with the rows that it describes."""
-    return manifest.output(table.name) is not None and manifest.is_fresh(manifest.writer(table.name))
+    return manifest.output(table.name) is not None and manifest.writer(table.name) in manifest.fresh
 
 
 def _together(

@@ -18,6 +18,7 @@ CLI = TRAINER | {"stages", "audit", "release", "report", "scoring", "serve", "sy
 ALLOWED = {
     "__init__": {"api", "core", "trajectory"},
     "core": set(),
+    "executors": {"core"},
     "schemas": set(),
     "templates": {"core", "schemas"},
     "synth": {"core"},
@@ -26,7 +27,7 @@ ALLOWED = {
     "sources": {"core", "schemas", "remote", "rewards"},
     "llm": {"core", "remote"},
     "search": {"core", "remote", "llm", "sources"},
-    "pipeline": BASE | {"remote", "llm", "search", "sources"},
+    "pipeline": BASE | {"executors", "remote", "llm", "search", "sources"},
     "indexes": {"core", "pipeline", "search"},
     "exports": BASE | {"pipeline", "sources"},
     "stages": STORE | {"rewards"},
@@ -38,10 +39,11 @@ ALLOWED = {
     "trainer": TRAINER,
     "evaluation": TRAINER | {"trainer"},
     "demo": TRAINER | {"trainer", "evaluation", "synth"},
-    "builds": STORE | {"stages"},
+    "remembered": STORE,
+    "builds": STORE | {"stages", "remembered"},
     "trajectory": BASE | {"pipeline"},
     "api": CLI | {"builds", "trajectory"},
-    "cli": CLI | {"api", "builds"},
+    "cli": CLI | {"api", "builds", "remembered"},
     "__main__": {"cli"},
 }
 

@@ -84,7 +84,7 @@ def test_a_damaged_table_is_named_with_its_remedy(store: Path, cli: Run) -> None
     broken = cli("build", "--store", store, "--stage", "retrieve", "--force")
     error, hint = broken.stderr.splitlines()[-2:]
     assert error.startswith(f"error: {table} is damaged: ")
-    assert hint == "hint: make it anew: --force --stage queries"
+    assert hint == "hint: build it again: --force --stage queries"
     assert cli("build", "--store", store, "--stage", "queries", "--force").returncode == 0
     assert cli("build", "--store", store).returncode == 0
 

@@ -86,8 +86,8 @@ def _discard(output: Path | None) -> None:
 
 def _print_rows(store: Store, sql: str, form: str, output: Path | None, *, memory: int) -> None:
     """Print the rows of a query, in one of the formats; DuckDB may take `memory` bytes."""
+    from stepsearch_data.cli.output import write
     from stepsearch_data.pipeline import catalog
-    from stepsearch_data.pipeline import output as writers
 
     outdated = catalog.stale(store)
     if outdated:
@@ -96,11 +96,11 @@ def _print_rows(store: Store, sql: str, form: str, output: Path | None, *, memor
         if form == "table" and output is None:
             _result_table(reader)
         else:
-            writers.write(reader, form, output, store=store.root)
+            write(reader, form, output, store=store.root)
 
 
 def _result_table(reader: Any) -> None:
-    from stepsearch_data.pipeline.output import values
+    from stepsearch_data.cli.output import values
 
     limit = 1_000
     found: list[list[Any]] = []
@@ -116,7 +116,7 @@ def _result_table(reader: Any) -> None:
 def _short(value: Any) -> Any:
     if isinstance(value, int | float | bool | None):
         return value
-    from stepsearch_data.pipeline.output import readable
+    from stepsearch_data.cli.output import readable
 
     text = readable(value)
     return text if len(text) <= _CELL or "\n" in text else text[: _CELL - 1] + "…"

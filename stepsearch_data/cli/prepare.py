@@ -19,7 +19,7 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
     """Write a commented run file with every setting at its default."""
-    from stepsearch_data.pipeline.run_file import run_file
+    from stepsearch_data.cli.run_file import run_file
     from stepsearch_data.stages import STAGES
 
     if path.exists() and not force:

@@ -37,7 +37,7 @@ def stages(as_json: options.Json = False) -> None:
 
 def status(store: options.Store = None, config: options.Config = None, as_json: options.Json = False) -> None:
     """Show what the store holds: rows, bytes, seconds and rejects of every stage."""
-    from stepsearch_data.pipeline.remembered import flat, recall
+    from stepsearch_data.remembered import flat, recall
     from stepsearch_data.stages import STAGES
 
     opened = open_store(store, config)

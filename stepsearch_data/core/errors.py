@@ -11,7 +11,7 @@ StepSearchError
 ├── QueryError       SQL given by the user
 └── TrainError       training that cannot go on
 
-A bad row is no error but a reject (see `RowRejected`); anything else that is raised is a bug.
+A bad row is not an error but a reject (see `RowRejected`). Any other exception is a bug.
 """
 
 
@@ -81,7 +81,7 @@ class RowRejected(Exception):
 
 
 class GoldMissing(RowRejected):
-    """The row is sound, but comes without a gold paragraph: no sign of a broken source."""
+    """The row is valid, but comes without a gold paragraph. That is not a sign of a broken source."""
 
 
 def without_traceback(error: Exception) -> str:

@@ -10,14 +10,14 @@ from pathlib import Path
 
 
 def open_regular(path: Path) -> BufferedReader:
-    """Open a regular file to read. Raises OSError for anything else, and for what is not there."""
+    """Open a regular file to read. Raises OSError for anything else, and where there is none."""
     if "\0" in str(path):
         raise OSError(errno.EINVAL, "holds a NUL", str(path))
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO would wait for its writer
     mode = os.fstat(handle).st_mode
     if not stat.S_ISREG(mode):
         os.close(handle)
-        number, words = (errno.EISDIR, "is a folder") if stat.S_ISDIR(mode) else (errno.EINVAL, "is no regular file")
+        number, words = (errno.EISDIR, "is a folder") if stat.S_ISDIR(mode) else (errno.EINVAL, "is not a regular file")
         raise OSError(number, words, str(path))
     return open(handle, "rb")
 

@@ -10,6 +10,8 @@ from typing import Any, BinaryIO, Generic, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from stepsearch_data.core.arrow import from_bytes, to_bytes
+
 T = TypeVar("T")
 
 _GROUP_BYTES = 64 << 20
@@ -52,6 +54,7 @@ class ParquetWriter(Generic[T]):
         self._schema, self._to_arrow = schema, to_arrow
         self._rows_per_group, self._buffer_rows = rows_per_group, buffer_rows
         self._rows: list[T] = []
+        self._extended = schema.empty_table()
         self._pending: list[pa.Table] = []
         self.count = 0
 
@@ -60,6 +63,13 @@ class ParquetWriter(Generic[T]):
         self._rows.append(row)
         if len(self._rows) >= self._buffer_rows:
             self._drain()
+
+    def extend(self, rows: pa.Table) -> None:
+        """Add rows of the file's schema as if each was appended: the bytes do not depend on how many come at once."""
+        self._extended = pa.concat_tables([self._extended, rows])
+        while self._extended.num_rows >= self._buffer_rows:
+            self._add(_fresh(self._extended.slice(0, self._buffer_rows)))
+            self._extended = self._extended.slice(self._buffer_rows)
 
     def write(self, rows: pa.Table) -> None:
         """Add many rows, in Arrow form; columns are cast to the file's schema."""
@@ -89,6 +99,9 @@ class ParquetWriter(Generic[T]):
         if self._rows:
             rows, self._rows = self._rows, []
             self._add(self._to_arrow(rows))
+        if self._extended.num_rows:
+            rest, self._extended = self._extended, self._schema.empty_table()
+            self._add(_fresh(rest))
 
     def _add(self, rows: pa.Table) -> None:
         self.count += rows.num_rows
@@ -106,3 +119,8 @@ class ParquetWriter(Generic[T]):
         held, self._held.parts = self._held.parts, []
         self._file.writelines(held)
         self._file.flush()
+
+
+def _fresh(rows: pa.Table) -> pa.Table:
+    """Return rows as if just made. A slice may keep a validity bitmap without nulls, which would count as bytes."""
+    return from_bytes(to_bytes(rows))

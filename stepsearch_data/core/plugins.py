@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
 from stepsearch_data.core.errors import ConfigError
+from stepsearch_data.core.validation import known_names
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -41,9 +41,7 @@ class Registry:
     def load(self, name: str, kind: type[T]) -> T:
         """Load the declaration of that name, of this type. Raises ConfigError where there is none, or it is broken."""
         if name not in self.points:
-            close = difflib.get_close_matches(name, self.names(), n=1)
-            advice = f"did you mean {close[0]}?" if close else f"known: {', '.join(self.names())}"
-            raise ConfigError(f"there is no {self.what} {name!r}", advice)
+            raise ConfigError(f"there is no {self.what} {name!r}", known_names(name, self.names()))
         point = self.points[name]
         package = point.dist.name if point.dist else point.module
         try:
@@ -56,5 +54,5 @@ class Registry:
             raise ConfigError(message, f"update it, or remove it: pip uninstall {package}") from error
         if not isinstance(found, kind) or getattr(found, "name", name) != name:
             wanted = f"stepsearch_data {kind.__name__} named {name}"
-            raise ConfigError(f"{point.value} of the package {package} is no {wanted}")
+            raise ConfigError(f"{point.value} of the package {package} is not a {wanted}")
         return found

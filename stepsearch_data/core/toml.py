@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,17 @@ def parse_value(key: str, text: str) -> Any:
     except ValueError as error:
         raise ConfigError(str(error)) from error
     return value
+
+
+def write_value(value: Any) -> str:
+    """Write a value as TOML."""
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{write_value(name)} = {write_value(inner)}" for name, inner in value.items()) + " }"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(write_value(item) for item in value) + "]"
+    if isinstance(value, bool | str):
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return str(value)
 
 
 def _check(place: str, value: Any, depth: int = 0) -> None:

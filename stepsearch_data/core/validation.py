@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import reprlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -55,3 +56,10 @@ def words_of(error: ErrorDetails) -> str:
 def shortened(text: str, most: int = _LONGEST) -> str:
     """Return the text, its middle left out where it is long."""
     return text if len(text) <= most else f"{text[: most // 2]}…{text[-(most - most // 2 - 1) :]}"
+
+
+def known_names(name: str, known: Iterable[str]) -> str:
+    """Return a hint for a name that is not known: the one that is probably meant, or all."""
+    names = list(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return f"did you mean {close[0]}?" if close else f"known: {', '.join(names) or 'none'}"

@@ -5,7 +5,6 @@ DuckDB is imported where it is used: a build only writes the catalog.
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from stepsearch_data.core.errors import QueryError, StoreError, without_traceback
+from stepsearch_data.core.validation import known_names
 from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.schemas.tables import (
     ENGINE_VOTES,
@@ -82,7 +82,7 @@ def _views(manifest: Manifest, paths: Mapping[str, list[str]]) -> dict[str, str]
 def _judged(views: Mapping[str, str], name: str, judged: Judged, manifest: Manifest) -> str:
     """Join a table with the columns of its judge. They are null while the judge has not run on these very rows."""
     by = judged.by
-    if by.name not in views or not manifest.is_fresh(manifest.writer(by.name)):
+    if by.name not in views or manifest.writer(by.name) not in manifest.fresh:
         types = {field.name: _SQL_TYPES[field.type] for field in by.schema}
         nulls = ", ".join(f"NULL::{types[column]} AS {column}" for column in judged.columns)
         return f"SELECT *, {nulls} FROM ({views[name]})"
@@ -129,7 +129,7 @@ def connect(store: Store, manifest: Manifest, memory: int | None = None) -> duck
     """
     import duckdb
 
-    from stepsearch_data.pipeline.table_files import SCHEME, TableFiles
+    from stepsearch_data.core.named_files import SCHEME, NamedFiles
 
     store.check(manifest)
     paths = _paths(manifest, _logs(store))
@@ -137,7 +137,7 @@ def connect(store: Store, manifest: Manifest, memory: int | None = None) -> duck
     files = {name: store.inside(path) for table in paths for name, path in zip(names[table], paths[table], strict=True)}
     connection = duckdb.connect(":memory:")
     try:
-        connection.register_filesystem(TableFiles(files))
+        connection.register_filesystem(NamedFiles(files))
         connection.execute("SET parquet_metadata_cache = true")  # the query uses what its view has read
         connection.execute("SET enable_external_file_cache = false")  # the system's cache is enough
         if memory:
@@ -148,7 +148,7 @@ def connect(store: Store, manifest: Manifest, memory: int | None = None) -> duck
         connection.close()
         raise StoreError(
             f"a table of {store.root} cannot be read: {without_traceback(error).splitlines()[0]}",
-            "stepsearch-data build makes missing tables anew, and broken ones with --force",
+            "stepsearch-data build builds missing tables again, and broken ones with --force",
         ) from error
     connection.execute("SET python_enable_replacements = false")
     connection.execute("SET allow_persistent_secrets = false")
@@ -203,8 +203,7 @@ def frame(store: Store, manifest: Manifest, name: str) -> pl.LazyFrame:
 
     known = {table.name: table for table in TABLES}
     if name not in known:
-        close = difflib.get_close_matches(name, known, n=1)
-        raise StoreError(f"there is no table {name!r}", f"did you mean {close[0]}?" if close else ", ".join(known))
+        raise StoreError(f"there is no table {name!r}", known_names(name, known))
     table = known[name]
     if table in LOGS:
         return pl.from_arrow(pa.Table.from_pylist(list(store.read_log(name)), schema=table.schema)).lazy()  # type: ignore[union-attr]  # a table, so no series
@@ -215,7 +214,7 @@ def frame(store: Store, manifest: Manifest, name: str) -> pl.LazyFrame:
     judged = JUDGED.get(name)
     if judged is None:
         return rows
-    if manifest.output(judged.by.name) and manifest.is_fresh(manifest.writer(judged.by.name)):
+    if manifest.output(judged.by.name) and manifest.writer(judged.by.name) in manifest.fresh:
         said = pl.scan_parquet(store.tables(manifest, judged.by)[judged.by], glob=False)
         return rows.join(said.select(*judged.key, *judged.columns), on=judged.key, how="left", maintain_order="left")
     types = pl.from_arrow(judged.by.schema.empty_table()).schema  # type: ignore[union-attr]
@@ -286,7 +285,7 @@ def _advice(store: Store, message: str) -> str:
 def stale(store: Store) -> list[str]:
     """Return the committed stages whose rows were made from other inputs than those committed now."""
     manifest = store.manifest()
-    return [name for name in manifest.stages if not manifest.is_fresh(name)]
+    return [name for name in manifest.stages if name not in manifest.fresh]
 
 
 def check_current(store: Store) -> None:

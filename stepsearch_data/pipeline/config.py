@@ -8,7 +8,6 @@ the command line can set.
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from copy import deepcopy
@@ -21,7 +20,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from stepsearch_data.core.errors import ConfigError
 from stepsearch_data.core.toml import parse_value, read_toml
-from stepsearch_data.core.validation import fault_and_value, in_words, place_of
+from stepsearch_data.core.validation import fault_and_value, in_words, known_names, place_of
+from stepsearch_data.executors import Name
 from stepsearch_data.llm.settings import AZURE, LlmSettings
 from stepsearch_data.pipeline.stage import Stage, StageConfig
 from stepsearch_data.remote.secrets import check_address, check_no_key
@@ -46,7 +46,11 @@ class RunSettings(BaseModel):
         ),
         ge=1,
         le=1_024,
-        description="threads that search and tokenise (default: all cores)",
+        description="threads that search and tokenise, and processes that work on questions (default: all cores)",
+    )
+    executor: Name = Field(
+        default="processes",
+        description="what works on questions where no model is asked: processes, or inline, this process alone",
     )
     max_reject_share: float = Field(
         default=0.2,
@@ -57,7 +61,7 @@ class RunSettings(BaseModel):
 
 
 class EnginesSection(BaseModel):
-    """Which engines are asked; beside it a section an engine, `[engines.NAME]`."""
+    """Which engines are asked. Each has a section `[engines.NAME]` beside it."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
@@ -215,7 +219,7 @@ def _put(data: dict[str, Any], section: str, name: str, value: str, given: set[s
     for part in section.split(".", 1):  # the name of an engine is the second part of its section
         inner = inner.setdefault(part, {})
         if not isinstance(inner, dict):
-            raise ConfigError(f"{section} is no stage", "stepsearch-data stages lists them")
+            raise ConfigError(f"{section} is not a stage", "stepsearch-data stages lists them")
     if value.strip() == DEFAULT:
         inner.pop(name, None)
     else:
@@ -234,13 +238,6 @@ def _explain(model: type[BaseModel], error: ErrorDetails) -> str:
     if error["type"] != "extra_forbidden":
         return fault_and_value(error)
     *parents, name = (str(part) for part in error["loc"][:2])
-    known = list(_known(model, parents))
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    advice = f"did you mean {close[0]}?" if close else f"known: {', '.join(known) or 'none'}"
-    return f"{place_of(error)}: unknown key; {advice}"
-
-
-def _known(model: type[BaseModel], parents: list[str]) -> Iterable[str]:
     for parent in parents:
         model = model.model_fields[parent].annotation  # type: ignore[assignment]  # sections are models
-    return model.model_fields
+    return f"{place_of(error)}: unknown key; {known_names(name, model.model_fields)}"

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from stepsearch_data.core.errors import StepSearchError
 from stepsearch_data.core.parquet import ParquetWriter
 from stepsearch_data.core.progress import Meter
+from stepsearch_data.executors import INLINE, Executor
 from stepsearch_data.schemas.rows import Reject, Row
 from stepsearch_data.schemas.tables import REJECTS, Folder, Inputs, Table
 from stepsearch_data.search.kinds import Engine, Service
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 _RAW_CHARACTERS = 2_000
 _EARLY_LOOK = 1_000
 _READ_ROWS = 1_000
+_FEW = 1_000  # items of work that are done before processes have started
 
 
 class TooManyRejects(StepSearchError):
@@ -48,7 +50,7 @@ class TableWriter(ParquetWriter[R]):
 
 
 class StageContext:
-    """What a stage can use while it runs. `name` and `writes` are the stage's."""
+    """What a stage can use while it runs. `name` and `writes` are the stage's; `tables` are those that it writes."""
 
     def __init__(
         self,
@@ -60,6 +62,7 @@ class StageContext:
         *,
         sources: Sequence[Source] = (),
         workers: int = 1,
+        executor: Executor = INLINE,
         max_reject_share: float = 1.0,
         meter: Meter | None = None,
         model: Llm | None = None,
@@ -71,6 +74,7 @@ class StageContext:
         self.inputs = inputs
         self.sources = sources
         self.workers = workers
+        self._executor = executor
         self.model = model
         self.prompts = prompts or {}
         self.retries = retries or {}
@@ -84,8 +88,8 @@ class StageContext:
         self._accepted: Counter[str] = Counter()
         self._rejected: Counter[str] = Counter()
         self._examples: defaultdict[str, list[Reject]] = defaultdict(list)
-        self._tables = [output for output in writes if isinstance(output, Table)]
-        self._writers = {t.name: TableWriter(folder / f"{t.name}.parquet", t) for t in (*self._tables, REJECTS)}
+        self.tables = tuple(output for output in writes if isinstance(output, Table))
+        self._writers = {t.name: TableWriter(folder / f"{t.name}.parquet", t) for t in (*self.tables, REJECTS)}
 
     def sample(self, question_id: str) -> int:
         """Return how often this question was tried again, so that a new request differs from a replayed one."""
@@ -106,11 +110,14 @@ class StageContext:
 
     def writer_of(self, row: R) -> TableWriter[R]:
         """Return the writer of the output table that holds rows of this type."""
-        table = next(table for table in self._tables if type(row) is table.row)
-        return self._writers[table.name]
+        return self._writers[next(table.name for table in self.tables if type(row) is table.row)]
+
+    def executor(self, items: int) -> Executor:
+        """Return what works on so many questions, rows or queries: this process alone on few."""
+        return self._executor if items >= _FEW else INLINE
 
     def folder(self, name: str) -> Path:
-        """Make an empty folder for an output that is no table."""
+        """Make an empty folder for an output that is not a table."""
         path = self._folder / name
         path.mkdir()
         return path
@@ -144,13 +151,12 @@ class StageContext:
             raw=_printable(raw),
         )
         self._writers[REJECTS.name].append(row)
+        self.meter.advance()
         if not counts:
-            self.meter.advance()
             return
         self._rejected[source] += 1
         if len(self._examples[source]) < _EARLY_LOOK:
             self._examples[source].append(row)
-        self.meter.advance()
         if self._rejected[source] + self._accepted[source] == _EARLY_LOOK:
             self._check(source)
 

@@ -93,7 +93,7 @@ class Manifest(BaseModel):
         """Check that each stage has its own folder, each table one writer, and that no stage depends on itself."""
         for stage, entry in self.stages.items():
             if not re.fullmatch(rf"stages/{re.escape(stage)}-[0-9a-f]{{12}}(\.\d+)?", entry.folder):
-                raise ValueError(f"{entry.folder!r} is no folder of stage {stage}")
+                raise ValueError(f"{entry.folder!r} is not a folder of stage {stage}")
             for name in entry.outputs.keys() - {REJECTS.name}:
                 if self.writer(name) != stage:
                     raise ValueError(f"{self.writer(name)} and {stage} both write {name}")
@@ -129,10 +129,6 @@ class Manifest(BaseModel):
         """Return the committed stage that wrote an output. Raises StopIteration where none did."""
         return next(stage for stage, entry in self.stages.items() if name in entry.outputs)
 
-    def is_fresh(self, stage: str) -> bool:
-        """Tell whether the stage is one of `fresh`."""
-        return stage in self.fresh
-
 
 def with_stage(manifest: Manifest, stage: str, entry: Entry) -> Manifest:
     """Return the manifest with a stage committed, without others that wrote the same tables. Raises StoreError."""
@@ -163,9 +159,9 @@ def parse_manifest(data: bytes, where: str) -> Manifest:
             f"{where} is not a store's manifest: {in_words(error, most=1)}",
             "choose another --store, or take it from a copy",
         ) from None
-    anew = f"rm {shlex.quote(where)} && stepsearch-data build --store {shlex.quote(str(Path(where).parent))}"
+    again = f"rm {shlex.quote(where)} && stepsearch-data build --store {shlex.quote(str(Path(where).parent))}"
     raise StoreError(
         f"{where} has store format {found}; this version reads {FORMAT}",
-        f"build it anew, which pays for nothing twice: {anew} --source KIND=PATH; "
+        f"build it again, which pays for nothing twice: {again} --source KIND=PATH; "
         "or use the version of stepsearch-data that wrote it",
     )

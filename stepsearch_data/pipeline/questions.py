@@ -1,29 +1,37 @@
 """Stages that work question by question: row in → rows out.
 
 All tables keep the order of `questions`. So a question's rows in several tables are found by reading
-these tables in parallel, a few rows at a time.
+these tables in parallel, a range of questions at a time.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
-from typing import Any, TypeVar
+from operator import attrgetter
+from typing import Any, NamedTuple, TypeVar
 
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from stepsearch_data.core.arrow import Sent
 from stepsearch_data.core.errors import RowRejected, StoreError
-from stepsearch_data.pipeline.context import StageContext, read_rows
+from stepsearch_data.core.ordered import IN_FLIGHT, ordered
+from stepsearch_data.pipeline.context import StageContext
 from stepsearch_data.schemas.rows import Question, Row
 from stepsearch_data.schemas.tables import QUESTIONS, Inputs, Table
 
 R = TypeVar("R", bound=Row)
-T = TypeVar("T")
 U = TypeVar("U")
 
-_IN_FLIGHT = 64
-_AHEAD = 16
+_RANGE = 250  # questions that are sent to a worker at once
+_READ_ROWS = 2_000
 
 
 @dataclass(frozen=True)
@@ -44,32 +52,46 @@ class QuestionRows:
 
 def by_question(inputs: Inputs, *tables: Table[Any]) -> Iterator[QuestionRows]:
     """Yield every question with its rows of `tables`, in order. `inputs` are the files of these tables."""
-    readers = {table: _ByQuestion(read_rows(inputs[table], table)) for table in tables}
-    for question in read_rows(inputs[QUESTIONS], QUESTIONS):
-        yield QuestionRows(question, {table: reader.take(question.question_id) for table, reader in readers.items()})
-    left = [table.name for table, reader in readers.items() if reader.left]
-    if left:
-        raise StoreError(f"{', '.join(left)} does not follow the order of the questions", "build anew, with --force")
+    for part in _ranges(inputs, tables):
+        yield from _questions(part, tables)
 
 
 def for_each_question(
-    context: StageContext,
-    function: Callable[[QuestionRows], Awaitable[list[Any]]],
-    *tables: Table[Any],
+    context: StageContext, function: Callable[[QuestionRows], Iterable[Row]], *tables: Table[Any]
 ) -> None:
-    """Call the function for every question, many at a time, and write its rows in the questions' order.
+    """Call the function for every question, in workers where there are many, and write its rows in order.
 
     Each row goes to the output table that holds rows of its type. A question for which it raises
-    RowRejected lands in `rejects`.
+    RowRejected lands in `rejects`. The function and what it holds are pickled.
     """
+    for rows, outcomes in _mapped(context, partial(_written, function, tables, context.tables), tables):
+        for table in context.tables:
+            context.writer(table).extend(rows[table.name].table)
+        for outcome in outcomes:
+            _settle(context, outcome)
+
+
+def map_questions(context: StageContext, function: Callable[[QuestionRows], U], *tables: Table[Any]) -> Iterator[U]:
+    """Yield what the function returns for every question, in order, called in workers where there are many.
+
+    The function and what it holds are pickled, and so are the results.
+    """
+    for results in _mapped(context, partial(_returned, function, tables), tables):
+        yield from results
+
+
+def ask_for_each_question(
+    context: StageContext, function: Callable[[QuestionRows], Awaitable[list[Any]]], *tables: Table[Any]
+) -> None:
+    """Do what `for_each_question` does with a function that asks a model: many questions wait at a time."""
     context.meter.expect(context.count(QUESTIONS))
-    asyncio.run(_run(context, function, tables))
+    asyncio.run(_ask(context, function, tables))
 
 
-async def _run(
+async def _ask(
     context: StageContext, function: Callable[[QuestionRows], Awaitable[list[Any]]], tables: Sequence[Table[Any]]
 ) -> None:
-    in_flight = context.model.settings.max_concurrency if context.model else _IN_FLIGHT
+    in_flight = context.model.settings.max_concurrency if context.model else IN_FLIGHT
 
     def everyone(work: Callable[[QuestionRows], Awaitable[U]]) -> AsyncIterator[U]:
         return ordered(work, by_question(context.inputs, *tables), in_flight)
@@ -79,10 +101,12 @@ async def _run(
             from stepsearch_data.llm.batch import Batches
 
             await Batches(context.model, context.meter.say).fill(function, everyone)
-        async for rows, result in everyone(partial(_attempt, function)):
+        async for outcome, rows in everyone(partial(_attempt, function)):
             if context.model:
                 context.meter.note(context.model.describe)
-            _settle(context, rows.question, result)
+            _settle(context, outcome)
+            for row in rows:
+                context.writer_of(row).append(row)
     finally:
         if context.model:
             await context.model.close()
@@ -90,96 +114,127 @@ async def _run(
 
 async def _attempt(
     function: Callable[[QuestionRows], Awaitable[list[Any]]], rows: QuestionRows
-) -> tuple[QuestionRows, list[Row] | RowRejected]:
+) -> tuple[_Outcome, list[Any]]:
     try:
-        return rows, await function(rows)
-    except RowRejected as reason:
-        return rows, reason
+        return _accepted(rows.question), await function(rows)
+    except RowRejected as error:
+        return _rejected(rows.question, error), []
 
 
-def _settle(context: StageContext, question: Question, result: list[Row] | RowRejected) -> None:
-    """Write the rows of a question, or the reason why there are none."""
-    if isinstance(result, RowRejected):
-        replies = f" (after {result.attempts} {'reply' if result.attempts == 1 else 'replies'})"
-        reason = f"{result}{replies}" if result.attempts else str(result)
-        raw = result.raw or question.question
-        context.reject(question.source, question.position, question.question_id, reason, raw)
-        return
-    context.accept(question.source)
-    for row in result:
-        context.writer_of(row).append(row)
+class _Outcome(NamedTuple):
+    """What became of a question; `reason` and `raw` are None where it was accepted."""
+
+    source: str
+    position: int
+    question_id: str
+    reason: str | None
+    raw: str | None
 
 
-async def ordered(
-    function: Callable[[T], Awaitable[U]], items: Iterable[T], in_flight: int = _IN_FLIGHT
-) -> AsyncIterator[U]:
-    """Yield the results in the order of the items.
-
-    `in_flight` workers take the next item as soon as they are free, so a slow item delays no other.
-    At most sixteen times as many results wait for an earlier one.
-    """
-    pending = enumerate(items)
-    finished: dict[int, asyncio.Future[U]] = {}
-    room = asyncio.Semaphore(_AHEAD * in_flight)
-    news = asyncio.Event()
-
-    async def work() -> None:
-        while True:
-            await room.acquire()
-            entry = next(pending, None)
-            if entry is None:
-                room.release()
-                return
-            place, item = entry
-            finished[place] = await _outcome(function, item)
-            news.set()
-
-    workers = [asyncio.create_task(work()) for _ in range(in_flight)]
-    everyone = asyncio.gather(*workers)
-    everyone.add_done_callback(lambda _: news.set())
-    place = 0
-    try:
-        while True:
-            while place in finished:
-                yield finished.pop(place).result()
-                place += 1
-                room.release()
-            if everyone.done() and not finished:
-                await everyone  # raises an error of the items' iterator
-                return
-            await news.wait()
-            news.clear()
-    finally:
-        everyone.cancel()
-        await asyncio.gather(everyone, return_exceptions=True)
+def _accepted(question: Question) -> _Outcome:
+    return _Outcome(question.source, question.position, question.question_id, None, None)
 
 
-async def _outcome(function: Callable[[T], Awaitable[U]], item: T) -> asyncio.Future[U]:
-    """Return the result or the exception of one call, to be raised in its turn."""
-    outcome: asyncio.Future[U] = asyncio.get_running_loop().create_future()
-    try:
-        outcome.set_result(await function(item))
-    except Exception as error:  # noqa: BLE001 - raised again by result()
-        outcome.set_exception(error)
-        outcome.exception()  # marks it as retrieved, as the build may stop before its turn
-    return outcome
+def _rejected(question: Question, error: RowRejected) -> _Outcome:
+    replies = f" (after {error.attempts} {'reply' if error.attempts == 1 else 'replies'})" if error.attempts else ""
+    raw = error.raw or question.question
+    return _Outcome(question.source, question.position, question.question_id, f"{error}{replies}", raw)
+
+
+def _settle(context: StageContext, outcome: _Outcome) -> None:
+    """Count a question, and write the reason why it was rejected."""
+    if outcome.reason is None:
+        context.accept(outcome.source)
+    else:
+        context.reject(outcome.source, outcome.position, outcome.question_id, outcome.reason, outcome.raw)
+
+
+_Range = dict[str, Sent]
+"""The rows of consecutive questions, by the name of their table."""
+
+
+def _mapped(context: StageContext, work: Callable[[_Range], U], tables: Sequence[Table[Any]]) -> Iterator[U]:
+    """Yield what the work makes of each range of questions."""
+    questions = context.count(QUESTIONS)
+    context.meter.expect(questions)
+    return context.executor(questions).map(work, _ranges(context.inputs, tables))
+
+
+def _written(
+    function: Callable[[QuestionRows], Iterable[Row]],
+    tables: Sequence[Table[Any]],
+    writes: Sequence[Table[Any]],
+    part: _Range,
+) -> tuple[_Range, list[_Outcome]]:
+    """Return the rows that a range of questions adds to each table, and what became of each question."""
+    rows: dict[type[Row], list[Row]] = {table.row: [] for table in writes}
+    outcomes = []
+    for of_question in _questions(part, tables):
+        try:
+            made = function(of_question)
+        except RowRejected as error:
+            outcomes.append(_rejected(of_question.question, error))
+        else:
+            outcomes.append(_accepted(of_question.question))
+            for row in made:
+                rows[type(row)].append(row)
+    return {table.name: Sent(table.to_arrow(rows[table.row])) for table in writes}, outcomes
+
+
+def _returned(function: Callable[[QuestionRows], U], tables: Sequence[Table[Any]], part: _Range) -> list[U]:
+    return [function(rows) for rows in _questions(part, tables)]
+
+
+def _questions(part: _Range, tables: Sequence[Table[Any]]) -> Iterator[QuestionRows]:
+    """Yield the questions of a range with their rows."""
+    rows = {table: table.from_arrow(part[table.name].table) for table in tables}
+    groups = {table: {name: list(group) for name, group in groupby(of, _question_id)} for table, of in rows.items()}
+    for question in QUESTIONS.from_arrow(part[QUESTIONS.name].table):
+        yield QuestionRows(question, {table: of.pop(question.question_id, []) for table, of in groups.items()})
+
+
+_question_id = attrgetter("question_id")
+
+
+def _ranges(inputs: Inputs, tables: Sequence[Table[Any]]) -> Iterator[_Range]:
+    """Yield all rows of these tables by ranges of questions. Raises StoreError where their orders differ."""
+    with ExitStack() as stack:
+        files = {table.name: stack.enter_context(pq.ParquetFile(inputs[table])) for table in (QUESTIONS, *tables)}
+        questions = files.pop(QUESTIONS.name).iter_batches(batch_size=_RANGE)
+        readers = {name: _ByQuestion(file) for name, file in files.items()}
+        for batch in questions:
+            ids = batch.column("question_id").to_pylist()
+            rows = {name: Sent(reader.take(ids)) for name, reader in readers.items()}
+            yield {**rows, QUESTIONS.name: Sent(pa.Table.from_batches([batch]))}
+        left = [name for name, reader in readers.items() if reader.next]
+    if left:
+        raise StoreError(f"{', '.join(left)} does not follow the order of the questions", "build it again with --force")
 
 
 class _ByQuestion:
-    """Reads a table's rows question by question. Questions may have no rows."""
+    """Reads a table's rows by ranges of questions. Questions may have no rows."""
 
-    def __init__(self, rows: Iterator[Any]) -> None:
-        self._groups = groupby(rows, key=lambda row: row.question_id)
-        self._next: tuple[str, Iterator[Any]] | None = next(self._groups, None)
+    def __init__(self, file: pq.ParquetFile) -> None:
+        self._batches = file.iter_batches(batch_size=_READ_ROWS)
+        self._rows = file.schema_arrow.empty_table()
+        self._runs: deque[list[Any]] = deque()  # each question that rows are of, and their number
 
     @property
-    def left(self) -> bool:
-        """Tell whether rows remain."""
-        return self._next is not None
+    def next(self) -> str | None:
+        """Return the question that the next rows are of, or None after the last row."""
+        while len(self._runs) <= 1 and (batch := next(self._batches, None)):  # the next batch may go on with it
+            self._rows = pa.concat_tables([self._rows, pa.Table.from_batches([batch])])
+            runs = pc.run_end_encode(batch.column("question_id"))
+            ends = runs.run_ends.to_pylist()
+            for question_id, start, end in zip(runs.values.to_pylist(), [0, *ends], ends, strict=False):
+                if self._runs and self._runs[-1][0] == question_id:
+                    self._runs[-1][1] += end - start
+                else:
+                    self._runs.append([question_id, end - start])
+        return self._runs[0][0] if self._runs else None
 
-    def take(self, question_id: str) -> list[Any]:
-        if self._next is None or self._next[0] != question_id:
-            return []
-        rows = list(self._next[1])
-        self._next = next(self._groups, None)
-        return rows
+    def take(self, question_ids: Iterable[str]) -> pa.Table:
+        """Return the next rows, as far as they are of these questions in this order."""
+        count = sum(self._runs.popleft()[1] for question_id in question_ids if self.next == question_id)
+        taken, self._rows = self._rows.slice(0, count), self._rows.slice(count)
+        return taken

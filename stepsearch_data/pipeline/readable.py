@@ -85,11 +85,11 @@ class ReadableStore:
             for entry in path.rglob("*"):
                 self.inside(entry.relative_to(self.root).as_posix())
                 if not (entry.is_file() or entry.is_dir()):
-                    raise self._damage(entry, "it is no regular file")
+                    raise self._damage(entry, "it is not a regular file")
         elif not path.exists():
             raise StoreError(f"{path} is missing from the store", self._remedy)
         elif output.rows is None or not path.is_file():
-            raise self._damage(path, "it is no folder" if output.rows is None else "it is no regular file")
+            raise self._damage(path, "it is not a folder" if output.rows is None else "it is not a regular file")
         return path
 
     def table(self, table: Table[Any], output: Output) -> Path:
@@ -134,7 +134,7 @@ class ReadableStore:
         where = shlex.quote(str(self.root))
         return (
             f"stepsearch-data verify {where} tells all that is wrong; "
-            f"stepsearch-data build --store {where} --force makes it anew"
+            f"stepsearch-data build --store {where} --force builds it again"
         )
 
     def inside(self, path: str) -> Path:
@@ -169,7 +169,7 @@ class ReadableStore:
         if damaged:
             return StoreError(f"a table of {self.root} cannot be read: {damaged[0]} is damaged", self._remedy)
         if isinstance(error, LookupError):
-            return StoreError(f"the tables of {self.root} do not fit together: there is no {error}", self._remedy)
+            return StoreError(f"the tables of {self.root} do not fit together: {error} is missing", self._remedy)
         if _comes_of_reading(error):
             reason = without_traceback(error).splitlines()[0]
             return StoreError(f"a table of {self.root} cannot be read: {reason}", self._remedy)
@@ -197,10 +197,10 @@ class ReadableStore:
         return isinstance(filename, str) and Path(filename).absolute().is_relative_to(self.root.absolute())
 
     def has_log(self, name: str) -> bool:
-        """Tell whether the log of that name exists. Raises StoreError where it is no regular file of this store."""
+        """Tell whether the log of that name exists. Raises StoreError where it is not a regular file of this store."""
         path = self.inside(f"log/{name}.jsonl")
         if path.exists() and not path.is_file():
-            raise StoreError(f"{path} is no regular file", "remove it: a log decides no row")
+            raise StoreError(f"{path} is not a regular file", "remove it: a log decides no row")
         return path.exists()
 
     def read_log(self, name: str) -> Iterator[dict[str, Any]]:

@@ -7,21 +7,21 @@ import resource
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stepsearch_data.core.errors import ConfigError, StepSearchError, StoreError
 from stepsearch_data.core.progress import Clock, Reporter
+from stepsearch_data.executors import Executor, open_executor
 from stepsearch_data.llm.money import Budget
 from stepsearch_data.pipeline.catalog import write_catalog
 from stepsearch_data.pipeline.config import RunConfig
 from stepsearch_data.pipeline.context import StageContext, read_rows
-from stepsearch_data.pipeline.remembered import remember
 from stepsearch_data.pipeline.stage import Fingerprint, Needs, Stage, differences, digest
 from stepsearch_data.pipeline.store import Entry, Manifest, Output, Store
 from stepsearch_data.schemas.tables import QUESTIONS, REJECTS, Folder, Table
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from stepsearch_data.llm.service import Llm
 
 SAMPLE = ("musique=sample", "hotpotqa=sample")
+_PRELOAD = ("stepsearch_data.stages", "polars", "pyarrow.parquet")  # what workers import
 
 
 @dataclass(frozen=True)
@@ -64,36 +65,41 @@ class Outcome:
 
 
 class Runner:
-    """One build of some stages of one store."""
+    """One build of some stages of one store. `started` is called once the store is locked for it."""
 
     def __init__(
-        self, stages: Sequence[Stage], config: RunConfig, selected: Sequence[str], *, force: bool = False
+        self,
+        stages: Sequence[Stage],
+        config: RunConfig,
+        selected: Sequence[str],
+        *,
+        force: bool = False,
+        started: Callable[[Store], None] = lambda _: None,
     ) -> None:
         self.store = Store(config.store)
         self._stages = stages
         self._selected = [stage for stage in stages if stage.name in selected]
         self.config = config
         self._force = force
+        self._started = started
         self._sources = self._choose_sources()
-        self._source_digests: dict[str, str] | None = None
-        self._budget: Budget | None = None
 
     def plan(self) -> list[Decision]:
         """Return what `run` would do, without doing it."""
         manifest = self.store.manifest()
-        made_anew: dict[str, str] = {}
+        rebuilt_by: dict[str, str] = {}
         decisions = []
         for stage in self._selected:
-            reasons = self._reasons(stage, manifest, ignore=made_anew)
+            reasons = self._reasons(stage, manifest, ignore=rebuilt_by)
             if stage.name in manifest.stages:
                 reasons += [
-                    f"{read.name} will be made anew by {made_anew[read.name]}"
+                    f"{read.name} will be rebuilt by {rebuilt_by[read.name]}"
                     for read in stage.reads
-                    if read.name in made_anew
+                    if read.name in rebuilt_by
                 ]
             if reasons:
-                self._check_inputs(stage, manifest, made_anew)
-                made_anew.update((output.name, stage.name) for output in stage.writes)
+                self._check_inputs(stage, manifest, rebuilt_by)
+                rebuilt_by.update((output.name, stage.name) for output in stage.writes)
             decisions.append(Decision(stage.name, tuple(reasons)))
         return decisions
 
@@ -122,8 +128,10 @@ class Runner:
         try:
             with self.store.locked():
                 self._tidy()
-                remember(self.store, self.config, self._stages)
-                return [self._run_or_skip(stage, reporter) for stage in self._selected]
+                self._started(self.store)
+                run = self.config.run
+                with closing(open_executor(run.executor, run.workers, _PRELOAD)) as executor:
+                    return [self._run_or_skip(stage, reporter, executor) for stage in self._selected]
         except OSError as error:
             raise _store_error(self.store.root, error) from error
 
@@ -154,16 +162,13 @@ class Runner:
     def _inputs(self, stage: Stage, manifest: Manifest) -> dict[str, str]:
         """Return the content digests of what the stage reads, without missing inputs."""
         if Needs.SOURCES in stage.needs:
-            return self._digests_of_sources(stage, manifest)
+            return self._source_digests if self._sources else dict(manifest.stages[stage.name].fingerprint["inputs"])
         outputs = {read.name: manifest.output(read.name) for read in stage.reads}
         return {name: output.digest for name, output in outputs.items() if output}
 
-    def _digests_of_sources(self, stage: Stage, manifest: Manifest) -> dict[str, str]:
-        if not self._sources:
-            return dict(manifest.stages[stage.name].fingerprint["inputs"])
-        if self._source_digests is None:
-            self._source_digests = _digests(self._sources)
-        return self._source_digests
+    @cached_property
+    def _source_digests(self) -> dict[str, str]:
+        return _digests(self._sources)
 
     def _fingerprint(self, stage: Stage, manifest: Manifest) -> Fingerprint:
         config, inputs = self.config.stages[stage.name], self._inputs(stage, manifest)
@@ -200,20 +205,20 @@ class Runner:
         broken = [name for name, output in entry.outputs.items() if not self.store.is_whole(output)]
         return changed + [f"{name} is missing from the store, or cut" for name in broken]
 
-    def _run_or_skip(self, stage: Stage, reporter: Reporter) -> Outcome:
+    def _run_or_skip(self, stage: Stage, reporter: Reporter, executor: Executor) -> Outcome:
         manifest = self.store.manifest()
         reasons = self._reasons(stage, manifest)
         if not reasons:
             reporter.line(f"{stage.name:<13} current")
             return Outcome(stage.name, ran=False, seconds=0.0, entry=manifest.stages[stage.name])
         clock = Clock()
-        entry = self._run(stage, manifest, reporter)
+        entry = self._run(stage, manifest, reporter, executor)
         outcome = Outcome(stage.name, ran=True, seconds=clock.seconds(), entry=entry)
         self._record(outcome)
         reporter.line(f"{stage.name:<13} {_summary(outcome)}")
         return outcome
 
-    def _run(self, stage: Stage, manifest: Manifest, reporter: Reporter) -> Entry:
+    def _run(self, stage: Stage, manifest: Manifest, reporter: Reporter, executor: Executor) -> Entry:
         self._check_inputs(stage, manifest)
         fingerprint = self._fingerprint(stage, manifest)
         inputs = {read: self._input(read, output) for read in stage.reads if (output := manifest.output(read.name))}
@@ -226,6 +231,7 @@ class Runner:
                 folder,
                 sources=self._sources,
                 workers=self.config.run.workers,
+                executor=executor,
                 max_reject_share=self.config.run.max_reject_share,
                 meter=meter,
                 model=self._model(stage),
@@ -258,11 +264,12 @@ class Runner:
             return None
         from stepsearch_data.llm.service import Llm
 
-        settings = self.config.llm
-        if self._budget is None:
-            paid = (record for record in self.store.read_log("llm_calls") if not record["cached"])
-            self._budget = Budget(settings.max_cost, settings.max_tokens_total, paid)
-        return Llm(settings, stage.name, self._budget, partial(self.store.log, "llm_calls"))
+        return Llm(self.config.llm, stage.name, self._budget, partial(self.store.log, "llm_calls"))
+
+    @cached_property
+    def _budget(self) -> Budget:
+        paid = (record for record in self.store.read_log("llm_calls") if not record["cached"])
+        return Budget(self.config.llm.max_cost, self.config.llm.max_tokens_total, paid)
 
     def _service(self) -> Service:
         """Return what search engines may use. Requests of earlier builds count for their budgets."""
@@ -282,7 +289,7 @@ class Runner:
                 writer = next(s.name for s in self._stages if name in {o.name for o in s.writes})
                 raise ConfigError(f"{stage.name} reads {name}, which is not in the store yet", _from(writer, stage))
             writer = manifest.writer(name)
-            if not manifest.is_fresh(writer):
+            if writer not in manifest.fresh:
                 raise ConfigError(f"{stage.name} reads {name}, which is out of date", _from(writer, stage))
             if not self.store.is_whole(output):
                 raise StoreError(f"{name} is missing from the store, or cut", _from(writer, stage))
@@ -292,12 +299,12 @@ class Runner:
         try:
             return self.store.table(read, output) if isinstance(read, Table) else self.store.path(output)
         except StoreError as error:
-            raise StoreError(error.message, _anew(read.name, self.store.manifest())) from error
+            raise StoreError(error.message, _again(read.name, self.store.manifest())) from error
 
     def _blame_inputs(self, stage: Stage, manifest: Manifest, error: Exception) -> None:
         """Raise StoreError where a failure comes from an input whose bytes have changed since they were committed."""
         for name in self.store.damaged(manifest, *(read.name for read in stage.reads)):
-            raise StoreError(f"{name} is damaged", _anew(name, manifest)) from error
+            raise StoreError(f"{name} is damaged", _again(name, manifest)) from error
         if not isinstance(error, StepSearchError | OSError) and (fault := self.store.fault(manifest, error)):
             raise fault from error
 
@@ -323,8 +330,8 @@ def _from(writer: str, stage: Stage) -> str:
     return f"build it first: --from {writer} --to {stage.name}"
 
 
-def _anew(name: str, manifest: Manifest) -> str:
-    return f"make it anew: --force --stage {manifest.writer(name)}"
+def _again(name: str, manifest: Manifest) -> str:
+    return f"build it again: --force --stage {manifest.writer(name)}"
 
 
 def _summary(outcome: Outcome) -> str:

@@ -11,8 +11,8 @@ import polars as pl
 
 from stepsearch_data.core.errors import ConfigError
 from stepsearch_data.core.markdown import fence, plain
+from stepsearch_data.core.toml import write_value
 from stepsearch_data.pipeline.catalog import frame
-from stepsearch_data.pipeline.run_file import toml
 from stepsearch_data.pipeline.stage import Fingerprint, digest
 from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.schemas.tables import LLM_CALLS, PASSAGES
@@ -177,7 +177,7 @@ def run_file(manifest: Manifest, found: Sequence[Origin]) -> str:
         parts += [f"# {file}: {content}" for file, content in made.get("files", {}).items()]
         parts += [f"# prompt {prompt}: sha256 {content}" for prompt, content in made.get("prompts", {}).items()]
     engines = manifest.stages["retrieve"].fingerprint.get("engines", {})
-    parts += ["", "[engines]", f"use = {toml(engines.get('use', []))}"]
+    parts += ["", "[engines]", f"use = {write_value(engines.get('use', []))}"]
     for name in engines.get("use", []):
         fingerprint = engines[name]
         decides = {key: value for key, value in fingerprint.items() if key not in ("version", "corpus")}
@@ -190,14 +190,14 @@ def run_file(manifest: Manifest, found: Sequence[Origin]) -> str:
 def _sources(found: Sequence[Origin]) -> Iterable[str]:
     for number, origin in enumerate(found, start=1):
         if origin.of == "sample":
-            yield f"  {toml(f'{origin.kind}=sample')},"
+            yield f"  {write_value(f'{origin.kind}=sample')},"
         elif "@" in origin.digest:  # a dataset of the Hub, at its commit
             location = origin.digest.replace(":/", ":")  # there is no config
-            yield f"  {toml(f'{origin.kind}=hf:{location}')},"
+            yield f"  {write_value(f'{origin.kind}=hf:{location}')},"
         else:
             suffix = dataset_of(origin.kind).suffix
-            yield f"  {toml(f'{origin.kind}=source-{number}.{suffix}')},  # sha256 {origin.digest}"
+            yield f"  {write_value(f'{origin.kind}=source-{number}.{suffix}')},  # sha256 {origin.digest}"
 
 
 def _settings(values: dict[str, Any]) -> Iterable[str]:
-    return (f"{name} = {toml(value)}" for name, value in values.items() if value is not None)
+    return (f"{name} = {write_value(value)}" for name, value in values.items() if value is not None)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def up_to_date(manifest: Manifest) -> Manifest:
     """Return the manifest without stages whose rows come from earlier inputs: what is left fits together."""
-    return Manifest(stages={name: entry for name, entry in manifest.stages.items() if manifest.is_fresh(name)})
+    return Manifest(stages={name: entry for name, entry in manifest.stages.items() if name in manifest.fresh})
 
 
 def open_tables(store: Store, manifest: Manifest) -> duckdb.DuckDBPyConnection:

@@ -305,7 +305,7 @@ class SearchCall(Row):
     failed: int = Field(description="queries that it left unanswered")
     cached: bool = Field(description="whether the answers were replayed instead of asked for")
     attempts: int = Field(
-        description="1 for a request that was sent, 0 for a replayed one; a repeated one is a row anew"
+        description="1 for a request that was sent, 0 for a replayed one; every repetition has a row of its own"
     )
     latency: float = Field(description="seconds of the request that was answered")
     error: str = Field(description="why it failed; empty when it did not")

@@ -53,11 +53,11 @@ class Table(Generic[R]):
         return _fit(self.row, schema)
 
     def from_arrow(self, rows: pa.Table | pa.RecordBatch) -> list[R]:
-        """Return rows as their models. Raises ArrowInvalid where they are none."""
+        """Return rows as their models. Raises ArrowInvalid for other rows."""
         try:
             return self.adapter.validate_python(rows.to_pylist())
         except ValidationError as error:
-            raise pa.ArrowInvalid(f"{self.name} holds what is no row of it") from error
+            raise pa.ArrowInvalid(f"{self.name} holds rows of another form") from error
 
     def to_arrow(self, items: list[R]) -> pa.Table:
         """Return rows as an Arrow table of exactly this schema."""
@@ -66,7 +66,7 @@ class Table(Generic[R]):
 
 @dataclass(frozen=True)
 class Folder:
-    """What a stage writes that is no table, such as a search index."""
+    """An output of a stage that is not a table, such as a search index."""
 
     name: str
     doc: str

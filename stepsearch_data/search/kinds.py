@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -15,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from stepsearch_data.core.errors import ConfigError, SearchError
 from stepsearch_data.core.plugins import Registry
 from stepsearch_data.core.progress import Meter
-from stepsearch_data.core.validation import fault_and_value, in_words
+from stepsearch_data.core.validation import fault_and_value, in_words, known_names
 from stepsearch_data.remote.secrets import check_address, show_url
 from stepsearch_data.search.documents import Documents
 from stepsearch_data.search.engine import Index, LocalEngine, SearchEngine
@@ -165,9 +164,7 @@ def _engine(name: str, section: dict[str, Any]) -> Engine:
     for key in section:
         known = [*kind.config.model_fields, *kind.settings.model_fields]
         if key not in known:
-            close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-            advice = f"did you mean {close[0]}?" if close else f"known: {', '.join(known) or 'none'}"
-            raise ConfigError(f"engines.{name}.{key}: unknown key; {advice}")
+            raise ConfigError(f"engines.{name}.{key}: unknown key; {known_names(key, known)}")
     try:
         config = kind.config.model_validate({k: v for k, v in section.items() if k in kind.config.model_fields})
         settings = kind.settings.model_validate({k: v for k, v in section.items() if k in kind.settings.model_fields})

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from stepsearch_data.core.errors import RowRejected
 from stepsearch_data.pipeline.context import StageContext
-from stepsearch_data.pipeline.questions import QuestionRows, for_each_question
+from stepsearch_data.pipeline.questions import QuestionRows, ask_for_each_question
 from stepsearch_data.pipeline.stage import Stage
 from stepsearch_data.schemas.rows import SubQuestion
 from stepsearch_data.schemas.tables import QUESTIONS, SUB_QUESTIONS
@@ -55,7 +55,7 @@ def decompose(context: StageContext) -> None:
             return await chosen(rows)
         return rules.decompose(rows.question) if config.unanswerable else []
 
-    for_each_question(context, hops)
+    ask_for_each_question(context, hops)
 
 
 STAGE = Stage(

@@ -39,7 +39,7 @@ def pairs(context: StageContext) -> None:
         for_each_question(context, build, SUB_QUESTIONS, QUERIES, VOTES, HITS, ROUNDS)
 
 
-async def _build(passages: Passages, template: Template, config: PairsConfig, rows: QuestionRows) -> list[Pair]:
+def _build(passages: Passages, template: Template, config: PairsConfig, rows: QuestionRows) -> list[Pair]:
     rounds = rows[ROUNDS]
     example = shown.example(rows.question, len(rows[SUB_QUESTIONS]), rounds, passages)
     made = []

@@ -7,7 +7,7 @@ import asyncio
 from pydantic import Field
 
 from stepsearch_data.pipeline.context import StageContext
-from stepsearch_data.pipeline.questions import QuestionRows, for_each_question
+from stepsearch_data.pipeline.questions import QuestionRows, ask_for_each_question
 from stepsearch_data.pipeline.stage import Stage
 from stepsearch_data.schemas.rows import Query, Question, SubQuestion
 from stepsearch_data.schemas.tables import QUERIES, QUESTIONS, SUB_QUESTIONS
@@ -58,7 +58,7 @@ def queries(context: StageContext) -> None:
         )
         return [query for queries_of_hop in written for query in _or_raise(queries_of_hop)]
 
-    for_each_question(context, of_question, SUB_QUESTIONS)
+    ask_for_each_question(context, of_question, SUB_QUESTIONS)
 
 
 def _or_raise(written: list[Query] | BaseException) -> list[Query]:

@@ -9,9 +9,9 @@ from functools import cached_property
 import polars as pl
 from pydantic import Field
 
+from stepsearch_data.core.ordered import ordered
 from stepsearch_data.core.text import containment, tokens
 from stepsearch_data.pipeline.context import StageContext
-from stepsearch_data.pipeline.questions import ordered
 from stepsearch_data.pipeline.stage import Needs, Stage, StageConfig
 from stepsearch_data.schemas.tables import HITS, INDEX, PASSAGES, QUERIES, SUB_QUESTIONS
 from stepsearch_data.search import Answer, Engine, Found

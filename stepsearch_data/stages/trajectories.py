@@ -52,7 +52,7 @@ def trajectories(context: StageContext) -> None:
     for_each_question(context, build, SUB_QUESTIONS, QUERIES, VOTES, HITS)
 
 
-async def _build(passages: Passages, template: Template, config: TrajectoriesConfig, rows: QuestionRows) -> list[Row]:
+def _build(passages: Passages, template: Template, config: TrajectoriesConfig, rows: QuestionRows) -> list[Row]:
     hops = rows[SUB_QUESTIONS]
     if not hops or not rows[QUERIES]:  # no gold hops, or rejected when its queries were written
         return []

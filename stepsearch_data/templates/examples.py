@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stepsearch_data.schemas.rows import Hit, RetrievedDocument, Round
@@ -78,12 +80,25 @@ class Example:
 
 
 class Passages:
-    """Titles and texts by passage id, kept in Arrow's compact form; they turn rows into what templates write out."""
+    """Titles and texts by passage id, kept in Arrow's compact form; they turn rows into what templates write out.
+
+    The file is read when the first text is asked for. Pickled are not the texts but the path of the file.
+    """
 
     def __init__(self, path: Path) -> None:
-        self._table = pq.read_table(path, columns=["title", "text"]).combine_chunks()
-        ids = pq.read_table(path, columns=["passage_id"])["passage_id"]
-        self._places = {passage_id: place for place, passage_id in enumerate(ids.to_pylist())}
+        self._path = path.absolute()
+
+    def __reduce__(self) -> tuple[type[Passages], tuple[Path]]:
+        return Passages, (self._path,)
+
+    @cached_property
+    def _table(self) -> pa.Table:
+        return pq.read_table(self._path, columns=["title", "text"]).combine_chunks()
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        ids = pq.read_table(self._path, columns=["passage_id"])["passage_id"]
+        return {passage_id: place for place, passage_id in enumerate(ids.to_pylist())}
 
     def __getitem__(self, passage_id: str) -> Paragraph:
         place = self._places[passage_id]

@@ -132,9 +132,9 @@ def test_explain_says_what_would_run_and_why(cli: Run, sample_store: Path) -> No
     runs = {decision["stage"]: decision["reasons"] for decision in plan if decision["runs"]}
     assert runs == {
         "filter": ["config.k: 3 → 1"],
-        "trajectories": ["votes will be made anew by filter"],
-        "quality": ["votes will be made anew by filter", "rounds will be made anew by trajectories"],
-        "pairs": ["votes will be made anew by filter", "rounds will be made anew by trajectories"],
+        "trajectories": ["votes will be rebuilt by filter"],
+        "quality": ["votes will be rebuilt by filter", "rounds will be rebuilt by trajectories"],
+        "pairs": ["votes will be rebuilt by filter", "rounds will be rebuilt by trajectories"],
     }
     text = cli("explain", "--store", sample_store, "--set", "filter.k=1").stdout
     assert "config.k: 3 → 1" in text

@@ -13,9 +13,9 @@ import pytest
 from stepsearch_data.builds import remembered as told
 from stepsearch_data.core.errors import ConfigError
 from stepsearch_data.pipeline.config import load_config
-from stepsearch_data.pipeline.remembered import recall, remember
 from stepsearch_data.pipeline.runner import Runner
 from stepsearch_data.pipeline.store import Store
+from stepsearch_data.remembered import recall, remember
 from stepsearch_data.stages import STAGES, select
 from tests.conftest import Run, run_cli
 from tests.rows import jsonl, write_lines

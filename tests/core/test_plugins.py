@@ -64,7 +64,7 @@ def test_a_package_that_is_broken_is_named(registry: Registry, tmp_path: Path, c
 def test_what_is_of_another_type_or_name_is_refused(registry: Registry, tmp_path: Path) -> None:
     install(tmp_path, GROUP, "odd", "class Odd:\n    name = 'even'\nDECLARED = Odd()")
     install(tmp_path, GROUP, "text", "DECLARED = 'text'")
-    refused = "of the package {0}-plugin is no stepsearch_data {1} named {0}"
+    refused = "of the package {0}-plugin is not a stepsearch_data {1} named {0}"
     with pytest.raises(ConfigError, match=refused.format("odd", "object")):
         registry.load("odd", object)
     with pytest.raises(ConfigError, match=refused.format("text", "Registry")):

@@ -290,4 +290,4 @@ def test_every_number_has_bounds() -> None:
 
 def test_a_run_file_that_is_a_fifo_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "run.toml")
-    assert "is no regular file" in refusal(tmp_path / "run.toml")
+    assert "is not a regular file" in refusal(tmp_path / "run.toml")

@@ -90,7 +90,7 @@ WRONG: dict[str, tuple[Callable[[Json], Any], str]] = {
     "an absolute folder": (lambda m: one(m).update(folder="/etc"), "is not where apples lies"),
     "another stage's folder": (
         lambda m: one(m).update(stage("two", {}, "apples")),
-        "'stages/two-0123456789ab' is no folder of stage one",
+        "'stages/two-0123456789ab' is not a folder of stage one",
     ),
     "a stage with a path for a name": (
         lambda m: m["stages"].update({"../x": stage("../x", {}, "plums")}),

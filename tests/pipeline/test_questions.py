@@ -1,10 +1,9 @@
-"""Stages that work question by question keep the order, bound what is in flight, and put bad questions aside."""
+"""Stages that work question by question keep the order, and reject bad questions."""
 
 from __future__ import annotations
 
 import asyncio
-import gc
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, assert_type
 
@@ -12,8 +11,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from stepsearch_data.core.errors import RowRejected, StoreError
+from stepsearch_data.executors import INLINE
+from stepsearch_data.executors.processes import Processes
 from stepsearch_data.pipeline.context import StageContext, read_rows
-from stepsearch_data.pipeline.questions import QuestionRows, by_question, for_each_question, ordered
+from stepsearch_data.pipeline.questions import (
+    QuestionRows,
+    ask_for_each_question,
+    by_question,
+    for_each_question,
+    map_questions,
+)
 from stepsearch_data.pipeline.stage import Stage
 from stepsearch_data.schemas.rows import Question, SubQuestion
 from stepsearch_data.schemas.tables import QUERIES, QUESTIONS, REJECTS, SUB_QUESTIONS, Table
@@ -68,104 +75,29 @@ def test_a_table_out_of_order_is_noticed(tmp_path: Path, queries: list[str]) -> 
         merged(tmp_path, queries)
 
 
-def run_ordered(delays: list[float], in_flight: int) -> tuple[list[int], int]:
-    """Results of calls that take these seconds, and how many ever ran at once."""
-    running = most = 0
-
-    async def work(at: int) -> int:
-        nonlocal running, most
-        running += 1
-        most = max(most, running)
-        await asyncio.sleep(delays[at])
-        running -= 1
-        return at
-
-    async def main() -> list[int]:
-        return [result async for result in ordered(work, range(len(delays)), in_flight)]
-
-    return asyncio.run(main()), most
+def rows_of(rows: QuestionRows) -> list[Any]:
+    name = rows.question.question_id
+    if name == "q2":
+        raise RowRejected("no way")
+    return [query(question_id=name), sub_question(question_id=name)]
 
 
-def test_results_keep_the_order_of_the_items() -> None:
-    results, _ = run_ordered([0.02, 0.01, 0, 0.015, 0], in_flight=5)
-    assert results == [0, 1, 2, 3, 4]
+async def later(rows: QuestionRows) -> list[Any]:
+    await asyncio.sleep(0.01 if rows.question.question_id == "q1" else 0)
+    return rows_of(rows)
 
 
-@pytest.mark.parametrize("in_flight", [1, 3])
-def test_a_bounded_number_is_in_flight(in_flight: int) -> None:
-    results, most = run_ordered([0.001] * 20, in_flight)
-    assert results == list(range(20))
-    assert most == in_flight
+RUNS: list[Callable[[StageContext], None]] = [
+    lambda context: for_each_question(context, rows_of),
+    lambda context: ask_for_each_question(context, later),
+]
 
 
-def test_items_are_not_taken_far_ahead_of_an_unused_result(caplog: pytest.LogCaptureFixture) -> None:
-    taken: list[int] = []
-
-    def endless() -> Iterator[int]:
-        for item in range(10**9):
-            taken.append(item)
-            yield item
-
-    async def slow_first(item: int) -> int:
-        await asyncio.sleep(0.05 if item == 0 else 0)
-        return item
-
-    async def first() -> int:
-        results = ordered(slow_first, endless(), 4)
-        try:
-            return await anext(results)
-        finally:
-            await results.aclose()  # type: ignore[attr-defined]  # an async generator, as AsyncIterator says not
-
-    assert asyncio.run(first()) == 0
-    assert len(taken) < 100
-    gc.collect()
-    assert caplog.records == []
-
-
-def test_a_fault_of_the_items_is_raised_after_what_precedes_it() -> None:
-    def two_and_a_fault() -> Iterator[int]:
-        yield from (0, 1)
-        raise ZeroDivisionError
-
-    async def work(item: int) -> int:
-        return item
-
-    async def main(seen: list[int]) -> None:
-        async for result in ordered(work, two_and_a_fault(), 3):
-            seen.append(result)  # noqa: PERF401 - a comprehension would lose them with the fault
-
-    seen: list[int] = []
-    with pytest.raises(ZeroDivisionError):
-        asyncio.run(main(seen))
-    assert seen == [0, 1]
-
-
-def test_the_first_failure_ends_all_and_the_others_say_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    async def fail(item: int) -> None:
-        raise ValueError(item)
-
-    async def main() -> None:
-        async for _ in ordered(fail, range(100), 10):
-            pass
-
-    with pytest.raises(ValueError, match=r"^0$"):
-        asyncio.run(main())
-    gc.collect()
-    assert caplog.records == []
-
-
-def test_rows_go_to_the_table_of_their_type_and_rejected_questions_to_rejects(tmp_path: Path) -> None:
-    async def ask(rows: QuestionRows) -> list[Any]:
-        name = rows.question.question_id
-        if name == "q2":
-            raise RowRejected("no way")
-        await asyncio.sleep(0.01 if name == "q1" else 0)
-        return [query(question_id=name), sub_question(question_id=name)]
-
-    stage = Stage(
-        "ask", "", (QUESTIONS,), (QUERIES, SUB_QUESTIONS), Plain, lambda context: for_each_question(context, ask)
-    )
+@pytest.mark.parametrize("run", RUNS, ids=["worked out", "asked"])
+def test_rows_go_to_the_table_of_their_type_and_rejected_questions_to_rejects(
+    run: Callable[[StageContext], None], tmp_path: Path
+) -> None:
+    stage = Stage("ask", "", (QUESTIONS,), (QUERIES, SUB_QUESTIONS), Plain, run)
     questions: list[Question] = [question(f"q{n}", position=n) for n in (1, 2, 3)]
     (tmp_path / "out").mkdir()
     inputs = {QUESTIONS: write(tmp_path, QUESTIONS, questions)}
@@ -179,3 +111,31 @@ def test_rows_go_to_the_table_of_their_type_and_rejected_questions_to_rejects(tm
     (reject,) = written[REJECTS]
     assert (reject.stage, reject.source, reject.position, reject.question_id) == ("ask", "musique", 2, "q2")
     assert (reject.reason, reject.raw) == ("no way", question().question)
+
+
+def number_of(rows: QuestionRows) -> tuple[str, int]:
+    return rows.question.question_id, len(rows[SUB_QUESTIONS])
+
+
+def odd_ones_rejected(rows: QuestionRows) -> list[Any]:
+    if rows.question.position % 7 == 0:
+        raise RowRejected(f"{rows.question.position} is no good", raw="raw")
+    return [query(n=n, question_id=rows.question.question_id) for n in range(1, 1 + rows.question.position % 3)]
+
+
+def test_workers_write_the_same_bytes_as_this_process(tmp_path: Path) -> None:
+    """Ranges of questions end in the middle of what the writer holds back, and some questions have no rows."""
+    questions = [question(f"q{n}", position=n, answer_aliases=["x"] * (n % 2)) for n in range(1_300)]
+    hops = [sub_question(hop, question_id=f"q{n}") for n in range(0, 1_300, 3) for hop in range(1, 2 + n % 4)]
+    inputs = {QUESTIONS: write(tmp_path, QUESTIONS, questions), SUB_QUESTIONS: write(tmp_path, SUB_QUESTIONS, hops)}
+    written = []
+    for executor in (INLINE, Processes(2)):
+        folder = tmp_path / type(executor).__name__
+        folder.mkdir()
+        context = StageContext("s", (QUERIES,), Plain(), inputs, folder, executor=executor, max_reject_share=0.5)
+        for_each_question(context, odd_ones_rejected, SUB_QUESTIONS)
+        counted = list(map_questions(context, number_of, SUB_QUESTIONS))
+        assert counted == [(f"q{n}", 1 + n % 4 if n % 3 == 0 else 0) for n in range(1_300)]
+        assert context.finish()["rejects"] == 186
+        written.append([(folder / f"{name}.parquet").read_bytes() for name in ("queries", "rejects")])
+    assert written[0] == written[1]

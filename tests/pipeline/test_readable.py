@@ -81,8 +81,8 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "empty": (empty, "is damaged: it has 0 bytes instead of"),
     "cut": (cut, "is damaged: it has"),
     "garbled": (garble, "is damaged: Parquet magic bytes not found"),
-    "a folder": (as_folder, "is damaged: it is no regular file"),
-    "a FIFO": (as_fifo, "is damaged: it is no regular file"),
+    "a folder": (as_folder, "is damaged: it is not a regular file"),
+    "a FIFO": (as_fifo, "is damaged: it is not a regular file"),
     "a link out": (link_out, "lies outside of the store"),
     "a link to a device": (link_to_device, "lies outside of the store"),
     "a link to itself": (link_in_a_circle, "is missing from the store"),
@@ -142,7 +142,7 @@ def test_a_folder_holds_files_of_the_store_alone(how: str, store: Store, tmp_pat
     path = store.path(output) / "deep" / "array"
     path.parent.mkdir()
     path.symlink_to(tmp_path) if how == "link" else os.mkfifo(path)
-    with pytest.raises(StoreError, match="lies outside of the store" if how == "link" else "is no regular file"):
+    with pytest.raises(StoreError, match="lies outside of the store" if how == "link" else "is not a regular file"):
         store.path(output)
 
 
@@ -212,7 +212,7 @@ def test_a_fault_that_is_none_of_the_store_s_goes_on(store: Store) -> None:
         assert caught.value is error
     with pytest.raises(StoreError, match="cannot be read: Corrupt snappy"), store.reading():
         raise OSError("Corrupt snappy compressed data")
-    with pytest.raises(StoreError, match="do not fit together: there is no 'p7'"), store.reading():
+    with pytest.raises(StoreError, match="do not fit together: 'p7' is missing"), store.reading():
         raise KeyError("p7")
 
 

@@ -45,7 +45,7 @@ def test_a_changed_config_is_named_and_runs_what_follows(world: World) -> None:
     assert world.planned(sign=changed) == {
         "load": (),
         "sign": ("config.flip: False → True",),
-        "count": ("signs will be made anew by sign",),
+        "count": ("signs will be rebuilt by sign",),
     }
     assert world.ran(sign=changed) == ["sign", "count"]
     assert world.rows(COUNTS) == [(-1, 3), (0, 1), (1, 1)]
@@ -96,7 +96,7 @@ def test_a_column_described_in_other_words_reruns_nothing(world: World) -> None:
     assert tree(world.store.root) == before
 
 
-def test_a_missing_file_is_made_anew(world: World) -> None:
+def test_a_missing_file_is_rebuilt(world: World) -> None:
     world.ran()
     output = world.store.manifest().output("signs")
     assert output is not None

@@ -231,7 +231,7 @@ def test_fifos_and_devices_are_refused_at_once(tmp_path: Path, suffix: str) -> N
     os.mkfifo(tmp_path / f"fifo.{suffix}")
     (tmp_path / f"zero.{suffix}").symlink_to("/dev/zero")
     for name in ("fifo", "zero"):
-        with pytest.raises(SourceError, match="is no regular file"):
+        with pytest.raises(SourceError, match="is not a regular file"):
             read(tmp_path / f"{name}.{suffix}")
 
 

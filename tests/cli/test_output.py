@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from stepsearch_data.cli.output import write
 from stepsearch_data.core.errors import QueryError
-from stepsearch_data.pipeline.output import write
 
 FORMS = ["csv", "json", "jsonl", "parquet"]
 ROWS: list[dict[str, Any]] = [

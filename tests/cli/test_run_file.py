@@ -6,8 +6,8 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from stepsearch_data.cli.run_file import run_file
 from stepsearch_data.pipeline.config import EnginesSection, RunSettings, load_config
-from stepsearch_data.pipeline.run_file import run_file
 from stepsearch_data.search.kinds import kind_of, kinds
 from stepsearch_data.stages import STAGES
 

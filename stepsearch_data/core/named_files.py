@@ -1,4 +1,4 @@
-"""The files of a store's tables as a read-only file system for DuckDB that has no other files."""
+"""Named files as a read-only file system for a DuckDB that may open no others."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from stepsearch_data.core.files import open_regular
 SCHEME = "store"
 
 
-class TableFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec ships no types
+class NamedFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec ships no types
     """Opens files by the given names, `store://…`. It has no folders, no patterns and no way to write."""
 
     protocol = SCHEME
@@ -42,14 +42,14 @@ class TableFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec ships no t
         """Return when a file was last written."""
         return datetime.fromtimestamp(self._files[path].stat().st_mtime, UTC)
 
-    def open(self, path: str, mode: str = "rb", **_options: Any) -> TableFile:
+    def open(self, path: str, mode: str = "rb", **_options: Any) -> NamedFile:
         """Open a file to read. Raises PermissionError for anything else."""
         if mode != "rb" or path not in self._files:
             raise PermissionError(f"{path} is not open to mode {mode}")
-        return TableFile(open_regular(self._files[path]))
+        return NamedFile(open_regular(self._files[path]))
 
 
-class TableFile:
+class NamedFile:
     """An open file. DuckDB's threads seek and read it at the same time, so each thread has its own position."""
 
     def __init__(self, file: BinaryIO) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import textwrap
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from stepsearch_data.core.toml import write_value
 from stepsearch_data.llm.settings import LlmSettings
 from stepsearch_data.pipeline.config import EnginesSection, RunSettings
 from stepsearch_data.pipeline.stage import Stage
@@ -50,20 +49,9 @@ def _settings(model: type[BaseModel]) -> Iterable[str]:
         for line in textwrap.wrap(info.description or "", 100):
             yield f"# {line}"
         unset = info.default in (None, "", {}, PydanticUndefined)
-        yield f"# {name} =" if unset else f"{name} = {toml(info.default)}"
+        yield f"# {name} =" if unset else f"{name} = {write_value(info.default)}"
 
 
 def _commented(model: type[BaseModel]) -> Iterable[str]:
     """Yield the lines of settings that change nothing until a `#` is removed."""
     return (line if line.startswith("#") else f"# {line}" for line in _settings(model))
-
-
-def toml(value: Any) -> str:
-    """Write a value as TOML."""
-    if isinstance(value, dict):
-        return "{ " + ", ".join(f"{toml(name)} = {toml(inner)}" for name, inner in value.items()) + " }"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(toml(item) for item in value) + "]"
-    if isinstance(value, bool | str):
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    return str(value)

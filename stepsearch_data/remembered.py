@@ -53,24 +53,24 @@ def recall(store: Store, stages: Sequence[Stage]) -> Remembered:
 def remember(store: Store, config: RunConfig, stages: Sequence[Stage]) -> None:
     """Write the settings of a build. Where this user's secret cannot be made, nothing is written."""
     lost = dict(config.lost)
-    told = _without_secrets(settings_of(config, stages), lost)
+    settings = _without_secrets(settings_of(config, stages), lost)
     with suppress(OSError):
-        signature = _sign(told, lost)
+        signature = _sign(settings, lost)
         store.inside(_FILE).parent.mkdir(exist_ok=True)
-        store.write_text(_FILE, orjson.dumps({"settings": told, "lost": lost, "signature": signature}).decode())
+        store.write_text(_FILE, orjson.dumps({"settings": settings, "lost": lost, "signature": signature}).decode())
 
 
 def settings_of(config: RunConfig, stages: Sequence[Stage]) -> Settings:
     """Return all settings that differ from their defaults, as a run file has them, with absolute paths."""
     sections: dict[str, BaseModel] = {"run": config.run, "llm": config.llm, **config.stages}
-    told: Settings = {name: section.model_dump(exclude_defaults=True) for name, section in sections.items()}
+    settings: Settings = {name: section.model_dump(exclude_defaults=True) for name, section in sections.items()}
     for stage in stages:
-        locate_files(told[stage.name], stage.config.files, Path.cwd())
-    told["prompts"] = dict(config.prompts)
-    told["engines"] = {engine.name: _section(engine) for engine in config.engines}
+        locate_files(settings[stage.name], stage.config.files, Path.cwd())
+    settings["prompts"] = dict(config.prompts)
+    settings["engines"] = {engine.name: _section(engine) for engine in config.engines}
     if [engine.name for engine in config.engines] != ["bm25"]:
-        told["engines"]["use"] = [engine.name for engine in config.engines]
-    return {name: section for name, section in _plain(told).items() if section}
+        settings["engines"]["use"] = [engine.name for engine in config.engines]
+    return {name: section for name, section in _plain(settings).items() if section}
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -139,7 +139,7 @@ def _sign(*values: Any) -> str:
 
 
 def _from_fingerprints(store: Store, stages: Sequence[Stage]) -> Remembered:
-    told: Settings = {}
+    settings: Settings = {}
     lost: dict[str, str] = {}
     committed = store.manifest().stages
     for stage in stages:
@@ -148,12 +148,12 @@ def _from_fingerprints(store: Store, stages: Sequence[Stage]) -> Remembered:
             continue
         fingerprint = entry.fingerprint
         config = _differing(stage.config, fingerprint["config"])
-        told[stage.name] = config
+        settings[stage.name] = config
         lost |= {f"{stage.name}.{name.rpartition(' ')[0]}": stage.name for name in fingerprint.get("files", {})}
         lost |= {f"prompts.{name}": stage.name for name in _own_prompts(stage, config, fingerprint)}
         if stage.needs & (Needs.OWN_ENGINES | Needs.ALL_ENGINES):  # `retrieve`, the last one, has all engines
-            told["engines"] = _engines(fingerprint.get("engines", {}), stage.name, lost)
-    return Remembered({name: section for name, section in told.items() if section}, lost)
+            settings["engines"] = _engines(fingerprint.get("engines", {}), stage.name, lost)
+    return Remembered({name: section for name, section in settings.items() if section}, lost)
 
 
 def _differing(model: type[BaseModel], recorded: Mapping[str, Any]) -> Settings:
@@ -174,7 +174,7 @@ def _own_prompts(stage: Stage, config: Settings, fingerprint: Fingerprint) -> li
 
 def _engines(recorded: Mapping[str, Any], stage: str, lost: dict[str, str]) -> Settings:
     names = [name for name in recorded.get("use", recorded) if isinstance(recorded.get(name), dict)]
-    told: Settings = {} if names in ([], ["bm25"]) else {"use": names}
+    settings: Settings = {} if names in ([], ["bm25"]) else {"use": names}
     for name in names:
         fingerprint = recorded[name]
         section = {"kind": str(fingerprint.get("kind"))}
@@ -188,5 +188,5 @@ def _engines(recorded: Mapping[str, Any], stage: str, lost: dict[str, str]) -> S
         if "corpus" in fingerprint:
             lost[f"engines.{name}.index"] = stage
         if section != {"kind": name}:
-            told[name] = section
-    return told
+            settings[name] = section
+    return settings

@@ -1,0 +1,142 @@
+"""Processes of this machine, forked from a server that has imported what they need.
+
+They end with this process, however it ends: each waits for the end of a pipe that only this process holds open.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from types import ModuleType
+from typing import Any, TypeVar
+
+from stepsearch_data.executors.executor import WorkerError
+from stepsearch_data.executors.worker import function_of, prepare
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+_AHEAD = 2  # items per worker that are sent before their turn
+_TRIES = 3
+
+
+class Processes:
+    """Works in so many processes, which are started for each call of `map` and end with it."""
+
+    def __init__(self, workers: int, preload: Sequence[str] = ()) -> None:
+        self.workers = workers
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload([__name__, *preload])
+
+    def map(self, function: Callable[[T], U], items: Iterable[T]) -> Iterator[U]:
+        """Yield the function's result for each item, in order; after the end of a worker, from new ones."""
+        pickled = pickle.dumps(function)
+        waiting: deque[tuple[T, Future[U]]] = deque()
+        pool = _Pool(self.workers, self._context, pickled)
+        try:
+            for item in items:
+                waiting.append((item, pool.submit(item)))
+                if len(waiting) > _AHEAD * self.workers:
+                    yield self._first(waiting, pool)
+            while waiting:
+                yield self._first(waiting, pool)
+        finally:
+            pool.close()
+
+    def close(self) -> None:
+        """Do nothing: the processes of each call have ended with it."""
+
+    def _first(self, waiting: deque[tuple[T, Future[U]]], pool: _Pool) -> U:
+        """Return the result of the first item. Where a worker has ended, all items that wait are sent again."""
+        for _ in range(_TRIES):
+            try:
+                result = waiting[0][1].result()
+            except BrokenProcessPool:
+                pool.restart()
+                again = [(item, pool.submit(item)) for item, _ in waiting]
+                waiting.clear()
+                waiting.extend(again)
+            else:
+                waiting.popleft()
+                return result
+        raise WorkerError(
+            f"a worker process was killed {_TRIES} times at the same work, perhaps for want of memory",
+            "use fewer: --workers 1; the same command goes on with the stage that was interrupted",
+        )
+
+
+class _Pool:
+    """A pool of processes that may be started again. They end at once when it is closed."""
+
+    def __init__(self, workers: int, context: Any, pickled: bytes) -> None:
+        self._workers, self._context, self._pickled = workers, context, pickled
+        self._start()
+
+    def _start(self) -> None:
+        self._inner, self._outer = self._context.Pipe(duplex=False)
+        self._pool = ProcessPoolExecutor(self._workers, self._context, _begin, (self._pickled, self._inner))
+
+    def submit(self, item: Any) -> Future[Any]:
+        """Send an item. In a broken pool its future fails like those of the others."""
+        try:
+            with _quiet_start():
+                return self._pool.submit(_work, item)
+        except BrokenProcessPool as error:
+            failed: Future[Any] = Future()
+            failed.set_exception(error)
+            return failed
+
+    def restart(self) -> None:
+        """End all processes, and start others."""
+        self.close()
+        self._start()
+
+    def close(self) -> None:
+        """End all processes, whatever they are doing."""
+        self._outer.close()
+        self._pool.shutdown(cancel_futures=True)
+        self._inner.close()
+
+
+@contextmanager
+def _quiet_start() -> Iterator[None]:
+    """Start processes that do not run the user's script again, as they need nothing of it, and that ignore Ctrl-C."""
+    main = sys.modules["__main__"]
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+_pickled = b""
+
+
+def _begin(pickled: bytes, lifeline: Connection) -> None:
+    """Prepare a process that has just started."""
+    global _pickled  # noqa: PLW0603 - a pool hands nothing from its initialiser to its work
+    _pickled = pickled
+    threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
+    prepare()
+
+
+def _end_with(lifeline: Connection) -> None:
+    """End this process once the other end of the pipe is closed."""
+    lifeline.poll(None)
+    os._exit(1)
+
+
+def _work(item: Any) -> Any:
+    return function_of(_pickled)(item)
