@@ -10,10 +10,8 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
-from operator import attrgetter
 from typing import Any, NamedTuple, TypeVar
 
 import pyarrow as pa
@@ -25,7 +23,7 @@ from stepsearch_data.core.errors import RowRejected, StoreError
 from stepsearch_data.core.ordered import IN_FLIGHT, ordered
 from stepsearch_data.pipeline.context import StageContext
 from stepsearch_data.schemas.rows import Question, Row
-from stepsearch_data.schemas.tables import QUESTIONS, Inputs, Table
+from stepsearch_data.schemas.tables import QUESTIONS, Inputs, Rows, Table
 
 R = TypeVar("R", bound=Row)
 U = TypeVar("U")
@@ -34,20 +32,28 @@ _RANGE = 250  # questions that are sent to a worker at once
 _READ_ROWS = 2_000
 
 
-@dataclass(frozen=True)
 class QuestionRows:
     """A question and its rows of the other tables that are read: `rows[SUB_QUESTIONS]`."""
 
-    question: Question
-    _of: Mapping[Table[Any], list[Any]] = field(default_factory=dict)
+    def __init__(self, question: Question, of: Mapping[Table[Any], Sequence[Any]] = {}) -> None:
+        self.question = question
+        self._of = of
+        self._made: dict[Table[Any], list[Any]] = {}
 
     def __getitem__(self, table: Table[R]) -> list[R]:
         """Return its rows of a table. Raises KeyError for a table that is not read."""
-        return self._of[table]
+        if table not in self._made:
+            self._made[table] = list(self._of[table])
+        return self._made[table]
 
     def get(self, table: Table[R]) -> list[R]:
         """Return its rows of a table, or no rows of a table that is not read."""
-        return self._of.get(table, [])
+        return self[table] if table in self._of else []
+
+    def where(self, table: Table[R], column: str, value: object) -> list[R]:
+        """Return its rows of a table with this value in a column: faster than making all where few have it."""
+        rows = self._of[table]
+        return rows.where(column, value) if isinstance(rows, Rows) else [r for r in rows if getattr(r, column) == value]
 
 
 def by_question(inputs: Inputs, *tables: Table[Any]) -> Iterator[QuestionRows]:
@@ -187,13 +193,19 @@ def _returned(function: Callable[[QuestionRows], U], tables: Sequence[Table[Any]
 
 def _questions(part: _Range, tables: Sequence[Table[Any]]) -> Iterator[QuestionRows]:
     """Yield the questions of a range with their rows."""
-    rows = {table: table.from_arrow(part[table.name].table) for table in tables}
-    groups = {table: {name: list(group) for name, group in groupby(of, _question_id)} for table, of in rows.items()}
-    for question in QUESTIONS.from_arrow(part[QUESTIONS.name].table):
-        yield QuestionRows(question, {table: of.pop(question.question_id, []) for table, of in groups.items()})
+    groups = {table: _grouped(table.rows(part[table.name].table)) for table in tables}
+    for question in QUESTIONS.rows(part[QUESTIONS.name].table):
+        yield QuestionRows(question, {table: of.pop(question.question_id, ()) for table, of in groups.items()})
 
 
-_question_id = attrgetter("question_id")
+def _grouped(rows: Rows[Any]) -> dict[str, Rows[Any]]:
+    """Return the rows of each question."""
+    groups, start = {}, 0
+    for question_id, group in groupby(rows.column("question_id")):
+        end = start + sum(1 for _ in group)
+        groups[question_id] = rows[start:end]
+        start = end
+    return groups
 
 
 def _ranges(inputs: Inputs, tables: Sequence[Table[Any]]) -> Iterator[_Range]:

@@ -1,14 +1,14 @@
 """The tables of a store: name, row model, Arrow schema and size of a Parquet row group."""
 
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, Generic, TypeVar, Union, get_args, get_origin
+from typing import Any, Generic, TypeVar, Union, get_args, get_origin, overload
 
 import pyarrow as pa
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from stepsearch_data.schemas import rows
 
@@ -40,7 +40,7 @@ class Table(Generic[R]):
 
     @cached_property
     def adapter(self) -> TypeAdapter[list[R]]:
-        """Return the adapter that validates and dumps many rows in one call."""
+        """Return the adapter that validates many rows in one call."""
         return TypeAdapter(list[self.row])  # type: ignore[name-defined]  # a type made at run time
 
     @property
@@ -54,14 +54,48 @@ class Table(Generic[R]):
 
     def from_arrow(self, rows: pa.Table | pa.RecordBatch) -> list[R]:
         """Return rows as their models. Raises ArrowInvalid for other rows."""
-        try:
-            return self.adapter.validate_python(rows.to_pylist())
-        except ValidationError as error:
-            raise pa.ArrowInvalid(f"{self.name} holds rows of another form") from error
+        return list(self.rows(rows))
 
-    def to_arrow(self, items: list[R]) -> pa.Table:
+    def rows(self, rows: pa.Table | pa.RecordBatch) -> "Rows[R]":
+        """Return rows that become their models when they are asked for. Raises ArrowInvalid for other rows."""
+        if not self.fits(rows.schema) or any(map(_lacks_values, rows.schema, rows.columns)):
+            raise pa.ArrowInvalid(f"{self.name} holds rows of another form")
+        columns = {name: rows.column(name).to_pylist() for name in rows.schema.names}
+        return Rows(self.row, columns, range(rows.num_rows))
+
+    def to_arrow(self, items: Iterable[R]) -> pa.Table:
         """Return rows as an Arrow table of exactly this schema."""
-        return pa.Table.from_pylist(self.adapter.dump_python(items), schema=self.schema)
+        values = [_values(row) for row in items]
+        columns = [pa.array([row[field.name] for row in values], field.type) for field in self.schema]
+        return pa.Table.from_arrays(columns, schema=self.schema)
+
+
+class Rows(Sequence[R]):
+    """Rows that become models when they are asked for: some places of columns, whose types were checked before."""
+
+    def __init__(self, row: type[R], columns: Mapping[str, list[Any]], places: range) -> None:
+        self._row, self._columns, self._places = row, columns, places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, at: int) -> R: ...
+    @overload
+    def __getitem__(self, at: slice) -> "Rows[R]": ...
+    def __getitem__(self, at: int | slice) -> "R | Rows[R]":
+        if isinstance(at, slice):
+            return Rows(self._row, self._columns, self._places[at])
+        place = self._places[at]
+        return _model(self._row, {name: values[place] for name, values in self._columns.items()})
+
+    def column(self, name: str) -> list[Any]:
+        """Return the values of a column."""
+        return self._columns[name][self._places.start : self._places.stop]
+
+    def where(self, name: str, value: object) -> list[R]:
+        """Return the rows with this value in a column; no others become models."""
+        return [self[at] for at, found in enumerate(self.column(name)) if found == value]
 
 
 @dataclass(frozen=True)
@@ -76,6 +110,58 @@ Inputs = Mapping[Any, Path]
 """The files of tables, each by its `Table`, and folders, each by its `Folder`."""
 
 
+@cache
+def _nested(row: type[rows.Row]) -> dict[str, type[rows.Row]]:
+    """Return the fields that are lists of other rows."""
+    inner = {name: (*get_args(info.annotation), None)[0] for name, info in row.model_fields.items()}
+    return {name: kind for name, kind in inner.items() if isinstance(kind, type) and issubclass(kind, rows.Row)}
+
+
+def _model(row: type[R], values: dict[str, Any]) -> R:
+    """Return a row of values of the right types, which are not checked again."""
+    for name, inner in _nested(row).items():
+        values[name] = [_model(inner, each) for each in values.get(name, ())]
+    names = _names(row)
+    if len(values) < len(names):  # of an earlier version
+        return row(**values)
+    made = row.__new__(row)
+    _set(made, "__dict__", values)
+    _set(made, "__pydantic_fields_set__", names)
+    _set(made, "__pydantic_extra__", None)
+    _set(made, "__pydantic_private__", None)
+    return made
+
+
+_set = object.__setattr__  # a row's own refuses
+
+
+@cache
+def _names(row: type[rows.Row]) -> set[str]:
+    return set(row.model_fields)
+
+
+def _values(row: rows.Row) -> dict[str, Any]:
+    """Return a row's values by name, nested rows too."""
+    nested = _nested(type(row))
+    return (
+        {**row.__dict__, **{name: list(map(_values, row.__dict__[name])) for name in nested}}
+        if nested
+        else row.__dict__
+    )
+
+
+def _lacks_values(field: pa.Field, column: pa.Array | pa.ChunkedArray) -> bool:
+    """Tell whether there are nulls where there may be none."""
+    if isinstance(column, pa.ChunkedArray):
+        return any(_lacks_values(field, chunk) for chunk in column.chunks)
+    if not field.nullable and column.null_count:
+        return True
+    if pa.types.is_list(field.type):
+        return _lacks_values(field.type.value_field, column.flatten())
+    return pa.types.is_struct(field.type) and any(map(_lacks_values, field.type, column.flatten()))
+
+
+@cache
 def _fields(row: type[rows.Row]) -> list[pa.Field]:
     fields = []
     for name, info in row.model_fields.items():
