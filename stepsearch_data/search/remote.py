@@ -51,7 +51,7 @@ class RemoteEngine:
             )
         self._api, self._client = api, ApiClient(api, self.name, engine.config, settings, transport)
         if api.key and not self._client.key:
-            raise SearchError(f"{api.key} holds no key for the engine {self.name}", f"set {api.key} to one")
+            raise SearchError(f"the engine {self.name} needs a key, and {api.key} is not set", f"set {api.key}")
         self._asked = {**engine.fingerprint(), "url": self._client.url}
         self._replay = Cache(service.replay) if service.replay else None
         self._record = service.record

@@ -16,7 +16,7 @@ from stepsearch_data.serve.searcher import Searcher
 from stepsearch_data.serve.server import Handler, in_json, to_json
 
 BODY_SECONDS = 20.0  # that a client has to send a request's body
-_CHARACTERS = 100  # of a first question
+_CHARACTERS = 100  # of the query that is searched first, so that no client waits for it
 _PATHS = ("/retrieve", "/health", "/metrics")
 
 
