@@ -6,10 +6,8 @@ Polars LazyFrame. Failures raise one of `ssd.errors`, with `message` and `hint`.
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from html import escape
 from os import PathLike
@@ -313,6 +311,9 @@ def _writing(path: AnyPath) -> Iterator[None]:
 
 def _outside_a_loop(work: Callable[[], T], reporter: Reporter) -> T:
     """Run work that starts its own event loops, in another thread if this one has a loop, as in a notebook."""
+    import asyncio
+    from concurrent.futures import ThreadPoolExecutor
+
     try:
         asyncio.get_running_loop()
     except RuntimeError:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from stepsearch_data.core.errors import ConfigError
 from stepsearch_data.core.terminal import visible
-from stepsearch_data.remote.secrets import redact
 
 if TYPE_CHECKING:
     from stepsearch_data.pipeline.config import RunConfig
@@ -136,6 +135,7 @@ def remembered(before: Mapping[str, Any], run: RunConfig) -> Iterator[str]:
 def setting_text(value: Any) -> str:
     """Write a setting's value as in a run file, without keys."""
     from stepsearch_data.core.toml import write_value
+    from stepsearch_data.remote.secrets import redact
 
     return "default" if value is None else visible(redact(write_value(value)))
 

@@ -18,7 +18,6 @@ from stepsearch_data.cli.printing import tell
 from stepsearch_data.core.errors import ConfigError, StepSearchError
 from stepsearch_data.core.terminal import readable
 from stepsearch_data.core.version import __version__
-from stepsearch_data.remote.secrets import redact
 
 COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
     "Build a store": {
@@ -104,6 +103,8 @@ def complain(error: StepSearchError) -> int:
 
     Returns its exit code.
     """
+    from stepsearch_data.remote.secrets import redact
+
     for what, text in (("error", error.message), ("hint", error.hint)):
         if text:
             tell(f"{what}: {readable(redact(text))}")
@@ -155,4 +156,6 @@ def _mend_streams() -> None:
 def main() -> None:
     """Run the command line; the entry point of the console script."""
     _mend_streams()
+    asked = [command for command in app.registered_commands if command.name in sys.argv[1:2]]
+    app.registered_commands = asked or app.registered_commands  # reading the options of all takes as long as a query
     app()

@@ -19,10 +19,10 @@ _SHOW_CURSOR = b"\x1b[?25h\n"  # a progress bar hides it
 
 
 def open_store(store: Path | None, config: Path | None) -> Store:
-    """Open the store that is named, or that of the run file."""
+    """Open the store that is named, or that of the run file, or ./store."""
     from stepsearch_data.api import Store
 
-    return Store(store or run_config(config).store)
+    return Store(store or (run_config(config).store if config else "store"))
 
 
 def end_at_once() -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from stepsearch_data.cli import options
-from stepsearch_data.cli.common import end_at_once, open_store
+from stepsearch_data.cli.common import OK, end_at_once, open_store
 from stepsearch_data.cli.limits import Limits
 from stepsearch_data.cli.printing import grid, make_console, print_json, say, tell
 from stepsearch_data.core.atomic import part_of
@@ -69,6 +69,8 @@ def sql(
     folder = open_store(store, config).folder
     with limits.clock():
         _print_rows(folder, text, form, output, memory=limits.memory * 3 // 4)
+    sys.stdout.flush()
+    os._exit(OK)  # a child has nothing to clean up, which would take as long as the query
 
 
 def _from_stdin() -> str:

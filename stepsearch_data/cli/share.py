@@ -16,7 +16,6 @@ from stepsearch_data.cli.common import OK, end_at_once, open_store
 from stepsearch_data.cli.printing import grid, print_json, say, size, store_flag, tell
 from stepsearch_data.core.errors import ConfigError, PublishError, StepSearchError
 from stepsearch_data.exports import FORMATS
-from stepsearch_data.remote.secrets import check_hub
 
 if TYPE_CHECKING:
     from stepsearch_data.core.progress import Reporter
@@ -201,6 +200,8 @@ def verify(
 
 def _find_hub(repo: str, patience: float | None, reporter: Reporter) -> tuple[Hub, str | None]:
     """Find a repository on the Hub, and the revision that was named with it."""
+    from stepsearch_data.remote.secrets import check_hub
+
     check_hub()
     try:
         from stepsearch_data.release.hub import PATIENCE, Hub, parse_name

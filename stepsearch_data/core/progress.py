@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Event
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 _PLAIN_EVERY = 10.0  # seconds between lines where there is no terminal
 _NOTE_EVERY = 0.25  # seconds between changes of a note
@@ -78,6 +79,8 @@ class Reporter:
     """Draws meters and prints one line per finished stage. `quiet` keeps it silent."""
 
     def __init__(self, *, quiet: bool = False) -> None:
+        from rich.console import Console
+
         self._console = Console(stderr=True, quiet=quiet)
         self._stopped = Event()
 
@@ -91,9 +94,12 @@ class Reporter:
         if not self._console.is_terminal or self._console.quiet:
             yield Meter(None, name, self.line, self._stopped.is_set)
             return
-        columns = (TextColumn("{task.description:<13}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        note = TextColumn("[dim]{task.fields[note]}")
-        with Progress(*columns, TimeRemainingColumn(), note, console=self._console, transient=True) as bar:
+        from rich import progress as rich
+
+        note = rich.TextColumn("[dim]{task.fields[note]}")
+        counts = (rich.MofNCompleteColumn(), rich.TimeElapsedColumn(), rich.TimeRemainingColumn())
+        columns = (rich.TextColumn("{task.description:<13}"), rich.BarColumn(), *counts, note)
+        with rich.Progress(*columns, console=self._console, transient=True) as bar:
             yield Meter(bar, name, None, self._stopped.is_set)
 
     def line(self, text: str) -> None:

@@ -17,13 +17,13 @@ from stepsearch_data.executors import INLINE, Executor
 from stepsearch_data.schemas.rows import Reject, Row
 from stepsearch_data.schemas.tables import REJECTS, Folder, Inputs, Table
 from stepsearch_data.search.kinds import Engine, Service
-from stepsearch_data.sources.source import Source
 
 C = TypeVar("C", bound=BaseModel)
 R = TypeVar("R", bound=Row)
 
 if TYPE_CHECKING:
     from stepsearch_data.llm.service import Llm
+    from stepsearch_data.sources.source import Source
 
 _RAW_CHARACTERS = 2_000
 _EARLY_LOOK = 1_000

@@ -7,16 +7,17 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Flag, auto
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import orjson
 from pydantic import BaseModel, ConfigDict
 
 from stepsearch_data.core.digest import digest_of_file
 from stepsearch_data.core.errors import SourceError
-from stepsearch_data.pipeline.context import StageContext
 from stepsearch_data.schemas.tables import Folder, Table
-from stepsearch_data.sources.source import parse_source
+
+if TYPE_CHECKING:
+    from stepsearch_data.pipeline.context import StageContext
 
 Fingerprint = dict[str, Any]
 _LONGEST = 80  # characters of a value that `explain` shows
@@ -53,6 +54,8 @@ class StageConfig(BaseModel):
 
 def _content(location: str | Path) -> str:
     if isinstance(location, str):
+        from stepsearch_data.sources.source import parse_source  # reading a store imports no source
+
         source = parse_source(location, asked=True)
         return f"{source.kind} {source.digest()}"
     try:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 class Row(BaseModel):
     """Base of all rows: immutable, and strict about what it holds."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)  # most commands validate no row
 
 
 class SupportingParagraph(Row):

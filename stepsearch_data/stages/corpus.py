@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-import polars as pl
+from typing import TYPE_CHECKING
+
 import pyarrow.parquet as pq
 
+from stepsearch_data.core.lazy import Lazy
 from stepsearch_data.pipeline.context import StageContext
 from stepsearch_data.pipeline.stage import Stage, StageConfig
 from stepsearch_data.schemas.tables import PARAGRAPHS, PASSAGES, QUESTIONS
+
+if TYPE_CHECKING:
+    import polars as pl
+else:
+    pl = Lazy("polars")
 
 _BATCH = 20_000
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import polars as pl
 from pydantic import Field
 
+from stepsearch_data.core.lazy import Lazy
 from stepsearch_data.core.text import contains, facts
 from stepsearch_data.pipeline.context import StageContext
 from stepsearch_data.pipeline.stage import Stage, StageConfig
 from stepsearch_data.schemas.tables import ENGINE_VOTES, HITS, PASSAGES, QUERIES, SUB_QUESTIONS, VOTES
+
+if TYPE_CHECKING:
+    import polars as pl
+else:
+    pl = Lazy("polars")
 
 _BATCH = 20_000
 

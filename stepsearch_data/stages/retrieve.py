@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from functools import cached_property
+from typing import TYPE_CHECKING
 
-import polars as pl
 from pydantic import Field
 
+from stepsearch_data.core.lazy import Lazy
 from stepsearch_data.core.ordered import ordered
 from stepsearch_data.core.text import containment, tokens
 from stepsearch_data.pipeline.context import StageContext
@@ -18,18 +19,12 @@ from stepsearch_data.search import Answer, Engine, Found
 from stepsearch_data.search.index import open_engine
 from stepsearch_data.sources.record import paragraph
 
+if TYPE_CHECKING:
+    import polars as pl
+else:
+    pl = Lazy("polars")
+
 _WRITE_BATCH = 50_000
-_ANSWERS = {
-    "text": pl.UInt32,
-    "rank": pl.Int64,
-    "score": pl.Float64,
-    "passage_id": pl.String,
-    "title": pl.String,
-    "text_of": pl.String,
-    "url": pl.String,
-    "latency": pl.Float64,
-    "error": pl.String,
-}
 _Row = tuple[int, int | None, float | None, str | None, str | None, str | None, str | None, float | None, str | None]
 
 
@@ -111,7 +106,18 @@ async def _ask(context: StageContext, engine: Engine, texts: pl.Series, k: int) 
 
 
 def _frame(rows: list[_Row]) -> pl.DataFrame:
-    return pl.DataFrame(rows, schema=_ANSWERS, orient="row")
+    columns = {
+        "text": pl.UInt32,
+        "rank": pl.Int64,
+        "score": pl.Float64,
+        "passage_id": pl.String,
+        "title": pl.String,
+        "text_of": pl.String,
+        "url": pl.String,
+        "latency": pl.Float64,
+        "error": pl.String,
+    }
+    return pl.DataFrame(rows, schema=columns, orient="row")
 
 
 def _rows(text: int, answer: Answer, own: OwnPassages) -> Iterator[_Row]:

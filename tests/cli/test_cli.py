@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import resource
 import shlex
 import shutil
 import subprocess
@@ -58,14 +57,6 @@ print(sorted({"openai", "httpx2", "aiohttp"} & set(sys.modules)), sorted(importe
 """
     command = [sys.executable, "-c", code, str(tmp_path / "store")]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "[] []\n"
-
-
-def test_help_is_fast() -> None:
-    """In processor time: the wall clock depends on what else the machine does."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run([sys.executable, "-m", "stepsearch_data", "--help"], capture_output=True, check=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1
 
 
 def test_the_version_is_printed(cli: Run) -> None:

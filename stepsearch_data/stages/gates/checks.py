@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import polars as pl
-
+from stepsearch_data.core.lazy import Lazy
 from stepsearch_data.core.text import facts, mentions, normalise
 from stepsearch_data.pipeline.questions import QuestionRows
 from stepsearch_data.schemas.rows import Question, Round, SubQuestion, Vote
@@ -15,6 +15,11 @@ from stepsearch_data.schemas.tables import QUESTIONS, ROUNDS, SUB_QUESTIONS, VOT
 from stepsearch_data.stages.gates.config import Finding, QualityConfig
 from stepsearch_data.stages.gates.outside import EvalData, digest, single_hops
 from stepsearch_data.stages.rules import STOP_WORDS, forbidden, leaked
+
+if TYPE_CHECKING:
+    import polars as pl
+else:
+    pl = Lazy("polars")
 
 Lengths = dict[tuple[str, str], tuple[float, float]]
 """Shortest and longest usual length in characters, by kind of text and source."""
