@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from stepsearch_data.core.errors import RowRejected
 from stepsearch_data.evaluation.policy import Played
@@ -41,9 +42,8 @@ def decode(characters: Sequence[int]) -> str:
 
 def in_characters(limits: Limits) -> Limits:
     """Return the same lengths where characters stand for tokens."""
-    return Limits(
-        limits.max_turns,
-        limits.topk,
+    return replace(
+        limits,
         max_length=limits.max_length * _A_TOKEN,
         max_new_tokens=limits.max_new_tokens * _A_TOKEN,
         max_obs_length=limits.max_obs_length * _A_TOKEN,

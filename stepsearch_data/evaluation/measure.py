@@ -22,12 +22,15 @@ _ENDS = ("answer", "no answer", "end of text", "length", "refused")
 
 
 def row_of(played: Played) -> Row:
-    """Return the row of a rollout in `rollouts.jsonl`: what `score` reads, and what is measured."""
+    """Return the row of a rollout in `rollouts.jsonl`: what `score` reads, and what is measured.
+
+    Exact match and F1 are by the official script of the source, zeros where nothing was answered.
+    """
     episode, own_tokens, refused = played
     task = episode.task
     rollout = read(episode.text, observations=episode.observations)
     prediction = rollout.answer.text if rollout.answer else None
-    em, f1 = _answer(prediction, task.answers, task.source)
+    em, f1 = (0, 0.0) if prediction is None else dataset_of(task.source).score(prediction, task.answers)
     return {
         "id": task.id,
         "data_source": task.source,
@@ -41,7 +44,7 @@ def row_of(played: Played) -> Row:
         "support_docs": [{"title": gold.title, "paragraph_text": gold.text} for gold in task.support_docs],
         "searches": _searches(episode.searches, task.support_docs),
         "prediction": prediction,
-        "em": em,
+        "em": float(em),
         "f1": f1,
         "format_ok": rollout.format.ok,
         "ended": "refused" if refused else episode.ended,
@@ -49,14 +52,6 @@ def row_of(played: Played) -> Row:
         "own_tokens": own_tokens,
         **({"error": refused} if refused else {}),
     }
-
-
-def _answer(prediction: str | None, golds: Sequence[str], source: str) -> tuple[float, float]:
-    """Compute exact match and F1 by the official script of the source; zeros where nothing was answered."""
-    if prediction is None:
-        return 0.0, 0.0
-    em, f1 = dataset_of(source).score(prediction, golds)
-    return float(em), f1
 
 
 def _searches(searches: Sequence[Search], golds: Sequence[Paragraph]) -> list[Row]:

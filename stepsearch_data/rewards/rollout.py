@@ -9,8 +9,8 @@ There are two ways, which differ where tags are broken:
 - by lazy patterns (`lazy=True`), as the reference code (`qa_step.py`) does: a block runs from an opening
   tag to the first place where the rest of the pattern fits, over whatever lies between.
 
-What the environment wrote is no search and no answer of the policy, whatever tags it holds. The environment knows
-where that is (`observations`). Without `observations`, the tags tell: results are in `<information>`, warnings in
+What the environment wrote is never read as a search or an answer of the policy, whatever tags it holds. The environment
+knows where that is (`observations`). Without `observations`, the tags tell: results are in `<information>`, warnings in
 `<warning>`, and Search-R1's warning is a fixed text.
 """
 
@@ -148,7 +148,7 @@ def parse(
 def sections(text: str, observations: Places | None = None) -> Iterator[tuple[str, Span]]:
     """Yield all blocks of a text in order, parsed by tags, each with its tag's name. Other parts are named `text`.
 
-    An unclosed search is `text` with its tag, as it is no round. `observations` are as in `parse`.
+    An unclosed search is `text` with its tag, as it is not a round. `observations` are as in `parse`.
     """
     at = 0
     blocks = [block for block in _blocks(_marked(text, observations))[0] if block.closed or block.name != "search"]
@@ -316,10 +316,8 @@ def _by_patterns(text: str, marked: str) -> tuple[list[ParsedRound], list[str], 
             )
         )
     queries = [_SEARCH_TAG.sub("", text[pair.start : pair.end]).strip() for pair in _pairs(marked, "search")]
-    answer = None
-    for answer in _pairs(marked, "answer"):  # noqa: B007 - the last one counts
-        pass
-    return rounds, queries, answer
+    answers = list(_pairs(marked, "answer"))
+    return rounds, queries, answers[-1] if answers else None
 
 
 # ---- documents

@@ -11,16 +11,16 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO
 
 import orjson
 import pyarrow as pa
 
-from stepsearch_data.core.atomic import part_of, place, writing
+from stepsearch_data.core.atomic import writing
 from stepsearch_data.core.errors import ConfigError, SourceError, StepSearchError
 from stepsearch_data.core.progress import Meter, Reporter
 from stepsearch_data.pipeline.context import TableWriter
@@ -117,6 +117,8 @@ def score_file(path: Path, scorer: Scorer, output: Path | None, *, workers: int 
                 rejects.write(scored)
                 report.add(scored)
                 meter.advance(scored.read)
+    if not report.rejected:
+        rejected.unlink(missing_ok=True)
     return report
 
 
@@ -240,33 +242,22 @@ def _written(output: Path | None, table: Table[Any]) -> Iterator[TableWriter[Any
         raise StepSearchError(f"cannot write {output}: {error.strerror or error}") from error
 
 
-class _Rejects:
-    """Rows that could not be scored, one JSON line each. There is a file only where there is such a row."""
+class _Rejects(ExitStack):
+    """Rows that could not be scored, one JSON line each. There is a file only where there is such a row.
+
+    It takes its name, in place of an earlier one, when the block ends well. Nothing changes where scoring fails.
+    """
 
     def __init__(self, path: Path, source: str) -> None:
+        super().__init__()
         self._path, self._source = path, os.fsencode(source).decode(errors="backslashreplace")
-        self._part = part_of(path)
         self._file: BinaryIO | None = None
-
-    def __enter__(self) -> Self:
-        return self
 
     def write(self, scored: Scored) -> None:
         """Add a chunk's rejects."""
         for reject in scored.rejects:
             if not self._file:
-                self._part.unlink(missing_ok=True)  # a link would be followed
-                self._file = open(self._part, "xb")  # noqa: SIM115 - closed by __exit__
+                part = self.enter_context(writing(self._path))
+                self._file = self.enter_context(open(part, "xb"))  # noqa: SIM115 - closed by the stack
             row = Reject(stage="score", source=self._source, question_id=None, **reject._asdict())
             self._file.write(orjson.dumps(row.model_dump()) + b"\n")
-
-    def __exit__(self, fault: type[BaseException] | None, *_: object) -> None:
-        """Give the file its name, in place of an earlier one. Change nothing where scoring failed."""
-        if self._file:
-            self._file.close()
-        if fault:
-            self._part.unlink(missing_ok=True)
-        elif self._file:
-            place(self._part, self._path)
-        else:
-            self._path.unlink(missing_ok=True)

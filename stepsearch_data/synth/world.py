@@ -326,7 +326,11 @@ def write_world(
     named = Path(path)
     is_special = named.exists() and not named.is_file() and not named.is_dir()
     if not is_special:
-        _check_name(named)
+        plain = named.with_suffix("") if named.suffix == ".gz" else named
+        if named.name == "-" or named.is_dir():
+            raise ValueError(f"cannot write {path}: it is {'a folder' if named.is_dir() else 'not the name of a file'}")
+        if plain.suffix not in SUFFIXES:
+            raise ValueError(f"cannot write {path}: the rows are JSON lines, so name it .jsonl or .jsonl.gz")
     with (
         nullcontext(named) if is_special else writing(Path(os.path.realpath(named)), shared=True) as part,
         part.open("wb") as raw,
@@ -338,11 +342,3 @@ def write_world(
             if progress:
                 progress(count)
     return config.questions
-
-
-def _check_name(path: Path) -> None:
-    if path.name == "-" or path.is_dir():
-        raise ValueError(f"cannot write {path}: it is {'a folder' if path.is_dir() else 'not the name of a file'}")
-    plain = path.with_suffix("") if path.suffix == ".gz" else path
-    if plain.suffix not in SUFFIXES:
-        raise ValueError(f"cannot write {path}: the rows are JSON lines, so name it .jsonl or .jsonl.gz")

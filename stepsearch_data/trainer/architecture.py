@@ -37,16 +37,16 @@ def _problem(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str:
     config = unwrap_adapters(model).config.get_text_config()
     texts = [[(7 * place + 3 * row) % (config.vocab_size - 3) + 3 for place in range(9)] for row in (1, 2)]
     ids = torch.tensor(texts, device=model.device)
-    ones = torch.ones_like(ids, dtype=torch.bool)
-    if run_trunk(trunk_of(model), ids, ones).last_hidden_state.shape[-1] != config.hidden_size:
+    if run_trunk(trunk_of(model), ids).last_hidden_state.shape[-1] != config.hidden_size:
         return "what its last layer makes is not as wide as its configuration says"
     plain = [unwrap_adapters(model)(input_ids=row[None]).logits[0].float() for row in ids]
     forced = _ForcedSampler(model, tokenizer, texts)
     for row, place, logits in forced.play():
         if _apart(model, logits, plain[row][place]):
             return "turn by turn it reads a text otherwise than at once"
-    attention = torch.arange(9, device=model.device) < torch.tensor([[9], [6]], device=model.device)
-    logps, _ = log_probabilities(model, ids, attention, attention & (ids.new_ones(9).cumsum(0) > 1), 1.0)
+    places = torch.arange(9, device=model.device)
+    response_mask = (places > 0) & (places < torch.tensor([[9], [6]], device=model.device))
+    logps, _ = log_probabilities(model, ids, response_mask, 1.0)
     for row, length in enumerate((9, 6)):
         wanted = torch.log_softmax(plain[row][: length - 1], dim=-1).gather(1, ids[row, 1:length, None])[:, 0]
         if _apart(model, logps[row, 1:length], wanted):

@@ -31,7 +31,7 @@ def score_episode(episode: Episode, config: RewardConfig = PAPER) -> EpisodeScor
     r_step^t lies on the last token that the policy wrote in search round t, r_answer + γ_key · r_key on its last one.
 
     What the environment wrote is known, and is not read as the policy's; an `<information>` that the policy made up
-    is no result.
+    is not a result.
     """
     rollout = read(episode.text, config, episode.observations)
     task = episode.task
@@ -45,16 +45,16 @@ def score_episode(episode: Episode, config: RewardConfig = PAPER) -> EpisodeScor
 
 @dataclass
 class Batch:
-    """Rows of prompt and response, padded on the right. All tensors are (rows, tokens).
+    """Rows of prompt and response, padded on the right. All tensors are (rows, tokens), but the `lengths` of the rows.
 
-    `attention_mask` is true where there is a token, `response_mask` where the policy wrote it. `rewards` and all that
-    follow are 0 (`importance_weights`: 1) elsewhere. `sampling_logps` are the log-probabilities with which another
+    `response_mask` is true where the policy wrote the token. `rewards` and all that follow are 0
+    (`importance_weights`: 1) elsewhere. `sampling_logps` are the log-probabilities with which another
     engine sampled, NaN where none did. `compute_advantages` fills in the others; `old_logps` and `old_values` are
     those under the weights that sampled.
     """
 
+    lengths: Tensor
     input_ids: Tensor
-    attention_mask: Tensor
     response_mask: Tensor
     rewards: Tensor
     sampling_logps: Tensor
@@ -68,21 +68,22 @@ class Batch:
         return len(self.input_ids)
 
     @property
-    def inputs(self) -> tuple[Tensor, Tensor, Tensor]:
+    def inputs(self) -> tuple[Tensor, Tensor]:
         """Return what the models read."""
-        return self.input_ids, self.attention_mask, self.response_mask
+        return self.input_ids, self.response_mask
 
     def rows(self, which: Tensor | slice) -> Batch:
         """Select some rows, and drop columns in which none of them has a token."""
-        width = int(self.attention_mask[which].sum(dim=1).max())
-        return Batch(*(getattr(self, each.name)[which, :width] for each in fields(self)))
+        lengths = self.lengths[which]
+        width = int(lengths.max())
+        return Batch(lengths, *(getattr(self, each.name)[which, :width] for each in fields(self)[1:]))
 
     def by_length(self) -> Tensor:
         """Order the rows by length, longest first.
 
         So parts have little padding, and a part too large for memory fails at once.
         """
-        return self.attention_mask.sum(dim=1).argsort(descending=True, stable=True)
+        return self.lengths.argsort(descending=True, stable=True)
 
     def split(self, size: int, order: Tensor) -> Iterator[Batch]:
         """Yield parts of so many rows, in this order of rows."""
@@ -98,14 +99,13 @@ def collate(
     Raises ValueError for a reward on a token that the policy did not write.
     """
     rows = [episode.prompt_ids + episode.response_ids for episode in episodes]
-    shape = (len(rows), max(map(len, rows)))
+    lengths = torch.tensor([len(row) for row in rows])
+    shape = (len(rows), int(lengths.max()))
     input_ids, token_rewards = torch.full(shape, pad), torch.zeros(shape)
-    attention_mask, response_mask = torch.zeros(shape, dtype=torch.bool), torch.zeros(shape, dtype=torch.bool)
-    sampling_logps = torch.full(shape, torch.nan)
+    response_mask, sampling_logps = torch.zeros(shape, dtype=torch.bool), torch.full(shape, torch.nan)
     for row, (episode, earned) in enumerate(zip(episodes, rewards, strict=True)):
         start, end = len(episode.prompt_ids), len(rows[row])
         input_ids[row, :end] = torch.tensor(rows[row])
-        attention_mask[row, :end] = True
         response_mask[row, start:end] = torch.tensor(episode.response_mask, dtype=torch.bool)
         if episode.sampling_logps:
             sampling_logps[row, response_mask[row]] = torch.tensor(episode.sampling_logps)
@@ -114,5 +114,5 @@ def collate(
                 raise ValueError(f"row {row}: token {token} is not the policy's, it cannot earn {reward}")
             token_rewards[row, start + token] += reward
     filled_in = (torch.ones(shape), *(torch.zeros(shape) for _ in range(4)))
-    tensors = (input_ids, attention_mask, response_mask, token_rewards, sampling_logps, *filled_in)
+    tensors = (lengths, input_ids, response_mask, token_rewards, sampling_logps, *filled_in)
     return Batch(*(tensor.to(device) for tensor in tensors))

@@ -31,13 +31,16 @@ def trunk_of(model: PreTrainedModel) -> PreTrainedModel:
     return next((each for each in found if isinstance(each, PreTrainedModel) and each is not causal), causal)
 
 
-def run_trunk(trunk: PreTrainedModel, tokens: Tensor, attention: Tensor, cache: Cache | None = None) -> Any:
+def run_trunk(
+    trunk: PreTrainedModel, tokens: Tensor, attention: Tensor | None = None, cache: Cache | None = None
+) -> Any:
     """Run the trunk over tokens; its output's `last_hidden_state` is (rows, tokens, width).
 
-    With a cache that keeps earlier tokens `attention` covers them too; without one nothing is kept.
+    With a cache that keeps earlier tokens `attention` covers them too. Without one nothing is kept, and rows are padded
+    on the right: no token attends to what follows it, so no mask is needed, and torch can take its causal kernels.
     """
     given: dict[str, Any] = {"use_cache": cache is not None}
-    if cache is not None:
+    if attention is not None:
         positions = (attention.cumsum(dim=1) - 1).clamp(min=0)[:, -tokens.shape[1] :]
         given |= {"position_ids": positions, "cache": cache, "past_key_values": cache}  # renamed in transformers 5.24
     return trunk(input_ids=tokens, attention_mask=attention, **_accepted(type(unwrap_adapters(trunk)).forward, given))
@@ -55,14 +58,14 @@ def logits_of(model: PreTrainedModel, output: Any, hidden: Tensor, tokens: Tenso
 
 
 def log_probabilities(
-    policy: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor, response_mask: Tensor, temperature: float
+    policy: PreTrainedModel, input_ids: Tensor, response_mask: Tensor, temperature: float
 ) -> tuple[Tensor, Tensor]:
     """Compute log-probability and entropy of each token of the response mask, both (rows, tokens), 0 elsewhere.
 
     Over a vocabulary of 150,000, logits would be the largest tensor of the training. So they are made for these tokens
     only and in parts; where there are several parts, the backward pass makes them again.
     """
-    output = run_trunk(trunk_of(policy), input_ids, attention_mask)
+    output = run_trunk(trunk_of(policy), input_ids)
     mask = response_mask[:, 1:]
     hidden, targets = output.last_hidden_state[:, :-1][mask], input_ids[:, 1:][mask]
 

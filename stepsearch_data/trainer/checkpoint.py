@@ -62,20 +62,15 @@ class Checkpoints:
         return update
 
 
-class MetricsFile:
-    """The `metrics.jsonl` of a run."""
+def append_metrics(output: Path, metrics: Metrics) -> None:
+    """Add a line to the `metrics.jsonl` of a run."""
+    with open(output / METRICS, "ab") as file:
+        file.write(orjson.dumps(metrics) + b"\n")
 
-    def __init__(self, output: Path) -> None:
-        self._path = output / METRICS
 
-    def append(self, metrics: Metrics) -> None:
-        """Add a line."""
-        with open(self._path, "ab") as file:
-            file.write(orjson.dumps(metrics) + b"\n")
-
-    def drop_after(self, update: int) -> None:
-        """Remove the lines of updates that will be repeated."""
-        if self._path.exists():
-            lines = self._path.read_bytes().splitlines(keepends=True) if update else []
-            whole = [line for line in lines if line.endswith(b"\n")]  # a full disk may leave half a line
-            write_whole(self._path, b"".join(line for line in whole if orjson.loads(line)["update"] <= update))
+def drop_metrics_after(output: Path, update: int) -> None:
+    """Remove the lines of updates that will be repeated."""
+    if (file := output / METRICS).exists():
+        lines = file.read_bytes().splitlines(keepends=True) if update else []
+        whole = [line for line in lines if line.endswith(b"\n")]  # a full disk may leave half a line
+        write_whole(file, b"".join(line for line in whole if orjson.loads(line)["update"] <= update))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-_MOST = 1_000_000_000  # more is a typing error, and NaN and infinity are no numbers to train by
+_MOST = 1_000_000_000  # more is a typing error; NaN and infinity are refused too
 Count = Annotated[int, Field(ge=1, le=_MOST)]
 Natural = Annotated[int, Field(ge=0, le=_MOST)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -39,7 +39,7 @@ class Schedule:
     save_total_limit: Count = 2
     """Checkpoints that are kept."""
     eval_steps: Natural = 50
-    """Updates between evaluations; 0 evaluates never."""
+    """Updates between evaluations; 0 never evaluates."""
 
 
 @dataclass(frozen=True)

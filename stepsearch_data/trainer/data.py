@@ -45,7 +45,7 @@ def subsample(examples: Iterable[Example], count: int, *, each_source: bool = Fa
 
 
 def task_index(position: int, size: int, seed: int) -> int:
-    """Return which of so many tasks stands at a position of training: each epoch takes all, shuffled anew."""
+    """Return which of so many tasks stands at a position of training: each epoch takes all, in another order."""
     epoch, at = divmod(position, size)
     return int(np.random.default_rng((seed, epoch)).permutation(size)[at])
 

@@ -59,8 +59,11 @@ def launch(recipe: Recipe, retrieve: Retrieve, *, resume: bool, say: Say, consol
     with ExitStack() as stack, _explained_out_of_memory():
         start = cold_start(recipe, examples, template, accelerator, tell) if recipe.sft else recipe.model.path
         training = make_trainer(recipe, start, template, examples, held_out, retrieve, accelerator)
-        if main:
-            _write_run_info(recipe)
+        if main:  # for `plot` and `eval`
+            recipe.output.mkdir(parents=True, exist_ok=True)
+            info = RunInfo(variant=recipe.rewards.name, seed=recipe.schedule.seed)
+            (recipe.output / RUN_INFO).write_text(info.model_dump_json(), encoding="utf-8")
+            (recipe.output / RECIPE).write_text(recipe.model_dump_json(indent=1), encoding="utf-8")
         screen = stack.enter_context(console_callback(recipe.schedule.num_updates, console=console))
         tracker = stack.enter_context(tracker_callback(accelerator, recipe.model_dump(mode="json"), recipe.output.name))
         training.callbacks = (screen, tracker)
@@ -172,14 +175,6 @@ def _claim(output: Path, *, resume: bool) -> None:
         raise ConfigError(f"{output} holds a training already", "go on with --resume, or choose another --output")
     if begun and (output / RECIPE).is_file():
         read_recipe(output / RECIPE, "go on with the version that began it, or choose another --output")
-
-
-def _write_run_info(recipe: Recipe) -> None:
-    """Tell `plot` and `eval` what the run is."""
-    recipe.output.mkdir(parents=True, exist_ok=True)
-    info = RunInfo(variant=recipe.rewards.name, seed=recipe.schedule.seed)
-    (recipe.output / RUN_INFO).write_text(info.model_dump_json(), encoding="utf-8")
-    (recipe.output / RECIPE).write_text(recipe.model_dump_json(indent=1), encoding="utf-8")
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from stepsearch_data.trainer.batch import Batch, EpisodeScore
-from stepsearch_data.trainer.losses import AllReduce, masked_mean
+from stepsearch_data.trainer.losses import AllReduce
 from stepsearch_data.trainer.search_env import Episode
 
 Metrics = dict[str, float]
@@ -45,12 +45,8 @@ def episode_metrics(episodes: Sequence[Episode], scored: Sequence[EpisodeScore])
 
 def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
     """Compute 1 − Var(returns − values) / Var(returns) over the masked tokens, a scalar; 0 for constant returns."""
-
-    def variance(of: Tensor) -> Tensor:
-        return masked_mean((of - masked_mean(of, mask)) ** 2, mask)
-
-    spread = variance(returns)
-    return torch.where(spread > 0, 1 - variance(returns - values) / spread.clamp(min=1e-12), 0)
+    spread, left = (each[mask].var(correction=0) for each in (returns, returns - values))
+    return torch.where(spread > 0, 1 - left / spread.clamp(min=1e-12), 0)
 
 
 def sampling_mismatch(batch: Batch, cap: float, accelerator: Accelerator, all_reduce: AllReduce) -> Metrics:

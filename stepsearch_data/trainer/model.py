@@ -34,9 +34,9 @@ class Critic(nn.Module):
         nn.init.normal_(self.head.weight, std=getattr(config, "initializer_range", 0.02))
         nn.init.zeros_(self.head.bias)
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    def forward(self, input_ids: Tensor) -> Tensor:
         """Return the value after each token, (rows, tokens)."""
-        hidden = run_trunk(self.trunk, input_ids, attention_mask).last_hidden_state
+        hidden = run_trunk(self.trunk, input_ids).last_hidden_state
         values: Tensor = self.head(hidden.to(self.head.weight.dtype))[:, :, 0]
         return values.float()
 
@@ -63,10 +63,10 @@ class ActorCritic(nn.Module):
         switch_checkpointing(self, on=mode)
         return self
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, response_mask: Tensor) -> Output:
-        """Read a batch; all arguments are (rows, tokens), the masks as in `Batch`."""
-        logps, entropy = log_probabilities(self.policy, input_ids, attention_mask, response_mask, self._temperature)
-        values = nn.functional.pad(self.critic(input_ids, attention_mask)[:, :-1], (1, 0))
+    def forward(self, input_ids: Tensor, response_mask: Tensor) -> Output:
+        """Read a batch; both arguments are (rows, tokens), as in `Batch`."""
+        logps, entropy = log_probabilities(self.policy, input_ids, response_mask, self._temperature)
+        values = nn.functional.pad(self.critic(input_ids)[:, :-1], (1, 0))
         return Output(logps, torch.where(response_mask, values, 0), entropy)
 
 
@@ -79,7 +79,7 @@ class ReferencePolicy:
         self._copy = None if self._adapted else copy.deepcopy(policy).eval().requires_grad_(requires_grad=False)
 
     @torch.no_grad()
-    def logps(self, policy: nn.Module, input_ids: Tensor, attention_mask: Tensor, response_mask: Tensor) -> Tensor:
+    def logps(self, policy: nn.Module, input_ids: Tensor, response_mask: Tensor) -> Tensor:
         """Return the log-probability of each token of the response mask, (rows, tokens).
 
         `policy` is the one being trained.
@@ -87,4 +87,4 @@ class ReferencePolicy:
         adapted = policy.disable_adapter() if self._adapted else nullcontext()
         with adapted:
             model = self._copy or policy
-            return log_probabilities(model, input_ids, attention_mask, response_mask, self._temperature)[0]
+            return log_probabilities(model, input_ids, response_mask, self._temperature)[0]

@@ -24,7 +24,7 @@ class CachedSampler:
     together: a sliding window counts places. Rows whose episode has ended are dropped from the cache.
 
     What layers that sum up all that they read keep (linear attention, convolutions) has no places to take out: with
-    such layers every turn reads its whole text anew. Sampling uses torch's global generator; temperature 0 takes the
+    such layers every turn reads its whole text again. Sampling uses torch's global generator; temperature 0 takes the
     likeliest token.
     """
 
@@ -36,14 +36,11 @@ class CachedSampler:
 
     def start(self, prompts: Sequence[list[int]]) -> None:
         """See `Sampler.start`."""
-        self._reset(prompts)
-
-    def _reset(self, texts: Sequence[list[int]]) -> None:
         # Windows are left to the mask: with the model's configuration the cache would drop what is outside of them.
         self._cache = DynamicCache() if self._has_kv_cache else DynamicCache(config=unwrap_adapters(self._model).config)
-        self._mask = torch.zeros((len(texts), 0), dtype=torch.long, device=self._model.device)
-        self._seen: list[list[int]] = [[] for _ in texts]
-        self._unread = list(texts)
+        self._mask = torch.zeros((len(prompts), 0), dtype=torch.long, device=self._model.device)
+        self._seen: list[list[int]] = [[] for _ in prompts]
+        self._unread = list(prompts)
 
     def replace_last(self, row: int, tokens: Sequence[int]) -> None:
         """See `Sampler.replace_last`. The last token of a turn has not been read yet."""
@@ -59,7 +56,7 @@ class CachedSampler:
             self._mask = self._mask[kept]
             self._compact_cache()
         else:
-            self._reset([seen + unread for seen, unread in zip(self._seen, self._unread, strict=True)])
+            self.start([seen + unread for seen, unread in zip(self._seen, self._unread, strict=True)])
 
     @torch.inference_mode()
     def generate(self, max_new_tokens: Sequence[int]) -> list[list[int]]:
@@ -112,7 +109,8 @@ class CachedSampler:
             tokens = logits.argmax(dim=-1)
         else:
             tokens = torch.multinomial(torch.softmax(logits / self._temperature, dim=-1), 1)[:, 0]
-        return [int(token) for token in tokens]
+        written: list[int] = tokens.tolist()
+        return written
 
     def _ended(self, turn: list[int]) -> bool:
         if turn[-1] in self._eos:

@@ -3,7 +3,7 @@
 The policy writes until `</search>` or `</answer>`. A search is answered with documents, anything else
 than a search or an answer with a warning and another try; when no search is left the policy is told
 so, and writes a last turn. Tokens are kept as they were sampled and observations as they were encoded:
-text is never tokenised anew, so rewards lie exactly on the tokens that earned them. One token may be
+text is never tokenised again, so rewards lie exactly on the tokens that earned them. One token may be
 another: where the last of a turn reaches beyond its stop, what is beyond was not said.
 """
 
@@ -38,7 +38,7 @@ class Task:
     support_docs: tuple[Paragraph, ...] = ()
     source: str = ""
     hops: int = 0
-    """0 where nobody knows."""
+    """0 if unknown."""
 
 
 @dataclass(frozen=True)

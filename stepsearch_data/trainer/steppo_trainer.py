@@ -19,7 +19,7 @@ from stepsearch_data.rewards import PAPER, RewardConfig
 from stepsearch_data.trainer.architecture import check_architecture
 from stepsearch_data.trainer.batch import EpisodeScore, collate, score_episode
 from stepsearch_data.trainer.callbacks import Callback
-from stepsearch_data.trainer.checkpoint import Checkpoints, MetricsFile
+from stepsearch_data.trainer.checkpoint import Checkpoints, append_metrics, drop_metrics_after
 from stepsearch_data.trainer.config import PPOConfig, Schedule
 from stepsearch_data.trainer.data import task_index
 from stepsearch_data.trainer.distributed import WholePolicy, failing_together, mean_over_processes, set_batch_sizes
@@ -63,8 +63,7 @@ class StePPOTrainer:
         self.env, self.retrieve, self.tasks, self.held_out = env, retrieve, tasks, held_out
         self.tokenizer, self.callbacks = tokenizer, callbacks
         self.checkpoints = Checkpoints(output, schedule.save_total_limit, self.accelerator)
-        self.output, self.metrics_file = output, MetricsFile(output)
-        self.updates_done = 0
+        self.output, self.updates_done = output, 0
         with self.accelerator.autocast():
             check_architecture(policy.to(self.accelerator.device), tokenizer)
         self._whole = WholePolicy(policy, self.accelerator)
@@ -87,12 +86,12 @@ class StePPOTrainer:
         """Train to the end of the schedule, from where `resume` left off. Raises TrainError, SearchError."""
         self.output.mkdir(parents=True, exist_ok=True)
         if self.accelerator.is_main_process:
-            self.metrics_file.drop_after(self.updates_done)
-        if self.updates_done == 0 and self._evaluates():
+            drop_metrics_after(self.output, self.updates_done)
+        if self.held_out and self.schedule.eval_steps and self.updates_done == 0:
             self._report({"update": 0, **self.evaluate()}, [], [])
         while self.updates_done < self.schedule.num_updates:
             metrics, episodes, scored = self.training_step()
-            if self._evaluates():
+            if self.held_out and self._is_due(self.schedule.eval_steps):
                 metrics |= self.evaluate()
             self._report(metrics, episodes, scored)
             if self._is_due(self.schedule.save_steps):
@@ -177,15 +176,12 @@ class StePPOTrainer:
         first = self.updates_done * self.schedule.rollout_batch_size + self.accelerator.process_index * size
         return [self.tasks[task_index(at, len(self.tasks), self.schedule.seed)] for at in range(first, first + size)]
 
-    def _evaluates(self) -> bool:
-        return bool(self.held_out) and self._is_due(self.schedule.eval_steps)
-
     def _is_due(self, every: int) -> bool:
         return every > 0 and self.updates_done % every == 0
 
     def _report(self, metrics: Metrics, episodes: Sequence[Episode], scored: Sequence[EpisodeScore]) -> None:
         """Record an update's metrics, and tell the callbacks."""
         if self.accelerator.is_main_process:
-            self.metrics_file.append(metrics)
+            append_metrics(self.output, metrics)
             for callback in self.callbacks:
                 callback(metrics, episodes, scored)

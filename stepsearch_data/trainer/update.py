@@ -76,7 +76,7 @@ def ppo_update(
     seen: defaultdict[str, list[float]] = defaultdict(list)
     size = config.mini_batch_size // accelerator.num_processes
     steps = size // config.micro_batch_size
-    for mini in (mini for _ in range(config.num_ppo_epochs) for mini in batch.split(size, _shuffled(batch))):
+    for mini in (mini for _ in range(config.num_ppo_epochs) for mini in batch.split(size, torch.randperm(len(batch)))):
         tokens = accelerator.reduce(mini.response_mask.sum(), reduction="sum") / accelerator.num_processes
         for micro in mini.split(config.micro_batch_size, mini.by_length()):
             with accelerator.accumulate(model):
@@ -111,7 +111,3 @@ def _loss(model: nn.Module, batch: Batch, config: PPOConfig) -> tuple[Tensor, Me
             "lower the learning rate or the clip range, or train in float32; the last checkpoint is intact",
         )
     return loss, means
-
-
-def _shuffled(batch: Batch) -> Tensor:
-    return torch.randperm(len(batch)).to(batch.input_ids.device)

@@ -322,13 +322,6 @@ def failure(ask: Ask, server: Server, *settings: str, **options: Any) -> tuple[i
     return failed.value.exit_code, failed.value.message, failed.value.hint
 
 
-def test_an_endpoint_that_is_down(ask: Ask) -> None:
-    code, message, hint = failure(ask, DEAD)
-    assert code == 5
-    assert message.startswith(f"{DEAD} does not answer")
-    assert hint == "check the server, then run the same command: what was paid is kept"
-
-
 def test_a_wrong_key_is_told_of_and_not_repeated(ask: Ask, tmp_path: Path) -> None:
     server = LlmServer(lambda _: "")
     server.key = "another"
@@ -365,6 +358,8 @@ def test_a_retrieval_server_that_is_down(ask: Ask, gold: GoldPolicy) -> None:
 @pytest.mark.parametrize(
     ("options", "code", "message", "hint"),
     [
+        ({}, 5, f"{DEAD} does not answer", "check the server, then run the same command: what was paid is kept"),
+        ({"output": Path("other.json")}, 2, "other.json is not a folder", "name another with --output"),
         ({"split": "test"}, 2, "the store has no split test", "it has train"),
         ({"questions": ("hotpotqa=musique.jsonl",)}, 1, "are in the format of musique", "--questions musique=musique"),
         ({"questions": ("bamboogle=none.csv",)}, 1, "cannot read none.csv", "check the path after --questions"),
@@ -377,7 +372,7 @@ def test_a_retrieval_server_that_is_down(ask: Ask, gold: GoldPolicy) -> None:
         ({"llm": None, "checkpoint": "empty"}, 2, "empty holds no model", "config.json"),
     ],
 )
-def test_wrong_options(
+def test_what_cannot_be_evaluated(
     ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: Row, code: int, message: str, hint: str
 ) -> None:
     sample = Path(__file__).resolve().parents[2] / "stepsearch_data" / "data" / "musique.sample.jsonl"
@@ -402,12 +397,6 @@ def test_a_split_without_questions(ask: Ask, cli: Run, tmp_path: Path) -> None:
     code, message, _ = failure(ask, DEAD, split="validation", choice=Choice(store=store))
     assert code in {1, 2}
     assert "validation" in message
-
-
-def test_a_folder_that_is_a_file(ask: Ask, tmp_path: Path) -> None:
-    file = tmp_path / "file"
-    file.touch()
-    assert failure(ask, DEAD, output=file) == (2, f"{file} is not a folder", "name another with --output")
 
 
 # ---- the verb

@@ -1,8 +1,7 @@
-"""The presets: the paper by hand, the reference code by its vectors, and every switch between them alone."""
+"""The presets: the paper by hand, and every switch between it and the reference code alone."""
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import fields, replace
 from math import isclose, log
@@ -27,7 +26,6 @@ from stepsearch_data.rewards import (
 from stepsearch_data.scoring.scorer import configure
 from tests.rewards.test_rollout import texts
 
-COMPONENTS = ("score", "answer_correct", "step_scores", "search_key_score", "information_gain", "redundancy_penalty")
 GOLDS = ["alpha beta", "gamma epsilon"]
 KEYS = [["tosca composer"], ["puccini birthplace"]]
 
@@ -61,17 +59,6 @@ def close(found: object, expected: object) -> bool:
     assert isinstance(found, int | float)
     assert isinstance(expected, int | float)
     return isclose(found, expected, abs_tol=1e-9)
-
-
-def test_the_release_on_all_golden_vectors(shared_vectors: Path) -> None:
-    rows = [json.loads(line) for line in (shared_vectors / "reward_published.jsonl").read_text().splitlines()]
-    assert len(rows) == 300
-    for row in rows:
-        paragraphs = [paragraph["paragraph_text"] for paragraph in row["support_docs"]]
-        found = score_rollout(row["response"], row["target"], row["search_keys"], paragraphs, REFERENCE)
-        assert set(row["expected"]) == set(COMPONENTS)
-        for name, expected in row["expected"].items():
-            assert close(getattr(found, name), expected), (row["id"], name)
 
 
 def test_the_paper_by_hand() -> None:

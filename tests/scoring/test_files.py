@@ -102,7 +102,9 @@ def test_the_official_metrics_of_all_golden_answers(shared_vectors: Path, cli: R
     file = shared_vectors / "answer_metrics.jsonl"
     done = cli("score", "--answers", file, "--json")
     assert done.returncode == 0, done.stderr
-    assert printed(done) == [json.loads(line)["expected"] for line in file.read_text().splitlines()]
+    expected = [json.loads(line)["expected"] for line in file.read_text().splitlines()]
+    assert len(expected) == 400
+    assert printed(done) == expected
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "json", "jsonl.gz", "jsonl.bz2", "jsonl.zst", "parquet"])
@@ -246,27 +248,6 @@ def test_a_parquet_row_that_is_no_text_is_rejected_and_the_others_are_scored(tmp
     assert [row["position"] for row in pq.read_table(tmp_path / "r.scores.parquet").to_pylist()] == [1, 3]
     (reject,) = (json.loads(line) for line in (tmp_path / "r.scores.rejects.jsonl").read_text().splitlines())
     assert (reject["position"], reject["reason"][:26]) == (2, "the row cannot be read: 'u")
-
-
-def test_rollouts_that_are_broken_are_scored(tmp_path: Path, cli: Run) -> None:
-    texts = [
-        "",
-        "<answer>",
-        RESPONSE * 100,
-        "<search>" * 1000,
-        RESPONSE.replace("Tosca is an opera by Puccini.", ""),
-        RESPONSE.replace("Tosca is an opera by Puccini.", "?! …"),
-        RESPONSE.replace("</information>", ""),
-        "<plan>p</plan>" + RESPONSE + "<observation>o</observation>",
-        "\0\x1b[31m",
-        "<answer>a</answer><answer>b</answer>",
-    ]
-    file = write(tmp_path / "r.jsonl", [rollout(response=text) for text in texts])
-    for preset in ("paper", "reference"):
-        done = cli("score", file, "--json", "--preset", preset)
-        assert done.returncode == 0, done.stderr
-        assert len(printed(done)) == len(texts)
-        assert done.stderr == ""
 
 
 def test_the_answers_of_a_file_as_parquet(tmp_path: Path, cli: Run) -> None:

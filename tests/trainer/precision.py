@@ -41,9 +41,9 @@ def read() -> list[torch.Tensor]:
     """Log-probabilities under the policy that is trained, the reference, and what the sampler reads with."""
     inner = run.inner.policy
     with accelerator.autocast():
-        reference = run.reference.logps(inner, tokens, whole, whole)
-        sampler = log_probabilities(run.whole_policy(), tokens, whole, whole, 1.0)[0]
-    return [run.model(tokens, whole, whole).logps, reference, sampler]
+        reference = run.reference.logps(inner, tokens, whole)
+        sampler = log_probabilities(run.whole_policy(), tokens, whole, 1.0)[0]
+    return [run.model(tokens, whole).logps, reference, sampler]
 
 
 before = read()

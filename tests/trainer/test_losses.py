@@ -117,18 +117,8 @@ def test_what_stands_outside_of_the_mask_changes_nothing(garbage: float) -> None
         (loss + error).backward()
         assert logps.grad is not None
         assert values.grad is not None
-        found = [
-            advantages,
-            returns,
-            white,
-            loss,
-            clipped,
-            error,
-            losses.kl_penalty(logps, old, mask),
-            logps.grad,
-            values.grad,
-        ]
-        return [each.detach() for each in found]
+        found = [advantages, returns, white, loss, clipped, error, losses.kl_penalty(logps, old, mask)]
+        return [each.detach() for each in (*found, logps.grad, values.grad)]
 
     dirty = [torch.where(mask, tensor, garbage) for tensor in clean]
     for one, other in zip(results(clean), results(dirty), strict=True):

@@ -76,20 +76,20 @@ def test_parts_are_the_plain_pass(config: PreTrainedConfig, lora: bool, monkeypa
         from peft import LoraConfig, get_peft_model
 
         policy = get_peft_model(policy, LoraConfig(target_modules="all-linear", init_lora_weights=False))
-    given = batch(4, 40, 50)
-    whole, whole_gradients = gradients(policy, plain, given)
+    tokens, attention, own = batch(4, 40, 50)
+    whole, whole_gradients = gradients(policy, plain, (tokens, attention, own))
     for few in (50 * 9, 2**22):  # nine tokens at a time, and all
         monkeypatch.setattr(module, "_FEW", few)
         monkeypatch.setattr(module, "_MANY", few)
-        parts, part_gradients = gradients(policy, log_probabilities, given)
+        parts, part_gradients = gradients(policy, log_probabilities, (tokens, own))
         torch.testing.assert_close(parts, whole, atol=1e-5, rtol=1e-5)
         for ours, theirs in zip(part_gradients, whole_gradients, strict=True):
             torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=1e-4)
 
 
 def test_a_row_without_own_tokens(policy: Any) -> None:
-    tokens, attention, own = batch(1, 9, 20)
-    logps, entropy = log_probabilities(policy, tokens, attention, own & False, 1.0)
+    tokens, _, own = batch(1, 9, 20)
+    logps, entropy = log_probabilities(policy, tokens, own & False, 1.0)
     assert not logps.any()
     assert not entropy.any()
     (logps.sum() + entropy.sum()).backward()
@@ -100,17 +100,17 @@ def test_memory_stays_below_that_of_the_logits(bonus: float) -> None:
     """The peak of what is allocated over the forward and the backward pass."""
     vocabulary = 20_000
     policy = AutoModelForCausalLM.from_config(LlamaConfig(**SIZES, vocab_size=vocabulary))
-    tokens, attention, own = batch(6, 260, vocabulary)
+    tokens, _, own = batch(6, 260, vocabulary)
     logits = int(own.sum()) * vocabulary * 4
     assert logits > 4 * 4 * module._FEW  # bytes: there are four parts and more
 
     def both() -> None:
-        logps, entropy = log_probabilities(policy, tokens, attention, own, 1.0)
+        logps, entropy = log_probabilities(policy, tokens, own, 1.0)
         (logps.mean() - bonus * entropy.mean() if bonus else logps.mean()).backward()
 
     assert peak(both) < logits
     with torch.no_grad():
-        assert peak(lambda: log_probabilities(policy, tokens, attention, own, 1.0)) < logits
+        assert peak(lambda: log_probabilities(policy, tokens, own, 1.0)) < logits
 
 
 def peak(work: Callable[[], object]) -> int:
@@ -133,7 +133,8 @@ def test_training_mode_is_gradient_checkpointing_and_nothing_else() -> None:
     model = ActorCritic(policy, Critic(trunk_of(other)))
     passes: list[object] = []
     policy.model.layers[0].mlp.register_forward_pre_hook(lambda *_: passes.append(None))
-    given = batch(3, 20, 50)
+    tokens, _, own = batch(3, 20, 50)
+    given = tokens, own
     before = model.eval()(*given)
     model.train()
     after = model(*given)

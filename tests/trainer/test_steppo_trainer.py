@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import random
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from stepsearch_data.trainer.steppo_trainer import StePPOTrainer  # noqa: E402
 from tests.trainer.processes import torchrun  # noqa: E402
 from tests.trainer.tiny import TASKS, retrieve  # noqa: E402
 
+Make = Callable[..., StePPOTrainer]
 QUICK = {
     "num_updates": 6,
     "rollout_batch_size": 8,
@@ -66,14 +68,24 @@ def trainer(
     )  # fmt: skip
 
 
+@pytest.fixture
+def make(tmp_path: Path, policy: Any, tokenizer: Any, env: Any) -> Make:
+    """Makes a trainer in a folder, of its own copy of the policy."""
+
+    def made(output: Path = tmp_path, search: Any = retrieve, **schedule: Any) -> StePPOTrainer:
+        return trainer(output, copy.deepcopy(policy), tokenizer, env, search, **schedule)
+
+    return made
+
+
 def metrics(output: Path) -> list[dict[str, float]]:
     """What was recorded, times left out."""
     rows = [orjson.loads(line) for line in (output / "metrics.jsonl").read_bytes().splitlines()]
     return [{k: v for k, v in row.items() if "second" not in k} for row in rows]
 
 
-def test_metrics_and_checkpoints_are_written(tmp_path: Path, policy: Any, tokenizer: Any, env: Any) -> None:
-    trainer(tmp_path, policy, tokenizer, env).train()
+def test_metrics_and_checkpoints_are_written(make: Make, tmp_path: Path) -> None:
+    make().train()
     rows = metrics(tmp_path)
     assert [row["update"] for row in rows] == [0, 1, 2, 3, 4, 5, 6]
     assert [row["update"] for row in rows if "eval_em" in row] == [0, 3, 6]
@@ -81,18 +93,16 @@ def test_metrics_and_checkpoints_are_written(tmp_path: Path, policy: Any, tokeni
     assert not list(tmp_path.glob(".*"))
 
 
-def test_all_callbacks_are_told_the_same(tmp_path: Path, policy: Any, tokenizer: Any, env: Any) -> None:
+def test_all_callbacks_are_told_the_same(make: Make) -> None:
     seen: list[float] = []
-    training = trainer(tmp_path, policy, tokenizer, env)
+    training = make()
     training.callbacks = [lambda metrics, *_: seen.append(metrics["update"]), lambda *of: seen.append(len(of[1]))]
     training._report({"update": 7}, [Episode(TASKS[0], [])] * 2, [])
     assert seen == [7, 2]
 
 
-def test_exact_match_is_told_by_hops_where_they_are_known(
-    tmp_path: Path, policy: Any, tokenizer: Any, env: Any
-) -> None:
-    training = trainer(tmp_path, policy, tokenizer, env)
+def test_exact_match_is_told_by_hops_where_they_are_known(make: Make) -> None:
+    training = make()
     assert not [name for name in training.evaluate() if "hops" in name]
     training.held_out = [replace(task, hops=2 + at % 2) for at, task in enumerate(TASKS * 3)]
     told = training.evaluate()
@@ -103,56 +113,50 @@ def test_exact_match_is_told_by_hops_where_they_are_known(
     assert alone == training.evaluate()["eval_em"]
 
 
-def test_old_checkpoints_are_removed(tmp_path: Path, policy: Any, tokenizer: Any, env: Any) -> None:
-    trainer(tmp_path, policy, tokenizer, env, save_total_limit=1).train()
+def test_old_checkpoints_are_removed(make: Make, tmp_path: Path) -> None:
+    make(save_total_limit=1).train()
     assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-000006"]
 
 
-def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, policy: Any, tokenizer: Any, env: Any) -> None:
-    start = tmp_path / "start"
-    policy.save_pretrained(start)
+def test_a_resumed_run_equals_an_uninterrupted_one(make: Make, tmp_path: Path) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    trainer(whole, type(policy).from_pretrained(start), tokenizer, env).train()
-    first = trainer(parts, type(policy).from_pretrained(start), tokenizer, env)
+    make(whole).train()
+    first = make(parts)
     parts.mkdir()
     for _ in range(2):
         first._report(*first.training_step())
     first.save()
     first._report(*first.training_step())  # lost with the crash
     torch.manual_seed(random.randrange(10_000))
-    second = trainer(parts, type(policy).from_pretrained(start), tokenizer, env)
+    second = make(parts)
     assert second.resume()
     assert second.updates_done == 2
     second.train()
     assert metrics(parts) == [row for row in metrics(whole) if row["update"] > 0]
 
 
-def test_a_retriever_that_goes_down_leaves_a_checkpoint_to_go_on_from(
-    tmp_path: Path, policy: Any, tokenizer: Any, env: Any
-) -> None:
-    start = tmp_path / "start"
-    policy.save_pretrained(start)
+def test_a_retriever_that_goes_down_leaves_a_checkpoint_to_go_on_from(make: Make, tmp_path: Path) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    trainer(whole, type(policy).from_pretrained(start), tokenizer, env).train()
+    make(whole).train()
 
     def fragile(queries: Sequence[str], k: int) -> list[list[Paragraph]]:
         if list(broken.glob("checkpoint-*")):
             raise SearchError("the engine is down")
         return retrieve(queries, k)
 
-    run = trainer(broken, type(policy).from_pretrained(start), tokenizer, env, fragile)
+    run = make(broken, fragile)
     with pytest.raises(SearchError):
         run.train()
-    again = trainer(broken, type(policy).from_pretrained(start), tokenizer, env)
+    again = make(broken)
     assert again.resume()
     assert again.updates_done == run.updates_done
     again.train()
     assert metrics(broken) == metrics(whole)
 
 
-def test_half_a_line_of_metrics_is_forgotten(tmp_path: Path, policy: Any, tokenizer: Any, env: Any) -> None:
+def test_half_a_line_of_metrics_is_forgotten(make: Make, tmp_path: Path) -> None:
     """As a full disk may leave it."""
-    run = trainer(tmp_path, policy, tokenizer, env, num_updates=2)
+    run = make(num_updates=2)
     run.train()
     with open(tmp_path / "metrics.jsonl", "ab") as file:
         file.write(b'{"update": 2, "rew')
@@ -200,12 +204,12 @@ def test_kill_and_resume(tmp_path: Path, policy: Any, tokenizer: Any) -> None:
     assert metrics(tmp_path / "killed") == metrics(tmp_path / "whole")
 
 
-def test_the_policy_learns_what_is_rewarded(tmp_path: Path, policy: Any, tokenizer: Any, env: Any) -> None:
+def test_the_policy_learns_what_is_rewarded(make: Make, tmp_path: Path) -> None:
     """From random weights the reference preset's −1 for a wrong format can only be escaped by ending in an answer."""
     from stepsearch_data.rewards import REFERENCE
 
-    run = trainer(
-        tmp_path, policy, tokenizer, env, num_updates=40, rollout_batch_size=64, learning_rate=5e-3,
+    run = make(
+        num_updates=40, rollout_batch_size=64, learning_rate=5e-3,
         vf_learning_rate=5e-3, eval_steps=0, save_steps=0, warmup_ratio=0.0,
     )  # fmt: skip
     run.rewards = REFERENCE
@@ -214,10 +218,8 @@ def test_the_policy_learns_what_is_rewarded(tmp_path: Path, policy: Any, tokeniz
     assert sum(rewards[-5:]) / 5 > sum(rewards[:5]) / 5 + 0.3
 
 
-def test_every_epoch_goes_through_all_tasks_in_another_order(
-    tmp_path: Path, policy: Any, tokenizer: Any, env: Any
-) -> None:
-    run = trainer(tmp_path, policy, tokenizer, env, rollout_batch_size=4)
+def test_every_epoch_goes_through_all_tasks_in_another_order(make: Make) -> None:
+    run = make(rollout_batch_size=4)
     orders = []
     for run.updates_done in range(8):
         orders.append([task.id for task in run._next_tasks()])
@@ -225,6 +227,6 @@ def test_every_epoch_goes_through_all_tasks_in_another_order(
     assert len({tuple(order) for order in orders}) > 1
 
 
-def test_sizes_that_do_not_fit_are_refused(tmp_path: Path, policy: Any, tokenizer: Any, env: Any) -> None:
+def test_sizes_that_do_not_fit_are_refused(make: Make) -> None:
     with pytest.raises(TrainError, match="7 rollouts"):
-        trainer(tmp_path, policy, tokenizer, env, rollout_batch_size=7)
+        make(rollout_batch_size=7)

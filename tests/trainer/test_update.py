@@ -135,7 +135,7 @@ def by_hand(policy: Any, critic: Any, old_policy: Any, temperature: float, *, sa
 
 
 def read(model: Any, ids: Any, own: list[int], temperature: float) -> tuple[list[Any], list[Any]]:
-    logits, values = model.policy(ids).logits[0] / temperature, model.critic(ids, torch.ones_like(ids))[0]
+    logits, values = model.policy(ids).logits[0] / temperature, model.critic(ids)[0]
     return [torch.log_softmax(logits[at - 1], dim=-1)[ids[0, at]] for at in own], [values[at - 1] for at in own]
 
 

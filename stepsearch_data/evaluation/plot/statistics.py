@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
+_CONFIDENCE = 0.95
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -41,14 +43,12 @@ def share_interval(hits: int, n: int, z: float = 1.959964) -> Interval:
     return Interval(n, share, max(0.0, centre - half), min(1.0, centre + half))
 
 
-def t_quantile(df: int, confidence: float = 0.95) -> float:
-    """Find the t for which |T| ≤ t with this probability, T being Student's with `df` ≥ 1 degrees of freedom."""
-    low, high = 0.0, 1.0
-    while _within(high, df) < confidence:
-        high *= 2
+def t_quantile(df: int) -> float:
+    """Find the t for which P(|T| ≤ t) = 0.95, T being Student's with `df` ≥ 1 degrees of freedom."""
+    low, high = 0.0, 13.0  # the largest is 12.7, of one degree of freedom
     for _ in range(60):
         middle = (low + high) / 2
-        low, high = (low, middle) if _within(middle, df) >= confidence else (middle, high)
+        low, high = (low, middle) if _within(middle, df) >= _CONFIDENCE else (middle, high)
     return high
 
 

@@ -11,7 +11,7 @@ from stepsearch_data.trainer.search_env import Episode
 _NEARLY_ALL = 0.95  # of the rollouts
 _CERTAIN = 0.01  # nats per token: the policy no longer varies what it writes
 _FAR = 1.0  # nats per token: the reference would hardly write what the policy does
-_MOSTLY = 0.5  # exact match from which on a policy may well be certain, and far from where it began
+_MOSTLY = 0.5  # exact match from which on a policy may well be certain, and far from its reference
 
 Seen = Callable[[Mapping[str, float], Sequence[Episode]], bool]
 
@@ -36,24 +36,24 @@ def _mostly_wrong(metrics: Mapping[str, float]) -> bool:
 SIGNS = (
     Sign(
         lambda _, episodes: _share(episodes, lambda each: not each.searches) >= _NEARLY_ALL,
-        "hardly a rollout searches",
+        "almost no rollout searches",
         "a longer cold start teaches the format, a lower schedule.learning_rate or a larger ppo.kl_coef keeps it",
     ),
     Sign(
         lambda _, episodes: _share(episodes, lambda each: each.ended != "answer") >= _NEARLY_ALL,
-        "hardly a rollout ends with an answer",
+        "almost no rollout ends with an answer",
         "look at the sample: rollouts cut short need larger limits, others a longer cold start or a "
         "lower schedule.learning_rate",
     ),
     Sign(
         lambda metrics, _: metrics.get("entropy", 1.0) < _CERTAIN and _mostly_wrong(metrics),
         "the policy's entropy is near 0 though most answers are wrong: it no longer tries anything else",
-        "go on from an earlier checkpoint with a lower schedule.learning_rate, or set ppo.entropy_coef to 0.001",
+        "continue from an earlier checkpoint with a lower schedule.learning_rate, or set ppo.entropy_coef to 0.001",
     ),
     Sign(
         lambda metrics, _: metrics.get("kl", 0.0) > _FAR and _mostly_wrong(metrics),
-        f"the KL to the reference is above {_FAR:g} nats a token though most answers are wrong: the policy runs away",
-        "go on from an earlier checkpoint with a larger ppo.kl_coef or a lower schedule.learning_rate",
+        f"the KL to the reference is above {_FAR:g} nats per token though most answers are wrong: the policy diverges",
+        "continue from an earlier checkpoint with a larger ppo.kl_coef or a lower schedule.learning_rate",
     ),
 )
 

@@ -93,7 +93,8 @@ class ConsoleCallback:
         return f"{timedelta(seconds=round(each * (self._updates - update)))} left"
 
     def _table(self) -> Group:
-        fitting = _COLUMNS[: _fit([len(name) for name, *_ in _COLUMNS], self._console.width - len("update"))]
+        ends = accumulate(max(len(name), _NUMBER) + 2 for name, *_ in _COLUMNS)  # two blanks before each column
+        fitting = _COLUMNS[: sum(end <= self._console.width - len("update") for end in ends)]
         table = Table(box=None, header_style="bold", pad_edge=False)
         for name in ("update", *(name for name, *_ in fitting)):
             table.add_column(name, justify="right", no_wrap=True)
@@ -102,11 +103,6 @@ class ConsoleCallback:
         last = int(self._rows[-1]["update"])
         below = (f"{last} of {self._updates} updates", self._left(last), self._held_out)
         return Group(table, Text("   ".join(filter(None, below)), "dim"))
-
-
-def _fit(lengths: Sequence[int], width: int) -> int:
-    """Count the columns that fit, each with two blanks before it and space for a number."""
-    return sum(end <= width for end in accumulate(max(length, _NUMBER) + 2 for length in lengths))
 
 
 def _cell(metrics: Mapping[str, float], metric: str, form: str) -> str:

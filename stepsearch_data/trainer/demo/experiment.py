@@ -152,9 +152,8 @@ def make_world(folder: Path, seed: int = 1, questions: int = 1500, facts: int = 
         chains, kinds = ("2hop", "3hop1", "4hop1"), ("person", "city", "country")
         write_world(WorldConfig(questions, facts, seed=seed, sentences=0, shapes=chains, kinds=kinds), file)
     command = [sys.executable, "-m", "stepsearch_data", "build", "--store", str(store), "--source", f"musique={file}"]
-    settings = (f"trajectories.documents={LIMITS.topk}", "queries.per_sub_question=1")
-    more = [word for setting in settings for word in ("--set", setting)]
-    built = subprocess.run([*command, *more, "--quiet"], check=False)  # noqa: S603 - our own command
+    settings = ["--set", f"trajectories.documents={LIMITS.topk}", "--set", "queries.per_sub_question=1"]
+    built = subprocess.run([*command, *settings, "--quiet"], check=False)  # noqa: S603 - our own command
     if built.returncode:
         raise TrainError(f"the demo's world could not be built into {store}")
     return Store.open(store)

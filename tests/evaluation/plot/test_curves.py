@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from stepsearch_data.core.errors import ConfigError, TrainError
+from stepsearch_data.core.errors import TrainError
 from stepsearch_data.evaluation.plot.curves import Curves
 from stepsearch_data.evaluation.plot.runs import load_runs
 from stepsearch_data.evaluation.plot.statistics import Interval, share_interval
@@ -119,12 +119,6 @@ def test_runs_without_the_metric_are_named_and_a_metric_that_none_has_is_an_erro
     with pytest.raises(TrainError, match="no run has the metric eval_rm") as error:
         curves(tmp_path, "eval_rm")
     assert error.value.hint == "they have eval_em, reward, update"
-
-
-def test_an_unknown_baseline_is_an_error(tmp_path: Path) -> None:
-    add(tmp_path, "steppo", 0, evaluated(u0=0.0))
-    with pytest.raises(ConfigError, match="no run is of the variant outcome"):
-        curves(tmp_path).compare([0], against="outcome")
 
 
 def test_budgets_that_no_run_has_come_to_are_an_error(tmp_path: Path) -> None:

@@ -74,15 +74,9 @@ def test_rollouts_and_tokens_are_counted_up_to_each_line(tmp_path: Path) -> None
     assert run.points("own_tokens", "tokens")[0].tolist() == [40, 90, 130]
 
 
-def test_lines_that_do_not_count_rollouts_are_refused_for_that_axis(tmp_path: Path) -> None:
-    run = load_runs([write_run(tmp_path / "r", evaluated(u0=0.1, u1=0.2))])[0][0]
-    with pytest.raises(TrainError, match="has no 'rollouts'"):
-        run.points("eval_em", "rollouts")
-
-
-@pytest.mark.parametrize("rollouts", ["8", None, [8]])
-def test_rollouts_that_are_no_number_are_refused(tmp_path: Path, rollouts: Any) -> None:
-    run = load_runs([write_run(tmp_path / "r", [{"update": 1, "eval_em": 0.1, "rollouts": rollouts}])])[0][0]
+@pytest.mark.parametrize("rollouts", [{}, {"rollouts": "8"}, {"rollouts": None}, {"rollouts": [8]}])
+def test_lines_that_do_not_count_rollouts_are_refused_for_that_axis(tmp_path: Path, rollouts: dict[str, Any]) -> None:
+    run = load_runs([write_run(tmp_path / "r", [{"update": 1, "eval_em": 0.1, **rollouts}])])[0][0]
     with pytest.raises(TrainError, match="has no 'rollouts'"):
         run.points("eval_em", "rollouts")
 

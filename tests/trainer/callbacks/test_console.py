@@ -154,7 +154,7 @@ def test_every_few_updates_a_rollout_is_printed() -> None:
 
 @pytest.mark.parametrize(
     ("episode", "warning"),
-    [(SILENT, "hardly a rollout searches"), (ENDLESS, "hardly a rollout ends with an answer")],
+    [(SILENT, "almost no rollout searches"), (ENDLESS, "almost no rollout ends with an answer")],
 )
 def test_a_collapsed_policy_is_warned_of_once_with_a_hint(episode: Episode, warning: str) -> None:
     lines = show(console(), 6, episode).splitlines()
