@@ -50,6 +50,8 @@ class PPOConfig:
     """γ of returns."""
     lam: Share = 1.0
     """λ of generalised advantage estimation."""
+    turn_level_gae: bool = False
+    """γ and λ count turns, not tokens."""
     cliprange: Positive = 0.2
     """ε of the policy's loss."""
     cliprange_value: Positive = 0.5

@@ -30,20 +30,28 @@ def masked_whiten(values: Tensor, mask: Tensor, all_reduce: AllReduce = lambda l
     return centred * torch.rsqrt(masked_mean(centred**2, mask, all_reduce) + 1e-8)
 
 
-def gae(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float = 1.0, lam: float = 1.0) -> tuple[Tensor, Tensor]:
+def gae(
+    rewards: Tensor, values: Tensor, mask: Tensor, gamma: float = 1.0, lam: float = 1.0, *, by_turns: bool = False
+) -> tuple[Tensor, Tensor]:
     """Compute advantages and returns by generalised advantage estimation (arXiv 1506.02438), 0 outside the mask.
 
     δ_i = r_i + γ V_{i+1} − V_i and A_i = δ_i + γλ A_{i+1}, where i + 1 is the policy's *next* token and what
     follows the last one is worth nothing; returns are A + V. With γ = λ = 1 a return is the sum of all later rewards.
+
+    `by_turns` takes γ and λ as 1 where i + 1 stands next to i, in the same turn. So A_i is the sum of the turn's
+    rewards from i on, plus γ V of the next turn's first token, minus V_i, plus γλ A of that token (arXiv 2512.17008).
     """
     advantages = torch.zeros_like(values)
     next_value, next_advantage = torch.zeros_like(values[:, 0]), torch.zeros_like(values[:, 0])
+    one, in_turn = torch.ones_like(next_value), torch.zeros_like(mask[:, 0])
     for token in reversed(range(values.shape[1])):
         by_policy = mask[:, token]
-        delta = rewards[:, token] + gamma * next_value - values[:, token]
-        next_advantage = torch.where(by_policy, delta + gamma * lam * next_advantage, next_advantage)
+        discount, trace = torch.where(in_turn, one, gamma), torch.where(in_turn, one, gamma * lam)
+        delta = rewards[:, token] + discount * next_value - values[:, token]
+        next_advantage = torch.where(by_policy, delta + trace * next_advantage, next_advantage)
         next_value = torch.where(by_policy, values[:, token], next_value)
         advantages[:, token] = torch.where(by_policy, next_advantage, 0)
+        in_turn = by_policy & by_turns
     return advantages, torch.where(mask, advantages + values, 0)
 
 

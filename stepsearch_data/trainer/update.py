@@ -43,7 +43,9 @@ def compute_advantages(
         kl[rows, :width] = kl_penalty(output.logps, ref_logps, part.response_mask)
         entropy[rows, :width] = output.entropy
     mask, rewards = batch.response_mask, batch.rewards - config.kl_coef * kl
-    batch.advantages, batch.returns = gae(rewards, batch.old_values, mask, config.gamma, config.lam)
+    batch.advantages, batch.returns = gae(
+        rewards, batch.old_values, mask, config.gamma, config.lam, by_turns=config.turn_level_gae
+    )
     metrics = {
         "kl": masked_mean(kl, mask, all_reduce).item(),
         "entropy": masked_mean(entropy, mask, all_reduce).item(),

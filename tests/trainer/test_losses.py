@@ -55,6 +55,19 @@ def test_gae_discounts_over_the_policys_own_tokens_only() -> None:
     torch.testing.assert_close(returns, torch.tensor([[first + 0.5, 0.0, last + 1.0]]))
 
 
+def test_gae_by_turns_bootstraps_where_a_turn_ends() -> None:
+    """γ = 0.5, λ = 0.8, by hand: two turns of two tokens, an observation between them."""
+    rewards, values = torch.tensor([[0.0, 1.0, 0.0, 0.0, 2.0]]), torch.tensor([[0.5, 0.25, 9.0, 1.0, 3.0]])
+    mask = torch.tensor([[T, T, F, T, T]])
+    advantages, returns = losses.gae(rewards, values, mask, gamma=0.5, lam=0.8, by_turns=True)
+    second = [2.0 - 1.0, 2.0 - 3.0]  # the reward to the end of the text, minus V
+    first = [1.0 + 0.5 * 1.0 - value + 0.5 * 0.8 * second[0] for value in (0.5, 0.25)]
+    torch.testing.assert_close(advantages, torch.tensor([[*first, 0.0, *second]]))
+    torch.testing.assert_close(returns, torch.where(mask, advantages + values, 0))
+    whole = losses.gae(rewards, values, mask), losses.gae(rewards, values, mask, by_turns=True)
+    torch.testing.assert_close(whole[0], whole[1])  # with γ = λ = 1 they are the same
+
+
 def test_gae_is_that_of_the_sequence_with_the_observations_taken_out() -> None:
     generator = torch.Generator().manual_seed(3)
     rewards, values = (torch.randn(1, 30, generator=generator, dtype=torch.float64) for _ in range(2))
