@@ -38,6 +38,8 @@ class RewardConfig:
     """Documents end with the label of the next one (`Doc 2`), so that the last of a round looks new elsewhere."""
     repeats_in_round: bool = False
     """A document that occurs twice in one round is redundant."""
+    repeated_queries_only: bool = False
+    """P^t is 0 in a round whose query, normalised, is new. In neither preset."""
     refit_tfidf: bool = False
     """TF-IDF is fitted again for every document, on it and the gold paragraphs."""
     lazy_patterns: bool = False
@@ -72,6 +74,14 @@ REFERENCE = RewardConfig(
 PRESETS = {"paper": PAPER, "reference": REFERENCE}
 
 ABLATIONS = {"key": "key_reward", "gain": "information_gain", "penalty": "redundancy_penalty", "step": "step_reward"}
+
+
+def step_weight(done: int, until: int) -> float:
+    """Compute max(0, 1 − done / until), which step rewards are multiplied by after so many updates; 1 if `until` is 0.
+
+    A reward for steps may change what is best in the end, if it does not vanish (Ng, Harada and Russell, ICML 1999).
+    """
+    return max(0.0, 1 - done / until) if until else 1.0
 
 
 def without(config: RewardConfig, part: str) -> RewardConfig:

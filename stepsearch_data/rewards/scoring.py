@@ -86,7 +86,8 @@ def _gains_and_penalties(
         return [], []
     texts = [[document.span.text for document in found.documents] for found in parsed.rounds]
     gains = information_gain(texts, golds, refit=config.refit_tfidf).gains
-    return gains, redundancy_penalty(texts, repeats_in_round=config.repeats_in_round)
+    queries = [found.query.text for found in parsed.rounds] if config.repeated_queries_only else None
+    return gains, redundancy_penalty(texts, repeats_in_round=config.repeats_in_round, queries=queries)
 
 
 def _step(gain: float, penalty: float, config: RewardConfig) -> float:

@@ -105,21 +105,26 @@ def information_gain(rounds: Sequence[Sequence[str]], golds: Sequence[str], *, r
     return Gains(gains, memory[1:])
 
 
-def redundancy_penalty(rounds: Sequence[Sequence[str]], *, repeats_in_round: bool = False) -> list[float]:
+def redundancy_penalty(
+    rounds: Sequence[Sequence[str]], *, repeats_in_round: bool = False, queries: Sequence[str] | None = None
+) -> list[float]:
     """Compute P^t = (1/k) Σ_j 1[d_j ∈ H], H the documents of earlier rounds; 0 for a round without documents.
 
-    Documents are the same when their texts are. The reference code (`qa_step.py`) counts repeats in the
-    round itself too.
+    Documents are the same when their texts are. The reference code (`qa_step.py`) counts repeats in the round itself
+    too. With the rounds' `queries` it is P^t · 1[q_t ∈ {q_1 … q_(t−1)}], queries normalised: who asks something new is
+    not to blame for what the engine returns.
     """
+    asked = [normalise(query) for query in queries] if queries is not None else None
     seen: set[str] = set()
     penalties = []
-    for texts in rounds:
+    for t, texts in enumerate(rounds):
         repeated = 0
         earlier = seen if repeats_in_round else frozenset(seen)
         for text in texts:
             repeated += text in earlier
             seen.add(text)
-        penalties.append(repeated / len(texts) if texts else 0.0)
+        is_new = asked is not None and asked[t] not in asked[:t]
+        penalties.append(repeated / len(texts) if texts and not is_new else 0.0)
     return penalties
 
 

@@ -20,6 +20,7 @@ from stepsearch_data.rewards import (
     Scores,
     parse,
     score_rollout,
+    step_weight,
     token_rewards,
     without,
 )
@@ -175,6 +176,18 @@ def test_the_switches_that_show_elsewhere() -> None:
     assert at_end[GOOD.index("</information>") + len("</information>") - 1] == 0.5
     assert at_search[GOOD.index("</search>") + len("</search>") - 1] == 0.5
     assert isclose(at_end.sum(), at_search.sum())
+
+
+def test_what_neither_preset_does() -> None:
+    """The second query of GOOD is new, so the document that comes again costs nothing."""
+    assert score(GOOD, replace(PAPER, repeated_queries_only=True)).step_scores == pytest.approx([0.5, 0.5])
+    again = score(GOOD.replace("> puccini <", "> Tosca, composer <"), replace(PAPER, repeated_queries_only=True))
+    assert again.redundancy_penalty == [0.0, 0.5]
+
+
+def test_the_weight_of_step_rewards_falls_in_a_line() -> None:
+    assert [step_weight(done, 40) for done in (0, 10, 40, 50)] == [1.0, 0.75, 0.0, 0.0]
+    assert step_weight(50, 0) == 1.0
 
 
 def test_the_presets_differ_in_nothing_else() -> None:

@@ -79,6 +79,13 @@ def test_penalties_by_hand(found: list[list[str]], within: bool, expected: list[
     assert redundancy_penalty(found, repeats_in_round=within) == expected
 
 
+def test_penalties_for_repeated_queries_by_hand() -> None:
+    """The second round repeats a document for a new query, the third for the first query in other words."""
+    found, queries = [["a", "b"], ["b", "c"], ["c", "d"]], ["The Tosca?", "puccini", "tosca"]
+    assert redundancy_penalty(found) == [0.0, 0.5, 0.5]
+    assert redundancy_penalty(found, queries=queries) == [0.0, 0.0, 0.5]
+
+
 def test_search_keys_by_hand() -> None:
     keys = [["tosca composer", "who wrote tosca"], ["puccini birthplace"], ["lucca"]]
     found = search_key_reward(["who composed tosca", "puccini birthplace"], keys)
