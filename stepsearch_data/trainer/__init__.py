@@ -13,6 +13,6 @@ steppo_trainer  the loop around it
 
 Beside them stands what makes it run. Which tokens: sampler (`transformers`), vllm, stops. Models: causal_lm,
 architecture (which ones can be trained), loading, optimizer. A run: start, launch, recipe, data, retrieval, sft (the
-cold start), run_folder, checkpoint, metrics, distributed, callbacks. The experiment: demo. `evaluation`, a package of
-its own, asks a policy questions and compares runs.
+cold start), run_folder, checkpoint, metrics, held_out, distributed, callbacks. Beyond the paper: answer_gain. The
+experiment: demo. `evaluation`, a package of its own, asks a policy questions and compares runs.
 """

@@ -102,6 +102,8 @@ def make_trainer(
         schedule=recipe.schedule,
         ppo=recipe.ppo,
         rewards=recipe.rewards.config(),
+        step_until=recipe.rewards.step_until,
+        answer_gain=recipe.rewards.answer_gain,
         accelerator=accelerator,
         sampler=sampler,
     )

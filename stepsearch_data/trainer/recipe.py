@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from stepsearch_data.core.errors import ConfigError
 from stepsearch_data.core.toml import parse_value, read_toml
 from stepsearch_data.core.validation import in_words
-from stepsearch_data.rewards import PRESETS, RewardConfig, without
+from stepsearch_data.rewards import PAPER, PRESETS, RewardConfig, without
 from stepsearch_data.templates.files import TEMPLATES
 from stepsearch_data.trainer.config import Amount, Count, Limits, Natural, PPOConfig, Schedule, Share
 
@@ -72,25 +72,40 @@ class Model(Section):
 
 
 class Rewards(Section):
-    """Whose rewards, and without which part (the paper's ablations)."""
+    """Whose rewards, without which part (the paper's ablations), and what goes beyond the paper."""
 
-    preset: Literal["paper", "reference", "outcome"] = Field(
-        default="paper", description="paper, reference (code), or outcome: r_answer alone, ordinary PPO"
+    preset: Literal["paper", "reference", "outcome", "gain+key"] = Field(
+        default="paper",
+        description="paper, reference (code), outcome: r_answer alone, ordinary PPO, gain+key: paper without penalty",
     )
     without: list[Part] = Field(default=[], description="parts that are left out: key, gain, penalty, step")
+    repeated_queries_only: bool = Field(
+        default=False, description="penalise documents that come again only where the query was asked before too"
+    )
+    answer_gain: Amount = Field(
+        default=0.0, description="weight of the information gain of the policy's own answer, at every search"
+    )
+    step_until: Natural = Field(
+        default=0, description="updates in which step rewards fall to 0, in a line; 0 keeps them to the end"
+    )
 
     def config(self) -> RewardConfig:
-        """Return the rewards' configuration."""
-        outcome = self.preset == "outcome"
-        config = PRESETS["paper" if outcome else self.preset]
-        for part in {*self.without, *(("key", "step") if outcome else ())}:
+        """Return the rewards' configuration, before the first update."""
+        config = replace(PRESETS.get(self.preset, PAPER), repeated_queries_only=self.repeated_queries_only)
+        for part in {*self.without, *_LEFT_OUT.get(self.preset, ())}:
             config = without(config, part)
         return config
 
     @property
     def name(self) -> str:
         """Name the variant in tables and plots."""
-        return "-".join([self.preset, *(f"no-{part}" for part in self.without)])
+        beyond = {
+            "repeats-only": self.repeated_queries_only,
+            f"answer-gain-{self.answer_gain:g}": self.answer_gain,
+            f"step-until-{self.step_until}": self.step_until,
+        }
+        parts = (f"no-{part}" for part in self.without)
+        return "-".join([self.preset, *parts, *(name for name, chosen in beyond.items() if chosen)])
 
 
 class Vllm(Section):
@@ -106,6 +121,7 @@ class Vllm(Section):
     )
 
 
+_LEFT_OUT = {"outcome": ("key", "step"), "gain+key": ("penalty",)}
 _DATACLASSES = {"sft": SFT, "schedule": Schedule, "ppo": PPOConfig, "limits": Limits}
 
 

@@ -97,7 +97,7 @@ class SearchEnv:
     ) -> None:
         self.limits = limits
         self._template = template
-        self._encode, self._decode, self._eos = encode, decode, eos
+        self.encode, self._decode, self._eos = encode, decode, eos
         self._encode_prompt = encode_prompt or encode
 
     def reset(self, task: Task) -> Episode:
@@ -135,7 +135,7 @@ class SearchEnv:
 
     def replacement(self, tokens: Sequence[int]) -> list[int]:
         """Return what replaces the last token of a turn where it reaches beyond the turn's stop; else nothing."""
-        return replacement(tokens, self._encode, self._decode, self._eos)
+        return replacement(tokens, self.encode, self._decode, self._eos)
 
     def observe(self, episode: Episode, query: str, documents: Sequence[Paragraph]) -> None:
         """Show what the engine found for the turn's query."""
@@ -149,7 +149,7 @@ class SearchEnv:
         """Add an observation, whole or not at all: where it does not fit, the episode ends."""
         if episode.turns >= self.limits.max_turns:
             text += _NO_SEARCH_LEFT
-        tokens = self._encode(text)
+        tokens = self.encode(text)
         if len(episode.prompt_ids) + len(episode.response_ids) + len(tokens) >= self.limits.max_length:
             episode.ended = "length"
             return False
@@ -158,9 +158,9 @@ class SearchEnv:
 
     def _cut(self, shown: str) -> str:
         """Shorten an observation to its limit, the closing tag kept: without it two rounds would read as one."""
-        tokens = self._encode(shown)
+        tokens = self.encode(shown)
         if len(tokens) <= self.limits.max_obs_length:
             return shown
         body, tag, after = shown.rpartition("</information>")
-        keep = max(0, self.limits.max_obs_length - len(self._encode(tag + after)) - 1)
-        return f"{self._decode(self._encode(body)[:keep])} {tag}{after}"
+        keep = max(0, self.limits.max_obs_length - len(self.encode(tag + after)) - 1)
+        return f"{self._decode(self.encode(body)[:keep])} {tag}{after}"

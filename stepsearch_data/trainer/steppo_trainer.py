@@ -5,8 +5,9 @@ docs/training.md lists where it departs from the paper and from the reference co
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -15,7 +16,8 @@ from accelerate.utils import set_seed
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from stepsearch_data.core.errors import StepSearchError
-from stepsearch_data.rewards import PAPER, RewardConfig
+from stepsearch_data.rewards import PAPER, RewardConfig, step_weight
+from stepsearch_data.trainer.answer_gain import add_answer_gains
 from stepsearch_data.trainer.architecture import check_architecture
 from stepsearch_data.trainer.batch import EpisodeScore, collate, score_episode
 from stepsearch_data.trainer.callbacks import Callback
@@ -23,6 +25,7 @@ from stepsearch_data.trainer.checkpoint import Checkpoints, append_metrics, drop
 from stepsearch_data.trainer.config import PPOConfig, Schedule
 from stepsearch_data.trainer.data import task_index
 from stepsearch_data.trainer.distributed import WholePolicy, failing_together, mean_over_processes, set_batch_sizes
+from stepsearch_data.trainer.held_out import held_out_metrics
 from stepsearch_data.trainer.metrics import Clock, Metrics, episode_metrics
 from stepsearch_data.trainer.model import ActorCritic, Critic, ReferencePolicy
 from stepsearch_data.trainer.optimizer import make_optimizer
@@ -52,11 +55,14 @@ class StePPOTrainer:
         schedule: Schedule,
         ppo: PPOConfig,
         rewards: RewardConfig = PAPER,
+        step_until: int = 0,
+        answer_gain: float = 0.0,
         accelerator: Accelerator | None = None,
         sampler: Sampler | None = None,
         callbacks: Sequence[Callback] = (),
     ) -> None:
         self.schedule, self.ppo, self.rewards = schedule, ppo, rewards
+        self.step_until, self.answer_gain = step_until, answer_gain
         self.accelerator = accelerator or Accelerator()
         set_batch_sizes(self.accelerator, schedule.rollout_batch_size, ppo)
         set_seed(schedule.seed, device_specific=True)
@@ -111,7 +117,13 @@ class StePPOTrainer:
             self.save()
             raise
         clock.lap("rollout")
-        scored = [score_episode(episode, self.rewards) for episode in episodes]
+        weight, told = step_weight(self.updates_done, self.step_until), Metrics()
+        rewards = replace(self.rewards, step_scale=weight * self.rewards.step_scale)
+        scored = [score_episode(episode, rewards) for episode in episodes]
+        if self.answer_gain:
+            given = (self.env.encode, episodes, scored, weight * self.answer_gain, self.ppo.micro_batch_size)
+            with self.accelerator.autocast():
+                scored, told = add_answer_gains(self.whole_policy(), *given)
         pad = self.tokenizer.pad_token_id or 0
         batch = collate(episodes, [each.token_rewards for each in scored], pad, self.accelerator.device)
         clock.lap("score")
@@ -126,30 +138,17 @@ class StePPOTrainer:
         metrics = {
             "update": self.updates_done,
             "rollouts": self.schedule.rollout_batch_size,
-            **mean_over_processes(self.accelerator, {**episode_metrics(episodes, scored), **metrics}),
+            **mean_over_processes(self.accelerator, {**episode_metrics(episodes, scored), **told, **metrics}),
             **clock.seconds,
         }
         metrics["tokens_per_second"] = metrics["tokens"] * metrics["rollouts"] / sum(clock.seconds.values())
         return metrics, episodes, scored
 
     def evaluate(self) -> Metrics:
-        """Roll out the held-out tasks greedily, as many at a time as in training; nothing random is drawn.
-
-        Exact match is told by hops, too, where they are known.
-        """
-        sampler = CachedSampler(self.whole_policy(), self.tokenizer, temperature=0)
-        world = self.accelerator.num_processes
-        mine, size = self.held_out[self.accelerator.process_index :: world], self.schedule.rollout_batch_size // world
-        episodes: list[Episode] = []
-        for first in range(0, math.ceil(len(self.held_out) / world), size):  # as often on every process
-            episodes += self._play(mine[first : first + size], sampler)
-        scored = [score_episode(episode, self.rewards) for episode in episodes]
-        means = mean_over_processes(self.accelerator, episode_metrics(episodes, scored), len(mine))
-        for hops in sorted({task.hops for task in self.held_out if task.hops}):
-            ems = [each.scores.answer_em for task, each in zip(mine, scored, strict=True) if task.hops == hops]
-            mean = {f"em_{hops}_hops": sum(ems) / max(1, len(ems))}
-            means |= mean_over_processes(self.accelerator, mean, len(ems))
-        return {f"eval_{name}": value for name, value in means.items()}
+        """Roll out the held-out tasks greedily, as many at a time as in training; nothing random is drawn."""
+        play = partial(self._play, sampler=CachedSampler(self.whole_policy(), self.tokenizer, temperature=0))
+        size = self.schedule.rollout_batch_size
+        return held_out_metrics(play, self.held_out, size, self.rewards, self.accelerator)
 
     def whole_policy(self) -> PreTrainedModel:
         """Return the policy in one piece, as it is now. All processes must call it."""

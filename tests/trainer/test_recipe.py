@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 
 from stepsearch_data.core.errors import ConfigError
-from stepsearch_data.rewards import PAPER, REFERENCE
+from stepsearch_data.rewards import PAPER, REFERENCE, without
 from stepsearch_data.trainer.recipe import _DATACLASSES, _RENAMED, Model, Recipe, Rewards, Vllm, load_recipe
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -54,6 +54,14 @@ def test_places_are_relative_to_the_recipe_and_settings_to_the_reader(tmp_path: 
 def test_the_name_of_a_variant_says_what_is_left_out() -> None:
     assert Rewards().name == "paper"
     assert Rewards(preset="reference", without=["key", "gain"]).name == "reference-no-key-no-gain"
+    beyond = Rewards(repeated_queries_only=True, answer_gain=0.5, step_until=40)
+    assert beyond.name == "paper-repeats-only-answer-gain-0.5-step-until-40"
+
+
+def test_gain_and_key_are_the_papers_rewards_without_the_penalty() -> None:
+    assert Rewards(preset="gain+key").config() == without(PAPER, "penalty")
+    assert Rewards(preset="outcome").config() == without(without(PAPER, "key"), "step")
+    assert Rewards(repeated_queries_only=True).config() == replace(PAPER, repeated_queries_only=True)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +70,7 @@ def test_the_name_of_a_variant_says_what_is_left_out() -> None:
         ("ppo.clipp=1", "ppo.clipp is unknown; known: gamma"),
         ("ppo.clip=0.1", "ppo.clip is ppo.cliprange now"),
         ("model.attention=eager", "model.attention is model.attn_implementation now"),
-        ("rewards.preset=released", "rewards.preset: Input should be 'paper', 'reference' or 'outcome'"),
+        ("rewards.preset=released", "rewards.preset: Input should be 'paper', 'reference', 'outcome' or 'gain+key'"),
         ("model.rank=4", "model.rank: Extra inputs"),
         ("schedule.num_updates=many", "schedule.num_updates: Input should be a valid integer"),
         ("rewards.preset=none", "rewards.preset: Input should be 'paper'"),

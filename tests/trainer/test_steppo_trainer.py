@@ -72,8 +72,11 @@ def trainer(
 def make(tmp_path: Path, policy: Any, tokenizer: Any, env: Any) -> Make:
     """Makes a trainer in a folder, of its own copy of the policy."""
 
-    def made(output: Path = tmp_path, search: Any = retrieve, **schedule: Any) -> StePPOTrainer:
-        return trainer(output, copy.deepcopy(policy), tokenizer, env, search, **schedule)
+    def made(output: Path = tmp_path, search: Any = retrieve, **options: Any) -> StePPOTrainer:
+        beyond: dict[str, Any] = {name: options.pop(name) for name in ("answer_gain", "step_until") if name in options}
+        training = trainer(output, copy.deepcopy(policy), tokenizer, env, search, **options)
+        vars(training).update(beyond)
+        return training
 
     return made
 
@@ -113,22 +116,31 @@ def test_exact_match_is_told_by_hops_where_they_are_known(make: Make) -> None:
     assert alone == training.evaluate()["eval_em"]
 
 
+def test_step_rewards_are_annealed_by_the_updates_done(make: Make, tmp_path: Path) -> None:
+    """What is left after the last of them is the score, in a resumed run too."""
+    training = make(step_until=2)
+    whole, half = (sum(each.total - each.scores.score for each in training.training_step()[2]) for _ in range(2))
+    assert whole != 0 != half
+    assert sum(each.total - each.scores.score for each in training.training_step()[2]) == 0
+
+
 def test_old_checkpoints_are_removed(make: Make, tmp_path: Path) -> None:
     make(save_total_limit=1).train()
     assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-000006"]
 
 
-def test_a_resumed_run_equals_an_uninterrupted_one(make: Make, tmp_path: Path) -> None:
+@pytest.mark.parametrize("beyond", [{}, {"answer_gain": 1.0, "step_until": 5}], ids=["paper", "beyond"])
+def test_a_resumed_run_equals_an_uninterrupted_one(make: Make, tmp_path: Path, beyond: dict[str, float]) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    make(whole).train()
-    first = make(parts)
+    make(whole, **beyond).train()
+    first = make(parts, **beyond)
     parts.mkdir()
     for _ in range(2):
         first._report(*first.training_step())
     first.save()
     first._report(*first.training_step())  # lost with the crash
     torch.manual_seed(random.randrange(10_000))
-    second = make(parts)
+    second = make(parts, **beyond)
     assert second.resume()
     assert second.updates_done == 2
     second.train()
