@@ -11,7 +11,7 @@ import pytest
 from stepsearch_data.core.errors import TrainError
 from stepsearch_data.evaluation.plot.curves import Curves
 from stepsearch_data.evaluation.plot.runs import load_runs
-from stepsearch_data.evaluation.plot.statistics import Interval, share_interval
+from stepsearch_data.evaluation.plot.statistics import share_interval
 from tests.evaluation.plot.runs import evaluated, write_run
 
 T1, T2 = 12.706205, 4.302653  # Student's t for 1 and 2 degrees of freedom
@@ -68,13 +68,6 @@ def test_differences_are_of_runs_with_the_same_start_and_seeds(tmp_path: Path) -
     assert difference.value.low == pytest.approx(0.3 - T1 * 0.1, abs=1e-5)
     assert difference.value.high == pytest.approx(0.3 + T1 * 0.1, abs=1e-5)
     assert found.notes == ["1 of 3 runs of steppo have no partner in outcome: see run.json"]
-
-
-def test_one_pair_has_a_difference_and_no_interval(tmp_path: Path) -> None:
-    add(tmp_path, "outcome", 0, evaluated(u20=0.25))
-    add(tmp_path, "steppo", 0, evaluated(u20=1.0))
-    (difference,) = curves(tmp_path).compare([20]).differences
-    assert difference.value == Interval(1, 0.75, None, None)
 
 
 def test_solved_runs_are_counted_at_each_budget(tmp_path: Path) -> None:
