@@ -24,7 +24,7 @@ from stepsearch_data.templates.template import Template
 _NO_TRAJECTORY = ("no trajectory is complete and passed the quality gates", "take the others too: --all")
 _NOTHING = {
     "trl-dpo": (
-        "no hop has a good search and one that was voted out",
+        "no hop has both a good search and one that the vote rejected",
         "more queries: --set queries.per_sub_question=6",
     ),
 }

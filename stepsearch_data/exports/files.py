@@ -1,4 +1,4 @@
-"""The files of an export: Parquet or JSON Lines, one per split. They get their names when all of them are whole."""
+"""The files of an export: Parquet or JSON Lines, one per split. They appear when all of them are whole."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from stepsearch_data.core.parquet import ParquetWriter
 Row = dict[str, Any]
 _GROUP_ROWS = 1_000
 _SPLITS, _SUFFIXES = ("train", "validation"), ("parquet", "jsonl")
-# An export removes only files with these marks, and so no other file with such a name, as a source's train.jsonl.
+# An export removes only files with these marks: another file may have such a name too, as a source's train.jsonl.
 _MARK = {b"stepsearch-data": b"export"}
 _FIRST = b'{"conversations":['
 

@@ -28,8 +28,8 @@ class Format:
     load: Callable[[Files], str]
     suffix: str = "parquet"
     of: str = "trajectories"
-    with_rejected: bool = False  # needs the searches that the vote rejected
-    tags_only: bool = False  # its trainer reads tags and knows no tool calls
+    with_rejected: bool = False  # its examples need the searches that the vote rejected
+    tags_only: bool = False  # its trainer reads tags, not tool calls
     beside: Callable[[Files, Template], tuple[str, Row]] | None = None  # a further file: its name and its JSON
 
 
@@ -52,7 +52,7 @@ def _llama_factory(files: Files) -> str:
 
 
 def _dataset_info(files: Files, template: Template) -> tuple[str, Row]:
-    """Return the data sets' description that LLaMA-Factory needs: the name of its file, and its content."""
+    """Return the description of the datasets that LLaMA-Factory needs: the name of its file, and its content."""
     names = [name for name in sft.conversations_schema(template).names if name != "conversations"]
     columns = {"messages": "conversations", **{name: name for name in names}}
     entry = {"formatting": "sharegpt", "columns": columns}
@@ -102,7 +102,7 @@ VERL_SFT = Format(
 )
 TRL_SFT = Format(
     "trl-sft",
-    "TRL, SFTTrainer: conversations (tools), or a prompt and completion a turn (tags)",
+    "TRL, SFTTrainer: conversations (tools), or a prompt and completion per turn (tags)",
     sft.trl_sft_schema,
     sft.trl_sft,
     _datasets,
@@ -116,7 +116,7 @@ TRL_GRPO = Format(
 )
 TRL_DPO = Format(
     "trl-dpo",
-    "TRL, DPOTrainer: a good search against one that was voted out",
+    "TRL, DPOTrainer: a good search and one that the vote rejected",
     preferences.trl_dpo_schema,
     preferences.trl_dpo,
     _datasets,

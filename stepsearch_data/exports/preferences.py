@@ -18,9 +18,8 @@ TRL_STEPWISE = pa.schema({"prompt": schema.TEXT, "completions": schema.TEXTS, "l
 def trl_dpo(example: Example, template: Template) -> list[Row]:
     """Make TRL's rows for DPO: per hop, the good search with each search that the vote rejected.
 
-    DPO learns every token of both sides, so they end with the query. What the bad search really found
-    is in `rejected_documents`, to show why it was bad. A hop without a good search, or without a bad
-    one, makes no pair.
+    DPO learns every token of both sides, so they end with the query. What the bad search found is in
+    `rejected_documents`, to show why it was bad. A hop without a good or without a bad search makes no pair.
     """
     return [
         {

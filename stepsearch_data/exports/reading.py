@@ -1,4 +1,4 @@
-"""Making examples of a store: its tables are read in parallel, one question at a time."""
+"""Making examples from a store: its tables are read side by side, one question at a time."""
 
 from __future__ import annotations
 

@@ -5,8 +5,8 @@ from stepsearch_data.core.plugins import Registry
 OWN = "jsonl"
 """The format of a user's own questions and documents."""
 ASKED_ONLY = ("qa", "bamboogle")
-"""Questions with nothing but answers: they can be asked and compared with, not built from."""
-_MODULES = {  # imported when their dataset is asked for: a help text needs the names alone
+"""Datasets of questions and answers alone: they can be asked and compared with, not built from."""
+_MODULES = {  # imported when their dataset is needed: a help text needs the names alone
     "musique": "musique",
     "hotpotqa": "hotpotqa",
     "2wiki": "two_wiki",

@@ -1,4 +1,4 @@
-"""Other names of answers, by the id of the answer: an official metric takes them for right answers."""
+"""Other names of answers, by the id of the answer: an official metric accepts them as answers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Aliases = Mapping[str, tuple[str, ...]]
 def read_aliases(source: Source, reject: Callable[[Record, str], None]) -> Aliases:
     """Read names by id; none where the source has no table. Lines that cannot be read are rejected.
 
-    Raises SourceError for a file that is no such table.
+    Raises SourceError for a file that is not such a table.
     """
     path, aliases = source.aliases, source.dataset.aliases
     if not path or not aliases:

@@ -1,4 +1,4 @@
-"""Questions with nothing but answers: what an evaluation asks, and what training data is compared with."""
+"""Questions with answers alone: what an evaluation asks, and what training data is compared with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bamboogle: questions of two hops each, with nothing but answers."""
+"""Bamboogle: questions of two hops each, with answers alone."""
 
 from stepsearch_data.sources.dataset import Dataset
 from stepsearch_data.sources.hotpotqa import score

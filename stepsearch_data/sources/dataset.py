@@ -15,7 +15,7 @@ Score = Callable[[str, Sequence[str]], tuple[float, float]]
 
 @dataclass(frozen=True)
 class Publication:
-    """Whose a public dataset is, and on which terms: what a release of its texts says."""
+    """The authors and the licence of a public dataset, as a release of its texts states them."""
 
     credit: str  # authors, address and licence in words, as the licence asks for
     licence: str  # as the Hub names it
@@ -25,7 +25,7 @@ class Publication:
 
 @dataclass(frozen=True)
 class AliasTable:
-    """A table of other names of answers, which an official script takes for right; it lies beside the rows.
+    """A table of other names of answers, which an official script accepts; it lies beside the rows.
 
     `row` reads a line of it: an answer's id, and names. Raises RowRejected.
     """
@@ -40,9 +40,9 @@ class Dataset:
     """A dataset: one in each file of this package, and any that another package declares.
 
     `parse` makes a question of a row, raising RowRejected; None where rows hold questions and answers alone, whose
-    hops are `hops` (0: not known). Rows are told by their fields: all of one of the `signatures`.
-    `data_source` is the name that the scorers of Search-R1 and verl know it by, `released_as` that of the StepSearch
-    release's scripts. Both lists are closed, and all names lead to the same rule, so others go by MuSiQue's.
+    hops are `hops` (0: not known). Rows are recognised by their fields: all of one of the `signatures`.
+    `data_source` is its name in the scorers of Search-R1 and verl, `released_as` in the scripts of the StepSearch
+    release. Both know a fixed list of names and score all of them by the same rule, so other datasets use MuSiQue's.
     """
 
     name: str

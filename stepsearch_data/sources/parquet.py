@@ -1,4 +1,4 @@
-"""Rows of a Parquet file, a bounded number in memory: a bad one affects no other."""
+"""Rows of a Parquet file, a bounded number in memory. A bad row affects no other."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Row = dict[str, Any]
 def parquet_rows(
     path: Path, wanted: Collection[str] | None = None, expect: Callable[[int], None] = lambda _: None
 ) -> Iterator[Row | Broken]:
-    """Yield the rows of a file, with the wanted columns only; `expect` is told their number first.
+    """Yield the rows of a file, with the wanted columns only; `expect` is called with their number first.
 
     Raises SourceError when the file cannot be read.
     """
@@ -46,7 +46,7 @@ def _records(batch: pa.RecordBatch) -> Iterator[Row | Broken]:
     """Yield rows as Python objects, and a Broken in the place of each one that Python cannot hold."""
     try:
         yield from batch.to_pylist()
-    except (ValueError, OverflowError, pa.ArrowException) as error:  # no UTF-8, or a date beyond Python's
+    except (ValueError, OverflowError, pa.ArrowException) as error:  # not UTF-8, or a date beyond Python's
         if batch.num_rows == 1:
             yield Broken(b"", f"the row cannot be read: {error}")
             return

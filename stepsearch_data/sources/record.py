@@ -1,4 +1,4 @@
-"""What the readers of all datasets share: the way from a row of a file to a checked `Question` and its paragraphs."""
+"""What the readers of all datasets share: from a row of a file to a checked `Question` and its paragraphs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Record:
 
     @cached_property
     def fields(self) -> dict[str, Any]:
-        """Return the row's fields; none where it is no JSON object."""
+        """Return the row's fields; none where it is not a JSON object."""
         if isinstance(self.data, dict):
             return self.data
         try:

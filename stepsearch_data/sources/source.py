@@ -24,7 +24,7 @@ from stepsearch_data.sources.record import Record
 class Source:
     """A place to read questions from, in the format that its kind names.
 
-    `number` tells several sources of one kind apart; 0 where there is only one. `id_aliases` is the dataset's table
+    `number` distinguishes several sources of one kind; 0 where there is only one. `id_aliases` is the dataset's table
     of other names, if it has one that does not lie beside the file.
     """
 
@@ -35,7 +35,7 @@ class Source:
 
     @property
     def label(self) -> str:
-        """Return what `rejects.source` calls it: the kind, with a number where a run has several of it."""
+        """Return its name in `rejects.source`: the kind, with a number where a run has several of it."""
         return f"{self.kind}#{self.number}" if self.number else self.kind
 
     @property
@@ -126,7 +126,7 @@ def parse_source(text: str, option: str = "--source", *, asked: bool = False) ->
 
 
 def check_kind(source: Source, first: Iterable[Record], option: str = "--source") -> None:
-    """Refuse a source whose first rows are plainly of another dataset than it was called. Raises SourceError."""
+    """Raise SourceError for a source whose first rows are plainly of another dataset than it was given as."""
     found = [name for record in first for name in recognise(set(record.fields), source.kind)]
     if found and source.dataset.parse and source.kind not in found:
         raise SourceError(

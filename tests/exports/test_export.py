@@ -229,7 +229,7 @@ def test_pairs_need_a_search_that_was_voted_out(export: Export, tmp_path: Path, 
     store = tmp_path / "store"
     assert cli("build", "-e", "bm25", "--source", f"musique={source}", "--store", store, "-q").returncode == 0
     assert table(store, "votes")["kept"].all()
-    with pytest.raises(StoreError, match="no hop has a good search and one that was voted out"):
+    with pytest.raises(StoreError, match="no hop has both a good search and one that the vote rejected"):
         export("trl-dpo", store=store)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from huggingface_hub import constants
@@ -107,68 +108,46 @@ def test_offline_mode(monkeypatch: pytest.MonkeyPatch, hub: Hub, publish: Comman
     assert hub.requests == []
 
 
-# What may pass
+# What passes
 
 
-def test_a_busy_hub_is_asked_again_whatever_it_was_asked(hub: Hub, publish: Command, tmp_path: Path) -> None:
-    for action in ACTIONS:
-        hub.fail(action, BUSY)
-    said = publish()
-    assert said.code == 0, said.text
-    assert complete(hub, tmp_path)
-    assert not [action for action in ACTIONS if hub.fault(action)]
+def page(status: int, **more: Any) -> Fault:
+    return Fault(status, PAGE.body, {"Retry-After": "0", **PAGE.headers}, **more)
 
 
-def test_other_answers_that_may_pass(hub: Hub, publish: Command, tmp_path: Path) -> None:
-    for action, status in (("whoami", 408), ("info", 429), ("upload", 500), ("commit", 502), ("tag", 504)):
-        hub.fail(action, Fault(status, PAGE.body, {"Retry-After": "0", **PAGE.headers}))
-    said = publish()
-    assert said.code == 0, said.text
-    assert complete(hub, tmp_path)
+PASSING = {
+    "busy, whatever it is asked": [(action, BUSY) for action in ACTIONS],
+    "408": [("whoami", page(408))],
+    "429": [("info", page(429))],
+    "500": [("upload", page(500))],
+    "502": [("commit", page(502))],
+    "504": [("tag", page(504))],
+    "an upload that is not read": [("upload", Fault(cut=0))] * 2,
+    "an upload that is cut": [("upload", Fault(cut=1000))] * 2,
+    "lost before it is done": [(action, LOST) for action in ("create", "commit", "tag")],
+    "lost after create": [("create", LOST_AFTER)],
+    **{
+        f"lost after {action}: {what}": [(action, lost)]
+        for action in ("commit", "tag")
+        for what, lost in {
+            "connection": LOST_AFTER,
+            "500": page(500, landed=True),
+            "page": page(200, landed=True),
+        }.items()
+    },
+}
 
 
-@pytest.mark.parametrize(
-    ("action", "busy"),
-    [
-        ("whoami", Fault(503)),
-        ("create", Fault(429, "", {"Retry-After": "1"})),
-        ("upload", Fault(500)),
-        ("commit", Fault(502, PAGE.body, PAGE.headers)),
-    ],
-    ids=["whoami", "create", "upload", "commit"],
-)
-def test_a_hub_that_stays_busy_is_given_up(
-    hub: Hub, publish: Command, tmp_path: Path, action: str, busy: Fault
+@pytest.mark.parametrize("faults", PASSING.values(), ids=PASSING)
+def test_what_passes_ends_in_one_release(
+    hub: Hub, publish: Command, tmp_path: Path, faults: list[tuple[str, Fault]]
 ) -> None:
-    hub.fail(action, busy, times=1000)
-    started = time.monotonic()
-    said = publish()
-    assert time.monotonic() - started < 10
-    assert said.code == 5
-    error = next(line for line in said.err.splitlines() if line.startswith("error: "))
-    assert f"{hub.endpoint} answers {busy.status}" in error
-    assert "hint: run the same command again" in said.err
-    assert untouched(hub)
-    assert ends_in_one_release(hub, publish, tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("action", "headers"),
-    [
-        ("info", {"Retry-After": "3600"}),
-        ("preupload", {"RateLimit": '"api";r=0;t=3600'}),
-        ("upload", {"Retry-After": "3600"}),
-    ],
-    ids=["info", "preupload", "upload"],
-)
-def test_nobody_waits_an_hour(hub: Hub, publish: Command, action: str, headers: dict[str, str]) -> None:
-    hub.fail(action, Fault(429, "", headers))
-    started = time.monotonic()
-    said = publish()
-    assert time.monotonic() - started < 5
-    assert said.code == 5
-    assert f"{hub.endpoint} answers 429, and asks to wait 3600 s" in said.err
-    assert untouched(hub)
+    for action, fault in faults:
+        hub.fail(action, fault)
+    said = publish("--patience", "20")
+    assert said.code == 0, said.text
+    assert complete(hub, tmp_path)
+    assert not [action for action, _ in faults if hub.fault(action)]
 
 
 def test_what_the_hub_asks_to_wait_is_waited_and_told(hub: Hub, publish: Command) -> None:
@@ -195,57 +174,6 @@ def test_a_hub_that_is_slow(hub: Hub, publish: Command) -> None:
     said = publish("--patience", "0.2")
     assert said.code == 5
     assert f"{hub.endpoint} does not answer in time" in said.err
-
-
-# Uploads and answers that are lost
-
-
-@pytest.mark.parametrize("cut", [0, 1000])
-def test_an_upload_that_is_cut_is_sent_again(hub: Hub, publish: Command, tmp_path: Path, cut: int) -> None:
-    hub.fail("upload", Fault(cut=cut), times=2)
-    said = publish("--patience", "20")
-    assert said.code == 0, said.text
-    assert complete(hub, tmp_path)
-
-
-def test_uploads_that_are_always_cut(hub: Hub, publish: Command, tmp_path: Path) -> None:
-    hub.fail("upload", Fault(cut=1000), times=1000)
-    said = publish()
-    assert said.code == 5
-    assert "error: cannot upload to ann/data" in said.err
-    assert "ann/data is as it was" in said.err
-    assert untouched(hub)
-    assert ends_in_one_release(hub, publish, tmp_path)
-
-
-@pytest.mark.parametrize(
-    "lost",
-    [LOST_AFTER, Fault(500, landed=True), Fault(200, PAGE.body, PAGE.headers, landed=True)],
-    ids=["connection", "500", "page"],
-)
-@pytest.mark.parametrize("action", ["commit", "tag"])
-def test_an_answer_that_is_lost_after_the_deed(
-    hub: Hub, publish: Command, tmp_path: Path, action: str, lost: Fault
-) -> None:
-    hub.fail(action, lost)
-    said = publish("--patience", "5")
-    assert said.code == 0, said.text
-    assert complete(hub, tmp_path)
-
-
-def test_a_repository_whose_making_was_not_answered(hub: Hub, publish: Command, tmp_path: Path) -> None:
-    hub.fail("create", LOST_AFTER)
-    said = publish("--patience", "5")
-    assert said.code == 0, said.text
-    assert complete(hub, tmp_path)
-
-
-def test_questions_that_are_lost_before_the_deed(hub: Hub, publish: Command, tmp_path: Path) -> None:
-    for action in ("create", "commit", "tag"):
-        hub.fail(action, LOST)
-    said = publish("--patience", "5")
-    assert said.code == 0, said.text
-    assert complete(hub, tmp_path)
 
 
 def test_a_commit_that_takes_longer_than_anybody_waits(hub: Hub, publish: Command, tmp_path: Path) -> None:
@@ -275,19 +203,49 @@ def test_a_tag_that_cannot_be_set(hub: Hub, publish: Command, tmp_path: Path) ->
     assert ends_in_one_release(hub, publish, tmp_path)
 
 
-# Others at work
+# What does not pass
+
+JSON = {"Content-Type": "application/json"}
+ODD = {"whoami": "null", "info": "{}", "preupload": '{"files": 1}', "batch": '{"objects": [{}]}', "commit": "[]"}
+AGAIN = "hint: run the same command again"
+LATER = "{} answers 429, and asks to wait 3600 s"
+NO_HUB = ("the answer of {} is not the Hub's", "hint: is a proxy or a login page in between?")
+CHANGED = ("there was another change meanwhile (A commit has happened since.", "ann/data is as it was", AGAIN)
+NEWER = '{"error": "A commit has happened since. Please refresh and try again."}'
+STAYING: list[tuple[str, Fault, int, tuple[str, ...]]] = [
+    ("whoami", Fault(503), 5, ("{} answers 503", AGAIN)),
+    ("create", Fault(429, "", {"Retry-After": "1"}), 5, ("{} answers 429", AGAIN)),
+    ("upload", Fault(500), 5, ("{} answers 500", AGAIN)),
+    ("commit", page(502), 5, ("{} answers 502", AGAIN)),
+    ("info", Fault(429, "", {"Retry-After": "3600"}), 5, (LATER,)),
+    ("preupload", Fault(429, "", {"RateLimit": '"api";r=0;t=3600'}), 5, (LATER,)),
+    ("upload", Fault(429, "", {"Retry-After": "3600"}), 5, (LATER,)),
+    ("upload", Fault(cut=1000), 5, ("error: cannot upload to ann/data", "ann/data is as it was")),
+    *((action, PAGE, 1, NO_HUB) for action in ("whoami", "info", "preupload", "commit")),
+    *((action, Fault(200, text, JSON), 1, ("error: cannot ",)) for action, text in ODD.items()),
+    *(("commit", Fault(status, NEWER), 1, CHANGED) for status in (409, 412)),
+]
 
 
-@pytest.mark.parametrize("status", [409, 412])
-def test_somebody_committed_meanwhile(hub: Hub, publish: Command, tmp_path: Path, status: int) -> None:
-    hub.fail("commit", Fault(status, '{"error": "A commit has happened since. Please refresh and try again."}'))
+@pytest.mark.parametrize(
+    ("action", "fault", "code", "says"),
+    STAYING,
+    ids=[f"{action} {fault.status} {at}" for at, (action, fault, *_) in enumerate(STAYING)],
+)
+def test_what_stays_wrong_is_told_soon_and_changes_nothing(
+    hub: Hub, publish: Command, tmp_path: Path, action: str, fault: Fault, code: int, says: tuple[str, ...]
+) -> None:
+    hub.fail(action, fault, times=1000 if code == 5 else 3)
+    started = time.monotonic()
     said = publish()
-    assert said.code == 1
-    assert "there was another change meanwhile (A commit has happened since." in said.err
-    assert "ann/data is as it was" in said.err
-    assert "hint: run the same command again" in said.err
+    assert time.monotonic() - started < 10
+    assert said.code == code
+    assert [words for words in says if words.format(hub.endpoint) not in said.err] == []
     assert untouched(hub)
     assert ends_in_one_release(hub, publish, tmp_path)
+
+
+# Others at work
 
 
 def test_a_tag_that_names_another_release_stays(hub: Hub, publish: Command, other_store: Path, tmp_path: Path) -> None:
@@ -305,7 +263,7 @@ def test_a_tag_that_somebody_sets_elsewhere_meanwhile(hub: Hub, publish: Command
     empty = hub.repository(REPO).commit({}, message="initial commit")
     hub.fail("tag", Fault(409, '{"error": "Tag reference exists already"}'))
     hub.fail("refs", Fault())
-    hub.fail("refs", Fault(200, _refs("v1.0.0", empty), {"Content-Type": "application/json"}))
+    hub.fail("refs", Fault(200, _refs("v1.0.0", empty), JSON))
     said = publish()
     assert said.code == 1
     assert "there was another change meanwhile (Tag reference exists already)" in said.err
@@ -317,43 +275,12 @@ def _refs(tag: str, sha: str) -> str:
     return f'{{"branches": [], "converts": [], "tags": [{{"name": "{tag}", "ref": "", "targetCommit": "{sha}"}}]}}'
 
 
-# Answers that are none
-
-
-@pytest.mark.parametrize("action", ["whoami", "info", "preupload", "commit"])
-def test_a_web_page_instead_of_an_answer(hub: Hub, publish: Command, tmp_path: Path, action: str) -> None:
-    hub.fail(action, PAGE, times=3)
-    said = publish()
-    assert said.code == 1
-    assert f"the answer of {hub.endpoint} is not the Hub's" in said.err
-    assert "hint: is a proxy or a login page in between?" in said.err
-    assert untouched(hub)
-    assert ends_in_one_release(hub, publish, tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("action", "body"),
-    [
-        ("whoami", "null"),
-        ("info", "{}"),
-        ("preupload", '{"files": 1}'),
-        ("batch", '{"objects": [{}]}'),
-        ("commit", "[]"),
-    ],
-    ids=["whoami", "info", "preupload", "batch", "commit"],
-)
-def test_json_instead_of_an_answer(hub: Hub, publish: Command, tmp_path: Path, action: str, body: str) -> None:
-    hub.fail(action, Fault(200, body, {"Content-Type": "application/json"}))
-    said = publish()
-    assert said.code == 1
-    assert any(line.startswith("error: cannot ") for line in said.err.splitlines())
-    assert untouched(hub)
-    assert ends_in_one_release(hub, publish, tmp_path)
+# What arrives
 
 
 def test_what_arrived_is_looked_at(hub: Hub, publish: Command, tmp_path: Path) -> None:
     hub.fail("tree", Fault(), times=2)
-    hub.fail("tree", Fault(200, "[]", {"Content-Type": "application/json"}))
+    hub.fail("tree", Fault(200, "[]", JSON))
     said = publish()
     assert said.code == 1
     assert "error: ann/data@v1.0.0 does not hold what was sent" in said.err

@@ -17,7 +17,7 @@ from stepsearch_data.release.verify import verify
 from tests.conftest import Run
 from tests.llm_server import LlmServer
 from tests.oracle import Oracle
-from tests.releases import FORGERIES, build, forge, release
+from tests.releases import build, release
 from tests.tree import tree
 
 _OWN = (".lock", "log", "index")
@@ -93,33 +93,6 @@ def test_what_a_model_wrote_is_not_asked_for_again(
         build(tmp_path / "back", *asked, *reach[:1], f"llm.replay={tmp_path / 'empty.sqlite'}")
         assert len(server.requests) == paid
     assert Store(tmp_path / "back").digest() == store.digest()
-
-
-def test_a_damaged_release_is_refused_and_nothing_is_written(copied: Path, tmp_path: Path) -> None:
-    table = next((copied / "store/stages").glob("queries-*/queries.parquet"))
-    table.write_bytes(table.read_bytes()[:-1])
-    with pytest.raises(PublishError, match=r"is damaged: .*queries\.parquet \(changed\)"):
-        back(copied, tmp_path / "store")
-    assert not (tmp_path / "store").exists()
-
-
-@pytest.mark.parametrize("forgery", FORGERIES)
-def test_a_release_that_no_build_wrote_is_refused_and_nothing_is_written(
-    forgery: str, copied: Path, tmp_path: Path
-) -> None:
-    spoil, words = FORGERIES[forgery]
-    forge(copied, spoil)
-    with pytest.raises(PublishError, match=f"the release holds no whole store: .*{words}"):
-        back(copied, tmp_path / "store")
-    assert not (tmp_path / "store").exists()
-
-
-def test_another_store_is_never_overwritten(sample_release: Path, tmp_path: Path) -> None:
-    store = build(tmp_path / "store", "load.limit=4")
-    before = tree(store.root)
-    with pytest.raises(PublishError, match="holds another store"):
-        back(sample_release, store.root)
-    assert tree(store.root) == before
 
 
 def test_the_same_store_is_left_as_it_is_and_what_it_lacks_is_mended(sample_release: Path, tmp_path: Path) -> None:
