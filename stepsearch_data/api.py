@@ -218,6 +218,19 @@ class Store:
 
         return audit(self.folder)
 
+    def compare(self, other: Store | AnyPath) -> dict[str, Any]:
+        """Compare with another store, as `stepsearch-data compare --json` prints it. Raises StoreError.
+
+        Settings, counts and gates that differ are pairs, of this store and of the other. Trajectories are those that
+        are fit for training: `gained` by the other store, `lost` and `changed`, by question id.
+
+        >>> ssd.open("store").compare("store")["lost"]
+        []
+        """
+        from stepsearch_data.compare import compare
+
+        return compare(self.folder, (other if isinstance(other, Store) else Store(other)).folder)
+
     def status(self) -> list[dict[str, Any]]:
         """Return what the store holds of each stage: its state, rows of its tables, bytes, seconds and rejects.
 

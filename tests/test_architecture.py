@@ -14,7 +14,18 @@ MODULES = sorted(ROOT.rglob("*.py"))
 BASE = {"core", "schemas", "templates"}
 STORE = BASE | {"remote", "llm", "search", "sources", "pipeline"}
 TRAINER = STORE | {"rewards", "exports", "indexes"}
-CLI = TRAINER | {"stages", "audit", "release", "report", "scoring", "serve", "synth", "trainer", "evaluation"}
+CLI = TRAINER | {
+    "stages",
+    "audit",
+    "compare",
+    "release",
+    "report",
+    "scoring",
+    "serve",
+    "synth",
+    "trainer",
+    "evaluation",
+}
 ALLOWED = {
     "__init__": {"api", "core", "trajectory"},
     "core": set(),
@@ -32,6 +43,7 @@ ALLOWED = {
     "exports": BASE | {"pipeline", "sources"},
     "stages": STORE | {"rewards"},
     "audit": BASE | {"pipeline", "stages"},
+    "compare": BASE | {"pipeline", "remembered"},
     "scoring": BASE | {"pipeline", "rewards", "sources"},
     "serve": {"core", "indexes", "search"},
     "release": BASE | {"pipeline", "stages", "audit", "trajectory", "remote", "sources"},

@@ -12,7 +12,7 @@ import typer
 from typer._click.exceptions import NoArgsIsHelpError, UsageError  # typer exports neither
 from typer.core import TyperGroup
 
-from stepsearch_data.cli import build, evaluate, look, prepare, score, search, share, show, status, train
+from stepsearch_data.cli import build, compare, evaluate, look, prepare, score, search, share, show, status, train
 from stepsearch_data.cli.common import INTERRUPTED, OK
 from stepsearch_data.cli.printing import tell
 from stepsearch_data.core.errors import ConfigError, StepSearchError
@@ -35,6 +35,7 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "schema": look.schema,
         "show": show.show,
         "audit": look.audit,
+        "compare": compare.compare,
         "report": look.report,
         "view": look.view,
     },

@@ -37,7 +37,7 @@ class HubDataset:
         try:
             return str(HfApi().dataset_info(self.repo, revision=self.revision).sha)
         except Exception as error:  # the client raises its own, httpx's and OSError
-            raise SourceError(f"cannot look up {self.repo} on the Hub: {_first_line(error)}", _help(error)) from error
+            raise SourceError(f"cannot read {self.repo} on the Hub: {_first_line(error)}", _help(error)) from error
 
     def commit(self) -> str:
         """Return repository, resolved commit and split, which identify the rows."""

@@ -217,7 +217,7 @@ def test_server_that_is_down_is_one_clear_line(build: Build) -> None:
         failed = build("hotpotqa=hf:team/hotpot", endpoint=f"http://127.0.0.1:{unused.getsockname()[1]}")
     assert failed.returncode == 1
     error, _ = failed.stderr.splitlines()
-    assert error.startswith("error: cannot look up team/hotpot on the Hub")
+    assert error.startswith("error: cannot read team/hotpot on the Hub")
     assert "refused" in error.lower()
 
 
