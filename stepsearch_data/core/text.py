@@ -6,7 +6,6 @@ space; replace the words a, an, the by a space; collapse white space.
 
 import re
 import string
-from collections import Counter
 from collections.abc import Set as AbstractSet
 from functools import lru_cache
 
@@ -21,7 +20,7 @@ _LONE_ARTICLES = re.compile(r"(?<!\S)(?:a|an|the)(?!\S)")
 # For ASCII bytes: characters that are neither alphanumeric nor deleted separate words.
 _PARTED = bytes(code if chr(code).isalnum() else 0x20 for code in range(0x80)).ljust(0x100, b" ")
 _DELETED = string.punctuation.encode()
-_CHARACTERS = set(string.ascii_lowercase + string.digits)
+_ARTICLE_WORDS = {"an", "the"}
 
 
 def normalise(text: str) -> str:
@@ -59,13 +58,20 @@ def _spaced_otherwise(text: str, answer: str) -> bool:
 
     A match may end at punctuation, so the text keeps a mark where there is some with a space.
     """
-    if not _PUNCTUATIONS.search(answer):
+    needle = _joined(answer)
+    if not needle:
         return False
-    needle, marked = _marked(answer).replace(_SEAM, ""), _marked(text)
-    if not needle or needle not in marked.replace(_SEAM, ""):
+    marked = _marked(text)
+    if needle not in marked.replace(_SEAM, ""):
         return False
     letters = f"{_SEAM}?".join(map(re.escape, needle))
     return bool(re.search(f"(?<![^ {_SEAM}]){letters}(?![^ {_SEAM}])", marked))
+
+
+@lru_cache(maxsize=8192)
+def _joined(answer: str) -> str:
+    """Return a normalised answer without spaces at punctuation; empty where it has no punctuation."""
+    return _marked(answer).replace(_SEAM, "") if _PUNCTUATIONS.search(answer) else ""
 
 
 @lru_cache(maxsize=8192)
@@ -92,14 +98,11 @@ def containment(one: AbstractSet[str], other: AbstractSet[str]) -> float:
     return len(one & other) / fewer if fewer >= _FEWEST else 0.0
 
 
-def bag(text: str) -> Counter[str]:
-    """Count each of `tokens(normalise(text))`, in one pass and, for ASCII, without a regular expression."""
+@lru_cache(maxsize=256)
+def tfidf_words(text: str) -> list[str]:
+    """Return `tokens(normalise(text))`, in one pass and, for ASCII, without a regular expression."""
     if text.isascii():
-        counts = Counter(text.lower().encode().translate(_PARTED, _DELETED).decode().split())
-        for character in _CHARACTERS & counts.keys():
-            del counts[character]
+        words = text.lower().encode().translate(_PARTED, _DELETED).decode().split()
     else:
-        counts = Counter(tokens(without_punctuation(text.lower())))
-    for article in ("an", "the"):
-        counts.pop(article, None)
-    return counts
+        words = tokens(without_punctuation(text.lower()))
+    return [word for word in words if len(word) > 1 and word not in _ARTICLE_WORDS]

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Sequence
-from itertools import chain
+from itertools import chain, count
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stepsearch_data.core.text import bag, normalise
+from stepsearch_data.core.text import normalise, tfidf_words
 from stepsearch_data.rewards.answers import overlap
 
 Array = NDArray[np.float64]
@@ -27,49 +27,42 @@ class GoldMatcher:
     """
 
     def __init__(self, golds: Sequence[str], *, refit: bool = False) -> None:
-        bags = [bag(gold) for gold in golds]
-        self._places = {word: at for at, word in enumerate(dict.fromkeys(chain.from_iterable(bags)))}
-        self._counts, _ = self._count(bags)
+        texts = [tfidf_words(gold) for gold in golds]
+        self._places = {word: at for at, word in enumerate(dict.fromkeys(chain.from_iterable(texts)))}
+        self._counts, _ = self._count(texts)
         frequency = (self._counts > 0).sum(axis=0)
-        fitted = len(bags) + refit  # documents that the idf is counted on
+        fitted = len(texts) + refit  # documents that the idf is counted on
         absent = _squared_idf(fitted, frequency)  # of words that the document lacks
-        present = _squared_idf(fitted, frequency + refit)
         (self._unknown,) = _squared_idf(fitted, np.array([refit]))  # of the document's words that no gold has
-        self._present = present
+        self._present = _squared_idf(fitted, frequency + 1) if refit else absent
         squares = self._counts**2
         self._norms = squares @ absent
-        self._corrections = squares * (present - absent)
+        self._corrections = squares * (self._present - absent) if refit else None
 
     def cosines(self, documents: Sequence[str]) -> Array:
         """Return the cosine of each document with each gold paragraph, shape (documents, golds), in [0, 1].
 
         It is 0 where either has no word; there the reference code raises "empty vocabulary".
         """
-        counts, unknown = self._count([bag(document) for document in documents])
+        counts, unknown = self._count([tfidf_words(document) for document in documents])
         dots = (counts * self._present) @ self._counts.T
         lengths = counts**2 @ self._present + unknown * self._unknown
-        golds = self._norms + (counts > 0) @ self._corrections.T
+        golds = self._norms
+        if self._corrections is not None:
+            golds = golds + (counts > 0) @ self._corrections.T
         cosines: Array = np.divide(dots, np.sqrt(lengths[:, None] * golds), out=np.zeros_like(dots), where=dots > 0)
         cosines.clip(max=1.0, out=cosines)
         return cosines
 
-    def _count(self, bags: Sequence[Counter[str]]) -> tuple[Array, Array]:
+    def _count(self, texts: Sequence[Sequence[str]]) -> tuple[Array, Array]:
         """Return counts of the golds' words, shape (texts, words), and sums of squared counts of all other words."""
-        counts = np.zeros((len(bags), len(self._places)))
-        unknown = np.zeros(len(bags))
-        places, get = [], self._places.get
-        values: list[int] = []
-        for row, words in enumerate(bags):
-            start = row * len(self._places)
-            for word, count in words.items():
-                place = get(word)
-                if place is None:
-                    unknown[row] += count * count
-                else:
-                    places.append(start + place)
-                    values.append(count)
-        counts.put(places, values)
-        return counts, unknown
+        golds = len(self._places)
+        places = defaultdict(count(golds).__next__, self._places)
+        columns = np.array([places[word] for words in texts for word in words], np.intp)
+        rows = np.repeat(np.arange(len(texts)), [len(words) for words in texts])
+        size = len(texts), len(places)
+        counts = np.bincount(rows * size[1] + columns, minlength=size[0] * size[1]).reshape(size).astype(np.float64)
+        return np.ascontiguousarray(counts[:, :golds]), (counts[:, golds:] ** 2).sum(axis=1)
 
 
 def _squared_idf(documents: int, frequency: NDArray[np.int64]) -> Array:
@@ -97,11 +90,10 @@ def information_gain(rounds: Sequence[Sequence[str]], golds: Sequence[str], *, r
     places = {text: at for at, text in enumerate(sorted({text for texts in rounds for text in texts}))}
     cosines = GoldMatcher(golds, refit=refit).cosines(list(places))
     memory = np.zeros((len(rounds) + 1, len(golds)))
-    gains = []
-    for t, texts in enumerate(rounds):
-        best = cosines[[places[text] for text in texts]].max(axis=0, initial=0.0)
-        memory[t + 1] = np.maximum(memory[t], best)
-        gains.append(float((memory[t + 1] - memory[t]).mean()) if golds else 0.0)
+    for t, texts in enumerate(rounds, start=1):
+        cosines[[places[text] for text in texts]].max(axis=0, initial=0.0, out=memory[t])
+    np.maximum.accumulate(memory, out=memory)
+    gains = (memory[1:] - memory[:-1]).mean(axis=1).tolist() if golds else [0.0] * len(rounds)
     return Gains(gains, memory[1:])
 
 
@@ -142,17 +134,21 @@ def search_key_reward(
     """
     if not keys or not queries:
         return 0.0
+    asked = [normalise(query).split() for query in queries]
     references = [[normalise(key).split() for key in group] for group in keys]
-    scores = np.zeros((len(queries), len(keys)))
-    for t, query in enumerate(queries):
-        words = normalise(query).split()
-        for i, group in enumerate(references):
-            best = max((overlap(words, key)[0] for key in group), default=0.0)
-            scores[t, i] = best if decimals is None else round(best, decimals)
     if not one_key_per_query:
-        return float(scores.max(axis=0).sum()) / len(keys)
+        return float(np.sum([_best_f1(asked, group, decimals) for group in references])) / len(keys)
+    scores = np.array([[_best_f1([words], group, decimals) for group in references] for words in asked])
     credited: dict[int, float] = {}
     for row in scores:
         if row.max() > 0:
             credited[int(row.argmax())] = float(row.max())
     return sum(credited[i] for i in sorted(credited)) / len(keys)
+
+
+def _best_f1(queries: list[list[str]], keys: list[list[str]], decimals: int | None) -> float:
+    """Return the highest word F1 of a query with a key. Most queries are one of the keys, which is found at once."""
+    if any(words and words in keys for words in queries):
+        return 1.0
+    best = max((overlap(words, key)[0] for words in queries for key in keys), default=0.0)
+    return best if decimals is None else round(best, decimals)

@@ -120,11 +120,12 @@ def _bounds(lengths: pl.LazyFrame, spread: float) -> list[tuple[str, float, floa
 def _placeholders(case: Case) -> Iterator[Finding]:
     """Find `#k` of a hop of the question, unless the data itself says it, as in "the #1 hit"."""
     own = [case.question.question, *(f"{gold.title} {gold.text}" for gold in case.question.supporting)]
-    said = {number for text in own for number in _PLACEHOLDER.findall(text)}
     for text in (*(hop.sub_question for hop in case.hops), *(q for step in case.rounds for q in _queries(step))):
-        left = [n for n in _PLACEHOLDER.findall(text) if n not in said and 1 <= int(n) <= case.question.hops]
-        if left:
-            yield Finding("placeholder", f"#{left[0]} in: {text}")
+        if "#" in text:
+            said = {number for held in own for number in _PLACEHOLDER.findall(held)}
+            left = [n for n in _PLACEHOLDER.findall(text) if n not in said and 1 <= int(n) <= case.question.hops]
+            if left:
+                yield Finding("placeholder", f"#{left[0]} in: {text}")
 
 
 def _queries(step: Round) -> list[str]:
@@ -197,10 +198,10 @@ def broken(text: str, min_letters: float) -> str:
     """Return in words why a text is broken, or "" where it is not."""
     if "\ufffd" in text:
         return "holds a replacement character"
-    control = _CONTROL.search(text)
+    control = None if text.isprintable() else _CONTROL.search(text)  # printable is most text, and found out faster
     if control:
         return f"holds the control character U+{ord(control[0]):04X}"
-    garbled = _MOJIBAKE.search(text)
+    garbled = None if text.isascii() else _MOJIBAKE.search(text)
     if garbled:
         return f"holds {garbled[0]!r}, UTF-8 read as another encoding"
     visible, letters = len("".join(text.split())), len(_NO_LETTER.sub("", text))
@@ -216,7 +217,7 @@ def not_english(text: str, min_stop_words: float) -> str:
     Short texts count as English. Long lists of names may be flagged by mistake.
     """
     words = _WORD.findall(text.lower())
-    stop_words = sum(word in STOP_WORDS for word in words)
+    stop_words = sum(map(STOP_WORDS.__contains__, words))
     if len(words) >= _FEWEST_WORDS and stop_words < min_stop_words * len(words):
         return f"has {stop_words} English stop words among {len(words)} words"
     return ""

@@ -7,6 +7,8 @@ hops. The gold paragraph only decides which of these words are kept (method `mat
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from functools import lru_cache
 
 from stepsearch_data.core.text import contains, normalise, tokens
 from stepsearch_data.schemas.rows import Query, Question, SubQuestion, SupportingParagraph
@@ -76,18 +78,18 @@ def numbered(hop: SubQuestion, written: Iterable[tuple[str, str]]) -> list[Query
 def _candidates(question: Question, hops: Sequence[SubQuestion], hop: SubQuestion) -> Iterator[tuple[str, str]]:
     """Yield forms of a query, the most specific first."""
     gold = [p for p in question.supporting if p.passage_id in hop.gold_passage_ids]
+    held = {token for paragraph in gold for token in tokens(f"{paragraph.title} {paragraph.text}")}
     asked = keywords(question.question)
+    known = [word for earlier in hops[: hop.hop - 1] for word in keywords(earlier.sub_answer)]
     if hop.method == "rules":
         found = [hops[number - 1].sub_answer for number in hop.depends_on]
         names = found or [_named(question.question, paragraph) for paragraph in gold]
-        yield from _from_names(" ".join(names), asked, gold)
+        yield from _from_names(" ".join(names), asked, held)
     else:
-        yield from _from_sub_question(hop, [earlier.sub_answer for earlier in hops], gold)
-    known = [word for earlier in hops[: hop.hop - 1] for word in keywords(earlier.sub_answer)]
-    if hop.method != "rules":
+        yield from _from_sub_question(hop, [earlier.sub_answer for earlier in hops], held)
         known += keywords(hop.sub_question)
-    yield "all_matched", " ".join(_matched(_distinct([*known, *asked]), gold))
-    yield "question_matched", " ".join(_matched(asked, gold))
+    yield "all_matched", " ".join(_matched(_distinct([*known, *asked]), held))
+    yield "question_matched", " ".join(_matched(asked, held))
     yield "sub_question", hop.sub_question if hop.method != "rules" else ""
     yield "question_keywords", " ".join(asked)
     yield "question", question.question.strip()
@@ -95,16 +97,14 @@ def _candidates(question: Question, hops: Sequence[SubQuestion], hop: SubQuestio
         yield "question_start", " ".join(asked[:end])
 
 
-def _from_names(name: str, asked: list[str], gold: Sequence[SupportingParagraph]) -> Iterator[tuple[str, str]]:
+def _from_names(name: str, asked: list[str], held: AbstractSet[str]) -> Iterator[tuple[str, str]]:
     named = keywords(name)
-    yield "name_matched", " ".join([name, *_distinct([*named, *_matched(asked, gold)])[len(named) :]])
+    yield "name_matched", " ".join([name, *_distinct([*named, *_matched(asked, held)])[len(named) :]])
     yield "name", name
     yield "name_keywords", " ".join([name, *_distinct([*named, *asked])[len(named) :]])
 
 
-def _from_sub_question(
-    hop: SubQuestion, answers: list[str], gold: Sequence[SupportingParagraph]
-) -> Iterator[tuple[str, str]]:
+def _from_sub_question(hop: SubQuestion, answers: list[str], held: AbstractSet[str]) -> Iterator[tuple[str, str]]:
     words = keywords(hop.sub_question)
     parts = split_relation(fill(hop.relation_form.partition("; ")[0], answers, hop.depends_on))
     if parts:
@@ -112,7 +112,7 @@ def _from_sub_question(
         yield "subject_relation", f"{subject} {relation}"
         yield "subject", subject
     yield "sub_question_keywords", " ".join(words)
-    yield "sub_question_matched", " ".join(_matched(words, gold))
+    yield "sub_question_matched", " ".join(_matched(words, held))
 
 
 def _named(question: str, paragraph: SupportingParagraph) -> str:
@@ -120,24 +120,35 @@ def _named(question: str, paragraph: SupportingParagraph) -> str:
     if contains(question, paragraph.title):
         return paragraph.title
     asked = set(normalise(question).split())
-    return " ".join(word for word in keywords(paragraph.title) if normalise(word) in asked)
+    return " ".join(word for word in keywords(paragraph.title) if _normalised(word) in asked)
 
 
-def _matched(words: list[str], gold: Sequence[SupportingParagraph]) -> list[str]:
-    """Return the words of which a gold paragraph holds a part."""
-    held = {token for paragraph in gold for token in tokens(f"{paragraph.title} {paragraph.text}")}
-    return [word for word in words if held.intersection(tokens(word))]
+def _matched(words: list[str], held: AbstractSet[str]) -> list[str]:
+    """Return the words of which the gold paragraphs hold a part. `held` are the tokens of these paragraphs."""
+    return [word for word in words if not held.isdisjoint(_tokens(word))]
 
 
 def keywords(text: str) -> list[str]:
     """Return a text's distinct words in order, without stop words, outer punctuation and possessive endings."""
-    words = (word.strip("?!.,;:\"“”‘’'()[]").removesuffix("'s").removesuffix("’s") for word in text.split())
-    return _distinct([word for word in words if normalise(word) and word.lower() not in STOP_WORDS])
+    return _distinct([word for word in map(_keyword, text.split()) if word])
 
 
 def _distinct(words: list[str]) -> list[str]:
     """Return each word once, in the form and place of its first occurrence."""
     first: dict[str, str] = {}
     for word in words:
-        first.setdefault(normalise(word), word)
+        first.setdefault(_normalised(word), word)
     return list(first.values())
+
+
+# Questions repeat the same words, so what is computed for one word is kept.
+
+_normalised = lru_cache(maxsize=1 << 14)(normalise)
+_tokens = lru_cache(maxsize=1 << 14)(tokens)
+
+
+@lru_cache(maxsize=1 << 14)
+def _keyword(word: str) -> str:
+    """Return a word without outer punctuation and possessive ending, or "" for a stop word."""
+    word = word.strip("?!.,;:\"“”‘’'()[]").removesuffix("'s").removesuffix("’s")
+    return word if _normalised(word) and word.lower() not in STOP_WORDS else ""

@@ -25,6 +25,8 @@ def leaked(query: str, question: str, answers: Iterable[str]) -> list[str]:
 
 
 def _gives_away(query: str, question: str, answer: str) -> bool:
+    if not mentions(query, answer):
+        return False
     if contains(query, answer) and not contains(question, answer):
         return True
-    return len(normalise(answer)) >= _SHORT and mentions(query, answer) and not mentions(question, answer)
+    return len(normalise(answer)) >= _SHORT and not mentions(question, answer)
