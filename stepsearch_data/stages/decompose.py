@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from pydantic import Field
 
 from stepsearch_data.core.errors import RowRejected
 from stepsearch_data.pipeline.context import StageContext
-from stepsearch_data.pipeline.questions import QuestionRows, ask_for_each_question
+from stepsearch_data.pipeline.questions import QuestionRows, ask_for_each_question, for_each_question
 from stepsearch_data.pipeline.stage import Stage
 from stepsearch_data.schemas.rows import SubQuestion
 from stepsearch_data.schemas.tables import QUESTIONS, SUB_QUESTIONS
@@ -33,29 +35,29 @@ class DecomposeConfig(model.ModelConfig):
 def decompose(context: StageContext) -> None:
     """Decompose every answerable question and, if so configured, its unanswerable twins, whose hops may lack gold."""
     config = context.config(DecomposeConfig)
+    by_rules = partial(_by_rules, config)
+    llm = context.model
+    if llm is None:
+        for_each_question(context, by_rules)
+        return
     prompts = {name: model.Prompt(name, text) for name, text in context.prompts.items()}
 
-    async def by_rules(rows: QuestionRows) -> list[SubQuestion]:
-        return rules.decompose(rows.question)
-
     async def by_model(rows: QuestionRows) -> list[SubQuestion]:
-        assert context.model
         question, sample = rows.question, context.sample(rows.question.question_id)
-        hops = await model.decompose(context.model, prompts["decompose"], question, config, sample)
+        if not question.answerable:
+            return by_rules(rows)
+        hops = await model.decompose(llm, prompts["decompose"], question, config, sample)
         if config.min_coherence:
-            score, why = await model.judge(context.model, prompts["judge"], question, hops, config, sample)
+            score, why = await model.judge(llm, prompts["judge"], question, hops, config, sample)
             if score < config.min_coherence:
                 raise RowRejected(f"coherence {score} is below {config.min_coherence}: {why}")
         return hops
 
-    chosen = by_model if config.uses_model else by_rules
+    ask_for_each_question(context, by_model)
 
-    async def hops(rows: QuestionRows) -> list[SubQuestion]:
-        if rows.question.answerable:
-            return await chosen(rows)
-        return rules.decompose(rows.question) if config.unanswerable else []
 
-    ask_for_each_question(context, hops)
+def _by_rules(config: DecomposeConfig, rows: QuestionRows) -> list[SubQuestion]:
+    return rules.decompose(rows.question) if rows.question.answerable or config.unanswerable else []
 
 
 STAGE = Stage(

@@ -3,55 +3,101 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from stepsearch_data.core.arrow import Sent
 from stepsearch_data.pipeline.context import StageContext
-from stepsearch_data.pipeline.questions import by_question
+from stepsearch_data.pipeline.questions import QuestionRows, map_questions
 from stepsearch_data.pipeline.stage import Stage
 from stepsearch_data.schemas.rows import Quality, Round, Vote
 from stepsearch_data.schemas.tables import QUALITY, QUESTIONS, ROUNDS, SUB_QUESTIONS, VOTES
-from stepsearch_data.stages.gates.checks import Case, eval_findings, length_findings, own_findings, usual_lengths
+from stepsearch_data.stages.gates.checks import (
+    Case,
+    Lengths,
+    eval_findings,
+    length_findings,
+    own_findings,
+    usual_lengths,
+)
 from stepsearch_data.stages.gates.config import GATES, Finding, QualityConfig
-from stepsearch_data.stages.gates.duplicates import Duplicates
-from stepsearch_data.stages.gates.outside import read_eval, read_rollouts
-from stepsearch_data.stages.gates.splits import split_of, survey
+from stepsearch_data.stages.gates.duplicates import Duplicates, Keys, band_keys
+from stepsearch_data.stages.gates.outside import EvalData, read_eval, read_rollouts
+from stepsearch_data.stages.gates.splits import Groups, split_of, wording
 
 _MEDIUM, _HARD = 0.25, 0.5
 _EASIEST, _HARDEST = 2, 4  # hops
+_BATCH = 1_000
+_COLUMNS = ["question", "answer", "answerable", "supporting.list.element.passage_id"]
 
 
-class _Inspector:
+class _Examined(NamedTuple):
+    """What a trajectory tells alone. `reasons` are by gate, and None where the question has no trajectory."""
+
+    question_id: str
+    source: str
+    question: str
+    answer: str
+    answerable: bool
+    reasons: dict[str, str] | None
+    difficulty: float
+
+
+@dataclass(frozen=True)
+class _Examine:
+    """Examines the trajectory of one question, in a worker."""
+
+    config: QualityConfig
+    known: EvalData
+    lengths: Lengths
+
+    def __call__(self, rows: QuestionRows) -> _Examined:
+        question, reasons, score = rows.question, None, 0.0
+        if rows[ROUNDS]:
+            case = Case.of(rows)
+            reasons = {finding.gate: finding.reason for finding in reversed([*self._findings(case)])}
+            score = difficulty(question.hops, case.rounds, case.votes)
+        about = question.question_id, question.source, question.question, question.answer, question.answerable
+        return _Examined(*about, reasons, score)
+
+    def _findings(self, case: Case) -> Iterator[Finding]:
+        yield from own_findings(case, self.config)
+        yield from eval_findings(case.question, self.known)
+        yield from length_findings(case, self.lengths)
+
+
+class _Judge:
     """Judges trajectories in order, so that only later copies are duplicates."""
 
-    def __init__(self, context: StageContext) -> None:
-        self._config = context.config(QualityConfig)
-        self._groups, keys = survey(context.inputs[QUESTIONS])
-        self._duplicates = Duplicates(keys, self._config.near_duplicate_likeness)
-        self._lengths = usual_lengths(context.inputs, self._config.length_spread)
-        self._known = read_eval(context, self._config)
-        self._pass_rates = read_rollouts(context, self._config.rollouts)
+    def __init__(self, context: StageContext, config: QualityConfig) -> None:
+        self._config = config
+        self._groups, self._duplicates = _survey(context, config)
+        self._pass_rates = read_rollouts(context, config.rollouts)
 
-    def judge(self, place: int, case: Case) -> Quality:
+    def judge(self, place: int, seen: _Examined, reasons: dict[str, str]) -> Quality:
         """Return the row of the trajectory whose question is at this place, from 0."""
-        config, question = self._config, case.question
-        reasons = {finding.gate: finding.reason for finding in reversed([*self._findings(case)])}
-        repeats = self._repeats(place, case)
-        reasons |= {finding.gate: finding.reason for finding in repeats.values()}
+        config = self._config
+        repeats = self._repeats(place, seen)
+        reasons = reasons | {finding.gate: finding.reason for finding in repeats.values()}
         flags = [gate for gate in GATES if gate in reasons and config.action(gate) != "off"]
         passed = not any(config.action(gate) == "reject" for gate in flags)
         if passed:
-            self._duplicates.keep(
-                place, question.question_id, question.question, question.answer, answerable=question.answerable
-            )
-        group = self._groups.name(question.question)
-        rate = self._pass_rates.get(question.question_id)
-        score = difficulty(question.hops, case.rounds, case.votes, rate)
+            self._duplicates.keep(place, seen.question_id, seen.question, seen.answer, answerable=seen.answerable)
+        group = self._groups.name(place)
+        rate = self._pass_rates.get(seen.question_id)
+        score = with_pass_rate(seen.difficulty, rate)
         return Quality(
-            question_id=question.question_id,
-            source=question.source,
+            question_id=seen.question_id,
+            source=seen.source,
             passed=passed,
             flags=flags,
             reasons=[reasons[gate] for gate in flags],
-            split=self._split(group) if passed else "",
+            split=split_of(group, self._groups.size(place), config) if passed else "",
             split_group=group,
             duplicate_of=next((earlier for earlier, finding in repeats.items() if finding.gate in flags), None),
             difficulty=band(score),
@@ -59,45 +105,55 @@ class _Inspector:
             pass_rate=rate,
         )
 
-    def _findings(self, case: Case) -> Iterator[Finding]:
-        yield from own_findings(case, self._config)
-        yield from eval_findings(case.question, self._known)
-        yield from length_findings(case, self._lengths)
-
-    def _repeats(self, place: int, case: Case) -> dict[str, Finding]:
+    def _repeats(self, place: int, seen: _Examined) -> dict[str, Finding]:
         """Return the id of the earlier question that this one repeats, with the gate's finding."""
-        question = case.question
-        same = self._duplicates.same(question.question, answerable=question.answerable)
+        same = self._duplicates.same(place, seen.question, answerable=seen.answerable)
         if same:
             return {same: Finding("duplicate", f"the same words as {same}")}
-        near = self._duplicates.near(place, question.question, question.answer)
+        near = self._duplicates.near(place, seen.question, seen.answer)
         return {near: Finding("near_duplicate", f"much like {near}")} if near else {}
-
-    def _split(self, group: str) -> str:
-        config = self._config
-        return split_of(
-            group,
-            self._groups.size(group),
-            validation=config.validation,
-            largest=config.largest_validation_group,
-            seed=config.seed,
-        )
 
 
 def quality(context: StageContext) -> None:
     """Judge every trajectory, in the order of the questions."""
-    inspector = _Inspector(context)
-    context.meter.expect(context.count(QUESTIONS))
-    for place, rows in enumerate(by_question(context.inputs, SUB_QUESTIONS, VOTES, ROUNDS)):
-        if rows[ROUNDS]:
-            context.writer(QUALITY).append(inspector.judge(place, Case.of(rows)))
-        context.accept(rows.question.source)
+    config = context.config(QualityConfig)
+    judge = _Judge(context, config).judge
+    lengths = usual_lengths(context.inputs, config.length_spread)
+    examine = _Examine(config, read_eval(context, config), lengths)
+    for place, seen in enumerate(map_questions(context, examine, SUB_QUESTIONS, VOTES, ROUNDS)):
+        if seen.reasons is not None:
+            context.writer(QUALITY).append(judge(place, seen, seen.reasons))
+        context.accept(seen.source)
 
 
-def difficulty(hops: int, rounds: Sequence[Round], votes: Sequence[Vote], pass_rate: float | None) -> float:
-    """Return `hops / 2 + search / 4 + queries / 4`, or with a pass rate, the mean of that and `1 − pass rate`.
+def _survey(context: StageContext, config: QualityConfig) -> tuple[Groups, Duplicates]:
+    """Return the groups of questions that share gold paragraphs, and a memory for duplicates.
 
-    The three parts lie between 0 and 1:
+    All loaded questions count. So a question that a gate rejects moves no other question to the other split.
+    """
+    groups = Groups()
+    wordings = [np.empty(0, np.uint64)]
+    keys = [band_keys([])]
+    with pq.ParquetFile(context.inputs[QUESTIONS]) as file:
+        parts = (Sent(pa.Table.from_batches([part])) for part in file.iter_batches(_BATCH, columns=_COLUMNS))
+        for words, passages, bands in context.executor(context.count(QUESTIONS)).map(_surveyed, parts):
+            groups.add(words, passages)
+            wordings.append(words)
+            keys.append(bands)
+    groups.find()
+    return groups, Duplicates(np.concatenate(wordings), np.concatenate(keys), config.near_duplicate_likeness)
+
+
+def _surveyed(part: Sent) -> tuple[NDArray[np.uint64], list[list[str]], Keys]:
+    """Return the hash of each question's wording, its gold passages, and its keys for finding duplicates."""
+    rows = part.table.to_pylist()
+    words = np.array([wording(row["question"]) for row in rows], np.uint64)
+    passages = [[gold["passage_id"] for gold in row["supporting"]] for row in rows]
+    return words, passages, band_keys((row["question"], row["answer"], row["answerable"]) for row in rows)
+
+
+def difficulty(hops: int, rounds: Sequence[Round], votes: Sequence[Vote]) -> float:
+    """Return `hops / 2 + search / 4 + queries / 4`, whose three parts lie between 0 and 1.
 
     - hops: 0 for two or fewer, 0.5 for three, 1 for four or more;
     - search: mean of `1 − 1 / gold_rank` over the gold rounds, 1 where none is shown;
@@ -107,7 +163,11 @@ def difficulty(hops: int, rounds: Sequence[Round], votes: Sequence[Vote], pass_r
     length = min(max(hops - _EASIEST, 0) / (_HARDEST - _EASIEST), 1.0)
     search = sum(1 - 1 / rank if rank else 1.0 for rank in gold) / len(gold) if gold else 1.0
     dropped = sum(vote.dropped for vote in votes) / len(votes) if votes else 0.0
-    score = length / 2 + search / 4 + dropped / 4
+    return length / 2 + search / 4 + dropped / 4
+
+
+def with_pass_rate(score: float, pass_rate: float | None) -> float:
+    """Return the mean of a difficulty and `1 − pass rate`, or the difficulty where there is no pass rate."""
     return score if pass_rate is None else (score + 1 - pass_rate) / 2
 
 

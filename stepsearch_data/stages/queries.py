@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 from pydantic import Field
 
 from stepsearch_data.pipeline.context import StageContext
-from stepsearch_data.pipeline.questions import QuestionRows, ask_for_each_question
+from stepsearch_data.pipeline.questions import QuestionRows, ask_for_each_question, for_each_question
 from stepsearch_data.pipeline.stage import Stage
 from stepsearch_data.schemas.rows import Query, Question, SubQuestion
 from stepsearch_data.schemas.tables import QUERIES, QUESTIONS, SUB_QUESTIONS
@@ -33,24 +34,18 @@ class QueriesConfig(model.ModelConfig):
 def queries(context: StageContext) -> None:
     """Write the queries of every hop."""
     config = context.config(QueriesConfig)
-    prompts = {name: model.Prompt(name, text) for name, text in context.prompts.items()}
-    count = config.per_sub_question
-
-    async def by_rules(question: Question, hops: list[SubQuestion], hop: SubQuestion) -> list[Query]:
-        return rules.write_queries(question, hops, hop, count)
-
-    async def by_model(question: Question, hops: list[SubQuestion], hop: SubQuestion) -> list[Query]:
-        assert context.model
-        sample = context.sample(question.question_id)
-        return await model.write_queries(context.model, prompts["queries"], question, hops, hop, count, config, sample)
-
-    write = by_model if config.uses_model else by_rules
+    llm = context.model
+    if llm is None:
+        for_each_question(context, partial(_by_rules, config), SUB_QUESTIONS)
+        return
+    prompt = model.Prompt("queries", context.prompts["queries"])
 
     async def of_hop(question: Question, hops: list[SubQuestion], hop: SubQuestion) -> list[Query]:
-        given = rules.given_queries(question, hops, hop, count) if config.given else []
-        return given or await write(question, hops, hop)
+        return _given(config, question, hops, hop) or await model.write_queries(
+            llm, prompt, question, hops, hop, config.per_sub_question, config, context.sample(question.question_id)
+        )
 
-    async def of_question(rows: QuestionRows) -> list[Query]:
+    async def by_model(rows: QuestionRows) -> list[Query]:
         hops = rows[SUB_QUESTIONS]
         written = await asyncio.gather(
             *(of_hop(rows.question, hops, hop) for hop in hops),
@@ -58,7 +53,17 @@ def queries(context: StageContext) -> None:
         )
         return [query for queries_of_hop in written for query in _or_raise(queries_of_hop)]
 
-    ask_for_each_question(context, of_question, SUB_QUESTIONS)
+    ask_for_each_question(context, by_model, SUB_QUESTIONS)
+
+
+def _by_rules(config: QueriesConfig, rows: QuestionRows) -> list[Query]:
+    question, hops, count = rows.question, rows[SUB_QUESTIONS], config.per_sub_question
+    written = (_given(config, question, hops, hop) or rules.write_queries(question, hops, hop, count) for hop in hops)
+    return [query for queries_of_hop in written for query in queries_of_hop]
+
+
+def _given(config: QueriesConfig, question: Question, hops: list[SubQuestion], hop: SubQuestion) -> list[Query]:
+    return rules.given_queries(question, hops, hop, config.per_sub_question) if config.given else []
 
 
 def _or_raise(written: list[Query] | BaseException) -> list[Query]:

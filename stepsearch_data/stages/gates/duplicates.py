@@ -38,20 +38,22 @@ class _Kept(NamedTuple):
 class Duplicates:
     """The questions that were kept so far. Unanswerable twins are compared only with one another.
 
-    `keys` has one row for each question to come (see `band_keys`). Only keys that occur twice are remembered.
+    `wordings` has a hash of the words of each question to come, `keys` its keys (see `band_keys`). A question is
+    remembered only where one of them occurs twice.
     """
 
-    def __init__(self, keys: Keys, similarity: float) -> None:
-        found, counts = np.unique(keys, return_counts=True)
-        self._keys = keys
-        self._repeated = set(found[counts > 1].tolist())
+    def __init__(self, wordings: NDArray[np.uint64], keys: Keys, similarity: float) -> None:
+        self._wordings, self._keys = wordings, keys
+        self._repeated_wordings, self._repeated_keys = _repeated(wordings), _repeated(keys)
         self._similarity = similarity
-        self._same: dict[tuple[bool, bytes], str] = {}
+        self._same: dict[tuple[bool, str], str] = {}
         self._near: defaultdict[int, list[_Kept]] = defaultdict(list)
 
-    def same(self, question: str, *, answerable: bool) -> str | None:
-        """Return the id of the kept question with the same words, or None."""
-        return self._same.get((answerable, _digest(question)))
+    def same(self, place: int, question: str, *, answerable: bool) -> str | None:
+        """Return the id of the kept question with the same words as the one at this place, or None."""
+        if int(self._wordings[place]) not in self._repeated_wordings:
+            return None
+        return self._same.get((answerable, normalise(question)))
 
     def near(self, place: int, question: str, answer: str) -> str | None:
         """Return the id of the first kept near-duplicate of the question at this place, or None."""
@@ -64,7 +66,8 @@ class Duplicates:
 
     def keep(self, place: int, question_id: str, question: str, answer: str, *, answerable: bool) -> None:
         """Remember a question, so that a later one that repeats it is a duplicate."""
-        self._same.setdefault((answerable, _digest(question)), question_id)
+        if int(self._wordings[place]) in self._repeated_wordings:
+            self._same.setdefault((answerable, normalise(question)), question_id)
         suspects = self._suspects(place)
         if suspects:
             described = _describe(question_id, question, answer)
@@ -72,12 +75,17 @@ class Duplicates:
                 self._near[key].append(described)
 
     def _suspects(self, place: int) -> list[int]:
-        return [key for key in self._keys[place].tolist() if key in self._repeated]
+        return [key for key in self._keys[place].tolist() if key in self._repeated_keys]
 
     def _are_near_duplicates(self, one: _Kept, other: _Kept) -> bool:
         if one.answer != other.answer or one.names != other.names:
             return False
         return len(one.grams & other.grams) >= self._similarity * len(one.grams | other.grams)
+
+
+def _repeated(keys: Keys) -> set[int]:
+    found, counts = np.unique(keys, return_counts=True)
+    return set(found[counts > 1].tolist())
 
 
 def band_keys(texts: Iterable[tuple[str, str, bool]]) -> Keys:
@@ -110,7 +118,3 @@ def _grams(question: str) -> frozenset[int]:
     return frozenset(
         zlib.crc32(word[at : at + _GRAM].encode()) for word in padded for at in range(max(1, len(word) - _GRAM + 1))
     )
-
-
-def _digest(question: str) -> bytes:
-    return hashlib.blake2b(normalise(question).encode(), digest_size=16).digest()

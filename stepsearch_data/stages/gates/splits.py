@@ -3,89 +3,80 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
-import pyarrow.parquet as pq
+import numpy as np
+from numpy.typing import NDArray
 
 from stepsearch_data.core.text import normalise
-from stepsearch_data.stages.gates.duplicates import Keys, band_keys
-
-_BATCH = 2_000
-_COLUMNS = ["question", "answer", "answerable", "supporting.list.element.passage_id"]
+from stepsearch_data.stages.gates.config import QualityConfig
 
 
+@dataclass
 class Groups:
-    """Questions that share a gold paragraph, or their wording, directly or through others: a union-find over keys.
+    """Questions that share a gold paragraph, or their wording, directly or through others.
 
-    A group is named by its smallest key, which is a passage id: those are hexadecimal digits, and the key of
-    a wording begins behind them.
+    A group is named by its smallest passage id, or by a wording where it has no passage. Kept in arrays: a build may
+    have millions of questions.
     """
 
-    def __init__(self) -> None:
-        self._parents: dict[str, str] = {}
-        self._questions: Counter[str] = Counter()
+    _wordings: list[NDArray[np.uint64]] = field(default_factory=list)
+    _passages: list[NDArray[np.bytes_]] = field(default_factory=list)
+    _counts: list[NDArray[np.int64]] = field(default_factory=list)
 
-    def add(self, question: str, passages: Iterable[str]) -> None:
-        """Put a question's gold passages into one group."""
-        wording = _wording(question)
-        root = self._root(wording)
-        for key in passages:
-            low, high = sorted((root, self._root(key)))
-            self._parents[high] = root = low
-        self._questions[wording] += 1
+    def add(self, wordings: NDArray[np.uint64], passages: Sequence[Sequence[str]]) -> None:
+        """Add questions: the hash of the wording of each (see `wording`), and its gold passages."""
+        self._wordings.append(wordings)
+        self._counts.append(np.array([len(ids) for ids in passages], np.int64))
+        self._passages.append(np.array([passage.encode() for ids in passages for passage in ids], np.bytes_))
 
-    def count(self) -> None:
-        """Count the questions of each group; called once, after the last `add`."""
-        totals: Counter[str] = Counter()
-        for wording, questions in self._questions.items():
-            totals[self._root(wording)] += questions
-        self._questions = totals
+    def find(self) -> None:
+        """Find the groups; called once, after the last `add`."""
+        self._names, passages = np.unique(np.concatenate([np.empty(0, "S1"), *self._passages]), return_inverse=True)
+        self._hashes, wordings = np.unique(
+            np.concatenate([np.empty(0, np.uint64), *self._wordings]), return_inverse=True
+        )
+        nodes = wordings + len(self._names)  # passages come first, so that they name the group
+        edges = np.repeat(nodes, np.concatenate([np.empty(0, np.int64), *self._counts])), passages
+        self._groups = _smallest_connected(len(self._names) + len(self._hashes), *edges)[nodes]
+        self._sizes = np.bincount(self._groups)
+        self._wordings, self._passages, self._counts = [], [], []
 
-    def name(self, question: str) -> str:
-        """Return the group of a question that was added."""
-        return self._root(_wording(question))
+    def name(self, place: int) -> str:
+        """Return the group of the question that was added at this place, from 0."""
+        group = int(self._groups[place])
+        if group < len(self._names):
+            return str(self._names[group].decode())
+        return f"wording {self._hashes[group - len(self._names)]:016x}"
 
-    def size(self, group: str) -> int:
-        """Return the number of questions of a group."""
-        return self._questions[group]
-
-    def _root(self, key: str) -> str:
-        """Return the smallest key of the group. Path halving keeps the next look-ups short."""
-        parents = self._parents
-        parent = parents.setdefault(key, key)
-        while parent != key:
-            parents[key] = parents[parent]
-            key, parent = parent, parents[parent]
-        return key
+    def size(self, place: int) -> int:
+        """Return the number of questions of its group."""
+        return int(self._sizes[self._groups[place]])
 
 
-def _wording(question: str) -> str:
-    return "wording " + hashlib.blake2b(normalise(question).encode(), digest_size=8).hexdigest()
+def _smallest_connected(nodes: int, one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return for each node the smallest node that edges from `one` to `other` connect it with."""
+    smallest = np.arange(nodes)
+    while True:
+        least = np.minimum(smallest[one], smallest[other])
+        lowered = smallest.copy()
+        for end in (one, other):
+            np.minimum.at(lowered, smallest[end], least)  # what a whole tree is connected with, so few rounds suffice
+            np.minimum.at(lowered, end, least)
+        lowered = lowered[lowered]
+        if np.array_equal(lowered, smallest):
+            return smallest
+        smallest = lowered
 
 
-def survey(questions: Path) -> tuple[Groups, Keys]:
-    """Return groups of questions that share gold paragraphs, and each question's keys for finding duplicates.
-
-    All loaded questions count. So a question that a gate rejects moves no other question to the other split.
-    """
-    groups = Groups()
-    keys = band_keys(_grouped(questions, groups))
-    groups.count()
-    return groups, keys
+def wording(question: str) -> int:
+    """Return a hash of a question's words, 64 bits."""
+    return int.from_bytes(hashlib.blake2b(normalise(question).encode(), digest_size=8).digest(), "big")
 
 
-def _grouped(questions: Path, groups: Groups) -> Iterator[tuple[str, str, bool]]:
-    with pq.ParquetFile(questions) as file:
-        for batch in file.iter_batches(batch_size=_BATCH, columns=_COLUMNS):
-            for row in batch.to_pylist():
-                groups.add(row["question"], [gold["passage_id"] for gold in row["supporting"]])
-                yield row["question"], row["answer"], row["answerable"]
-
-
-def split_of(group: str, size: int, *, validation: float, largest: int, seed: int) -> str:
+def split_of(group: str, size: int, config: QualityConfig) -> str:
     """Return `train` or `validation` by a hash of the group's name and the seed, whatever other groups there are."""
-    draw = hashlib.blake2b(f"{seed} {group}".encode(), digest_size=8).digest()
-    drawn = int.from_bytes(draw, "big") < validation * 2**64
-    return "validation" if drawn and size <= largest else "train"
+    draw = hashlib.blake2b(f"{config.seed} {group}".encode(), digest_size=8).digest()
+    drawn = int.from_bytes(draw, "big") < config.validation * 2**64
+    return "validation" if drawn and size <= config.largest_validation_group else "train"

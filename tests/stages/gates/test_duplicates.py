@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from stepsearch_data.stages.gates.duplicates import Duplicates, band_keys
+from stepsearch_data.stages.gates.splits import wording
 
 ASKED = "For which role did the soprano of Casta Diva at the Teatro Regio earn a medal?"
 NEAR = [
@@ -17,8 +19,13 @@ DIFFERENT = [
 ]
 
 
+def duplicates_of(*texts: tuple[str, str, bool], similarity: float = 0.8) -> Duplicates:
+    wordings = np.array([wording(question) for question, _, _ in texts], np.uint64)
+    return Duplicates(wordings, band_keys(texts), similarity)
+
+
 def find(first: tuple[str, str], second: tuple[str, str], similarity: float = 0.8) -> str | None:
-    duplicates = Duplicates(band_keys([(*first, True), (*second, True)]), similarity)
+    duplicates = duplicates_of((*first, True), (*second, True), similarity=similarity)
     duplicates.keep(0, "first", *first, answerable=True)
     return duplicates.near(1, *second)
 
@@ -45,18 +52,18 @@ def test_the_similarity_that_is_asked_for_decides() -> None:
 
 
 def test_the_first_kept_one_is_named() -> None:
-    texts = [(ASKED, "Norma"), (NEAR[0], "Norma"), (NEAR[1], "Norma")]
-    duplicates = Duplicates(band_keys([(*text, True) for text in texts]), 0.7)
+    texts = [(ASKED, "Norma"), (NEAR[0], "Norma"), (NEAR[1], "Norma"), (NEAR[0].upper(), "Norma")]
+    duplicates = duplicates_of(*((*text, True) for text in texts), similarity=0.7)
     duplicates.keep(1, "second", *texts[1], answerable=True)  # the first one did not pass
     assert duplicates.near(2, *texts[2]) == "second"
-    assert duplicates.same(NEAR[0].upper(), answerable=True) == "second"
-    assert duplicates.same(ASKED, answerable=True) is None
+    assert duplicates.same(3, texts[3][0], answerable=True) == "second"
+    assert duplicates.same(0, ASKED, answerable=True) is None
 
 
 def test_a_twin_repeats_no_answerable_question() -> None:
-    duplicates = Duplicates(band_keys([(ASKED, "Norma", True), (ASKED, "Norma", False)]), 0.8)
+    duplicates = duplicates_of((ASKED, "Norma", True), (ASKED, "Norma", False))
     duplicates.keep(0, "first", ASKED, "Norma", answerable=True)
-    assert duplicates.same(ASKED, answerable=False) is None
+    assert duplicates.same(1, ASKED, answerable=False) is None
     assert duplicates.near(1, ASKED, "Norma") is None
 
 

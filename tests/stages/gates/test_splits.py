@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stepsearch_data.stages.gates.splits import Groups, split_of
+from stepsearch_data.stages.gates.config import QualityConfig
+from stepsearch_data.stages.gates.splits import Groups, split_of, wording
 
 Questions = list[tuple[str, list[str]]]
 PASSAGES = [f"{number:016x}" for number in range(40)]
@@ -22,16 +24,16 @@ def questions(draw: st.DrawFn, prefix: str = "q", passages: Sequence[str] = tupl
 
 def splits(given_questions: Questions, largest: int = 50, validation: float = 0.5) -> dict[str, tuple[str, str]]:
     """Group and split of every question."""
+    config = QualityConfig(validation=validation, largest_validation_group=largest)
     groups = Groups()
-    for question, passages in given_questions:
-        groups.add(question, passages)
-    groups.count()
-    found = {}
-    for question, _ in given_questions:
-        name = groups.name(question)
-        split = split_of(name, groups.size(name), validation=validation, largest=largest, seed=0)
-        found[question] = (name, split)
-    return found
+    for part in (given_questions[:3], given_questions[3:]):
+        wordings = [wording(question) for question, _ in part]
+        groups.add(np.array(wordings, np.uint64), [passages for _, passages in part])
+    groups.find()
+    return {
+        question: (groups.name(place), split_of(groups.name(place), groups.size(place), config))
+        for place, (question, _) in enumerate(given_questions)
+    }
 
 
 @given(questions(), st.integers(1, 30))
@@ -92,14 +94,18 @@ def test_the_same_words_are_in_one_group() -> None:
     assert [name for name, _ in found.values()] == ["a1", "a1", "c1"]
 
 
+def test_a_question_without_passages_is_a_group_by_its_wording() -> None:
+    found = splits([("Where?", []), ("where", []), ("Who?", [])])
+    where, who = (f"wording {wording(text):016x}" for text in ("Where?", "Who?"))
+    assert [name for name, _ in found.values()] == [where, where, who]
+
+
 def test_a_large_group_is_train() -> None:
-    assert split_of("a", 51, validation=0.999, largest=50, seed=0) == "train"
-    assert split_of("a", 50, validation=0.999, largest=50, seed=0) == "validation"
+    config = QualityConfig(validation=0.999, largest_validation_group=50)
+    assert [split_of("a", size, config) for size in (51, 50)] == ["train", "validation"]
 
 
 def test_the_share_is_that_of_the_groups_and_another_seed_draws_again() -> None:
-    drawn = [
-        [split_of(f"{n:016x}", 1, validation=0.05, largest=50, seed=seed) for n in range(10_000)] for seed in (0, 1)
-    ]
+    drawn = [[split_of(f"{n:016x}", 1, QualityConfig(seed=seed)) for n in range(10_000)] for seed in (0, 1)]
     assert all(400 < split.count("validation") < 600 for split in drawn)
     assert drawn[0] != drawn[1]
