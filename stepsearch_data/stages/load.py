@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain, islice
+from itertools import chain, islice, tee
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
+import pyarrow as pa
 from pydantic import Field
 
+from stepsearch_data.core.arrow import Sent
 from stepsearch_data.core.errors import GoldMissing, RowRejected, SourceError
 from stepsearch_data.core.text import mentions
 from stepsearch_data.pipeline.context import StageContext
@@ -19,10 +21,13 @@ from stepsearch_data.pipeline.stage import Needs, Stage, StageConfig
 from stepsearch_data.schemas.rows import Paragraph, Question
 from stepsearch_data.schemas.tables import PARAGRAPHS, QUESTIONS
 from stepsearch_data.sources.aliases import Aliases, read_aliases, with_aliases
+from stepsearch_data.sources.dataset import dataset_of
 from stepsearch_data.sources.record import Loaded, Record
 from stepsearch_data.sources.source import Source, check_kind
 
 _FIRST = 5  # rows that must all be of another format before a source's KIND is called wrong
+_PEEK = 1_000  # rows that tell a large source from a small one
+_PART = 100  # rows that are parsed at once
 _NO_GOLD = "questions lack a gold paragraph and are in rejects"
 
 
@@ -45,6 +50,73 @@ class LoadConfig(StageConfig):
     )
 
 
+class _Outcome(NamedTuple):
+    """What became of a row: the reason why it was rejected, or its question and the ids of its paragraphs."""
+
+    reason: str = ""
+    lacks_gold: bool = False
+    question_id: str | None = None
+    notes: Sequence[str] = ()
+    passage_ids: Sequence[str] = ()
+
+
+class _Parsed(NamedTuple):
+    """The questions and the distinct paragraphs of some rows, and what became of each row."""
+
+    questions: Sent
+    paragraphs: Sent
+    outcomes: list[_Outcome]
+
+
+@dataclass(frozen=True)
+class _Parse:
+    """Parses and checks rows of a dataset, in a worker."""
+
+    dataset: str
+    config: LoadConfig
+    aliases: Aliases
+
+    def __call__(self, records: list[Record]) -> _Parsed:
+        questions: list[Question] = []
+        paragraphs: dict[str, Paragraph] = {}
+        outcomes = []
+        for record in records:
+            try:
+                question, own = self._loaded(record)
+            except RowRejected as error:
+                outcomes.append(_Outcome(str(error), isinstance(error, GoldMissing)))
+                continue
+            for paragraph in own:
+                paragraphs.setdefault(paragraph.passage_id, paragraph)
+            passage_ids = list(dict.fromkeys(paragraph.passage_id for paragraph in own))
+            if question:
+                questions.append(question)
+                outcomes.append(
+                    _Outcome(question_id=question.question_id, notes=question.notes, passage_ids=passage_ids)
+                )
+            else:
+                outcomes.append(_Outcome(passage_ids=passage_ids))
+        found = list(paragraphs.values())
+        return _Parsed(Sent(QUESTIONS.to_arrow(questions)), Sent(PARAGRAPHS.to_arrow(found)), outcomes)
+
+    def _loaded(self, record: Record) -> Loaded:
+        if record.broken:
+            raise RowRejected(record.broken)
+        parse = dataset_of(self.dataset).parse
+        assert parse  # a dataset without a parser cannot be a source of a build
+        question, paragraphs = parse(record)
+        question = question and with_aliases(question, self.aliases)
+        for number, paragraph in enumerate(paragraphs):
+            _check_text(f"paragraph {number}", paragraph.title + paragraph.text)
+            if not paragraph.text.strip():
+                raise RowRejected(f"paragraph {number} is empty")
+            if len(paragraph.text) > self.config.max_paragraph_chars:
+                raise RowRejected(f"paragraph {number} is longer than {self.config.max_paragraph_chars} characters")
+        if question:
+            _check_question(question, paragraphs, self.config)
+        return question, paragraphs
+
+
 class _Loader:
     """Reads sources into the stage's tables, each paragraph once."""
 
@@ -58,27 +130,52 @@ class _Loader:
     def read(self, source: Source) -> None:
         """Read one source to its end, or to the limit."""
         source = replace(source, id_aliases=self._config.id_aliases)
-        table = read_aliases(source, partial(self._reject, source))
+        parse = _Parse(source.kind, self._config, read_aliases(source, partial(self._reject, source)))
         self._notes.clear()
-        taken = 0
         records = source.records()
-        first = list(islice(records, _FIRST))
+        first = list(islice(records, min(_PEEK, self._config.limit or _PEEK)))
         if not first:
             raise SourceError(f"{source.location} holds no row")
-        check_kind(source, first)
-        for record in chain(first, records):
-            try:
-                taken += self._take(source, record, table)
-            except GoldMissing as reason:
-                self._notes[_NO_GOLD] += 1
-                self._reject(source, record, str(reason))
-            except RowRejected as reason:
-                self._reject(source, record, str(reason), counts=True)
-            else:
-                self._context.accept(source.label)
+        check_kind(source, first[:_FIRST])
+        rows = chain(first, records)
+        parts = iter(lambda: list(islice(rows, _PART)), [])
+        sent, kept = tee(parts)
+        taken = 0
+        for part, parsed in zip(kept, self._context.executor(len(first)).map(parse, sent), strict=True):
+            taken += self._take(source, part, parsed, taken)
             if taken == self._config.limit:
                 break
         self._tell(source, taken)
+
+    def _take(self, source: Source, records: list[Record], parsed: _Parsed, before: int) -> int:
+        """Write what parsed rows hold, up to the limit of questions. Return the number of questions."""
+        places = {passage_id: at for at, passage_id in enumerate(parsed.paragraphs.table["passage_id"].to_pylist())}
+        questions: list[int] = []
+        paragraphs: list[int] = []
+        place = 0  # of the next question in its table
+        for record, outcome in zip(records, parsed.outcomes, strict=True):
+            if before + len(questions) == self._config.limit:
+                break
+            duplicate = outcome.question_id in self._questions
+            if outcome.reason or duplicate:
+                if outcome.lacks_gold:
+                    self._notes[_NO_GOLD] += 1
+                reason = outcome.reason or f"duplicate id {outcome.question_id}"
+                self._reject(source, record, reason, counts=not outcome.lacks_gold)
+            else:
+                self._context.accept(source.label)
+                new = [passage_id for passage_id in outcome.passage_ids if passage_id not in self._paragraphs]
+                self._paragraphs.update(new)
+                paragraphs += [places[passage_id] for passage_id in new]
+                if outcome.question_id is not None:
+                    self._questions.add(outcome.question_id)
+                    questions.append(place)
+                    told = {source.dataset.notes.get(note.partition(":")[0]) for note in outcome.notes}
+                    self._notes.update(note for note in told if note)
+            place += outcome.question_id is not None
+        self._context.writer(QUESTIONS).extend(parsed.questions.table.take(pa.array(questions, pa.int64())))
+        self._context.writer(PARAGRAPHS).extend(parsed.paragraphs.table.take(pa.array(paragraphs, pa.int64())))
+        return len(questions)
 
     def _reject(self, source: Source, record: Record, reason: str, *, counts: bool = False) -> None:
         self._context.reject(source.label, record.position, _id_of(record), reason, record.data, counts=counts)
@@ -91,22 +188,6 @@ class _Loader:
             self._context.meter.tell(f"{source.label}: {count:,} {note}{more}")
         if self._notes[_NO_GOLD] and not taken:
             raise SourceError(f"{source.location}: no question comes with all its gold paragraphs", hint)
-
-    def _take(self, source: Source, record: Record, table: Aliases) -> bool:
-        """Write what a record holds. Return whether it was a question. Raises RowRejected."""
-        question, paragraphs = _parse(source, record, self._config, table)
-        if question:
-            if question.question_id in self._questions:
-                raise RowRejected(f"duplicate id {question.question_id}")
-            self._questions.add(question.question_id)
-            told = {source.dataset.notes.get(note.partition(":")[0]) for note in question.notes}
-            self._notes.update(note for note in told if note)
-            self._context.writer(QUESTIONS).append(question)
-        for paragraph in paragraphs:
-            if paragraph.passage_id not in self._paragraphs:
-                self._paragraphs.add(paragraph.passage_id)
-                self._context.writer(PARAGRAPHS).append(paragraph)
-        return question is not None
 
 
 def load(context: StageContext) -> None:
@@ -125,23 +206,6 @@ STAGE = Stage(
     run=load,
     needs=Needs.SOURCES,
 )
-
-
-def _parse(source: Source, record: Record, config: LoadConfig, table: Aliases) -> Loaded:
-    if record.broken:
-        raise RowRejected(record.broken)
-    assert source.dataset.parse  # a dataset without a parser cannot be a source of a build
-    question, paragraphs = source.dataset.parse(record)
-    question = question and with_aliases(question, table)
-    for number, paragraph in enumerate(paragraphs):
-        _check_text(f"paragraph {number}", paragraph.title + paragraph.text)
-        if not paragraph.text.strip():
-            raise RowRejected(f"paragraph {number} is empty")
-        if len(paragraph.text) > config.max_paragraph_chars:
-            raise RowRejected(f"paragraph {number} is longer than {config.max_paragraph_chars} characters")
-    if question:
-        _check_question(question, paragraphs, config)
-    return question, paragraphs
 
 
 def _check_question(question: Question, paragraphs: list[Paragraph], config: LoadConfig) -> None:
