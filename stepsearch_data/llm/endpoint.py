@@ -130,15 +130,16 @@ class Endpoint:
             "model": request.model,
             "messages": [{"role": message.role, "content": message.content} for message in request.messages],
             limit: request.max_tokens,
+            "temperature": request.temperature,
         }
-        if "temperature" not in self._refused:
-            payload["temperature"] = request.temperature
         more: dict[str, Any] = {"seed": request.sample, "reasoning_effort": request.reasoning_effort}
         if isinstance(request, TurnRequest):
-            more["stop"] = () if "stop" in self._refused else request.stop
+            more["stop"] = request.stop
             if request.raw:
                 payload["prompt"] = payload.pop("messages")[0]["content"]
         payload |= {name: value for name, value in more.items() if value}
+        for name in self._refused:
+            payload.pop(name, None)
         if request.schema and self.format == "json_schema":
             schema = {"name": "reply", "strict": True, "schema": request.schema}
             payload["response_format"] = {"type": "json_schema", "json_schema": schema}
@@ -155,7 +156,8 @@ class Endpoint:
                 self.format = "json_object" if asked == "json_schema" else "text"
             return True
         refused = next((name for name, word in _REFUSED_WORDS.items() if name in payload and word in said), None)
-        self._refused |= {refused} if refused else set()
+        if refused:
+            self._refused.add(refused)
         return refused is not None
 
     @contextmanager

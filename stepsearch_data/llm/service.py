@@ -90,16 +90,12 @@ class Llm:
         answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._asked[digest] = answer
         try:
-            reply = await self._pay(request, digest)
-        except BaseException as error:
+            answer.set_result(await self._pay(request, digest))
+        except BaseException as error:  # noqa: BLE001 - raised below, and to all who wait
             answer.set_exception(error)
-            answer.exception()  # seen, even if nobody else waits
-            raise
-        else:
-            answer.set_result(reply)
-            return reply
         finally:
             del self._asked[digest]
+        return answer.result()
 
     async def close(self) -> None:
         """Wait for the calls in flight, commit what was paid for, and drop the connections."""

@@ -30,28 +30,36 @@ class LlmSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    base_url: str = Field(default=OPENAI, description="an OpenAI-compatible server; OPENAI_BASE_URL wins over the file")
+    base_url: str = Field(default=OPENAI, description="OpenAI-compatible server; OPENAI_BASE_URL takes precedence")
     mode: Literal["online", "batch"] = Field(
-        default="online", description="batch: first replies by OpenAI's Batch API, at half the price within 24 hours"
+        default="online", description="batch: first requests by OpenAI's Batch API, at half the price, within 24 hours"
     )
-    batch_poll: float = Field(default=30.0, gt=0, le=86_400, description="seconds at most between two looks at a batch")
+    batch_poll: float = Field(default=30.0, gt=0, le=86_400, description="seconds between two checks of a batch")
     max_concurrency: int = Field(
-        default=64, ge=1, le=10_000, description="calls in flight at most; fewer when the server is slow"
+        default=64, ge=1, le=10_000, description="limit of calls in flight; fewer when the server is slow"
     )
-    rpm: float | None = Field(default=None, gt=0, le=1e9, description="requests per minute at most")
-    tpm: float | None = Field(default=None, gt=0, le=1e12, description="tokens per minute at most")
+    rpm: float | None = Field(default=None, gt=0, le=1e9, description="limit of requests per minute")
+    tpm: float | None = Field(default=None, gt=0, le=1e12, description="limit of tokens per minute")
     timeout: float = Field(default=120.0, gt=0, le=86_400, description="seconds for one call")
     max_attempts: int = Field(
-        default=6, ge=1, le=1_000, description="times that a failing call is sent; waiting as told is free"
+        default=6,
+        ge=1,
+        le=1_000,
+        description="times that a failing call is sent; a wait that the server asks for is not counted",
     )
     patience: float = Field(
-        default=120.0, gt=0, le=1_000_000, description="seconds without any success before the build stops (exit 5)"
+        default=120.0,
+        gt=0,
+        le=1_000_000,
+        description="seconds without a successful call; then the build stops (exit 5)",
     )
-    max_cost: float | None = Field(default=None, ge=0, le=1e9, description="US dollars before the build stops (exit 4)")
+    max_cost: float | None = Field(
+        default=None, ge=0, le=1e9, description="limit of US dollars; then the build stops (exit 4)"
+    )
     max_tokens_total: int | None = Field(
-        default=None, ge=0, le=10**15, description="tokens before the build stops (exit 4)"
+        default=None, ge=0, le=10**15, description="limit of tokens; then the build stops (exit 4)"
     )
     replay: Path = Field(default_factory=default_replay, description="file that keeps every paid reply")
     prices: dict[str, tuple[Price, Price]] = Field(
-        default={}, description="your prices: model = [prompt, completion], US dollars a million tokens"
+        default={}, description="your prices: model = [prompt, completion], US dollars per million tokens"
     )

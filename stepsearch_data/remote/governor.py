@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
+from math import inf
 from statistics import median
 
 _CUT = 0.5
@@ -57,8 +58,8 @@ class Governor:
         self.in_flight = 0
         self._most = max_concurrency
         self._now = now
-        self._requests = _Bucket(rpm / _MINUTE, now, burst) if rpm else None
-        self._tokens = _Bucket(tpm / _MINUTE, now) if tpm else None
+        self._requests = _Bucket((rpm or inf) / _MINUTE, now, burst)
+        self._tokens = _Bucket((tpm or inf) / _MINUTE, now)
         self._turn = asyncio.Lock()
         self._freed = asyncio.Event()
         self._opens_at = 0.0
@@ -117,17 +118,15 @@ class Governor:
 
     def _delay(self) -> float:
         buckets = (self._requests, self._tokens, self._pace)
-        return max(self._opens_at - self._now(), *(bucket.wait() for bucket in buckets if bucket), 0.0)
+        return max(self._opens_at - self._now(), *(bucket.wait() for bucket in buckets if bucket))
 
     def _spend(self, tokens: int) -> None:
         now = self._now()
         self._sent.append(now)
         while self._sent[0] <= now - 1.0:
             self._sent.popleft()
-        if self._requests:
-            self._requests.spend(1)
-        if self._tokens:
-            self._tokens.spend(tokens)
+        self._requests.spend(1)
+        self._tokens.spend(tokens)
         if self._pace:
             self._pace.rate = self._cut_rate * (1 + ((now - self._last_cut) / _FORGETS) ** 2)
             self._pace.spend(1)

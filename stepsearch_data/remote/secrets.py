@@ -32,6 +32,7 @@ _SHORTEST = 4  # characters of a secret that can be told from a word
 SURELY = 12  # the same, wherever it stands
 _TELLING = 6  # characters in a row that give a secret away
 _MASKED = 2  # the same beside a mask, as in `sk-…abcd`
+_LONGEST_START = 64  # that is looked for beside a mask; a longer one has a telling part
 _SEGMENT = 24  # characters of a part of a path that may be shown whole
 _SHOWN = 4
 
@@ -40,7 +41,7 @@ def find_key(variable: str) -> str:
     """Return the key in an environment variable, or an empty text. Raises ConfigError for what no header can hold."""
     key = os.environ.get(variable, "").strip()
     if key and not _HEADER.fullmatch(key):
-        raise ConfigError(f"{variable} holds no key: no header can hold its characters", f"set {variable} to one")
+        raise ConfigError(f"{variable} has characters that no header can hold", f"set {variable} to a valid key")
     return key
 
 
@@ -54,11 +55,11 @@ def check_address(setting: str, url: str) -> None:
 
 
 def check_hub() -> None:
-    """Raise ConfigError where HF_ENDPOINT is no URL: the Hub's client would print it when it is imported."""
+    """Raise ConfigError where HF_ENDPOINT is not a URL: the Hub's client would print it when it is imported."""
     try:
         urlsplit(os.environ.get("HF_ENDPOINT", "")).port  # noqa: B018 - it is read here
     except ValueError:
-        raise ConfigError("HF_ENDPOINT is no URL", "unset it, or give one such as https://huggingface.co") from None
+        raise ConfigError("HF_ENDPOINT is not a URL", "unset it, or set one such as https://huggingface.co") from None
 
 
 def check_no_key(setting: str, value: object) -> None:
@@ -94,7 +95,7 @@ def show_url(url: str) -> str:
 
 
 def is_open(text: str) -> bool:
-    """Tell whether a setting holds no key of the environment, and is no URL of which `show_url` would hide a part."""
+    """Tell whether a setting holds no key of the environment, and no URL of which `show_url` would hide a part."""
     is_shown = "://" not in text or show_url(text).lower() == text.lower()
     return is_shown and not _holds_key(text)
 
@@ -142,7 +143,7 @@ def _telling(secret: str) -> re.Pattern[str]:
     """
     pieces = {secret[at : at + _TELLING] for at in range(max(1, len(secret) - _TELLING + 1))}
     parts = map(re.escape, sorted(piece for piece in pieces if secret.isalpha() or not piece.isalpha()))
-    sizes = range(_MASKED, len(secret))
+    sizes = range(_MASKED, min(len(secret), _LONGEST_START))
     starts = "|".join(re.escape(secret[:size]) for size in sizes)
     ends = "|".join(re.escape(secret[-size:]) for size in sizes)
     return re.compile("|".join([*parts, f"(?:{starts}){_MASK}", f"{_MASK}(?:{ends})"]), re.IGNORECASE)

@@ -73,7 +73,7 @@ class AiohttpTransport(httpx2.AsyncBaseTransport):
             try:
                 _ = proxy and _checked(httpx2.URL(proxy))
             except (httpx2.InvalidURL, httpx2.UnsupportedProtocol):  # not as the cause: it may hold a password
-                raise httpx2.ProxyError("the environment names a proxy that is no URL of http or https") from None
+                raise httpx2.ProxyError("the environment names a proxy that is not a URL of http or https") from None
             self._proxies[scheme, host] = proxy
         return self._proxies[scheme, host]
 
@@ -112,7 +112,7 @@ def _checked(url: httpx2.URL) -> yarl.URL:
             return checked
     except ValueError:
         pass
-    raise httpx2.UnsupportedProtocol("no URL of http or https")
+    raise httpx2.UnsupportedProtocol("not a URL of http or https")
 
 
 def _body(request: httpx2.Request) -> bytes | httpx2.AsyncByteStream | None:
@@ -130,7 +130,7 @@ def _errors() -> Iterator[None]:
     except TimeoutError as error:
         raise httpx2.ReadTimeout("the server did not answer in time") from error
     except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as error:
-        raise httpx2.UnsupportedProtocol("no URL of http or https") from error
+        raise httpx2.UnsupportedProtocol("not a URL of http or https") from error
     except (aiohttp.ClientError, OSError) as error:
         words = " ".join(str(error).split())
         raise httpx2.NetworkError(f"{type(error).__name__}: {words}") from error

@@ -124,7 +124,7 @@ def test_a_key_that_no_header_can_hold_is_refused_without_repeating_it(
     key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", key)
-    with pytest.raises(ConfigError, match="OPENAI_API_KEY holds no key") as refused:
+    with pytest.raises(ConfigError, match="OPENAI_API_KEY has characters") as refused:
         find_key("OPENAI_API_KEY")
     assert key not in str(refused.value)
 

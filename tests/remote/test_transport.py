@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 from collections.abc import Iterator
+from email.utils import formatdate
 from pathlib import Path
 
 import httpx2
@@ -111,6 +113,24 @@ def test_a_body_is_shown_without_keys_but_with_its_words() -> None:
     assert http.body(httpx2.Response(200, content=b"none the less: 0123456789ab")) == b"none the less: ***"
 
 
-@pytest.mark.parametrize("date", ["Mon, 01 Jan 99999999999 00:00:00 GMT", "Mon, 01 Jan 2020 00:00:00 +99999999999999"])
-def test_a_date_that_cannot_be_is_no_time_to_wait(date: str) -> None:
-    assert retry_after({"retry-after": date}) is None
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"retry-after": "2"}, 2.0),
+        ({"retry-after": "0.5"}, 0.5),
+        ({"retry-after-ms": "250", "retry-after": "1"}, 0.25),
+        ({"retry-after": "-3"}, 0.0),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": ""}, None),
+        ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0.0),
+        ({"retry-after": "Mon, 01 Jan 99999999999 00:00:00 GMT"}, None),
+        ({"retry-after": "Mon, 01 Jan 2020 00:00:00 +99999999999999"}, None),
+    ],
+)
+def test_how_long_a_server_asks_to_wait(headers: dict[str, str], seconds: float | None) -> None:
+    assert retry_after(headers) == seconds
+
+
+def test_a_date_says_how_long_to_wait_too() -> None:
+    assert retry_after({"retry-after": formatdate(time.time() + 30, usegmt=True)}) == pytest.approx(28, abs=3)
