@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from stepsearch_data.llm import batch as batch_module
 from stepsearch_data.llm.batch import Batches, Everyone, Function
 from stepsearch_data.llm.chat import Message, Request
 from stepsearch_data.llm.endpoint import Endpoint
+from stepsearch_data.llm.replay import Replay
 from stepsearch_data.llm.service import Llm
 from stepsearch_data.llm.settings import LlmSettings
 from tests.batch_api import BatchApi
@@ -34,45 +36,36 @@ def _answer(request: dict[str, Any]) -> str | Fault:
     return error(400, "this row is bad") if "bad" in said else f"reply to {said}"
 
 
-class BatchServer(LlmServer):
-    """A server with a Batch API."""
-
-    def __init__(self) -> None:
-        super().__init__(_answer)
-        self.api = BatchApi(self)
-
-
-@pytest.fixture
-def server() -> BatchServer:
-    return BatchServer()
-
-
-@pytest.fixture
-def api(server: BatchServer) -> BatchApi:
-    return server.api
-
-
 def request_of(text: str) -> Request:
     return Request("gpt-4o-mini", (Message("user", text),), max_tokens=100)
 
 
 class Stage:
-    """A stage that asks about some texts, first by batches; `follow_up` asks again about each reply."""
+    """A stage that asks `server`, which has a Batch API, about some texts, first by batches."""
 
-    def __init__(self, server: LlmServer, folder: Path, **settings: Any) -> None:
-        url, self._transport = reach(server)
-        self._settings = LlmSettings(
-            base_url=url, replay=folder / "replay.sqlite", mode="batch", batch_poll=0.01, **settings
-        )
+    def __init__(self, folder: Path) -> None:
+        self.server = LlmServer(_answer)
+        self.api = BatchApi(self.server)
+        self.replay = folder / "replay.sqlite"
         self.records: list[dict[str, Any]] = []
         self.said: list[str] = []
         self.rejected: list[str] = []
 
-    def run(self, *texts: str, follow_up: bool = False, repair: bool = False) -> list[str]:
-        return asyncio.run(self._run(texts, follow_up, repair))
+    def llm(self, **settings: Any) -> Llm:
+        url, transport = reach(self.server)
+        config = LlmSettings(base_url=url, replay=self.replay, mode="batch", batch_poll=0.01, **settings)
+        return Llm(config, "queries", None, self.records.append, transport)
 
-    async def _run(self, texts: tuple[str, ...], follow_up: bool, repair: bool) -> list[str]:
-        llm = Llm(self._settings, "queries", None, self.records.append, self._transport)
+    def run(self, *texts: str, follow_up: bool = False, repair: bool = False, **settings: Any) -> list[str]:
+        """The replies; `follow_up` asks again about each reply."""
+        return asyncio.run(self._run(texts, follow_up, repair, settings))
+
+    def sizes(self) -> list[int]:
+        """How many requests each batch has."""
+        return [len(self.api.requests(name)) for name in self.api.batches]
+
+    async def _run(self, texts: tuple[str, ...], follow_up: bool, repair: bool, settings: dict[str, Any]) -> list[str]:
+        llm = self.llm(**settings)
         found = []
 
         async def function(text: str) -> None:
@@ -102,152 +95,128 @@ class Stage:
         return found
 
 
-def test_all_but_the_first_request_go_into_one_batch(server: LlmServer, api: BatchApi, tmp_path: Path) -> None:
-    stage = Stage(server, tmp_path)
+@pytest.fixture
+def stage(tmp_path: Path) -> Stage:
+    return Stage(tmp_path)
+
+
+def test_all_but_the_first_request_go_into_one_batch_once(stage: Stage) -> None:
     assert stage.run("a", "b", "c", "b") == ["reply to a", "reply to b", "reply to c", "reply to b"]
-    assert len(server.requests) == 1  # a try-out, which shows what the server refuses
-    assert [len(api.requests(name)) for name in api.batches] == [2]
     assert "2 of 2 answered" in stage.said[-1]
+    stage.records.clear()
+    assert stage.run("a", "b", "c") == ["reply to a", "reply to b", "reply to c"]
+    assert all(record["cached"] for record in stage.records)
+    assert len(stage.server.requests) == 1  # a try-out, which shows what the server refuses
+    assert stage.sizes() == [2]
 
 
-def test_a_batched_request_is_what_would_have_been_sent(server: LlmServer, api: BatchApi, tmp_path: Path) -> None:
-    Stage(server, tmp_path).run("a", "b")
-    [sent] = api.requests("batch_1")
-    endpoint = Endpoint(LlmSettings(base_url=server.url), connections=1)
-    assert sent["body"] == endpoint.payload(request_of(sent["body"]["messages"][0]["content"]))
-    assert sent["custom_id"] == request_of(sent["body"]["messages"][0]["content"]).digest(server.url)
+def test_a_batched_request_is_what_would_have_been_sent(stage: Stage) -> None:
+    stage.run("a", "b")
+    [sent] = stage.api.requests("batch_1")
+    request, url = request_of(sent["body"]["messages"][0]["content"]), stage.server.url
+    assert sent["body"] == Endpoint(LlmSettings(base_url=url), connections=1).payload(request)
+    assert sent["custom_id"] == request.digest(url)
     assert (sent["method"], sent["url"]) == ("POST", "/v1/chat/completions")
 
 
-def test_a_batch_leaves_out_what_the_server_was_seen_to_refuse(
-    api: BatchApi, server: LlmServer, tmp_path: Path
-) -> None:
-    def answer(request: dict[str, Any]) -> str | Fault:
-        return error(400, "use max_completion_tokens") if "max_tokens" in request else "fine"
-
-    server.answer = answer
-    assert Stage(server, tmp_path).run("a", "b") == ["fine", "fine"]
-    assert "max_completion_tokens" in api.requests("batch_1")[0]["body"]
+def test_a_batch_leaves_out_what_the_server_was_seen_to_refuse(stage: Stage) -> None:
+    refusal = error(400, "use max_completion_tokens")
+    stage.server.answer = lambda request: refusal if "max_tokens" in request else "fine"
+    assert stage.run("a", "b") == ["fine", "fine"]
+    assert "max_completion_tokens" in stage.api.requests("batch_1")[0]["body"]
 
 
-def test_a_batch_costs_half(server: LlmServer, tmp_path: Path) -> None:
-    stage = Stage(server, tmp_path)
+def test_a_batch_costs_half(stage: Stage) -> None:
     stage.run("a", "b")
     paid = {record["batch"]: record["cost"] for record in stage.records if not record["cached"]}
     assert paid[False] == pytest.approx((100 * 0.15 + 20 * 0.60) / 1e6)
     assert paid[True] == pytest.approx(paid[False] / 2)
 
 
-def test_a_second_run_sends_nothing(server: LlmServer, api: BatchApi, tmp_path: Path) -> None:
-    Stage(server, tmp_path).run("a", "b", "c")
-    again = Stage(server, tmp_path)
-    assert again.run("a", "b", "c") == ["reply to a", "reply to b", "reply to c"]
-    assert (len(server.requests), len(api.batches)) == (1, 1)
-    assert all(record["cached"] for record in again.records)
-
-
-def test_what_follows_from_a_reply_is_a_batch_of_its_own(server: LlmServer, api: BatchApi, tmp_path: Path) -> None:
-    Stage(server, tmp_path).run("a", "b", "c", follow_up=True)
-    assert len(server.requests) == 1
-    asked = [{r["body"]["messages"][0]["content"] for r in api.requests(name)} for name in api.batches]
+def test_what_follows_from_a_reply_is_a_batch_of_its_own(stage: Stage) -> None:
+    stage.run("a", "b", "c", follow_up=True)
+    assert len(stage.server.requests) == 1
+    asked = [{r["body"]["messages"][0]["content"] for r in stage.api.requests(name)} for name in stage.api.batches]
     assert sum(map(len, asked)) == 5  # of six, one was the try-out
     assert asked[1] <= {f"judge reply to {text}" for text in "abc"}
 
 
-def test_repairs_go_online(server: LlmServer, api: BatchApi, tmp_path: Path) -> None:
-    assert Stage(server, tmp_path).run("a", "b", repair=True) == ["reply to again", "reply to again"]
-    assert (len(server.requests), len(api.batches)) == (3, 1)
+def test_repairs_go_online(stage: Stage) -> None:
+    assert stage.run("a", "b", repair=True) == ["reply to again", "reply to again"]
+    assert (len(stage.server.requests), stage.sizes()) == (3, [1])
 
 
-def test_a_request_that_fails_in_the_batch_goes_online(server: LlmServer, api: BatchApi, tmp_path: Path) -> None:
-    stage = Stage(server, tmp_path)
+def test_a_request_that_fails_in_the_batch_goes_online(stage: Stage) -> None:
     assert stage.run("a", "bad b", "c") == ["reply to a", "reply to c"]
     assert "this row is bad" in stage.rejected[0]
-    assert len(api.batches) == 1
+    assert stage.sizes() == [2]
 
 
-def test_an_expired_batch_keeps_what_it_brought(server: LlmServer, api: BatchApi, tmp_path: Path) -> None:
-    api.end, api.answered = "expired", 2
-    with pytest.raises(ProviderError, match="batch_1 expired, 2 of 3 requests answered") as caught:
-        Stage(server, tmp_path).run("a", "b", "c", "d")
-    assert "new batch" in caught.value.hint
-    api.end, api.answered = "completed", None
-    assert len(Stage(server, tmp_path).run("a", "b", "c", "d")) == 4
-    assert len(server.requests) == 2  # the first one left is tried online again
-
-
-def test_a_failed_batch_stops_the_build_and_is_sent_anew(server: LlmServer, api: BatchApi, tmp_path: Path) -> None:
-    api.end = "failed"
-    with pytest.raises(ProviderError, match="0 of 2 requests answered: Enqueued token limit reached"):
-        Stage(server, tmp_path).run("a", "b", "c")
-    api.end = "completed"
-    assert len(Stage(server, tmp_path).run("a", "b", "c")) == 3
-
-
-def test_a_cancelled_batch_stops_the_build(server: LlmServer, api: BatchApi, tmp_path: Path) -> None:
-    api.end, api.answered = "cancelled", 0
-    with pytest.raises(ProviderError, match="cancelled"):
-        Stage(server, tmp_path).run("a", "b")
-
-
-def test_requests_are_spread_over_files(
-    server: LlmServer, api: BatchApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("end", "answered", "words"),
+    [
+        ("expired", 2, "batch_1 expired, 2 of 3 requests answered"),
+        ("failed", None, "0 of 3 requests answered: Enqueued token limit reached"),
+        ("cancelled", 0, "batch_1 cancelled, 0 of 3"),
+    ],
+)
+def test_a_batch_that_does_not_complete_stops_the_build_and_the_rest_is_sent_again(
+    stage: Stage, end: str, answered: int | None, words: str
 ) -> None:
+    stage.api.end, stage.api.answered = end, answered
+    with pytest.raises(ProviderError, match=words) as caught:
+        stage.run("a", "b", "c", "d")
+    assert "new batch" in caught.value.hint
+    stage.api.end, stage.api.answered = "completed", None
+    assert len(stage.run("a", "b", "c", "d")) == 4
+    assert len(stage.server.requests) == 2  # the first one left is tried online again
+    assert stage.sizes() == ([3] if answered == 2 else [3, 2])
+
+
+def test_requests_are_spread_over_files(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch_module, "MOST_REQUESTS", 2)
-    assert len(Stage(server, tmp_path).run(*"abcdef")) == 6
-    assert [len(api.requests(name)) for name in api.batches] == [2, 2, 1]
+    assert len(stage.run(*"abcdef")) == 6
     monkeypatch.setattr(batch_module, "MOST_REQUESTS", 100)
     monkeypatch.setattr(batch_module, "MOST_BYTES", 1)
-    Stage(server, tmp_path).run(*"ghi")
-    assert [len(api.requests(name)) for name in api.batches][3:] == [1, 1]
+    stage.run(*"ghi")
+    assert stage.sizes() == [2, 2, 1, 1, 1]
 
 
-def test_a_batch_whose_start_was_not_acknowledged_is_not_started_twice(
-    server: LlmServer, api: BatchApi, tmp_path: Path
-) -> None:
-    api.lost = 1
-    assert len(Stage(server, tmp_path).run("a", "b")) == 2
-    assert len(api.batches) == 1
+def test_a_batch_whose_start_was_not_acknowledged_is_not_started_twice(stage: Stage) -> None:
+    stage.api.lost = 1
+    assert len(stage.run("a", "b")) == 2
+    assert stage.sizes() == [1]
 
 
-def test_a_batch_beyond_the_budget_is_not_sent(server: LlmServer, api: BatchApi, tmp_path: Path) -> None:
+def test_a_batch_beyond_the_budget_is_not_sent(stage: Stage) -> None:
     with pytest.raises(BudgetError, match="a batch of 2 requests may cost"):
-        Stage(server, tmp_path, max_cost=0.00003).run("a", "b", "c")
+        stage.run("a", "b", "c", max_cost=0.00003)
     with pytest.raises(BudgetError, match="tokens, above the budget"):
-        Stage(server, tmp_path, max_tokens_total=130).run("d", "e", "f")
-    assert not api.batches
+        stage.run("d", "e", "f", max_tokens_total=130)
+    assert not stage.api.batches
 
 
-def test_a_server_without_batches_is_named(tmp_path: Path) -> None:
+def test_a_server_without_batches_is_named(stage: Stage) -> None:
+    stage.server.more.clear()
     with pytest.raises(ProviderError, match="the batch cannot be sent") as caught:
-        Stage(LlmServer(_answer), tmp_path).run("a", "b")
+        stage.run("a", "b")
     assert "--llm-mode online" in caught.value.hint
 
 
-def test_a_batch_of_another_account_is_not_sent_again(server: LlmServer, api: BatchApi, tmp_path: Path) -> None:
-    api.end = "failed"
-    kept = api.batches
-    stage = Stage(server, tmp_path)
-
-    async def start() -> None:
-        llm = Llm(stage._settings, "queries")
-        llm.replay.remember("batch_9", {request_of("a").digest(server.url): "gpt-4o-mini"})
-        await llm.close()
-
-    asyncio.run(start())
+def test_a_batch_of_another_account_is_not_sent_again(stage: Stage) -> None:
+    with closing(Replay(stage.replay)) as replay:
+        replay.remember("batch_9", {request_of("a").digest(stage.server.url): "gpt-4o-mini"})
     with pytest.raises(ProviderError, match="batch batch_9 cannot be followed"):
         stage.run("a")
-    assert not kept
-    assert not server.requests
+    assert not stage.api.batches
+    assert not stage.server.requests
 
 
-def test_hostile_rows_in_an_output_file_are_passed_over(
-    server: LlmServer, api: BatchApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_hostile_rows_in_an_output_file_are_passed_over(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     content = b'not json\n[1]\n{"response": {"status_code": 200}}\n{"custom_id": 1}\n{"response": "x"}\n'
-    monkeypatch.setattr(api, "_write", lambda _: api._add(content))
-    assert len(Stage(server, tmp_path).run("a", "b")) == 2
-    assert len(server.requests) == 2
+    monkeypatch.setattr(stage.api, "_write", lambda _: stage.api._add(content))
+    assert len(stage.run("a", "b")) == 2
+    assert len(stage.server.requests) == 2
 
 
 @pytest.mark.parametrize(
@@ -259,21 +228,20 @@ def test_hostile_rows_in_an_output_file_are_passed_over(
     ],
 )
 def test_a_batch_whose_replies_cannot_be_fetched_is_kept_for_later(
-    server: LlmServer, api: BatchApi, tmp_path: Path, fault: Fault, words: str, hint: str
+    stage: Stage, fault: Fault, words: str, hint: str
 ) -> None:
-    server.more.insert(0, lambda asked: fault if asked.path.endswith("/content") else None)
-    with server.serving(fault):
+    stage.server.more.insert(0, lambda asked: fault if asked.path.endswith("/content") else None)
+    with stage.server.serving(fault):
         with pytest.raises(ProviderError, match=words) as caught:
-            Stage(server, tmp_path, patience=0.1).run("a", "b")
+            stage.run("a", "b", patience=0.1)
         assert hint in caught.value.hint
-        del server.more[0]
-        assert Stage(server, tmp_path).run("a", "b") == ["reply to a", "reply to b"]
-    assert (len(api.batches), len(server.requests)) == (1, 1)
+        del stage.server.more[0]
+        assert stage.run("a", "b") == ["reply to a", "reply to b"]
+    assert (stage.sizes(), len(stage.server.requests)) == ([1], 1)
 
 
-def test_a_build_that_is_killed_follows_its_batch(
-    server: LlmServer, api: BatchApi, tmp_path: Path, sample_store: Path, cli: Run
-) -> None:
+def test_a_build_that_is_killed_follows_its_batch(stage: Stage, tmp_path: Path, sample_store: Path, cli: Run) -> None:
+    server, api = stage.server, stage.api
     server.answer, api.end = Oracle(sample_store), None
     store = tmp_path / "store"
     command = ["build", "--store", store, "--llm", "gpt-4o-mini", "--llm-mode", "batch", "--limit", "5", "--quiet"]

@@ -44,18 +44,12 @@ async def pool(call: Callable[[int], Awaitable[None]], number: int, workers: int
     await asyncio.gather(*(work() for _ in range(workers)))
 
 
-def test_never_more_calls_in_flight_than_allowed() -> None:
-    world = World(8)
-    run(world.clock, world.calls(80))
-    assert (world.most, len(world.starts), world.governor.in_flight) == (8, 80, 0)
-    assert world.clock.elapsed == pytest.approx(1.0, abs=0.01)  # and never fewer
-
-
-def test_one_at_a_time() -> None:
-    world = World(1)
-    run(world.clock, world.calls(5))
-    assert world.most == 1
-    assert world.clock.elapsed == pytest.approx(0.5, abs=0.01)
+@pytest.mark.parametrize(("limit", "calls", "seconds"), [(8, 80, 1.0), (1, 5, 0.5)])
+def test_never_more_calls_in_flight_than_allowed(limit: int, calls: int, seconds: float) -> None:
+    world = World(limit)
+    run(world.clock, world.calls(calls))
+    assert (world.most, len(world.starts), world.governor.in_flight) == (limit, calls, 0)
+    assert world.clock.elapsed == pytest.approx(seconds, abs=0.01)  # and never fewer
 
 
 def test_a_slow_call_holds_up_no_other() -> None:
@@ -145,18 +139,16 @@ def test_refusals_never_stop_the_calls_and_success_lifts_the_limit_again() -> No
     assert world.governor.limit == 8.0
 
 
-def test_a_rising_latency_lowers_the_concurrency_and_a_steady_one_does_not() -> None:
-    steady, rising = World(64), World(64)
-    run(steady.clock, steady.calls(640))
-    run(rising.clock, rising.calls(640, lambda n: 0.1 if n < 64 else 2.0))
-    assert steady.governor.limit == 64.0
-    assert 8.0 <= rising.governor.limit < 64.0
-
-
-def test_latency_never_takes_the_last_calls() -> None:
+@pytest.mark.parametrize(
+    ("calls", "before", "after", "least", "most"),
+    [(640, 0.1, 0.1, 64.0, 64.0), (640, 0.1, 2.0, 8.0, 63.9), (10_000, 0.01, 1.0, 8.0, 64.0)],
+)
+def test_a_rising_latency_lowers_the_concurrency_but_never_to_nothing(
+    calls: int, before: float, after: float, least: float, most: float
+) -> None:
     world = World(64)
-    run(world.clock, world.calls(10_000, lambda n: 0.01 if n < 64 else 1.0))
-    assert world.governor.limit >= 8.0
+    run(world.clock, world.calls(calls, lambda n: before if n < 64 else after))
+    assert least <= world.governor.limit <= most
 
 
 def test_who_gives_up_waiting_takes_no_place_along() -> None:
