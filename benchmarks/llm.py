@@ -106,7 +106,7 @@ def ours(url: str, calls: int, folder: Path) -> Calls:
 
     import stepsearch_data.remote.transport  # noqa: F401
     from stepsearch_data.core.ordered import ordered
-    from stepsearch_data.llm import Message, Reply, Request
+    from stepsearch_data.llm.chat import Message, Reply, Request
     from stepsearch_data.llm.service import Llm
     from stepsearch_data.llm.settings import LlmSettings
     from stepsearch_data.pipeline.store import Store

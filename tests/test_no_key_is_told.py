@@ -14,7 +14,6 @@ from urllib.parse import quote
 
 import pytest
 
-from stepsearch_data.core.errors import ProviderError
 from stepsearch_data.llm.doctor import examine
 from stepsearch_data.llm.settings import LlmSettings
 from tests.conftest import run_cli
@@ -64,17 +63,6 @@ class World:
     def check_files(self) -> None:
         for path in (path for path in self.folder.rglob("*") if path.is_file()):
             assert not tells(path.read_bytes().decode("latin-1")), path
-
-
-@pytest.mark.parametrize("status", [400, 401, 404])
-@pytest.mark.parametrize("spelling", SPELLINGS)
-def test_no_spelling_in_an_error_is_told(monkeypatch: pytest.MonkeyPatch, status: int, spelling: str) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    fault = error(status, f"Incorrect API key provided: {spelling}. See the manual")
-    with LlmServer(lambda _: fault) as server, pytest.raises(ProviderError) as said:
-        asyncio.run(examine(LlmSettings(base_url=server.url), "mock"))
-    assert "Incorrect API key provided: " in said.value.message
-    assert not tells(said.value.message + said.value.hint)
 
 
 def test_a_key_in_a_reply_does_not_reach_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:

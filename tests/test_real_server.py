@@ -1,6 +1,6 @@
 """A real OpenAI-compatible server that is not ours: `transformers serve` with a tiny random Llama.
 
-Random text is no JSON, so a build cannot succeed: what is looked at is whether everything ends as it should.
+Random text is not JSON, so no build can succeed: the tests check that everything ends as it should.
 `make test-train` installs what this needs.
 """
 
@@ -93,12 +93,6 @@ def test_doctor_examines_a_real_server(server: str, model: str, cli: Run) -> Non
     assert result.returncode == 0, result.stderr
     assert "tokens: " in result.stdout
     assert "Traceback" not in result.stderr
-
-
-def test_doctor_says_that_nobody_listens(cli: Run) -> None:
-    result = cli("doctor", "--llm", "any", env={"OPENAI_BASE_URL": "http://127.0.0.1:9/v1", "OPENAI_API_KEY": ""})
-    assert result.returncode == 5
-    assert "does not answer" in result.stderr
 
 
 def test_a_model_that_babbles_is_rejected_with_reasons(server: str, model: str, cli: Run, tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from typing import IO, TYPE_CHECKING, Any
 
 import orjson
@@ -69,10 +68,15 @@ class Batches:
         A request that follows from a reply, such as a judge's, goes into a batch of the next round.
         Raises BudgetError before anything is sent, and ProviderError for a batch that did not come to its end.
         """
+
+        async def attempt(unit: Any) -> None:
+            with suppress(Deferred, RowRejected):
+                await function(unit)
+
         self._llm.substitute = self
         try:
             while True:
-                async for _ in everyone(partial(_attempt, function)):
+                async for _ in everyone(attempt):
                     pass
                 if not (self._files or self._sent):
                     return
@@ -136,7 +140,7 @@ class Batches:
         """Wait for all batches and keep what each brings. Raises ProviderError for those that did not complete."""
         faults: list[str] = []
         wait = min(_FIRST_LOOK, self._llm.settings.batch_poll)
-        while True:
+        while self._sent:
             for name in list(self._sent):
                 batch = await self._api.look(name)
                 counts = batch.request_counts
@@ -145,10 +149,9 @@ class Batches:
                 if batch.status in _FINAL:
                     faults += await self._keep(name, batch)
                     del self._sent[name]
-            if not self._sent:
-                break
-            await asyncio.sleep(wait)
-            wait = min(2 * wait, self._llm.settings.batch_poll)
+            if self._sent:
+                await asyncio.sleep(wait)
+                wait = min(2 * wait, self._llm.settings.batch_poll)
         if faults:
             raise ProviderError(
                 "; ".join(faults),
@@ -169,8 +172,3 @@ class Batches:
         fault = f"batch {name} {batch.status}, {answered:,} of {len(models):,} requests answered"
         said = [str(error.message)[:_WORDS] for error in (batch.errors and batch.errors.data) or []]
         return [redact(": ".join([fault, *said[:1]]))]
-
-
-async def _attempt(function: Function, unit: Any) -> None:
-    with suppress(Deferred, RowRejected):
-        await function(unit)

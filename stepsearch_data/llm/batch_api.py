@@ -39,7 +39,7 @@ class BatchApi:
 
     async def look(self, name: str) -> Batch:
         """Return the state of a batch. Raises ProviderError."""
-        return await self._insist(partial(self._call, "retrieve", name), f"batch {name} cannot be followed", _GIVE_UP)
+        return await self._insist(partial(self._look, name), f"batch {name} cannot be followed", _GIVE_UP)
 
     async def replies(self, batch: Batch) -> AsyncIterator[tuple[str, Reply]]:
         """Yield the replies of a batch, by the digest of their request. Raises ProviderError."""
@@ -61,19 +61,18 @@ class BatchApi:
                     return _id(batch)
             file.seek(0)
             sent = await files.files.create(file=("requests.jsonl", file), purpose="batch", extra_headers=headers)
-        batch = await self._call(
-            "create",
-            input_file_id=_id(sent),
-            endpoint="/v1/chat/completions",
-            completion_window="24h",
-            metadata={"requests": name},
-        )
+            batch = await files.batches.create(
+                input_file_id=_id(sent),
+                endpoint="/v1/chat/completions",
+                completion_window="24h",
+                metadata={"requests": name},
+                extra_headers=headers,
+            )
         return _id(batch)
 
-    async def _call(self, method: str, *arguments: Any, **options: Any) -> Batch:
+    async def _look(self, name: str) -> Batch:
         with self._endpoint.errors():
-            call = getattr(self._endpoint.files.batches, method)
-            batch: Batch = await call(*arguments, **options, extra_headers=self._endpoint.headers)
+            batch = await self._endpoint.files.batches.retrieve(name, extra_headers=self._endpoint.headers)
         _id(batch)
         return batch
 

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
 _KEYS = (KEY, "AZURE_OPENAI_API_KEY", "AZURE_OPENAI_AD_TOKEN")
-_NAMES = ("OPENAI_ORG_ID", "OPENAI_PROJECT_ID")
 _ADAPTABLE = (400, 422)
 _SCHEMA_WORDS = ("response_format", "json_schema", "json_object", "schema", "guided")
 _REFUSED_WORDS = {"max_tokens": "max_completion_tokens", "temperature": "temperature", "stop": "'stop'"}
@@ -48,10 +47,8 @@ class Endpoint:
         self.base_url = settings.base_url.rstrip("/")
         self.shown = show_url(self.base_url)
         self._azure = self.base_url == (os.environ.get(AZURE, "").rstrip("/") or None)
-        self._key, *others = map(find_key, _KEYS)
-        for variable in _NAMES:
-            find_key(variable)
-        self.has_key = any(others) if self._azure else bool(self._key)
+        self._key, azure_key, azure_token, *_ = map(find_key, (*_KEYS, "OPENAI_ORG_ID", "OPENAI_PROJECT_ID"))
+        self.has_key = bool(azure_key or azure_token if self._azure else self._key)
         check_headers()
         bad_url = ProviderError(f"{self.shown} is not a URL", "set OPENAI_BASE_URL, such as http://localhost:8000/v1")
         self._http = Http(settings.timeout, connections, bad_url, transport=transport)

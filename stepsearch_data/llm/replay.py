@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import orjson
 
 from stepsearch_data.llm.chat import Reply, Usage
@@ -15,8 +13,7 @@ _BATCHED = "CREATE TABLE IF NOT EXISTS batched (digest TEXT PRIMARY KEY, model T
 class Replay(Cache):
     """Replies by request digest."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, (_BATCHED,))
+    tables = (*Cache.tables, _BATCHED)
 
     def get(self, digest: str) -> Reply | None:
         """Return the reply that was paid for before, marked as cached."""

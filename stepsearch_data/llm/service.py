@@ -116,9 +116,7 @@ class Llm:
 
     async def failed(self, error: TransientError) -> bool:
         """See `Judge.failed`. Slow down after a refusal; stop when nothing has worked for too long."""
-        self.counts["failures"] += 1
         if error.throttled or error.retry_after is not None:
-            self.counts["throttled"] += 1
             self.governor.throttled(error.retry_after)
         self._failing_since = self._failing_since or time.monotonic()
         lasting = time.monotonic() - self._failing_since > self.settings.patience

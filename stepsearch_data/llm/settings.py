@@ -42,10 +42,7 @@ class LlmSettings(BaseModel):
     tpm: float | None = Field(default=None, gt=0, le=1e12, description="limit of tokens per minute")
     timeout: float = Field(default=120.0, gt=0, le=86_400, description="seconds for one call")
     max_attempts: int = Field(
-        default=6,
-        ge=1,
-        le=1_000,
-        description="times that a failing call is sent; a wait that the server asks for is not counted",
+        default=6, ge=1, le=1_000, description="attempts per call; a wait that the server asks for does not count"
     )
     patience: float = Field(
         default=120.0,
@@ -53,11 +50,9 @@ class LlmSettings(BaseModel):
         le=1_000_000,
         description="seconds without a successful call; then the build stops (exit 5)",
     )
-    max_cost: float | None = Field(
-        default=None, ge=0, le=1e9, description="limit of US dollars; then the build stops (exit 4)"
-    )
+    max_cost: float | None = Field(default=None, ge=0, le=1e9, description="US dollars before the build stops (exit 4)")
     max_tokens_total: int | None = Field(
-        default=None, ge=0, le=10**15, description="limit of tokens; then the build stops (exit 4)"
+        default=None, ge=0, le=10**15, description="tokens before the build stops (exit 4)"
     )
     replay: Path = Field(default_factory=default_replay, description="file that keeps every paid reply")
     prices: dict[str, tuple[Price, Price]] = Field(

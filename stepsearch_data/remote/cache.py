@@ -39,7 +39,9 @@ def rescue() -> None:
 class Cache:
     """Answers, as bytes, by the digest of their request. Close it to commit the last window."""
 
-    def __init__(self, path: Path, tables: Iterable[str] = ()) -> None:
+    tables: tuple[str, ...] = (_TABLE,)
+
+    def __init__(self, path: Path) -> None:
         self._path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,7 +55,7 @@ class Cache:
                 wait=wait_random(0.01, 0.1),
                 reraise=True,
             )(self._db.execute, "PRAGMA journal_mode = WAL")
-            for statement in ("PRAGMA synchronous = NORMAL", _TABLE, *tables):
+            for statement in ("PRAGMA synchronous = NORMAL", *self.tables):
                 self._db.execute(statement)
         except sqlite3.Error as error:
             self._db.close()

@@ -18,13 +18,11 @@ _FORGETS = 270.0  # seconds without a 429 that double the pace; slowly at first:
 _SLACK = 0.05  # seconds of the pace that may be caught up with after a late wake-up
 _MINUTE = 60.0
 
-Now = Callable[[], float]
-
 
 class _Bucket:
     """Spends at most `rate` units per second, `burst` seconds' worth at once."""
 
-    def __init__(self, rate: float, now: Now, burst: float = 1.0) -> None:
+    def __init__(self, rate: float, now: Callable[[], float], burst: float = 1.0) -> None:
         self.rate = rate
         self._now, self._burst = now, burst
         self._free_at = now() - burst
@@ -50,7 +48,7 @@ class Governor:
         max_concurrency: int,
         rpm: float | None = None,
         tpm: float | None = None,
-        now: Now = time.monotonic,
+        now: Callable[[], float] = time.monotonic,
         *,
         burst: float = 1.0,
     ) -> None:
@@ -64,9 +62,9 @@ class Governor:
         self._freed = asyncio.Event()
         self._opens_at = 0.0
         self._sent: deque[float] = deque()  # when the calls of the last second were sent, without those refused
-        self._pace: _Bucket | None = None
-        self._cut_rate = self._least_rate = 0.0
-        self._last_cut = 0.0
+        self._pace = _Bucket(inf, now)  # unlimited until the first cut
+        self._cut_rate, self._least_rate = inf, 0.0
+        self._last_cut = -inf
         self._latencies: list[float] = []
         self._best: float | None = None
 
@@ -104,11 +102,11 @@ class Governor:
             self._opens_at = max(self._opens_at, now + retry_after)
         if self._sent:
             self._sent.pop()
-        if self._pace and now < self._last_cut + max(1.0, retry_after or 0.0):  # refused together with an earlier one
+        if now < self._last_cut + max(1.0, retry_after or 0.0):  # refused together with an earlier one
             self._cut_rate = max(self._least_rate, self._cut_rate - _CAUTION)
             return
         taken = sum(at > now - 1.0 for at in self._sent)
-        rate = _CAUTION * taken if taken else _CUT * (self._pace.rate if self._pace else 2.0)
+        rate = _CAUTION * taken if taken else _CUT * (self._pace.rate if self._pace.rate < inf else 2.0)
         self._cut_rate = max(1.0, rate)
         self._least_rate = max(1.0, _CUT * rate)
         self._pace = _Bucket(self._cut_rate, self._now, _SLACK)
@@ -117,8 +115,8 @@ class Governor:
             self.limit = max(1.0, self.limit * _CUT)
 
     def _delay(self) -> float:
-        buckets = (self._requests, self._tokens, self._pace)
-        return max(self._opens_at - self._now(), *(bucket.wait() for bucket in buckets if bucket))
+        pause = self._opens_at - self._now()
+        return max(pause, self._requests.wait(), self._tokens.wait(), self._pace.wait())
 
     def _spend(self, tokens: int) -> None:
         now = self._now()
@@ -127,9 +125,8 @@ class Governor:
             self._sent.popleft()
         self._requests.spend(1)
         self._tokens.spend(tokens)
-        if self._pace:
-            self._pace.rate = self._cut_rate * (1 + ((now - self._last_cut) / _FORGETS) ** 2)
-            self._pace.spend(1)
+        self._pace.rate = self._cut_rate * (1 + ((now - self._last_cut) / _FORGETS) ** 2)
+        self._pace.spend(1)
 
     def _look_at_latency(self) -> None:
         typical, self._latencies = median(self._latencies), []

@@ -109,8 +109,7 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
 
     Our secrets are `secrets` and those of the environment. URLs are shown as `show_url` does.
     """
-    kept = {secret.strip() for secret in (*secrets, *known_secrets())}
-    kept = {secret for secret in kept if len(secret) >= _SHORTEST}
+    kept = {secret for secret in map(str.strip, (*secrets, *known_secrets())) if len(secret) >= _SHORTEST}
     for decode in (unquote, html.unescape, _unescaped):  # `%2D`, `&#45;` and `\u002d` are dashes
         decoded = decode(text)
         if any(secret.lower() in decoded.lower() for secret in kept):
@@ -119,8 +118,11 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
         text = re.sub(re.escape(secret), HIDDEN, text, flags=re.IGNORECASE)
     text = _URL.sub(lambda found: show_url(found[0]), text)
     telling = [_telling(secret) for secret in kept]
-    text = _TOKEN.sub(lambda found: HIDDEN if _tells(found[0], telling) else found[0], text)
-    return _LIKE_A_KEY.sub(HIDDEN, text)
+
+    def hide(word: re.Match[str]) -> str:
+        return HIDDEN if any(pattern.search(view) for view in _views(word[0]) for pattern in telling) else word[0]
+
+    return _LIKE_A_KEY.sub(HIDDEN, _TOKEN.sub(hide, text))
 
 
 def _shortened(path: str) -> str:
@@ -147,11 +149,6 @@ def _telling(secret: str) -> re.Pattern[str]:
     starts = "|".join(re.escape(secret[:size]) for size in sizes)
     ends = "|".join(re.escape(secret[-size:]) for size in sizes)
     return re.compile("|".join([*parts, f"(?:{starts}){_MASK}", f"{_MASK}(?:{ends})"]), re.IGNORECASE)
-
-
-def _tells(word: str, telling: Iterable[re.Pattern[str]]) -> bool:
-    """Tell whether a word holds what gives a secret away, as it is or encoded."""
-    return any(pattern.search(view) for view in _views(word) for pattern in telling)
 
 
 def _views(word: str) -> Iterator[str]:

@@ -92,15 +92,14 @@ class _Stream(httpx2.AsyncByteStream):
 
 
 async def _read(response: aiohttp.ClientResponse, largest: int) -> bytes:
-    chunks, size = [], 0
+    content = bytearray()
     async with response:
         async for chunk in response.content.iter_any():
-            chunks.append(chunk)
-            size += len(chunk)
-            if size > largest:
+            content += chunk
+            if len(content) > largest:
                 response.close()
                 raise TooLargeError(largest)
-    return b"".join(chunks)
+    return bytes(content)
 
 
 @lru_cache(256)  # most calls go to one address

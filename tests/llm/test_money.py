@@ -43,25 +43,22 @@ def test_what_is_paid_is_counted() -> None:
     budget.check(in_flight=1_000_000)  # no limit, no end
 
 
-def test_a_limit_of_dollars_stops_before_the_next_call() -> None:
-    budget = Budget(4.0, None)
+@pytest.mark.parametrize(
+    ("budget", "usage", "words"),
+    [
+        (Budget(4.0, None), MILLION, r"the budget of \$4 is reached \(\$4.0000 spent\)"),
+        (Budget(None, 2_000_000), MILLION, r"2,000,000 tokens is reached \(2,000,000 used\)"),
+    ],
+)
+def test_a_limit_stops_before_the_next_call(budget: Budget, usage: Usage, words: str) -> None:
     budget.check()
-    budget.pay(MILLION, PRICE)
+    budget.pay(usage, PRICE)
     budget.check()
-    budget.pay(MILLION, PRICE)
-    with pytest.raises(BudgetError, match=r"the budget of \$4 is reached \(\$4.0000 spent\)") as stop:
+    budget.pay(usage, PRICE)
+    with pytest.raises(BudgetError, match=words) as stop:
         budget.check()
     assert stop.value.exit_code == 4
     assert "--max-cost" in stop.value.hint
-
-
-def test_a_limit_of_tokens_holds_for_models_without_a_price() -> None:
-    budget = Budget(None, 1_500)
-    budget.pay(Usage(1_000, 400), None)
-    budget.check()
-    budget.pay(Usage(99, 1), None)
-    with pytest.raises(BudgetError, match=r"1,500 tokens is reached \(1,500 used\)"):
-        budget.check()
 
 
 def test_calls_in_flight_are_expected_to_cost_what_calls_did() -> None:
