@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import torch
@@ -67,11 +67,6 @@ class Batch:
     def __len__(self) -> int:
         return len(self.input_ids)
 
-    @property
-    def inputs(self) -> tuple[Tensor, Tensor]:
-        """Return what the models read."""
-        return self.input_ids, self.response_mask
-
     def rows(self, which: Tensor | slice) -> Batch:
         """Select some rows, and drop columns in which none of them has a token."""
         lengths = self.lengths[which]
@@ -84,10 +79,6 @@ class Batch:
         So parts have little padding, and a part too large for memory fails at once.
         """
         return self.lengths.argsort(descending=True, stable=True)
-
-    def split(self, size: int, order: Tensor) -> Iterator[Batch]:
-        """Yield parts of so many rows, in this order of rows."""
-        yield from (self.rows(part) for part in order.split(size))
 
 
 def collate(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import orjson
+import torch
 from accelerate import Accelerator
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -60,6 +62,18 @@ class Checkpoints:
         self._accelerator.load_state(str(found[-1] / "state"))
         update: int = orjson.loads((found[-1] / "update.json").read_bytes())["update"]
         return update
+
+
+@contextmanager
+def repeatable() -> Iterator[None]:
+    """Put torch's random state back where the block fails, so that a resumed run repeats it."""
+    cpu, cuda = torch.get_rng_state(), torch.cuda.get_rng_state_all()
+    try:
+        yield
+    except BaseException:
+        torch.set_rng_state(cpu)
+        torch.cuda.set_rng_state_all(cuda)
+        raise
 
 
 def append_metrics(output: Path, metrics: Metrics) -> None:

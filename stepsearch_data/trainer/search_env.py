@@ -12,11 +12,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from stepsearch_data.templates.examples import Paragraph
 from stepsearch_data.templates.template import Template
 from stepsearch_data.trainer.config import Limits
-from stepsearch_data.trainer.stops import Decode, Encode, cut_at_stop, replacement
+from stepsearch_data.trainer.stops import Decode, Encode, cut_at_stop, cut_observation, replacement
 
 _QUERY = re.compile(r"<search>((?:(?!<search>).)*)</search>\s*\Z", re.DOTALL)
 _TRY_AGAIN = (
@@ -99,6 +100,7 @@ class SearchEnv:
         self._template = template
         self.encode, self._decode, self._eos = encode, decode, eos
         self._encode_prompt = encode_prompt or encode
+        self.replacement = partial(replacement, encode=encode, decode=decode, eos=eos)
 
     def reset(self, task: Task) -> Episode:
         """Begin an episode. The prompt keeps its end where it is longer than half of `Limits.max_length`."""
@@ -133,15 +135,12 @@ class SearchEnv:
             self._append_observation(episode, _TRY_AGAIN)
         return None
 
-    def replacement(self, tokens: Sequence[int]) -> list[int]:
-        """Return what replaces the last token of a turn where it reaches beyond the turn's stop; else nothing."""
-        return replacement(tokens, self.encode, self._decode, self._eos)
-
     def observe(self, episode: Episode, query: str, documents: Sequence[Paragraph]) -> None:
         """Show what the engine found for the turn's query."""
         token = max(at for at, by_policy in enumerate(episode.response_mask) if by_policy)
         search = Search(query, tuple(documents), token, len(episode.text.rstrip()))
-        shown = self._cut(self._template.observation(documents))
+        whole = self._template.observation(documents)
+        shown = cut_observation(whole, self.limits.max_obs_length, self.encode, self._decode)
         if self._append_observation(episode, f"\n{shown}\n"):
             episode.searches.append(search)
 
@@ -155,12 +154,3 @@ class SearchEnv:
             return False
         episode.append(tokens, text, by_policy=False)
         return True
-
-    def _cut(self, shown: str) -> str:
-        """Shorten an observation to its limit, the closing tag kept: without it two rounds would read as one."""
-        tokens = self.encode(shown)
-        if len(tokens) <= self.limits.max_obs_length:
-            return shown
-        body, tag, after = shown.rpartition("</information>")
-        keep = max(0, self.limits.max_obs_length - len(self.encode(tag + after)) - 1)
-        return f"{self._decode(self.encode(body)[:keep])} {tag}{after}"

@@ -10,7 +10,6 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -21,7 +20,7 @@ from stepsearch_data.trainer.answer_gain import add_answer_gains
 from stepsearch_data.trainer.architecture import check_architecture
 from stepsearch_data.trainer.batch import EpisodeScore, collate, score_episode
 from stepsearch_data.trainer.callbacks import Callback
-from stepsearch_data.trainer.checkpoint import Checkpoints, append_metrics, drop_metrics_after
+from stepsearch_data.trainer.checkpoint import Checkpoints, append_metrics, drop_metrics_after, repeatable
 from stepsearch_data.trainer.config import PPOConfig, Schedule
 from stepsearch_data.trainer.data import task_index
 from stepsearch_data.trainer.distributed import WholePolicy, failing_together, mean_over_processes, set_batch_sizes
@@ -108,12 +107,10 @@ class StePPOTrainer:
         """Roll out one batch and learn from it; return metrics, and this process's episodes and their scores."""
         clock = Clock()
         self.whole_policy()  # which the sampler reads
-        before = torch.get_rng_state(), torch.cuda.get_rng_state_all()  # sampling uses no other generator
         try:
-            episodes = self._play(self._next_tasks(), self.sampler)
+            with repeatable():
+                episodes = self._play(self._next_tasks(), self.sampler)
         except (StepSearchError, KeyboardInterrupt):
-            torch.set_rng_state(before[0])  # a resumed run repeats the batch
-            torch.cuda.set_rng_state_all(before[1])
             self.save()
             raise
         clock.lap("rollout")

@@ -1,4 +1,4 @@
-"""Where a turn ends, and what replaces a token that reaches beyond its end."""
+"""Where turns and observations end, and what replaces a token that reaches beyond the end of its turn."""
 
 from __future__ import annotations
 
@@ -31,3 +31,12 @@ def replacement(tokens: Sequence[int], encode: Encode, decode: Decode, eos: froz
     if not text[end:].strip() or not text.startswith(said):
         return []
     return encode(text[len(said) : end])
+
+
+def cut_observation(shown: str, limit: int, encode: Encode, decode: Decode) -> str:
+    """Shorten an observation to so many tokens, the closing tag kept: without it two rounds would read as one."""
+    if len(encode(shown)) <= limit:
+        return shown
+    body, tag, after = shown.rpartition("</information>")
+    keep = max(0, limit - len(encode(tag + after)) - 1)
+    return f"{decode(encode(body)[:keep])} {tag}{after}"

@@ -36,9 +36,9 @@ def compute_advantages(
     for rows in batch.by_length().split(config.micro_batch_size):
         part = batch.rows(rows)
         width = part.input_ids.shape[1]
-        output = model(*part.inputs)
+        output = model(part.input_ids, part.response_mask)
         with accelerator.autocast():
-            ref_logps = reference.logps(policy, *part.inputs)
+            ref_logps = reference.logps(policy, part.input_ids, part.response_mask)
         batch.old_logps[rows, :width], batch.old_values[rows, :width] = output.logps, output.values
         kl[rows, :width] = kl_penalty(output.logps, ref_logps, part.response_mask)
         entropy[rows, :width] = output.entropy
@@ -78,9 +78,10 @@ def ppo_update(
     seen: defaultdict[str, list[float]] = defaultdict(list)
     size = config.mini_batch_size // accelerator.num_processes
     steps = size // config.micro_batch_size
-    for mini in (mini for _ in range(config.num_ppo_epochs) for mini in batch.split(size, torch.randperm(len(batch)))):
+    for rows in (rows for _ in range(config.num_ppo_epochs) for rows in torch.randperm(len(batch)).split(size)):
+        mini = batch.rows(rows)
         tokens = accelerator.reduce(mini.response_mask.sum(), reduction="sum") / accelerator.num_processes
-        for micro in mini.split(config.micro_batch_size, mini.by_length()):
+        for micro in map(mini.rows, mini.by_length().split(config.micro_batch_size)):
             with accelerator.accumulate(model):
                 share = micro.response_mask.sum() / tokens.clamp(min=1)
                 loss, means = _loss(model, micro, config)
@@ -98,7 +99,7 @@ def ppo_update(
 
 
 def _loss(model: nn.Module, batch: Batch, config: PPOConfig) -> tuple[Tensor, Metrics]:
-    output, mask = model(*batch.inputs), batch.response_mask
+    output, mask = model(batch.input_ids, batch.response_mask), batch.response_mask
     of_policy, clipfrac = policy_loss(
         output.logps, batch.old_logps, batch.advantages, mask, config.cliprange, batch.importance_weights
     )

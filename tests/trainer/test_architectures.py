@@ -84,7 +84,7 @@ def test_an_architecture_is_right_or_refused(name: str, tokenizer: Any, env: Sea
     torch.testing.assert_close(
         torch.tensor(sorted(sampler.seen)), expected.sort().values, atol=ROUGH.get(name, 1e-3), rtol=0
     )
-    read = log_probabilities(model, *batch.inputs, 1.0)[0]
+    read = log_probabilities(model, batch.input_ids, batch.response_mask, 1.0)[0]
     torch.testing.assert_close(read[batch.response_mask], expected, atol=1e-3, rtol=0)
     values = Critic(trunk_of(model))(batch.input_ids)
     assert values.shape == batch.input_ids.shape

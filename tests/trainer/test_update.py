@@ -175,8 +175,8 @@ def test_the_first_ratio_is_1(policy: Any, critic: Any, old_policy: Any) -> None
     """Before any step the policy is the one that sampled."""
     model, batch = ActorCritic(policy, critic), batched()
     compute_advantages(model, ReferencePolicy(old_policy), batch, CONFIG, Accelerator(cpu=True))
-    for part in batch.split(2, torch.arange(len(batch))):
-        torch.testing.assert_close(model(*part.inputs).logps, part.old_logps)
+    for part in map(batch.rows, torch.arange(len(batch)).split(2)):
+        torch.testing.assert_close(model(part.input_ids, part.response_mask).logps, part.old_logps)
 
 
 def test_how_far_the_sampler_is_from_the_trainer(policy: Any, critic: Any, old_policy: Any) -> None:
@@ -213,7 +213,7 @@ def test_observations_are_read_but_never_learnt(policy: Any, critic: Any, old_po
     """A row's loss does not change with the logits at observation tokens: their gradient is exactly zero."""
     model, batch = ActorCritic(policy, critic), batched()
     compute_advantages(model, ReferencePolicy(old_policy), batch, CONFIG, Accelerator(cpu=True))
-    read = model(*batch.inputs)
+    read = model(batch.input_ids, batch.response_mask)
     for tensor in (batch.old_logps, batch.old_values, batch.advantages, batch.returns, *read):
         assert torch.equal(tensor[~batch.response_mask], torch.zeros_like(tensor[~batch.response_mask]))
         assert not torch.equal(tensor, torch.zeros_like(tensor))
@@ -221,10 +221,10 @@ def test_observations_are_read_but_never_learnt(policy: Any, critic: Any, old_po
 
 def test_padding_is_no_part_of_a_row(policy: Any, critic: Any, old_policy: Any) -> None:
     model, batch = ActorCritic(policy, critic), batched()
-    whole = model(*batch.inputs)
+    whole = model(batch.input_ids, batch.response_mask)
     for row in range(len(batch)):
         part = batch.rows(slice(row, row + 1))
-        alone = model(*part.inputs)
+        alone = model(part.input_ids, part.response_mask)
         width = part.input_ids.shape[1]
         torch.testing.assert_close(alone.logps[0], whole.logps[row, :width])
         torch.testing.assert_close(alone.values[0], whole.values[row, :width])
