@@ -170,8 +170,8 @@ class Endpoint:
         except openai.APIStatusError as error:
             raise self._fault(error.response) from None
         except (openai.APIConnectionError, httpx2.InvalidURL, httpx2.TransportError, TooLargeError) as error:
-            cause = error.__cause__ if isinstance(error, openai.APIConnectionError) else error
-            raise self._http.failure(cause) from None
+            cause = isinstance(error, openai.APIConnectionError) and error.__cause__
+            raise self._http.failure(cause or error) from None
 
     def _said(self, response: httpx2.Response) -> str:
         return self._http.message(self._http.body(response))

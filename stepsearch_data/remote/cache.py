@@ -32,8 +32,7 @@ _OPEN: weakref.WeakSet[Cache] = weakref.WeakSet()
 def rescue() -> None:
     """Commit what all open caches hold, as far as possible: for the handler of a signal that ends the process."""
     for cache in list(_OPEN):
-        with suppress(StoreError):
-            cache.flush()
+        cache.try_to_flush()
 
 
 class Cache:
@@ -81,7 +80,7 @@ class Cache:
             self.flush()
         elif len(self._pending) == 1:  # where answers are rare, none may wait for the next one
             with suppress(RuntimeError):  # no event loop runs
-                asyncio.get_running_loop().call_later(WINDOW_SECONDS, self._flush_late)
+                asyncio.get_running_loop().call_later(WINDOW_SECONDS, self.try_to_flush)
 
     def flush(self) -> None:
         """Commit what is pending. Raises StoreError when the disk is full."""
@@ -89,8 +88,9 @@ class Cache:
             self._write("INSERT OR IGNORE INTO replies VALUES (?, ?)", self._pending.items())
             self._pending.clear()
 
-    def _flush_late(self) -> None:
-        with suppress(StoreError):  # the next reply meets the same error, and reports it
+    def try_to_flush(self) -> None:
+        """Commit what is pending, unless that fails: the next reply meets the same error, and reports it."""
+        with suppress(StoreError):
             self.flush()
 
     def _read(self, query: str, *values: str) -> list[tuple[Any, ...]]:

@@ -104,7 +104,7 @@ class Http:
         except Exception as error:  # noqa: BLE001 - `failure` raises those that it does not know
             raise self.failure(error) from None  # the client's error may hold a key
 
-    def failure(self, error: BaseException | None) -> Exception:
+    def failure(self, error: BaseException) -> Exception:
         """Return what a client's error means: TransientError, RowRejected or `bad_url`. Raises others, as bugs."""
         import httpx2
 
@@ -117,7 +117,6 @@ class Http:
                 return self._bad_url
             case httpx2.TransportError():
                 return TransientError(self.clean(str(error))[:_WORDS])
-        assert error
         raise error
 
     def body(self, response: httpx2.Response) -> bytes:
