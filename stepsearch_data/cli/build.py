@@ -13,6 +13,7 @@ from stepsearch_data.builds import engine_settings, make_build, merged_settings,
 from stepsearch_data.cli import options
 from stepsearch_data.cli.common import OK, QUARANTINED, end_at_once, open_store
 from stepsearch_data.cli.printing import grid, make_console, print_json, say, store_flag, tell, teller
+from stepsearch_data.core.progress import Reporter
 
 if TYPE_CHECKING:
     from stepsearch_data.api import Store
@@ -50,14 +51,16 @@ def build(
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Threads (run.workers).")] = None,
     fresh: options.Fresh = False,
     force: options.Force = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would run, why, and at what cost.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List what would run, why, and at what cost, and stop.")
+    ] = False,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
     """Build the store: run every stage that is not current, in order, and go on where an earlier build stopped.
 
-    Settings, engines and models are those of the store's last build, unless a run file describes them all, or an option
-    says otherwise; what is remembered and what is replaced is said first. Keys are never kept.
+    Settings, engines and models are those of the store's last build, unless a run file or an option sets others. The
+    build first lists what it remembers and what you have replaced. Keys are never kept.
     """
     end_at_once()
     flags = {
@@ -94,7 +97,7 @@ def explain(
     force: options.Force = False,
     as_json: options.Json = False,
 ) -> None:
-    """Say for every stage whether a build would run it, and why: which field changed, from what to what."""
+    """List for every stage whether a build would run it, and why: which setting changed, from what to what."""
     merged = [*engine_settings(engine), *merged_settings(row_settings(limit, llm, prompt), settings)]
     job = make_build((stage, first, last), source, store, config, merged, tell, fresh=fresh, force=force)
     _print_plan(job.plan(), as_json=as_json)
@@ -110,9 +113,9 @@ def retry_failed(
     max_cost: options.MaxCost = None,
     quiet: options.Quiet = False,
 ) -> None:
-    """Ask the model again about the questions that it failed on, and the search engines, then build what follows.
+    """Ask models and search engines again about the questions on which they failed, then build what follows.
 
-    With the settings of the build, unless told otherwise. What was answered before is replayed, not paid again.
+    Uses the settings of the last build, unless an option sets others. Earlier replies are replayed, not paid again.
     """
     flags = {**row_settings(None, llm, prompt), "llm.max_cost": max_cost}
     merged = [*engine_settings(engine), *merged_settings(flags, settings)]
@@ -125,8 +128,6 @@ def retry_failed(
 
 def _run(job: Runner, *, quiet: bool, as_json: bool = False) -> NoReturn:
     """Run a build, print what the store holds then, and exit."""
-    from stepsearch_data.core.progress import Reporter
-
     outcomes = job.run(Reporter(quiet=quiet))
     store = open_store(job.store.root, None)
     rejects = sum(outcome.rejects for outcome in outcomes)

@@ -12,6 +12,7 @@ from stepsearch_data.builds import engine_settings, merged_settings, run_config_
 from stepsearch_data.cli import options
 from stepsearch_data.cli.common import OK, QUARANTINED, end_at_once
 from stepsearch_data.cli.printing import REASONS, grid, print_json, say, tell
+from stepsearch_data.core.progress import Reporter
 from stepsearch_data.sources import DATASETS
 
 if TYPE_CHECKING:
@@ -112,7 +113,6 @@ def evaluate(
     """
     if output:
         end_at_once()
-    from stepsearch_data.core.progress import Reporter
     from stepsearch_data.evaluation.evaluate import evaluate as run
     from stepsearch_data.evaluation.setup import Options
     from stepsearch_data.indexes import Choice

@@ -15,6 +15,7 @@ from stepsearch_data.cli.limits import Limits
 from stepsearch_data.cli.printing import grid, make_console, print_json, say, tell
 from stepsearch_data.core.atomic import part_of
 from stepsearch_data.core.errors import ConfigError, QueryError
+from stepsearch_data.core.progress import Reporter
 
 if TYPE_CHECKING:
     from stepsearch_data.pipeline.store import Store
@@ -245,7 +246,6 @@ def view(
     Only this machine can open the page. From another one: ssh -L 8765:127.0.0.1:8765 HOST.
     """
     end_at_once()
-    from stepsearch_data.core.progress import Reporter
     from stepsearch_data.report.rollouts import Rollouts
     from stepsearch_data.report.server import view as show_page
 

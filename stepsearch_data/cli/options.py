@@ -57,11 +57,11 @@ Config = Annotated[
 ]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="STAGE.KEY=VALUE", help="Set one setting; the value `default` takes it back."),
+    typer.Option("--set", metavar="STAGE.KEY=VALUE", help="Set one setting; the value `default` resets it."),
 ]
 Fresh = Annotated[
     bool,
-    typer.Option("--fresh", help="Forget the settings of earlier builds: those not given now are at their defaults."),
+    typer.Option("--fresh", help="Forget the settings of earlier builds: what is not given now is at its default."),
 ]
 Sources = Annotated[
     list[str] | None,
@@ -120,7 +120,7 @@ Limit = Annotated[
         "--limit", "-n", min=1, max=1_000_000_000, help="Only the first N questions of each source (load.limit)."
     ),
 ]
-Force = Annotated[bool, typer.Option("--force", help="Run the chosen stages even when they are current.")]
+Force = Annotated[bool, typer.Option("--force", help="Run the chosen stages even if they are current.")]
 Llm = Annotated[
     str | None,
     of_model("--llm", metavar="MODEL", help="Model for decompose and queries; `offline` is rules."),
@@ -174,6 +174,6 @@ Patience = Annotated[
         min=0.1,
         max=1_000_000,
         callback=finite,
-        help="Seconds to go on trying while the Hub is busy or away (default 300).",
+        help="Seconds to retry while the Hub is busy or unreachable (default 300).",
     ),
 ]

@@ -12,6 +12,7 @@ from stepsearch_data.builds import run_config
 from stepsearch_data.cli import options
 from stepsearch_data.cli.printing import tell
 from stepsearch_data.core.errors import ConfigError, StepSearchError
+from stepsearch_data.core.progress import Reporter
 
 
 def init(
@@ -61,7 +62,6 @@ def synth(
     quiet: options.Quiet = False,
 ) -> None:
     """Write made-up questions and paragraphs in MuSiQue's format: 2 to 4 hops, every shape of graph."""
-    from stepsearch_data.core.progress import Reporter
     from stepsearch_data.synth import WorldConfig, write_world
 
     try:

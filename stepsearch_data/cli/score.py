@@ -11,6 +11,7 @@ from stepsearch_data.cli import options
 from stepsearch_data.cli.common import QUARANTINED
 from stepsearch_data.cli.printing import REASONS, grid, say, tell
 from stepsearch_data.core.errors import ConfigError
+from stepsearch_data.core.progress import Reporter
 
 if TYPE_CHECKING:
     from stepsearch_data.scoring.files import Report
@@ -46,7 +47,6 @@ def score(
 
     Reads `response, target, search_keys, support_docs`, and the names that verl and Search-R1 have for them.
     """
-    from stepsearch_data.core.progress import Reporter
     from stepsearch_data.scoring.files import default_output, rejects_of, score_file
     from stepsearch_data.scoring.scorer import Scorer, configure
 

@@ -19,6 +19,7 @@ from stepsearch_data.cli import options
 from stepsearch_data.cli.common import OK, QUARANTINED, end_at_once
 from stepsearch_data.cli.printing import make_console, print_json
 from stepsearch_data.core.errors import ConfigError, SearchError, StepSearchError
+from stepsearch_data.core.progress import Reporter
 from stepsearch_data.core.terminal import visible
 
 if TYPE_CHECKING:
@@ -61,13 +62,12 @@ def index(
     settings: options.Settings = None,
     quiet: options.Quiet = False,
 ) -> None:
-    """Build or renew the index of a corpus of your own, for `serve`, `search` and `--engine NAME=INDEX`.
+    """Build or update the index of your own corpus, for `serve`, `search` and `--engine NAME=INDEX`.
 
-    An index that is current is left alone, and one that was interrupted goes on. The default engine, bm25, is the
-    fastest; from about a million passages tantivy needs less memory and time to build.
+    A current index is left alone, an interrupted one goes on. The default engine, bm25, is the fastest; above about a
+    million passages, tantivy needs less memory and time to build.
     """
     end_at_once()
-    from stepsearch_data.core.progress import Reporter
     from stepsearch_data.indexes import build
 
     run = run_config(config, [*engine_settings(engine), *(settings or [])])
@@ -134,7 +134,6 @@ def ask_engines(query: str, choice: Choice, load: Load, k: int, *, as_json: bool
     """Ask the engines and print what they say; tell whether at least one of them answered."""
     import asyncio
 
-    from stepsearch_data.core.progress import Reporter
     from stepsearch_data.core.text import tokens
     from stepsearch_data.indexes import opened
 

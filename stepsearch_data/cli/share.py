@@ -15,10 +15,10 @@ from stepsearch_data.cli import options
 from stepsearch_data.cli.common import OK, end_at_once, open_store
 from stepsearch_data.cli.printing import grid, print_json, say, size, store_flag, tell
 from stepsearch_data.core.errors import ConfigError, PublishError, StepSearchError
+from stepsearch_data.core.progress import Reporter
 from stepsearch_data.exports import FORMATS
 
 if TYPE_CHECKING:
-    from stepsearch_data.core.progress import Reporter
     from stepsearch_data.release.hub import Hub
     from stepsearch_data.release.publish import Plan, Rehearsal
     from stepsearch_data.release.pull import Restored
@@ -110,7 +110,6 @@ def publish(
     if not (yes or dry_run or sys.stdin.isatty()):
         raise ConfigError("publish asks before it sends, but stdin is not a terminal", "--yes, or rehearse: --dry-run")
     end_at_once()
-    from stepsearch_data.core.progress import Reporter
     from stepsearch_data.release.write import ReleaseSettings, write_release
 
     reporter, opened = Reporter(quiet=quiet), open_store(store, config).folder
@@ -152,15 +151,13 @@ def pull(
     config: options.Config = None,
     quiet: options.Quiet = False,
 ) -> None:
-    """Fetch the store of a release from the Hugging Face Hub: for `sql`, `audit`, `export`, `build` and the others.
+    """Download the store of a release from the Hugging Face Hub, for `sql`, `audit`, `export`, `build` and the others.
 
     Every file is checked against the release's digests before the store appears. An interrupted pull goes on.
 
     Example: stepsearch-data pull USER/NAME@v1.0.0 --store store
     """
     end_at_once()
-    from stepsearch_data.core.progress import Reporter
-
     reporter = Reporter(quiet=quiet)
     hub, revision = _find_hub(repo, patience, reporter)
     from stepsearch_data.release.pull import pull as fetch
@@ -182,7 +179,6 @@ def verify(
 
     Exits with 1 if any file is not as recorded. On the Hub, large files are compared by the digests that it keeps.
     """
-    from stepsearch_data.core.progress import Reporter
     from stepsearch_data.release.verify import verify as check
     from stepsearch_data.release.verify import verify_remote
 

@@ -128,7 +128,7 @@ def _prompts(manifest: Manifest) -> Facts:
     for stage in manifest.stages:
         model = decided_by(manifest, stage, "config").get("llm")
         for name, content in decided_by(manifest, stage, "prompts").items():
-            text = ours.get(content, "a prompt of the builder's own, of which the store keeps the digest alone")
+            text = ours.get(content, "the builder's own prompt, of which the store keeps only the digest")
             rows.append([name, stage, model, content[:_SHORT], text])
     return {"title": "Prompts", "columns": ["prompt", "stage", "model", "SHA-256", "text"], "rows": rows}
 

@@ -5,12 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-import pyarrow.parquet as pq
-
 from stepsearch_data.core.errors import QueryError
-from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.report.shapes import Facets, Index
-from stepsearch_data.schemas.tables import TRAJECTORIES
 
 if TYPE_CHECKING:
     import duckdb
@@ -28,7 +24,7 @@ _PAGE = 100
 
 _LISTING = """
 CREATE TABLE listing AS
-WITH written AS (
+WITH placed AS (SELECT *, row_number() OVER () AS place FROM trajectories), written AS (
     SELECT question_id, count(*) AS queries, count(*) FILTER (kept) AS kept FROM queries GROUP BY question_id
 ), rewards AS (
     SELECT question_id, sum(information_gain) AS gain, sum(redundancy_penalty) AS redundancy, sum(step_reward) AS reward
@@ -40,8 +36,8 @@ SELECT question_id AS id, t.question, t.answer, t.source, question_type AS type,
        coalesce(round(gain, 4), 0) AS gain, coalesce(round(redundancy, 4), 0) AS redundancy,
        coalesce(round(reward, 4), 0) AS reward,
        lower(t.question || ' ' || t.answer || ' ' || question_id) AS searched, place
-FROM trajectories t JOIN places USING (question_id) LEFT JOIN quality USING (question_id)
-     LEFT JOIN written USING (question_id) LEFT JOIN rewards USING (question_id)
+FROM placed t LEFT JOIN quality USING (question_id) LEFT JOIN written USING (question_id)
+     LEFT JOIN rewards USING (question_id)
 ORDER BY place
 """
 
@@ -54,12 +50,8 @@ class Page(NamedTuple):
     rows: list[dict[str, Any]]
 
 
-def make_listing(connection: duckdb.DuckDBPyConnection, store: Store, manifest: Manifest) -> None:
+def make_listing(connection: duckdb.DuckDBPyConnection) -> None:
     """Make the table `listing`, which all else here reads; rows are in the order of the store."""
-    output = manifest.output(TRAJECTORIES.name)
-    empty = TRAJECTORIES.schema.empty_table().select(["question_id"])
-    ids = pq.read_table(store.table(TRAJECTORIES, output), columns=["question_id"]) if output else empty
-    connection.register("places", ids.append_column("place", [range(ids.num_rows)]))
     connection.execute(_LISTING)
 
 
@@ -144,7 +136,7 @@ def _value(name: str, text: str, kind: type[Any]) -> Any:
     try:
         return kind(text)
     except ValueError:
-        raise QueryError(f"{name}: {text!r} is no number") from None
+        raise QueryError(f"{name}: {text!r} is not a number") from None
 
 
 def _switch(name: str, text: str) -> bool:

@@ -1,4 +1,4 @@
-"""What policies did with the store's questions, to be seen beside its own trajectories."""
+"""What policies did with the store's questions, shown beside its own trajectories."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Rollouts:
         )
         return [
             *(f"{policy}: rollouts of questions that have no trajectory here: {n:,}." for policy, n in foreign.items()),
-            *(f"{policy}: lines that are no rollouts with an id: {n:,}." for policy, n in self._unread.items()),
+            *(f"{policy}: lines that are not rollouts with an id: {n:,}." for policy, n in self._unread.items()),
         ]
 
 

@@ -47,7 +47,7 @@ _COUNTED_IN: dict[str, Table[Any]] = {
     "trajectories": TRAJECTORIES,
     "passed": QUALITY,
 }
-"""The table that has to be there for a number to mean anything."""
+"""The table that must be built for a number to mean anything."""
 _REJECTS = r"""
 SELECT stage, regexp_replace(reason, '''[^'']*''|"[^"]*"|\d+', '…', 'g') AS said, count(*) AS n
 FROM rejects WHERE list_contains(?, stage) GROUP BY ALL ORDER BY n DESC, stage, said
@@ -92,7 +92,7 @@ def summarize(
 
 
 def _numbers(connection: duckdb.DuckDBPyConnection, manifest: Manifest) -> dict[str, Any]:
-    """Count by name; None for what no stage has made: a zero would say that it was looked for."""
+    """Count by name; None for what no stage has made yet: a zero would say that the stage found nothing."""
     cursor = connection.execute(_NUMBERS)
     names = [column[0] for column in cursor.description or []]
     counted = dict(zip(names, *cursor.fetchall(), strict=True))
@@ -123,7 +123,7 @@ def _tiles(numbers: dict[str, Any]) -> list[Facts]:
         "Pass the gates": _share(numbers["passed"], numbers["trajectories"]),
         "Hops found by a kept query, in its top 3": _percent(numbers["found"]),
         "Queries kept": _share(numbers["kept"], numbers["queries"]),
-        "Information gain a round": round(numbers["gain"], 3) if numbers["gain"] is not None else None,
+        "Information gain per round": round(numbers["gain"], 3) if numbers["gain"] is not None else None,
         "Spent on models": f"${numbers['cost']:,.2f}" if numbers["cost"] is not None else None,
     }
     return [{"title": name, "columns": [], "rows": [[value]]} for name, value in shown.items() if value is not None]
@@ -158,7 +158,7 @@ def _funnel(connection: duckdb.DuckDBPyConnection, manifest: Manifest, numbers: 
         step("hops", "sub-questions", rejects("queries")),
         step("queries", "search queries written for the hops", [*voted, *waiting]),
         step("kept", "queries that pass the vote", rejects("retrieve", "filter", "trajectories")),
-        step("trajectories", "whole rollouts, one a question", _by_gate(connection, manifest)),
+        step("trajectories", "whole rollouts, one per question", _by_gate(connection, manifest)),
         step("passed", "trajectories that pass all gates"),
     ]
     return [each for each in steps if each["count"] is not None]

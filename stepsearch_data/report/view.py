@@ -67,7 +67,7 @@ class View:
     def _look(self, committed: Manifest) -> _Snapshot:
         manifest = up_to_date(committed)
         connection = open_tables(self._store, manifest)
-        make_listing(connection, self._store, manifest)
+        make_listing(connection)
         summary = summarize(self._store, committed, connection, self._title, self._rollouts)
         lookup = Lookup(self._store, manifest, self._rollouts) if manifest.output(TRAJECTORIES.name) else None
         return _Snapshot(committed, connection, summary, lookup)

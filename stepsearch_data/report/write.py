@@ -95,7 +95,7 @@ def _check(place: Path, store: Store) -> None:
     if place.is_relative_to(store.root.resolve()):
         raise StoreError(f"cannot write {place}: it lies in the store and could damage it")
     if place.exists() and not _is_report(place):
-        raise StoreError(f"{place} is there already and is no report", "give the report another place with --output")
+        raise StoreError(f"{place} exists already and is not a report", "choose another place with --output")
 
 
 def _is_report(place: Path) -> bool:
@@ -125,7 +125,7 @@ def _gather(
     store: Store, manifest: Manifest, packed: Path, meter: Meter, rollouts: Rollouts, title: str | None
 ) -> _Data:
     with closing(open_tables(store, manifest)) as connection:
-        make_listing(connection, store, manifest)
+        make_listing(connection)
         summary = summarize(store, manifest, connection, title, rollouts)
         index = read_index(connection, CHUNK_ROWS)
     meter.expect(len(index["id"]))

@@ -211,9 +211,15 @@ def test_a_reader_that_leaves_early_is_no_error(form: str, sample_store: Path) -
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-@pytest.mark.parametrize("verb", ["sql -f csv 'SELECT * FROM rounds'", "sql 'SELECT 1'", "status", "audit --json"])
-def test_stdout_on_a_full_disk_is_one_line(verb: str, sample_store: Path) -> None:
-    done = shell(f'STEPSEARCH {verb} --store "$1" > /dev/full', sample_store)
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("sql -f csv 'SELECT * FROM rounds' --store $1", "sql 'SELECT 1' --store $1", "status --store $1"),
+        *("audit --json --store $1", "--help", "--version", "sql --help"),
+    ],
+)
+def test_stdout_on_a_full_disk_is_one_line(command: str, sample_store: Path) -> None:
+    done = shell(f"STEPSEARCH {command} > /dev/full", sample_store)
     assert done.returncode == 1
     assert done.stderr == "error: output: No space left on device\n"
 
@@ -295,12 +301,6 @@ def test_a_build_prints_data_on_stdout_and_its_log_on_stderr(cli: Run, tmp_path:
     assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, "", "")
 
 
-def test_a_build_ends_with_a_table_and_what_to_try_next(cli: Run, tmp_path: Path) -> None:
-    done = cli("build", "--store", tmp_path / "store", "--to", "corpus")
-    assert "try next:" in done.stdout
-    assert f"stepsearch-data show --store {tmp_path / 'store'}" in done.stdout
-
-
 def test_rows_set_aside_are_exit_code_3(cli: Run, tmp_path: Path) -> None:
     source = write_lines(tmp_path / "rows.jsonl", [*(jsonl(f"q{n}") for n in range(9)), b"{"])
     done = cli("build", "--stage", "load", "--store", tmp_path / "store", "--source", f"jsonl={source}", "--json")
@@ -322,6 +322,8 @@ def test_rows_set_aside_are_exit_code_3(cli: Run, tmp_path: Path) -> None:
         (["build", "--config", "none.toml"], "cannot read the run file none.toml"),
         (["build", "--stage", "filter"], "which is not in the store yet"),
         (["build", "--set", "filter.k=9"], "only 5 documents are retrieved"),
+        (["sql", "SELECT 1", "--output", "out"], "hint: name one: --format csv"),
+        (["sql", "SELECT 1", "--output", "out", "--format", "table"], "hint: name one: --format csv"),
     ],
 )
 def test_wrong_usage_is_exit_code_2(arguments: list[str], said: str, cli: Run, tmp_path: Path) -> None:
@@ -329,11 +331,16 @@ def test_wrong_usage_is_exit_code_2(arguments: list[str], said: str, cli: Run, t
     assert not (tmp_path / "store" / "manifest.json").exists()
 
 
-@pytest.mark.parametrize("arguments", [["bogus"], ["build", "--bogus"], ["sql"], ["build", "--workers", "0"]])
-def test_usage_that_click_refuses_is_exit_code_2(arguments: list[str], cli: Run) -> None:
-    done = cli(*arguments)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "Traceback" not in done.stderr
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *("bogus", "--bogus", "build --bogus", "sql", "build --workers 0", "sql x --format xml"),
+        *(f"sql x --timeout {seconds}" for seconds in ("inf", "nan", "86401", "0")),
+        *("sql x --memory nan", "sql x --memory 0"),
+    ],
+)
+def test_an_unknown_option_or_value_is_exit_code_2(arguments: str, cli: Run) -> None:
+    assert "--help" in refused(cli(*arguments.split()), 2)
 
 
 @pytest.mark.parametrize("verb", [["status"], ["sql", "SELECT 1"], ["show"], ["audit"]])
@@ -389,22 +396,6 @@ def test_sql_writes_nothing_into_the_store(cli: Run, odd_store: Path) -> None:
     assert tree(odd_store) == before
 
 
-def test_sql_writes_no_table_into_a_file(cli: Run, sample_store: Path, tmp_path: Path) -> None:
-    for form in ([], ["--format", "table"]):
-        done = cli("sql", "SELECT 1", "--store", sample_store, "-o", tmp_path / "out", *form)
-        assert "hint: name one: --format csv" in refused(done, 2)
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(
-    "limit", ["--timeout inf", "--timeout nan", "--timeout 86401", "--timeout 0", "--memory nan", "--memory 0"]
-)
-def test_a_limit_that_is_no_limit_is_refused(limit: str, cli: Run, sample_store: Path) -> None:
-    done = cli("sql", "SELECT 1", "--store", sample_store, *limit.split())
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "Traceback" not in done.stderr
-
-
 def test_synth_says_what_is_wrong_with_a_name(cli: Run, tmp_path: Path) -> None:
     assert "name it .jsonl or .jsonl.gz" in refused(cli("synth", "-o", tmp_path / "w.jsonl.zst"), 2)
     assert "cannot write .: it is a folder" in refused(cli("synth", "-o", "."), 2)
@@ -421,13 +412,6 @@ def test_closed_streams_are_no_traceback(sample_store: Path) -> None:
         done = shell(f"STEPSEARCH {verb} >&- <&-")
         assert (done.returncode, done.stdout, done.stderr) == (0, "", ""), verb
     assert shell("STEPSEARCH bogus 2>&-").returncode == 2
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-@pytest.mark.parametrize("option", ["--help", "--version", "sql --help"])
-def test_help_on_a_full_disk_is_one_line(option: str) -> None:
-    done = shell(f"STEPSEARCH {option} > /dev/full")
-    assert (done.returncode, done.stderr) == (1, "error: output: No space left on device\n")
 
 
 def test_output_that_cannot_hold_a_character_has_its_number(cli: Run, sample_store: Path) -> None:

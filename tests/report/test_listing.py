@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="module")
 def connection(rich: Store) -> Iterator[duckdb.DuckDBPyConnection]:
     with open_tables(rich, rich.manifest()) as opened:
-        make_listing(opened, rich, rich.manifest())
+        make_listing(opened)
         yield opened
 
 

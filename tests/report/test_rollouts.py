@@ -97,7 +97,7 @@ def test_policies_are_compared_and_what_is_not_shown_is_said(gold: list[Record],
     assert facts["rows"][0][searches] == sum(len(each["rounds"]) for each in gold) / len(gold)
     assert shown.notes(known) == [
         "who knows: rollouts of questions that have no trajectory here: 1.",
-        "who knows: lines that are no rollouts with an id: 1.",
+        "who knows: lines that are not rollouts with an id: 1.",
     ]
     assert not Rollouts().facts(known)
     assert not Rollouts().notes(known)

@@ -141,7 +141,7 @@ def test_an_id_may_hold_anything(hostile: Store) -> None:
     ("path", "status", "detail"),
     [
         ("api/trajectories?sort=nothing", 400, "sort: there is no column 'nothing'"),
-        ("api/trajectories?limit=0x10", 400, "limit: '0x10' is no number"),
+        ("api/trajectories?limit=0x10", 400, "limit: '0x10' is not a number"),
         ("api/trajectories?passed=maybe", 400, "passed: expected true or false"),
         ("api/trajectories?text=%ff%00%fe&x=1", 400, "unknown: x"),
         ("api/trajectory/nobody%3Cb%3E", 404, "there is no trajectory of question nobody<b>"),

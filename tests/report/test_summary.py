@@ -30,7 +30,7 @@ REST = {"prompt_tokens": 7, "attempts": 1, "batch": False, "finish_reason": "sto
 def summary_of(store: Store, title: str | None = None) -> Summary:
     manifest = up_to_date(store.manifest())
     with open_tables(store, manifest) as connection:
-        make_listing(connection, store, manifest)
+        make_listing(connection)
         return summarize(store, store.manifest(), connection, title)
 
 
