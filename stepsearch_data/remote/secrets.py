@@ -87,11 +87,10 @@ def show_url(url: str) -> str:
     scheme, rest = (before.lower(), after) if mark else ("", before)
     place, slash, path = rest.rpartition("@")[2].partition("/")  # a password may hold a slash
     shown = f"{scheme}{mark}{place if mark else _shortened(place)}{slash}{_shortened(path)}"
-    try:
+    with suppress(ValueError):
         urlsplit(shown)
-    except ValueError:
-        return HIDDEN
-    return shown
+        return shown
+    return HIDDEN
 
 
 def is_open(text: str) -> bool:

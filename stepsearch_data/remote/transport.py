@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property, lru_cache
 from ssl import SSLContext
 from urllib.request import getproxies, proxy_bypass
@@ -105,12 +105,10 @@ async def _read(response: aiohttp.ClientResponse, largest: int) -> bytes:
 @lru_cache(256)  # most calls go to one address
 def _checked(url: httpx2.URL) -> yarl.URL:
     """Return a URL that can be asked; user and password are in the headers. Raises httpx2.UnsupportedProtocol."""
-    try:
+    with suppress(ValueError):
         checked = yarl.URL(str(url.copy_with(userinfo=b"") if url.userinfo else url), encoded=True)
         if checked.scheme in ("http", "https") and re.fullmatch(r"[\w.-]+|.*:.*", checked.host or ""):
             return checked
-    except ValueError:
-        pass
     raise httpx2.UnsupportedProtocol("not a URL of http or https")
 
 

@@ -320,20 +320,13 @@ def test_what_azure_needs_besides_is_told(missing: str, monkeypatch: pytest.Monk
     assert missing in str(fault.value)
 
 
-def test_effort_and_what_else_is_sent() -> None:
-    request = replace(REQUEST, reasoning_effort="low", extra_body={"top_p": 0.9, "max_tokens": 5})
-    server = LlmServer(lambda _: OK)
-    ask(server, request)
-    sent = server.requests[0]
-    assert (sent["reasoning_effort"], sent["top_p"], sent["max_tokens"]) == ("low", 0.9, 5)
-
-
-def test_what_the_user_asks_for_is_never_left_out() -> None:
-    request = replace(REQUEST, extra_body={"temperature": 1})
+def test_what_the_user_asks_for_is_sent_and_never_left_out() -> None:
+    request = replace(REQUEST, reasoning_effort="low", extra_body={"top_p": 0.9, "max_tokens": 5, "temperature": 1})
     server = LlmServer(refusing("temperature"))
     with pytest.raises(RowRejected, match="'temperature' does not"):
         ask(server, request)
-    assert len(server.requests) == 1
+    (sent,) = server.requests
+    assert (sent["reasoning_effort"], sent["top_p"], sent["max_tokens"]) == ("low", 0.9, 5)
 
 
 @pytest.mark.parametrize("name", ["reasoning_content", "reasoning"])
