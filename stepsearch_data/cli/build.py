@@ -48,7 +48,10 @@ def build(
     max_concurrency: options.MaxConcurrency = None,
     rpm: options.Rpm = None,
     tpm: options.Tpm = None,
-    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Threads (run.workers).")] = None,
+    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Threads, processes (run.workers).")] = None,
+    executor: Annotated[
+        str | None, typer.Option("--executor", help="Where: processes, ray or inline (run.executor).")
+    ] = None,
     fresh: options.Fresh = False,
     force: options.Force = False,
     dry_run: Annotated[
@@ -72,6 +75,7 @@ def build(
         "llm.rpm": rpm,
         "llm.tpm": tpm,
         "run.workers": workers,
+        "run.executor": executor,
     }
     merged = [*engine_settings(engine), *merged_settings(flags, settings)]
     job = make_build((stage, first, last), source, store, config, merged, teller(quiet), fresh=fresh, force=force)

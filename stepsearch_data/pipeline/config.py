@@ -50,7 +50,12 @@ class RunSettings(BaseModel):
     )
     executor: Name = Field(
         default="processes",
-        description="what works on questions where no model is asked: processes, or inline, this process alone",
+        description="what works on questions where no model is asked: processes; a ray cluster; inline, this process",
+    )
+    address: str | None = Field(
+        default=None,
+        max_length=1_000,
+        description="address of a running Ray cluster (default: RAY_ADDRESS, or a cluster on this machine)",
     )
     max_reject_share: float = Field(
         default=0.2,

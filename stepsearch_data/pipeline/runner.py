@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepsearch_data.core.errors import ConfigError, StepSearchError, StoreError
 from stepsearch_data.core.progress import Clock, Reporter
-from stepsearch_data.executors import Executor, open_executor
+from stepsearch_data.executors import Executor, few_collections, open_executor
 from stepsearch_data.llm.money import Budget
 from stepsearch_data.pipeline.catalog import write_catalog
 from stepsearch_data.pipeline.config import RunConfig
@@ -130,7 +130,8 @@ class Runner:
                 self._tidy()
                 self._started(self.store)
                 run = self.config.run
-                with closing(open_executor(run.executor, run.workers, _PRELOAD)) as executor:
+                executor = open_executor(run.executor, run.workers, _PRELOAD, run.address)
+                with closing(executor), few_collections():
                     return [self._run_or_skip(stage, reporter, executor) for stage in self._selected]
         except OSError as error:
             raise _store_error(self.store.root, error) from error
