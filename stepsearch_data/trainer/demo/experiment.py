@@ -88,8 +88,6 @@ class Size:
     variants: Sequence[str]
     sft_seeds: int
     """Cold starts of each kind. A pair that has a start of its own says more than another seed from the same start."""
-    seeds: int = 1
-    """Trainings from each cold start."""
     rollouts: int = 64
     eval_every: int = 20
     held_out: int = 200
@@ -117,13 +115,12 @@ class Job:
     start: Start
     variant: str
     sft_seed: int
-    seed: int
     size: Size
 
     @property
     def output(self) -> Path:
         """Return the folder of its run."""
-        return self.folder / "runs" / self.start.name / f"{self.variant.replace(' ', '-')}-{self.sft_seed}{self.seed}"
+        return self.folder / "runs" / self.start.name / f"{self.variant.replace(' ', '-')}-{self.sft_seed}"
 
     @property
     def is_done(self) -> bool:
@@ -133,8 +130,8 @@ class Job:
 
 def jobs(folder: Path, size: Size) -> Iterator[Job]:
     """Yield all trainings of a size; what is compared runs side by side."""
-    for start, seed, sft_seed, variant in product(size.starts, range(size.seeds), range(size.sft_seeds), size.variants):
-        yield Job(folder, STARTS[start], variant, sft_seed, seed, size)
+    for start, sft_seed, variant in product(size.starts, range(size.sft_seeds), size.variants):
+        yield Job(folder, STARTS[start], variant, sft_seed, size)
 
 
 def make_world(folder: Path, seed: int = 1, questions: int = 1500, facts: int = 300) -> Store:
@@ -215,12 +212,12 @@ def run(job: Job, load: Load) -> Path:
     recipe = Recipe(
         output=job.output,
         model=Model(path=start),
-        schedule=replace(SCHEDULE, seed=1000 * job.sft_seed + job.seed, **budget),
+        schedule=replace(SCHEDULE, seed=1000 * job.sft_seed, **budget),
         ppo=UPDATE,
         limits=LIMITS,
         rewards=VARIANTS[job.variant],
     )
-    info = RunInfo(variant=job.variant, start=job.start.name, sft_seed=job.sft_seed, seed=job.seed)
+    info = RunInfo(variant=job.variant, start=job.start.name, sft_seed=job.sft_seed)
     job.output.mkdir(parents=True, exist_ok=True)
     (job.output / RUN_INFO).write_text(info.model_dump_json(), encoding="utf-8")
     with open_retriever(Choice(store=job.folder / "store"), load(()), load, Reporter(quiet=True)) as (_, retrieve):

@@ -56,7 +56,7 @@ def test_a_folder_holds_one_world(folder: Path) -> None:
 
 
 def test_variants_begin_with_the_same_rollouts_and_differ_by_their_rewards(folder: Path) -> None:
-    steppo, outcome = (Job(folder, WEAK, variant, 0, 0, SIZE) for variant in ("StePPO", "outcome only"))
+    steppo, outcome = (Job(folder, WEAK, variant, 0, SIZE) for variant in ("StePPO", "outcome only"))
     for job in (steppo, outcome):
         assert not job.is_done
         assert run(job, load) == job.output
@@ -83,6 +83,6 @@ def test_a_larger_size_adds_to_a_smaller_one(tmp_path: Path) -> None:
     small, full = ({job.output: replace(job, size=SIZE) for job in jobs(tmp_path, SIZES[n])} for n in SIZES)
     assert small.items() <= full.items()
     assert len(small) == 2
-    seeds = {(job.start.name, job.sft_seed, job.seed) for job in full.values()}
+    seeds = {(job.start.name, job.sft_seed) for job in full.values()}
     assert len(seeds) == 16  # eight a start
     assert SIZES["full"].budgets == range(20, 81, 20)
