@@ -20,19 +20,14 @@ _MINUTE = 60.0
 
 
 class _Bucket:
-    """Spends at most `rate` units per second, `burst` seconds' worth at once."""
+    """Spends at most `rate` units per second, `burst` seconds' worth at once; the next may be spent at `free_at`."""
 
-    def __init__(self, rate: float, now: Callable[[], float], burst: float = 1.0) -> None:
-        self.rate = rate
-        self._now, self._burst = now, burst
-        self._free_at = now() - burst
+    def __init__(self, rate: float, burst: float = 1.0) -> None:
+        self.rate, self.free_at = rate, -inf
+        self._burst = burst
 
-    def wait(self) -> float:
-        """Return the seconds until the next unit may be spent."""
-        return self._free_at - self._now()
-
-    def spend(self, units: float) -> None:
-        self._free_at = max(self._free_at, self._now() - self._burst) + units / self.rate
+    def spend(self, now: float, units: float) -> None:
+        self.free_at = max(self.free_at, now - self._burst) + units / self.rate
 
 
 class Governor:
@@ -56,13 +51,13 @@ class Governor:
         self.in_flight = 0
         self._most = max_concurrency
         self._now = now
-        self._requests = _Bucket((rpm or inf) / _MINUTE, now, burst)
-        self._tokens = _Bucket((tpm or inf) / _MINUTE, now)
+        self._requests = _Bucket((rpm or inf) / _MINUTE, burst)
+        self._tokens = _Bucket((tpm or inf) / _MINUTE)
         self._turn = asyncio.Lock()
         self._freed = asyncio.Event()
         self._opens_at = 0.0
         self._sent: deque[float] = deque()  # when the calls of the last second were sent, without those refused
-        self._pace = _Bucket(inf, now)  # unlimited until the first cut
+        self._pace = _Bucket(inf)  # unlimited until the first cut
         self._cut_rate, self._least_rate = inf, 0.0
         self._last_cut = -inf
         self._latencies: list[float] = []
@@ -109,24 +104,24 @@ class Governor:
         rate = _CAUTION * taken if taken else _CUT * (self._pace.rate if self._pace.rate < inf else 2.0)
         self._cut_rate = max(1.0, rate)
         self._least_rate = max(1.0, _CUT * rate)
-        self._pace = _Bucket(self._cut_rate, self._now, _SLACK)
+        self._pace = _Bucket(self._cut_rate, _SLACK)
         self._last_cut = max(now, self._opens_at)
         if not retry_after:
             self.limit = max(1.0, self.limit * _CUT)
 
     def _delay(self) -> float:
-        pause = self._opens_at - self._now()
-        return max(pause, self._requests.wait(), self._tokens.wait(), self._pace.wait())
+        opens_at = max(self._opens_at, self._requests.free_at, self._tokens.free_at, self._pace.free_at)
+        return opens_at - self._now()
 
     def _spend(self, tokens: int) -> None:
         now = self._now()
         self._sent.append(now)
         while self._sent[0] <= now - 1.0:
             self._sent.popleft()
-        self._requests.spend(1)
-        self._tokens.spend(tokens)
+        self._requests.spend(now, 1)
+        self._tokens.spend(now, tokens)
         self._pace.rate = self._cut_rate * (1 + ((now - self._last_cut) / _FORGETS) ** 2)
-        self._pace.spend(1)
+        self._pace.spend(now, 1)
 
     def _look_at_latency(self) -> None:
         typical, self._latencies = median(self._latencies), []
