@@ -25,6 +25,8 @@ from threading import RLock, Thread
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
+from huggingface_hub.utils.sha import git_hash
+
 Files = dict[str, bytes]
 _LFS = (".parquet",)
 _PAGE = 10  # entries of a tree that are told at once, few so that clients must ask for more
@@ -391,7 +393,7 @@ class _Handler(BaseHTTPRequestHandler):
         if path not in files:
             raise _Refused(404, "EntryNotFound", "Entry not found")
         data = files[path]
-        headers = {"X-Repo-Commit": sha, "Accept-Ranges": "bytes", "ETag": f'"{git_oid(data)}"'}
+        headers = {"X-Repo-Commit": sha, "Accept-Ranges": "bytes", "ETag": f'"{git_hash(data)}"'}
         if not path.endswith(_LFS):
             return self._ranged(data, headers)
         oid = hashlib.sha256(data).hexdigest()
@@ -423,20 +425,15 @@ def _tree(files: Files, folder: str, *, recursive: bool) -> list[dict[str, Any]]
     deep = {path for path in inside if "/" in path.removeprefix(prefix)}
     folders = {path[: path.index("/", len(prefix))] for path in deep}
     return [
-        *({"type": "directory", "path": path, "size": 0, "oid": git_oid(path.encode())} for path in sorted(folders)),
+        *({"type": "directory", "path": path, "size": 0, "oid": git_hash(path.encode())} for path in sorted(folders)),
         *(_entry(path, files[path]) for path in inside if recursive or path not in deep),
     ]
 
 
 def _entry(path: str, data: bytes) -> dict[str, Any]:
-    entry = {"type": "file", "path": path, "size": len(data), "oid": git_oid(data)}
+    entry = {"type": "file", "path": path, "size": len(data), "oid": git_hash(data)}
     if not path.endswith(_LFS):
         return entry
     pointer = f"oid sha256:{hashlib.sha256(data).hexdigest()}"
     stored = {"oid": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 130}
-    return {**entry, "oid": git_oid(pointer.encode()), "lfs": stored}
-
-
-def git_oid(data: bytes) -> str:
-    """What git names a file's content by."""
-    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+    return {**entry, "oid": git_hash(pointer.encode()), "lfs": stored}

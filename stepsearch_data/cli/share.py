@@ -20,7 +20,7 @@ from stepsearch_data.exports import FORMATS
 
 if TYPE_CHECKING:
     from stepsearch_data.release.hub import Hub
-    from stepsearch_data.release.publish import Plan, Rehearsal
+    from stepsearch_data.release.publish import Plan
     from stepsearch_data.release.pull import Restored
     from stepsearch_data.release.verify import Report
 
@@ -132,7 +132,7 @@ def publish(
         release = write_release(opened, output or _beside(opened.root, ".release"), settings, meter)
     reporter.line(f"wrote {release.folder}")
     if dry_run:
-        _print_rehearsal(rehearse(hub, release, private=private), hub.repo)
+        _print_rehearsal(*rehearse(hub, release, private=private), hub.repo)
         return
     plan = prepare(hub, release)
     if not quiet:
@@ -249,13 +249,13 @@ def _print_changes(plan: Plan, repo: str) -> None:
         say("all of it is there already")
 
 
-def _print_rehearsal(found: Rehearsal, repo: str) -> None:
+def _print_rehearsal(plan: Plan | None, fault: PublishError | None, repo: str) -> None:
     """Print what publishing would do, and what would end it."""
-    if found.plan:
-        _print_changes(found.plan, repo)
-    if found.fault:
-        what = "" if found.plan else "nothing was compared, and "
-        tell(f"note: {what}publishing would fail now: {found.fault.message}", f"hint: {found.fault.hint}")
+    if plan:
+        _print_changes(plan, repo)
+    if fault:
+        what = "" if plan else "nothing was compared, and "
+        tell(f"note: {what}publishing would fail now: {fault.message}", f"hint: {fault.hint}")
 
 
 def _print_published(plan: Plan, hub: Hub) -> None:

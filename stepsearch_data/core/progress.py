@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from threading import Event
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from rich.progress import Progress
+
+T = TypeVar("T")
 
 _PLAIN_EVERY = 10.0  # seconds between lines where there is no terminal
 _NOTE_EVERY = 0.25  # seconds between changes of a note
@@ -73,6 +75,13 @@ class Meter:
             self._said = time.monotonic()
             of = f" of {self._total:,}" if self._total else ""
             self._say(f"{self._stage:<13} {self._done:,}{of}  {self._note}".rstrip())
+
+    def track(self, items: Iterable[T], total: int) -> Iterator[T]:
+        """Yield the items, `total` of them, and count each as done when the next one is wanted."""
+        self.expect(total)
+        for item in items:
+            yield item
+            self.advance()
 
 
 class Reporter:

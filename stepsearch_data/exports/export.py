@@ -62,7 +62,9 @@ def export(
     """
     _check(store, form, template, folder)
     with store.reading() as manifest, Files(folder, form.suffix, form.schema(template)) as written:
-        _check_split(store, manifest, form, split)
+        known = split_names(store, manifest) if form.of == "trajectories" else ["corpus"]
+        if split not in (None, *known):
+            raise ConfigError(f"there is no split {split!r}", f"this store has: {', '.join(known)}")
         for own_split, item in _items(store, manifest, form, meter, everything=everything):
             if split in (None, own_split):
                 for row in form.rows(item, template):
@@ -87,24 +89,14 @@ def _check(store: Store, form: Format, template: Template, folder: Path) -> None
         raise StoreError(f"cannot write {folder}: it lies in the store and could damage it")
 
 
-def _check_split(store: Store, manifest: Manifest, form: Format, split: str | None) -> None:
-    known = split_names(store, manifest) if form.of == "trajectories" else ["corpus"]
-    if split not in (None, *known):
-        raise ConfigError(f"there is no split {split!r}", f"this store has: {', '.join(known)}")
-
-
 def _items(
     store: Store, manifest: Manifest, form: Format, meter: Meter, *, everything: bool
 ) -> Iterator[tuple[str, Any]]:
-    """Yield what the format makes rows of, each with its split."""
+    """Return what the format makes rows of, each with its split."""
     table: Table[Any] = PASSAGES if form.of == "passages" else TRAJECTORIES
     path = store.tables(manifest, table)[table]
-    meter.expect(pq.read_metadata(path).num_rows)
+    total = pq.read_metadata(path).num_rows
     if form.of == "passages":
-        for passage in read_rows(path, PASSAGES):
-            yield "corpus", passage
-            meter.advance()
-        return
-    for example in examples(store, manifest, everything=everything, with_rejected=form.with_rejected):
-        yield example.split, example
-        meter.advance()
+        return (("corpus", passage) for passage in meter.track(read_rows(path, PASSAGES), total))
+    found = examples(store, manifest, everything=everything, with_rejected=form.with_rejected)
+    return ((example.split, example) for example in meter.track(found, total))

@@ -103,23 +103,18 @@ def prepare(hub: Hub, release: Release) -> Plan:
     return Plan(release, head, changes, done, tagged=not tag or tagged is not None)
 
 
-@dataclass(frozen=True)
-class Rehearsal:
-    """What publishing would do; `plan` is None where that is not known, `fault` what would end it."""
+def rehearse(hub: Hub, release: Release, *, private: bool) -> tuple[Plan | None, PublishError | None]:
+    """Return what publishing would do, None where that is not known, and the error that would end it.
 
-    plan: Plan | None
-    fault: PublishError | None
-
-
-def rehearse(hub: Hub, release: Release, *, private: bool) -> Rehearsal:
-    """Look at what publishing would do. The folder is written already, so this does not fail with the Hub."""
+    The folder is written already, so this does not fail with the Hub.
+    """
     plan = None
     try:
         plan = prepare(hub, release)
         check_account(hub, private=private)
     except PublishError as error:
-        return Rehearsal(plan, error)
-    return Rehearsal(plan, None)
+        return plan, error
+    return plan, None
 
 
 def carry_out(hub: Hub, plan: Plan, meter: Meter, *, private: bool, message: str | None) -> str:

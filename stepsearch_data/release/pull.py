@@ -47,11 +47,9 @@ def pull(hub: Hub, revision: str | None, root: Path, reporter: Reporter) -> Rest
     folder = place.with_name(f"{_waiting(place)}{sha[:12]}")
     with reporter.stage("pull") as meter:
         paths = [NAME, *(path for path in tree if path.startswith(f"{STORE}/"))]
-        meter.expect(len(paths))
-        for path in paths:
+        for path in meter.track(paths, len(paths)):
             meter.note(partial(str, path))
             hub.download(path, sha, folder)
-            meter.advance()
     try:
         with reporter.stage("verify") as meter:
             restored = restore(folder, root, meter)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from stepsearch_data.release.hub import Hub
 
 MANIFEST = f"{STORE}/manifest.json"
+_NOT_OURS = "the release was not written by this program"
 
 
 class State(StrEnum):
@@ -106,11 +107,7 @@ def verify_remote(hub: Hub, revision: str | None, meter: Meter) -> Report:
         folder = Path(temporary)
         record = fetch_record(hub, sha, folder)
         paths = [*(path for path in record.files if path in tree), *_extra(record, tree)]
-        meter.expect(len(paths))
-        found = {}
-        for path in paths:
-            found[path] = _digest(hub, sha, path, tree[path], folder)
-            meter.advance()
+        found = {path: _digest(hub, sha, path, tree[path], folder) for path in meter.track(paths, len(paths))}
         digest = _digest(hub, sha, NAME, tree[NAME], folder)
     return _compare("release", f"{hub.repo}@{revision or sha}", digest, record.digests, found)
 
@@ -177,13 +174,9 @@ def _check_lineage(record: Record, store: Store) -> None:
         if agree:
             store.check(manifest)
     except StoreError as error:
-        raise PublishError(
-            f"the release holds no whole store: {error.message}", "the release was not written by this program"
-        ) from error
+        raise PublishError(f"the release holds no whole store: {error.message}", _NOT_OURS) from error
     if not agree:
-        raise PublishError(
-            f"{NAME} and {MANIFEST} contradict each other", "the release was not written by this program"
-        )
+        raise PublishError(f"{NAME} and {MANIFEST} contradict each other", _NOT_OURS)
 
 
 def _files(folder: Path, rooms: Iterable[str]) -> list[str]:
@@ -193,16 +186,14 @@ def _files(folder: Path, rooms: Iterable[str]) -> list[str]:
 
 def _digests(root: Path, paths: list[str], meter: Meter) -> dict[str, str]:
     """Compute digests of what is there, by path."""
-    meter.expect(len(paths))
     found = {}
-    for path in paths:
+    for path in meter.track(paths, len(paths)):
         try:
             found[path] = digest_of(root / path)
         except FileNotFoundError:
             pass
         except OSError:  # a FIFO, or what may not be read
             found[path] = ""
-        meter.advance()
     return found
 
 

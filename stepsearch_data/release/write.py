@@ -6,6 +6,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from stepsearch_data.core.version import __version__
 from stepsearch_data.pipeline.catalog import LOGS, catalog, check_current
 from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.release.card import Statistics, card
-from stepsearch_data.release.dataset import CONFIGS, CORPUS, Config, Corpus, items
+from stepsearch_data.release.dataset import CONFIGS, CORPUS, Config, Corpus, Item, items
 from stepsearch_data.release.lineage import by_kind, lineage, origins, run_file
 from stepsearch_data.release.record import (
     CARD,
@@ -114,15 +115,12 @@ def _write_data(
             open_files[config, split] = opened
         return open_files[config, split]
 
-    meter.expect(sum(pq.read_metadata(inputs[table]).num_rows for table in (QUESTIONS, PASSAGES)))
+    total = sum(pq.read_metadata(inputs[table]).num_rows for table in (QUESTIONS, PASSAGES))
+    passages = ([Item(CORPUS, "train", row)] for row in corpus.rows())
     with ExitStack() as stack:
-        for question in items(inputs, corpus):
-            for item in question:
+        for together in meter.track(chain(items(inputs, corpus), passages), total):
+            for item in together:
                 shards(item.config, item.split).append(item.row)
-            meter.advance()
-        for row in corpus.rows():
-            shards(CORPUS, "train").append(row)
-            meter.advance()
         configs: dict[str, dict[str, Split]] = {config.name: {} for config in CONFIGS}
         for (config, split), file in sorted(open_files.items(), key=lambda item: item[0][1]):
             paths = tuple(path.relative_to(staging).as_posix() for path in file.finish())

@@ -10,7 +10,6 @@ import sys
 import time
 from pathlib import Path
 
-import orjson
 import pytest
 
 from stepsearch_data.core.progress import Meter
@@ -273,12 +272,6 @@ def test_what_somebody_commits_meanwhile_is_not_overwritten(hub: Hub, publish: C
     assert hub.repositories[REPO].tags == {}
     assert publish().code == 0
     assert on_hub(hub) == {**on_disk(release.folder), **theirs}
-
-
-def test_a_record_names_every_file_that_is_sent(hub: Hub, publish: Command) -> None:
-    assert publish().code == 0
-    files = on_hub(hub, "v1.0.0")
-    assert set(orjson.loads(files["release.json"])["files"]) == set(files) - {"release.json"}
 
 
 def cli_arguments(store: Path, folder: Path) -> list[str]:

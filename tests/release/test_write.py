@@ -57,11 +57,6 @@ def test_datasets_streams_every_config(sample_release: Path, config: str, tmp_pa
         assert read.features is not None
 
 
-def test_the_default_config_is_the_trajectories(sample_release: Path, tmp_path: Path) -> None:
-    loaded = datasets.load_dataset(str(sample_release), split="train", cache_dir=str(tmp_path))
-    assert loaded.to_list() == written(sample_release, "trajectories", "train")
-
-
 def test_trajectories_are_those_that_are_complete_and_passed_the_gates(sample_release: Path) -> None:
     store = Store(sample_release / "store")
     tables = {name: pl.read_parquet(store.path(output(store, name))) for name in ("trajectories", "quality")}
