@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
+import pyarrow.parquet as pq
 from pydantic import Field
 
 from stepsearch_data.core.lazy import Lazy
@@ -40,20 +41,36 @@ class FilterConfig(StageConfig):
 def filter_queries(context: StageContext) -> None:
     """Let the engines vote on every query."""
     config = context.config(FilterConfig)
-    queries = pl.read_parquet(context.inputs[QUERIES], glob=False, columns=["query_id", "question_id", "hop"])
-    context.meter.expect(len(queries))
-    for start in range(0, len(queries), _BATCH):
-        batch = queries.slice(start, _BATCH)
-        hits = (
-            pl.scan_parquet(context.inputs[HITS], glob=False)
-            .join(batch.lazy(), on="query_id", how="semi", maintain_order="left")
-            .collect()
-        )
-        engine_votes = _engine_votes(_judged(context, hits, config))
-        votes = batch.join(_votes(engine_votes, config), on="query_id", maintain_order="left")
-        context.writer(ENGINE_VOTES).write(engine_votes.to_arrow())
-        context.writer(VOTES).write(votes.to_arrow())
-        context.meter.advance(len(batch))
+    queries = pl.scan_parquet(context.inputs[QUERIES], glob=False).select("query_id", "question_id", "hop")
+    number = context.count(QUERIES)
+    context.meter.expect(number)
+    with pq.ParquetFile(context.inputs[HITS]) as file:
+        hits = _Hits(file)
+        for start in range(0, number, _BATCH):
+            batch = queries.slice(start, _BATCH).collect()
+            engine_votes = _engine_votes(_judged(context, hits.take(batch["query_id"]), config))
+            votes = batch.join(_votes(engine_votes, config), on="query_id", maintain_order="left")
+            context.writer(ENGINE_VOTES).write(engine_votes.to_arrow())
+            context.writer(VOTES).write(votes.to_arrow())
+            context.meter.advance(len(batch))
+
+
+class _Hits:
+    """Reads hits, which are in the order of the queries, for some queries at a time."""
+
+    def __init__(self, file: pq.ParquetFile) -> None:
+        self._batches = file.iter_batches()
+        self._read = pl.DataFrame(file.schema_arrow.empty_table())
+
+    def take(self, query_ids: pl.Series) -> pl.DataFrame:
+        """Return the hits of the next queries."""
+        wanted = query_ids.implode()
+        read, taken = [self._read], self._read["query_id"].is_in(wanted)
+        while taken.all() and (batch := next(self._batches, None)):  # the next ones may be of these queries too
+            read.append(pl.DataFrame(batch))
+            taken = read[-1]["query_id"].is_in(wanted)
+        self._read = read[-1].filter(~taken)
+        return pl.concat([*read[:-1], read[-1].filter(taken)])
 
 
 def _judged(context: StageContext, hits: pl.DataFrame, config: FilterConfig) -> pl.DataFrame:
