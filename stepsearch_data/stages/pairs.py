@@ -83,7 +83,7 @@ def _worse(passages: Passages, limit: int, rows: QuestionRows, rounds: Sequence[
         worse["redundant"] = passages.search(earlier[-1].query, earlier[-1].documents)
     for query in rows[QUERIES]:
         if query.hop == good.hop and query.query_id not in used and votes[query.query_id].dropped:
-            hits = [hit for hit in rows[HITS] if hit.query_id == query.query_id]
+            hits = rows.where(HITS, "query_id", query.query_id)
             documents = shown.documents(passages, limit, hits)
             if shown.shows_gold(documents):
                 worse.setdefault("rejected-query", passages.search(query.query, documents))

@@ -173,7 +173,7 @@ class _Searches:
     def _documents(
         self, query: Query, fits: Callable[[RetrievedDocument], bool] = lambda _: True
     ) -> list[RetrievedDocument]:
-        hits = [hit for hit in self._rows[HITS] if hit.query_id == query.query_id]
+        hits = self._rows.where(HITS, "query_id", query.query_id)
         return shown.documents(self._passages, self._shown, hits, fits)
 
 

@@ -130,6 +130,6 @@ class Template:
 
     def _inert(self, text: str) -> str:
         """Remove the angle brackets of tags in a text of the data, and of tags that this leaves behind."""
-        while (clean := self._tags.sub(r"\1", text)) != text:
+        while "<" in text and (clean := self._tags.sub(r"\1", text)) != text:
             text = clean
         return text
