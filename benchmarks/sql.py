@@ -23,11 +23,12 @@ import duckdb
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from stepsearch_data.core.errors import QueryError
-from stepsearch_data.pipeline.catalog import catalog, connect, query, write_catalog
+from stepsearch_data.pipeline.catalog import catalog, write_catalog
 from stepsearch_data.pipeline.context import TableWriter
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.schemas.tables import QUALITY, QUERIES, REJECTS, ROUNDS, TRAJECTORIES, VOTES, Table
-from tests.pipeline.escapes import bench, escapes
+from stepsearch_data.sql import connect, query
+from tests.escapes import bench, escapes
 from tests.tree import tree
 
 MEMORY = 3 << 30  # what `sql` gives DuckDB unless it is told otherwise

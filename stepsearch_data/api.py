@@ -19,9 +19,10 @@ import pyarrow as pa
 from stepsearch_data.builds import engine_settings, make_build, row_settings
 from stepsearch_data.core.errors import ConfigError, SourceError, StepSearchError
 from stepsearch_data.core.progress import Reporter
-from stepsearch_data.pipeline import catalog
+from stepsearch_data.pipeline.catalog import frame
 from stepsearch_data.pipeline.store import Store as Folder
 from stepsearch_data.schemas.tables import REJECTS, TABLES
+from stepsearch_data.sql import query as run_query
 
 if TYPE_CHECKING:
     import polars as pl
@@ -173,7 +174,7 @@ class Store:
         True
         """
         with self.folder.reading() as manifest:
-            return catalog.frame(self.folder, manifest, name)
+            return frame(self.folder, manifest, name)
 
     def sql(self, query: str, *, memory: float | None = None) -> pa.Table:
         """Return the rows of one SELECT over the store's tables, as an Arrow table.
@@ -185,7 +186,7 @@ class Store:
         >>> ssd.open("store").sql("SELECT count(*) AS n FROM trajectories").to_pylist()
         [{'n': 70}]
         """
-        with catalog.query(self.folder, query, memory=None if memory is None else int(memory * (1 << 30))) as reader:
+        with run_query(self.folder, query, memory=None if memory is None else int(memory * (1 << 30))) as reader:
             return reader.read_all()
 
     def trajectory(self, question_id: str | None = None) -> Trajectory:

@@ -9,10 +9,11 @@ from typing import Any
 import duckdb
 
 from stepsearch_data.core.errors import StoreError
-from stepsearch_data.pipeline.catalog import check_current, connect
+from stepsearch_data.pipeline.catalog import check_current
 from stepsearch_data.pipeline.questions import by_question
 from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.schemas.tables import QUALITY, QUERIES, QUESTIONS, SUB_QUESTIONS
+from stepsearch_data.sql import connect
 from stepsearch_data.stages.gates.config import GATES, unchecked
 from stepsearch_data.stages.rules import forbidden, leaked
 

@@ -9,10 +9,11 @@ import duckdb
 import polars as pl
 
 from stepsearch_data.core.errors import StoreError
-from stepsearch_data.pipeline.catalog import check_current, connect
+from stepsearch_data.pipeline.catalog import check_current
 from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.remembered import flat
 from stepsearch_data.schemas.tables import REJECTS, TABLES
+from stepsearch_data.sql import connect
 
 Pair = tuple[Any, Any]
 """A value of each store; None where it has none."""

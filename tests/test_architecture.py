@@ -13,7 +13,7 @@ MODULES = sorted(ROOT.rglob("*.py"))
 # What each package may import of ours, beside itself.
 BASE = {"core", "schemas", "templates"}
 STORE = BASE | {"remote", "llm", "search", "sources", "pipeline"}
-TRAINER = STORE | {"rewards", "exports", "indexes"}
+TRAINER = STORE | {"rewards", "exports", "indexes", "sql"}
 CLI = TRAINER | {
     "stages",
     "audit",
@@ -39,15 +39,16 @@ ALLOWED = {
     "llm": {"core", "remote"},
     "search": {"core", "remote", "llm", "sources"},
     "pipeline": BASE | {"executors", "remote", "llm", "search", "sources"},
+    "sql": {"core", "schemas", "pipeline"},
     "indexes": {"core", "pipeline", "search"},
     "exports": BASE | {"pipeline", "sources"},
     "stages": STORE | {"rewards"},
-    "audit": BASE | {"pipeline", "stages"},
-    "compare": BASE | {"pipeline", "remembered"},
+    "audit": BASE | {"pipeline", "stages", "sql"},
+    "compare": BASE | {"pipeline", "remembered", "sql"},
     "scoring": BASE | {"pipeline", "rewards", "sources"},
     "serve": {"core", "indexes", "search"},
-    "release": BASE | {"pipeline", "stages", "audit", "trajectory", "remote", "sources"},
-    "report": BASE | {"llm", "pipeline", "sources", "stages", "rewards", "exports", "serve"},
+    "release": BASE | {"pipeline", "stages", "audit", "sql", "trajectory", "remote", "sources"},
+    "report": BASE | {"llm", "pipeline", "sources", "stages", "rewards", "exports", "serve", "sql"},
     "trainer": TRAINER,
     "evaluation": TRAINER | {"trainer"},
     "demo": TRAINER | {"trainer", "evaluation", "synth"},

@@ -17,8 +17,8 @@ from typing import NamedTuple
 import pytest
 
 from stepsearch_data.core.digest import digest_of
-from stepsearch_data.pipeline.catalog import query
 from stepsearch_data.pipeline.store import Store
+from stepsearch_data.sql import query
 from tests.conftest import Run
 from tests.tree import tree
 

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from stepsearch_data.pipeline.catalog import query as sql
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.remote.cache import WINDOW_REPLIES
+from stepsearch_data.sql import query as sql
 from stepsearch_data.stages.model import load_prompt
 from tests.conftest import run_cli
 from tests.fake import Fault

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stepsearch_data.pipeline.catalog import query
 from stepsearch_data.pipeline.store import Store
+from stepsearch_data.sql import query
 from tests.conftest import run_cli
 from tests.llm_server import LlmServer
 from tests.oracle import Oracle

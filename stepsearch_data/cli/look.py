@@ -90,12 +90,13 @@ def _discard(output: Path | None) -> None:
 def _print_rows(store: Store, sql: str, form: str, output: Path | None, *, memory: int) -> None:
     """Print the rows of a query, in one of the formats; DuckDB may take `memory` bytes."""
     from stepsearch_data.cli.output import write
-    from stepsearch_data.pipeline import catalog
+    from stepsearch_data.pipeline.catalog import stale
+    from stepsearch_data.sql import query
 
-    outdated = catalog.stale(store)
+    outdated = stale(store)
     if outdated:
         tell(f"note: made from earlier inputs: {', '.join(outdated)}; to update them: stepsearch-data build")
-    with catalog.query(store, sql, memory=memory) as reader:
+    with query(store, sql, memory=memory) as reader:
         if form == "table" and output is None:
             _result_table(reader)
         else:

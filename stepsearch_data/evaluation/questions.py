@@ -9,13 +9,13 @@ from pathlib import Path
 
 from stepsearch_data.core.errors import ConfigError, RowRejected, SourceError
 from stepsearch_data.exports.reading import split_names
-from stepsearch_data.pipeline.catalog import connect
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.schemas.rows import Question
 from stepsearch_data.schemas.tables import QUALITY, TRAJECTORIES
 from stepsearch_data.sources.asked import asker
 from stepsearch_data.sources.record import Record
 from stepsearch_data.sources.source import Source, check_kind, parse_source
+from stepsearch_data.sql import connect
 from stepsearch_data.templates.examples import Paragraph
 from stepsearch_data.templates.template import Template
 from stepsearch_data.trainer.data import load_examples, subsample, to_task

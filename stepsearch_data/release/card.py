@@ -18,12 +18,12 @@ import pyarrow.parquet as pq
 
 from stepsearch_data.audit import Numbers, audit
 from stepsearch_data.core.markdown import Markup, code, example, fence, plain, table
-from stepsearch_data.pipeline.catalog import connect
 from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.release.dataset import CONFIGS, TRAJECTORIES, Config
 from stepsearch_data.release.lineage import OTHER, Origin, attribution, citation
 from stepsearch_data.release.record import DATA, Record
 from stepsearch_data.schemas.tables import REJECTS
+from stepsearch_data.sql import connect
 from stepsearch_data.stages import STAGES
 from stepsearch_data.trajectory import read_trajectory
 

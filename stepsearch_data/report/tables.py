@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from stepsearch_data.pipeline.catalog import JUDGED, LOGS, connect
+from stepsearch_data.pipeline.catalog import JUDGED, LOGS
 from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.schemas.tables import TABLES, Table
+from stepsearch_data.sql import connect
 
 if TYPE_CHECKING:
     import duckdb

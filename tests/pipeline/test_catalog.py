@@ -14,13 +14,14 @@ import pytest
 from stepsearch_data.core.errors import QueryError, StoreError
 from stepsearch_data.pipeline import catalog
 from stepsearch_data.pipeline.store import Store
+from stepsearch_data.sql import query
 from tests.conftest import Run
 
 VIEWS = ("questions", "sub_questions", "queries", "hits", "passages", "trajectories", "rounds", "rejects")
 
 
 def ask(store: Path, sql: str) -> list[dict[str, Any]]:
-    with catalog.query(Store.open(store), sql) as reader:
+    with query(Store.open(store), sql) as reader:
         return reader.read_all().to_pylist()  # type: ignore[no-any-return]  # pyarrow ships no types
 
 
@@ -147,7 +148,7 @@ def test_readers_see_whole_builds_while_others_replace_them(sample_store: Path, 
     shutil.copytree(sample_store, store)
     command = [sys.executable, "-m", "stepsearch_data", "build", "-q", "--store", str(store), "--limit", "2"]
     sources = ["-s", "musique=sample", "-s", "hotpotqa=sample"]
-    with catalog.query(Store.open(store), "SELECT count(*) AS n FROM rounds, range(2)") as first:
+    with query(Store.open(store), "SELECT count(*) AS n FROM rounds, range(2)") as first:
         seen = []
         with subprocess.Popen([*command, *sources], stderr=subprocess.PIPE) as build:
             while build.poll() is None:

@@ -10,7 +10,6 @@ from typing import Any
 from pydantic import Field
 
 from stepsearch_data.core.progress import Reporter
-from stepsearch_data.pipeline.catalog import query
 from stepsearch_data.pipeline.config import RunConfig, RunSettings
 from stepsearch_data.pipeline.context import StageContext, read_rows
 from stepsearch_data.pipeline.runner import Runner
@@ -18,6 +17,7 @@ from stepsearch_data.pipeline.stage import Needs, Stage, StageConfig
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.schemas.rows import Row
 from stepsearch_data.schemas.tables import Table
+from stepsearch_data.sql import query
 
 
 class Number(Row):

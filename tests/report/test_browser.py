@@ -13,10 +13,10 @@ from urllib.parse import quote
 
 import pytest
 
-from stepsearch_data.pipeline.catalog import query
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.report.page import Mode, data_script, pack, packed_script, shell
 from stepsearch_data.report.view import View
+from stepsearch_data.sql import query
 from tests.browser import Browser, chromium
 from tests.conftest import run_cli
 from tests.rows import jsonl, write_lines

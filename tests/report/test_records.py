@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from stepsearch_data.pipeline.catalog import connect
 from stepsearch_data.pipeline.questions import QuestionRows
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.report.lookup import Lookup
@@ -13,6 +12,7 @@ from stepsearch_data.report.records import record, records
 from stepsearch_data.report.shapes import Record
 from stepsearch_data.schemas.rows import RetrievedDocument, Trajectory
 from stepsearch_data.schemas.tables import HITS, QUERIES, ROUNDS, TRAJECTORIES, Table
+from stepsearch_data.sql import connect
 from stepsearch_data.templates.examples import Paragraph
 from tests.builders import hit, query, question, search_round
 from tests.report.holds import check

@@ -10,14 +10,14 @@ import duckdb
 import pytest
 
 from stepsearch_data.core.errors import QueryError, StoreError
-from stepsearch_data.pipeline import catalog
 from stepsearch_data.pipeline.store import Store
-from tests.pipeline import escapes
+from stepsearch_data.sql import query
+from tests import escapes
 from tests.tree import tree
 
 
 def ask(store: Path, sql: str) -> list[dict[str, Any]]:
-    with catalog.query(Store.open(store), sql) as reader:
+    with query(Store.open(store), sql) as reader:
         return reader.read_all().to_pylist()  # type: ignore[no-any-return]  # pyarrow ships no types
 
 

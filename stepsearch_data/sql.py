@@ -1,0 +1,161 @@
+"""SQL over a store: a DuckDB that has the views of its catalog, and can do nothing but read them."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from stepsearch_data.core.errors import QueryError, StoreError, without_traceback
+from stepsearch_data.pipeline.catalog import files_of, log_files, quoted, views
+from stepsearch_data.pipeline.store import Manifest, Store
+from stepsearch_data.schemas.tables import TABLES
+
+if TYPE_CHECKING:
+    import duckdb
+
+_OPTION = r"(?:ANALYZE|FORMAT\s+\w+)"
+_EXPLAIN = re.compile(rf"\s*EXPLAIN\s+(ANALYZE\s+)?(\(\s*{_OPTION}(\s*,\s*{_OPTION})*\s*\)\s*)?", re.IGNORECASE)
+"""Matches no comment and no quote: DuckDB could read text after them differently than we do."""
+_BATCH_ROWS = 2_048  # DuckDB's minimum, as a batch of long texts is held in memory
+
+
+def connect(store: Store, manifest: Manifest, memory: int | None = None) -> duckdb.DuckDBPyConnection:
+    """Open a DuckDB that has the store's views and can only read their files. Raises StoreError.
+
+    A DuckDB that may read a folder may also write there, even inside of a SELECT. So it gets only our own file
+    system, which cannot write. `memory` limits in bytes what sorts, joins and groups may hold.
+    """
+    import duckdb
+
+    from stepsearch_data.core.named_files import SCHEME, NamedFiles
+
+    store.check(manifest)
+    paths = files_of(manifest, log_files(store))
+    names = {table: [f"{SCHEME}://{table}-{n}" for n in range(len(of))] for table, of in paths.items()}
+    files = {name: store.inside(path) for table in paths for name, path in zip(names[table], paths[table], strict=True)}
+    connection = duckdb.connect(":memory:")
+    try:
+        connection.register_filesystem(NamedFiles(files))
+        connection.execute("SET parquet_metadata_cache = true")  # the query uses what its view has read
+        connection.execute("SET enable_external_file_cache = false")  # the system's cache is enough
+        if memory:
+            connection.execute(f"SET memory_limit = '{memory}B'")
+        for name, select in views(manifest, names).items():
+            connection.execute(f"CREATE VIEW {name} AS {select}")
+    except (duckdb.Error, OSError) as error:
+        connection.close()
+        raise StoreError(
+            f"a table of {store.root} cannot be read: {without_traceback(error).splitlines()[0]}",
+            "stepsearch-data build builds missing tables again, and broken ones with --force",
+        ) from error
+    connection.execute("SET python_enable_replacements = false")
+    connection.execute("SET allow_persistent_secrets = false")
+    connection.execute("SET temp_directory = ''")
+    connection.execute("SET disabled_filesystems = 'LocalFileSystem'")
+    connection.execute(f"SET allowed_paths = {quoted(files)}")
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET lock_configuration = true")
+    return connection
+
+
+@contextmanager
+def query(store: Store, sql: str, *, memory: int | None = None) -> Iterator[pa.RecordBatchReader]:
+    """Run one SELECT (or EXPLAIN of one) and stream its rows; for `memory` see `connect`.
+
+    Values do not count as memory, and nothing bounds the time: `cli.limits` bounds both for the whole process.
+    Raises QueryError, also while the rows are read.
+    """
+    import duckdb
+
+    failures = (duckdb.Error, pa.ArrowException, OSError, RuntimeError, MemoryError)  # DuckDB's, or Arrow's for them
+
+    def explained(error: Exception) -> QueryError:
+        if str(error).startswith("Out of Memory"):
+            return QueryError(
+                "the query needs more memory than it may take",
+                "give it more: --memory GIB; or ask for fewer rows and columns",
+            )
+        text = without_traceback(error)
+        return QueryError(text, _advice(store, text))
+
+    def batches(reader: pa.RecordBatchReader, names: list[str]) -> Iterator[pa.RecordBatch]:
+        try:
+            for batch in reader:
+                yield batch.rename_columns(names)
+        except failures as error:
+            raise explained(error) from error
+
+    _admit(sql)
+    with store.reading() as manifest, connect(store, manifest, memory) as connection:
+        try:
+            reader = connection.sql(sql).to_arrow_reader(_BATCH_ROWS)
+        except failures as error:
+            raise explained(error) from error
+        schema = _distinct(reader.schema)
+        yield pa.RecordBatchReader.from_batches(schema, batches(reader, schema.names))
+
+
+def _distinct(schema: pa.Schema) -> pa.Schema:
+    """Make a schema's names unique, as JSON and data frames need: a, a_1, a_2."""
+    taken: set[str] = set()
+    fields = []
+    for field in schema:
+        tries = (f"{field.name}_{number}" if number else field.name for number in itertools.count())
+        name = next(name for name in tries if name not in taken)
+        taken.add(name)
+        fields.append(field.with_name(name))
+    return pa.schema(fields)
+
+
+def _admit(sql: str) -> None:
+    """Refuse anything but one statement that only reads. DuckDB itself names the kind of statement."""
+    import duckdb
+
+    try:
+        sql.encode()
+    except UnicodeEncodeError:
+        raise QueryError("the query is not valid UTF-8") from None
+    match = _EXPLAIN.match(sql)
+    inner = sql[match.end() :] if match else sql  # EXPLAIN ANALYZE runs what it explains
+    try:
+        statements = duckdb.extract_statements(inner)
+    except duckdb.Error as error:
+        raise QueryError(str(error).strip()) from error
+    if len(statements) != 1:
+        raise QueryError(f"expected one statement, got {len(statements)}")
+    kind = _kind(statements[0])
+    if kind != "SELECT" and not (kind == "MULTI" and _can_be_selected_from(inner)):
+        raise QueryError(
+            f"only SELECT (or EXPLAIN of one) is admitted, not {kind}", "write files with --output instead of COPY"
+        )
+
+
+def _kind(statement: duckdb.Statement) -> str:
+    try:
+        return statement.type.name
+    except ValueError:  # kinds that the Python package has no name for
+        return "this"
+
+
+def _can_be_selected_from(sql: str) -> bool:
+    """Tell whether a PIVOT, which DuckDB splits into several statements, is a query and not a COPY of one."""
+    import duckdb
+
+    try:
+        return len(duckdb.extract_statements("FROM (\n" + sql.rstrip("; \t\n") + "\n)")) == 1
+    except duckdb.Error:
+        return False
+
+
+def _advice(store: Store, message: str) -> str:
+    """Return what to do about a missing view."""
+    match = re.search(r"Table with name (\w+) does not exist", message)
+    names = {table.name for table in TABLES}
+    if match and match[1] in names and store.manifest().output(match[1]) is None:
+        return f"{match[1]} is not built yet: stepsearch-data build --store {store.root}"
+    return "stepsearch-data schema lists tables and columns" if match or "Referenced column" in message else ""
