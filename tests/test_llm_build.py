@@ -25,7 +25,7 @@ from tests.llm_server import Answer, LlmServer, error
 from tests.oracle import Oracle, question_of, sub_question_of
 from tests.tree import tree
 
-KEY = "sk-test-0123456789abcdef"
+KEY = "sk-made-up-123456789abc"
 NOWHERE = "http://127.0.0.1:9/v1"  # where nobody listens
 Done = subprocess.CompletedProcess[str]
 

@@ -34,7 +34,7 @@ from tests.rows import hotpotqa, two_wiki, write_lines
 from tests.search_servers import Page, SearchServer
 
 Row = dict[str, Any]
-KEY = "sk-test-0123456789abcdef"
+KEY = "sk-made-up-123456789abc"
 DEAD = "http://127.0.0.1:9/v1"
 ALL: dict[str, Any] = {"limit": None}
 Ask = Callable[..., Report]

@@ -19,7 +19,7 @@ from tests.llm_server import Answer, LlmServer, completion, error
 
 SCHEMA = {"type": "object", "properties": {}, "additionalProperties": False}
 REQUEST = Request("mock", (Message("system", "Be brief."), Message("user", "Hi")), SCHEMA)
-KEY = "sk-test-0123456789abcdef"
+KEY = "sk-made-up-123456789abc"
 OK = '{"ok": true}'
 pytestmark = pytest.mark.anyio
 

@@ -185,7 +185,7 @@ def test_names_and_versions_that_could_be_markup_are_refused(field: dict[str, st
 def test_models_prompts_and_what_they_cost_are_told(
     sample_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", "sk-test-0123456789abcdef")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-made-up-123456789abc")
     asked = ("decompose.llm=mock", "queries.llm=mock", "load.limit=4", f"llm.replay={tmp_path / 'replay.sqlite'}")
     with LlmServer(Oracle(sample_store)) as server:
         priced = ("llm.prices={mock=[1000.0, 1000.0]}", f"llm.base_url={server.url}")

@@ -80,7 +80,7 @@ def test_a_release_of_the_restored_store_has_the_same_data(sample_release: Path,
 def test_what_a_model_wrote_is_not_asked_for_again(
     sample_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", "sk-test-0123456789abcdef")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-made-up-123456789abc")
     asked = ("decompose.llm=mock", "queries.llm=mock", "load.limit=3")
     with LlmServer(Oracle(sample_store)) as server:
         reach = (f"llm.base_url={server.url}", f"llm.replay={tmp_path / 'replay.sqlite'}")
