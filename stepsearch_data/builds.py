@@ -80,8 +80,8 @@ def engine_settings(values: Sequence[str] | None) -> list[str]:
 
 def merged_settings(options: Mapping[str, Any], settings: Sequence[str] | None) -> list[str]:
     """Convert options to settings, before `settings`, which win."""
-    told = {key: json.dumps(value) if value == "default" else value for key, value in options.items()}
-    return [*(f"{key}={value}" for key, value in told.items() if value is not None), *(settings or [])]
+    given = {key: json.dumps(value) if value == "default" else value for key, value in options.items()}
+    return [*(f"{key}={value}" for key, value in given.items() if value is not None), *(settings or [])]
 
 
 def make_build(
@@ -123,13 +123,14 @@ def remembered(before: Mapping[str, Any], run: RunConfig) -> Iterator[str]:
     from stepsearch_data.stages import STAGES
 
     now = dict(flat(settings_of(run, STAGES)))
+    kept = []
     for key, value in sorted(flat(before)):
         if now.get(key) != value:
             yield f"replaced: {key} = {setting_text(value)} → {setting_text(now.get(key))}"
-    kept = [f"{key} = {setting_text(value)}" for key, value in sorted(flat(before)) if now.get(key) == value]
-    told = [text for text in kept if text.partition(" ")[0] not in run.given]
-    if told:
-        yield f"remembered: {'; '.join(told)} (forget: --fresh)"
+        elif key not in run.given:
+            kept.append(f"{key} = {setting_text(value)}")
+    if kept:
+        yield f"remembered: {'; '.join(kept)} (forget: --fresh)"
 
 
 def setting_text(value: Any) -> str:
@@ -147,6 +148,6 @@ def _check_lost(job: Runner) -> None:
     for key, owner in job.config.lost.items():
         if owner in running | asking:
             raise ConfigError(
-                f"{owner} was built with {key}, of which the store keeps no value",
+                f"{owner} was built with {key}, whose value the store does not keep",
                 f"give it again: --set '{key}=…'; or go on without: --set {key}=default",
             )

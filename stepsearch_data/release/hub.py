@@ -93,7 +93,7 @@ class ConflictError(PublishError):
 
 
 class _UnreachableError(TransientError):
-    """No connection to the Hub comes about."""
+    """No connection could be made."""
 
 
 class User(NamedTuple):
@@ -241,21 +241,27 @@ class Hub:
 
 
 class _Client(httpx2.Client):
-    """Raises TransientError, in words about the Hub, where the same request may succeed later."""
+    """Raises TransientError where the same request may succeed later. It names the server: the Hub, or its storage."""
 
     def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
         try:
             response = super().send(request, **options)
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError) as error:
-            raise _UnreachableError(f"cannot be reached: {error}") from error
+            raise _UnreachableError(f"{_server(error.request)} cannot be reached: {error}") from error
         except httpx2.TimeoutException as error:
-            raise TransientError("does not answer in time") from error
+            raise TransientError(f"{_server(error.request)} does not answer in time") from error
         except httpx2.TransportError as error:
-            raise TransientError(f"broke off the connection: {str(error) or type(error).__name__}") from error
+            reason = str(error) or type(error).__name__
+            raise TransientError(f"{_server(error.request)} broke off the connection: {reason}") from error
         if response.status_code in _TRANSIENT:
             response.close()
-            raise TransientError(f"answers {response.status_code}", _asked_to_wait(response))
+            message = f"{_server(response.request)} answers {response.status_code}"
+            raise TransientError(message, _asked_to_wait(response))
         return response
+
+
+def _server(request: httpx2.Request) -> str:
+    return f"{request.url.scheme}://{request.url.netloc.decode()}"
 
 
 def _asked_to_wait(response: httpx2.Response) -> float | None:
@@ -294,7 +300,7 @@ def patiently(call: Callable[[], T], patience: float, say: Say) -> T:
     def report(state: RetryCallState) -> None:
         if state.upcoming_sleep >= _REPORTED:
             found = _transient(state.outcome.exception() if state.outcome else None)
-            say(f"{constants.ENDPOINT} {found}; trying again in {state.upcoming_sleep:.0f} s")
+            say(f"{found}; trying again in {state.upcoming_sleep:.0f} s")
 
     may_succeed = retry_if_exception(lambda error: _transient(error) is not None)
     return Retrying(retry=may_succeed, wait=wait, stop=stop, before_sleep=report, reraise=True)(call)
@@ -318,7 +324,7 @@ def _explained(error: Exception, doing: str) -> PublishError:
     if found := _transient(error):
         asked = f", and asks to wait {found.retry_after:.0f} s" if found.retry_after else ""
         hint = "check the network, HF_ENDPOINT and HTTPS_PROXY" if isinstance(found, _UnreachableError) else _AGAIN
-        return HubUnavailableError(f"cannot {doing}: {endpoint} {found}{asked}", hint)
+        return HubUnavailableError(f"cannot {doing}: {found}{asked}", hint)
     for cause in _chain(error):
         for kind, why, hint in _KNOWN:
             if isinstance(cause, kind):

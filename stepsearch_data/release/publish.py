@@ -71,13 +71,11 @@ def check_account(hub: Hub, *, private: bool) -> None:
     if namespace not in user.namespaces:
         hint = f"the token is {user.name}'s; it may write to: {', '.join(user.namespaces)}"
         raise PublishError(f"cannot write to {hub.repo}: {namespace} is another user", hint)
-    found = hub.find()
-    if found:
+    if found := hub.find():
         hub.check_write()
-    if found and private and not found.private:
-        raise PublishError(
-            f"{hub.repo} is public", f"make it private first ({hub.url}/settings), or leave out --private"
-        )
+        if private and not found.private:
+            hint = f"make it private first ({hub.url}/settings), or leave out --private"
+            raise PublishError(f"{hub.repo} is public", hint)
 
 
 def prepare(hub: Hub, release: Release) -> Plan:

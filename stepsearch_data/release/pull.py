@@ -18,7 +18,7 @@ from stepsearch_data.pipeline.catalog import write_catalog
 from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.release.hub import Hub
 from stepsearch_data.release.record import NAME, STORE
-from stepsearch_data.release.verify import Report, fetch_record, look, verify_release
+from stepsearch_data.release.verify import fetch_record, look, verify_release
 
 _SHOWN = 3  # files that a message names
 _LEFT_OVERS = {".lock", ".staging", "stages", "catalog.sql", "retries.json", "log"}
@@ -74,7 +74,11 @@ def restore(folder: Path, root: Path, meter: Meter) -> Restored:
     same command goes on. A store that is there already must be the same one; what it lacks is mended.
     Raises PublishError for a damaged release and for another store or foreign files in `root`, StoreError, OSError.
     """
-    _check_whole(verify_release(folder, meter, (STORE,)))
+    report = verify_release(folder, meter, (STORE,))
+    if report.faults:
+        named = ", ".join(f"{fault.path} ({fault.state})" for fault in report.faults[:_SHOWN])
+        more = f" and {len(report.faults) - _SHOWN} more" if len(report.faults) > _SHOWN else ""
+        raise PublishError(f"the {report.kind} {report.where} is damaged: {named}{more}", "get it again")
     source, target = Store(folder / STORE), Store(root)
     _check_place(root, source.digest())
     with target.locked():
@@ -86,14 +90,6 @@ def restore(folder: Path, root: Path, meter: Meter) -> Restored:
         target.write_text("manifest.json", (source.root / "manifest.json").read_text(encoding="utf-8"))
         write_catalog(target)
     return Restored(target, target.digest(), fresh)
-
-
-def _check_whole(report: Report) -> None:
-    """Raise PublishError where anything is not as recorded."""
-    if report.faults:
-        named = ", ".join(f"{fault.path} ({fault.state})" for fault in report.faults[:_SHOWN])
-        more = f" and {len(report.faults) - _SHOWN} more" if len(report.faults) > _SHOWN else ""
-        raise PublishError(f"the {report.kind} {report.where} is damaged: {named}{more}", "get it again")
 
 
 def _check_place(root: Path, digest: str) -> None:

@@ -153,7 +153,7 @@ def test_a_store_from_elsewhere_says_by_its_fingerprints_how_it_was_built(store:
     refused = cli("build", "--store", store)
     assert refused.returncode == 2
     assert refused.stderr.splitlines()[-2:] == [
-        "error: quality was built with quality.eval_sources, of which the store keeps no value",
+        "error: quality was built with quality.eval_sources, whose value the store does not keep",
         "hint: give it again: --set 'quality.eval_sources=…'; or go on without: --set quality.eval_sources=default",
     ]
     assert cli("build", "--store", store, "--to", "filter").returncode == 0
