@@ -6,15 +6,20 @@ are checked when it is first searched for, so that an index of twenty million pa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stepsearch_data.core.errors import SearchError
-from stepsearch_data.search.compiled import REBUILD
+
+REBUILD = (
+    "build it again: remove the whole index folder, then run the same command with --corpus;"
+    " in a run: stepsearch-data build --force --stage index"
+)
 
 
 @contextmanager
@@ -38,44 +43,48 @@ def check_numbers(numbers: Sequence[int], size: int) -> None:
 
 
 class Arrays:
-    """The postings of an index: of word w, documents and weights `indptr[w]` to `indptr[w + 1]`, by bm25s's names.
+    """The postings of an index: word w occurs in `documents[starts[w]:starts[w + 1]]`, and weighs `weights` there.
 
-    Documents ascend; weights are finite, and above 0 where they are `positive`. Raises SearchError for other shapes.
+    Documents ascend; weights are finite, and above 0 where they are `positive`, else from 0 up. `maxima` holds the
+    largest weight of each word that was checked. Raises SearchError for other shapes.
     """
 
-    def __init__(self, folder: Path, scores: Mapping[str, Any], *, positive: bool) -> None:
-        self._folder, self._positive = folder, positive
-        self._starts, self._documents, self._weights = (scores[name] for name in ("indptr", "indices", "data"))
-        self._size = scores["num_docs"]
-        arrays = (self._starts, self._documents, self._weights)
-        kinds = [(array.ndim, array.dtype.kind, array.dtype.isnative) for array in arrays]
-        if kinds != [(1, "i", True), (1, "i", True), (1, "f", True)] or not len(self._starts):
+    def __init__(self, folder: Path, arrays: Sequence[Any], size: int, *, positive: bool) -> None:
+        self._folder, self._positive, self.size = folder, positive, size
+        self.starts, self.documents, self.weights = map(np.asarray, arrays)  # slices of a memmap are slow
+        kinds = [(array.ndim, array.dtype) for array in arrays]
+        if kinds != [(1, np.int64), (1, np.int32), (1, np.float32)] or not len(self.starts):
             raise self._damage("its arrays have other types")
-        held = (self._starts[0], self._starts[-1], len(self._documents))
-        if held != (0, len(self._weights), len(self._weights)) or np.any(self._starts[1:] < self._starts[:-1]):
+        held = (self.starts[0], self.starts[-1], len(self.documents))
+        if held != (0, len(self.weights), len(self.weights)) or np.any(self.starts[1:] < self.starts[:-1]):
             raise self._damage("its arrays have other lengths")
-        self._checked = np.zeros(len(self._starts) - 1, bool)
+        self.maxima: NDArray[np.float32] = np.full(len(self), -1, np.float32)
 
     def __len__(self) -> int:
-        return len(self._checked)
+        return len(self.starts) - 1
 
-    def check(self, words: Sequence[int]) -> None:
+    def postings(self, word: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Return the documents of a word and its weights there."""
+        part = slice(self.starts[word], self.starts[word + 1])
+        return self.documents[part], self.weights[part]
+
+    def check(self, words: Iterable[int]) -> None:
         """Raise SearchError where the postings of a word name documents that do not exist, or have invalid weights."""
-        if not all(type(word) is int and 0 <= word < len(self) for word in words):
-            raise self._damage("its vocabulary names words that it does not have")
         for word in words:
-            if not self._checked[word]:
-                part = slice(self._starts[word], self._starts[word + 1])
-                self._check(self._documents[part], self._weights[part])
-                self._checked[word] = True
+            if type(word) is not int or not 0 <= word < len(self):
+                raise self._damage("its vocabulary names words that it does not have")
+            if self.maxima[word] < 0:
+                self.maxima[word] = self._maximum(*self.postings(word))
 
-    def _check(self, documents: Any, weights: Any) -> None:
+    def _maximum(self, documents: NDArray[np.int32], weights: NDArray[np.float32]) -> Any:
         if not len(documents):
-            return
-        if documents[0] < 0 or documents[-1] >= self._size or np.any(documents[1:] <= documents[:-1]):
+            return 0
+        if documents[0] < 0 or documents[-1] >= self.size or (documents[1:] <= documents[:-1]).any():
             raise self._damage("it names documents that do not exist")
-        if not np.isfinite(weights).all() or (self._positive and weights.min() <= 0):
+        least, most = weights.min(), weights.max()  # not a number where one of them is not
+        if not 0 <= least <= most < np.inf or (self._positive and least == 0):
             raise self._damage("it holds weights that are not valid")
+        return most
 
     def _damage(self, reason: str) -> SearchError:
         return SearchError(f"the index {self._folder} is damaged: {reason}", REBUILD)

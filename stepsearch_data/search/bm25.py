@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import chain
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+import orjson
 from pydantic import Field
 
 from stepsearch_data.core.progress import Meter
 from stepsearch_data.core.text import tokens
 from stepsearch_data.search.arrays import Arrays, reading
-from stepsearch_data.search.compiled import best, speed_up
 from stepsearch_data.search.documents import Documents
 from stepsearch_data.search.kinds import Engine, Kind, TextConfig, local_opener, no_words
+from stepsearch_data.search.sparse import SparseIndex, prepare
 
-_NUMBERS = {"dtype": "float32", "int_dtype": "int32", "backend": "numpy"}  # bm25s's own, whatever a file says
-_PART = 64  # queries that a thread takes at a time, at most
+_ARRAYS = ("indptr.csc.index.npy", "indices.csc.index.npy", "data.csc.index.npy")  # as bm25s calls them
 
 
 class Bm25Config(TextConfig):
@@ -51,37 +49,23 @@ def build(engine: Engine, documents: Documents, folder: Path, meter: Meter) -> N
     index = bm25s.BM25(method=config.variant, idf_method=idf, k1=config.k1, b=config.b)
     index.index(Tokenized(ids=words, vocab=vocabulary), create_empty_token=False, show_progress=False)
     index.save(folder, show_progress=False)
-    Bm25(folder).find([next(iter(vocabulary))], 1)  # compiles: a server that starts later need not
+    prepare(len(documents))
 
 
-class Bm25:
-    """A built index, searched by `workers` threads."""
+class Bm25(SparseIndex):
+    """A built index, as bm25s has written it."""
 
     def __init__(self, folder: Path, workers: int = 1) -> None:
-        import bm25s
-
         with reading(folder, "BM25"):
-            self._index = bm25s.BM25.load(folder, mmap=True, show_progress=False, **_NUMBERS)
-            self.size = int(self._index.scores["num_docs"])
-            self._vocabulary = dict[str, int](self._index.vocab_dict)
-        self._arrays = Arrays(folder, self._index.scores, positive=self._index.method == "lucene")
-        self._workers = workers
-        self._threads = ThreadPoolExecutor(workers)
-        self._index.unique_token_ids_set = range(len(self._vocabulary))  # the same as the set, in no memory
-        speed_up(self._index, self._index.scores["num_docs"])
+            arrays = [np.load(folder / name, mmap_mode="r") for name in _ARRAYS]
+            params = orjson.loads((folder / "params.index.json").read_bytes())
+            size, method = int(params["num_docs"]), params["method"]
+            self._number = orjson.loads((folder / "vocab.index.json").read_bytes()).get
+        super().__init__(Arrays(folder, arrays, size, positive=method == "lucene"), workers)
 
-    def find(self, queries: Sequence[str], k: int) -> list[list[tuple[int, float]]]:
-        """See `Index.find`."""
-        words = [[self._vocabulary[t] for t in tokens(query) if t in self._vocabulary] for query in queries]
-        self._arrays.check([word for ids in words for word in ids])
-        asked = [at for at, ids in enumerate(words) if ids]
-        results: list[list[tuple[int, float]]] = [[] for _ in queries]
-        size = min(_PART, -(-len(asked) // self._workers)) or 1
-        parts = [asked[start : start + size] for start in range(0, len(asked), size)]
-        found = self._threads.map(lambda part: best(self._index, [words[at] for at in part], k), parts)
-        for at, result in zip(asked, chain.from_iterable(found), strict=True):
-            results[at] = result
-        return results
+    def words_of(self, query: str) -> tuple[list[int], float]:
+        """See `SparseIndex.words_of`."""
+        return [number for word in tokens(query) if (number := self._number(word)) is not None], 1.0
 
 
 BM25 = Kind(

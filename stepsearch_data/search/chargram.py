@@ -14,8 +14,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -25,17 +24,15 @@ from pydantic import Field
 from stepsearch_data.core.errors import SearchError
 from stepsearch_data.core.progress import Meter
 from stepsearch_data.core.text import tokens
-from stepsearch_data.search.arrays import Arrays, reading
-from stepsearch_data.search.compiled import REBUILD, best, speed_up
+from stepsearch_data.search.arrays import REBUILD, Arrays, reading
 from stepsearch_data.search.documents import Documents
 from stepsearch_data.search.grams import Array, Postings, find, grams, runs, words_of
 from stepsearch_data.search.kinds import Engine, Kind, TextConfig, local_opener, no_words
+from stepsearch_data.search.sparse import SparseIndex, prepare
 
 _CHUNK = 4_096  # passages whose grams are counted at once
 _BLOCK = 4_000_000  # postings put in order at once
 _COMMON_FROM = 1_000  # passages; in a smaller corpus no gram is too common
-_PART = 64  # queries that a thread takes at a time
-_ARRAYS = {"keys": np.uint64, "indptr": np.int64, "indices": np.int32, "data": np.float32}
 
 
 class ChargramConfig(TextConfig):
@@ -75,6 +72,7 @@ def build(engine: Engine, documents: Documents, folder: Path, meter: Meter) -> N
     np.save(folder / "indptr.npy", np.concatenate([[0], np.cumsum(vocabulary.frequencies)]))
     _merge(chunks, vocabulary, _norms(chunks, vocabulary), folder)
     shutil.rmtree(aside)
+    prepare(len(documents))
 
 
 def _vocabulary(chunks: Sequence[Path], documents: int, max_df: float) -> _Vocabulary:
@@ -149,48 +147,27 @@ def _idf(frequencies: Array, documents: int) -> Array:
     return np.log((1 + documents) / (1 + frequencies)) + 1
 
 
-class Chargram:
-    """A built index of so many documents, searched by `workers` threads."""
+class Chargram(SparseIndex):
+    """A built index of so many documents."""
 
     def __init__(self, folder: Path, documents: int, workers: int = 1) -> None:
-        import bm25s
-
         with reading(folder, "chargram"):
-            arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS}
-        self._keys, self._starts = arrays["keys"], arrays["indptr"]
-        self.size = documents
-        self._arrays = Arrays(folder, {**arrays, "num_docs": documents}, positive=True)
-        in_order = len(self._keys) == len(self._arrays) and np.all(self._keys[1:] > self._keys[:-1])
-        if not in_order or any(arrays[name].dtype != kind for name, kind in _ARRAYS.items()):
+            names = ("keys", "indptr", "indices", "data")
+            keys, *arrays = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in names)
+        self._keys = np.asarray(keys)
+        super().__init__(Arrays(folder, arrays, documents, positive=True), workers)
+        shape = (len(self._arrays),)
+        if keys.dtype != np.uint64 or keys.shape != shape or np.any(self._keys[1:] <= self._keys[:-1]):
             raise SearchError(f"the index {folder} is damaged: its grams are not in order", REBUILD)
-        self._threads = ThreadPoolExecutor(workers)
-        self._sums = bm25s.BM25()  # adds up arrays of weights, whatever they mean
-        self._sums.scores = {**arrays, "num_docs": documents}
-        self._sums.vocab_dict, self._sums.unique_token_ids_set = {}, range(len(self._keys))
-        self._sums.nonoccurrence_array = None
-        speed_up(self._sums, documents)
 
-    def find(self, queries: Sequence[str], k: int) -> list[list[tuple[int, float]]]:
-        """See `Index.find`."""
-        parts = [queries[start : start + _PART] for start in range(0, len(queries), _PART)]
-        return list(chain.from_iterable(self._threads.map(lambda part: self._part(part, k), parts)))
-
-    def _part(self, queries: Sequence[str], k: int) -> list[list[tuple[int, float]]]:
-        asked = [self._asked(query) for query in queries]
-        known = [at for at, (places, _) in enumerate(asked) if places]
-        results: list[list[tuple[int, float]]] = [[] for _ in queries]
-        for at, pairs in zip(known, best(self._sums, [asked[at][0] for at in known], k), strict=True):
-            results[at] = [(number, total / asked[at][1]) for number, total in pairs]
-        return results
-
-    def _asked(self, query: str) -> tuple[list[int], float]:
-        """Return the places of a query's grams, each as often as it occurs, and the length of the query's vector."""
+    def words_of(self, query: str) -> tuple[list[int], float]:
+        """See `SparseIndex.words_of`."""
         if not tokens(query):
-            return [], 0.0
+            return [], 1.0
         places, known = find(self._keys, grams(words_of(query))[0])
-        self._arrays.check(places[known].tolist())
         distinct, counts = np.unique(places[known], return_counts=True)
-        idf = _idf(self._starts[distinct + 1] - self._starts[distinct], self.size)
+        starts = self._arrays.starts
+        idf = _idf(starts[distinct + 1] - starts[distinct], self.size)
         return places[known].tolist(), float(np.sqrt(((counts * idf) ** 2).sum()))
 
 

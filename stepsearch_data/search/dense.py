@@ -29,7 +29,7 @@ from stepsearch_data.search.arrays import check_numbers, reading
 from stepsearch_data.search.documents import Documents
 from stepsearch_data.search.embeddings import Embedder, LocalEmbedder, Vectors, cut, shard_of
 from stepsearch_data.search.embeddings_http import RemoteEmbedder
-from stepsearch_data.search.engine import Answer, LocalEngine
+from stepsearch_data.search.engine import Hits, LocalEngine
 from stepsearch_data.search.kinds import (
     Engine,
     EngineConfig,
@@ -226,12 +226,9 @@ class DenseEngine(LocalEngine):
 
     index: Dense
 
-    def answer(self, queries: Sequence[str], k: int) -> list[Answer]:
-        """See `LocalEngine.answer`."""
-        return [
-            Answer(error=found) if isinstance(found, str) else Answer([self._found(*pair) for pair in found])
-            for found in self.index.look(queries, k)
-        ]
+    def find(self, queries: Sequence[str], k: int) -> Hits:
+        """See `LocalEngine.find`."""
+        return Hits.of(self.index.look(queries, k))
 
     async def close(self) -> None:
         """Drop the connections."""

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, NamedTuple, Protocol
+from itertools import chain, islice
+from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
 
 from stepsearch_data.core.errors import SearchError
-from stepsearch_data.search.compiled import REBUILD
+from stepsearch_data.search.arrays import REBUILD
 from stepsearch_data.search.documents import Documents
 
 
@@ -63,6 +67,37 @@ class SearchEngine(Protocol):
         """Close connections and files."""
 
 
+class Hits(NamedTuple):
+    """What an index found for some queries, in arrays: no Python object per document.
+
+    `counts` says how many documents were found for each query. `numbers` and `scores` hold those of the first query,
+    best first, then those of the second, and so on. `errors` says why a query was not answered, by its place.
+    """
+
+    counts: NDArray[np.int64]
+    numbers: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    errors: Mapping[int, str] = {}
+
+    @classmethod
+    def of(cls, found: Sequence[Sequence[tuple[int, float]] | str]) -> Self:
+        """Put pairs of numbers and scores into arrays; a text in place of them is an error."""
+        errors = {place: pairs for place, pairs in enumerate(found) if isinstance(pairs, str)}
+        each = [() if isinstance(pairs, str) else pairs for pairs in found]
+        pairs = list(chain.from_iterable(each))
+        return cls(
+            np.fromiter(map(len, each), np.int64),
+            np.fromiter((number for number, _ in pairs), np.int64),
+            np.fromiter((score for _, score in pairs), np.float64),
+            errors,
+        )
+
+    def pairs(self) -> list[list[tuple[int, float]]]:
+        """Return the number and score of each document, per query."""
+        pairs = zip(self.numbers.tolist(), self.scores.tolist(), strict=True)
+        return [list(islice(pairs, count)) for count in self.counts.tolist()]
+
+
 class Index(Protocol):
     """A built index, which a local engine searches."""
 
@@ -75,6 +110,14 @@ class Index(Protocol):
 
         Only scores above 0; an empty list where nothing matches. Called from one thread at a time.
         """
+
+
+@runtime_checkable
+class ArrayIndex(Index, Protocol):
+    """An index that finds documents without making a Python object of each."""
+
+    def hits(self, queries: Sequence[str], k: int) -> Hits:
+        """Find what `find` does."""
 
 
 class LocalEngine:
@@ -103,28 +146,34 @@ class LocalEngine:
         self.name = name
         self.index = index
         self.documents = documents
-        self._elsewhere = elsewhere
+        self.elsewhere = elsewhere
         self._record = record
 
     async def search(self, queries: Sequence[str], k: int) -> list[Answer]:
         """See `SearchEngine.search`."""
-        begun = time.perf_counter()
-        answers = await asyncio.to_thread(self.answer, queries, k)
-        if self._record:
-            errors = [answer.error for answer in answers if answer.error]
-            latency, said = time.perf_counter() - begun, "; ".join(sorted(set(errors)))
-            self._record(call(self.name, len(queries), latency, failed=len(errors), error=said))
-        return answers
-
-    def answer(self, queries: Sequence[str], k: int) -> list[Answer]:
-        """Search as `search` does, in the thread of the caller."""
+        hits = await self.hits(queries, k)
         return [
-            Answer([self._found(number, score) for number, score in found]) for found in self.index.find(queries, k)
+            Answer([self._found(*pair) for pair in pairs], hits.errors.get(place, ""))
+            for place, pairs in enumerate(hits.pairs())
         ]
+
+    async def hits(self, queries: Sequence[str], k: int) -> Hits:
+        """Search as `search` does, for the numbers of the documents."""
+        begun = time.perf_counter()
+        hits = await asyncio.to_thread(self.find, queries, k)
+        if self._record:
+            latency, said = time.perf_counter() - begun, "; ".join(sorted(set(hits.errors.values())))
+            self._record(call(self.name, len(queries), latency, failed=len(hits.errors), error=said))
+        return hits
+
+    def find(self, queries: Sequence[str], k: int) -> Hits:
+        """Search in the thread of the caller, without a record."""
+        index = self.index
+        return index.hits(queries, k) if isinstance(index, ArrayIndex) else Hits.of(index.find(queries, k))
 
     def _found(self, number: int, score: float) -> Found:
         document = self.documents[number]
-        return Found(None, score, document.title, document.text) if self._elsewhere else Found(document.id, score)
+        return Found(None, score, document.title, document.text) if self.elsewhere else Found(document.id, score)
 
     async def close(self) -> None:
         """Do nothing: arrays are mapped, not opened."""

@@ -15,7 +15,7 @@ from pydantic import Field
 from stepsearch_data.core.errors import SearchError
 from stepsearch_data.core.progress import Meter
 from stepsearch_data.core.text import tokens
-from stepsearch_data.search.compiled import REBUILD
+from stepsearch_data.search.arrays import REBUILD
 from stepsearch_data.search.documents import Documents
 from stepsearch_data.search.kinds import Engine, Kind, Service, TextConfig, local_opener, no_words
 

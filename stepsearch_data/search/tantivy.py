@@ -19,8 +19,7 @@ from typing import Any
 from stepsearch_data.core.errors import SearchError
 from stepsearch_data.core.progress import Meter
 from stepsearch_data.core.text import tokens
-from stepsearch_data.search.arrays import check_numbers, reading
-from stepsearch_data.search.compiled import REBUILD
+from stepsearch_data.search.arrays import REBUILD, check_numbers, reading
 from stepsearch_data.search.documents import Documents
 from stepsearch_data.search.kinds import Engine, Kind, TextConfig, local_opener, need, no_words
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import numpy as np
 from pydantic import Field
 
 from stepsearch_data.core.lazy import Lazy
@@ -15,7 +16,8 @@ from stepsearch_data.core.text import containment, tokens
 from stepsearch_data.pipeline.context import StageContext
 from stepsearch_data.pipeline.stage import Needs, Stage, StageConfig
 from stepsearch_data.schemas.tables import HITS, INDEX, PASSAGES, QUERIES, SUB_QUESTIONS
-from stepsearch_data.search import Answer, Engine, Found
+from stepsearch_data.search import Answer, Engine, Found, LocalEngine
+from stepsearch_data.search.engine import Hits
 from stepsearch_data.search.index import open_engine
 from stepsearch_data.sources.record import paragraph
 
@@ -53,7 +55,12 @@ def retrieve(context: StageContext) -> None:
     gold = _gold(context)
     for start in range(0, len(queries), _WRITE_BATCH):
         batch = queries.slice(start, _WRITE_BATCH)
-        hits = pl.concat(batch.join(found, on="text", maintain_order="left_right") for found in answers)
+        hits = pl.concat(
+            batch.join(found, on="text", how="left", maintain_order="left_right").with_columns(
+                engine=pl.lit(engine.name)
+            )
+            for engine, found in zip(context.engines, answers, strict=True)
+        )
         marked = _marked(context, hits, gold, config.containment).sort("place", maintain_order=True)
         context.writer(HITS).write(marked.drop("text").rename({"text_of": "text"}).to_arrow())
 
@@ -86,27 +93,35 @@ async def _ask_all(context: StageContext, texts: pl.DataFrame, k: int) -> list[p
 
 
 async def _ask(context: StageContext, engine: Engine, texts: pl.Series, k: int) -> pl.DataFrame:
-    """Return an engine's hits for each text. A text without hits, or that failed, has one row without rank."""
+    """Return an engine's hits for each text. A text that failed, or took time to find nothing, has one without rank."""
     own = OwnPassages(context)
     asked = open_engine(engine, context.inputs[INDEX], context.service)
+    over_passages = asked if isinstance(asked, LocalEngine) and not asked.elsewhere else None
+    ids = pl.Series(over_passages.documents.ids() if over_passages else [], dtype=pl.String)
 
-    async def ask(start: int) -> tuple[int, list[Answer]]:
-        return start, await asked.search(texts.slice(start, asked.batch).to_list(), k)
+    async def ask(start: int) -> tuple[pl.DataFrame, int]:
+        """Return the hits of a batch, and how many of its texts were answered."""
+        batch = texts.slice(start, asked.batch).to_list()
+        if over_passages:
+            hits = await over_passages.hits(batch, k)
+            return _from_arrays(start, hits, ids), len(batch) - len(hits.errors)
+        answers = await asked.search(batch, k)
+        rows = [row for text, answer in enumerate(answers, start) for row in _rows(text, answer, own)]
+        return pl.DataFrame(rows, schema=_columns(), orient="row"), sum(not answer.error for answer in answers)
 
-    frames = [_frame([])]
+    frames = [pl.DataFrame(schema=_columns())]
     try:
-        async for start, answers in ordered(ask, range(0, len(texts), asked.batch), asked.in_flight):
-            frames.append(_frame([row for at, a in enumerate(answers, start) for row in _rows(at, a, own)]))
-            for answer in answers:
-                if not answer.error:
-                    context.accept(engine.name)
+        async for frame, answered in ordered(ask, range(0, len(texts), asked.batch), asked.in_flight):
+            frames.append(frame)
+            for _ in range(answered):
+                context.accept(engine.name)
     finally:
         await asked.close()
-    return pl.concat(frames).with_columns(engine=pl.lit(engine.name))
+    return pl.concat(frames)
 
 
-def _frame(rows: list[_Row]) -> pl.DataFrame:
-    columns = {
+def _columns() -> dict[str, type[pl.DataType]]:
+    return {
         "text": pl.UInt32,
         "rank": pl.Int64,
         "score": pl.Float64,
@@ -117,7 +132,20 @@ def _frame(rows: list[_Row]) -> pl.DataFrame:
         "latency": pl.Float64,
         "error": pl.String,
     }
-    return pl.DataFrame(rows, schema=columns, orient="row")
+
+
+def _from_arrays(first: int, hits: Hits, ids: pl.Series) -> pl.DataFrame:
+    """Return the hits for the texts from `first` on, in arrays, with the `ids` of the documents that they number."""
+    ends = np.cumsum(hits.counts)
+    found = {
+        "text": np.repeat(np.arange(first, first + len(ends), dtype=np.uint32), hits.counts),
+        "rank": np.arange(1, len(hits.numbers) + 1) - np.repeat(ends - hits.counts, hits.counts),
+        "score": hits.scores,
+        "passage_id": ids.gather(hits.numbers),
+    }
+    failed = {"text": [first + place for place in hits.errors], "error": list(hits.errors.values())}
+    frames = (pl.DataFrame(columns, schema_overrides=_columns()) for columns in (found, failed))
+    return pl.concat([pl.DataFrame(schema=_columns()), *frames], how="diagonal")
 
 
 def _rows(text: int, answer: Answer, own: OwnPassages) -> Iterator[_Row]:

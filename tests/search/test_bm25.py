@@ -8,7 +8,8 @@ from rank_bm25 import BM25Okapi
 
 from stepsearch_data.core.errors import SearchError
 from stepsearch_data.core.text import tokens
-from stepsearch_data.search import bm25, compiled
+from stepsearch_data.search import sparse
+from stepsearch_data.search.arrays import REBUILD
 from stepsearch_data.search.bm25 import Bm25
 from tests.builders import build_index
 
@@ -34,56 +35,19 @@ def test_it_ranks_as_rank_bm25_does(folder: Path) -> None:
         assert [scores[number] for number, _ in found] == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("numba_from", [1, 10_000], ids=["numba", "numpy"])
-def test_answers_do_not_depend_on_threads_or_batch(
-    folder: Path, numba_from: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(compiled, "FROM", numba_from)
-    monkeypatch.setattr(bm25, "_PART", 7)
+def test_answers_do_not_depend_on_threads_or_batch(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sparse, "_PART", 7)
     one = Bm25(folder, workers=1).find(QUERIES, 5)
     assert Bm25(folder, workers=8).find(QUERIES, 5) == one
     assert [Bm25(folder).find([query], 5)[0] for query in QUERIES[:5]] == one[:5]
 
 
-def test_ties_are_in_the_order_of_the_corpus(tmp_path: Path) -> None:
-    folder = build_index(tmp_path, ["same words", "same words", "other text"])
-    assert [number for number, _ in Bm25(folder).find(["same"], 3)[0]] == [0, 1]
-
-
-@pytest.mark.parametrize("numba_from", [1, 10_000], ids=["numba", "numpy"])
-def test_the_first_of_many_equal_passages_are_found(
-    tmp_path: Path, numba_from: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(compiled, "FROM", numba_from)
+def test_the_first_of_many_equal_passages_are_found(tmp_path: Path) -> None:
     engine = Bm25(build_index(tmp_path, ["same words"] * 60 + ["same old words here"] * 300 + ["other"] * 40))
     for k in (1, 3, 44, 60, 61, 200):
         for found in engine.find(["same", "other", "same words"], k)[::2]:
             assert [number for number, _ in found] == list(range(k))
     assert [number for number, _ in engine.find(["other", "same"], 3)[0]] == [360, 361, 362]
-
-
-def test_both_backends_answer_alike_where_many_tie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    texts = [" ".join(RANDOM.choices(WORDS[:6], k=RANDOM.randint(1, 4))) for _ in range(300)]
-    queries = [" ".join(RANDOM.choices(WORDS[:6], k=RANDOM.randint(1, 6))) for _ in range(80)]
-    folder = build_index(tmp_path, texts)
-    for k in (1, 5, 40):
-        answers = []
-        for numba_from in (1, 10_000):
-            monkeypatch.setattr(compiled, "FROM", numba_from)
-            engine = Bm25(folder, workers=3)
-            answers.append(engine.find(queries, k))
-            assert [engine.find([query], k)[0] for query in queries] == answers[-1]
-            whole = engine.find(queries, 300)
-            assert answers[-1] == [found[:k] for found in whole]
-        for one, other in zip(*answers, strict=True):
-            assert [number for number, _ in one] == [number for number, _ in other]
-            assert [score for _, score in one] == pytest.approx([score for _, score in other])
-
-
-def test_few_answers_at_a_time_are_in_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = Bm25(folder).find(QUERIES, 5)
-    monkeypatch.setattr(compiled, "_CELLS", 50)
-    assert Bm25(folder).find(QUERIES, 5) == expected
 
 
 def test_nothing_in_common_is_no_result(folder: Path) -> None:
@@ -111,7 +75,7 @@ def test_a_corpus_without_a_word_is_an_error(tmp_path: Path) -> None:
 def test_a_folder_that_is_no_index_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SearchError, match="no BM25 index") as error:
         Bm25(tmp_path)
-    assert error.value.hint == compiled.REBUILD
+    assert error.value.hint == REBUILD
 
 
 def test_the_same_corpus_gives_the_same_bytes(tmp_path: Path) -> None:

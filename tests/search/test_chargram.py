@@ -11,7 +11,7 @@ import pytest
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from stepsearch_data.core.errors import SearchError
-from stepsearch_data.search import Service, chargram, compiled
+from stepsearch_data.search import Service, chargram
 from stepsearch_data.search.documents import Document
 from stepsearch_data.search.grams import Postings, grams
 from tests.search.local import PART, ask, build, built, chosen, ids, opened, write
@@ -41,13 +41,9 @@ def cosines(corpus: list[Document], queries: list[str], title_weight: int = 2, *
     return (oracle.transform(queries) @ documents.T).toarray()
 
 
-@pytest.mark.parametrize("numba_from", [1, 10_000], ids=["numba", "numpy"])
 @pytest.mark.parametrize("max_df", [1.0, 0.3])
-def test_scores_are_those_of_scikit_learn(
-    tmp_path: Path, max_df: float, numba_from: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_scores_are_those_of_scikit_learn(tmp_path: Path, max_df: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chargram, "_COMMON_FROM", 1)
-    monkeypatch.setattr(compiled, "FROM", numba_from)
     expected = cosines(CORPUS, QUERIES, max_df=max_df)
     for cosine, found in zip(expected, ask(built("chargram", tmp_path, CORPUS, max_df=max_df), QUERIES), strict=True):
         best = np.sort(cosine)[::-1][:10]
@@ -168,31 +164,11 @@ def test_ties_are_in_the_order_of_the_corpus(tmp_path: Path) -> None:
     assert ids(searched, "alike other", 40) == [str(n) for n in range(40)]
 
 
-@pytest.mark.parametrize("numba_from", [1, 10_000], ids=["numba", "numpy"])
-def test_the_first_of_many_equal_passages_are_found(
-    tmp_path: Path, numba_from: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(compiled, "FROM", numba_from)
+def test_the_first_of_many_equal_passages_are_found(tmp_path: Path) -> None:
     texts = ["same words"] * 60 + ["other"] * 40
     searched = built("chargram", tmp_path, [Document(str(n), "", text) for n, text in enumerate(texts)])
     assert ids(searched, "same", 3) == ["0", "1", "2"]
     assert ids(searched, "other", 30) == [str(n) for n in range(60, 90)]
-
-
-def test_both_backends_answer_alike_where_many_tie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    texts = [" ".join(RANDOM.choices(WORDS[:6], k=RANDOM.randint(1, 3))) for _ in range(300)]
-    queries = [" ".join(RANDOM.choices(WORDS[:8], k=RANDOM.randint(1, 6))) for _ in range(80)]
-    built("chargram", tmp_path, [Document(str(n), "", text) for n, text in enumerate(texts)])
-    answers = []
-    for numba_from in (1, 10_000):
-        monkeypatch.setattr(compiled, "FROM", numba_from)
-        searched = opened(chosen("chargram"), tmp_path, Service(workers=3))
-        answers.append(searched.index.find(queries, 5))
-        assert [searched.index.find([query], 5)[0] for query in queries] == answers[-1]
-        assert answers[-1] == [found[:5] for found in searched.index.find(queries, 300)]
-    for one, other in zip(*answers, strict=True):
-        assert [number for number, _ in one] == [number for number, _ in other]
-        assert [score for _, score in one] == pytest.approx([score for _, score in other])
 
 
 def test_common_grams_count_in_a_small_corpus(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import json
 import os
@@ -174,7 +175,7 @@ def test_an_index_of_another_corpus_counts_by_what_it_holds(corpus: Path, root: 
     (engine,) = choose(["mine"], {"mine": {"kind": "bm25", "index": str(root)}})
     before = fingerprint_of(engine)
     answer = opened(root).documents[3]
-    (found,) = open_engine(engine, None, Service()).answer(["number3"], 1)  # type: ignore[attr-defined]
+    (found,) = asyncio.run(open_engine(engine, None, Service()).search(["number3"], 1))
     assert found.found[0][:4:2] == (None, answer.title)
     write_corpus(corpus, PASSAGES[:20])
     build(root, corpus)
