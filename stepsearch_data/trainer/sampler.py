@@ -74,23 +74,23 @@ class CachedSampler:
     def _read(self, rows: Sequence[int]) -> Tensor:
         """Let these rows read what they have not; return logits of what follows, (all rows, vocabulary)."""
         width = max(len(self._unread[row]) for row in rows)
-        tokens = torch.zeros((len(self._unread), width), dtype=torch.long)
-        real, last = torch.zeros_like(tokens), torch.zeros(len(tokens), dtype=torch.long)
+        tokens, real = ([[0] * width for _ in self._unread] for _ in range(2))
+        last = [0] * len(tokens)
         for row in rows:
             unread = self._unread[row]
             start = 0 if self._has_kv_cache else width - len(unread)  # sums begin with what is read first
             last[row] = start + len(unread) - 1
-            tokens[row, start : start + len(unread)] = torch.tensor(unread)
-            real[row, start : start + len(unread)] = 1
+            tokens[row][start : start + len(unread)] = unread
+            real[row][start : start + len(unread)] = [1] * len(unread)
             self._seen[row] += unread
             self._unread[row] = []
-        tokens = tokens.to(self._mask.device)
-        self._mask = torch.cat([self._mask, real.to(self._mask.device)], dim=1)
-        output = run_trunk(trunk_of(self._model), tokens, self._mask, self._cache)
-        hidden = output.last_hidden_state[torch.arange(len(tokens)), last]
+        read, mask = torch.tensor([tokens, real], device=self._mask.device)  # one transfer per token
+        self._mask = torch.cat([self._mask, mask], dim=1)
+        output = run_trunk(trunk_of(self._model), read, self._mask, self._cache)
+        hidden = output.last_hidden_state[range(len(last)), last] if width > 1 else output.last_hidden_state[:, 0]
         if self._has_kv_cache and width > 1:
             self._compact_cache()
-        return logits_of(self._model, output, hidden, tokens[:, 0]).float()
+        return logits_of(self._model, output, hidden, read[:, 0]).float()
 
     def _compact_cache(self) -> None:
         """Move what each row has read to the right end of the cache, in its order."""
