@@ -8,7 +8,6 @@ that was interrupted asks for no passage again but those of the shard that it wa
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import math
 from collections.abc import Callable, Sequence
@@ -29,7 +28,7 @@ from stepsearch_data.search.arrays import check_numbers, reading
 from stepsearch_data.search.documents import Documents
 from stepsearch_data.search.embeddings import Embedder, LocalEmbedder, Vectors, cut, shard_of
 from stepsearch_data.search.embeddings_http import RemoteEmbedder
-from stepsearch_data.search.engine import Hits, LocalEngine
+from stepsearch_data.search.engine import Hits
 from stepsearch_data.search.kinds import (
     Engine,
     EngineConfig,
@@ -160,18 +159,16 @@ class Dense:
 
     def find(self, queries: Sequence[str], k: int) -> list[list[tuple[int, float]]]:
         """See `Index.find`. Raises SearchError where a query has no vector."""
-        results = []
-        for found in self.look(queries, k):
-            if isinstance(found, str):
-                raise SearchError(f"a query has no vector: {found}")
-            results.append(found)
-        return results
+        hits = self.hits(queries, k)
+        for error in hits.errors.values():
+            raise SearchError(f"a query has no vector: {error}")
+        return hits.pairs()
 
-    def look(self, queries: Sequence[str], k: int) -> list[list[tuple[int, float]] | str]:
-        """Find as `find` does; a query without a vector gets the reason as its result."""
+    def hits(self, queries: Sequence[str], k: int) -> Hits:
+        """See `ArrayIndex.hits`. A query without a vector has an error."""
         queries = [query.encode("utf-8", "replace").decode() for query in queries]  # lone surrogates
         vectors = self._vectors([query for query in dict.fromkeys(queries) if tokens(query)])
-        return list(self._threads.map(lambda query: self._best(vectors.get(query), k), queries))
+        return Hits.of(list(self._threads.map(lambda query: self._best(vectors.get(query), k), queries)))
 
     def close(self) -> None:
         """Drop the connections."""
@@ -221,25 +218,11 @@ class Dense:
         return hashlib.sha256(orjson.dumps(["embedding", *asked])).hexdigest()
 
 
-class DenseEngine(LocalEngine):
-    """A local engine whose single queries may fail."""
-
-    index: Dense
-
-    def find(self, queries: Sequence[str], k: int) -> Hits:
-        """See `LocalEngine.find`."""
-        return Hits.of(self.index.look(queries, k))
-
-    async def close(self) -> None:
-        """Drop the connections."""
-        await asyncio.to_thread(self.index.close)
-
-
 DENSE = Kind(
     name="dense",
     doc="vectors of an embedding model, by faiss",
     config=DenseConfig,
     settings=DenseSettings,
     build=build,
-    open=local_opener(lambda engine, folder, _documents, service: Dense(folder, engine, service), DenseEngine),
+    open=local_opener(lambda engine, folder, _documents, service: Dense(folder, engine, service)),
 )

@@ -114,7 +114,7 @@ class Index(Protocol):
 
 @runtime_checkable
 class ArrayIndex(Index, Protocol):
-    """An index that finds documents without making a Python object of each."""
+    """An index that finds documents without making a Python object of each, or whose single queries may fail."""
 
     def hits(self, queries: Sequence[str], k: int) -> Hits:
         """Find what `find` does."""
@@ -160,14 +160,13 @@ class LocalEngine:
     async def hits(self, queries: Sequence[str], k: int) -> Hits:
         """Search as `search` does, for the numbers of the documents."""
         begun = time.perf_counter()
-        hits = await asyncio.to_thread(self.find, queries, k)
+        hits = await asyncio.to_thread(self._hits, queries, k)
         if self._record:
             latency, said = time.perf_counter() - begun, "; ".join(sorted(set(hits.errors.values())))
             self._record(call(self.name, len(queries), latency, failed=len(hits.errors), error=said))
         return hits
 
-    def find(self, queries: Sequence[str], k: int) -> Hits:
-        """Search in the thread of the caller, without a record."""
+    def _hits(self, queries: Sequence[str], k: int) -> Hits:
         index = self.index
         return index.hits(queries, k) if isinstance(index, ArrayIndex) else Hits.of(index.find(queries, k))
 
@@ -176,7 +175,10 @@ class LocalEngine:
         return Found(None, score, document.title, document.text) if self.elsewhere else Found(document.id, score)
 
     async def close(self) -> None:
-        """Do nothing: arrays are mapped, not opened."""
+        """Close the index, where it has something to close."""
+        close = getattr(self.index, "close", None)
+        if close:
+            await asyncio.to_thread(close)
 
 
 def call(

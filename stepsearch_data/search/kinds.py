@@ -175,16 +175,14 @@ def _engine(name: str, section: dict[str, Any]) -> Engine:
     return Engine(name, kind, config, settings)
 
 
-def local_opener(
-    index: Callable[[Engine, Path, Documents, Service], Index], engine: type[LocalEngine] = LocalEngine
-) -> Opener:
+def local_opener(index: Callable[[Engine, Path, Documents, Service], Index]) -> Opener:
     """Return what a `Kind` opens its engines with, from a function that opens an index of this process."""
 
-    def open_engine(chosen: Engine, folder: Path | None, documents: Documents | None, service: Service) -> LocalEngine:
+    def open_engine(engine: Engine, folder: Path | None, documents: Documents | None, service: Service) -> LocalEngine:
         assert folder is not None
         assert documents is not None
-        opened, elsewhere = index(chosen, folder, documents, service), chosen.index is not None
-        return engine(chosen.name, opened, documents, elsewhere=elsewhere, record=service.record)
+        opened, elsewhere = index(engine, folder, documents, service), engine.index is not None
+        return LocalEngine(engine.name, opened, documents, elsewhere=elsewhere, record=service.record)
 
     return open_engine
 

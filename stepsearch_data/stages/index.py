@@ -7,9 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow.parquet as pq
+
 from stepsearch_data.core.digest import digest_of
 from stepsearch_data.core.progress import Meter
-from stepsearch_data.pipeline.context import StageContext, read_rows
+from stepsearch_data.pipeline.context import StageContext
 from stepsearch_data.pipeline.stage import Needs, Stage, StageConfig
 from stepsearch_data.schemas.tables import INDEX, PASSAGES
 from stepsearch_data.search.corpus import Reject
@@ -37,8 +39,9 @@ class _Passages:
         return digest_of(self.path)
 
     def documents(self, _reject: Reject) -> Iterator[Document]:
-        for passage in read_rows(self.path, PASSAGES):
-            yield Document(passage.passage_id, passage.title, passage.text)
+        with pq.ParquetFile(self.path) as file:
+            for batch in file.iter_batches(columns=["passage_id", "title", "text"]):
+                yield from map(Document, *(column.to_pylist() for column in batch.columns))
 
 
 def index(context: StageContext) -> None:

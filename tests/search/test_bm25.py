@@ -6,10 +6,7 @@ from pathlib import Path
 import pytest
 from rank_bm25 import BM25Okapi
 
-from stepsearch_data.core.errors import SearchError
 from stepsearch_data.core.text import tokens
-from stepsearch_data.search import sparse
-from stepsearch_data.search.arrays import REBUILD
 from stepsearch_data.search.bm25 import Bm25
 from tests.builders import build_index
 
@@ -35,47 +32,12 @@ def test_it_ranks_as_rank_bm25_does(folder: Path) -> None:
         assert [scores[number] for number, _ in found] == pytest.approx(expected)
 
 
-def test_answers_do_not_depend_on_threads_or_batch(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sparse, "_PART", 7)
-    one = Bm25(folder, workers=1).find(QUERIES, 5)
-    assert Bm25(folder, workers=8).find(QUERIES, 5) == one
-    assert [Bm25(folder).find([query], 5)[0] for query in QUERIES[:5]] == one[:5]
-
-
 def test_the_first_of_many_equal_passages_are_found(tmp_path: Path) -> None:
     engine = Bm25(build_index(tmp_path, ["same words"] * 60 + ["same old words here"] * 300 + ["other"] * 40))
     for k in (1, 3, 44, 60, 61, 200):
         for found in engine.find(["same", "other", "same words"], k)[::2]:
             assert [number for number, _ in found] == list(range(k))
     assert [number for number, _ in engine.find(["other", "same"], 3)[0]] == [360, 361, 362]
-
-
-def test_nothing_in_common_is_no_result(folder: Path) -> None:
-    assert Bm25(folder).find(["zyzzyva", "", "?!", "a", "(X:"], 5) == [[], [], [], [], []]
-
-
-def test_k_may_exceed_the_corpus(folder: Path) -> None:
-    assert 0 < len(Bm25(folder).find(["word1"], 10_000)[0]) <= len(TEXTS)
-
-
-def test_the_title_weighs_as_often_as_it_is_said(tmp_path: Path) -> None:
-    scores = [
-        Bm25(build_index(tmp_path, [("opera", "by rossini"), ("x", "y z")], title_weight=weight)).find(["opera"], 1)
-        for weight in (0, 1, 2)
-    ]
-    assert scores[0] == [[]]
-    assert 0 < scores[1][0][0][1] < scores[2][0][0][1]
-
-
-def test_a_corpus_without_a_word_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(SearchError, match="no word"):
-        build_index(tmp_path, ["? ! ."])
-
-
-def test_a_folder_that_is_no_index_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(SearchError, match="no BM25 index") as error:
-        Bm25(tmp_path)
-    assert error.value.hint == REBUILD
 
 
 def test_the_same_corpus_gives_the_same_bytes(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from stepsearch_data.core.errors import SearchError
-from stepsearch_data.search import Service, chargram
+from stepsearch_data.search import chargram
 from stepsearch_data.search.documents import Document
 from stepsearch_data.search.grams import Postings, grams
 from tests.search.local import PART, ask, build, built, chosen, ids, opened, write
@@ -153,17 +153,6 @@ def test_nothing_in_common_is_no_result(tmp_path: Path) -> None:
     assert ask(searched, ["xyxyx", "", "?!", "---", "a", " \n", "\ud800"]) == [[], [], [], [], [], [], []]
 
 
-def test_k_may_exceed_the_corpus(tmp_path: Path) -> None:
-    assert len(ask(built("chargram", tmp_path, CORPUS), [QUERIES[0]], k=10_000)[0]) <= len(CORPUS)
-
-
-def test_ties_are_in_the_order_of_the_corpus(tmp_path: Path) -> None:
-    corpus = [Document(str(n), "", "alike" if n % 2 else "other") for n in range(40)]
-    searched = built("chargram", tmp_path, corpus)
-    assert ids(searched, "alike", 10) == [str(n) for n in range(1, 21, 2)]
-    assert ids(searched, "alike other", 40) == [str(n) for n in range(40)]
-
-
 def test_the_first_of_many_equal_passages_are_found(tmp_path: Path) -> None:
     texts = ["same words"] * 60 + ["other"] * 40
     searched = built("chargram", tmp_path, [Document(str(n), "", text) for n, text in enumerate(texts)])
@@ -173,23 +162,6 @@ def test_the_first_of_many_equal_passages_are_found(tmp_path: Path) -> None:
 
 def test_common_grams_count_in_a_small_corpus(tmp_path: Path) -> None:
     assert ids(built("chargram", tmp_path, [Document("only", "Seville", "opera")]), "opera") == ["only"]
-
-
-def test_answers_do_not_depend_on_threads_or_batch(tmp_path: Path) -> None:
-    one = ask(built("chargram", tmp_path, CORPUS), QUERIES, 5)
-    assert ask(opened(chosen("chargram"), tmp_path, Service(workers=8)), QUERIES, 5) == one
-    assert [ask(opened(chosen("chargram"), tmp_path), [query], 5)[0] for query in QUERIES[:5]] == one[:5]
-
-
-def test_a_corpus_without_a_word_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(SearchError, match="no word"):
-        built("chargram", tmp_path, [Document("p1", "", " \n")])
-
-
-def test_a_folder_that_is_no_index_is_an_error(tmp_path: Path) -> None:
-    write(tmp_path, CORPUS[:1])
-    with pytest.raises(SearchError, match="no chargram index"):
-        opened(chosen("chargram"), tmp_path)
 
 
 def test_an_index_that_was_cut_off_is_an_error(tmp_path: Path) -> None:

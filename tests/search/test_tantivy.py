@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from stepsearch_data.core.errors import SearchError
-from stepsearch_data.search import Service, tantivy
+from stepsearch_data.search import tantivy
 from stepsearch_data.search.documents import Document
 from tests.search.local import PART, Counter, ask, build, built, chosen, ids, opened, write
 
@@ -63,12 +63,6 @@ def test_long_passages_are_scored_nearly_as_by_bm25(tmp_path: Path) -> None:
         assert [hit.score / 2.2 for hit in ours] == pytest.approx([hit.score for hit in theirs], rel=0.05)
 
 
-def test_the_title_counts_as_often_as_it_weighs(tmp_path: Path) -> None:
-    corpus = [Document("in text", "Seville", "opera opera rossini"), Document("in title", "opera", "seville rossini")]
-    assert ids(built("tantivy", tmp_path / "none", corpus, title_weight=0), "opera") == ["in text"]
-    assert ids(built("tantivy", tmp_path / "thrice", corpus, title_weight=3), "opera") == ["in title", "in text"]
-
-
 def test_a_word_asked_twice_counts_twice(tmp_path: Path) -> None:
     searched = built("tantivy", tmp_path / "index", CORPUS)
     once, twice = ask(searched, ["word1", "word1 word1"])
@@ -103,16 +97,6 @@ def test_words_are_neither_stemmed_nor_cut_nor_left_out(tmp_path: Path) -> None:
     assert [ids(searched, query) for query in ("the", "run", long, "x" * 299)] == [["a"], ["b"], ["a"], ["b"]]
 
 
-def test_nothing_in_common_is_no_result(tmp_path: Path) -> None:
-    assert ask(built("tantivy", tmp_path / "index", CORPUS), ["zyzzyva", "", "?!", "a", " \n"]) == [[], [], [], [], []]
-
-
-def test_k_may_exceed_the_corpus(tmp_path: Path) -> None:
-    found = ask(built("tantivy", tmp_path / "index", CORPUS), ["word1"], k=10_000)[0]
-    assert 0 < len(found) < len(CORPUS)
-    assert min(hit.score for hit in found) > 0
-
-
 def test_a_common_word_has_a_small_score_but_has_one(tmp_path: Path) -> None:
     searched = built("tantivy", tmp_path / "index", [Document(str(n), "", "everywhere") for n in range(2_000)])
     assert ids(searched, "everywhere", 3) == ["0", "1", "2"]
@@ -124,12 +108,6 @@ def test_ties_are_in_the_order_of_the_corpus_across_segments(tmp_path: Path, mon
     searched = built("tantivy", tmp_path / "index", [Document(str(n), "", text) for n, text in enumerate(texts)])
     for k in (1, 10, 200):
         assert ids(searched, "alike", k) == [str(n) for n in range(k)]
-
-
-def test_answers_do_not_depend_on_threads_or_batch(tmp_path: Path) -> None:
-    one = ask(built("tantivy", tmp_path, CORPUS), QUERIES, 5)
-    assert ask(opened(chosen("tantivy"), tmp_path, Service(workers=8)), QUERIES, 5) == one
-    assert [ask(opened(chosen("tantivy"), tmp_path), [query], 5)[0] for query in QUERIES[:5]] == one[:5]
 
 
 def test_a_killed_build_goes_on_from_its_last_commit(tmp_path: Path) -> None:
@@ -150,18 +128,6 @@ def test_a_whole_index_is_not_built_again(tmp_path: Path) -> None:
     build(chosen("tantivy"), tmp_path, meter)
     assert meter.steps == [len(CORPUS)]
     assert ask(opened(chosen("tantivy"), tmp_path), QUERIES) == before
-
-
-def test_a_corpus_without_a_word_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(SearchError, match="no word"):
-        built("tantivy", tmp_path / "index", [Document("p1", "?", "! .")])
-
-
-def test_a_folder_that_is_no_index_is_an_error_and_stays_as_it_is(tmp_path: Path) -> None:
-    write(tmp_path, CORPUS[:1])
-    with pytest.raises(SearchError, match="no tantivy index"):
-        opened(chosen("tantivy"), tmp_path)
-    assert not list((tmp_path / PART).iterdir())
 
 
 def test_a_broken_index_is_an_error(tmp_path: Path) -> None:
