@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -133,6 +134,49 @@ def test_builds_in_other_folders_give_the_same_bytes(
     for store, build in builds:
         assert finish(build) == (0, "")
         assert tree(store, "log") == reference.files
+
+
+def children(process: int) -> list[int]:
+    """The processes that a process has started."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            if int(path.read_text().rpartition(")")[2].split()[1]) == process:
+                found.append(int(path.parent.name))
+    return found
+
+
+def workers(build: subprocess.Popen[str]) -> list[int]:
+    """The worker processes of a build: those of the server that forks them."""
+    return [worker for server in children(build.pid) for worker in children(server)]
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="reads /proc")
+def test_killed_workers_change_no_byte_and_none_outlives_its_build(tmp_path: Path, cli: Run) -> None:
+    world, source = tmp_path / "world.jsonl", ("--source", f"musique={tmp_path / 'world.jsonl'}")
+    assert cli("synth", "--quiet", "-n", 1_200, "--paragraphs", 6_000, "-o", world).returncode == 0
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert finish(start(one, [*source, "--workers", "1"])) == (0, "")
+    build, killed = start(two, [*source, "--workers", "2"]), 0
+    while build.poll() is None:
+        for worker in workers(build)[:1] if killed < 2 else []:  # the third may end it
+            with suppress(ProcessLookupError):
+                os.kill(worker, signal.SIGKILL)
+                killed += 1
+            time.sleep(1)
+        time.sleep(0.02)
+    assert finish(build) == (0, "")
+    assert killed
+    assert tree(two, "log") == tree(one, "log")
+    shutil.rmtree(two)
+    build = start(two, [*source, "--workers", "2"])
+    while not (left := workers(build)) and build.poll() is None:
+        time.sleep(0.01)
+    build.kill()
+    finish(build)
+    time.sleep(2)
+    assert left
+    assert not [worker for worker in left if Path(f"/proc/{worker}").exists()]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import pickle
 import socket
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, redirect_stdout
 from typing import Any, TypeVar
 
 from stepsearch_data.core.errors import ConfigError
@@ -38,7 +40,7 @@ class OnRay:
         self._ray: Any = ray
         self.workers = workers
         self._address = address
-        self._connected = False
+        self._left = ExitStack()
 
     def map(self, function: Callable[[T], U], items: Iterable[T]) -> Iterator[U]:
         """Yield the function's result for each item, in order."""
@@ -59,13 +61,12 @@ class OnRay:
 
     def close(self) -> None:
         """Leave the cluster; one that was started here ends."""
-        if self._connected:
-            self._ray.shutdown()
-            self._connected = False
+        self._left.close()
 
     def _connect(self) -> None:
         if not self._ray.is_initialized():
-            self._connected = True
+            self._left.callback(self._ray.shutdown)
+            self._left.enter_context(redirect_stdout(sys.stderr))  # Ray prints there what it says of its workers
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster of ours reports to nobody
             os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # or Ray warns that this will change
             quiet = {"logging_level": "ERROR", "log_to_driver": False}

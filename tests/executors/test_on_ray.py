@@ -70,13 +70,15 @@ def test_work_that_always_kills_its_worker_ends_with_one_line(executor: Executor
 def test_a_cluster_that_gives_no_core_is_said(cluster: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     code = """if True:
         import sys
+        from contextlib import closing
         from stepsearch_data.executors import on_ray
         from stepsearch_data.executors.executor import WorkerError
         from tests.executors.test_processes import wait
         from pathlib import Path
         on_ray._PATIENCE = 2.0
         try:
-            list(on_ray.OnRay(2, sys.argv[1]).map(wait, [Path(sys.argv[2])]))
+            with closing(on_ray.OnRay(2, sys.argv[1])) as executor:
+                list(executor.map(wait, [Path(sys.argv[2])]))
         except WorkerError as error:
             print(error.message)
     """
@@ -88,10 +90,12 @@ def test_a_cluster_that_gives_no_core_is_said(cluster: Any, monkeypatch: pytest.
 def test_a_cluster_that_is_not_there_is_said() -> None:
     pytest.importorskip("ray", exc_type=ImportError)
     code = """if True:
+        from contextlib import closing
         from stepsearch_data.executors.executor import WorkerError
         from stepsearch_data.executors.on_ray import OnRay
         try:
-            list(OnRay(2, "127.0.0.1:1").map(abs, [1]))
+            with closing(OnRay(2, "127.0.0.1:1")) as executor:
+                list(executor.map(abs, [1]))
         except WorkerError as error:
             print(error.message)
     """
