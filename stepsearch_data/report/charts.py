@@ -33,7 +33,8 @@ def _hops(connection: duckdb.DuckDBPyConnection) -> Chart:
         "encoding": {"x": category("hops"), "y": count("trajectories"), "color": _source(connection)},
     }
     note = "How many searches a question needs, and where it comes from."
-    return chart("hops", "Hops", note, spec, ["hops", "source", "trajectories"], rows)
+    filters = {"hops": "hops", "source": "source"}
+    return chart("hops", "Hops", note, spec, ["hops", "source", "trajectories"], rows, filters)
 
 
 def _kept(connection: duckdb.DuckDBPyConnection) -> Chart:
@@ -158,7 +159,8 @@ def _gates(connection: duckdb.DuckDBPyConnection) -> Chart:
         "encoding": {"y": category("gate", sort="-x"), "x": count("trajectories"), "color": _source(connection)},
     }
     note = "Trajectories that fail a gate; one may fail several, and some gates only flag."
-    return chart("gates", "Quality gates", note, spec, ["gate", "source", "trajectories"], rows)
+    filters = {"gate": "flags", "source": "source"}
+    return chart("gates", "Quality gates", note, spec, ["gate", "source", "trajectories"], rows, filters)
 
 
 def _latency(connection: duckdb.DuckDBPyConnection) -> Chart:

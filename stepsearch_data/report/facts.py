@@ -71,7 +71,7 @@ def tables(connection: duckdb.DuckDBPyConnection, manifest: Manifest) -> list[Fa
 def _queried(title: str, connection: duckdb.DuckDBPyConnection, sql: str) -> Facts:
     cursor = connection.execute(sql)
     columns = [column[0] for column in cursor.description or []]
-    return {"title": title, "columns": columns, "rows": [list(row) for row in cursor.fetchall()]}
+    return _facts(title, columns, [list(row) for row in cursor.fetchall()])
 
 
 def _gates(connection: duckdb.DuckDBPyConnection, manifest: Manifest) -> Facts:
@@ -84,7 +84,7 @@ def _gates(connection: duckdb.DuckDBPyConnection, manifest: Manifest) -> Facts:
     rows: list[list[str | float | None]] = [
         [gate, config.get(gate), idle.get(gate, flagged.get(gate, 0)), fields[gate].description or ""] for gate in gates
     ]
-    return {"title": "Quality gates", "columns": ["gate", "does", "trajectories", "fails when"], "rows": rows}
+    return _facts("Quality gates", ["gate", "does", "trajectories", "fails when"], rows, gate="flags")
 
 
 def _inputs(manifest: Manifest) -> Facts:
@@ -95,7 +95,7 @@ def _inputs(manifest: Manifest) -> Facts:
     corpus = manifest.output(PASSAGES.name)
     if corpus:
         rows.append([f"corpus of {corpus.rows:,} passages", corpus.digest])
-    return {"title": "Inputs", "columns": ["input", "SHA-256"], "rows": rows}
+    return _facts("Inputs", ["input", "SHA-256"], rows)
 
 
 def _engine_settings(manifest: Manifest) -> Facts:
@@ -105,7 +105,7 @@ def _engine_settings(manifest: Manifest) -> Facts:
         for name, engine in engines.items()
         if isinstance(engine, dict)
     ]
-    return {"title": "Engines and their settings", "columns": ["engine", "kind", "settings"], "rows": rows}
+    return _facts("Engines and their settings", ["engine", "kind", "settings"], rows)
 
 
 def _stages(manifest: Manifest) -> Facts:
@@ -119,7 +119,7 @@ def _stages(manifest: Manifest) -> Facts:
         own_files = _DECLARED[name].config.files if name in _DECLARED else ()
         config = {key: value for key, value in decided_by(manifest, name, "config").items() if key not in own_files}
         rows.append([name, made, entry.fingerprint.get("version"), digest(entry.fingerprint), _settings(config)])
-    return {"title": "Stages", "columns": ["stage", "rows", "version", "fingerprint", "settings"], "rows": rows}
+    return _facts("Stages", ["stage", "rows", "version", "fingerprint", "settings"], rows)
 
 
 def _prompts(manifest: Manifest) -> Facts:
@@ -130,11 +130,20 @@ def _prompts(manifest: Manifest) -> Facts:
         for name, content in decided_by(manifest, stage, "prompts").items():
             text = ours.get(content, "the builder's own prompt, of which the store keeps only the digest")
             rows.append([name, stage, model, content[:_SHORT], text])
-    return {"title": "Prompts", "columns": ["prompt", "stage", "model", "SHA-256", "text"], "rows": rows}
+    return _facts("Prompts", ["prompt", "stage", "model", "SHA-256", "text"], rows)
 
 
 def _our_prompt(name: str) -> str:
     return load_prompt(name).text
+
+
+def _facts(title: str, columns: list[str], rows: list[list[str | float | None]], **filters: str) -> Facts:
+    return {"title": title, "columns": columns, "rows": rows, "filters": filters}
+
+
+def rejecting(manifest: Manifest) -> list[str]:
+    """Return the gates that reject a trajectory, and not only flag it."""
+    return [gate for gate, action in decided_by(manifest, "quality", "config").items() if action == "reject"]
 
 
 def decided_by(manifest: Manifest, stage: str, part: str) -> dict[str, Any]:

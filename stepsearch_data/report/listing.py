@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     import duckdb
 
 COLUMNS = tuple(name for name in Index.__annotations__ if name != "chunk_rows")
-CHOICES = {"source": str, "type": str, "hops": float, "split": str, "difficulty": str, "flags": str}
+CHOICES = {"source": str, "type": str, "hops": float, "split": str, "difficulty": str, "flags": str, "rejected_by": str}
 """Columns that are filtered by some of their values."""
-SWITCHES = ("passed", "complete", "answerable")
+SWITCHES = ("passed", "complete", "answerable", "disagree")
 RANGES = {name: name for name in ("hops", "queries", "kept", "gain", "redundancy", "reward")} | {
     "share": "kept / queries"
 }
@@ -25,7 +25,9 @@ _PAGE = 100
 _LISTING = """
 CREATE TABLE listing AS
 WITH placed AS (SELECT *, row_number() OVER () AS place FROM trajectories), written AS (
-    SELECT question_id, count(*) AS queries, count(*) FILTER (kept) AS kept FROM queries GROUP BY question_id
+    SELECT question_id, count(*) AS queries, count(*) FILTER (kept) AS kept,
+           coalesce(bool_or(valid_engines > 0 AND valid_engines < engines), false) AS disagree
+    FROM queries GROUP BY question_id
 ), rewards AS (
     SELECT question_id, sum(information_gain) AS gain, sum(redundancy_penalty) AS redundancy, sum(step_reward) AS reward
     FROM rounds GROUP BY question_id
@@ -34,7 +36,10 @@ SELECT question_id AS id, t.question, t.answer, t.source, question_type AS type,
        coalesce(split, '') AS split, passed, complete, answerable, coalesce(difficulty, '') AS difficulty,
        coalesce(flags, []) AS flags, coalesce(queries, 0) AS queries, coalesce(kept, 0) AS kept,
        coalesce(round(gain, 4), 0) AS gain, coalesce(round(redundancy, 4), 0) AS redundancy,
-       coalesce(round(reward, 4), 0) AS reward,
+       coalesce(round(reward, 4), 0) AS reward, coalesce(disagree, false) AS disagree,
+       CASE WHEN passed IS NOT false THEN ''
+            ELSE coalesce(list_filter(flags, lambda flag: list_contains($rejecting::VARCHAR[], flag))[1], 'gates')
+       END AS rejected_by,
        lower(t.question || ' ' || t.answer || ' ' || question_id) AS searched, place
 FROM placed t LEFT JOIN quality USING (question_id) LEFT JOIN written USING (question_id)
      LEFT JOIN rewards USING (question_id)
@@ -50,9 +55,12 @@ class Page(NamedTuple):
     rows: list[dict[str, Any]]
 
 
-def make_listing(connection: duckdb.DuckDBPyConnection) -> None:
-    """Make the table `listing`, which all else here reads; rows are in the order of the store."""
-    connection.execute(_LISTING)
+def make_listing(connection: duckdb.DuckDBPyConnection, rejecting: Sequence[str]) -> None:
+    """Make the table `listing`, which all else here reads; rows are in the order of the store.
+
+    `rejecting` are the gates that reject a trajectory, and not only flag it.
+    """
+    connection.execute(_LISTING, {"rejecting": rejecting})
 
 
 def read_index(connection: duckdb.DuckDBPyConnection, chunk_rows: int) -> Index:

@@ -74,7 +74,11 @@ class Rollouts:
         rows: list[list[str | float | None]] = [
             [policy, len(found), *_means(found)] for policy, found in counted.items() if found
         ]
-        return [{"title": "Policies beside the gold trajectories", "columns": columns, "rows": rows}] if rows else []
+        return (
+            [{"title": "Policies beside the gold trajectories", "columns": columns, "rows": rows, "filters": {}}]
+            if rows
+            else []
+        )
 
     def notes(self, known: Collection[str]) -> list[str]:
         """Say what of the files is not shown."""

@@ -16,6 +16,7 @@ class Step(TypedDict):
     name: str
     count: int
     note: str  # what is counted, in words; for a reason, the reason
+    query: str | None  # of the list of trajectories that are counted; null where other things are
     lost: list["Step"]  # reasons for which rows did not reach the next step, most frequent first
 
 
@@ -28,6 +29,7 @@ class Chart(TypedDict):
     spec: Spec
     columns: list[str]
     rows: list[list[str | float | None]]  # the table behind the chart
+    filters: dict[str, str]  # filters of the list that show the trajectories of a row, by the columns of their values
 
 
 class Facts(TypedDict):
@@ -36,6 +38,7 @@ class Facts(TypedDict):
     title: str
     columns: list[str]
     rows: list[list[str | float | None]]
+    filters: dict[str, str]  # as those of a chart
 
 
 class Facets(TypedDict):
@@ -47,6 +50,7 @@ class Facets(TypedDict):
     split: list[str]
     difficulty: list[str]
     flags: list[str]
+    rejected_by: list[str]
 
 
 class Summary(TypedDict):
@@ -84,6 +88,8 @@ class Index(TypedDict):
     gain: list[float]  # sum of G over its rounds
     redundancy: list[float]  # sum of P
     reward: list[float]  # sum of G - P
+    disagree: list[bool]  # whether its engines disagree on a query
+    rejected_by: list[str]  # the first gate that rejects it, or empty
 
 
 class EngineVote(TypedDict):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 from stepsearch_data.core.errors import StoreError
 from stepsearch_data.core.version import __version__
 from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.report.charts import charts
-from stepsearch_data.report.facts import decided_by, tables
+from stepsearch_data.report.facts import tables
 from stepsearch_data.report.listing import facets
 from stepsearch_data.report.rollouts import NONE, Rollouts
 from stepsearch_data.report.shapes import Facts, Step, Summary
@@ -57,8 +58,7 @@ SELECT count(*) FROM questions ANTI JOIN sub_questions USING (question_id)
 ANTI JOIN (SELECT question_id FROM rejects WHERE stage = 'decompose') USING (question_id)
 """
 _GATES = """
-SELECT coalesce(list_filter(flags, lambda flag: list_contains(?, flag))[1], 'gates') AS gate, count(*) AS n
-FROM quality WHERE NOT passed GROUP BY gate ORDER BY n DESC, gate
+SELECT rejected_by, count(*) AS n FROM listing WHERE NOT passed GROUP BY rejected_by ORDER BY n DESC, rejected_by
 """
 
 
@@ -126,7 +126,8 @@ def _tiles(numbers: dict[str, Any]) -> list[Facts]:
         "Information gain per round": round(numbers["gain"], 3) if numbers["gain"] is not None else None,
         "Spent on models": f"${numbers['cost']:,.2f}" if numbers["cost"] is not None else None,
     }
-    return [{"title": name, "columns": [], "rows": [[value]]} for name, value in shown.items() if value is not None]
+    told = {name: value for name, value in shown.items() if value is not None}
+    return [{"title": name, "columns": [], "rows": [[value]], "filters": {}} for name, value in told.items()]
 
 
 def _share(part: int | None, whole: int | None) -> str | None:
@@ -138,11 +139,12 @@ def _percent(share: float | None) -> str | None:
 
 
 def _funnel(connection: duckdb.DuckDBPyConnection, manifest: Manifest, numbers: dict[str, Any]) -> list[Step]:
-    def step(name: str, note: str, lost: Sequence[Step] = ()) -> Step:
+    def step(name: str, note: str, lost: Sequence[Step] = (), query: str | None = None) -> Step:
         return {
             "name": name,
             "count": numbers[name],
             "note": note,
+            "query": query,
             "lost": [reason for reason in lost if reason["count"]],
         }
 
@@ -158,14 +160,14 @@ def _funnel(connection: duckdb.DuckDBPyConnection, manifest: Manifest, numbers: 
         step("hops", "sub-questions", rejects("queries")),
         step("queries", "search queries written for the hops", [*voted, *waiting]),
         step("kept", "queries that pass the vote", rejects("retrieve", "filter", "trajectories")),
-        step("trajectories", "whole rollouts, one per question", _by_gate(connection, manifest)),
-        step("passed", "trajectories that pass all gates"),
+        step("trajectories", "whole rollouts, one per question", _by_gate(connection, manifest), ""),
+        step("passed", "trajectories that pass all gates", query="passed=true"),
     ]
     return [each for each in steps if each["count"] is not None]
 
 
-def _lost(name: str, note: str, count: int) -> Step:
-    return {"name": name, "count": count, "note": note, "lost": []}
+def _lost(name: str, note: str, count: int, query: str | None = None) -> Step:
+    return {"name": name, "count": count, "note": note, "query": query, "lost": []}
 
 
 def _shortened(reasons: list[Step]) -> list[Step]:
@@ -186,7 +188,7 @@ def _by_gate(connection: duckdb.DuckDBPyConnection, manifest: Manifest) -> list[
     """Count rejected trajectories, each by the first gate that rejects it."""
     if manifest.output(QUALITY.name) is None:
         return []
-    rejecting = [gate for gate, action in decided_by(manifest, "quality", "config").items() if action == "reject"]
-    rows = connection.execute(_GATES, [rejecting]).fetchall()
+    rows = connection.execute(_GATES).fetchall()
     fields = QualityConfig.model_fields
-    return [_lost(gate, (fields[gate].description or "") if gate in fields else "", n) for gate, n in rows]
+    notes = {gate: fields[gate].description or "" if gate in fields else "" for gate, _ in rows}
+    return [_lost(gate, notes[gate], n, urlencode({"passed": "false", "rejected_by": gate})) for gate, n in rows]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from stepsearch_data.report.shapes import Chart, Spec
+from stepsearch_data.report.shapes import Chart, Facts, Spec
 
 if TYPE_CHECKING:
     import duckdb
@@ -58,11 +58,14 @@ def fetch(connection: duckdb.DuckDBPyConnection, sql: str) -> Rows:
     return [list(row) for row in connection.execute(sql).fetchall()]
 
 
-def chart(name: str, title: str, note: str, spec: Spec, columns: Sequence[str], rows: Rows) -> Chart:
-    """Make a chart whose data is its table."""
+def chart(
+    name: str, title: str, note: str, spec: Spec, columns: Sequence[str], rows: Rows, filters: Mapping[str, str] = {}
+) -> Chart:
+    """Make a chart whose data is its table. `filters` lead from its rows to trajectories, see `Chart`."""
     values = [dict(zip(columns, row, strict=True)) for row in rows]
     whole = {"$schema": _SCHEMA, "width": "container", "data": {"values": values}, **spec}
-    return {"id": name, "title": title, "note": note, "spec": whole, "columns": list(columns), "rows": rows}
+    table: Facts = {"title": title, "columns": list(columns), "rows": rows, "filters": dict(filters)}
+    return {"id": name, "note": note, "spec": whole, **table}
 
 
 def category(field: str, **more: Any) -> Spec:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stepsearch_data.pipeline.store import Manifest, Store
+from stepsearch_data.report.facts import rejecting
 from stepsearch_data.report.listing import Page, find, make_listing
 from stepsearch_data.report.lookup import Lookup
 from stepsearch_data.report.rollouts import NONE, Rollouts
@@ -67,7 +68,7 @@ class View:
     def _look(self, committed: Manifest) -> _Snapshot:
         manifest = up_to_date(committed)
         connection = open_tables(self._store, manifest)
-        make_listing(connection)
+        make_listing(connection, rejecting(manifest))
         summary = summarize(self._store, committed, connection, self._title, self._rollouts)
         lookup = Lookup(self._store, manifest, self._rollouts) if manifest.output(TRAJECTORIES.name) else None
         return _Snapshot(committed, connection, summary, lookup)

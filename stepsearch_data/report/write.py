@@ -13,6 +13,7 @@ from stepsearch_data.core.atomic import alone, place
 from stepsearch_data.core.errors import StoreError
 from stepsearch_data.core.progress import Meter
 from stepsearch_data.pipeline.store import Manifest, Store
+from stepsearch_data.report.facts import rejecting
 from stepsearch_data.report.listing import make_listing, read_index
 from stepsearch_data.report.page import MARK, Mode, Shell, data_script, pack, packed_script, shell
 from stepsearch_data.report.records import records
@@ -125,7 +126,7 @@ def _gather(
     store: Store, manifest: Manifest, packed: Path, meter: Meter, rollouts: Rollouts, title: str | None
 ) -> _Data:
     with closing(open_tables(store, manifest)) as connection:
-        make_listing(connection)
+        make_listing(connection, rejecting(manifest))
         summary = summarize(store, manifest, connection, title, rollouts)
         index = read_index(connection, CHUNK_ROWS)
     meter.expect(len(index["id"]))

@@ -24,7 +24,7 @@ def _name(kind: Any) -> str:
         return f"({_name(inner[0])})[]"
     if origin is tuple:
         return f"[{', '.join(map(_name, inner))}]"
-    return "object" if origin is dict else _NAMES[kind]
+    return f"{{ [name: string]: {_name(inner[1])} }}" if origin is dict else _NAMES[kind]
 
 
 for shape in filter(is_typeddict, vars(shapes).values()):

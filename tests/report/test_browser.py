@@ -207,6 +207,52 @@ def test_what_a_policy_did_stands_beside_the_gold_trajectory(
         assert browser.barriers() == []
 
 
+def test_rounds_of_a_policy_are_beside_those_of_gold_on_screen_and_on_paper(
+    browser: Browser, sample_store: Path, tmp_path: Path
+) -> None:
+    asked = "2hop__811040_270741"
+    found = View(Store(sample_store)).trajectory(asked)
+    assert found
+    rounds = "\n".join(f"<think> {n} </think>\n<search> {n} </search>\n<information> {n} </information>" for n in "abc")
+    row = {"id": asked, "response": f"{rounds}\n<answer> {found['answer']} </answer>", "target": [found["answer"]]}
+    write_lines(tmp_path / "rollouts.jsonl", [row])
+    url = write_report(sample_store, tmp_path, "--folder", "--rollouts", str(tmp_path / "rollouts.jsonl"))
+    browser.look()
+    browser.open(f"{url}#/t/{quote(asked)}", ".sides")
+    tops = "return [...arguments[0].querySelectorAll('.line > li')].map((round) => round.getBoundingClientRect().top)"
+    for media in ("screen", "print"):
+        browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": media})
+        gold, policy = (browser.run(tops, side) for side in browser.all(".sides > div"))
+        assert (len(gold), len(policy)) == (3, 4)
+        assert gold == policy[:3]
+        ends = "return [...document.querySelectorAll('.sides table')].map((t) => t.getBoundingClientRect().right)"
+        (limit, _) = browser.run(
+            "return [...document.querySelectorAll('.sides > div')].map((d) => d.getBoundingClientRect().right)"
+        )
+        assert max(browser.run(ends)) <= limit
+
+
+def test_a_count_of_trajectories_leads_to_their_list(browser: Browser, page: str, sample_store: Path) -> None:
+    browser.look()
+    browser.open(f"{page}#/", ".chart svg")
+
+    def follow(place: str) -> None:
+        browser.run("for (const details of document.querySelectorAll('figure > details')) details.open = true")
+        link = browser.all(place)[-1]
+        count = link.text.replace("−", "")
+        link.click()
+        browser.wait(lambda: total(browser).split()[:1] == [count])
+        browser.driver.back()
+        browser.wait(lambda: browser.all("[data-chart=gates] svg"))
+
+    for place in (".funnel .step a", ".funnel .lost a", "[data-chart=hops] + details a", "section > .scroll a"):
+        follow(place)
+    browser.all("[data-chart=gates] .mark-rect path")[0].click()
+    browser.wait(lambda: browser.hash() == "/t?flags=gold_not_found&source=musique")
+    flagged = "SELECT question FROM quality JOIN trajectories USING (question_id) WHERE 'gold_not_found' IN flags"
+    browser.wait(lambda: questions(browser) == [row["question"] for row in rows(sample_store, flagged)])
+
+
 def test_nothing_is_asked_of_the_network_and_nothing_could_be(browser: Browser, page: str) -> None:
     browser.open(f"{page}#/", ".chart svg")
     browser.open(f"{page}#/t", ".row")
@@ -365,6 +411,16 @@ def test_real_rows_are_found_and_shown(browser: Browser, real: str, real_store: 
         browser.open(f"{real}#/t/{quote(row['question_id'], safe='')}", ".line")
         assert browser.texts(".answer .body") == [row["answer"]]
     assert browser.complaints() == []
+
+
+def test_trajectories_on_which_engines_disagree_are_found(browser: Browser, real: str, real_store: Path) -> None:
+    browser.open(f"{real}#/t", ".row")
+    browser.one("select[name=disagree]").send_keys("yes")
+    browser.wait(lambda: browser.hash() == "/t?disagree=true")
+    disagree = "SELECT DISTINCT question_id FROM queries WHERE valid_engines > 0 AND valid_engines < engines"
+    expected = len(rows(real_store, f"SELECT 1 FROM trajectories WHERE question_id IN ({disagree})"))
+    assert 0 < expected < len(rows(real_store, "SELECT 1 FROM trajectories"))
+    browser.wait(lambda: total(browser) == f"{expected} trajectories")
 
 
 # ---- hostile texts

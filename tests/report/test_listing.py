@@ -8,6 +8,7 @@ import pytest
 
 from stepsearch_data.core.errors import QueryError
 from stepsearch_data.pipeline.store import Store
+from stepsearch_data.report.facts import rejecting
 from stepsearch_data.report.listing import COLUMNS, facets, find, make_listing, read_index
 from stepsearch_data.report.records import records
 from stepsearch_data.report.shapes import Facets, Index
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="module")
 def connection(rich: Store) -> Iterator[duckdb.DuckDBPyConnection]:
     with open_tables(rich, rich.manifest()) as opened:
-        make_listing(opened)
+        make_listing(opened, rejecting(rich.manifest()))
         yield opened
 
 
@@ -55,6 +56,8 @@ FILTERS: list[tuple[dict[str, list[str]], Any]] = [
     ({"complete": ["false"]}, lambda row: not row["complete"]),
     ({"answerable": ["false"]}, lambda row: not row["answerable"]),
     ({"difficulty": ["easy", "hard"]}, lambda row: row["difficulty"] in {"easy", "hard"}),
+    ({"disagree": ["true"]}, lambda row: row["disagree"]),
+    ({"rejected_by": ["gold_not_shown", "leak"]}, lambda row: row["rejected_by"] in {"gold_not_shown", "leak"}),
     ({"flags": ["gold_not_shown", "leak"]}, lambda row: {"gold_not_shown", "leak"} & set(row["flags"])),
     ({"reward_min": ["0.5"], "reward_max": ["0.8"]}, lambda row: 0.5 <= row["reward"] <= 0.8),
     ({"share_max": ["0.99"]}, lambda row: row["kept"] / row["queries"] <= 0.99),

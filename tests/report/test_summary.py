@@ -4,13 +4,15 @@ import json
 import shutil
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 import pytest
 import vl_convert
 
 from stepsearch_data.core.errors import StoreError
 from stepsearch_data.pipeline.store import Manifest, Store
-from stepsearch_data.report.listing import make_listing
+from stepsearch_data.report.facts import rejecting
+from stepsearch_data.report.listing import find, make_listing
 from stepsearch_data.report.shapes import Chart, Facts, Step, Summary
 from stepsearch_data.report.summary import summarize
 from stepsearch_data.report.tables import open_tables, up_to_date
@@ -30,7 +32,7 @@ REST = {"prompt_tokens": 7, "attempts": 1, "batch": False, "finish_reason": "sto
 def summary_of(store: Store, title: str | None = None) -> Summary:
     manifest = up_to_date(store.manifest())
     with open_tables(store, manifest) as connection:
-        make_listing(connection)
+        make_listing(connection, rejecting(manifest))
         return summarize(store, store.manifest(), connection, title)
 
 
@@ -161,7 +163,7 @@ def test_two_engines_agree_both_ways_alike(summary: Summary) -> None:
 def test_paid_calls_are_told_with_their_cost_and_latency(copy: Store) -> None:
     (copy.root / "log" / "llm_calls.jsonl").write_text("\n".join(json.dumps({**REST, **call}) for call in CALLS))
     found = summary_of(copy)
-    assert {"title": "Spent on models", "columns": [], "rows": [["$2.25"]]} in found["tiles"]
+    assert {"title": "Spent on models", "columns": [], "rows": [["$2.25"]], "filters": {}} in found["tiles"]
     assert table(found, "Calls of language models")["rows"] == [
         ["decompose", "m", 3, 0, 21, 15, 2.25, 2.0, 8.3],
         ["queries", "m", 0, 1, None, None, 0.0, None, None],
@@ -170,6 +172,24 @@ def test_paid_calls_are_told_with_their_cost_and_latency(copy: Store) -> None:
     assert chart(found, "cost")["rows"] == [["decompose", "m", 21, 15, 2.25]]
     for name in ("latency", "cost"):
         assert "<path" in vl_convert.vegalite_to_svg({**chart(found, name)["spec"], "width": 300})
+
+
+def test_a_count_of_trajectories_leads_to_the_list_of_just_these(rich: Store) -> None:
+    manifest = rich.manifest()
+    with open_tables(rich, manifest) as connection:
+        make_listing(connection, rejecting(manifest))
+        found = summarize(rich, manifest, connection)
+        counted = [each for step in found["funnel"] for each in (step, *step["lost"]) if each["query"] is not None]
+        assert [each["name"] for each in counted] == ["trajectories", "gold_not_found", "passed"]
+        for step in counted:
+            assert find(connection, parse_qs(step["query"] or "")).total == step["count"]
+        leading: list[Chart | Facts] = [each for each in (*found["charts"], *found["tables"]) if each["filters"]]
+        assert [each["title"] for each in leading] == ["Hops", "Quality gates", "Quality gates"]
+        for each in leading:
+            for row in each["rows"]:
+                told = dict(zip(each["columns"], row, strict=True))
+                asked = {name: [str(told[column])] for column, name in each["filters"].items()}
+                assert told["trajectories"] in {find(connection, asked).total, "not checked"}
 
 
 @pytest.mark.parametrize("last", ["load", "decompose", "queries", "retrieve", "filter", "trajectories"])

@@ -6,7 +6,7 @@ import { address } from "./place.js";
 
 /** @import { Row, Source } from "./data.js" */
 /** @import { View } from "./place.js" */
-/** @import { Facets } from "./shapes.js" */
+/** @import { Facets, Summary } from "./shapes.js" */
 /** @typedef {(params: URLSearchParams) => void} Change */
 
 export const PAGE = 50; // trajectories on a page
@@ -36,7 +36,7 @@ const YES_NO = [
 export async function browse(source, params, change) {
   const about = await source.summary();
   const results = el("div", { id: "results" });
-  const form = filters(about.facets, params, change);
+  const form = filters(about, params, change);
   let turns = 0;
   /** @param {URLSearchParams} changed */
   const update = async (changed) => {
@@ -63,11 +63,11 @@ export async function browse(source, params, change) {
 
 /**
  * The form. Every change of it becomes the page's address, and the address what is shown.
- * @param {Facets} facets
+ * @param {Summary} about
  * @param {URLSearchParams} params
  * @param {Change} change
  */
-function filters(facets, params, change) {
+function filters({ facets, charts }, params, change) {
   /** @param {keyof Facets} name @returns {[string, string][]} */
   const values = (name, say = spoken) =>
     facets[name].map((value) => [String(value), value === "" ? "none" : say(String(value))]);
@@ -108,6 +108,8 @@ function filters(facets, params, change) {
             ["false", "failed"],
           ]),
           choice("flags", "Failed gate", values("flags"), 1),
+          choice("rejected_by", "Rejected by", values("rejected_by")),
+          charts.some(({ id }) => id === "agreement") && choice("disagree", "Engines disagree", YES_NO),
           choice("split", "Split", values("split")),
           choice("complete", "Complete", YES_NO),
           choice("answerable", "Answerable", YES_NO),

@@ -1,12 +1,13 @@
 // Charts: Vega-Lite draws them, here they get the page's colours and stand above the same numbers as a table.
 
 import { el, table } from "./dom.js";
+import { go, listOf } from "./place.js";
 
 /** @import { Chart } from "./shapes.js" */
 /** @typedef {{ finalize: () => void }} Drawn */
 
 /** Vega's settings. Colours are the page's variables, so that charts follow the theme, on paper too. */
-function chartSettings() {
+function chartSettings(leads = false) {
   const colours = [1, 2, 3, 4, 5, 6].map((n) => `var(--c${n})`);
   const text = {
     labelColor: "var(--soft)",
@@ -30,7 +31,7 @@ function chartSettings() {
     mark: { color: "var(--accent)" },
     rule: { color: "var(--soft)" },
     text: { color: "var(--ink)", fontSize: 11 },
-    bar: { cornerRadiusEnd: 2 },
+    bar: { cornerRadiusEnd: 2, cursor: leads ? "pointer" : "default" },
     range: { category: colours, ordinal: colours },
   };
 }
@@ -46,7 +47,7 @@ export function figure(chart) {
     {},
     el("figcaption", {}, el("h3", {}, chart.title), el("p.quiet", {}, chart.note)),
     place,
-    el("details", {}, el("summary", {}, "Numbers"), table(chart.title, chart.columns, chart.rows)),
+    el("details", {}, el("summary", {}, "Numbers"), table(chart)),
   );
 }
 
@@ -82,10 +83,15 @@ async function drawChart(place, chart, views) {
     renderer: "svg",
     defaultStyle: false,
     tooltip: { disableDefaultStyle: true },
-    config: chartSettings(),
+    config: chartSettings(Object.keys(chart.filters).length > 0),
   };
   try {
-    views.push(await /** @type {any} */ (window).vegaEmbed(place, chart.spec, options));
+    const drawn = await /** @type {any} */ (window).vegaEmbed(place, chart.spec, options);
+    views.push(drawn);
+    drawn.view.addEventListener("click", (/** @type {any} */ _, /** @type {any} */ item) => {
+      const there = item?.datum && listOf(chart.filters, (name) => item.datum[name]);
+      if (there) go(there);
+    });
   } catch (error) {
     const why = error instanceof Error ? error.message : String(error);
     place.replaceChildren(el("p.problem", {}, `This chart could not be drawn: ${why}`));

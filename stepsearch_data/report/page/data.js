@@ -21,8 +21,8 @@ import { el, own } from "./dom.js";
  * @property {(id: string) => Soon<Record | null>} record
  */
 
-const LISTED = /** @type {const} */ (["source", "type", "hops", "split", "difficulty"]); // values to keep, any of them
-const TOLD = /** @type {const} */ (["passed", "complete", "answerable"]); // true or false
+const LISTED = /** @type {const} */ (["source", "type", "hops", "split", "difficulty", "rejected_by"]); // values to keep
+const TOLD = /** @type {const} */ (["passed", "complete", "answerable", "disagree"]); // true or false
 const MEASURED = /** @type {const} */ (["hops", "queries", "kept", "share", "gain", "redundancy", "reward"]); // …_min/_max
 const KEPT_CHUNKS = 8; // of the last trajectories that were looked at
 

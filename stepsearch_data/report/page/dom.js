@@ -1,5 +1,8 @@
 // Elements, and how values are written. Whatever comes from the data goes in as text, never as HTML.
 
+import { listOf } from "./place.js";
+
+/** @import { Facts } from "./shapes.js" */
 /** @typedef {Node | string | false | null | undefined | Child[]} Child */
 /** @typedef {string | number | boolean | null | undefined | ((event: any) => void)} Attribute */
 /** @typedef {string | number | null} Cell */
@@ -92,35 +95,44 @@ export function link(address, text) {
   return web ? el("a", { href: address, target: "_blank", rel: "noopener noreferrer" }, text) : text;
 }
 
-/** A value of a table's cell. @param {Cell} value */
-function cell(value) {
+/** A value of a table's cell. @param {Cell} value @param {string | null} there what a number leads to */
+function cell(value, there) {
   if (value === null || value === undefined) return el("td.none", {}, "–");
-  if (typeof value === "number") return el("td.number", {}, number(value));
+  if (typeof value === "number")
+    return el("td.number", {}, there && value ? el("a", { href: there }, number(value)) : number(value));
   return el("td", {}, folded(String(value)));
 }
 
 /**
- * A table that scrolls in itself where the screen is narrow.
- * @param {string} name its caption, for those who hear it
- * @param {string[]} columns
- * @param {Cell[][]} rows
+ * A table that scrolls in itself where the screen is narrow. The title is its caption, for those who hear it; a number
+ * of trajectories leads to their list.
+ * @param {Facts} facts
  */
-export function table(name, columns, rows) {
+export function table({ title, columns, rows, filters }) {
+  /** @param {Cell[]} row @param {number} at */
+  const there = (row, at) =>
+    columns[at] === "trajectories" ? listOf(filters, (name) => row[columns.indexOf(name)]) : null;
   /** @param {number} at */
   const numeric = (at) => rows.some((row) => typeof row[at] === "number");
   const head = columns.map((column, at) => el(numeric(at) ? "th.number" : "th", { scope: "col" }, column));
   return el(
     "div.scroll",
-    { tabindex: "0", role: "group", "aria-label": name },
+    { tabindex: "0", role: "group", "aria-label": title },
     el(
       "table",
       {},
-      el("caption.unseen", {}, name),
+      el("caption.unseen", {}, title),
       el("thead", {}, el("tr", {}, head)),
       el(
         "tbody",
         {},
-        rows.map((row) => el("tr", {}, row.map(cell))),
+        rows.map((row) =>
+          el(
+            "tr",
+            {},
+            row.map((value, at) => cell(value, there(row, at))),
+          ),
+        ),
       ),
     ),
   );

@@ -2,6 +2,7 @@
 
 import { drawCharts, figure } from "./charts.js";
 import { bar, el, number, spoken, table } from "./dom.js";
+import { address } from "./place.js";
 
 /** @import { Source } from "./data.js" */
 /** @import { View } from "./place.js" */
@@ -69,7 +70,7 @@ function funnel(steps) {
           "div.step",
           {},
           el("p", {}, el("strong", {}, step.name), " ", el("span.quiet", {}, step.note)),
-          el("span.count", {}, number(step.count)),
+          counts(step, number(step.count)),
           bar(step.count / most),
         ),
         step.lost.length > 0 && el("ul.lost", { "aria-label": `Lost after ${step.name}` }, step.lost.map(loss)),
@@ -78,22 +79,23 @@ function funnel(steps) {
   );
 }
 
+/** A count, which leads to its trajectories. @param {Step} step @param {string} text */
+function counts({ query }, text) {
+  return el("span.count", {}, query === null ? text : el("a", { href: address(new URLSearchParams(query)) }, text));
+}
+
 /** @param {Step} step */
-function loss({ name, count, note }) {
+function loss(step) {
+  const { name, count, note } = step;
   return el(
     "li",
     {},
-    el("span.count", {}, `−${number(count)}`),
+    counts(step, `−${number(count)}`),
     el("span", {}, spoken(name), note && note !== name && el("span.quiet", {}, ` ${note}`)),
   );
 }
 
-/** @param {Facts} facts @param {number} at */
-function facts({ title, columns, rows }, at) {
-  return el(
-    "section",
-    { "aria-labelledby": `facts-${at}` },
-    el("h2", { id: `facts-${at}` }, title),
-    table(title, columns, rows),
-  );
+/** @param {Facts} told @param {number} at */
+function facts(told, at) {
+  return el("section", { "aria-labelledby": `facts-${at}` }, el("h2", { id: `facts-${at}` }, told.title), table(told));
 }
