@@ -18,6 +18,7 @@ import typer.main
 
 import stepsearch_data as ssd
 from stepsearch_data.cli import app
+from stepsearch_data.pipeline.config import RunSettings
 from stepsearch_data.search.kinds import kind_of, kinds
 from stepsearch_data.stages import STAGES
 from tests.conftest import Run
@@ -201,7 +202,7 @@ def settings_of(name: str) -> list[str]:
 
 def test_every_setting_that_is_named_exists() -> None:
     known = {f"{stage.name}.{key}" for stage in STAGES for key in stage.config.model_fields}
-    known |= {"run.max_reject_share", "run.workers"}
+    known |= {f"run.{key}" for key in RunSettings.model_fields}
     known |= {f"engines.{name}.{key}" for name in kinds() for key in settings_of(name)} | {"engines.use"}
     names = "|".join([*(stage.name for stage in STAGES), "run", "engines"])
     for path in DOCUMENTS:
