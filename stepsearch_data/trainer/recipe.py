@@ -17,21 +17,6 @@ from stepsearch_data.templates.files import TEMPLATES
 from stepsearch_data.trainer.config import Amount, Count, Limits, Natural, PPOConfig, Schedule, Share
 
 Part = Literal["key", "gain", "penalty", "step"]
-_RENAMED = {  # what settings were called before they had the names of TRL and verl
-    "model": {"attention": "attn_implementation"},
-    "sft": {"steps": "max_steps", "batch": "batch_size", "micro": "micro_batch_size", "lr": "learning_rate"}
-    | {"warmup": "warmup_ratio", "longest": "max_length"},
-    "schedule": {"updates": "num_updates", "rollouts": "rollout_batch_size"}
-    | {"actor_lr": "learning_rate", "critic_lr": "vf_learning_rate"}
-    | {"actor_warmup": "warmup_ratio", "critic_warmup": "vf_warmup_ratio"}
-    | {"save_every": "save_steps", "keep": "save_total_limit", "eval_every": "eval_steps"},
-    "ppo": {"clip": "cliprange", "value_clip": "cliprange_value", "kl": "kl_coef", "entropy": "entropy_coef"}
-    | {"whiten": "whiten_advantages", "epochs": "num_ppo_epochs", "minibatch": "mini_batch_size"}
-    | {"micro": "micro_batch_size", "importance_cap": "importance_sampling_cap", "max_norm": "max_grad_norm"},
-    "limits": {"turns": "max_turns", "documents": "topk", "total": "max_length"}
-    | {"turn": "max_new_tokens", "observation": "max_obs_length"},
-    "vllm": {"url": "server_base_url", "memory": "gpu_memory_utilization", "sleep": "enable_sleep_mode"},
-}
 
 
 @dataclass(frozen=True)
@@ -152,12 +137,10 @@ class Recipe(Section):
     @model_validator(mode="before")
     @classmethod
     def _known(cls, data: Any) -> Any:
-        """Refuse old names, and in dataclasses, which ignore what they do not know, unknown ones."""
+        """Refuse unknown names in dataclasses, which ignore them."""
         known = {name: [each.name for each in fields(kind)] for name, kind in _DATACLASSES.items()}
         for section, given in data.items():
             for key in sorted(given) if isinstance(given, dict) else ():
-                if key in _RENAMED.get(section, ()):
-                    raise ValueError(f"{section}.{key} is {section}.{_RENAMED[section][key]} now")
                 if key not in known.get(section, [key]):
                     raise ValueError(f"{section}.{key} is unknown; known: {', '.join(known[section])}")
         return data

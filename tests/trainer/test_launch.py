@@ -161,7 +161,7 @@ def test_a_run_is_not_overwritten(recipe: Path, store: Path, tmp_path: Path) -> 
 def test_a_run_of_another_version_is_not_gone_on_with(recipe: Path, store: Path, tmp_path: Path) -> None:
     (tmp_path / "checkpoint-000001").mkdir()
     (tmp_path / "recipe.json").write_text('{"model": {"path": "m"}, "schedule": {"updates": 2}}')
-    with pytest.raises(ConfigError, match=r"schedule\.updates is schedule\.num_updates now") as refused:
+    with pytest.raises(ConfigError, match=r"schedule\.updates is unknown") as refused:
         launch(recipe, store, tmp_path, resume=True)
     assert refused.value.hint == "go on with the version that began it, or choose another --output"
 
