@@ -115,7 +115,8 @@ def score(
     from stepsearch_data.rewards import PRESETS
     from stepsearch_data.scoring.files import TABLES as SCORES
     from stepsearch_data.scoring.files import read_chunks
-    from stepsearch_data.scoring.scorer import Item, Scorer, configure
+    from stepsearch_data.scoring.scorer import Chunk, Scorer, configure
+    from stepsearch_data.sources.record import Record
 
     if preset not in PRESETS:
         raise ConfigError(f"there is no preset {preset!r}", f"known: {', '.join(PRESETS)}")
@@ -124,9 +125,9 @@ def score(
     scored = [pa.Table.from_pylist([], schema=schema)]
     with Reporter(quiet=True).stage("score") as meter:
         if isinstance(rollouts, str | PathLike):
-            chunks: Iterable[Sequence[Item]] = read_chunks(Path(rollouts), meter)
+            chunks: Iterable[Chunk] = read_chunks(Path(rollouts), meter)
         else:
-            chunks = [[Item(position, dict(row)) for position, row in enumerate(rollouts, start=1)]]
+            chunks = [[Record(position, dict(row)) for position, row in enumerate(rollouts, start=1)]]
         for chunk in chunks:
             found = scorer.score(chunk)
             if found.rejects:

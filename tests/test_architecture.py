@@ -45,7 +45,7 @@ ALLOWED = {
     "stages": STORE | {"rewards"},
     "audit": BASE | {"pipeline", "stages", "sql"},
     "compare": BASE | {"pipeline", "remembered", "sql"},
-    "scoring": BASE | {"pipeline", "rewards", "sources"},
+    "scoring": BASE | {"executors", "pipeline", "rewards", "sources"},
     "serve": {"core", "indexes", "search"},
     "release": BASE | {"pipeline", "stages", "audit", "sql", "trajectory", "remote", "sources"},
     "report": BASE | {"llm", "pipeline", "sources", "stages", "rewards", "exports", "serve", "sql"},

@@ -82,18 +82,10 @@ def questions_of_files(
     Raises ConfigError, SourceError.
     """
     files = [replace(parse_source(text, "--questions", asked=True), id_aliases=id_aliases) for text in texts]
-    total = sum(1 for file in files if not file.is_hub for _ in islice(_records(file), limit))
+    total = sum(1 for file in files if not file.is_hub for _ in islice(file.records(), limit))
     rejects: list[str] = []
     tasks = chain.from_iterable(_tasks(file, template, limit, rejects) for file in files)
     return Questions(" ".join(texts), total, " ".join(file.digest() for file in files), tasks, rejects)
-
-
-def _records(file: Source) -> Iterator[Record]:
-    """Read the rows of a file. Raises SourceError where it cannot be read."""
-    try:
-        yield from file.records()
-    except SourceError as error:
-        raise SourceError(error.message, error.hint.replace("--source", "--questions")) from error
 
 
 def _tasks(file: Source, template: Template, limit: int | None, rejects: list[str]) -> Iterator[Task]:
@@ -102,7 +94,7 @@ def _tasks(file: Source, template: Template, limit: int | None, rejects: list[st
     def reject(record: Record, reason: str) -> None:
         rejects.append(f"{file.location}, row {record.position}: {reason}")
 
-    records, earlier = _records(file), len(rejects)
+    records, earlier = file.records(), len(rejects)
     first = list(islice(records, _FIRST))
     check_kind(file, first, "--questions")
     parse, asked = asker(file, reject), 0

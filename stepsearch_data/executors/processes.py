@@ -71,7 +71,7 @@ class Processes:
                 return result
         raise WorkerError(
             f"a worker process was killed {_TRIES} times at the same work, perhaps for want of memory",
-            "use fewer: --workers 1; the same command goes on with the stage that was interrupted",
+            "use fewer: --workers 1; then the same command again",
         )
 
 
@@ -110,15 +110,25 @@ class _Pool:
 
 @contextmanager
 def _quiet_start() -> Iterator[None]:
-    """Start processes that do not run the user's script again, as they need nothing of it, and that ignore Ctrl-C."""
+    """Start processes that do not run the user's script again, as they need nothing of it, and that ignore Ctrl-C.
+
+    This process obeys Ctrl-C when they are started: nobody would wait for a process that is half-started.
+    """
     main = sys.modules["__main__"]
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    held: list[int] = []
+    is_main = threading.current_thread() is threading.main_thread()  # no other thread may set a handler
+    handler = signal.signal(signal.SIGINT, lambda number, _: held.append(number)) if is_main else None
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     sys.modules["__main__"] = ModuleType("__main__")
     try:
         yield
     finally:
         sys.modules["__main__"] = main
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if handler is not None:
+            signal.signal(signal.SIGINT, handler)
+    for number in held[:1]:
+        signal.raise_signal(number)
 
 
 _pickled = b""

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import signal
 import sys
-import threading
-from collections import Counter, deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections import Counter
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import chain, islice
@@ -21,15 +16,18 @@ import orjson
 import pyarrow as pa
 
 from stepsearch_data.core.atomic import writing
-from stepsearch_data.core.errors import ConfigError, SourceError, StepSearchError
+from stepsearch_data.core.errors import ConfigError, StepSearchError
 from stepsearch_data.core.progress import Meter, Reporter
+from stepsearch_data.executors import open_executor
 from stepsearch_data.pipeline.context import TableWriter
 from stepsearch_data.schemas.rollouts import READ, ScoredAnswer, ScoredRollout
 from stepsearch_data.schemas.rows import Reject
 from stepsearch_data.schemas.tables import Table
-from stepsearch_data.scoring.scorer import Chunk, Item, Kind, Scored, Scorer
+from stepsearch_data.scoring import scorer as scorer_module
+from stepsearch_data.scoring.scorer import Chunk, Kind, Scored, Scorer
 from stepsearch_data.sources import files
 from stepsearch_data.sources.parquet import parquet_rows
+from stepsearch_data.sources.record import Record, numbered
 
 TABLES: dict[Kind, Table[Any]] = {
     "rollouts": Table("scores", ScoredRollout, rows_per_group=20_000),
@@ -37,7 +35,6 @@ TABLES: dict[Kind, Table[Any]] = {
 }
 _CHUNK_ROWS, _CHUNK_BYTES = 256, 4 << 20
 _SMALL = 4  # chunks that one process scores faster than other processes start
-_AHEAD = 2  # chunks per worker that may be scored before an earlier one is written
 _REASONS = 1_000  # distinct reasons that are counted
 _SUFFIXES = (".gz", ".bz2", ".zst", ".jsonl", ".json", ".parquet")
 
@@ -130,16 +127,15 @@ def _check_target(written: Path, path: Path) -> None:
         raise ConfigError(f"cannot write {written}: it is not a regular file", "for a stream of JSON lines: --json")
 
 
-# ---- reading
-
-
 def read_chunks(path: Path, meter: Meter) -> Iterator[Chunk]:
     """Yield the file's rows in chunks for workers. Raises SourceError."""
-    chunk: list[Item] = []
+    is_parquet = path.suffix.lower() == ".parquet"
+    rows = parquet_rows(path, (*READ, "prediction", "answers"), meter.expect) if is_parquet else files.rows(path)
+    chunk: list[Record] = []
     size = 0
-    for item in _items(path, meter):
-        chunk.append(item)
-        size += len(item.data) if isinstance(item.data, bytes) else 0
+    for record in numbered(rows):
+        chunk.append(record)
+        size += len(record.data) if isinstance(record.data, bytes) else 0
         if len(chunk) >= _CHUNK_ROWS or size >= _CHUNK_BYTES:
             yield chunk
             chunk, size = [], 0
@@ -147,80 +143,15 @@ def read_chunks(path: Path, meter: Meter) -> Iterator[Chunk]:
         yield chunk
 
 
-def _items(path: Path, meter: Meter) -> Iterator[Item]:
-    rows: Iterator[bytes | dict[str, Any] | files.Broken]
-    try:
-        if path.suffix.lower() == ".parquet":
-            rows = parquet_rows(path, (*READ, "prediction", "answers"), meter.expect)
-        else:
-            rows = files.rows(path)
-    except SourceError as error:
-        raise SourceError(error.message, error.hint.replace(" after --source", "")) from error
-    for position, row in enumerate(rows, start=1):
-        if isinstance(row, files.Broken):
-            yield Item(position, row.raw, row.reason)
-        elif row != b"":
-            yield Item(position, row)
-
-
-# ---- scoring
-
-
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _scored(chunks: Iterator[Chunk], scorer: Scorer, workers: int) -> Iterator[Scored]:
-    """Yield every chunk's scores, in order. Small files are scored without starting processes."""
+    """Return every chunk's scores, in order. Small files are scored without starting processes."""
     first = list(islice(chunks, _SMALL + 1)) if workers > 1 else []
-    if len(first) <= _SMALL:
-        yield from map(scorer.score, chain(first, chunks))
-        return
-    # Spawned, not forked, because Arrow has started threads.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker) as pool:
-        try:
-            yield from _in_order(pool, scorer, chain(first, chunks), workers * _AHEAD)
-        except BrokenProcessPool as error:
-            raise StepSearchError("a worker ended unexpectedly", "perhaps memory ran out; try --workers 1") from error
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _in_order(pool: ProcessPoolExecutor, scorer: Scorer, chunks: Iterable[Chunk], ahead: int) -> Iterator[Scored]:
-    waiting: deque[Future[Scored]] = deque()
-    for chunk in chunks:
-        with _uninterrupted():
-            waiting.append(pool.submit(scorer.score, chunk))
-        if len(waiting) > ahead:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
-
-
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Block SIGINT, so that processes started here leave Ctrl-C to their parent from their first moment on."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _start_worker() -> None:
-    """Make a worker end when its parent ends, for whatever reason."""
-    parent = multiprocessing.parent_process()
-    assert parent
-
-    def end_with_parent() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=end_with_parent, daemon=True).start()
-
-
-# ---- writing
+    executor = open_executor("processes" if len(first) > _SMALL else "inline", workers, [scorer_module.__name__])
+    return executor.map(scorer.score, chain(first, chunks))
 
 
 @contextmanager

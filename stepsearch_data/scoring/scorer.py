@@ -6,12 +6,12 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
-from typing import Any, Literal, NamedTuple, TypeVar, get_type_hints
+from typing import Any, Literal, NamedTuple, get_type_hints
 
 import orjson
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from stepsearch_data.core.errors import ConfigError
+from stepsearch_data.core.errors import ConfigError, RowRejected
 from stepsearch_data.core.validation import in_words
 from stepsearch_data.rewards import (
     PAPER,
@@ -23,9 +23,10 @@ from stepsearch_data.rewards import (
     score_rollout,
 )
 from stepsearch_data.schemas.rollouts import AnswerRow, RolloutRow
+from stepsearch_data.sources.record import Record, validate
 
-R = TypeVar("R", bound=BaseModel)
 Kind = Literal["rollouts", "answers"]
+Chunk = Sequence[Record]
 _RAW = 2_000  # characters of a rejected row that are kept
 _PRINTED: dict[Kind, tuple[str, ...]] = {  # what --json prints of a row, as the reference code names it
     "rollouts": (
@@ -38,17 +39,6 @@ _PRINTED: dict[Kind, tuple[str, ...]] = {  # what --json prints of a row, as the
     ),
     "answers": ("musique_em", "musique_f1", "hotpotqa_em", "hotpotqa_f1"),
 }
-
-
-class Item(NamedTuple):
-    """A row as its file holds it, JSON bytes or a Parquet row. `broken` tells why it is neither."""
-
-    position: int
-    data: bytes | dict[str, Any]
-    broken: str = ""
-
-
-Chunk = Sequence[Item]
 
 
 class Rejected(NamedTuple):
@@ -83,11 +73,11 @@ class Scorer:
         """Score every row. Rows that cannot be scored become rejects with the reason."""
         rows: list[dict[str, Any]] = []
         rejects = []
-        for item in chunk:
+        for record in chunk:
             try:
-                rows += self._rows(item)
-            except ValueError as error:
-                rejects.append(Rejected(item.position, str(error), _raw(item.data)))
+                rows += self._rows(record)
+            except RowRejected as reason:
+                rejects.append(Rejected(record.position, str(reason), _raw(record.data)))
         names = _PRINTED[self.kind]
         lines = [orjson.dumps({name: row[name] for name in names}) + b"\n" for row in rows] if self.as_json else []
         return Scored(
@@ -99,15 +89,13 @@ class Scorer:
             rejects=rejects,
         )
 
-    def _rows(self, item: Item) -> Iterator[dict[str, Any]]:
-        if item.broken:
-            raise ValueError(item.broken)
+    def _rows(self, record: Record) -> Iterator[dict[str, Any]]:
         if self.kind == "answers":
-            yield _answer(item)
+            yield _answer(record)
         else:
-            row = _validate(RolloutRow, item.data)
+            row = validate(RolloutRow, record)
             for sample, response in enumerate(row.responses, start=1):
-                yield _rollout(item.position, sample, response, row, self.config)
+                yield _rollout(record.position, sample, response, row, self.config)
 
 
 def _rollout(position: int, sample: int, response: str, row: RolloutRow, config: RewardConfig) -> dict[str, Any]:
@@ -127,27 +115,17 @@ def _rollout(position: int, sample: int, response: str, row: RolloutRow, config:
     }
 
 
-def _answer(item: Item) -> dict[str, Any]:
-    row = _validate(AnswerRow, item.data)
+def _answer(record: Record) -> dict[str, Any]:
+    row = validate(AnswerRow, record)
     em, f1 = musique_answer(row.prediction, row.answers)
     hotpotqa = hotpotqa_answer(row.prediction, row.answers[0])
     return {
-        "position": item.position,
+        "position": record.position,
         "musique_em": em,
         "musique_f1": f1,
         "hotpotqa_em": int(hotpotqa.em),
         "hotpotqa_f1": hotpotqa.f1,
     }
-
-
-def _validate(model: type[R], data: bytes | dict[str, Any]) -> R:
-    """Return the row as a model. Raises ValueError with the first fault."""
-    try:
-        return model.model_validate(orjson.loads(data) if isinstance(data, bytes) else data)
-    except orjson.JSONDecodeError as error:
-        raise ValueError(f"not valid JSON: {error.msg}") from None
-    except ValidationError as error:
-        raise ValueError(in_words(error, most=1)) from None
 
 
 def _raw(data: bytes | dict[str, Any]) -> str:

@@ -19,4 +19,4 @@ def csv_rows(path: Path) -> Iterator[dict[str, str]]:
                 yield {name: value for name, value in row.items() if name is not None and value is not None}
     except (OSError, ValueError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or error
-        raise SourceError(f"cannot read {path}: {reason}", "check the path after --source") from error
+        raise SourceError(f"cannot read {path}: {reason}", "check the path") from error

@@ -76,7 +76,7 @@ def _chunks(path: Path) -> Iterator[bytes]:
                 if chunk:
                     yield chunk
     except OSError as error:
-        raise SourceError(f"cannot read {path}: {error.strerror or error}", "check the path after --source") from error
+        raise SourceError(f"cannot read {path}: {error.strerror or error}", "check the path") from error
     if fault:
         raise _Cut(f"the file cannot be read any further: {fault}")
 

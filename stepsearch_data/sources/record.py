@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
@@ -15,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from stepsearch_data.core.errors import RowRejected
 from stepsearch_data.core.validation import in_words
 from stepsearch_data.schemas.rows import Paragraph, Question, SupportingParagraph
+from stepsearch_data.sources.files import Broken
 
 R = TypeVar("R", bound=BaseModel)
 Loaded = tuple[Question | None, list[Paragraph]]
@@ -41,6 +42,15 @@ class Record:
         except orjson.JSONDecodeError:
             return {}
         return row if isinstance(row, dict) else {}
+
+
+def numbered(rows: Iterable[dict[str, Any] | bytes | Broken]) -> Iterator[Record]:
+    """Yield the rows of a file with their positions, from 1, without blank lines."""
+    for position, row in enumerate(rows, start=1):
+        if isinstance(row, Broken):
+            yield Record(position, row.raw, row.reason)
+        elif row != b"":
+            yield Record(position, row)
 
 
 class SourceRow(BaseModel):

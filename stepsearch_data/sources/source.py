@@ -9,7 +9,6 @@ from functools import cached_property
 from importlib import resources
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 from stepsearch_data.core.digest import digest_of_file
 from stepsearch_data.core.errors import ConfigError, SourceError
@@ -17,7 +16,7 @@ from stepsearch_data.sources import ASKED_ONLY, DATASETS, files, hub
 from stepsearch_data.sources.csv_file import csv_rows
 from stepsearch_data.sources.dataset import Dataset, dataset_of, recognise
 from stepsearch_data.sources.parquet import parquet_rows, without_nulls
-from stepsearch_data.sources.record import Record
+from stepsearch_data.sources.record import Record, numbered
 
 
 @dataclass(frozen=True)
@@ -71,26 +70,19 @@ class Source:
 
     def digest(self) -> str:
         """Return what identifies the rows: the file's SHA-256 or the repository's commit, its aliases, its reader."""
-        content = self._repository.commit() if self.is_hub else _digest(self.path, "check the path after --source")
+        content = self._repository.commit() if self.is_hub else _digest(self.path, "check the path")
         aliases = f" {_digest(self.aliases, 'check load.id_aliases')}" if self.aliases else ""
         version = self.dataset.version
         return f"{content}{aliases}" + (f" version {version}" if version > 1 else "")
 
     def records(self) -> Iterator[Record]:
         """Yield all rows, streaming. Raises SourceError when the source cannot be read at all."""
-        for position, item in enumerate(self._items(), start=1):
-            if isinstance(item, files.Broken):
-                yield Record(position, item.raw, item.reason)
-            elif item != b"":  # a blank line
-                yield Record(position, item)
-
-    def _items(self) -> Iterator[dict[str, Any] | bytes | files.Broken]:
         if self.is_hub:
-            return hub.rows(self._repository)
+            return numbered(hub.rows(self._repository))
         suffix = self.path.suffix.lower()
         if suffix == ".parquet":
-            return map(without_nulls, parquet_rows(self.path))
-        return csv_rows(self.path) if suffix == ".csv" else files.rows(self.path)
+            return numbered(map(without_nulls, parquet_rows(self.path)))
+        return numbered(csv_rows(self.path) if suffix == ".csv" else files.rows(self.path))
 
 
 def parse_sources(texts: Sequence[str], *, asked: bool = False) -> tuple[Source, ...]:

@@ -27,7 +27,8 @@ from stepsearch_data.core.progress import Reporter
 from stepsearch_data.rewards import PAPER, REFERENCE
 from stepsearch_data.schemas.rollouts import READ, RolloutRow
 from stepsearch_data.scoring.files import TABLES, default_output, rejects_of, score_file
-from stepsearch_data.scoring.scorer import Item, Kind, Scorer, configure
+from stepsearch_data.scoring.scorer import Kind, Scorer, configure
+from stepsearch_data.sources.record import Record
 from tests.conftest import Run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -193,9 +194,9 @@ def test_several_responses_of_one_row(tmp_path: Path, cli: Run) -> None:
 
 
 BAD: list[tuple[Any, str]] = [
-    ("no json", "not valid JSON"),
-    ('{"response": "\\ud800", "target": ["x"]}', "not valid JSON"),
-    ([1, 2], "valid dictionary"),
+    ("no json", "Invalid JSON"),
+    ('{"response": "\\ud800", "target": ["x"]}', "Invalid JSON"),
+    ([1, 2], "should be an object"),
     (rollout(response=None), "responses: Field required"),
     (rollout(response=7), "responses"),
     (rollout(target=None), "target: Field required"),
@@ -425,7 +426,7 @@ json_values = st.recursive(
 @given(st.binary() | st.dictionaries(st.sampled_from([*READ, "prediction", "answers"]), json_values))
 def test_any_row_is_scored_or_rejected(data: bytes | Row) -> None:
     for kind in TABLES:
-        scored = Scorer(kind, REFERENCE, as_json=True).score([Item(1, data)])
+        scored = Scorer(kind, REFERENCE, as_json=True).score([Record(1, data)])
         assert scored.read == 1
         assert bool(scored.count) != bool(scored.rejects)
         assert len(scored.lines.splitlines()) == scored.count
