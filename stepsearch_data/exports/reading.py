@@ -9,22 +9,12 @@ import pyarrow.parquet as pq
 
 from stepsearch_data.pipeline.questions import QuestionRows, by_question
 from stepsearch_data.pipeline.store import Manifest, Store
+from stepsearch_data.schemas import tables
 from stepsearch_data.schemas.rows import Round, Trajectory
-from stepsearch_data.schemas.tables import (
-    HITS,
-    PASSAGES,
-    QUALITY,
-    QUERIES,
-    QUESTIONS,
-    ROUNDS,
-    SUB_QUESTIONS,
-    TRAJECTORIES,
-    VOTES,
-)
 from stepsearch_data.templates.examples import Example, Passages, Search
 
-_ALWAYS = (SUB_QUESTIONS, TRAJECTORIES, ROUNDS)
-_FOR_REJECTED = (QUERIES, VOTES, HITS)
+_ALWAYS = (tables.SUB_QUESTIONS, tables.TRAJECTORIES, tables.ROUNDS)
+_FOR_REJECTED = (tables.QUERIES, tables.VOTES, tables.HITS)
 
 
 def examples(store: Store, manifest: Manifest, *, everything: bool, with_rejected: bool) -> Iterator[Example]:
@@ -34,12 +24,12 @@ def examples(store: Store, manifest: Manifest, *, everything: bool, with_rejecte
     takes all trajectories. One without a split then gets that of its group, else `train`.
     """
     related = (*_ALWAYS, *(_FOR_REJECTED if with_rejected else ()))
-    inputs = store.tables(manifest, QUESTIONS, PASSAGES, *related)
-    passages = Passages(inputs[PASSAGES])
+    inputs = store.tables(manifest, tables.QUESTIONS, tables.PASSAGES, *related)
+    passages = Passages(inputs[tables.PASSAGES])
     splits = _splits(store, manifest, everything=everything)
     counts: Counter[str] = Counter()
     for rows in by_question(inputs, *related):
-        found = rows[TRAJECTORIES]
+        found = rows[tables.TRAJECTORIES]
         split = "train" if splits is None else splits.get(rows.question.question_id, "train" if everything else "")
         if found and split and (everything or found[0].complete):
             yield _example(counts[split], split, found[0], rows, passages)
@@ -57,11 +47,11 @@ def _splits(store: Store, manifest: Manifest, *, everything: bool) -> dict[str, 
     `everything` adds the others. They get the split of their group, so that no gold paragraph is in two splits, or
     `train` where no question of the group has a split.
     """
-    output = manifest.output(QUALITY.name)  # optional in a store
+    output = manifest.output(tables.QUALITY.name)  # optional in a store
     if output is None:
         return None
     names = ("question_id", "split", "split_group", "passed")
-    table = pq.read_table(store.table(QUALITY, output), columns=list(names))
+    table = pq.read_table(store.table(tables.QUALITY, output), columns=list(names))
     rows = list(zip(*(table[name].to_pylist() for name in names), strict=True))
     if not everything:
         return {key: split for key, split, _, passed in rows if split and passed}
@@ -70,7 +60,7 @@ def _splits(store: Store, manifest: Manifest, *, everything: bool) -> dict[str, 
 
 
 def _example(index: int, split: str, trajectory: Trajectory, rows: QuestionRows, passages: Passages) -> Example:
-    hops, rounds = rows[SUB_QUESTIONS], rows[ROUNDS]
+    hops, rounds = rows[tables.SUB_QUESTIONS], rows[tables.ROUNDS]
     gold = {hop.hop: tuple(passages[passage_id] for passage_id in hop.gold_passage_ids) for hop in hops}
     rejected = _rejected(rounds, rows, passages)
     return Example(
@@ -89,12 +79,12 @@ def _rejected(rounds: Sequence[Round], rows: QuestionRows, passages: Passages) -
     """Return by hop the queries that the vote rejected and no round has, each with its first engine's documents."""
     shown = max((len(step.documents) for step in rounds), default=0)
     used = {step.query_id for step in rounds}
-    votes = {vote.query_id: vote for vote in rows.get(VOTES)}
+    votes = {vote.query_id: vote for vote in rows.get(tables.VOTES)}
     found: defaultdict[int, list[Search]] = defaultdict(list)
-    for query in rows.get(QUERIES):
+    for query in rows.get(tables.QUERIES):
         vote = votes[query.query_id]
         if query.query_id not in used and not vote.kept and not vote.waiting:
-            hits = [hit for hit in rows[HITS] if hit.query_id == query.query_id and hit.rank]
+            hits = [hit for hit in rows[tables.HITS] if hit.query_id == query.query_id and hit.rank]
             first = [hit for hit in hits if hit.engine == hits[0].engine]
             found[query.hop].append(passages.search(query.query, first[:shown]))
     return found

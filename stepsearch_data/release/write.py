@@ -38,19 +38,10 @@ from stepsearch_data.release.record import (
     read_record,
 )
 from stepsearch_data.release.shards import Shards
-from stepsearch_data.schemas.tables import (
-    PARAGRAPHS,
-    PASSAGES,
-    QUALITY,
-    QUESTIONS,
-    REJECTS,
-    TABLES,
-    TRAJECTORIES,
-    Inputs,
-)
+from stepsearch_data.schemas import tables
 
 _PATH = re.compile(r"(file:)?(/|~|\\\\|\.\.?/|[A-Za-z]:[\\/])")
-_COMMITTED = tuple(table for table in TABLES if table not in (REJECTS, *LOGS))
+_COMMITTED = tuple(table for table in tables.TABLES if table not in (tables.REJECTS, *LOGS))
 _COMMAND = f"stepsearch-data build --config {RUN_FILE}"
 
 
@@ -103,7 +94,7 @@ def write_release(store: Store, folder: Path, settings: ReleaseSettings, meter: 
 
 
 def _write_data(
-    staging: Path, inputs: Inputs, corpus: Corpus, shard_bytes: int, meter: Meter
+    staging: Path, inputs: tables.Inputs, corpus: Corpus, shard_bytes: int, meter: Meter
 ) -> dict[str, dict[str, Split]]:
     """Write all configs; the splits of each, train before validation."""
     open_files: dict[tuple[Config, str], Shards] = {}
@@ -115,7 +106,7 @@ def _write_data(
             open_files[config, split] = opened
         return open_files[config, split]
 
-    total = sum(pq.read_metadata(inputs[table]).num_rows for table in (QUESTIONS, PASSAGES))
+    total = sum(pq.read_metadata(inputs[table]).num_rows for table in (tables.QUESTIONS, tables.PASSAGES))
     passages = ([Item(CORPUS, "train", row)] for row in corpus.rows())
     with ExitStack() as stack:
         for together in meter.track(chain(items(inputs, corpus), passages), total):
@@ -158,7 +149,7 @@ def _file(path: Path) -> File:
     return File(sha256=digest_of(path), bytes=path.stat().st_size, rows=rows)
 
 
-def _check_store(store: Store, manifest: Manifest, max_rejects: float) -> Inputs:
+def _check_store(store: Store, manifest: Manifest, max_rejects: float) -> tables.Inputs:
     """Return the files of a store's tables, by name.
 
     Raises StoreError where it is unfinished, out of date or damaged, PublishError where it holds nothing to release, or
@@ -207,18 +198,18 @@ def _check_place(store: Store, folder: Path) -> None:
         raise PublishError(f"{folder} and the store {store.root} lie in each other", "choose another --output")
 
 
-def _fit(inputs: Inputs) -> int:
+def _fit(inputs: tables.Inputs) -> int:
     """Count the trajectories that are fit for training."""
-    complete = pl.scan_parquet(inputs[TRAJECTORIES], glob=False).filter("complete").select("question_id")
-    passed = pl.scan_parquet(inputs[QUALITY], glob=False).filter("passed").select("question_id")
+    complete = pl.scan_parquet(inputs[tables.TRAJECTORIES], glob=False).filter("complete").select("question_id")
+    passed = pl.scan_parquet(inputs[tables.QUALITY], glob=False).filter("passed").select("question_id")
     return int(complete.join(passed, on="question_id", how="semi").select(pl.len()).collect().item())
 
 
-def _check_rejects(manifest: Manifest, inputs: Inputs, most: float) -> None:
+def _check_rejects(manifest: Manifest, inputs: tables.Inputs, most: float) -> None:
     """Raise PublishError where stages rejected more than this share of what was read: questions and own documents."""
-    rejects = {stage: entry.outputs[REJECTS.name].rows or 0 for stage, entry in manifest.stages.items()}
-    documents = pl.scan_parquet(inputs[PASSAGES], glob=False).filter(pl.col("questions") == 0).select(pl.len())
-    loaded = pq.read_metadata(inputs[QUESTIONS]).num_rows + rejects[manifest.writer(PARAGRAPHS.name)]
+    rejects = {stage: entry.outputs[tables.REJECTS.name].rows or 0 for stage, entry in manifest.stages.items()}
+    documents = pl.scan_parquet(inputs[tables.PASSAGES], glob=False).filter(pl.col("questions") == 0).select(pl.len())
+    loaded = pq.read_metadata(inputs[tables.QUESTIONS]).num_rows + rejects[manifest.writer(tables.PARAGRAPHS.name)]
     rejected, read = sum(rejects.values()), loaded + int(documents.collect().item())
     if rejected > most * read:
         raise PublishError(
