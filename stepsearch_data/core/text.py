@@ -20,7 +20,7 @@ _LONE_ARTICLES = re.compile(r"(?<!\S)(?:a|an|the)(?!\S)")
 # For ASCII bytes: characters that are neither alphanumeric nor deleted separate words.
 _PARTED = bytes(code if chr(code).isalnum() else 0x20 for code in range(0x80)).ljust(0x100, b" ")
 _DELETED = string.punctuation.encode()
-_ARTICLE_WORDS = {"an", "the"}
+_IGNORED = {"an", "the", *string.ascii_lowercase, *string.digits}
 
 
 def normalise(text: str) -> str:
@@ -105,4 +105,4 @@ def tfidf_words(text: str) -> list[str]:
         words = text.lower().encode().translate(_PARTED, _DELETED).decode().split()
     else:
         words = tokens(without_punctuation(text.lower()))
-    return [word for word in words if len(word) > 1 and word not in _ARTICLE_WORDS]
+    return [word for word in words if word not in _IGNORED]

@@ -102,7 +102,11 @@ def usual_lengths(inputs: Inputs, spread: float) -> Lengths:
         "sub-question": hops.select("source", n=pl.col("sub_question").str.len_chars()),
         "paragraph": questions.select("source", n=gold).explode("n").drop_nulls(),
     }
-    return {(kind, row[0]): (row[1], row[2]) for kind, frame in lengths.items() for row in _bounds(frame, spread)}
+    return {
+        (kind, source): bounds
+        for kind, frame in lengths.items()
+        for source, *bounds in _bounds(frame.collect(engine="streaming").lazy(), spread)  # without holding the texts
+    }
 
 
 def _bounds(lengths: pl.LazyFrame, spread: float) -> list[tuple[str, float, float]]:
