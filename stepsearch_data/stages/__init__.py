@@ -1,10 +1,10 @@
 """What the stages do: one file per stage, in the order of the DAG."""
 
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
 from stepsearch_data.core.errors import ConfigError
+from stepsearch_data.core.validation import known_names
 from stepsearch_data.stages import corpus, decompose, index, load, pairs, quality, queries, retrieve, trajectories
 from stepsearch_data.stages import filter as voting
 
@@ -39,10 +39,7 @@ def select(stage: str = "all", first: str | None = None, last: str | None = None
 
 def _known(name: str, names: list[str]) -> str:
     if name not in names:
-        close = difflib.get_close_matches(name, names, n=1)
-        raise ConfigError(
-            f"there is no stage {name!r}", f"did you mean {close[0]}?" if close else f"known: {', '.join(names)}"
-        )
+        raise ConfigError(f"there is no stage {name!r}", known_names(name, names))
     return name
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import chain, islice, tee
 from pathlib import Path
@@ -68,53 +68,46 @@ class _Parsed(NamedTuple):
     outcomes: list[_Outcome]
 
 
-@dataclass(frozen=True)
-class _Parse:
-    """Parses and checks rows of a dataset, in a worker."""
-
-    dataset: str
-    config: LoadConfig
-    aliases: Aliases
-
-    def __call__(self, records: list[Record]) -> _Parsed:
-        questions: list[Question] = []
-        paragraphs: dict[str, Paragraph] = {}
-        outcomes = []
-        for record in records:
-            try:
-                question, own = self._loaded(record)
-            except RowRejected as error:
-                outcomes.append(_Outcome(str(error), isinstance(error, GoldMissing)))
-                continue
-            for paragraph in own:
-                paragraphs.setdefault(paragraph.passage_id, paragraph)
-            passage_ids = list(dict.fromkeys(paragraph.passage_id for paragraph in own))
-            if question:
-                questions.append(question)
-                outcomes.append(
-                    _Outcome(question_id=question.question_id, notes=question.notes, passage_ids=passage_ids)
-                )
-            else:
-                outcomes.append(_Outcome(passage_ids=passage_ids))
-        found = list(paragraphs.values())
-        return _Parsed(Sent(QUESTIONS.to_arrow(questions)), Sent(PARAGRAPHS.to_arrow(found)), outcomes)
-
-    def _loaded(self, record: Record) -> Loaded:
-        if record.broken:
-            raise RowRejected(record.broken)
-        parse = dataset_of(self.dataset).parse
-        assert parse  # a dataset without a parser cannot be a source of a build
-        question, paragraphs = parse(record)
-        question = question and with_aliases(question, self.aliases)
-        for number, paragraph in enumerate(paragraphs):
-            _check_text(f"paragraph {number}", paragraph.title + paragraph.text)
-            if not paragraph.text.strip():
-                raise RowRejected(f"paragraph {number} is empty")
-            if len(paragraph.text) > self.config.max_paragraph_chars:
-                raise RowRejected(f"paragraph {number} is longer than {self.config.max_paragraph_chars} characters")
+def _parse(dataset: str, config: LoadConfig, aliases: Aliases, records: list[Record]) -> _Parsed:
+    """Parse and check rows of a dataset, in a worker."""
+    questions: list[Question] = []
+    paragraphs: dict[str, Paragraph] = {}
+    outcomes = []
+    for record in records:
+        try:
+            question, own = _checked(dataset, config, aliases, record)
+        except RowRejected as error:
+            outcomes.append(_Outcome(str(error), isinstance(error, GoldMissing)))
+            continue
+        by_id = {paragraph.passage_id: paragraph for paragraph in own}
+        for passage_id, paragraph in by_id.items():
+            paragraphs.setdefault(passage_id, paragraph)
+        outcome = _Outcome(passage_ids=list(by_id))
         if question:
-            _check_question(question, paragraphs, self.config)
-        return question, paragraphs
+            questions.append(question)
+            outcome = outcome._replace(question_id=question.question_id, notes=question.notes)
+        outcomes.append(outcome)
+    found = list(paragraphs.values())
+    return _Parsed(Sent(QUESTIONS.to_arrow(questions)), Sent(PARAGRAPHS.to_arrow(found)), outcomes)
+
+
+def _checked(dataset: str, config: LoadConfig, aliases: Aliases, record: Record) -> Loaded:
+    """Return what a row holds. Raises RowRejected."""
+    if record.broken:
+        raise RowRejected(record.broken)
+    parse = dataset_of(dataset).parse
+    assert parse  # a dataset without a parser cannot be a source of a build
+    question, paragraphs = parse(record)
+    question = question and with_aliases(question, aliases)
+    for number, paragraph in enumerate(paragraphs):
+        _check_text(f"paragraph {number}", paragraph.title + paragraph.text)
+        if not paragraph.text.strip():
+            raise RowRejected(f"paragraph {number} is empty")
+        if len(paragraph.text) > config.max_paragraph_chars:
+            raise RowRejected(f"paragraph {number} is longer than {config.max_paragraph_chars} characters")
+    if question:
+        _check_question(question, paragraphs, config)
+    return question, paragraphs
 
 
 class _Loader:
@@ -130,7 +123,8 @@ class _Loader:
     def read(self, source: Source) -> None:
         """Read one source to its end, or to the limit."""
         source = replace(source, id_aliases=self._config.id_aliases)
-        parse = _Parse(source.kind, self._config, read_aliases(source, partial(self._reject, source)))
+        aliases = read_aliases(source, partial(self._reject, source))
+        parse = partial(_parse, source.kind, self._config, aliases)
         self._notes.clear()
         records = source.records()
         first = list(islice(records, min(_PEEK, self._config.limit or _PEEK)))
@@ -138,8 +132,7 @@ class _Loader:
             raise SourceError(f"{source.location} holds no row")
         check_kind(source, first[:_FIRST])
         rows = chain(first, records)
-        parts = iter(lambda: list(islice(rows, _PART)), [])
-        sent, kept = tee(parts)
+        kept, sent = tee(iter(lambda: list(islice(rows, _PART)), []))
         taken = 0
         for part, parsed in zip(kept, self._context.executor(len(first)).map(parse, sent), strict=True):
             taken += self._take(source, part, parsed, taken)

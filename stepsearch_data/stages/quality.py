@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -48,27 +48,20 @@ class _Examined(NamedTuple):
     difficulty: float
 
 
-@dataclass(frozen=True)
-class _Examine:
-    """Examines the trajectory of one question, in a worker."""
-
-    config: QualityConfig
-    known: EvalData
-    lengths: Lengths
-
-    def __call__(self, rows: QuestionRows) -> _Examined:
-        question, reasons, score = rows.question, None, 0.0
-        if rows[ROUNDS]:
-            case = Case.of(rows)
-            reasons = {finding.gate: finding.reason for finding in reversed([*self._findings(case)])}
-            score = difficulty(question.hops, case.rounds, case.votes)
-        about = question.question_id, question.source, question.question, question.answer, question.answerable
-        return _Examined(*about, reasons, score)
-
-    def _findings(self, case: Case) -> Iterator[Finding]:
-        yield from own_findings(case, self.config)
-        yield from eval_findings(case.question, self.known)
-        yield from length_findings(case, self.lengths)
+def _examine(config: QualityConfig, known: EvalData, lengths: Lengths, rows: QuestionRows) -> _Examined:
+    """Examine the trajectory of one question, in a worker."""
+    question, reasons, score = rows.question, None, 0.0
+    if rows[ROUNDS]:
+        case = Case.of(rows)
+        findings = [
+            *own_findings(case, config),
+            *eval_findings(question, known),
+            *length_findings(case, lengths),
+        ]
+        reasons = {finding.gate: finding.reason for finding in reversed(findings)}
+        score = difficulty(question.hops, case.rounds, case.votes)
+    about = question.question_id, question.source, question.question, question.answer, question.answerable
+    return _Examined(*about, reasons, score)
 
 
 class _Judge:
@@ -119,7 +112,7 @@ def quality(context: StageContext) -> None:
     config = context.config(QualityConfig)
     judge = _Judge(context, config).judge
     lengths = usual_lengths(context.inputs, config.length_spread)
-    examine = _Examine(config, read_eval(context, config), lengths)
+    examine = partial(_examine, config, read_eval(context, config), lengths)
     for place, seen in enumerate(map_questions(context, examine, SUB_QUESTIONS, VOTES, ROUNDS)):
         if seen.reasons is not None:
             context.writer(QUALITY).append(judge(place, seen, seen.reasons))

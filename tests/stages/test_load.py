@@ -531,12 +531,6 @@ def test_missing_file_is_one_line(tmp_path: Path, cli: Run) -> None:
     assert not (tmp_path / "store" / "manifest.json").exists()
 
 
-def test_limit_option(tmp_path: Path, cli: Run) -> None:
-    done = cli("build", "--to", "load", "--store", tmp_path / "store", "--limit", "3", "--quiet")
-    assert done.returncode == 0, done.stderr
-    assert [row["source"] for row in table(tmp_path / "store", "questions")] == ["musique"] * 3 + ["hotpotqa"] * 3
-
-
 def test_a_source_without_a_row_is_an_error(tmp_path: Path, cli: Run) -> None:
     (tmp_path / "none.json").write_text("[]")
     refused = cli("build", "--source", f"hotpotqa={tmp_path / 'none.json'}", "--store", tmp_path / "store")

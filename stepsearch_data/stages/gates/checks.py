@@ -103,9 +103,9 @@ def usual_lengths(inputs: Inputs, spread: float) -> Lengths:
         "paragraph": questions.select("source", n=gold).explode("n").drop_nulls(),
     }
     return {
-        (kind, source): bounds
+        (kind, source): (low, high)
         for kind, frame in lengths.items()
-        for source, *bounds in _bounds(frame.collect(engine="streaming").lazy(), spread)  # without holding the texts
+        for source, low, high in _bounds(frame.collect(engine="streaming").lazy(), spread)  # without holding the texts
     }
 
 

@@ -69,14 +69,6 @@ def test_the_prompt_shows_everything_that_is_known() -> None:
     assert "Official decomposition:\nnone" in decompose_request(PROMPT, question(), SETTINGS).messages[1].content
 
 
-def test_braces_and_dollars_of_the_data_survive() -> None:
-    odd = "Set {x: ${answer}} costs $5 {0} %s"
-    asked = question(question=odd, supporting=[supporting("p1", "${title}", odd)], answer="$5 {0}")
-    hops = run(asked, step("How much is {x} of ${answer}?", "$5 {0}", 1))
-    assert (hops[0].sub_question, hops[0].sub_answer) == ("How much is {x} of ${answer}?", "$5 {0}")
-    assert decompose_request(PROMPT, asked, SETTINGS).messages[1].content.count(odd) == 2
-
-
 def test_official_relation_forms_are_kept_where_the_steps_go_the_official_way() -> None:
     assert [hop.relation_form for hop in run(question(decomposition=OFFICIAL), FIRST, LAST)] == [
         "The Barber of Seville >> composer",

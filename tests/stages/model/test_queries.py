@@ -46,15 +46,6 @@ def test_the_prompt_shows_earlier_answers_and_no_later_one() -> None:
     assert "Pesaro" not in second.messages[1].content
 
 
-def test_braces_and_dollars_of_the_data_survive() -> None:
-    hop = sub_question(1, sub_question="What is ${count} of {x} at $5?")
-    request = queries_request(PROMPT, question(), [hop], hop, 4, SETTINGS)
-    assert request.messages[1].content.endswith("What is ${count} of {x} at $5?")
-    odd = {"queries": ["{x} $5", "${count}"]}
-    written = wait(write_queries(ScriptedModel(odd), PROMPT, question(), [hop], hop, 2, SETTINGS))
-    assert [query.query for query in written] == ["{x} $5", "${count}"]
-
-
 @pytest.mark.parametrize(
     ("bad", "words"),
     [
