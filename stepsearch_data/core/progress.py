@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from threading import Event
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -39,23 +39,24 @@ class Meter:
     def expect(self, total: int) -> None:
         """Set the number of rows that the stage will handle."""
         self._total = total
-        if self._bar and self._task is not None:
-            self._bar.update(self._task, total=total)
+        self._draw(total=total)
 
     def note(self, describe: Callable[[], str]) -> None:
         """Show a note beside the count; `describe` is called a few times per second at most."""
         now = time.monotonic()
         if now - self._noted >= _NOTE_EVERY:
             self._noted, self._note = now, describe()
-            if self._bar and self._task is not None:
-                self._bar.update(self._task, note=self._note)
+            self._draw(note=self._note)
 
     def say(self, text: str) -> None:
         """Show what is waited for while no row is done."""
         self._noted, self._note = time.monotonic(), text
-        if self._bar and self._task is not None:
-            self._bar.update(self._task, note=text)
+        self._draw(note=text)
         self.advance(0)
+
+    def _draw(self, **changes: Any) -> None:
+        if self._bar and self._task is not None:
+            self._bar.update(self._task, **changes)
 
     def tell(self, text: str) -> None:
         """Say something that stays on the screen."""

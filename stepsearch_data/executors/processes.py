@@ -37,12 +37,14 @@ class Processes:
         self.workers = workers
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload([__name__, *preload])
+        self._pools: set[_Pool] = set()
 
     def map(self, function: Callable[[T], U], items: Iterable[T]) -> Iterator[U]:
         """Yield the function's result for each item, in order; after the end of a worker, from new ones."""
         pickled = pickle.dumps(function)
         waiting: deque[tuple[T, Future[U]]] = deque()
         pool = _Pool(self.workers, self._context, pickled)
+        self._pools.add(pool)
         try:
             for item in items:
                 waiting.append((item, pool.submit(item)))
@@ -52,9 +54,12 @@ class Processes:
                 yield self._first(waiting, pool)
         finally:
             pool.close()
+            self._pools.discard(pool)
 
     def close(self) -> None:
-        """Do nothing: the processes of each call have ended with it."""
+        """End the processes of calls whose results are no longer wanted."""
+        for pool in self._pools:
+            pool.close()
 
     def _first(self, waiting: deque[tuple[T, Future[U]]], pool: _Pool) -> U:
         """Return the result of the first item. Where a worker has ended, all items that wait are sent again."""

@@ -61,7 +61,6 @@ class StageContext:
         folder: Path,
         *,
         sources: Sequence[Source] = (),
-        workers: int = 1,
         executor: Executor = INLINE,
         max_reject_share: float = 1.0,
         meter: Meter | None = None,
@@ -73,13 +72,12 @@ class StageContext:
     ) -> None:
         self.inputs = inputs
         self.sources = sources
-        self.workers = workers
         self._executor = executor
         self.model = model
         self.prompts = prompts or {}
         self.retries = retries or {}
         self.engines = engines
-        self.service = service or Service(workers)
+        self.service = service or Service()
         self.meter = meter or Meter(None, name)
         self._name = name
         self._config = config

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 from contextlib import ExitStack
 from functools import partial
 from itertools import groupby
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -122,37 +122,28 @@ async def _attempt(
     function: Callable[[QuestionRows], Awaitable[list[Any]]], rows: QuestionRows
 ) -> tuple[_Outcome, list[Any]]:
     try:
-        return _accepted(rows.question), await function(rows)
+        return (rows.question.source, None), await function(rows)
     except RowRejected as error:
         return _rejected(rows.question, error), []
 
 
-class _Outcome(NamedTuple):
-    """What became of a question; `reason` and `raw` are None where it was accepted."""
-
-    source: str
-    position: int
-    question_id: str
-    reason: str | None
-    raw: str | None
-
-
-def _accepted(question: Question) -> _Outcome:
-    return _Outcome(question.source, question.position, question.question_id, None, None)
+_Outcome = tuple[str, tuple[int, str, str, str] | None]
+"""What became of a question: its source, and where it was rejected the other arguments of `StageContext.reject`."""
 
 
 def _rejected(question: Question, error: RowRejected) -> _Outcome:
     replies = f" (after {error.attempts} {'reply' if error.attempts == 1 else 'replies'})" if error.attempts else ""
     raw = error.raw or question.question
-    return _Outcome(question.source, question.position, question.question_id, f"{error}{replies}", raw)
+    return question.source, (question.position, question.question_id, f"{error}{replies}", raw)
 
 
 def _settle(context: StageContext, outcome: _Outcome) -> None:
     """Count a question, and write the reason why it was rejected."""
-    if outcome.reason is None:
-        context.accept(outcome.source)
+    source, rejected = outcome
+    if rejected:
+        context.reject(source, *rejected)
     else:
-        context.reject(outcome.source, outcome.position, outcome.question_id, outcome.reason, outcome.raw)
+        context.accept(source)
 
 
 _Range = dict[str, Sent]
@@ -174,14 +165,14 @@ def _written(
 ) -> tuple[_Range, list[_Outcome]]:
     """Return the rows that a range of questions adds to each table, and what became of each question."""
     rows: dict[type[Row], list[Row]] = {table.row: [] for table in writes}
-    outcomes = []
+    outcomes: list[_Outcome] = []
     for of_question in _questions(part, tables):
         try:
             made = function(of_question)
         except RowRejected as error:
             outcomes.append(_rejected(of_question.question, error))
         else:
-            outcomes.append(_accepted(of_question.question))
+            outcomes.append((of_question.question.source, None))
             for row in made:
                 rows[type(row)].append(row)
     return {table.name: Sent(table.to_arrow(rows[table.row])) for table in writes}, outcomes

@@ -129,10 +129,8 @@ class Runner:
             with self.store.locked():
                 self._tidy()
                 self._started(self.store)
-                run = self.config.run
-                executor = open_executor(run.executor, run.workers, _PRELOAD, run.address)
-                with closing(executor), few_collections():
-                    return [self._run_or_skip(stage, reporter, executor) for stage in self._selected]
+                with closing(self._executor), few_collections():
+                    return [self._run_or_skip(stage, reporter) for stage in self._selected]
         except OSError as error:
             raise _store_error(self.store.root, error) from error
 
@@ -206,20 +204,20 @@ class Runner:
         broken = [name for name, output in entry.outputs.items() if not self.store.is_whole(output)]
         return changed + [f"{name} is missing from the store, or cut" for name in broken]
 
-    def _run_or_skip(self, stage: Stage, reporter: Reporter, executor: Executor) -> Outcome:
+    def _run_or_skip(self, stage: Stage, reporter: Reporter) -> Outcome:
         manifest = self.store.manifest()
         reasons = self._reasons(stage, manifest)
         if not reasons:
             reporter.line(f"{stage.name:<13} current")
             return Outcome(stage.name, ran=False, seconds=0.0, entry=manifest.stages[stage.name])
         clock = Clock()
-        entry = self._run(stage, manifest, reporter, executor)
+        entry = self._run(stage, manifest, reporter)
         outcome = Outcome(stage.name, ran=True, seconds=clock.seconds(), entry=entry)
         self._record(outcome)
         reporter.line(f"{stage.name:<13} {_summary(outcome)}")
         return outcome
 
-    def _run(self, stage: Stage, manifest: Manifest, reporter: Reporter, executor: Executor) -> Entry:
+    def _run(self, stage: Stage, manifest: Manifest, reporter: Reporter) -> Entry:
         self._check_inputs(stage, manifest)
         fingerprint = self._fingerprint(stage, manifest)
         inputs = {read: self._input(read, output) for read in stage.reads if (output := manifest.output(read.name))}
@@ -231,8 +229,7 @@ class Runner:
                 inputs,
                 folder,
                 sources=self._sources,
-                workers=self.config.run.workers,
-                executor=executor,
+                executor=self._executor,
                 max_reject_share=self.config.run.max_reject_share,
                 meter=meter,
                 model=self._model(stage),
@@ -266,6 +263,11 @@ class Runner:
         from stepsearch_data.llm.service import Llm
 
         return Llm(self.config.llm, stage.name, self._budget, partial(self.store.log, "llm_calls"))
+
+    @cached_property
+    def _executor(self) -> Executor:
+        run = self.config.run
+        return open_executor(run.executor, run.workers, _PRELOAD, run.address)
 
     @cached_property
     def _budget(self) -> Budget:

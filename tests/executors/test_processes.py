@@ -52,6 +52,10 @@ def kill_always(number: int) -> int:
     return number
 
 
+def process_of(_: int) -> int:
+    return os.getpid()
+
+
 def wait(mark: Path) -> None:
     mark.write_text(str(os.getpid()))
     time.sleep(60)
@@ -111,6 +115,17 @@ def test_work_that_always_kills_its_worker_ends_with_one_line() -> None:
     with pytest.raises(WorkerError, match="killed 3 times at the same work") as caught:
         list(Processes(2).map(kill_always, range(9)))
     assert "--workers 1" in caught.value.hint
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="reads /proc")
+def test_workers_end_with_their_executor() -> None:
+    executor = Processes(2)
+    results = executor.map(process_of, range(99))
+    worker = next(results)
+    assert is_there(worker)
+    executor.close()
+    assert not is_there(worker)
+    results.close()  # type: ignore[attr-defined]  # a generator, as Iterator says not
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="reads /proc")
