@@ -88,7 +88,7 @@ NOT_RUN = {
     r"stepsearch-data doctor|.* --llm ": "asks a model",
     r".*http=": "asks a server",
     r"stepsearch-data (train|eval|plot)": "needs torch, or what a training wrote",
-    r".*( evals/|=evals/|wiki-18\.|train\.jsonl|run\.toml)": "reads a file of the reader's",
+    r".*( evals/|=evals/|wiki-18\.|train\.jsonl|run\.toml| mixed$)": "reads a file or a store of the reader's",
 }
 NOT_RUN_PYTHON = {"release.md": "needs the Hub"}
 NAMES = """
