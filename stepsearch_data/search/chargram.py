@@ -1,7 +1,7 @@
-"""Character grams, weighed by TF-IDF and compared by their cosine: a second opinion that needs no model.
+"""Character n-grams, weighted by TF-IDF and compared by cosine: a second engine that needs no model.
 
 It is scikit-learn's TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), sublinear_tf=True) on passages; a query's
-grams count as often as they occur. It forgives spelling and inflection, where words are matched or not.
+grams count as often as they occur. It finds other spellings and inflections, which an engine of words does not.
 
 On 280 sub-questions of MuSiQue among 4,041 real paragraphs the gold one comes first for 54 %, and among the first ten
 for 91 %; without the logarithm of `sublinear_tf` it is 50 and 90 %, and with all of the common grams 55 and 91 %.
@@ -36,10 +36,10 @@ _COMMON_FROM = 1_000  # passages; in a smaller corpus no gram is too common
 
 
 class ChargramConfig(TextConfig):
-    """Which grams count."""
+    """Which grams are indexed."""
 
     max_df: float = Field(
-        default=0.2, gt=0, le=1, description="share of the passages above which a gram is too common to count"
+        default=0.2, gt=0, le=1, description="share of the passages above which a gram is too common to be indexed"
     )
 
 
@@ -173,7 +173,7 @@ class Chargram(SparseIndex):
 
 CHARGRAM = Kind(
     name="chargram",
-    doc="runs of three to five letters, by TF-IDF: forgives spelling and inflection",
+    doc="character 3- to 5-grams, by TF-IDF: finds other spellings and inflections",
     config=ChargramConfig,
     build=build,
     open=local_opener(lambda _engine, folder, documents, service: Chargram(folder, len(documents), service.workers)),

@@ -1,9 +1,9 @@
-"""Vectors of a model, by `faiss`: finds what is meant in other words.
+"""Embeddings of a model, by `faiss`: finds passages that say the same in other words.
 
 Memory, and disk, for n passages of d dimensions: 4·n·d bytes as they are (up to 100,000 passages: 307 MB for the 768 of
 E5-base), n·(d + 8) with a byte per dimension and lists (above: 776 MB for a million). Building takes that at once,
-searching maps it. Beside it the vectors are kept as they came, 2·n·d bytes, in the cache folder of this user: a build
-that was interrupted asks for no passage again but those of the shard that it was at, about a thousand.
+searching maps it. The vectors are also kept as they came, 2·n·d bytes, in the cache folder of this user: an interrupted
+build requests again only the passages of its last shard, about a thousand.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ from stepsearch_data.search.kinds import (
 
 _FILE = "vectors.faiss"
 _FLAT = 100_000  # passages, up to which every vector is compared
-_TRAINING = 40  # vectors for each list that faiss learns from
-_SPARE = 16  # documents beyond k, so that ties at the k-th place are in order
+_TRAINING = 40  # vectors per list that faiss trains on
+_SPARE = 16  # documents requested beyond k, so that ties at the k-th place are in order
 
 
 class DenseConfig(EngineConfig):
-    """The model and how its vectors are searched; E5's prefixes."""
+    """The model, its prefixes (E5's by default), and how its vectors are searched."""
 
     model: str = Field(min_length=1, description="name of an embedding model, on the Hub or on the server")
     query_prefix: str = Field(default="query: ", description="put before every query, as the model was trained")
@@ -102,7 +102,7 @@ def build(engine: Engine, documents: Documents, folder: Path, meter: Meter) -> N
         vectors = _read(shard, config)
         if vectors.shape[1] != index.d:
             raise SearchError(
-                f"{config.model} has had vectors of {index.d:,} and of {vectors.shape[1]:,} dimensions",
+                f"{config.model} gave vectors of {index.d:,} and of {vectors.shape[1]:,} dimensions",
                 f"remove {shard.parent}: the vectors are requested again",
             )
         index.add(vectors)

@@ -1,4 +1,4 @@
-"""Vectors of texts: who makes them, and where those of passages are kept."""
+"""Vectors of texts: how they are made, and where those of passages are kept."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Vectors = NDArray[np.float32]
 
 
 class Embedder(Protocol):
-    """Makes vectors. Called from one thread at a time."""
+    """A model of embeddings. Called from one thread at a time."""
 
     def embed(self, texts: Sequence[str]) -> list[Vectors | str]:
         """Return a vector for each text, or why it has none. Raises SearchError when there can be none at all."""
@@ -43,7 +43,7 @@ class LocalEmbedder:
         except (OSError, ValueError) as error:
             raise SearchError(
                 f"cannot load the model {model}: {' '.join(str(error).split())[:300]}",
-                "name one of the Hugging Face Hub",
+                "name a model of the Hugging Face Hub",
             ) from error
         self._batch = batch
 

@@ -16,8 +16,8 @@ from numba import float32, int32, int64, njit, types
 F = TypeVar("F", bound=Callable[..., Any])
 
 _LESS = 1 - 1e-4  # sums of float32s in another order differ by less
-_SPARE = 4  # documents beyond k that are summed up early, to know a high k-th best score
-_WORTH = 4  # postings to read, or documents taken, that are worth a look-up of a word in one of them
+_SPARE = 4  # documents beyond k that are scored early: the k-th best score of them is a bound
+_WORTH = 4  # postings to read, or documents taken, that justify one look-up for a better bound
 _STEPS = 24  # postings read one after the other in the time of one look-up
 _LOW = np.uint64(0xFFFFFFFF)
 _STARTS, _DOCUMENTS, _WEIGHTS = (types.Array(kind, 1, "C", readonly=True) for kind in (int64, int32, float32))

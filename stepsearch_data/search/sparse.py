@@ -23,9 +23,9 @@ LARGE = 5_000  # passages of an index that is worth loading numba for
 MANY = 1_000  # queries, likewise
 _PART = 64  # queries that a thread takes at a time, at most
 _LESS = 1 - 1e-4  # sums of float32s in another order differ by less
-_FEW = 64  # documents whose scores are computed in full without looking for a reason not to
-_MANY_WORDS = 32  # of a query, for which summing up all postings is faster
-_SPARE = 8  # documents beyond k that are summed up early
+_FEW = 64  # documents that are scored in full without a further look at which of them may be dropped
+_MANY_WORDS = 32  # of a query, above which adding up all postings is faster
+_SPARE = 8  # documents beyond k that are scored early
 
 Found = tuple[NDArray[np.int64], NDArray[np.float32]]
 """Documents and scores of a query, best first."""
@@ -87,12 +87,12 @@ class SparseIndex(ABC):
         return counts, *(np.concatenate(column) for column in zip(*found, strict=True))
 
     def _summed(self, words: list[int], k: int) -> Found:
-        """Find the k best documents by the sums of all."""
+        """Find the k best documents by adding up the weights of all."""
         scores = np.zeros(self.size, np.float32)
         for word in words:
             documents, weights = self._arrays.postings(word)
             scores[documents] += weights
-        found = np.flatnonzero(scores >= np.partition(scores, -k)[-k] * _LESS)
+        found = np.flatnonzero((scores >= np.partition(scores, -k)[-k] * _LESS) & (scores > 0))
         return _best(found, scores[found], k)
 
     def _pruned(self, words: list[int], k: int) -> Found:

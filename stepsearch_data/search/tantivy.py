@@ -1,10 +1,10 @@
 """BM25 by `tantivy`: an index on disk, for about a million passages and more, built and searched in little memory.
 
-k1 is 1.2 and b 0.75: tantivy can be told no others. A passage's length is kept in one byte, so scores are near those
-of `bm25` times 2.2 (tantivy's formula keeps the factor k1 + 1) and not equal to them.
+k1 is 1.2 and b 0.75, which tantivy does not let one change. A passage's length is kept in one byte, so scores are near
+those of `bm25` times 2.2 (tantivy's formula keeps the factor k1 + 1) and not equal to them.
 
-A build commits every 100,000 passages and, when it was interrupted, goes on from the last commit. How an index is cut
-into segments is left to chance: two builds give the same answers, not the same bytes.
+A build commits every 100,000 passages; an interrupted one continues from the last commit. How an index is cut into
+segments is not deterministic: two builds give the same answers, but not the same bytes.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from stepsearch_data.search.kinds import Engine, Kind, TextConfig, local_opener,
 _TEXT, _NUMBER = "text", "number"
 _ANALYSER = "words"
 _HEAP = 128_000_000  # bytes that postings may take before they go to disk
-_COMMIT = 100_000  # passages; a killed build loses at most so many
-_SPARE = 16  # documents asked for beyond k, to see whether the k-th score goes on
-_WIDER = 8  # times as many when it does
-_MOST = 20_000  # documents with one score, of which the first ones in the corpus are found
+_COMMIT = 100_000  # passages; a killed build loses at most these
+_SPARE = 16  # documents requested beyond k, to see whether more of them have the k-th score
+_WIDER = 8  # times as many, when they do
+_MOST = 20_000  # documents with the same score, among which the first of the corpus are found
 
 
 class TantivyConfig(TextConfig):
@@ -66,7 +66,7 @@ def _add(tantivy: Any, index: Any, texts: Any, meter: Meter) -> None:
         writer.commit()
     except ValueError as error:
         raise SearchError(
-            f"cannot write the tantivy index: {error}", "mend it, then run the same command: it goes on"
+            f"cannot write the tantivy index: {error}", "correct this, then run the same command: it continues"
         ) from error
     finally:
         writer.wait_merging_threads()
@@ -97,7 +97,7 @@ class Tantivy:
 
     def __init__(self, folder: Path, workers: int = 1) -> None:
         self._tantivy = need("tantivy", "tantivy")
-        if not self._tantivy.Index.exists(str(folder)):  # or else an empty one would be made
+        if not self._tantivy.Index.exists(str(folder)):  # else an empty one would be made
             raise SearchError(f"{folder} holds no tantivy index", REBUILD)
         self._folder = folder
         self._schema = _schema(self._tantivy)

@@ -41,8 +41,8 @@ def corpus(context: StageContext) -> None:
 
 
 def _count(ids: pl.LazyFrame, name: str) -> pl.DataFrame:
-    one_a_question = ids.select(pl.col("passage_id").list.unique()).explode("passage_id")
-    return one_a_question.group_by("passage_id").agg(pl.len().alias(name)).collect()
+    per_question = ids.select(pl.col("passage_id").list.unique()).explode("passage_id")
+    return per_question.group_by("passage_id").agg(pl.len().alias(name)).collect()
 
 
 STAGE = Stage(

@@ -20,7 +20,7 @@ from stepsearch_data.search.index import build_index
 
 
 class IndexConfig(StageConfig):
-    """Engines and what decides their answers are chosen in the section `engines`."""
+    """Nothing: engines and their settings are chosen in the section `engines`."""
 
 
 @dataclass(frozen=True)

@@ -31,9 +31,9 @@ _Row = tuple[int, int | None, float | None, str | None, str | None, str | None, 
 
 
 class RetrieveConfig(StageConfig):
-    """How much is asked of the engines, and when a document from elsewhere is a gold passage."""
+    """How many documents are requested, and when one from elsewhere counts as a gold passage."""
 
-    top_k: int = Field(default=5, ge=1, le=100, description="documents asked of every engine")
+    top_k: int = Field(default=5, ge=1, le=100, description="documents requested of every engine")
     containment: float = Field(
         default=0.8,
         gt=0,

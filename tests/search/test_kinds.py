@@ -83,7 +83,7 @@ def test_what_is_no_kind_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     assert unknown.value.hint == "did you mean chargram?"
     odd = Registry("stepsearch_data.engines", "search engine", {"odd": "pathlib:Path"})
     monkeypatch.setattr(sys.modules[kind_of.__module__], "ENGINES", odd)
-    with pytest.raises(ConfigError, match="is no stepsearch_data Kind"):
+    with pytest.raises(ConfigError, match="is not a stepsearch_data Kind"):
         kind_of("odd")
 
 
