@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from stepsearch_data.core.errors import QueryError
-from stepsearch_data.report.shapes import Facets, Index
+from stepsearch_data.report.shapes import Facets, Index, Reject, Rejects
 
 if TYPE_CHECKING:
     import duckdb
@@ -21,6 +21,7 @@ RANGES = {name: name for name in ("hops", "queries", "kept", "gain", "redundancy
 """What is filtered by a smallest and a largest value, each as SQL."""
 LARGEST_PAGE = 500
 _PAGE = 100
+_REJECTS = 10_000  # that a page lists
 
 _LISTING = """
 CREATE TABLE listing AS
@@ -67,6 +68,14 @@ def read_index(connection: duckdb.DuckDBPyConnection, chunk_rows: int) -> Index:
     """Read all rows, a list per column."""
     columns = connection.sql(f"SELECT {', '.join(COLUMNS)} FROM listing ORDER BY place").to_arrow_table().to_pydict()
     return cast("Index", {"chunk_rows": chunk_rows, **columns})
+
+
+def read_rejects(connection: duckdb.DuckDBPyConnection) -> Rejects:
+    """Read the first rejected rows, in the order of the stages."""
+    ((total,),) = connection.execute("SELECT count(*) FROM rejects").fetchall()
+    columns = "stage, source, position, question_id AS id, reason"
+    rows = connection.sql(f"SELECT {columns} FROM rejects LIMIT {_REJECTS}").to_arrow_table().to_pylist()
+    return {"total": total, "rows": cast("list[Reject]", rows)}
 
 
 def facets(connection: duckdb.DuckDBPyConnection) -> Facets:

@@ -84,6 +84,9 @@ def _app(seen: View, page: Shell) -> web.Application:
         asked = {name: request.query.getall(name) for name in request.query}
         return to_json((await _read(seen.trajectories, asked))._asdict())
 
+    async def rejects(_: web.Request) -> web.Response:
+        return to_json(await _read(seen.rejects))
+
     async def trajectory(request: web.Request) -> web.Response:
         question_id = request.match_info["id"]
         if found := await _read(seen.trajectory, question_id):
@@ -94,6 +97,7 @@ def _app(seen: View, page: Shell) -> web.Application:
     app.router.add_get("/", index)
     app.router.add_get("/api/summary", summary)
     app.router.add_get("/api/trajectories", trajectories)
+    app.router.add_get("/api/rejects", rejects)
     app.router.add_get("/api/trajectory/{id:.+}", trajectory)
     app.on_response_prepare.append(_add_headers)
     return app

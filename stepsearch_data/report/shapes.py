@@ -16,7 +16,7 @@ class Step(TypedDict):
     name: str
     count: int
     note: str  # what is counted, in words; for a reason, the reason
-    query: str | None  # of the list of trajectories that are counted; null where other things are
+    link: str | None  # address of the list of what is counted; null where the page has none
     lost: list["Step"]  # reasons for which rows did not reach the next step, most frequent first
 
 
@@ -90,6 +90,23 @@ class Index(TypedDict):
     reward: list[float]  # sum of G - P
     disagree: list[bool]  # whether its engines disagree on a query
     rejected_by: list[str]  # the first gate that rejects it, or empty
+
+
+class Reject(TypedDict):
+    """A row that a stage rejected."""
+
+    stage: str
+    source: str
+    position: int | None  # in its source, from 1
+    id: str | None
+    reason: str
+
+
+class Rejects(TypedDict):
+    """The first rejected rows, and how many there are."""
+
+    total: int
+    rows: list[Reject]
 
 
 class EngineVote(TypedDict):

@@ -139,18 +139,19 @@ def _percent(share: float | None) -> str | None:
 
 
 def _funnel(connection: duckdb.DuckDBPyConnection, manifest: Manifest, numbers: dict[str, Any]) -> list[Step]:
-    def step(name: str, note: str, lost: Sequence[Step] = (), query: str | None = None) -> Step:
+    def step(name: str, note: str, lost: Sequence[Step] = (), link: str | None = None) -> Step:
         return {
             "name": name,
             "count": numbers[name],
             "note": note,
-            "query": query,
+            "link": link,
             "lost": [reason for reason in lost if reason["count"]],
         }
 
     def rejects(*stages: str) -> list[Step]:
         rows = connection.execute(_REJECTS, [list(stages)]).fetchall()
-        return _shortened([_lost(*row) for row in rows])
+        links = ["#/r?" + urlencode({"stage": stage, "reason": said}) for stage, said, _ in rows]
+        return _shortened([_lost(name, said, n, link) for (name, said, n), link in zip(rows, links, strict=True)])
 
     voted = [_lost("voted out", "too few engines find a gold passage", numbers["dropped"] or 0)]
     waiting = [_lost("waiting", "too few engines answered: stepsearch-data retry-failed", numbers["waiting"] or 0)]
@@ -160,14 +161,14 @@ def _funnel(connection: duckdb.DuckDBPyConnection, manifest: Manifest, numbers: 
         step("hops", "sub-questions", rejects("queries")),
         step("queries", "search queries written for the hops", [*voted, *waiting]),
         step("kept", "queries that pass the vote", rejects("retrieve", "filter", "trajectories")),
-        step("trajectories", "whole rollouts, one per question", _by_gate(connection, manifest), ""),
-        step("passed", "trajectories that pass all gates", query="passed=true"),
+        step("trajectories", "whole rollouts, one per question", _by_gate(connection, manifest), "#/t"),
+        step("passed", "trajectories that pass all gates", link="#/t?passed=true"),
     ]
     return [each for each in steps if each["count"] is not None]
 
 
-def _lost(name: str, note: str, count: int, query: str | None = None) -> Step:
-    return {"name": name, "count": count, "note": note, "query": query, "lost": []}
+def _lost(name: str, note: str, count: int, link: str | None = None) -> Step:
+    return {"name": name, "count": count, "note": note, "link": link, "lost": []}
 
 
 def _shortened(reasons: list[Step]) -> list[Step]:
@@ -191,4 +192,6 @@ def _by_gate(connection: duckdb.DuckDBPyConnection, manifest: Manifest) -> list[
     rows = connection.execute(_GATES).fetchall()
     fields = QualityConfig.model_fields
     notes = {gate: fields[gate].description or "" if gate in fields else "" for gate, _ in rows}
-    return [_lost(gate, notes[gate], n, urlencode({"passed": "false", "rejected_by": gate})) for gate, n in rows]
+    return [
+        _lost(gate, notes[gate], n, "#/t?" + urlencode({"passed": "false", "rejected_by": gate})) for gate, n in rows
+    ]

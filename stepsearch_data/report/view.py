@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.report.facts import rejecting
-from stepsearch_data.report.listing import Page, find, make_listing
+from stepsearch_data.report.listing import Page, find, make_listing, read_rejects
 from stepsearch_data.report.lookup import Lookup
 from stepsearch_data.report.rollouts import NONE, Rollouts
-from stepsearch_data.report.shapes import Record, Summary
+from stepsearch_data.report.shapes import Record, Rejects, Summary
 from stepsearch_data.report.summary import summarize
 from stepsearch_data.report.tables import open_tables, up_to_date
 from stepsearch_data.schemas.tables import TRAJECTORIES
@@ -49,6 +49,11 @@ class View:
         """Return a page of the trajectories that fit a query string. Raises QueryError, StoreError."""
         with self._now() as snapshot, snapshot.connection.cursor() as cursor:
             return find(cursor, asked)
+
+    def rejects(self) -> Rejects:
+        """Return the first rejected rows. Raises StoreError."""
+        with self._now() as snapshot, snapshot.connection.cursor() as cursor:
+            return read_rejects(cursor)
 
     def trajectory(self, question_id: str) -> Record | None:
         """Return a trajectory, if there is one of this question. Raises StoreError."""

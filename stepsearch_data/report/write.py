@@ -14,11 +14,11 @@ from stepsearch_data.core.errors import StoreError
 from stepsearch_data.core.progress import Meter
 from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.report.facts import rejecting
-from stepsearch_data.report.listing import make_listing, read_index
+from stepsearch_data.report.listing import make_listing, read_index, read_rejects
 from stepsearch_data.report.page import MARK, Mode, Shell, data_script, pack, packed_script, shell
 from stepsearch_data.report.records import records
 from stepsearch_data.report.rollouts import NONE, Rollouts
-from stepsearch_data.report.shapes import Index, Record, Summary
+from stepsearch_data.report.shapes import Index, Record, Rejects, Summary
 from stepsearch_data.report.summary import summarize
 from stepsearch_data.report.tables import open_tables, up_to_date
 
@@ -43,6 +43,7 @@ class _Data:
 
     summary: Summary
     index: Index
+    rejects: Rejects
     packed: Path
 
 
@@ -128,13 +129,13 @@ def _gather(
     with closing(open_tables(store, manifest)) as connection:
         make_listing(connection, rejecting(manifest))
         summary = summarize(store, manifest, connection, title, rollouts)
-        index = read_index(connection, CHUNK_ROWS)
+        index, rejects = read_index(connection, CHUNK_ROWS), read_rejects(connection)
     meter.expect(len(index["id"]))
     with open(packed, "wb") as file:
         for chunk in _chunks(records(store, manifest, rollouts)):
             file.write(pack(chunk) + b"\n")
             meter.advance(len(chunk))
-    return _Data(summary, index, packed)
+    return _Data(summary, index, rejects, packed)
 
 
 def _chunks(rows: Iterator[Record]) -> Iterator[list[Record]]:
@@ -145,7 +146,7 @@ def _chunks(rows: Iterator[Record]) -> Iterator[list[Record]]:
 def _write_file(path: Path, data: _Data, page: Shell) -> None:
     with open(path, "wb") as file, open(data.packed, "rb") as lines:
         file.write(page.before + data_script("mode", {"mode": Mode.embedded}) + data_script("summary", data.summary))
-        file.write(packed_script("index", pack(data.index)))
+        file.write(packed_script("index", pack(data.index)) + packed_script("rejects", pack(data.rejects)))
         file.writelines(packed_script(f"chunk-{number}", line.rstrip()) for number, line in enumerate(lines))
         file.write(page.after)
 
@@ -158,7 +159,8 @@ def _write_folder(path: Path, data: _Data, page: Shell) -> None:
     (path / _CHUNKS).mkdir(parents=True)
     with open(path / "index.html", "wb") as file:
         file.write(page.before + data_script("mode", {"mode": Mode.chunks}) + data_script("summary", data.summary))
-        file.write(packed_script("index", pack(data.index)) + page.after)
+        file.write(packed_script("index", pack(data.index)) + packed_script("rejects", pack(data.rejects)))
+        file.write(page.after)
     with open(data.packed, "rb") as lines:
         for number, line in enumerate(lines):
             script = b'stepsearchChunk(%d, "%s");\n' % (number, line.rstrip())

@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
@@ -205,6 +205,36 @@ def test_what_a_policy_did_stands_beside_the_gold_trajectory(
         assert browser.run("return window.pwned") is None
         assert browser.complaints() == []
         assert browser.barriers() == []
+
+
+@pytest.mark.parametrize("form", ["file", "view"])
+def test_rejected_rows_are_found_by_stage_reason_and_words(browser: Browser, tmp_path: Path, form: str) -> None:
+    bad = [jsonl(f"q{n}", answer=EVIL if n % 2 else "") for n in range(1, 205)]
+    source = write_lines(tmp_path / "rows.jsonl", [jsonl("good"), *bad])
+    settings = ("--source", f"jsonl={source}", "--set", "run.max_reject_share=1")
+    assert run_cli("build", "--quiet", "--store", tmp_path / "store", *settings).returncode == 3
+    shown = viewing(tmp_path / "store") if form == "view" else nullcontext(write_report(tmp_path / "store", tmp_path))
+    with shown as url:
+        browser.look()
+        browser.open(f"{url}#/r", "td")
+        assert total(browser) == "204 rows"
+        assert browser.texts("tbody tr:first-child td")[:4] == ["load", "jsonl", "2", "q1"]
+        browser.one(".pages a[rel=next]").click()
+        browser.wait(lambda: browser.hash() == "/r?offset=200" and len(browser.all("tbody tr")) == 4)
+        browser.one("input[type=search]").send_keys("q13 ")
+        browser.wait(lambda: total(browser) == "11 rows")
+        browser.one("#to-overview").click()
+        browser.wait(lambda: browser.all(".lost a"))
+        count = browser.all(".lost a")[0].text.strip("−")
+        browser.all(".lost a")[0].click()
+        browser.wait(lambda: total(browser) == f"{count} rows")
+        assert int(count) == 102
+        assert browser.barriers() == []
+        browser.look(width=360)
+        browser.open(f"{url}#/r", "td")
+        assert browser.run("return document.documentElement.scrollWidth") == 360
+        assert browser.run("return window.pwned") is None
+        assert browser.complaints() == []
 
 
 def test_rounds_of_a_policy_are_beside_those_of_gold_on_screen_and_on_paper(

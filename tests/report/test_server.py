@@ -19,7 +19,7 @@ import pytest
 
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.report.listing import COLUMNS
-from stepsearch_data.report.shapes import Record, Summary
+from stepsearch_data.report.shapes import Record, Rejects, Summary
 from tests.conftest import Run
 from tests.report.holds import check
 from tests.report.reading import elements
@@ -99,6 +99,15 @@ def test_the_overview_is_that_of_the_store(viewer: Viewer, rich: Store) -> None:
     summary = viewer.get("api/summary").json()
     check(summary, Summary)
     assert summary["store"] == rich.digest()
+
+
+def test_rejected_rows_are_listed_with_their_position_and_reason(hostile: Store) -> None:
+    with Viewer(hostile.root) as running:
+        rejects = running.get("api/rejects").json()
+    check(rejects, Rejects)
+    reason = "the answer occurs in none of the paragraphs"
+    reject = {"stage": "load", "source": "jsonl", "position": 2, "id": "q2", "reason": reason}
+    assert rejects == {"total": 1, "rows": [reject]}
 
 
 def test_trajectories_are_filtered_sorted_and_paged_by_the_server(viewer: Viewer) -> None:

@@ -4,7 +4,7 @@ import json
 import shutil
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import vl_convert
@@ -179,10 +179,11 @@ def test_a_count_of_trajectories_leads_to_the_list_of_just_these(rich: Store) ->
     with open_tables(rich, manifest) as connection:
         make_listing(connection, rejecting(manifest))
         found = summarize(rich, manifest, connection)
-        counted = [each for step in found["funnel"] for each in (step, *step["lost"]) if each["query"] is not None]
+        counted = [each for step in found["funnel"] for each in (step, *step["lost"]) if each["link"] is not None]
         assert [each["name"] for each in counted] == ["trajectories", "gold_not_found", "passed"]
         for step in counted:
-            assert find(connection, parse_qs(step["query"] or "")).total == step["count"]
+            query = urlsplit(urlsplit(step["link"] or "").fragment).query
+            assert find(connection, parse_qs(query)).total == step["count"]
         leading: list[Chart | Facts] = [each for each in (*found["charts"], *found["tables"]) if each["filters"]]
         assert [each["title"] for each in leading] == ["Hops", "Quality gates", "Quality gates"]
         for each in leading:

@@ -4,7 +4,8 @@ import { browse, resultsIn } from "./browse.js";
 import { openSource } from "./data.js";
 import { el, own } from "./dom.js";
 import { overview } from "./overview.js";
-import { address, place } from "./place.js";
+import { address, place, rejectsAt } from "./place.js";
+import { rejects } from "./rejects.js";
 import { trajectory } from "./trajectory.js";
 
 /** @import { Source } from "./data.js" */
@@ -48,10 +49,14 @@ function listen() {
   window.addEventListener("afterprint", () => unfold(false));
 }
 
-/** Another address of the list without a step back to the old one, as while typing. @param {URLSearchParams} params */
-function replaceList(params) {
-  if (place().kind !== "t") return; // a result was opened meanwhile
-  history.replaceState(null, "", address(params));
+/**
+ * Another address of a list without a step back to the old one, as while typing.
+ * @param {"t" | "r"} kind
+ * @param {string} there
+ */
+function replaceList(kind, there) {
+  if (place().kind !== kind) return; // a result was opened meanwhile
+  history.replaceState(null, "", there);
   void show({ typing: true });
 }
 
@@ -60,7 +65,8 @@ function replaceList(params) {
 /** @param {Place} there @returns {Promise<View>} */
 function viewOf({ kind, params, id }) {
   if (kind === "trajectory") return trajectory(source, params, id);
-  return kind === "t" ? browse(source, params, replaceList) : overview(source);
+  if (kind === "r") return rejects(source, params, (asked) => replaceList("r", rejectsAt(asked)));
+  return kind === "t" ? browse(source, params, (asked) => replaceList("t", address(asked))) : overview(source);
 }
 
 /** @param {{ first?: boolean, typing?: boolean }} how */
@@ -68,7 +74,7 @@ async function show({ first = false, typing = false }) {
   const there = place();
   const turn = ++turns;
   try {
-    if (typing && shown?.kind === "t") return void (await view?.update?.(there.params));
+    if (typing && shown?.kind === there.kind) return void (await view?.update?.(there.params));
     const next = await viewOf(there);
     if (turn === turns) change(next, there, first);
   } catch (error) {
@@ -87,7 +93,8 @@ function change(next, there, first) {
   document.title = `${next.title} · stepsearch-data`;
   const current = {
     overview: there.kind === "overview" && "page",
-    trajectories: { overview: "", t: "page", trajectory: "true" }[there.kind],
+    trajectories: { overview: "", t: "page", trajectory: "true", r: "" }[there.kind],
+    rejects: there.kind === "r" && "page",
   };
   for (const [name, value] of Object.entries(current)) {
     const link = own(`to-${name}`, HTMLElement);

@@ -243,24 +243,29 @@ function measure(name, text, share) {
   return el("p.measure", {}, el("span.name", {}, name), " ", el("span.value", {}, text), bar(share || 0));
 }
 
-/** @param {URLSearchParams} params @param {number} offset @param {number} total */
-function pages(params, offset, total) {
-  if (total <= PAGE && !offset) return null;
+/**
+ * Links to the pages of a list, whose addresses `at` gives.
+ * @param {URLSearchParams} params
+ * @param {number} offset
+ * @param {number} total
+ */
+export function pages(params, offset, total, size = PAGE, at = address) {
+  if (total <= size && !offset) return null;
   /** @param {number} there @param {string} text @param {string} [rel] */
   const to = (there, text, rel) => {
     if (there < 0 || there >= total) return el("span.quiet", {}, text);
     const changed = question(params);
     if (there) changed.set("offset", String(there));
-    return el("a", { href: address(changed), rel }, text);
+    return el("a", { href: at(changed), rel }, text);
   };
-  const last = Math.floor((total - 1) / PAGE) * PAGE;
+  const last = Math.floor((total - 1) / size) * size;
   return el(
     "nav.pages",
     { "aria-label": "Pages of results" },
     to(offset ? 0 : -1, "First"),
-    to(offset ? Math.max(0, offset - PAGE) : -1, "Previous", "prev"),
-    el("span", {}, `${number(offset + 1)}–${number(Math.min(total, offset + PAGE))} of ${number(total)}`),
-    to(offset + PAGE, "Next", "next"),
+    to(offset ? Math.max(0, offset - size) : -1, "Previous", "prev"),
+    el("span", {}, `${number(offset + 1)}–${number(Math.min(total, offset + size))} of ${number(total)}`),
+    to(offset + size, "Next", "next"),
     to(offset < last ? last : -1, "Last"),
   );
 }

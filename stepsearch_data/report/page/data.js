@@ -3,7 +3,7 @@
 
 import { el, own } from "./dom.js";
 
-/** @import { Index, Record, Summary } from "./shapes.js" */
+/** @import { Index, Record, Rejects, Summary } from "./shapes.js" */
 /** @typedef {Index & { share: number[] }} Columns */
 /** @typedef {{ [Name in keyof Omit<Index, "chunk_rows">]: Index[Name][number] }} Row */
 /** @typedef {{ total: number, rows: Row[] }} Found */
@@ -19,6 +19,7 @@ import { el, own } from "./dom.js";
  * @property {(params: URLSearchParams, offset: number, limit: number) => Soon<Found>} list
  * @property {(id: string, params: URLSearchParams) => Soon<Around>} around
  * @property {(id: string) => Soon<Record | null>} record
+ * @property {() => Soon<Rejects>} rejects
  */
 
 const LISTED = /** @type {const} */ (["source", "type", "hops", "split", "difficulty", "rejected_by"]); // values to keep
@@ -116,6 +117,11 @@ class Local {
     if (at === undefined) return null;
     const size = this.index.chunk_rows;
     return (await this.chunk(Math.floor(at / size)))[at % size];
+  }
+
+  /** @returns {Promise<Rejects>} */
+  rejects() {
+    return unpacked(held("rejects"));
   }
 
   /** The last chunks are kept; one that could not be read is asked for again. @param {number} number */
@@ -216,6 +222,11 @@ class Remote {
     const here = names.indexOf(id);
     if (here < 0) return { at: -1, total, before: null, after: null };
     return { at: first + here, total, before: names[here - 1] ?? null, after: names[here + 1] ?? null };
+  }
+
+  /** @returns {Promise<Rejects>} */
+  rejects() {
+    return this.get("api/rejects");
   }
 
   /** @param {string} id */

@@ -2,7 +2,6 @@
 
 import { drawCharts, figure } from "./charts.js";
 import { bar, el, number, spoken, table } from "./dom.js";
-import { address } from "./place.js";
 
 /** @import { Source } from "./data.js" */
 /** @import { View } from "./place.js" */
@@ -79,9 +78,9 @@ function funnel(steps) {
   );
 }
 
-/** A count, which leads to its trajectories. @param {Step} step @param {string} text */
-function counts({ query }, text) {
-  return el("span.count", {}, query === null ? text : el("a", { href: address(new URLSearchParams(query)) }, text));
+/** A count, which leads to what it counts. @param {Step} step @param {string} text */
+function counts({ link }, text) {
+  return el("span.count", {}, link?.startsWith("#/") ? el("a", { href: link }, text) : text);
 }
 
 /** @param {Step} step */

@@ -1,6 +1,6 @@
-// Addresses: #/ the overview, #/t?… the list, #/t/ID?… a trajectory; and what a view is.
+// Addresses: #/ the overview, #/t?… the list, #/t/ID?… a trajectory, #/r?… rejected rows; and what a view is.
 
-/** @typedef {{ kind: "overview" | "t" | "trajectory", params: URLSearchParams, id: string }} Place */
+/** @typedef {{ kind: "overview" | "t" | "trajectory" | "r", params: URLSearchParams, id: string }} Place */
 /**
  * @typedef {object} View
  * @property {string} title
@@ -19,6 +19,11 @@ export function address(params, id) {
   return `#/t${id === undefined ? "" : `/${encodeURIComponent(id)}`}${query && `?${query}`}`;
 }
 
+/** The address of rejected rows. @param {URLSearchParams} params */
+export function rejectsAt(params) {
+  return address(params).replace("#/t", "#/r");
+}
+
 /**
  * The address of the list whose filters have these values; null where there are no filters.
  * @param {{ [name: string]: string }} filters filters by the names of their values
@@ -34,7 +39,8 @@ export function place() {
   const [path, query] = location.hash.replace(/^#\/?/, "").split(/\?(.*)/s);
   const params = new URLSearchParams(query ?? "");
   if (path.startsWith("t/")) return { kind: "trajectory", params, id: named(path.slice(2)) };
-  return { kind: path.startsWith("t") ? "t" : "overview", params, id: "" };
+  const kind = path.startsWith("t") ? "t" : path.startsWith("r") ? "r" : "overview";
+  return { kind, params, id: "" };
 }
 
 /** @param {string} there */
