@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from stepsearch_data.core.errors import ConfigError, SearchError
-from stepsearch_data.core.progress import Clock, Meter, Reporter
+from stepsearch_data.core.progress import Meter, Reporter
 from stepsearch_data.pipeline.config import RunConfig
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.search import Engine
@@ -78,27 +79,22 @@ def opened(choice: Choice, load: Load, reporter: Reporter) -> Iterator[Opened]:
 
 def build(path: Path, folder: Path | None, engines: Sequence[Engine], reporter: Reporter) -> int:
     """Build or update the index of a corpus and report it. Return the number of rejects. Raises ConfigError."""
-    clock = Clock()
+    begun = time.perf_counter()
+    local = []
     for engine in engines:
-        if not engine.is_local:
+        if not isinstance(engine.settings, LocalSettings):
             raise ConfigError(f"{engine.name} needs no index: it is not an engine of this process", "leave it out")
+        here = engine.settings.model_copy(update={"index": None})  # not the index that the run file has for it
+        local.append(replace(engine, settings=here))
     corpus = FileCorpus(path)
     root = folder or default_folder(path)
-    local = [_over_corpus(engine) for engine in engines]
     before = _current(corpus, root, local)
     metadata = before or make(corpus, root, local, reporter)
     names = ", ".join(engine.name for engine in local)
-    how = "current" if before else f"done in {clock.seconds():.1f} s"
+    how = "current" if before else f"done in {time.perf_counter() - begun:.1f} s"
     aside = f", {metadata.rejects:,} rejects in {root / REJECTS}" if metadata.rejects else ""
     reporter.line(f"{root}: {names} over {metadata.documents:,} passages{aside}; {how}")
     return metadata.rejects
-
-
-def _over_corpus(engine: Engine) -> Engine:
-    """Return the engine over the named corpus, without the index that the run file has for it."""
-    if not isinstance(engine.settings, LocalSettings):
-        return engine
-    return replace(engine, settings=engine.settings.model_copy(update={"index": None}))
 
 
 def make(corpus: Corpus, root: Path, engines: Sequence[Engine], reporter: Reporter) -> IndexMetadata:
@@ -106,12 +102,12 @@ def make(corpus: Corpus, root: Path, engines: Sequence[Engine], reporter: Report
 
     @contextmanager
     def phase(name: str, steps: int | None) -> Iterator[Meter]:
-        clock = Clock()
+        begun = time.perf_counter()
         with reporter.stage(name) as meter:
             if steps:
                 meter.expect(steps)
             yield meter
-        reporter.line(f"{name:<13} done in {clock.seconds():.1f} s")
+        reporter.line(f"{name:<13} done in {time.perf_counter() - begun:.1f} s")
 
     return _current(corpus, root, engines) or build_index(root, corpus, engines, phase, reporter.line)
 

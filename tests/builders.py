@@ -23,18 +23,13 @@ def question(question_id: str = "q1", **fields: Any) -> Question:
         "position": 1,
         "question": "Where was the composer of The Barber of Seville born?",
         "answer": "Pesaro",
-        "answer_aliases": [],
-        "answerable": True,
         "question_type": "2hop",
-        "level": "",
         "hops": 2,
         "paragraph_ids": ["p1", "p2"],
         "supporting": [
             supporting("p1", "The Barber of Seville", "The opera was composed by Gioachino Rossini."),
             supporting("p2", "Gioachino Rossini", "Rossini was born in Pesaro."),
         ],
-        "decomposition": [],
-        "evidences": [],
     }
     return Question(question_id=question_id, **{**defaults, **fields})
 

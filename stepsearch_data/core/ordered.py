@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -18,51 +19,38 @@ async def ordered(
 ) -> AsyncIterator[U]:
     """Yield the results in the order of the items.
 
-    `in_flight` workers take the next item as soon as they are free, so a slow item delays no other.
+    The next item is taken as soon as fewer than `in_flight` calls are at work, so a slow item delays no other.
     At most sixteen times as many results wait for an earlier one.
     """
-    pending = enumerate(items)
-    finished: dict[int, asyncio.Future[U]] = {}
-    room = asyncio.Semaphore(_AHEAD * in_flight)
-    news = asyncio.Event()
+    free = asyncio.Semaphore(in_flight)
+    calls: deque[asyncio.Task[U]] = deque()
+    faults: list[Exception] = []
 
-    async def work() -> None:
-        while True:
-            await room.acquire()
-            entry = next(pending, None)
-            if entry is None:
-                room.release()
-                return
-            place, item = entry
-            finished[place] = await _outcome(function, item)
-            news.set()
+    async def call(item: T) -> U:
+        try:
+            return await function(item)
+        finally:
+            free.release()
 
-    workers = [asyncio.create_task(work()) for _ in range(in_flight)]
-    everyone = asyncio.gather(*workers)
-    everyone.add_done_callback(lambda _: news.set())
-    place = 0
     try:
-        while True:
-            while place in finished:
-                yield finished.pop(place).result()
-                place += 1
-                room.release()
-            if everyone.done() and not finished:
-                await everyone  # raises an error of the items' iterator
-                return
-            await news.wait()
-            news.clear()
+        for item in _until_fault(items, faults):
+            await free.acquire()
+            calls.append(asyncio.create_task(call(item)))
+            while calls and (calls[0].done() or len(calls) >= _AHEAD * in_flight):
+                yield await calls.popleft()
+        while calls:
+            yield await calls.popleft()
+        for fault in faults:
+            raise fault
     finally:
-        everyone.cancel()
-        await asyncio.gather(everyone, return_exceptions=True)
+        for left in calls:
+            left.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
 
 
-async def _outcome(function: Callable[[T], Awaitable[U]], item: T) -> asyncio.Future[U]:
-    """Return the result or the exception of one call, to be raised in its turn."""
-    outcome: asyncio.Future[U] = asyncio.get_running_loop().create_future()
+def _until_fault(items: Iterable[T], faults: list[Exception]) -> Iterator[T]:
+    """Yield the items; their own fault is added to `faults`, to be raised after the results of those before it."""
     try:
-        outcome.set_result(await function(item))
-    except Exception as error:  # noqa: BLE001 - raised again by result()
-        outcome.set_exception(error)
-        outcome.exception()  # marks it as retrieved, as the build may stop before its turn
-    return outcome
+        yield from items
+    except Exception as error:  # noqa: BLE001 - see above
+        faults.append(error)

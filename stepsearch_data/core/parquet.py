@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, BinaryIO, Generic, TypeVar
+from typing import BinaryIO, Generic, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,20 +16,6 @@ T = TypeVar("T")
 
 _GROUP_BYTES = 64 << 20
 _BUFFER_ROWS = 500
-
-
-class _Held(io.RawIOBase):
-    """Holds what Arrow writes: it aborts the process where a write fails under content-defined chunking."""
-
-    def __init__(self) -> None:
-        self.parts: list[bytes] = []
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        self.parts.append(bytes(data))
-        return len(self.parts[-1])
 
 
 class ParquetWriter(Generic[T]):
@@ -49,7 +35,8 @@ class ParquetWriter(Generic[T]):
         buffer_rows: int = _BUFFER_ROWS,
         **options: bool,
     ) -> None:
-        self._file, self._held = file, _Held()
+        self._file = file
+        self._held = io.BytesIO()  # Arrow aborts the process where a write fails under content-defined chunking
         self._writer = pq.ParquetWriter(self._held, schema, compression="zstd", **options)
         self._schema, self._to_arrow = schema, to_arrow
         self._rows_per_group, self._buffer_rows = rows_per_group, buffer_rows
@@ -116,9 +103,10 @@ class ParquetWriter(Generic[T]):
             self.write_groups(rows, self._rows_per_group)
 
     def _pass_on(self) -> None:
-        held, self._held.parts = self._held.parts, []
-        self._file.writelines(held)
+        self._file.write(self._held.getbuffer())
         self._file.flush()
+        self._held.seek(0)
+        self._held.truncate()
 
 
 def _fresh(rows: pa.Table) -> pa.Table:

@@ -115,14 +115,3 @@ class Reporter:
     def line(self, text: str) -> None:
         """Print one line."""
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-class Clock:
-    """Seconds since it was made."""
-
-    def __init__(self) -> None:
-        self._start = time.perf_counter()
-
-    def seconds(self) -> float:
-        """Return the elapsed wall time in seconds."""
-        return time.perf_counter() - self._start

@@ -6,6 +6,7 @@ import errno
 import resource
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stepsearch_data.core.errors import ConfigError, StepSearchError, StoreError
-from stepsearch_data.core.progress import Clock, Reporter
+from stepsearch_data.core.progress import Reporter
 from stepsearch_data.executors import Executor, few_collections, open_executor
 from stepsearch_data.llm.money import Budget
 from stepsearch_data.pipeline.catalog import write_catalog
@@ -210,9 +211,9 @@ class Runner:
         if not reasons:
             reporter.line(f"{stage.name:<13} current")
             return Outcome(stage.name, ran=False, seconds=0.0, entry=manifest.stages[stage.name])
-        clock = Clock()
+        begun = time.perf_counter()
         entry = self._run(stage, manifest, reporter)
-        outcome = Outcome(stage.name, ran=True, seconds=clock.seconds(), entry=entry)
+        outcome = Outcome(stage.name, ran=True, seconds=time.perf_counter() - begun, entry=entry)
         self._record(outcome)
         reporter.line(f"{stage.name:<13} {_summary(outcome)}")
         return outcome

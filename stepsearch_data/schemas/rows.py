@@ -58,21 +58,22 @@ class Question(Row):
     position: int = Field(description="position in its source: line number, or array element, from 1")
     question: str = Field(description="question text")
     answer: str = Field(description="gold answer")
-    answer_aliases: list[str] = Field(description="other accepted answers")
-    answerable: bool = Field(description="false for the unanswerable twins of MuSiQue-Full")
+    answer_aliases: list[str] = Field(default_factory=list, description="other accepted answers")
+    answerable: bool = Field(default=True, description="false for the unanswerable twins of MuSiQue-Full")
     question_type: str = Field(
-        description="graph shape (MuSiQue: 2hop … 4hop3) or reasoning type (bridge, comparison, compositional, …)"
+        default="",
+        description="graph shape (MuSiQue: 2hop … 4hop3) or reasoning type (bridge, comparison, compositional, …)",
     )
-    level: str = Field(description="difficulty level in the source; empty where it has none")
+    level: str = Field(default="", description="difficulty level in the source; empty where it has none")
     hops: int = Field(description="gold hops: steps of the decomposition, or supporting titles")
     paragraph_ids: list[str] = Field(
         description="all paragraphs given with the question, distractors too, in file order"
     )
     supporting: list[SupportingParagraph] = Field(description="gold paragraphs, in order of first use")
     decomposition: list[DecompositionStep] = Field(
-        description="official decomposition; empty where the source has none"
+        default_factory=list, description="official decomposition; empty where the source has none"
     )
-    evidences: list[Evidence] = Field(description="evidence triples (2Wiki); empty elsewhere")
+    evidences: list[Evidence] = Field(default_factory=list, description="evidence triples (2Wiki); empty elsewhere")
     answer_id: str = Field(default="", description="Wikidata id of the answer (2Wiki); empty where the file has none")
     notes: list[str] = Field(
         default_factory=list, description="what `load` left out of the row, or doubts about it, in words"

@@ -26,8 +26,8 @@ from stepsearch_data.schemas.tables import Table
 from stepsearch_data.scoring import scorer as scorer_module
 from stepsearch_data.scoring.scorer import Chunk, Kind, Scored, Scorer
 from stepsearch_data.sources import files
-from stepsearch_data.sources.parquet import parquet_rows
 from stepsearch_data.sources.record import Record, numbered
+from stepsearch_data.sources.tabular import parquet_rows
 
 TABLES: dict[Kind, Table[Any]] = {
     "rollouts": Table("scores", ScoredRollout, rows_per_group=20_000),

@@ -18,7 +18,7 @@ from stepsearch_data.core.digest import digest_of
 from stepsearch_data.core.errors import RowRejected, SearchError, SourceError
 from stepsearch_data.search.documents import Document
 from stepsearch_data.sources.files import LONGEST_ROW, Broken, open_stream, rows
-from stepsearch_data.sources.parquet import parquet_rows
+from stepsearch_data.sources.tabular import parquet_rows
 
 _FORMATS = "a .jsonl with {id, contents} or {id, title, text}, such a .parquet, or DPR's .tsv (id, text, title)"
 

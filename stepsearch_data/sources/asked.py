@@ -10,10 +10,9 @@ from pydantic import AliasChoices, BeforeValidator, Field, StrictInt
 
 from stepsearch_data.core.errors import RowRejected
 from stepsearch_data.schemas.rows import Question
-from stepsearch_data.sources.aliases import read_aliases, with_aliases
 from stepsearch_data.sources.dataset import Dataset, dataset_of
 from stepsearch_data.sources.record import Record, SourceRow, records, validate
-from stepsearch_data.sources.source import Source
+from stepsearch_data.sources.source import Source, read_aliases, with_aliases
 from stepsearch_data.sources.stepsearch import with_reference_names
 
 
@@ -80,14 +79,9 @@ def _parse(dataset: Dataset, record: Record) -> Question:
         question=row.question,
         answer=answer,
         answer_aliases=[*aliases, *row.answer_aliases],
-        answerable=True,
-        question_type="",
-        level="",
         hops=dataset.hops,
         paragraph_ids=[],
         supporting=[],
-        decomposition=[],
-        evidences=[],
         answer_id=row.answer_id or "",
     )
 

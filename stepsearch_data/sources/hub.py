@@ -10,7 +10,7 @@ from typing import Any
 
 from stepsearch_data.core.errors import ConfigError, SourceError
 from stepsearch_data.remote.secrets import check_hub
-from stepsearch_data.sources.parquet import without_nulls
+from stepsearch_data.sources.tabular import without_nulls
 
 _FORM = re.compile(r"hf:(?P<repo>[^@:]+)(?:@(?P<revision>[^:]+))?(?::(?:(?P<config>[^/:]+)/)?(?P<split>[^/:]+))?")
 _STATUS = re.compile(r"\d{3} Client Error\..*")

@@ -80,9 +80,7 @@ def parse(record: Record) -> Loaded:
         question=row.question,
         answer=row.answer,
         answer_aliases=row.answer_aliases,
-        answerable=True,
         question_type=row.type,
-        level="",
         hops=len(row.hops) or len(gold),
         paragraph_ids=list(dict.fromkeys(p.passage_id for p in paragraphs)),
         supporting=[supporting(paragraphs[at]) for at in gold],
@@ -90,7 +88,6 @@ def parse(record: Record) -> Loaded:
             DecompositionStep(text=h.question, answer=h.answer, passage_id=paragraphs[h.paragraph].passage_id)
             for h in row.hops
         ],
-        evidences=[],
     )
     return question, paragraphs
 

@@ -83,12 +83,10 @@ def parse(record: Record) -> Loaded:
         answer_aliases=row.answer_aliases,
         answerable=row.answerable,
         question_type=row.id.partition("__")[0],
-        level="",
         hops=len(steps),
         paragraph_ids=[p.passage_id for p in paragraphs.values()],
         supporting=[supporting(paragraphs[index]) for index in gold],
         decomposition=steps,
-        evidences=[],
     )
     return question, list(paragraphs.values())
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import resources
@@ -11,12 +11,15 @@ from itertools import count
 from pathlib import Path
 
 from stepsearch_data.core.digest import digest_of_file
-from stepsearch_data.core.errors import ConfigError, SourceError
-from stepsearch_data.sources import ASKED_ONLY, DATASETS, files, hub
-from stepsearch_data.sources.csv_file import csv_rows
+from stepsearch_data.core.errors import ConfigError, RowRejected, SourceError
+from stepsearch_data.schemas.rows import Question
+from stepsearch_data.sources import ASKED_ONLY, DATASETS, OWN, files, hub
 from stepsearch_data.sources.dataset import Dataset, dataset_of, recognise
-from stepsearch_data.sources.parquet import parquet_rows, without_nulls
 from stepsearch_data.sources.record import Record, numbered
+from stepsearch_data.sources.tabular import csv_rows, parquet_rows, without_nulls
+
+Aliases = Mapping[str, tuple[str, ...]]
+"""Other names of answers, by the id of the answer: an official metric accepts them as answers."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,34 @@ def check_kind(source: Source, first: Iterable[Record], option: str = "--source"
             f"{source.location} was given as {source.kind}, but its rows are in the format of {found[0]}",
             f"use {option} {found[0]}={source.location}",
         )
+
+
+def read_aliases(source: Source, reject: Callable[[Record, str], None]) -> Aliases:
+    """Read names by id; none where the source has no table. Lines that cannot be read are rejected.
+
+    Raises SourceError for a file that is not such a table.
+    """
+    path, aliases = source.aliases, source.dataset.aliases
+    if not path or not aliases:
+        return {}
+    table: dict[str, tuple[str, ...]] = {}
+    for record in Source(OWN, str(path)).records():
+        try:
+            key, names = aliases.row(record)
+        except RowRejected as reason:
+            reject(record, f"{path}: {reason}")
+        else:
+            table[key] = tuple(name for name in names if name.strip())
+    if not table:
+        raise SourceError(f"{path} holds no line of {aliases.columns}", f"is it the table of {source.kind}?")
+    return table
+
+
+def with_aliases(question: Question, table: Aliases) -> Question:
+    """Return the question with all other names of its answer."""
+    names = table.get(question.answer_id, ())
+    known = dict.fromkeys((question.answer, *question.answer_aliases, *names))
+    return question.model_copy(update={"answer_aliases": [*known][1:]}) if names else question
 
 
 def _digest(path: Path, hint: str) -> str:

@@ -53,14 +53,9 @@ def parse(record: Record) -> Loaded:
         question=row.question.strip(),
         answer=row.final_answer,
         answer_aliases=row.answer_aliases,
-        answerable=True,
-        question_type="",
-        level="",
         hops=len(gold),
         paragraph_ids=list(gold),
         supporting=[supporting(p, queries=queries[p.passage_id]) for p in gold.values()],
-        decomposition=[],
-        evidences=[],
     )
     return question, list(gold.values())
 

@@ -20,10 +20,9 @@ from stepsearch_data.pipeline.context import StageContext
 from stepsearch_data.pipeline.stage import Needs, Stage, StageConfig
 from stepsearch_data.schemas.rows import Paragraph, Question
 from stepsearch_data.schemas.tables import PARAGRAPHS, QUESTIONS
-from stepsearch_data.sources.aliases import Aliases, read_aliases, with_aliases
 from stepsearch_data.sources.dataset import dataset_of
 from stepsearch_data.sources.record import Loaded, Record
-from stepsearch_data.sources.source import Source, check_kind
+from stepsearch_data.sources.source import Aliases, Source, check_kind, read_aliases, with_aliases
 
 _FIRST = 5  # rows that must all be of another format before a source's KIND is called wrong
 _PEEK = 1_000  # rows that tell a large source from a small one

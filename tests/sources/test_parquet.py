@@ -12,7 +12,7 @@ import pytest
 
 from stepsearch_data.core.errors import SourceError
 from stepsearch_data.sources.files import Broken
-from stepsearch_data.sources.parquet import parquet_rows
+from stepsearch_data.sources.tabular import parquet_rows
 
 
 def write(path: Path, **columns: Any) -> Path:

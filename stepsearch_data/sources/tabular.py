@@ -1,8 +1,10 @@
-"""Rows of a Parquet file, a bounded number in memory. A bad row affects no other."""
+"""Rows of a Parquet or CSV file, a bounded number in memory. A bad row of Parquet affects no other."""
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable, Collection, Iterator
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,18 @@ def parquet_rows(
     except (OSError, ValueError, pa.ArrowException) as error:
         reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
         raise SourceError(f"cannot read {path}: {reason}", "check the path") from error
+
+
+def csv_rows(path: Path) -> Iterator[dict[str, str]]:
+    """Yield rows by the names in the first line; a short line lacks the last ones. Raises SourceError, also midway."""
+    try:
+        with TextIOWrapper(open_regular(path), encoding="utf-8-sig", newline="") as lines:
+            for row in csv.DictReader(lines):
+                yield {name: value for name, value in row.items() if name is not None and value is not None}
+    except (OSError, ValueError, csv.Error) as error:
+        raise SourceError(
+            f"cannot read {path}: {getattr(error, 'strerror', None) or error}", "check the path"
+        ) from error
 
 
 def without_nulls(value: Any) -> Any:
