@@ -32,14 +32,6 @@ def test_it_ranks_as_rank_bm25_does(folder: Path) -> None:
         assert [scores[number] for number, _ in found] == pytest.approx(expected)
 
 
-def test_the_first_of_many_equal_passages_are_found(tmp_path: Path) -> None:
-    engine = Bm25(build_index(tmp_path, ["same words"] * 60 + ["same old words here"] * 300 + ["other"] * 40))
-    for k in (1, 3, 44, 60, 61, 200):
-        for found in engine.find(["same", "other", "same words"], k)[::2]:
-            assert [number for number, _ in found] == list(range(k))
-    assert [number for number, _ in engine.find(["other", "same"], 3)[0]] == [360, 361, 362]
-
-
 def test_the_same_corpus_gives_the_same_bytes(tmp_path: Path) -> None:
     one, two = build_index(tmp_path / "one", TEXTS), build_index(tmp_path / "two", TEXTS)
     for file in sorted(one.iterdir()):

@@ -153,13 +153,6 @@ def test_nothing_in_common_is_no_result(tmp_path: Path) -> None:
     assert ask(searched, ["xyxyx", "", "?!", "---", "a", " \n", "\ud800"]) == [[], [], [], [], [], [], []]
 
 
-def test_the_first_of_many_equal_passages_are_found(tmp_path: Path) -> None:
-    texts = ["same words"] * 60 + ["other"] * 40
-    searched = built("chargram", tmp_path, [Document(str(n), "", text) for n, text in enumerate(texts)])
-    assert ids(searched, "same", 3) == ["0", "1", "2"]
-    assert ids(searched, "other", 30) == [str(n) for n in range(60, 90)]
-
-
 def test_common_grams_count_in_a_small_corpus(tmp_path: Path) -> None:
     assert ids(built("chargram", tmp_path, [Document("only", "Seville", "opera")]), "opera") == ["only"]
 
