@@ -1,9 +1,10 @@
 """How a whole offline build grows with the number of questions.
 
-Makes synthetic worlds of two sizes (as many as 5.6 paragraphs a question, 20 shown with each),
-builds each in a process of its own, and prints wall time, peak memory and the exponent of growth:
+Makes synthetic worlds of two sizes (as many as 5.6 paragraphs per question, 20 shown with each),
+builds each in a process of its own, and prints wall time, peak memory and the exponent of growth. Options
+after `--` are those of `stepsearch-data build`:
 
-    python benchmarks/scale.py [--sizes 2500 25000] [--runs 3]
+    python benchmarks/scale.py [--sizes 2500 25000] [--runs 3] [-- --workers 1]
 """
 
 from __future__ import annotations
@@ -18,23 +19,57 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 CLI = (sys.executable, "-m", "stepsearch_data")
 PARAGRAPHS_A_QUESTION = 5.6
 MIB = 1 << 20
 
 
-def measure(world: Path, store: Path) -> tuple[float, float]:
-    """Return wall seconds and peak resident MiB of one build into a fresh store."""
+class Measured(NamedTuple):
+    """One build: wall seconds, and the peak of the memory of its process and, on Linux, of all that it started."""
+
+    seconds: float
+    peak: float
+    peak_of_all: float
+
+
+def measure(world: Path, store: Path, options: list[str]) -> Measured:
+    """Build into a fresh store."""
     shutil.rmtree(store, ignore_errors=True)
     start = time.perf_counter()
-    process = subprocess.Popen([*CLI, "build", "--quiet", "--store", store, "--source", f"musique={world}"])
-    _, status, usage = os.wait4(process.pid, 0)
+    command = [*CLI, "build", "--quiet", "--store", store, "--source", f"musique={world}", *options]
+    process = subprocess.Popen(command)
+    peak_of_all = 0.0
+    while not (ended := os.wait4(process.pid, os.WNOHANG))[0]:
+        peak_of_all = max(peak_of_all, memory(process.pid))
+        time.sleep(0.2)
+    _, status, usage = ended
     if status:
         sys.exit(f"the build failed with status {status}")
     unit = 1 if sys.platform == "darwin" else 1024
-    return time.perf_counter() - start, usage.ru_maxrss * unit / MIB
+    return Measured(time.perf_counter() - start, usage.ru_maxrss * unit / MIB, peak_of_all)
+
+
+def memory(root: int) -> float:
+    """Return the MiB of a process and its descendants; each holds its part of shared pages. 0 without /proc."""
+    parents: dict[int, int] = {}
+    total = 0
+    with suppress(OSError):
+        for path in Path("/proc").glob("[0-9]*/stat"):
+            with suppress(OSError):
+                parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
+    for process in parents:
+        ancestor: int | None = process
+        while ancestor and ancestor != root:
+            ancestor = parents.get(ancestor)
+        if ancestor:
+            with suppress(OSError):
+                rollup = Path(f"/proc/{process}/smaps_rollup").read_text()
+                total += next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
+    return total / 1024
 
 
 def stages(store: Path) -> str:
@@ -48,6 +83,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs=2, default=(2_500, 25_000), help="numbers of questions")
     parser.add_argument("--runs", type=int, default=3, help="builds of each size; the median is printed")
+    parser.add_argument("build", nargs="*", help="options of the builds, after --")
     options = parser.parse_args()
     medians = []
     with tempfile.TemporaryDirectory() as folder:
@@ -58,12 +94,13 @@ def main() -> None:
                 [*CLI, "synth", "--quiet", "--questions", str(size), "--paragraphs", paragraphs, "--output", world],
                 check=True,
             )
-            runs = [measure(world, store) for _ in range(options.runs)]
-            seconds = [wall for wall, _ in runs]
+            runs = [measure(world, store, options.build) for _ in range(options.runs)]
+            seconds = [run.seconds for run in runs]
             medians.append(statistics.median(seconds))
             print(
                 f"{size:>7,} questions, {int(paragraphs):>7,} paragraphs: median {medians[-1]:.1f} s "
-                f"(min {min(seconds):.1f}, max {max(seconds):.1f}), peak {max(peak for _, peak in runs):,.0f} MiB"
+                f"(min {min(seconds):.1f}, max {max(seconds):.1f}), peak {max(run.peak for run in runs):,.0f} MiB, "
+                f"of all processes {max(run.peak_of_all for run in runs):,.0f} MiB"
             )
             print(f"        last run, seconds: {stages(store)}")
     small, large = options.sizes
