@@ -40,7 +40,7 @@ def measure(world: Path, store: Path, options: list[str]) -> Measured:
     """Build into a fresh store."""
     shutil.rmtree(store, ignore_errors=True)
     start = time.perf_counter()
-    command = [*CLI, "build", "--quiet", "--store", store, "--source", f"musique={world}", *options]
+    command: list[str | Path] = [*CLI, "build", "--quiet", "--store", store, "--source", f"musique={world}", *options]
     process = subprocess.Popen(command)
     peak_of_all = 0.0
     while not (ended := os.wait4(process.pid, os.WNOHANG))[0]:
