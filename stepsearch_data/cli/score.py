@@ -57,7 +57,7 @@ def score(
         raise ConfigError("--set is for rollouts: the official answer metrics have no switches")
     if as_json and output:
         raise ConfigError("--json prints, --output writes Parquet", "leave one out")
-    scorer = Scorer("answers" if answers else "rollouts", configure(preset, switches or ()), as_json)
+    scorer = Scorer("answers" if answers else "rollouts", configure(preset, switches or ()))
     target = output or default_output(file, scorer.kind)
     report = score_file(file, scorer, None if as_json else target, workers=workers, reporter=Reporter(quiet=quiet))
     if not (as_json or quiet):

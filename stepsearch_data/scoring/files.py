@@ -33,6 +33,17 @@ TABLES: dict[Kind, Table[Any]] = {
     "rollouts": Table("scores", ScoredRollout, rows_per_group=20_000),
     "answers": Table("scores", ScoredAnswer, rows_per_group=100_000),
 }
+_PRINTED: dict[Kind, tuple[str, ...]] = {  # what --json prints of a row, as the reference code names it
+    "rollouts": (
+        "score",
+        "answer_correct",
+        "step_scores",
+        "search_key_score",
+        "information_gain",
+        "redundancy_penalty",
+    ),
+    "answers": ("musique_em", "musique_f1", "hotpotqa_em", "hotpotqa_f1"),
+}
 _CHUNK_ROWS, _CHUNK_BYTES = 256, 4 << 20
 _SMALL = 4  # chunks that one process scores faster than other processes start
 _REASONS = 1_000  # distinct reasons that are counted
@@ -57,7 +68,7 @@ class Report:
 
     def add(self, scored: Scored) -> None:
         """Count a chunk's rows."""
-        self.scored += scored.count
+        self.scored += len(scored.rows)
         for name, total in scored.sums.items():
             self.sums[name] = self.sums.get(name, 0.0) + total
         for reject in scored.rejects:
@@ -109,7 +120,8 @@ def score_file(path: Path, scorer: Scorer, output: Path | None, *, workers: int 
                 if writer:
                     writer.write(pa.Table.from_pylist(scored.rows, schema=TABLES[scorer.kind].schema))
                 else:
-                    sys.stdout.buffer.write(scored.lines)
+                    printed = ({name: row[name] for name in _PRINTED[scorer.kind]} for row in scored.rows)
+                    sys.stdout.buffer.writelines(orjson.dumps(row) + b"\n" for row in printed)
                     sys.stdout.flush()
                 rejects.write(scored)
                 report.add(scored)

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Any, Literal, NamedTuple, get_type_hints
 
-import orjson
 from pydantic import TypeAdapter, ValidationError
 
 from stepsearch_data.core.errors import ConfigError, RowRejected
@@ -28,17 +27,6 @@ from stepsearch_data.sources.record import Record, validate
 Kind = Literal["rollouts", "answers"]
 Chunk = Sequence[Record]
 _RAW = 2_000  # characters of a rejected row that are kept
-_PRINTED: dict[Kind, tuple[str, ...]] = {  # what --json prints of a row, as the reference code names it
-    "rollouts": (
-        "score",
-        "answer_correct",
-        "step_scores",
-        "search_key_score",
-        "information_gain",
-        "redundancy_penalty",
-    ),
-    "answers": ("musique_em", "musique_f1", "hotpotqa_em", "hotpotqa_f1"),
-}
 
 
 class Rejected(NamedTuple):
@@ -51,23 +39,20 @@ class Rejected(NamedTuple):
 
 @dataclass(frozen=True)
 class Scored:
-    """A chunk's scores, as rows or as JSON lines."""
+    """A chunk's scores, one row per response; `read` rows of the file were scored or rejected."""
 
     read: int
-    count: int
     rows: list[dict[str, Any]]
-    lines: bytes
     sums: dict[str, float]
     rejects: list[Rejected]
 
 
 @dataclass(frozen=True)
 class Scorer:
-    """Scores rollouts by a preset, or answers by the official scripts, as rows or as JSON lines."""
+    """Scores rollouts by a preset, or answers by the official scripts."""
 
     kind: Kind
     config: RewardConfig = PAPER
-    as_json: bool = False
 
     def score(self, chunk: Chunk) -> Scored:
         """Score every row. Rows that cannot be scored become rejects with the reason."""
@@ -78,16 +63,7 @@ class Scorer:
                 rows += self._rows(record)
             except RowRejected as reason:
                 rejects.append(Rejected(record.position, str(reason), _raw(record.data)))
-        names = _PRINTED[self.kind]
-        lines = [orjson.dumps({name: row[name] for name in names}) + b"\n" for row in rows] if self.as_json else []
-        return Scored(
-            read=len(chunk),
-            count=len(rows),
-            rows=[] if self.as_json else rows,
-            lines=b"".join(lines),
-            sums=_sums(rows),
-            rejects=rejects,
-        )
+        return Scored(len(chunk), rows, _sums(rows), rejects)
 
     def _rows(self, record: Record) -> Iterator[dict[str, Any]]:
         if self.kind == "answers":

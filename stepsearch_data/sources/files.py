@@ -11,11 +11,12 @@ import gzip
 import re
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import pyarrow as pa
 
@@ -70,11 +71,10 @@ def _chunks(path: Path) -> Iterator[bytes]:
     """Yield the decompressed file in pieces. Raises SourceError, and _Cut where the stream breaks off."""
     try:
         with open_stream(path) as stream:
-            fault, chunk = "", b"any"
-            while chunk and not fault:
-                chunk, fault = _read(stream)
-                if chunk:
-                    yield chunk
+            chunk, fault = _read(stream)
+            while chunk:
+                yield chunk
+                chunk, fault = (b"", fault) if fault else _read(stream)
     except OSError as error:
         raise SourceError(f"cannot read {path}: {error.strerror or error}", "check the path") from error
     if fault:
@@ -85,18 +85,10 @@ def _chunks(path: Path) -> Iterator[bytes]:
 def open_stream(path: Path) -> Iterator[Any]:
     """Open the file as a stream of decompressed bytes. Raises OSError, also for what is not a regular file."""
     # Of the standard library: it keeps what precedes a fault, Arrow does not.
-    formats: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".zst": _unpacked_zst}
-    unpacked = formats.get(path.suffix.lower())
-    with open_regular(path) as file:
-        if unpacked is None:
-            yield file
-            return
-        with unpacked(file) as stream:
-            yield stream
-
-
-def _unpacked_zst(file: BinaryIO) -> Any:
-    return pa.input_stream(file, compression="zstd", buffer_size=_CHUNK)
+    zst = partial(pa.input_stream, compression="zstd", buffer_size=_CHUNK)
+    formats: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".zst": zst}
+    with open_regular(path) as file, formats.get(path.suffix.lower(), nullcontext)(file) as stream:
+        yield stream
 
 
 def _read(stream: Any) -> tuple[bytes, str]:

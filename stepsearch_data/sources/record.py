@@ -115,9 +115,7 @@ def supporting(
 ) -> SupportingParagraph:
     """Return a gold paragraph: where its sentences end, which are supporting facts, and the queries given for it."""
     return SupportingParagraph(
-        passage_id=of.passage_id,
-        title=of.title,
-        text=of.text,
+        **dict(of),
         sentence_ends=list(ends),
         supporting_sentences=list(sentences),
         queries=list(dict.fromkeys(queries)),

@@ -266,7 +266,7 @@ def test_answers_and_rollouts_of_one_file_have_outputs_of_their_own(tmp_path: Pa
     outputs = [default_output(file, kind) for kind in TABLES]
     assert [path.name for path in outputs] == ["r.scores.parquet", "r.answer-scores.parquet"]
     file = write(tmp_path / "r.jsonl", [{"prediction": None}])
-    score_file(file, Scorer("answers", as_json=True), None, workers=1, reporter=Reporter(quiet=True))
+    score_file(file, Scorer("answers"), None, workers=1, reporter=Reporter(quiet=True))
     assert names(tmp_path) == ["r.answer-scores.rejects.jsonl", "r.jsonl", "r.jsonl.gz"]
 
 
@@ -426,10 +426,9 @@ json_values = st.recursive(
 @given(st.binary() | st.dictionaries(st.sampled_from([*READ, "prediction", "answers"]), json_values))
 def test_any_row_is_scored_or_rejected(data: bytes | Row) -> None:
     for kind in TABLES:
-        scored = Scorer(kind, REFERENCE, as_json=True).score([Record(1, data)])
+        scored = Scorer(kind, REFERENCE).score([Record(1, data)])
         assert scored.read == 1
-        assert bool(scored.count) != bool(scored.rejects)
-        assert len(scored.lines.splitlines()) == scored.count
+        assert bool(scored.rows) != bool(scored.rejects)
         assert all(reject.reason for reject in scored.rejects)
 
 
