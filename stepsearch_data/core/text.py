@@ -13,6 +13,7 @@ _FEWEST = 8  # words; shorter texts have too little to be called alike
 _TOKEN = re.compile(r"(?u)\b\w\w+\b")  # scikit-learn's default, the one that the reference code's TF-IDF uses
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _PUNCTUATIONS = re.compile(f"[{re.escape(string.punctuation)}]+")
+_ARTICLE_WORDS = {"a", "an", "the"}
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _SEAM = "\ue000"  # stands for punctuation with a space at it; a character for private use
 _SEAMS = re.compile(f" ?[{re.escape(string.punctuation)}][ {re.escape(string.punctuation)}]*")
@@ -20,12 +21,15 @@ _LONE_ARTICLES = re.compile(r"(?<!\S)(?:a|an|the)(?!\S)")
 # For ASCII bytes: characters that are neither alphanumeric nor deleted separate words.
 _PARTED = bytes(code if chr(code).isalnum() else 0x20 for code in range(0x80)).ljust(0x100, b" ")
 _DELETED = string.punctuation.encode()
-_IGNORED = {"an", "the", *string.ascii_lowercase, *string.digits}
+_IGNORED = {*_ARTICLE_WORDS, *string.ascii_lowercase, *string.digits}
 
 
 def normalise(text: str) -> str:
     """Normalise an answer as the official scripts do."""
-    return " ".join(_ARTICLES.sub(" ", without_punctuation(text.lower())).split())
+    plain = without_punctuation(text.lower())
+    if plain.isascii() and plain.isprintable():  # letters, digits and spaces, so articles are words between spaces
+        return " ".join([word for word in plain.split() if word not in _ARTICLE_WORDS])
+    return " ".join(_ARTICLES.sub(" ", plain).split())
 
 
 def without_punctuation(text: str) -> str:

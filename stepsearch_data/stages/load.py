@@ -18,7 +18,7 @@ from stepsearch_data.core.errors import GoldMissing, RowRejected, SourceError
 from stepsearch_data.core.text import mentions
 from stepsearch_data.pipeline.context import StageContext
 from stepsearch_data.pipeline.stage import Needs, Stage, StageConfig
-from stepsearch_data.schemas.rows import Paragraph, Question
+from stepsearch_data.schemas.rows import Paragraph, Question, SupportingParagraph
 from stepsearch_data.schemas.tables import PARAGRAPHS, QUESTIONS
 from stepsearch_data.sources.dataset import dataset_of
 from stepsearch_data.sources.record import Loaded, Record
@@ -217,7 +217,8 @@ def _check_answer(question: Question, paragraphs: list[Paragraph]) -> None:
     answers = (question.answer, *question.answer_aliases)
     if question.answer.lower() in ("yes", "no"):
         return
-    if not any(mentions(f"{p.title} {p.text}", answer) for p in paragraphs for answer in answers):
+    likely_first: list[Paragraph | SupportingParagraph] = [*reversed(question.supporting), *paragraphs]
+    if not any(mentions(f"{p.title} {p.text}", answer) for p in likely_first for answer in answers):
         raise RowRejected("the answer occurs in none of the paragraphs")
 
 

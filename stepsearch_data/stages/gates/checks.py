@@ -32,6 +32,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _MOJIBAKE = re.compile(r"[ÃÂ][\u0080-\u00bf]|â€[\u0080-\u2122]|ï»¿|Ã[ƒ‚„…†‡ˆ‰Š‹Œ]")
 _FEWEST_CHARACTERS = 12  # below, the share of letters says nothing: `1990-91?` is no broken text
 _FEWEST_WORDS = 6  # below, an English text may well do without a stop word
+_NO_ASCII_LETTERS = bytes(code for code in range(0x80) if not chr(code).isalpha())
 _NO_LETTER = re.compile(r"[\W\d_]+")
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
 
@@ -208,10 +209,16 @@ def broken(text: str, min_letters: float) -> str:
     garbled = None if text.isascii() else _MOJIBAKE.search(text)
     if garbled:
         return f"holds {garbled[0]!r}, UTF-8 read as another encoding"
-    visible, letters = len("".join(text.split())), len(_NO_LETTER.sub("", text))
+    visible, letters = len("".join(text.split())), _letters(text)
     if visible >= _FEWEST_CHARACTERS and letters < min_letters * visible:
         return f"is {letters / visible:.0%} letters"
     return ""
+
+
+def _letters(text: str) -> int:
+    if text.isascii():
+        return len(text.encode().translate(None, _NO_ASCII_LETTERS))
+    return len(_NO_LETTER.sub("", text))
 
 
 def not_english(text: str, min_stop_words: float) -> str:
