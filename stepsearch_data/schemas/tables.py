@@ -1,7 +1,7 @@
 """The tables of a store: name, row model, Arrow schema and size of a Parquet row group."""
 
 import types
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -86,7 +86,12 @@ class Rows(Sequence[R]):
     def __getitem__(self, at: int | slice) -> "R | Rows[R]":
         if isinstance(at, slice):
             return Rows(self._row, self._columns, self._places[at])
-        place = self._places[at]
+        return self._at(self._places[at])
+
+    def __iter__(self) -> Iterator[R]:
+        return map(self._at, self._places)
+
+    def _at(self, place: int) -> R:
         return _model(self._row, {name: values[place] for name, values in self._columns.items()})
 
     def column(self, name: str) -> list[Any]:
@@ -95,7 +100,8 @@ class Rows(Sequence[R]):
 
     def where(self, name: str, value: object) -> list[R]:
         """Return the rows with this value in a column; no others become models."""
-        return [self[at] for at, found in enumerate(self.column(name)) if found == value]
+        values = self._columns[name]
+        return [self._at(place) for place in self._places if values[place] == value]
 
 
 @dataclass(frozen=True)
@@ -120,7 +126,7 @@ def _nested(row: type[rows.Row]) -> dict[str, type[rows.Row]]:
 def _model(row: type[R], values: dict[str, Any]) -> R:
     """Return a row of values of the right types, which are not checked again."""
     for name, inner in _nested(row).items():
-        values[name] = [_model(inner, each) for each in values.get(name, ())]
+        values[name] = [_model(inner, dict(each)) for each in values.get(name, ())]
     names = _names(row)
     if len(values) < len(names):  # of an earlier version
         return row(**values)

@@ -92,8 +92,9 @@ class Passages:
         return Passages, (self._path,)
 
     @cached_property
-    def _table(self) -> pa.Table:
-        return pq.read_table(self._path, columns=["title", "text"]).combine_chunks()
+    def _columns(self) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
+        table = pq.read_table(self._path, columns=["title", "text"]).combine_chunks()
+        return table["title"], table["text"]
 
     @cached_property
     def _places(self) -> dict[str, int]:
@@ -102,7 +103,8 @@ class Passages:
 
     def __getitem__(self, passage_id: str) -> Paragraph:
         place = self._places[passage_id]
-        return Paragraph(self._table["title"][place].as_py(), self._table["text"][place].as_py())
+        titles, texts = self._columns
+        return Paragraph(titles[place].as_py(), texts[place].as_py())
 
     def shown(self, document: RetrievedDocument | Hit) -> Paragraph:
         """Return the title and text of a document: of a passage of the corpus, or from elsewhere."""

@@ -5,7 +5,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from stepsearch_data.schemas.tables import TABLES, Table
+from stepsearch_data.schemas.tables import QUESTIONS, TABLES, Table
 from tests.builders import hit, query, question
 
 
@@ -19,6 +19,30 @@ def test_rows_survive_the_way_through_arrow() -> None:
     questions = next(table for table in TABLES if table.name == "questions")
     rows = [question("q1"), question("q2", answer_aliases=["Pisaurum"])]
     assert questions.adapter.validate_python(questions.to_arrow(rows).to_pylist()) == rows
+
+
+def test_rows_are_made_when_they_are_asked_for_as_often_as_they_are() -> None:
+    rows = [question("q1", position=1), question("q2", position=2), question("q3", position=2)]
+    lazy = QUESTIONS.rows(QUESTIONS.to_arrow(rows))
+    assert list(lazy) == list(lazy) == rows
+    assert lazy[1:].where("position", 2) == [lazy[1], lazy[2]] == rows[1:]
+    assert lazy[1:].column("question_id") == ["q2", "q3"]
+    assert lazy[-1].model_copy(update={"answer": "else"}).model_dump() == {**rows[-1].model_dump(), "answer": "else"}
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        QUESTIONS.to_arrow([question()]).drop(["answer"]),
+        pa.Table.from_pylist([{**question().model_dump(), "answer": None}], schema=QUESTIONS.schema),
+        pa.Table.from_pylist([{**question().model_dump(), "supporting": [None]}], schema=QUESTIONS.schema),
+        pa.Table.from_pylist([{**question().model_dump(), "answer_aliases": [None]}], schema=QUESTIONS.schema),
+    ],
+    ids=["column", "value", "nested row", "nested value"],
+)
+def test_rows_that_lack_something_are_refused(rows: pa.Table) -> None:
+    with pytest.raises(pa.ArrowInvalid, match="questions holds rows of another form"):
+        QUESTIONS.rows(rows)
 
 
 def test_only_what_may_be_missing_is_nullable() -> None:
