@@ -111,10 +111,8 @@ def read_trajectory(store: Store, question_id: str | None = None) -> Trajectory:
         def rows_of(name: str) -> pl.DataFrame:
             return frame(store, manifest, name).filter(question_id=question_id).collect()
 
-        if question_id is None:
-            first = frame(store, manifest, TRAJECTORIES.name).select("question_id").head(1).collect()
-            question_id = first.item() if first.height else None
-        whole = rows_of(TRAJECTORIES.name).to_dicts()
+        found = frame(store, manifest, TRAJECTORIES.name)
+        whole = (found if question_id is None else found.filter(question_id=question_id)).head(1).collect().to_dicts()
         if not whole:
             faults = rows_of(REJECTS.name).to_dicts() if question_id else []
             of = f" of question {question_id}" if question_id else ""
@@ -123,6 +121,7 @@ def read_trajectory(store: Store, question_id: str | None = None) -> Trajectory:
             raise StoreError(
                 f"there is no trajectory{of}{why}", f'list them: {listing} "SELECT question_id FROM trajectories"'
             )
+        question_id = whole[0]["question_id"]
         return _together(
             rows.Trajectory(**whole[0]),
             ROUNDS.adapter.validate_python(rows_of(ROUNDS.name).sort("round").to_dicts()),

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from stepsearch_data.core.digest import digest_of
+from stepsearch_data.core.files import digest_of
 from stepsearch_data.core.progress import Meter, Reporter
 from stepsearch_data.pipeline.config import load_config
 from stepsearch_data.pipeline.runner import Runner

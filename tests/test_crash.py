@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import pytest
 
-from stepsearch_data.core.digest import digest_of
+from stepsearch_data.core.files import digest_of
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.sql import query
 from tests.conftest import Run

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stepsearch_data.core.digest import digest_of
+from stepsearch_data.core.files import digest_of
 
 
 def tree(folder: Path, *left_out: str) -> dict[str, str]:

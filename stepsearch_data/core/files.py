@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import stat
 from io import BufferedReader, BytesIO, TextIOWrapper
@@ -37,3 +38,27 @@ def read_text(path: Path, most: int = 1 << 20) -> str:
     Raises OSError, UnicodeDecodeError.
     """
     return TextIOWrapper(BytesIO(read_regular(path, most)), "utf-8-sig").read()
+
+
+def read_lines(path: Path) -> list[bytes]:
+    """Read the lines of a regular file, each with its end. Raises OSError."""
+    with open_regular(path) as file:
+        return file.readlines()
+
+
+def digest_of(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, or of a folder's files and their names: 64 hexadecimal digits.
+
+    Raises OSError, also for what is neither file nor folder.
+    """
+    if path.is_dir():
+        files = sorted(p for p in path.rglob("*") if p.is_file())
+        lines = (f"{p.relative_to(path).as_posix()} {digest_of(p)}\n" for p in files)
+        return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
+    return digest_of_file(path)
+
+
+def digest_of_file(path: Path) -> str:
+    """Return the SHA-256 of a regular file's bytes: 64 hexadecimal digits. Raises OSError for anything else."""
+    with open_regular(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -146,20 +146,9 @@ class EndpointSampler:
     async def _ask(self, row: int, budget: int) -> list[int]:
         if not budget:
             return []
-        try:
-            reply = await self._llm.complete(self._request(self._said[row], budget))
-        except RowRejected as error:
-            self.refused[row] = str(error)
-            return [END]
-        self.spent[row] += reply.usage.completion_tokens or -(-len(reply.text) // _A_TOKEN)
-        text, ended = turn_of(reply)
-        self._said[row].append(text)
-        return [*encode(text), *([END] if ended and self._raw else [])]  # in a chat only the message ends
-
-    def _request(self, said: Sequence[str], budget: int) -> TurnRequest:
-        roles = ("user", "assistant")
+        said, roles = self._said[row], ("user", "assistant")
         chat = tuple(Message(roles[at % 2], text.strip()) for at, text in enumerate(said))
-        return TurnRequest(
+        request = TurnRequest(
             model=self._model,
             messages=(Message("user", "".join(said)),) if self._raw else chat,
             temperature=self._temperature,
@@ -168,6 +157,15 @@ class EndpointSampler:
             stop=STOPS,
             raw=self._raw,
         )
+        try:
+            reply = await self._llm.complete(request)
+        except RowRejected as error:
+            self.refused[row] = str(error)
+            return [END]
+        self.spent[row] += reply.usage.completion_tokens or -(-len(reply.text) // _A_TOKEN)
+        text, ended = turn_of(reply)
+        self._said[row].append(text)
+        return [*encode(text), *([END] if ended and self._raw else [])]  # in a chat only the message ends
 
 
 def turn_of(reply: Reply) -> tuple[str, bool]:

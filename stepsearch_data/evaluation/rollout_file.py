@@ -11,7 +11,7 @@ import orjson
 
 from stepsearch_data.core.atomic import write_whole
 from stepsearch_data.core.errors import ConfigError, StepSearchError
-from stepsearch_data.core.files import open_regular, read_text
+from stepsearch_data.core.files import read_lines, read_text
 from stepsearch_data.evaluation.measure import Row
 from stepsearch_data.trainer.search_env import Task
 
@@ -86,7 +86,7 @@ class RolloutFolder:
 
     def _reopened(self, path: Path) -> BinaryIO:
         """Open the file at its end, without a row that was cut off and without refused ones."""
-        lines = _lines(path) if path.exists() else []
+        lines = read_lines(path) if path.exists() else []
         kept = []
         for line in lines:
             row = orjson.loads(line) if line.endswith(b"\n") else {"ended": "refused"}
@@ -97,11 +97,6 @@ class RolloutFolder:
         if len(kept) < len(lines):
             write_whole(path, b"".join(kept))
         return open(path, "ab")
-
-
-def _lines(path: Path) -> list[bytes]:
-    with open_regular(path) as file:
-        return file.readlines()
 
 
 def _unwritable(folder: Path, error: OSError) -> StepSearchError:

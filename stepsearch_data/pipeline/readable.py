@@ -18,9 +18,8 @@ import orjson
 import pyarrow as pa
 from pydantic import TypeAdapter, ValidationError
 
-from stepsearch_data.core.digest import digest_of
 from stepsearch_data.core.errors import StepSearchError, StoreError, without_traceback
-from stepsearch_data.core.files import open_regular, read_regular
+from stepsearch_data.core.files import digest_of, open_regular, read_regular
 from stepsearch_data.pipeline.manifest import Manifest, Output, parse_manifest
 from stepsearch_data.schemas.tables import LLM_CALLS, SEARCH_CALLS, TABLES, Table
 

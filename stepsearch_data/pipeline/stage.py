@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import orjson
 from pydantic import BaseModel, ConfigDict
 
-from stepsearch_data.core.digest import digest_of_file
 from stepsearch_data.core.errors import SourceError
+from stepsearch_data.core.files import digest_of_file
 from stepsearch_data.schemas.tables import Folder, Table
 
 if TYPE_CHECKING:

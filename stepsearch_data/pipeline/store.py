@@ -25,9 +25,8 @@ import orjson
 from pydantic import Field, TypeAdapter, ValidationError
 
 from stepsearch_data.core.atomic import place, write_whole
-from stepsearch_data.core.digest import digest_of
 from stepsearch_data.core.errors import StoreError
-from stepsearch_data.core.files import read_regular
+from stepsearch_data.core.files import digest_of, read_regular
 from stepsearch_data.pipeline.manifest import Entry, Manifest, Output, with_stage
 from stepsearch_data.pipeline.readable import MOST, ReadableStore, size_of
 from stepsearch_data.pipeline.stage import Fingerprint

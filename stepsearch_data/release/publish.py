@@ -14,8 +14,8 @@ from typing import Literal, NamedTuple
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils.sha import git_hash
 
-from stepsearch_data.core.digest import digest_of
 from stepsearch_data.core.errors import ConfigError, PublishError
+from stepsearch_data.core.files import digest_of
 from stepsearch_data.core.progress import Meter
 from stepsearch_data.release.hub import Head, Hub
 from stepsearch_data.release.record import CARD, NAME, OWN, File, Release

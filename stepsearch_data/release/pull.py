@@ -11,8 +11,8 @@ from pathlib import Path
 import orjson
 
 from stepsearch_data.core.atomic import place, sync
-from stepsearch_data.core.digest import digest_of
 from stepsearch_data.core.errors import PublishError
+from stepsearch_data.core.files import digest_of
 from stepsearch_data.core.progress import Meter, Reporter
 from stepsearch_data.pipeline.catalog import write_catalog
 from stepsearch_data.pipeline.store import Manifest, Store

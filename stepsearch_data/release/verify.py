@@ -10,8 +10,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stepsearch_data.core.digest import digest_of
 from stepsearch_data.core.errors import PublishError, StoreError
+from stepsearch_data.core.files import digest_of
 from stepsearch_data.core.progress import Meter
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.release.record import DATA, NAME, OWN, STORE, Record, read_record

@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
 
 from stepsearch_data.core.atomic import alone, place
-from stepsearch_data.core.digest import digest_of
 from stepsearch_data.core.errors import PublishError, StoreError
+from stepsearch_data.core.files import digest_of
 from stepsearch_data.core.progress import Meter
 from stepsearch_data.core.version import __version__
 from stepsearch_data.pipeline.catalog import LOGS, catalog, check_current

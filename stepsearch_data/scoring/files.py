@@ -6,7 +6,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
@@ -18,7 +18,7 @@ import pyarrow as pa
 from stepsearch_data.core.atomic import writing
 from stepsearch_data.core.errors import ConfigError, StepSearchError
 from stepsearch_data.core.progress import Meter, Reporter
-from stepsearch_data.executors import open_executor
+from stepsearch_data.executors import Name, open_executor
 from stepsearch_data.pipeline.context import TableWriter
 from stepsearch_data.schemas.rollouts import READ, ScoredAnswer, ScoredRollout
 from stepsearch_data.schemas.rows import Reject
@@ -115,8 +115,11 @@ def score_file(path: Path, scorer: Scorer, output: Path | None, *, workers: int 
     report = Report()
     with reporter.stage("score") as meter, _Rejects(rejected, str(path)) as rejects:
         chunks = read_chunks(path, meter)
-        with _written(output, TABLES[scorer.kind]) as writer:
-            for scored in _scored(chunks, scorer, workers or _cores()):
+        first = list(islice(chunks, _SMALL + 1))
+        name: Name = "processes" if len(first) > _SMALL else "inline"
+        executor = open_executor(name, workers or _cores(), [scorer_module.__name__])
+        with closing(executor), _written(output, TABLES[scorer.kind]) as writer:
+            for scored in executor.map(scorer.score, chain(first, chunks)):
                 if writer:
                     writer.write(pa.Table.from_pylist(scored.rows, schema=TABLES[scorer.kind].schema))
                 else:
@@ -157,13 +160,6 @@ def read_chunks(path: Path, meter: Meter) -> Iterator[Chunk]:
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _scored(chunks: Iterator[Chunk], scorer: Scorer, workers: int) -> Iterator[Scored]:
-    """Return every chunk's scores, in order. Small files are scored without starting processes."""
-    first = list(islice(chunks, _SMALL + 1)) if workers > 1 else []
-    executor = open_executor("processes" if len(first) > _SMALL else "inline", workers, [scorer_module.__name__])
-    return executor.map(scorer.score, chain(first, chunks))
 
 
 @contextmanager

@@ -14,8 +14,8 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
-from stepsearch_data.core.digest import digest_of
 from stepsearch_data.core.errors import RowRejected, SearchError, SourceError
+from stepsearch_data.core.files import digest_of
 from stepsearch_data.search.documents import Document
 from stepsearch_data.sources.files import LONGEST_ROW, Broken, open_stream, rows
 from stepsearch_data.sources.tabular import parquet_rows

@@ -10,8 +10,8 @@ from importlib import resources
 from itertools import count
 from pathlib import Path
 
-from stepsearch_data.core.digest import digest_of_file
 from stepsearch_data.core.errors import ConfigError, RowRejected, SourceError
+from stepsearch_data.core.files import digest_of_file
 from stepsearch_data.schemas.rows import Question
 from stepsearch_data.sources import ASKED_ONLY, DATASETS, OWN, files, hub
 from stepsearch_data.sources.dataset import Dataset, dataset_of, recognise

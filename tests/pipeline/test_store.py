@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from stepsearch_data.core.digest import digest_of
 from stepsearch_data.core.errors import StoreError
+from stepsearch_data.core.files import digest_of
 from stepsearch_data.pipeline.store import Entry, Store
 
 NAME = "0123456789ab"

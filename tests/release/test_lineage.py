@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 from huggingface_hub import DatasetCard
 
-from stepsearch_data.core.digest import digest_of
 from stepsearch_data.core.errors import ConfigError
+from stepsearch_data.core.files import digest_of
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.release.lineage import Origin, combined, run_file
 from stepsearch_data.release.record import read_record

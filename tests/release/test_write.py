@@ -13,8 +13,8 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
-from stepsearch_data.core.digest import digest_of
 from stepsearch_data.core.errors import PublishError, StepSearchError, StoreError
+from stepsearch_data.core.files import digest_of
 from stepsearch_data.core.progress import Reporter
 from stepsearch_data.pipeline.config import load_config
 from stepsearch_data.pipeline.runner import Runner

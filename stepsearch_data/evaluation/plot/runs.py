@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from stepsearch_data.core.errors import TrainError
-from stepsearch_data.core.files import open_regular, read_regular
+from stepsearch_data.core.files import read_lines, read_regular
 from stepsearch_data.trainer.run_folder import METRICS, RUN_INFO, RunInfo
 
 _LARGEST = 1 << 20  # bytes of a run.json
@@ -97,8 +97,7 @@ def _lines(path: Path) -> tuple[list[dict[str, Any]], bool]:
     Also tells whether a half-written line at the end was left out.
     """
     try:
-        with open_regular(path) as file:
-            raw = file.readlines()
+        raw = read_lines(path)
     except OSError as error:
         raise TrainError(f"cannot read {path}: {error.strerror}") from error
     cut = bool(raw) and not raw[-1].endswith(b"\n")
