@@ -6,6 +6,7 @@ import io
 import os
 import sys
 from collections.abc import Callable
+from copy import copy
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -157,6 +158,7 @@ def _mend_streams() -> None:
 def main() -> None:
     """Run the command line; the entry point of the console script."""
     _mend_streams()
-    asked = [command for command in app.registered_commands if command.name in sys.argv[1:2]]
-    app.registered_commands = asked or app.registered_commands  # reading the options of all takes as long as a query
-    app()
+    named = [command for command in app.registered_commands if command.name in sys.argv[1:2]]
+    called = copy(app)
+    called.registered_commands = named or app.registered_commands  # reading the options of all takes as long as a query
+    called()

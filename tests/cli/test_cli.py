@@ -343,7 +343,17 @@ def test_an_unknown_option_or_value_is_exit_code_2(arguments: str, cli: Run) -> 
     assert "--help" in refused(cli(*arguments.split()), 2)
 
 
-@pytest.mark.parametrize("verb", [["status"], ["sql", "SELECT 1"], ["show"], ["audit"]])
+@pytest.mark.parametrize(
+    "verb",
+    [
+        ["status"],
+        ["sql", "SELECT 1"],
+        ["show"],
+        ["audit"],
+        ["export", "-f", "verl", "-o", "no"],
+        ["report", "-o", "no"],
+    ],
+)
 def test_no_store_is_one_line_and_a_hint(verb: list[str], cli: Run, tmp_path: Path) -> None:
     for place in (tmp_path / "none", tmp_path):
         message = refused(cli(*verb, "--store", place), 1)

@@ -118,9 +118,3 @@ def test_a_folder_that_cannot_be_written_is_one_line(sample_store: Path, tmp_pat
     done = cli("export", "-f", "verl", "-o", tmp_path / "file", "--store", sample_store)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"error: cannot write {tmp_path / 'file'}: File exists\n"
-
-
-def test_there_has_to_be_a_store(tmp_path: Path, cli: Run) -> None:
-    done = cli("export", "-f", "verl", "-o", tmp_path / "out", "--store", tmp_path / "none")
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: there is no store at")

@@ -187,9 +187,6 @@ def test_a_place_that_cannot_be_written_is_a_clear_error(sample: Store, tmp_path
     assert refused.returncode == 1
     assert refused.stderr.startswith("error: cannot write ")
     assert "Traceback" not in refused.stderr
-    missing = cli("report", "--store", tmp_path / "nowhere")
-    assert missing.returncode == 1
-    assert missing.stderr.startswith("error: there is no store at ")
 
 
 def test_real_rows_are_a_report_in_one_file(tmp_path: Path, real_sources: list[str], cli: Run) -> None:
