@@ -74,7 +74,7 @@ def audit(store: Store) -> dict[str, dict[str, Any]]:
         try:
             by_source = _measure(connection, "source")
             by_hops = _measure(connection, "source || ' ' || hops || ' hops'")
-            by_engine = _numbers(connection.execute(_ENGINES))
+            by_engine = _numbers(connection, _ENGINES)
             by_gate = _trajectories(connection, _GATES, GATES, by_source)
             idle = unchecked(manifest.stages[manifest.writer(QUALITY.name)].fingerprint)
             by_gate |= {gate: dict.fromkeys(by_source) for gate in idle}
@@ -99,7 +99,7 @@ def audit(store: Store) -> dict[str, dict[str, Any]]:
 
 def _measure(connection: duckdb.DuckDBPyConnection, group: str) -> dict[str, Numbers]:
     complete = dict(connection.execute(_COMPLETE.format(group=group)).fetchall())
-    measured = _numbers(connection.execute(_MEASURES.format(group=group)))
+    measured = _numbers(connection, _MEASURES.format(group=group))
     return {part: {**numbers, "complete": complete.get(part, 0), "leaks": 0} for part, numbers in measured.items()}
 
 
@@ -111,10 +111,9 @@ def _trajectories(
     return {part: {source: counts.get((part, source), 0) for source in sources} for part in parts}
 
 
-def _numbers(cursor: duckdb.DuckDBPyConnection) -> dict[str, Numbers]:
-    """Return the results of a query for each `part`, its first column."""
-    names = [column[0] for column in cursor.description or []][1:]
-    return {part: dict(zip(names, values, strict=True)) for part, *values in cursor.fetchall()}
+def _numbers(connection: duckdb.DuckDBPyConnection, sql: str) -> dict[str, Numbers]:
+    """Return the results of a query for each `part`."""
+    return connection.sql(sql).pl().rows_by_key("part", named=True, unique=True)  # type: ignore[no-any-return]
 
 
 def _leaks(store: Store, manifest: Manifest) -> Counter[tuple[str, int]]:

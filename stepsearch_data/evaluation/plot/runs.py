@@ -74,7 +74,11 @@ def load_runs(paths: Sequence[Path]) -> tuple[list[Run], list[str]]:
             notes.append(f"{folder} has no metrics yet and is left out")
     if not runs:
         raise TrainError(f"none of the runs in {', '.join(map(str, paths))} has metrics yet")
-    _refuse_twins(runs)
+    paths_of: dict[RunInfo, Path] = {}
+    for run in runs:
+        if (twin := paths_of.setdefault(run.info, run.path)) != run.path:
+            what = ", ".join(f"{name} {value}" for name, value in run.info if value not in ("", None))
+            raise TrainError(f"{twin} and {run.path} are both {what}", f"say what they are in {RUN_INFO}")
     return runs, notes
 
 
@@ -124,15 +128,6 @@ def _run_info(folder: Path) -> RunInfo:
     name = folder.resolve().name
     numbered = _NUMBERED.fullmatch(name)
     return RunInfo(variant=numbered[1], seed=int(numbered[2])) if numbered else RunInfo(variant=name)
-
-
-def _refuse_twins(runs: Sequence[Run]) -> None:
-    seen: dict[RunInfo, Path] = {}
-    for run in runs:
-        if run.info in seen:
-            what = ", ".join(f"{name} {value}" for name, value in run.info if value not in ("", None))
-            raise TrainError(f"{seen[run.info]} and {run.path} are both {what}", f"say what they are in {RUN_INFO}")
-        seen[run.info] = run.path
 
 
 def _number(value: object) -> bool:
