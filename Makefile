@@ -20,7 +20,7 @@ test: .venv/test  ## install what the tests need and run them
 test-lowest: .venv-lowest/done  ## the same tests, with the lowest versions that pyproject.toml allows
 	.venv-lowest/bin/python -m pytest -n 2 -m "not slow and not long"
 
-test-long: .venv/test .venv/browser  ## the tests that take long: a browser, a Hub that fails in every way, kill -9
+test-long: .venv/test .venv/browser .venv/ray  ## the tests that take long: a browser, a Hub that fails in every way, kill -9, Ray
 	$(BIN)/python -m pytest -n 2 -m long
 
 train: .venv-train/done  ## compare PPO with and without step rewards on tiny models (installs torch; six minutes on two cores)
@@ -82,6 +82,9 @@ clean:  ## remove everything that make made
 
 .venv/test: pyproject.toml | .venv/bin/python
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[hub,test]" && touch $@ .venv/base
+
+.venv/ray: .venv/test
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[ray]" && touch $@
 
 # Chromium, and axe-core (npm keeps it, we run it in the page). Where they cannot be installed, the tests that need them say so.
 .venv/browser: Makefile | .venv/bin/python

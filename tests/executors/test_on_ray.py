@@ -16,6 +16,8 @@ from stepsearch_data.core.errors import ConfigError, StoreError
 from stepsearch_data.executors import Executor, WorkerError, open_executor
 from tests.executors.test_processes import fail, kill_always, kill_once, square
 
+pytestmark = pytest.mark.long
+
 
 def test_without_ray_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
