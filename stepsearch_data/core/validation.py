@@ -61,5 +61,6 @@ def shortened(text: str, most: int = _LONGEST) -> str:
 def known_names(name: str, known: Iterable[str]) -> str:
     """Return a hint for a name that is not known: the one that is probably meant, or all."""
     names = list(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5 if len(name) < 4 else 0.6)  # k2 is near k1
+    cutoff = 0.6 if name.isalpha() else 0.5  # k2 is near k1, parquet is not near sharegpt
+    close = difflib.get_close_matches(name, names, n=1, cutoff=cutoff)
     return f"did you mean {close[0]}?" if close else f"known: {', '.join(names) or 'none'}"
