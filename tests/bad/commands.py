@@ -41,6 +41,7 @@ def good(verb: str, base: Path, folder: Path) -> Case:
         "schema": [],
         "show": store,
         "audit": store,
+        "compare": [f"{base}/store", f"{base}/store"],
         "report": [*store, "-o", f"{folder}/report", "-q"],
         "view": [*store, "--port", "0", "--no-open"],
         "export": ["--format", "verl", "-o", f"{folder}/out", *store],
