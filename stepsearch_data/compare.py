@@ -67,7 +67,7 @@ def compare(a: Store, b: Store) -> dict[str, Any]:
     absent = pl.lit("it is not among its questions")
     gained = both.filter(~pl.col("fit"), pl.col("fit_b")).select("question_id", pl.col("why").fill_null(absent))
     lost = both.filter(pl.col("fit"), ~pl.col("fit_b")).select("question_id", why=pl.col("why_b").fill_null(absent))
-    differs = [pl.when(pl.col(part) != pl.col(f"{part}_b")).then(pl.lit(part)) for part in _PARTS]
+    differs = [pl.when(pl.col(part).ne_missing(pl.col(f"{part}_b"))).then(pl.lit(part)) for part in _PARTS]
     changed = both.filter("fit", "fit_b").select("question_id", differs=pl.concat_list(differs).list.drop_nulls())
     return {
         "stores": (str(a.root), str(b.root)),

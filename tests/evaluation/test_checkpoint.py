@@ -23,7 +23,7 @@ from stepsearch_data.trainer.data import demonstration, encode_demonstration, lo
 from stepsearch_data.trainer.demo.tiny import make_model, make_tokenizer  # noqa: E402
 from stepsearch_data.trainer.recipe import Recipe  # noqa: E402
 from tests.conftest import run_cli  # noqa: E402
-from tests.trainer.tiny import load  # noqa: E402
+from tests.trainer.tiny import load  # noqa: E402 - torch must be there
 
 TEMPLATE = Path(demo.__path__[0]) / "template.txt"
 KNOWN = 8

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from stepsearch_data.core.errors import ConfigError, StoreError
+from stepsearch_data.core.errors import ConfigError
 from stepsearch_data.executors import Executor, WorkerError, open_executor
-from tests.executors.test_processes import fail, kill_always, kill_once, square
+from tests.executors.test_processes import check_faults, kill_always, kill_once, square
 
 pytestmark = pytest.mark.long
 
@@ -51,11 +51,7 @@ def test_results_keep_the_order_of_the_items(executor: Executor) -> None:
 
 
 def test_what_a_function_raises_is_raised_in_its_turn(executor: Executor) -> None:
-    results = executor.map(fail, range(9))
-    assert [next(results) for _ in range(3)] == [0, 1, 2]
-    with pytest.raises(StoreError, match="no") as caught:
-        next(results)
-    assert caught.value.hint == "try yes"
+    check_faults(executor)
 
 
 def test_the_work_of_a_killed_worker_is_done_again(executor: Executor, tmp_path: Path) -> None:

@@ -80,12 +80,17 @@ def test_results_keep_the_order_of_the_items(executor: Executor) -> None:
     assert list(executor.map(square, [])) == []
 
 
-def test_what_a_function_raises_is_raised_in_its_turn(executor: Executor) -> None:
+def check_faults(executor: Executor) -> None:
+    """What the function raises comes after the results of the items before."""
     results = executor.map(fail, range(9))
     assert [next(results) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(StoreError, match="no") as caught:
         next(results)
     assert caught.value.hint == "try yes"
+
+
+def test_what_a_function_raises_is_raised_in_its_turn(executor: Executor) -> None:
+    check_faults(executor)
 
 
 def test_items_are_taken_a_bounded_number_ahead(executor: Executor) -> None:

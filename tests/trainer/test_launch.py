@@ -33,7 +33,7 @@ from stepsearch_data.trainer.start import train  # noqa: E402
 from tests.conftest import run_cli  # noqa: E402
 from tests.trainer.processes import ROOT, sharded, torchrun  # noqa: E402
 from tests.trainer.test_steppo_trainer import metrics  # noqa: E402
-from tests.trainer.tiny import load  # noqa: E402
+from tests.trainer.tiny import load  # noqa: E402 - torch must be there
 
 TEMPLATE = Path(demo.__path__[0]) / "template.txt"
 RECIPE = """
