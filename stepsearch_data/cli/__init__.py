@@ -10,7 +10,6 @@ from copy import copy
 from typing import Annotated, Any, NoReturn
 
 import typer
-from typer._click.exceptions import NoArgsIsHelpError, UsageError  # typer exports neither
 from typer.core import TyperGroup
 
 from stepsearch_data.cli import build, compare, evaluate, look, prepare, score, search, share, show, status, train
@@ -72,12 +71,11 @@ class Cli(TyperGroup):
         """Run the command line and exit; see the exit codes above."""
         try:
             code = super().main(*args, **{**extra, "standalone_mode": False})
-        except NoArgsIsHelpError as error:  # which has printed the help
-            code = error.exit_code
-        except UsageError as error:
-            said = error.format_message()
-            help_of = f"{error.ctx.command_path} --help" if error.ctx else ""
-            code = complain(ConfigError(said[:1].lower() + said[1:].rstrip("."), help_of))
+        except typer.TyperException as error:
+            said, context = error.format_message(), getattr(error, "ctx", None)
+            help_of = f"{context.command_path} --help" if context else ""
+            # Without a command, typer has printed the help, and says nothing more.
+            code = complain(ConfigError(said[:1].lower() + said[1:].rstrip("."), help_of)) if said else error.exit_code
         except StepSearchError as error:
             code = complain(error)
         except (typer.Abort, KeyboardInterrupt):

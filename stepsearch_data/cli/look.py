@@ -188,6 +188,8 @@ def print_audit(measures: dict[str, Any]) -> None:
         parts = measures[group]
         if group == "by_gate":
             parts = {gate: _said(counts, measures["unchecked"].get(gate)) for gate, counts in parts.items()}
+        if group == "by_source_and_hops":
+            parts = {part.removesuffix(" hops"): numbers for part, numbers in parts.items()}
         names = [name for name in next(iter(parts.values()), {}) if shown is None or name in shown]
         short = [name.replace("_at_", "@").replace("_", " ") for name in names]
         grid(

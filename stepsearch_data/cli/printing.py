@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 import typer
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 _ENDLESS = 100_000  # characters of a line where stdout is no terminal: nothing is folded
 _FOLDED = 8  # characters that a column of text keeps, however narrow the terminal is
-_UNBROKEN = 32  # characters of the longest word that is not folded: names and ids can be copied
+_UNBROKEN = 64  # columns of the longest word that is not folded: names, ids and digests can be copied
 _KILO = 1000
 REASONS = 5  # that are printed of many rejected rows
 
@@ -71,14 +72,14 @@ def grid(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str = "",
     for at, column in enumerate(columns):
         numeric = any(isinstance(row[at], int | float) for row in listed)
         words = [word for text in (column, *(_cell(row[at]) for row in listed)) for word in text.split()]
-        longest = max(map(len, words), default=0)
-        unbroken = max((len(word) for word in words if len(word) <= _UNBROKEN), default=0)
+        longest = max(map(cell_len, words), default=0)
+        unbroken = max((wide for wide in map(cell_len, words) if wide <= _UNBROKEN), default=0)
         table.add_column(
             Text(visible(column)),
             justify="right" if numeric else "left",
             overflow="fold",
             min_width=longest if numeric else max(unbroken, min(longest, _FOLDED)),
-            no_wrap=numeric and len(column) <= longest,
+            no_wrap=numeric and cell_len(column) <= longest,
         )
     for row in listed:
         table.add_row(*(Text(visible(_cell(value))) for value in row))

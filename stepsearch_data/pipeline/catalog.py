@@ -145,5 +145,5 @@ def check_current(store: Store) -> None:
     if outdated := stale(store):
         raise StoreError(
             f"the store is not up to date: {', '.join(outdated)} come from earlier inputs",
-            f"stepsearch-data build --store {store.root}",
+            f"stepsearch-data build --store {store.root}, or look at the rest with stepsearch-data view",
         )

@@ -12,6 +12,7 @@ from pathlib import Path
 from stepsearch_data.core.atomic import alone, place
 from stepsearch_data.core.errors import StoreError
 from stepsearch_data.core.progress import Meter
+from stepsearch_data.pipeline.catalog import check_current
 from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.report.facts import rejecting
 from stepsearch_data.report.listing import make_listing, read_index, read_rejects
@@ -20,7 +21,7 @@ from stepsearch_data.report.records import records
 from stepsearch_data.report.rollouts import NONE, Rollouts
 from stepsearch_data.report.shapes import Index, Record, Rejects, Summary
 from stepsearch_data.report.summary import summarize
-from stepsearch_data.report.tables import open_tables, up_to_date
+from stepsearch_data.report.tables import open_tables
 
 CHUNK_ROWS = 100
 ONE_FILE = 20_000_000  # bytes of packed trajectories from which on a browser is slow to open a single file
@@ -69,9 +70,9 @@ def report(
     name = output.with_suffix("") if output.suffix in {".html", ".htm"} else output
     page = name.with_name(f"{name.name}.html")
     _check(name if folder else page, store)
+    check_current(store)
     name.parent.mkdir(parents=True, exist_ok=True)
     with store.reading() as manifest, _scratch(name) as scratch:
-        _refuse_stale(store, manifest)
         data = _gather(store, manifest, scratch / "packed", meter, rollouts, title)
         whole = folder or data.packed.stat().st_size > one_file
         target, mode = (name, Mode.chunks) if whole else (page, Mode.embedded)
@@ -81,15 +82,6 @@ def report(
         size = sum(path.stat().st_size for path in ([made] if made.is_file() else made.rglob("*.*")))
         place(made, target)
     return Written(target / "index.html" if whole else target, len(data.index["id"]), size)
-
-
-def _refuse_stale(store: Store, manifest: Manifest) -> None:
-    outdated = sorted(manifest.stages.keys() - up_to_date(manifest).stages.keys())
-    if outdated:
-        raise StoreError(
-            f"the store is not up to date: {', '.join(outdated)} come from earlier inputs",
-            f"stepsearch-data build --store {store.root}, or look at the rest with stepsearch-data view",
-        )
 
 
 def _check(place: Path, store: Store) -> None:

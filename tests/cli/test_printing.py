@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 
 import pytest
+from rich.cells import cell_len
 from rich.console import Console
 
 from stepsearch_data.cli import look, printing
@@ -36,9 +37,14 @@ ENGINE_VOTES = {
 }
 
 
-def printed(width: int, monkeypatch: pytest.MonkeyPatch) -> str:
+def screen_of(width: int, monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     screen = io.StringIO()
     monkeypatch.setattr(printing, "make_console", lambda: Console(width=width, file=screen, highlight=False))
+    return screen
+
+
+def printed(width: int, monkeypatch: pytest.MonkeyPatch) -> str:
+    screen = screen_of(width, monkeypatch)
     parts = {"hotpotqa 2 hops": NUMBERS}
     measures = {
         "by_source": {"hotpotqa": NUMBERS},
@@ -72,6 +78,20 @@ def test_gates_and_splits_are_counted_by_source(monkeypatch: pytest.MonkeyPatch)
 
 def test_an_audit_fits_a_common_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     assert max(len(line) for line in printed(80, monkeypatch).splitlines()) <= 80
+
+
+@pytest.mark.parametrize("width", [20, 60, 80])
+def test_names_ids_and_digests_stay_whole(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = screen_of(width, monkeypatch)
+    query_id, digest = "4hop2__175929_309556_147170_6685__unanswerable/1/1", "0123456789abcdef" * 4
+    printing.grid(("id", "query", "digest"), [(query_id, "who wrote The Double Helix, and when", digest)])
+    assert {query_id, digest} <= set(screen.getvalue().split())
+
+
+def test_a_long_text_without_spaces_is_folded(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = screen_of(60, monkeypatch)
+    printing.grid(("question",), [("谁写了双螺旋" * 10,)])
+    assert max(map(cell_len, screen.getvalue().splitlines())) <= 60
 
 
 def test_control_characters_are_written_out() -> None:
