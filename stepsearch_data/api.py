@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from stepsearch_data.exports.export import Written
     from stepsearch_data.report.write import Written as ReportWritten
+    from stepsearch_data.rewards import Preset
     from stepsearch_data.trajectory import Trajectory
 
 T = TypeVar("T")
@@ -98,12 +99,13 @@ def load_trajectories(path: AnyPath = "store") -> Iterator[Trajectory]:
 
 
 def score(
-    rollouts: AnyPath | Iterable[Mapping[str, Any]], preset: str = "paper", switches: Mapping[str, Any] | None = None
+    rollouts: AnyPath | Iterable[Mapping[str, Any]], preset: Preset = "paper", switches: Mapping[str, Any] | None = None
 ) -> pa.Table:
     r"""Score rollouts with StepSearch's rewards, in this process: one row per response, one column per component.
 
     `rollouts` are dicts with `response`, `target`, `search_keys`, `support_docs` (or the names of verl and Search-R1),
-    or a file of them. `preset` is "paper" or "reference", `switches` override parts of it (docs/rewards.md).
+    or a file of them. `preset` is "paper", "reference", "gain+key" (no penalty) or "outcome" (r_answer alone);
+    `switches` override parts of it (docs/rewards.md).
     `stepsearch-data score` does the same with files of any size, on all cores.
 
     Raises ConfigError for an unknown preset or switch, SourceError for a row that cannot be scored.

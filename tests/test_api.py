@@ -141,7 +141,7 @@ def test_an_interrupt_ends_what_runs_beside_an_event_loop() -> None:
         (lambda: ssd.open().export("verk", "out"), "ConfigError", "there is no format 'verk'"),
         (lambda: ssd.open().export("verl", "store/out"), "StoreError", "it lies in the store"),
         (lambda: ssd.open().export("verl", "/proc/out"), "StepSearchError", "cannot write"),
-        (lambda: ssd.score([], preset="author's"), "ConfigError", "known: paper, reference"),
+        (lambda: ssd.score([], preset="author's"), "ConfigError", "known: paper, reference"),  # type: ignore[arg-type]
         (lambda: ssd.score([], switches={"nothing": 1}), "ConfigError", "expected NAME=VALUE"),
         (lambda: ssd.score([{"target": "Rome"}]), "SourceError", "row 1 cannot be scored: response"),
         (lambda: ssd.score("none.jsonl"), "SourceError", "none.jsonl"),

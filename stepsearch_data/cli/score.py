@@ -26,7 +26,11 @@ def score(
         Path | None, typer.Option("--answers", help="Score answers instead: a file of `prediction` and `answers`.")
     ] = None,
     preset: Annotated[
-        Literal["paper", "reference"], typer.Option("--preset", help="The paper's equations, or the reference code.")
+        Literal["paper", "reference", "gain+key", "outcome"],
+        typer.Option(
+            "--preset",
+            help="The paper's equations, the reference code's, the paper's without penalty, or the answer alone.",
+        ),
     ] = "paper",
     switches: options.Switches = None,
     output: Annotated[

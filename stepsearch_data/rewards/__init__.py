@@ -14,7 +14,16 @@ from stepsearch_data.rewards.answers import (
     wiki2_support,
 )
 from stepsearch_data.rewards.positions import round_positions, token_positions, token_rewards
-from stepsearch_data.rewards.presets import ABLATIONS, PAPER, PRESETS, REFERENCE, RewardConfig, step_weight, without
+from stepsearch_data.rewards.presets import (
+    ABLATIONS,
+    PAPER,
+    PRESETS,
+    REFERENCE,
+    Preset,
+    RewardConfig,
+    step_weight,
+    without,
+)
 from stepsearch_data.rewards.rollout import Format, ParsedDocument, ParsedRound, Rollout, Span, parse
 from stepsearch_data.rewards.scoring import Scores, read, score_rollout
 from stepsearch_data.rewards.steps import (
@@ -36,6 +45,7 @@ __all__ = [
     "Metric",
     "ParsedDocument",
     "ParsedRound",
+    "Preset",
     "RewardConfig",
     "Rollout",
     "Scores",

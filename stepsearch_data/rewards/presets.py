@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class RewardConfig:
     loose_format: bool = False
     """The format is right when nothing but white space follows the last answer."""
     key_weight: float = 0.618
-    """γ_key. The paper gives no number, so both presets take the reference code's."""
+    """γ_key. The paper gives no number, so all presets take the reference code's."""
     step_scale: float = 1.0
     """What step scores are multiplied by when they become rewards on tokens."""
     one_key_per_query: bool = False
@@ -39,7 +40,7 @@ class RewardConfig:
     repeats_in_round: bool = False
     """A document that occurs twice in one round is redundant."""
     repeated_queries_only: bool = False
-    """P^t is 0 in a round whose query, normalised, is new. In neither preset."""
+    """P^t is 0 in a round whose query, normalised, is new. In no preset."""
     refit_tfidf: bool = False
     """TF-IDF is fitted again for every document, on it and the gold paragraphs."""
     lazy_patterns: bool = False
@@ -71,8 +72,6 @@ REFERENCE = RewardConfig(
 )
 """Zillwang/StepSearch at 43215ba: `verl/utils/reward_score/qa_step.py`, `verl/trainer/main_ppo.py`."""
 
-PRESETS = {"paper": PAPER, "reference": REFERENCE}
-
 ABLATIONS = {"key": "key_reward", "gain": "information_gain", "penalty": "redundancy_penalty", "step": "step_reward"}
 
 
@@ -87,3 +86,14 @@ def step_weight(done: int, until: int) -> float:
 def without(config: RewardConfig, part: str) -> RewardConfig:
     """Return the config without one part of the reward: key, gain, penalty or step (the paper's ablations)."""
     return replace(config, **{ABLATIONS[part]: False})
+
+
+Preset = Literal["paper", "reference", "gain+key", "outcome"]
+
+PRESETS: dict[Preset, RewardConfig] = {
+    "paper": PAPER,
+    "reference": REFERENCE,
+    "gain+key": without(PAPER, "penalty"),
+    "outcome": without(without(PAPER, "key"), "step"),
+}
+"""`gain+key` pays gains without penalties. `outcome` is r_answer alone, ordinary PPO."""

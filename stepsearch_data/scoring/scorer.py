@@ -15,6 +15,7 @@ from stepsearch_data.core.validation import in_words
 from stepsearch_data.rewards import (
     PAPER,
     PRESETS,
+    Preset,
     RewardConfig,
     hotpotqa_answer,
     musique_answer,
@@ -120,7 +121,7 @@ def _sums(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     return sums
 
 
-def configure(preset: str, settings: Sequence[str]) -> RewardConfig:
+def configure(preset: Preset, settings: Sequence[str]) -> RewardConfig:
     """Return a preset with some switches set, each as NAME=VALUE. Raises ConfigError."""
     kinds = get_type_hints(RewardConfig)
     values: dict[str, Any] = {}

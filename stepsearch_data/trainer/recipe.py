@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from stepsearch_data.core.errors import ConfigError
 from stepsearch_data.core.toml import parse_value, read_toml
 from stepsearch_data.core.validation import in_words
-from stepsearch_data.rewards import PAPER, PRESETS, RewardConfig, without
+from stepsearch_data.rewards import PRESETS, Preset, RewardConfig, without
 from stepsearch_data.templates.files import TEMPLATES
 from stepsearch_data.trainer.config import Amount, Count, Limits, Natural, PPOConfig, Schedule, Share
 
@@ -59,7 +59,7 @@ class Model(Section):
 class Rewards(Section):
     """Whose rewards, without which part (the paper's ablations), and what goes beyond the paper."""
 
-    preset: Literal["paper", "reference", "outcome", "gain+key"] = Field(
+    preset: Preset = Field(
         default="paper",
         description="paper, reference (code), outcome: r_answer alone, ordinary PPO, gain+key: paper without penalty",
     )
@@ -76,8 +76,8 @@ class Rewards(Section):
 
     def config(self) -> RewardConfig:
         """Return the rewards' configuration, before the first update."""
-        config = replace(PRESETS.get(self.preset, PAPER), repeated_queries_only=self.repeated_queries_only)
-        for part in {*self.without, *_LEFT_OUT.get(self.preset, ())}:
+        config = replace(PRESETS[self.preset], repeated_queries_only=self.repeated_queries_only)
+        for part in self.without:
             config = without(config, part)
         return config
 
@@ -106,7 +106,6 @@ class Vllm(Section):
     )
 
 
-_LEFT_OUT = {"outcome": ("key", "step"), "gain+key": ("penalty",)}
 _DATACLASSES = {"sft": SFT, "schedule": Schedule, "ppo": PPOConfig, "limits": Limits}
 
 

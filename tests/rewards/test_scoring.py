@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from stepsearch_data.rewards import (
     ABLATIONS,
     PAPER,
+    PRESETS,
     REFERENCE,
     RewardConfig,
     Scores,
@@ -193,6 +194,15 @@ def test_the_weight_of_step_rewards_falls_in_a_line() -> None:
 def test_the_presets_differ_in_nothing_else() -> None:
     different = {f.name for f in fields(RewardConfig) if getattr(PAPER, f.name) != getattr(REFERENCE, f.name)}
     assert different == {*DEPARTURES, "reward_on_search"}
+
+
+def test_presets_that_are_ablations() -> None:
+    paper, gain_key, outcome = (score(GOOD, PRESETS[name]) for name in ("paper", "gain+key", "outcome"))
+    assert sum(paper.redundancy_penalty) > 0
+    assert close(gain_key.step_rewards, paper.information_gain)
+    assert gain_key.score == paper.score
+    assert close(outcome.step_rewards, [0.0, 0.0])
+    assert outcome.score == outcome.answer_correct
 
 
 def test_the_documented_switches_are_the_presets() -> None:

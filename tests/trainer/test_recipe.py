@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from stepsearch_data.core.errors import ConfigError
-from stepsearch_data.rewards import PAPER, REFERENCE, without
+from stepsearch_data.rewards import PAPER, PRESETS, REFERENCE, without
 from stepsearch_data.trainer.recipe import Recipe, Rewards, load_recipe
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -58,9 +58,9 @@ def test_the_name_of_a_variant_says_what_is_left_out() -> None:
     assert beyond.name == "paper-repeats-only-answer-gain-0.5-step-until-40"
 
 
-def test_gain_and_key_are_the_papers_rewards_without_the_penalty() -> None:
-    assert Rewards(preset="gain+key").config() == without(PAPER, "penalty")
-    assert Rewards(preset="outcome").config() == without(without(PAPER, "key"), "step")
+def test_a_recipe_takes_every_preset_and_switch() -> None:
+    assert {preset: Rewards(preset=preset).config() for preset in PRESETS} == PRESETS
+    assert Rewards(preset="reference", without=["key"]).config() == without(REFERENCE, "key")
     assert Rewards(repeated_queries_only=True).config() == replace(PAPER, repeated_queries_only=True)
 
 
@@ -68,7 +68,7 @@ def test_gain_and_key_are_the_papers_rewards_without_the_penalty() -> None:
     ("setting", "said"),
     [
         ("ppo.clipp=1", "ppo.clipp is unknown; known: gamma"),
-        ("rewards.preset=released", "rewards.preset: Input should be 'paper', 'reference', 'outcome' or 'gain+key'"),
+        ("rewards.preset=released", "rewards.preset: Input should be 'paper', 'reference', 'gain+key' or 'outcome'"),
         ("model.rank=4", "model.rank: Extra inputs"),
         ("schedule.num_updates=many", "schedule.num_updates: Input should be a valid integer"),
         ("rewards.preset=none", "rewards.preset: Input should be 'paper'"),
