@@ -212,6 +212,24 @@ class Store:
 
         return read_trajectories(self.folder)
 
+    def mark(self, question_id: str, mark: str | None = None, note: str | None = None) -> None:
+        """Say of a trajectory that it is "good" or "bad", or write a note, as in `view`.
+
+        None leaves a part as it is, "" takes it back. The table `marks` has what is said.
+        Raises StoreError where there is no such trajectory, ConfigError for another mark or a note that is too long.
+
+        >>> store = ssd.open("store")
+        >>> store.mark("2hop__811040_270741", "good", "two clear hops")
+        >>> store.table("marks").collect()["mark"].to_list()
+        ['good']
+        """
+        from stepsearch_data.pipeline.marks import changed, write_marks
+
+        change = changed(mark, note)
+        if question_id not in self.folder.marks():  # a mark stays when its question has gone
+            self.trajectory(question_id)
+        write_marks(self.folder, {question_id: change})
+
     def audit(self) -> dict[str, Any]:
         """Measure the data's quality, as `stepsearch-data audit --json` prints it. Raises StoreError.
 

@@ -61,6 +61,7 @@ class Trajectory(rows.Trajectory):
 
     rounds: list[rows.Round] = Field(description="its searches, in order")
     quality: rows.Quality | None = Field(description="what the gates say; null before they have run on it")
+    mark: rows.Mark | None = Field(description="what a reader says of it; null where nobody has said anything")
     rejected: list[RejectedQuery] = Field(description="queries of its hops that the vote did not keep")
 
     def lines(self) -> Iterator[Line]:
@@ -71,6 +72,8 @@ class Trajectory(rows.Trajectory):
         yield [(f"{self.question_id} · {self.source} · {self.question_type} · {self.hops} hops", "")]
         if failed:
             yield [("\nFailed  ", "bold red"), ("" if self.complete else "a hop has no kept query: not complete", "")]
+        if self.mark:
+            yield [(f"Marked {self.mark.mark}".rstrip() + "  ", "bold"), (self.mark.note, "")]
         for gate, reason in zip(gates.flags, gates.reasons, strict=True) if gates else ():
             yield [("  ⚑ ", ""), (gate, "red" if failed else "yellow"), (f": {reason}", "")]
         for step in self.rounds:
@@ -127,11 +130,13 @@ def read_trajectory(store: Store, question_id: str | None = None) -> Trajectory:
             ROUNDS.adapter.validate_python(rows_of(ROUNDS.name).sort("round").to_dicts()),
             QUALITY.adapter.validate_python(rows_of(QUALITY.name).to_dicts() if _fresh(manifest, QUALITY) else []),
             rows_of(QUERIES.name).filter(~pl.col("kept")).sort("hop", "n").to_dicts(),
+            store.marks().get(question_id),
         )
 
 
 def read_trajectories(store: Store) -> Iterator[Trajectory]:
     """Yield every trajectory, in the order of the questions. Raises StoreError for an incomplete store."""
+    marks = store.marks()
     with store.reading() as manifest:
         tables = [TRAJECTORIES, ROUNDS, QUERIES, *(table for table in (VOTES, QUALITY) if _fresh(manifest, table))]
         for of in by_question(store.tables(manifest, QUESTIONS, *tables), *tables):
@@ -139,7 +144,7 @@ def read_trajectories(store: Store) -> Iterator[Trajectory]:
             judged = [(query, votes[query.query_id]) for query in of[QUERIES] if query.query_id in votes]
             rejected = [{"query": query.query, **dict(vote)} for query, vote in judged if not vote.kept]
             for whole in of[TRAJECTORIES]:
-                yield _together(whole, of[ROUNDS], of.get(QUALITY), rejected)
+                yield _together(whole, of[ROUNDS], of.get(QUALITY), rejected, marks.get(whole.question_id))
 
 
 def _fresh(manifest: Manifest, table: Table[Any]) -> bool:
@@ -148,12 +153,17 @@ def _fresh(manifest: Manifest, table: Table[Any]) -> bool:
 
 
 def _together(
-    whole: rows.Trajectory, rounds: list[rows.Round], quality: list[rows.Quality], rejected: list[dict[str, Any]]
+    whole: rows.Trajectory,
+    rounds: list[rows.Round],
+    quality: list[rows.Quality],
+    rejected: list[dict[str, Any]],
+    mark: rows.Mark | None,
 ) -> Trajectory:
     kept = RejectedQuery.model_fields
     return Trajectory(
         **dict(whole),
         rounds=rounds,
         quality=next(iter(quality), None),
+        mark=mark,
         rejected=[RejectedQuery(**{name: query[name] for name in kept}) for query in rejected],
     )

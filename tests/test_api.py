@@ -162,7 +162,7 @@ def test_a_table_has_the_rows_and_columns_of_its_view(name: str, sample_store: P
     assert frame.columns == view.columns
     order = [column for column, kind in view.schema.items() if not kind.is_nested()]
     assert frame.sort(order).to_dicts() == view.sort(order).to_dicts()
-    assert name.endswith("_calls") or store.tables[name] == frame.height
+    assert name.endswith("_calls") or name == "marks" or store.tables[name] == frame.height
 
 
 def test_a_table_is_what_the_manifest_names(here: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from stepsearch_data.cli import build, compare, evaluate, look, prepare, score, search, share, show, status, train
+from stepsearch_data.cli import build, compare, evaluate, look, mark, prepare, score, search, share, show, status, train
 from stepsearch_data.cli.common import INTERRUPTED, OK
 from stepsearch_data.cli.printing import tell
 from stepsearch_data.core.errors import ConfigError, StepSearchError
@@ -38,6 +38,7 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "compare": compare.compare,
         "report": look.report,
         "view": look.view,
+        "mark": mark.mark,
     },
     "Pass it on": {
         "export": share.export,

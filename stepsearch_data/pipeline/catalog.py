@@ -10,11 +10,13 @@ import pyarrow as pa
 
 from stepsearch_data.core.errors import StoreError
 from stepsearch_data.core.validation import known_names
+from stepsearch_data.pipeline.readable import log_path
 from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.schemas.tables import (
     ENGINE_VOTES,
     HITS,
     LLM_CALLS,
+    MARKS,
     QUERIES,
     REJECTS,
     SEARCH_CALLS,
@@ -40,10 +42,15 @@ JUDGED = {
     QUERIES.name: Judged(VOTES, ("kept", "waiting", "engines", "valid_engines", "gold_rank"), ("query_id",)),
     HITS.name: Judged(ENGINE_VOTES, ("valid",), ("query_id", "engine")),
 }
-LOGS = (LLM_CALLS, SEARCH_CALLS)
+LOGS = (LLM_CALLS, SEARCH_CALLS, MARKS)
 """Tables that are read from the logs of those names."""
 
 _SQL_TYPES = {pa.string(): "VARCHAR", pa.int64(): "BIGINT", pa.float64(): "DOUBLE", pa.bool_(): "BOOLEAN"}
+_LAST_MARKS = (
+    "SELECT question_id, last.mark, last.note, last.marked_at FROM (SELECT question_id, max_by(said, line) AS last FROM"
+    " (SELECT said, said.question_id, row_number() OVER () AS line FROM ({lines}) said"
+    " WHERE mark IN ('good', 'bad', '')) GROUP BY question_id) WHERE last.mark || last.note <> ''"
+)
 _HEADER = "-- Views over this store, for any DuckDB: cd STORE && duckdb -init catalog.sql\n"
 
 
@@ -85,7 +92,8 @@ def _log(log: Table[Any], paths: list[str] | None) -> str:
         return "SELECT " + ", ".join(f"NULL::{type_} AS {name}" for name, type_ in types.items()) + " WHERE false"
     columns = ", ".join(f"{name}: '{type_}'" for name, type_ in types.items())
     options = f"format = 'newline_delimited', ignore_errors = true, columns = {{{columns}}}"
-    return f"SELECT * FROM read_json({quoted(paths)}, {options})"
+    lines = f"SELECT * FROM read_json({quoted(paths)}, {options})"
+    return _LAST_MARKS.format(lines=lines) if log is MARKS else lines
 
 
 def quoted(texts: Iterable[str]) -> str:
@@ -107,7 +115,7 @@ def catalog(manifest: Manifest, logs: Mapping[str, str] = {}) -> str:
 
 def log_files(store: Store) -> dict[str, str]:
     """Return the file of each log that is there, relative to the store."""
-    return {log.name: f"log/{log.name}.jsonl" for log in LOGS if store.has_log(log.name)}
+    return {log.name: log_path(log.name) for log in LOGS if store.has_log(log.name)}
 
 
 def frame(store: Store, manifest: Manifest, name: str) -> pl.LazyFrame:
@@ -118,6 +126,8 @@ def frame(store: Store, manifest: Manifest, name: str) -> pl.LazyFrame:
     if name not in known:
         raise StoreError(f"there is no table {name!r}", known_names(name, known))
     table = known[name]
+    if table is MARKS:
+        return pl.from_arrow(MARKS.to_arrow(store.marks().values())).lazy()  # type: ignore[union-attr]  # a table, so no series
     if table in LOGS:
         return pl.from_arrow(pa.Table.from_pylist(list(store.read_log(name)), schema=table.schema)).lazy()  # type: ignore[union-attr]  # a table, so no series
     if table is REJECTS:

@@ -21,7 +21,8 @@ from pydantic import TypeAdapter, ValidationError
 from stepsearch_data.core.errors import StepSearchError, StoreError, without_traceback
 from stepsearch_data.core.files import digest_of, open_regular, read_regular
 from stepsearch_data.pipeline.manifest import Manifest, Output, parse_manifest
-from stepsearch_data.schemas.tables import LLM_CALLS, SEARCH_CALLS, TABLES, Table
+from stepsearch_data.schemas.rows import Mark
+from stepsearch_data.schemas.tables import LLM_CALLS, MARKS, SEARCH_CALLS, TABLES, Table
 
 MOST = 256 << 20  # bytes of a manifest, or of a file beside it, that are read
 _LONGEST = 1 << 20  # bytes of a line of a log
@@ -29,6 +30,7 @@ _RECORDS: dict[str, TypeAdapter[Any]] = {
     "builds": TypeAdapter(dict[str, str | int | float]),
     LLM_CALLS.name: TypeAdapter(LLM_CALLS.row),
     SEARCH_CALLS.name: TypeAdapter(SEARCH_CALLS.row),
+    MARKS.name: TypeAdapter(MARKS.row),
 }
 """The type of each log's records."""
 
@@ -197,7 +199,7 @@ class ReadableStore:
 
     def has_log(self, name: str) -> bool:
         """Tell whether the log of that name exists. Raises StoreError where it is not a regular file of this store."""
-        path = self.inside(f"log/{name}.jsonl")
+        path = self.inside(log_path(name))
         if path.exists() and not path.is_file():
             raise StoreError(f"{path} is not a regular file", "remove it: a log decides no row")
         return path.exists()
@@ -206,12 +208,20 @@ class ReadableStore:
         """Yield the records of a log, without broken lines, such as one that a crash cut short."""
         if not self.has_log(name):
             return
-        with open_regular(self.root / "log" / f"{name}.jsonl") as file:
+        with open_regular(self.root / log_path(name)) as file:
             while line := file.readline(_LONGEST):
                 with suppress(orjson.JSONDecodeError, ValidationError):
                     record = orjson.loads(line)
                     _RECORDS[name].validate_python(record)
                     yield record
+
+    def marks(self) -> dict[str, Mark]:
+        """Return what a reader says now, by question, in the order in which it was said."""
+        said: dict[str, Mark] = {}
+        for record in self.read_log(MARKS.name):
+            said.pop(record["question_id"], None)
+            said[record["question_id"]] = Mark(**record)
+        return {question_id: mark for question_id, mark in said.items() if mark.mark or mark.note}
 
     @contextmanager
     def sharing(self, mode: int) -> Iterator[bool]:
@@ -226,6 +236,11 @@ class ReadableStore:
             yield free
         finally:
             os.close(handle)
+
+
+def log_path(name: str) -> str:
+    """Return where the log of that name is in a store. Marks lie beside the manifest: nobody can make them again."""
+    return f"{name}.jsonl" if name == MARKS.name else f"log/{name}.jsonl"
 
 
 def size_of(path: Path) -> int:

@@ -4,6 +4,7 @@
       manifest.json                           what is committed; replaced atomically, last
       catalog.sql                             views over the tables, for any DuckDB
       stages/<stage>-<fingerprint>/*.parquet  one folder per stage, named by its fingerprint
+      marks.jsonl                             what a reader says of trajectories; no build touches it
       log/builds.jsonl                        what ran when, and for how long
 
 A reader sees the manifest as it was before or after a commit, never in between. Folders that the manifest

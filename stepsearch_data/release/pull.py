@@ -21,7 +21,7 @@ from stepsearch_data.release.record import NAME, STORE
 from stepsearch_data.release.verify import fetch_record, look, verify_release
 
 _SHOWN = 3  # files that a message names
-_LEFT_OVERS = {".lock", ".staging", "stages", "catalog.sql", "retries.json", "log"}
+_LEFT_OVERS = {".lock", ".staging", "stages", "catalog.sql", "retries.json", "marks.jsonl", "log"}
 """What a killed build or pull may leave where there is no manifest yet."""
 
 

@@ -313,6 +313,15 @@ class SearchCall(Row):
     answered_at: str = Field(description="time of the answer, UTC, ISO 8601")
 
 
+class Mark(Row):
+    """What a reader says of a trajectory: the last word on each question, also on one that the store no longer has."""
+
+    question_id: str = Field(description="question of the trajectory")
+    mark: str = Field(pattern="^(good|bad|)$", description="good or bad; empty where there is only a note")
+    note: str = Field(max_length=10_000, description="the reader's own words; empty where there are none")
+    marked_at: str = Field(description="time of the last change, UTC, ISO 8601")
+
+
 class Reject(Row):
     """A row that could not be used, and why. Nothing is dropped without one."""
 

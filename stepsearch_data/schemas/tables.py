@@ -226,6 +226,7 @@ QUALITY = Table("quality", rows.Quality, rows_per_group=20_000)
 PAIRS = Table("pairs", rows.Pair, rows_per_group=2_000)
 LLM_CALLS = Table("llm_calls", rows.LlmCall, rows_per_group=50_000)
 SEARCH_CALLS = Table("search_calls", rows.SearchCall, rows_per_group=50_000)
+MARKS = Table("marks", rows.Mark, rows_per_group=20_000)
 REJECTS = Table("rejects", rows.Reject, rows_per_group=20_000)
 
 INDEX = Folder("index", "documents, and an index of them for each local engine")
@@ -245,5 +246,6 @@ TABLES: tuple[Table[Any], ...] = (
     PAIRS,
     LLM_CALLS,
     SEARCH_CALLS,
+    MARKS,
     REJECTS,
 )

@@ -44,6 +44,7 @@ def good(verb: str, base: Path, folder: Path) -> Case:
         "compare": [f"{base}/store", f"{base}/store"],
         "report": [*store, "-o", f"{folder}/report", "-q"],
         "view": [*store, "--port", "0", "--no-open"],
+        "mark": store,
         "export": ["--format", "verl", "-o", f"{folder}/out", *store],
         "publish": [
             "ann/data",
