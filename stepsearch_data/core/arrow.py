@@ -1,10 +1,12 @@
-"""Arrow tables on their way between processes."""
+"""Arrow tables on their way between processes, and in files that are mapped into memory."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 
 def to_bytes(table: pa.Table) -> bytes:
@@ -32,3 +34,20 @@ class Sent:
 
 def _received(data: bytes) -> Sent:
     return Sent(from_bytes(data))
+
+
+def gather(table: pa.Table, rows: NDArray[np.int64]) -> pa.Table:
+    """Return these rows of a table. Arrow's `take` would first copy all that it has, to join its batches."""
+    batches = table.to_batches()
+    order = np.argsort(rows, kind="stable")
+    ascending = rows[order]
+    starts = np.cumsum([0, *(batch.num_rows for batch in batches)])
+    ends = ascending.searchsorted(starts)
+    parts = [
+        batch.take(pa.array(ascending[first:last] - start))
+        for batch, start, first, last in zip(batches, starts[:-1], ends[:-1], ends[1:], strict=True)
+        if last > first
+    ]
+    back = np.empty_like(order)
+    back[order] = np.arange(len(order))
+    return pa.Table.from_batches(parts, table.schema).take(pa.array(back))

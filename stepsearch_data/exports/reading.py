@@ -11,7 +11,8 @@ from stepsearch_data.pipeline.questions import QuestionRows, by_question
 from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.schemas import tables
 from stepsearch_data.schemas.rows import Round, Trajectory
-from stepsearch_data.templates.examples import Example, Passages, Search
+from stepsearch_data.templates.examples import Example, Search
+from stepsearch_data.templates.passages import Passages
 
 _ALWAYS = (tables.SUB_QUESTIONS, tables.TRAJECTORIES, tables.ROUNDS)
 _FOR_REJECTED = (tables.QUERIES, tables.VOTES, tables.HITS)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 _RAW_CHARACTERS = 2_000
 _EARLY_LOOK = 1_000
 _READ_ROWS = 1_000
+_SCRATCH = ".scratch"
 _FEW = 1_000  # items of work that are done before processes have started
 
 
@@ -120,6 +123,11 @@ class StageContext:
         path.mkdir()
         return path
 
+    @cached_property
+    def scratch(self) -> Path:
+        """Make an empty folder for files of this stage alone, which workers see too. It is no output."""
+        return self.folder(_SCRATCH)
+
     def accept(self, source: str) -> None:
         """Count a row of a source as good."""
         self._accepted[source] += 1
@@ -165,6 +173,7 @@ class StageContext:
         for writer in self._writers.values():
             writer.finish()
         self.close()
+        shutil.rmtree(self._folder / _SCRATCH, ignore_errors=True)
         return {name: writer.count for name, writer in self._writers.items()}
 
     def close(self) -> None:

@@ -29,7 +29,7 @@ from stepsearch_data.schemas.rows import (
     Vote,
 )
 from stepsearch_data.sources import OWN
-from stepsearch_data.templates.examples import Passages
+from stepsearch_data.templates.passages import Passages
 
 R = TypeVar("R", bound=Row)
 

@@ -26,7 +26,8 @@ from stepsearch_data.schemas.tables import (
     VOTES,
     Table,
 )
-from stepsearch_data.templates.examples import Paragraph, Passages
+from stepsearch_data.templates.examples import Paragraph
+from stepsearch_data.templates.passages import Passages
 
 Shown = Callable[[RetrievedDocument], Paragraph]
 """Gives a document's title and text."""

@@ -29,20 +29,23 @@ def corpus(context: StageContext) -> None:
     shown = _count(questions.select(passage_id=pl.col("paragraph_ids")), "questions")
     gold = pl.col("supporting").list.eval(pl.element().struct.field("passage_id"))
     needed = _count(questions.select(passage_id=gold), "gold_questions")
-    context.meter.expect(context.count(PARAGRAPHS))
+    counts = pl.scan_parquet(context.inputs[PARAGRAPHS], glob=False).select("passage_id")
+    for of in (shown, needed):  # joined once: a join reads all of its right side
+        counts = counts.join(of.lazy(), on="passage_id", how="left", maintain_order="left")
+    counted = counts.select(pl.col("questions", "gold_questions").fill_null(0).cast(pl.Int64)).collect()
+    context.meter.expect(len(counted))
+    done = 0
     with pq.ParquetFile(context.inputs[PARAGRAPHS]) as file:
         for batch in file.iter_batches(batch_size=_BATCH):
-            paragraphs = pl.DataFrame(batch)
-            counted = paragraphs.join(shown, on="passage_id", how="left", maintain_order="left")
-            counted = counted.join(needed, on="passage_id", how="left", maintain_order="left")
-            counts = pl.col("questions", "gold_questions").fill_null(0).cast(pl.Int64)
-            context.writer(PASSAGES).write(counted.with_columns(counts).to_arrow())
+            paragraphs = pl.DataFrame(batch).hstack(counted.slice(done, batch.num_rows))
+            context.writer(PASSAGES).write(paragraphs.to_arrow())
             context.meter.advance(batch.num_rows)
+            done += batch.num_rows
 
 
 def _count(ids: pl.LazyFrame, name: str) -> pl.DataFrame:
     per_question = ids.select(pl.col("passage_id").list.unique()).explode("passage_id")
-    return per_question.group_by("passage_id").agg(pl.len().alias(name)).collect()
+    return per_question.group_by("passage_id").agg(pl.len().alias(name)).collect(engine="streaming")
 
 
 STAGE = Stage(

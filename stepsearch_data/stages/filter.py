@@ -10,8 +10,10 @@ from pydantic import Field
 from stepsearch_data.core.lazy import Lazy
 from stepsearch_data.core.text import contains, facts
 from stepsearch_data.pipeline.context import StageContext
+from stepsearch_data.pipeline.in_order import InOrder
 from stepsearch_data.pipeline.stage import Stage, StageConfig
 from stepsearch_data.schemas.tables import ENGINE_VOTES, HITS, PASSAGES, QUERIES, SUB_QUESTIONS, VOTES
+from stepsearch_data.templates.passages import Passages
 
 if TYPE_CHECKING:
     import polars as pl
@@ -43,70 +45,38 @@ def filter_queries(context: StageContext) -> None:
     config = context.config(FilterConfig)
     queries = pl.scan_parquet(context.inputs[QUERIES], glob=False).select("query_id", "question_id", "hop")
     number = context.count(QUERIES)
+    passages = Passages(context.inputs[PASSAGES], context.scratch)
     context.meter.expect(number)
-    with pq.ParquetFile(context.inputs[HITS]) as file:
-        hits = _Hits(file)
+    with pq.ParquetFile(context.inputs[HITS]) as hits_file, pq.ParquetFile(context.inputs[SUB_QUESTIONS]) as hops_file:
+        hits = InOrder(hits_file, "query_id", HITS.schema.names)
+        hops = InOrder(hops_file, "question_id", ("question_id", "hop", "sub_answer"))
         for start in range(0, number, _BATCH):
             batch = queries.slice(start, _BATCH).collect()
-            engine_votes = _engine_votes(_judged(context, hits.take(batch["query_id"]), config))
+            found = hits.take(batch["query_id"]).with_row_index("row")
+            near = found.filter(pl.col("rank") <= config.k)
+            valid = near.select("row", valid="is_gold")
+            if config.valid != "gold":
+                says = _says_answer(near, hops.take(batch["question_id"]), passages)
+                valid = valid.with_columns(says | pl.col("valid") if config.valid == "gold-or-answer" else says)
+            judged = found.join(valid, on="row", how="left", maintain_order="left")
+            engine_votes = _engine_votes(judged.with_columns(pl.col("valid").fill_null(value=False)))
             votes = batch.join(_votes(engine_votes, config), on="query_id", maintain_order="left")
             context.writer(ENGINE_VOTES).write(engine_votes.to_arrow())
             context.writer(VOTES).write(votes.to_arrow())
             context.meter.advance(len(batch))
 
 
-class _Hits:
-    """Reads hits, which are in the order of the queries, for some queries at a time."""
-
-    def __init__(self, file: pq.ParquetFile) -> None:
-        self._batches = file.iter_batches()
-        self._read = pl.DataFrame(file.schema_arrow.empty_table())
-
-    def take(self, query_ids: pl.Series) -> pl.DataFrame:
-        """Return the hits of the next queries."""
-        wanted = query_ids.implode()
-        read, taken = [self._read], self._read["query_id"].is_in(wanted)
-        while taken.all() and (batch := next(self._batches, None)):  # the next ones may be of these queries too
-            read.append(pl.DataFrame(batch))
-            taken = read[-1]["query_id"].is_in(wanted)
-        self._read = read[-1].filter(~taken)
-        return pl.concat([*read[:-1], read[-1].filter(taken)])
-
-
-def _judged(context: StageContext, hits: pl.DataFrame, config: FilterConfig) -> pl.DataFrame:
-    """Add `valid` to hits: whether this document makes the query valid on its engine."""
-    near = pl.col("rank") <= config.k
-    if config.valid == "gold":
-        return hits.with_columns(valid=(near & pl.col("is_gold")).fill_null(value=False))
-    says = _says_answer(context, hits.with_row_index("row").filter(near))
-    found = hits.with_row_index("row").join(says, on="row", how="left", maintain_order="left")
-    valid = pl.col("says").fill_null(value=False)
-    if config.valid == "gold-or-answer":
-        valid |= pl.col("is_gold")
-    return found.with_columns(valid=(near & valid).fill_null(value=False))
-
-
-def _says_answer(context: StageContext, hits: pl.DataFrame) -> pl.DataFrame:
-    """Tell for each `row` of the hits whether the document holds the answer of its hop."""
-    sub_questions = pl.scan_parquet(context.inputs[SUB_QUESTIONS], glob=False)
-    passages = pl.scan_parquet(context.inputs[PASSAGES], glob=False)
-    joined = (
-        hits.lazy()
-        .join(sub_questions.select("question_id", "hop", "sub_answer"), on=["question_id", "hop"])
-        .join(
-            passages.select("passage_id", own_title="title", own_text="text"),
-            on="passage_id",
-            how="left",
-            maintain_order="left",
-        )
-        .select("row", pl.coalesce("own_title", "title"), pl.coalesce("own_text", "text"), "sub_answer")
-        .collect()
-    )
+def _says_answer(hits: pl.DataFrame, hops: pl.DataFrame, passages: Passages) -> pl.Series:
+    """Tell for each of the hits whether the document holds the answer of its hop."""
+    own = passages.texts(hits["passage_id"].drop_nulls().unique())
+    joined = hits.join(hops, on=["question_id", "hop"], how="left", maintain_order="left")
+    joined = joined.join(own, on="passage_id", how="left", maintain_order="left", suffix="_own")
+    texts = joined.select(pl.coalesce("title_own", "title"), pl.coalesce("text_own", "text"), "sub_answer")
     said = [
-        all(contains(f"{title} {text}", fact) for fact in facts(answer))
-        for _, title, text, answer in joined.iter_rows()
+        answer is not None and all(contains(f"{title} {text}", fact) for fact in facts(answer))
+        for title, text, answer in texts.iter_rows()
     ]
-    return joined.select("row").with_columns(says=pl.Series(said, dtype=pl.Boolean))
+    return pl.Series("valid", said, dtype=pl.Boolean)
 
 
 def _engine_votes(hits: pl.DataFrame) -> pl.DataFrame:

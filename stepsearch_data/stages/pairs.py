@@ -14,8 +14,9 @@ from stepsearch_data.pipeline.stage import Stage, StageConfig
 from stepsearch_data.schemas.rows import Pair, Round
 from stepsearch_data.schemas.tables import HITS, PAIRS, PASSAGES, QUERIES, QUESTIONS, ROUNDS, SUB_QUESTIONS, VOTES
 from stepsearch_data.templates import shown
-from stepsearch_data.templates.examples import Example, Passages, Search
+from stepsearch_data.templates.examples import Example, Search
 from stepsearch_data.templates.files import load_template
+from stepsearch_data.templates.passages import Passages
 from stepsearch_data.templates.template import Template
 
 Kind = Literal["redundant", "missed", "rejected-query"]
@@ -34,7 +35,7 @@ def pairs(context: StageContext) -> None:
     """Pair every good round with worse ones: the same thought, another query, and what this query really found."""
     config = context.config(PairsConfig)
     if config.kinds:
-        passages, template = Passages(context.inputs[PASSAGES]), load_template(shown.TEMPLATE)
+        passages, template = Passages(context.inputs[PASSAGES], context.scratch), load_template(shown.TEMPLATE)
         build = partial(_build, passages, template, config)
         for_each_question(context, build, SUB_QUESTIONS, QUERIES, VOTES, HITS, ROUNDS)
 

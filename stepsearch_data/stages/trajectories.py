@@ -25,8 +25,8 @@ from stepsearch_data.schemas.tables import (
     VOTES,
 )
 from stepsearch_data.templates import shown
-from stepsearch_data.templates.examples import Passages
 from stepsearch_data.templates.files import load_template
+from stepsearch_data.templates.passages import Passages
 from stepsearch_data.templates.template import Template
 
 _ABSTENTION = "The question cannot be answered with the documents that were found."
@@ -47,7 +47,7 @@ class TrajectoriesConfig(StageConfig):
 
 def trajectories(context: StageContext) -> None:
     """Write the trajectory of every question that has hops."""
-    passages, template = Passages(context.inputs[PASSAGES]), load_template(shown.TEMPLATE)
+    passages, template = Passages(context.inputs[PASSAGES], context.scratch), load_template(shown.TEMPLATE)
     build = partial(_build, passages, template, context.config(TrajectoriesConfig))
     for_each_question(context, build, SUB_QUESTIONS, QUERIES, VOTES, HITS)
 

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 from stepsearch_data.core.text import facts, mentions
 from stepsearch_data.schemas.rows import Hit, Question, RetrievedDocument, Round, Vote
-from stepsearch_data.templates.examples import Example, Passages
+from stepsearch_data.templates.examples import Example
+from stepsearch_data.templates.passages import Passages
 
 TEMPLATE = "musique"
 """The template of a store's rollouts. A change of its text needs a new version of `trajectories` and `pairs`."""

@@ -96,3 +96,10 @@ def test_a_full_disk_is_an_error_and_not_the_end_of_the_process(tmp_path: Path, 
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "File too large\n", "")
+
+
+def test_scratch_files_are_no_output(tmp_path: Path) -> None:
+    stage = context(tmp_path)
+    (stage.scratch / "notes").touch()
+    stage.finish()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["numbers.parquet", "rejects.parquet"]
