@@ -149,7 +149,7 @@ def make(size: int, folder: Path) -> Path:
     world = folder / f"{size}.jsonl.gz"
     if not world.exists():
         number, paragraphs = str(size), str(paragraphs_of(size))
-        made = ["--questions", number, "--paragraphs", paragraphs, "--output", world]
+        made: list[str | Path] = ["--questions", number, "--paragraphs", paragraphs, "--output", world]
         subprocess.run([*CLI, "synth", "--quiet", *made], check=True)
     return world
 
