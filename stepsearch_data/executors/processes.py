@@ -20,7 +20,7 @@ from multiprocessing.connection import Connection
 from types import ModuleType
 from typing import Any, TypeVar
 
-from stepsearch_data.executors.executor import WorkerError
+from stepsearch_data.executors.executor import INLINE, Copies, Parts, WorkerError, out_of_memory
 from stepsearch_data.executors.worker import function_of, prepare
 
 T = TypeVar("T")
@@ -28,6 +28,7 @@ U = TypeVar("U")
 
 _AHEAD = 2  # items per worker that are sent before their turn
 _TRIES = 3
+_FEWER = "use fewer: --workers 1"
 
 
 class Processes:
@@ -49,35 +50,63 @@ class Processes:
             for item in items:
                 waiting.append((item, pool.submit(item)))
                 if len(waiting) > _AHEAD * self.workers:
-                    yield self._first(waiting, pool)
+                    yield _first(waiting, pool)
             while waiting:
-                yield self._first(waiting, pool)
+                yield _first(waiting, pool)
         finally:
             pool.close()
             self._pools.discard(pool)
+
+    def copies(self, function: Callable[[T], U]) -> Copies:
+        """Keep the function in this process: see `Inline.copies`."""
+        return INLINE.copies(function)
+
+    def parts(self, functions: Sequence[Callable[[T], U]]) -> Parts:
+        """Keep each function in a process of its own."""
+        return _Kept(functions, self._context)
 
     def close(self) -> None:
         """End the processes of calls whose results are no longer wanted."""
         for pool in self._pools:
             pool.close()
 
-    def _first(self, waiting: deque[tuple[T, Future[U]]], pool: _Pool) -> U:
-        """Return the result of the first item. Where a worker has ended, all items that wait are sent again."""
-        for _ in range(_TRIES):
-            try:
-                result = waiting[0][1].result()
-            except BrokenProcessPool:
-                pool.restart()
-                again = [(item, pool.submit(item)) for item, _ in waiting]
-                waiting.clear()
-                waiting.extend(again)
-            else:
-                waiting.popleft()
-                return result
-        raise WorkerError(
-            f"a worker process was killed {_TRIES} times at the same work, perhaps for want of memory",
-            "use fewer: --workers 1; then the same command again",
-        )
+
+def _first(waiting: deque[tuple[T, Future[U]]], pool: _Pool) -> U:
+    """Return the result of the first item. Where a worker has ended, all items that wait are sent again."""
+    for _ in range(_TRIES):
+        try:
+            result = waiting[0][1].result()
+        except BrokenProcessPool:
+            pool.restart()
+            again = [(item, pool.submit(item)) for item, _ in waiting]
+            waiting.clear()
+            waiting.extend(again)
+        except MemoryError as error:
+            raise out_of_memory("a worker process", _FEWER) from error
+        else:
+            waiting.popleft()
+            return result
+    raise WorkerError(
+        f"a worker process was killed {_TRIES} times at the same work, perhaps for want of memory",
+        f"{_FEWER}; then the same command again",
+    )
+
+
+class _Kept:
+    """Processes that keep a function each."""
+
+    def __init__(self, functions: Sequence[Callable[[Any], Any]], context: Any) -> None:
+        self._pools = [_Pool(1, context, pickle.dumps(function)) for function in functions]
+
+    def ask(self, item: Any) -> list[Any]:
+        """See `Parts.ask`."""
+        sent = [(deque([(item, pool.submit(item))]), pool) for pool in self._pools]
+        return [_first(waiting, pool) for waiting, pool in sent]
+
+    def close(self) -> None:
+        """See `Parts.close`."""
+        for pool in self._pools:
+            pool.close()
 
 
 class _Pool:

@@ -83,6 +83,7 @@ class Runner:
         self.config = config
         self._force = force
         self._started = started
+        self._say: Callable[[str], None] = lambda _: None
         self._sources = self._choose_sources()
 
     def plan(self) -> list[Decision]:
@@ -126,6 +127,7 @@ class Runner:
 
     def run(self, reporter: Reporter) -> list[Outcome]:
         """Run what is not current, in order. Each finished stage is committed at once."""
+        self._say = reporter.line
         try:
             with self.store.locked():
                 self._tidy()
@@ -268,7 +270,7 @@ class Runner:
     @cached_property
     def _executor(self) -> Executor:
         run = self.config.run
-        return open_executor(run.executor, run.workers, _PRELOAD, run.address)
+        return open_executor(run.executor, run.workers, _PRELOAD, run.address, self._say)
 
     @cached_property
     def _budget(self) -> Budget:

@@ -69,11 +69,11 @@ def test_a_cluster_that_gives_no_core_is_said(cluster: Any, monkeypatch: pytest.
     code = """if True:
         import sys
         from contextlib import closing
-        from stepsearch_data.executors import on_ray
+        from stepsearch_data.executors import on_ray, ray_cluster
         from stepsearch_data.executors.executor import WorkerError
         from tests.executors.test_processes import wait
         from pathlib import Path
-        on_ray._PATIENCE = 2.0
+        ray_cluster.PATIENCE = 2.0
         try:
             with closing(on_ray.OnRay(2, sys.argv[1])) as executor:
                 list(executor.map(wait, [Path(sys.argv[2])]))

@@ -52,6 +52,10 @@ def kill_always(number: int) -> int:
     return number
 
 
+def lacks_memory(number: int) -> int:
+    raise MemoryError
+
+
 def process_of(_: int) -> int:
     return os.getpid()
 
@@ -119,6 +123,12 @@ def test_the_work_of_a_killed_worker_is_done_again(tmp_path: Path) -> None:
 def test_work_that_always_kills_its_worker_ends_with_one_line() -> None:
     with pytest.raises(WorkerError, match="killed 3 times at the same work") as caught:
         list(Processes(2).map(kill_always, range(9)))
+    assert "--workers 1" in caught.value.hint
+
+
+def test_a_worker_without_memory_ends_the_work_with_one_line() -> None:
+    with pytest.raises(WorkerError, match="a worker process has run out of memory") as caught:
+        list(Processes(2).map(lacks_memory, range(9)))
     assert "--workers 1" in caught.value.hint
 
 
