@@ -251,7 +251,7 @@ class Store:
         """
         from stepsearch_data.compare import compare
 
-        return compare(self.folder, (other if isinstance(other, Store) else Store(other)).folder)
+        return compare(self.folder, _opened(other).folder)
 
     def status(self) -> list[dict[str, Any]]:
         """Return what the store holds of each stage: its state, rows of its tables, bytes, seconds and rejects.
@@ -287,9 +287,12 @@ class Store:
         title: str | None = None,
         folder: bool = False,
         rollouts: str | Sequence[str] = (),
+        compare: Store | AnyPath | None = None,
         progress: bool = False,
     ) -> ReportWritten:
         """Write the store as a web page, or as a folder if large. `page` of the result is its path. Raises StoreError.
+
+        With another store to `compare` with, the page also shows what has changed from that one to this.
 
         >>> ssd.open("store").report("report").page.name
         'report.html'
@@ -299,7 +302,8 @@ class Store:
 
         with _writing(path), Reporter(quiet=not progress).stage("report") as meter:
             shown = Rollouts(_listed(rollouts))
-            return report(self.folder, Path(path), meter, title=title, folder=folder, rollouts=shown)
+            other = None if compare is None else _opened(compare).folder
+            return report(self.folder, Path(path), meter, title=title, folder=folder, rollouts=shown, compared=other)
 
     def export(
         self,
@@ -333,6 +337,10 @@ class Store:
         rows = "".join(f"<tr><td>{escape(name)}</td><td>{count:,}</td></tr>" for name, count in self.tables.items())
         head = "<thead><tr><th>table</th><th>rows</th></tr></thead>"
         return f"<p><b>{escape(str(self.path))}</b></p><table>{head}<tbody>{rows}</tbody></table>"
+
+
+def _opened(store: Store | AnyPath) -> Store:
+    return store if isinstance(store, Store) else Store(store)
 
 
 @contextmanager

@@ -48,7 +48,7 @@ ALLOWED = {
     "scoring": BASE | {"executors", "pipeline", "rewards", "sources"},
     "serve": {"core", "indexes", "search"},
     "release": BASE | {"pipeline", "stages", "audit", "sql", "trajectory", "remote", "sources"},
-    "report": BASE | {"llm", "pipeline", "sources", "stages", "rewards", "exports", "serve", "sql"},
+    "report": BASE | {"llm", "pipeline", "sources", "stages", "rewards", "exports", "serve", "sql", "compare"},
     "trainer": TRAINER,
     "evaluation": TRAINER | {"trainer"},
     "demo": TRAINER | {"trainer", "evaluation", "synth"},

@@ -10,6 +10,7 @@ import typer
 from stepsearch_data.builds import setting_text
 from stepsearch_data.cli import options
 from stepsearch_data.cli.common import open_store
+from stepsearch_data.cli.look import tell_report
 from stepsearch_data.cli.printing import grid, print_json, say
 
 _MOST = 20  # changed trajectories that are listed; gained and lost ones are all listed
@@ -18,15 +19,21 @@ _MOST = 20  # changed trajectories that are listed; gained and lost ones are all
 def compare(
     a: Annotated[Path, typer.Argument(help="A store.")],
     b: Annotated[Path, typer.Argument(help="Another store.")],
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="Write a web page too: the report of B, with what has changed."),
+    ] = None,
     as_json: options.Json = False,
 ) -> None:
     """Compare two stores: settings that differ, counts, gates, and every trajectory that was gained, lost or changed.
 
     A trajectory counts when it is fit for training: complete, and passed by the quality gates.
 
-    Example: stepsearch-data compare store store-k5
+    Example: stepsearch-data compare store store-k5 --html changes.html
     """
     found = open_store(a, None).compare(b)
+    if html:
+        tell_report(open_store(b, None).report(html, compare=a))
     if as_json:
         print_json(found)
     else:

@@ -19,6 +19,7 @@ from stepsearch_data.core.progress import Reporter
 
 if TYPE_CHECKING:
     from stepsearch_data.pipeline.store import Store
+    from stepsearch_data.report.write import Written as ReportWritten
 
 _LONGEST_QUERY = 10_000_000  # bytes that are read from stdin
 _CELL = 60  # characters; longer cells are cut in tables
@@ -217,6 +218,10 @@ def report(
         bool, typer.Option("--folder", help="Write a folder even if one file would do: it opens faster.")
     ] = False,
     rollouts: options.Rollouts = None,
+    compare: Annotated[
+        Path | None,
+        typer.Option("--compare", metavar="STORE", help="Show what has changed since this store, too."),
+    ] = None,
     config: options.Config = None,
     quiet: options.Quiet = False,
 ) -> None:
@@ -226,12 +231,16 @@ def report(
     Example: stepsearch-data report --store ./store --output my-report
     """
     written = open_store(store, config).report(
-        output, title=title, folder=folder, rollouts=rollouts or (), progress=not quiet
+        output, title=title, folder=folder, rollouts=rollouts or (), compare=compare, progress=not quiet
     )
     if not quiet:
-        megabytes = written.bytes / 1e6
-        counted = "1 trajectory" if written.trajectories == 1 else f"{written.trajectories:,} trajectories"
-        tell(f"wrote {written.page}: {counted}, {megabytes:,.1f} MB")
+        tell_report(written)
+
+
+def tell_report(written: ReportWritten) -> None:
+    """Tell where a report is, and how large."""
+    counted = "1 trajectory" if written.trajectories == 1 else f"{written.trajectories:,} trajectories"
+    tell(f"wrote {written.page}: {counted}, {written.bytes / 1e6:,.1f} MB")
 
 
 def view(

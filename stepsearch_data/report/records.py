@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -48,15 +48,17 @@ def tables_of(store: Store, manifest: Manifest) -> dict[Table[Any], Path]:
     return found
 
 
-def records(store: Store, manifest: Manifest, rollouts: Rollouts = NONE) -> Iterator[shapes.Record]:
-    """Yield all trajectories in the order of the store, few of them in memory; none where the store has none."""
+def records(
+    store: Store, manifest: Manifest, rollouts: Rollouts = NONE, only: Collection[str] | None = None
+) -> Iterator[shapes.Record]:
+    """Yield all trajectories, or those of some questions, in the order of the store, few of them in memory."""
     if manifest.output(TRAJECTORIES.name) is None:
         return
     tables = tables_of(store, manifest)
     paths = store.tables(manifest, QUESTIONS, PASSAGES)
     passages = Passages(paths[PASSAGES])
     for rows in by_question({**paths, **tables}, *tables):
-        if rows[TRAJECTORIES]:
+        if rows[TRAJECTORIES] and (only is None or rows.question.question_id in only):
             yield record(rows, passages.shown, rollouts)
 
 

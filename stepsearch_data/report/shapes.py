@@ -203,3 +203,27 @@ class Record(TypedDict):
     segments: list[Segment]
     rounds: list[RecordRound]
     rollouts: list[Rollout]  # of policies, where some were given
+
+
+class Change(TypedDict):
+    """A trajectory that is fit for training in one of two stores, or in both but not the same."""
+
+    id: str
+    kind: Literal["lost", "gained", "changed"]  # only A has it; only B has it; both have it, with differences
+    question: str
+    source: str
+    hops: int
+    reasons: list[str]  # why the other store lacks it; of a changed one, which parts differ
+
+
+class Comparison(TypedDict):
+    """Two stores, A and B, compared; the report is of B, and has those trajectories of A that changed, too."""
+
+    a: str  # name of a store's folder
+    b: str
+    fit: tuple[int, int]  # trajectories that are complete and passed by the gates
+    kept_share: tuple[float, float]  # of all queries
+    tables: list[Facts]  # settings that differ, rows, gates
+    changes: list[Change]
+    others: list[str]  # ids of the trajectories of A in the chunks from this one on
+    first_chunk: int

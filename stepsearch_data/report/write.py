@@ -14,12 +14,13 @@ from stepsearch_data.core.errors import StoreError
 from stepsearch_data.core.progress import Meter
 from stepsearch_data.pipeline.catalog import check_current
 from stepsearch_data.pipeline.store import Manifest, Store
+from stepsearch_data.report.comparison import comparison
 from stepsearch_data.report.facts import rejecting
 from stepsearch_data.report.listing import make_listing, read_index, read_rejects
 from stepsearch_data.report.page import MARK, Mode, Shell, data_script, pack, packed_script, shell
 from stepsearch_data.report.records import records
 from stepsearch_data.report.rollouts import NONE, Rollouts
-from stepsearch_data.report.shapes import Index, Record, Rejects, Summary
+from stepsearch_data.report.shapes import Comparison, Index, Record, Rejects, Summary
 from stepsearch_data.report.summary import summarize
 from stepsearch_data.report.tables import open_tables
 
@@ -45,6 +46,7 @@ class _Data:
     summary: Summary
     index: Index
     rejects: Rejects
+    comparison: Comparison | None
     packed: Path
 
 
@@ -57,26 +59,29 @@ def report(
     folder: bool = False,
     one_file: int = ONE_FILE,
     rollouts: Rollouts = NONE,
+    compared: Store | None = None,
 ) -> Written:
     """Write `output`.html or, where the trajectories take more than `one_file` bytes, the folder `output`.
 
     It takes its place only when it is whole, and replaces an earlier report there; `folder` asks for a folder
-    whatever the size, and `rollouts` are shown beside the trajectories.
+    whatever the size, and `rollouts` are shown beside the trajectories. With a store to be `compared` with, the page
+    also shows what has changed since that store.
 
     Raises StoreError: the store is stale or has nothing to show, or the place is not ours; OSError.
     """
     output = output.resolve()
-    _check(output, store)
+    stores = (store, compared) if compared else (store,)
+    _check(output, *stores)
     name = output.with_suffix("") if output.suffix in {".html", ".htm"} else output
     page = name.with_name(f"{name.name}.html")
-    _check(name if folder else page, store)
+    _check(name if folder else page, *stores)
     check_current(store)
     name.parent.mkdir(parents=True, exist_ok=True)
     with store.reading() as manifest, _scratch(name) as scratch:
-        data = _gather(store, manifest, scratch / "packed", meter, rollouts, title)
+        data = _gather(store, manifest, scratch / "packed", meter, rollouts, title, compared)
         whole = folder or data.packed.stat().st_size > one_file
         target, mode = (name, Mode.chunks) if whole else (page, Mode.embedded)
-        _check(target, store)
+        _check(target, *stores)
         made = scratch / target.name
         (_write_folder if whole else _write_file)(made, data, shell(mode, data.summary["title"]))
         size = sum(path.stat().st_size for path in ([made] if made.is_file() else made.rglob("*.*")))
@@ -84,9 +89,9 @@ def report(
     return Written(target / "index.html" if whole else target, len(data.index["id"]), size)
 
 
-def _check(place: Path, store: Store) -> None:
-    """Refuse to write into the store, and over what is no report."""
-    if place.is_relative_to(store.root.resolve()):
+def _check(place: Path, *stores: Store) -> None:
+    """Refuse to write into a store, and over what is no report."""
+    if any(place.is_relative_to(store.root.resolve()) for store in stores):
         raise StoreError(f"cannot write {place}: it lies in the store and could damage it")
     if place.exists() and not _is_report(place):
         raise StoreError(f"{place} exists already and is not a report", "choose another place with --output")
@@ -116,18 +121,37 @@ def _scratch(name: Path) -> Iterator[Path]:
 
 
 def _gather(
-    store: Store, manifest: Manifest, packed: Path, meter: Meter, rollouts: Rollouts, title: str | None
+    store: Store,
+    manifest: Manifest,
+    packed: Path,
+    meter: Meter,
+    rollouts: Rollouts,
+    title: str | None,
+    compared: Store | None,
 ) -> _Data:
     with closing(open_tables(store, manifest)) as connection:
         make_listing(connection, rejecting(manifest))
         summary = summarize(store, manifest, connection, title, rollouts)
         index, rejects = read_index(connection, CHUNK_ROWS), read_rejects(connection)
     meter.expect(len(index["id"]))
+    found = comparison(compared, store) if compared else None
     with open(packed, "wb") as file:
         for chunk in _chunks(records(store, manifest, rollouts)):
             file.write(pack(chunk) + b"\n")
             meter.advance(len(chunk))
-    return _Data(summary, index, rejects, packed)
+        if compared and found:
+            found["first_chunk"] = -(-len(index["id"]) // CHUNK_ROWS)
+            for chunk in _chunks(_others(compared, found)):
+                file.write(pack(chunk) + b"\n")
+                found["others"] += [record["id"] for record in chunk]
+    return _Data(summary, index, rejects, found, packed)
+
+
+def _others(compared: Store, found: Comparison) -> Iterator[Record]:
+    """Yield the changed trajectories of the other store, as it has them."""
+    named = {change["id"] for change in found["changes"]}
+    with compared.reading() as manifest:
+        yield from records(compared, manifest, only=named)
 
 
 def _chunks(rows: Iterator[Record]) -> Iterator[list[Record]]:
@@ -137,10 +161,16 @@ def _chunks(rows: Iterator[Record]) -> Iterator[list[Record]]:
 
 def _write_file(path: Path, data: _Data, page: Shell) -> None:
     with open(path, "wb") as file, open(data.packed, "rb") as lines:
-        file.write(page.before + data_script("mode", {"mode": Mode.embedded}) + data_script("summary", data.summary))
-        file.write(packed_script("index", pack(data.index)) + packed_script("rejects", pack(data.rejects)))
+        file.write(page.before + _about(Mode.embedded, data))
         file.writelines(packed_script(f"chunk-{number}", line.rstrip()) for number, line in enumerate(lines))
         file.write(page.after)
+
+
+def _about(mode: Mode, data: _Data) -> bytes:
+    """Write all data but the trajectories."""
+    packed = {"index": data.index, "rejects": data.rejects, "comparison": data.comparison}
+    told = [data_script("mode", {"mode": mode}), data_script("summary", data.summary)]
+    return b"".join([*told, *(packed_script(name, pack(value)) for name, value in packed.items() if value)])
 
 
 def _write_folder(path: Path, data: _Data, page: Shell) -> None:
@@ -150,9 +180,7 @@ def _write_folder(path: Path, data: _Data, page: Shell) -> None:
     """
     (path / _CHUNKS).mkdir(parents=True)
     with open(path / "index.html", "wb") as file:
-        file.write(page.before + data_script("mode", {"mode": Mode.chunks}) + data_script("summary", data.summary))
-        file.write(packed_script("index", pack(data.index)) + packed_script("rejects", pack(data.rejects)))
-        file.write(page.after)
+        file.write(page.before + _about(Mode.chunks, data) + page.after)
     with open(data.packed, "rb") as lines:
         for number, line in enumerate(lines):
             script = b'stepsearchChunk(%d, "%s");\n' % (number, line.rstrip())

@@ -54,6 +54,7 @@ class Report:
     mode: str
     summary: Any
     index: Any
+    comparison: Any
     records: list[Any]
 
 
@@ -70,6 +71,7 @@ def read(page: Path) -> Report:
         json.loads(data["mode"])["mode"],
         json.loads(data["summary"]),
         unpack(data["index"]),
+        unpack(data["comparison"]) if "comparison" in data else None,
         [record for number in sorted(whole) for record in unpack(whole[number])],
     )
 

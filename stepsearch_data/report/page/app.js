@@ -1,10 +1,11 @@
 // The page as a whole: which view an address shows, the keys, the theme.
 
 import { browse, resultsIn } from "./browse.js";
+import { changes, comparison, difference } from "./compare.js";
 import { openSource } from "./data.js";
 import { el, own } from "./dom.js";
 import { overview } from "./overview.js";
-import { address, place, rejectsAt } from "./place.js";
+import { address, changesAt, place, rejectsAt } from "./place.js";
 import { rejects } from "./rejects.js";
 import { trajectory } from "./trajectory.js";
 
@@ -27,6 +28,10 @@ async function start() {
   listen();
   try {
     source = await openSource();
+    if (await source.comparison()) {
+      own("to-changes", HTMLElement).hidden = false;
+      if (!location.hash) history.replaceState(null, "", "#/c"); // who compares looks at that first
+    }
     await show({ first: true });
   } catch (error) {
     problem(error);
@@ -51,7 +56,7 @@ function listen() {
 
 /**
  * Another address of a list without a step back to the old one, as while typing.
- * @param {"t" | "r"} kind
+ * @param {"t" | "r" | "d"} kind
  * @param {string} there
  */
 function replaceList(kind, there) {
@@ -66,6 +71,9 @@ function replaceList(kind, there) {
 function viewOf({ kind, params, id }) {
   if (kind === "trajectory") return trajectory(source, params, id);
   if (kind === "r") return rejects(source, params, (asked) => replaceList("r", rejectsAt(asked)));
+  if (kind === "c") return comparison(source);
+  if (kind === "d") return changes(source, params, (asked) => replaceList("d", changesAt(asked)));
+  if (kind === "difference") return difference(source, params, id);
   return kind === "t" ? browse(source, params, (asked) => replaceList("t", address(asked))) : overview(source);
 }
 
@@ -93,8 +101,9 @@ function change(next, there, first) {
   document.title = `${next.title} · stepsearch-data`;
   const current = {
     overview: there.kind === "overview" && "page",
-    trajectories: { overview: "", t: "page", trajectory: "true", r: "" }[there.kind],
+    trajectories: (there.kind === "t" && "page") || (there.kind === "trajectory" && "true"),
     rejects: there.kind === "r" && "page",
+    changes: (there.kind === "c" && "page") || (["d", "difference"].includes(there.kind) && "true"),
   };
   for (const [name, value] of Object.entries(current)) {
     const link = own(`to-${name}`, HTMLElement);

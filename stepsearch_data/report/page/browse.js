@@ -281,7 +281,7 @@ export function resultsIn(node) {
  * @param {1 | -1} way
  * @param {View} view
  */
-function step(results, way, view) {
+export function step(results, way, view) {
   const links = resultsIn(results);
   const here = links.indexOf(/** @type {HTMLElement} */ (document.activeElement));
   const next = links[here + way] ?? (document.activeElement?.closest(".row") ? null : links[0]);

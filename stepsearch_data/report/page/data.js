@@ -3,7 +3,7 @@
 
 import { el, own } from "./dom.js";
 
-/** @import { Index, Record, Rejects, Summary } from "./shapes.js" */
+/** @import { Comparison, Index, Record, Rejects, Summary } from "./shapes.js" */
 /** @typedef {Index & { share: number[] }} Columns */
 /** @typedef {{ [Name in keyof Omit<Index, "chunk_rows">]: Index[Name][number] }} Row */
 /** @typedef {{ total: number, rows: Row[] }} Found */
@@ -20,6 +20,8 @@ import { el, own } from "./dom.js";
  * @property {(id: string, params: URLSearchParams) => Soon<Around>} around
  * @property {(id: string) => Soon<Record | null>} record
  * @property {() => Soon<Rejects>} rejects
+ * @property {() => Soon<Comparison | null>} comparison with another store, where the page was made with one
+ * @property {(id: string) => Soon<Record | null>} other the trajectory as the other store has it, if it differs
  */
 
 const LISTED = /** @type {const} */ (["source", "type", "hops", "split", "difficulty", "rejected_by"]); // values to keep
@@ -82,6 +84,8 @@ class Local {
   found = { key: null, rows: [] };
   /** @type {string[] | null} */
   words = null; // lower-cased texts, made when first searched
+  /** @type {Comparison | undefined} */
+  compared;
 
   /** @param {Summary} summary @param {Index} index @param {Load} load */
   constructor(summary, index, load) {
@@ -122,6 +126,21 @@ class Local {
   /** @returns {Promise<Rejects>} */
   rejects() {
     return unpacked(held("rejects"));
+  }
+
+  /** @returns {Promise<Comparison | null>} */
+  async comparison() {
+    if (document.getElementById("comparison")) this.compared ??= await unpacked(held("comparison"));
+    return this.compared ?? null;
+  }
+
+  /** @param {string} id @returns {Promise<Record | null>} */
+  async other(id) {
+    const told = await this.comparison();
+    const at = told?.others.indexOf(id) ?? -1;
+    if (!told || at < 0) return null;
+    const size = this.index.chunk_rows;
+    return (await this.chunk(told.first_chunk + Math.floor(at / size)))[at % size];
   }
 
   /** The last chunks are kept; one that could not be read is asked for again. @param {number} number */
@@ -232,6 +251,14 @@ class Remote {
   /** @param {string} id */
   async record(id) {
     return this.get(`api/trajectory/${encodeURIComponent(id)}`, { 404: null });
+  }
+
+  comparison() {
+    return null;
+  }
+
+  other() {
+    return null;
   }
 
   /** @param {string} path @param {{ [status: number]: any }} instead @returns {Promise<any>} */

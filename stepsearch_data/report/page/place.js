@@ -1,6 +1,7 @@
-// Addresses: #/ the overview, #/t?… the list, #/t/ID?… a trajectory, #/r?… rejected rows; and what a view is.
+// Addresses: #/ the overview, #/t?… the list, #/t/ID?… a trajectory, #/r?… rejected rows, #/c two stores compared,
+// #/d?… trajectories that differ, #/d/ID?… one of them; and what a view is.
 
-/** @typedef {{ kind: "overview" | "t" | "trajectory" | "r", params: URLSearchParams, id: string }} Place */
+/** @typedef {{ kind: "overview" | "t" | "trajectory" | "r" | "c" | "d" | "difference", params: URLSearchParams, id: string }} Place */
 /**
  * @typedef {object} View
  * @property {string} title
@@ -24,6 +25,11 @@ export function rejectsAt(params) {
   return address(params).replace("#/t", "#/r");
 }
 
+/** The address of trajectories that differ, or of one of them. @param {URLSearchParams} params @param {string} [id] */
+export function changesAt(params, id) {
+  return address(params, id).replace("#/t", "#/d");
+}
+
 /**
  * The address of the list whose filters have these values; null where there are no filters.
  * @param {{ [name: string]: string }} filters filters by the names of their values
@@ -39,7 +45,8 @@ export function place() {
   const [path, query] = location.hash.replace(/^#\/?/, "").split(/\?(.*)/s);
   const params = new URLSearchParams(query ?? "");
   if (path.startsWith("t/")) return { kind: "trajectory", params, id: named(path.slice(2)) };
-  const kind = path.startsWith("t") ? "t" : path.startsWith("r") ? "r" : "overview";
+  if (path.startsWith("d/")) return { kind: "difference", params, id: named(path.slice(2)) };
+  const kind = /** @type {const} */ (["t", "r", "c", "d"]).find((name) => path.startsWith(name)) ?? "overview";
   return { kind, params, id: "" };
 }
 

@@ -10,7 +10,7 @@ import { rejectsAt } from "./place.js";
 /** @import { Reject } from "./shapes.js" */
 
 const ROWS = 200; // on a page
-const DETAILS = /'[^']*'|"[^"]*"|\d+/g; // names and numbers, in which reasons of the overview do not differ
+export const DETAILS = /'[^']*'|"[^"]*"|\d+/g; // names and numbers, in which reasons of the overview do not differ
 
 /** @param {Source} source @param {URLSearchParams} params @param {(params: URLSearchParams) => void} change */
 export async function rejects(source, params, change) {

@@ -118,13 +118,17 @@ function lost({ answer_reward, key_reward }) {
     .map(([name, reward]) => `${name} ${signed(reward)}`);
 }
 
-/** The gold trajectory, and beside it what policies did: the n-th rounds of all are in one row. @param {Record} record */
+/** The gold trajectory, and beside it what policies did. @param {Record} record */
 function sides(record) {
   if (!record.rollouts.length) return timeline(record);
   const gold = el("div", {}, el("h3.side", {}, "Gold trajectory"), timeline(record));
-  const all = [gold, ...record.rollouts.map(side)];
-  const rows = Math.max(...all.map((each) => each.querySelectorAll(".line > li").length));
-  return el("div.sides", { style: `--rows: ${rows + 1}` }, all); // the first row has the headings
+  return aligned([gold, ...record.rollouts.map(side)]);
+}
+
+/** Time lines side by side: the n-th rounds of all are in one row. @param {HTMLElement[]} columns */
+export function aligned(columns) {
+  const rows = Math.max(...columns.map((each) => each.querySelectorAll(".line > li").length));
+  return el("div.sides", { style: `--rows: ${rows + 1}` }, columns); // the first row has the headings
 }
 
 /** @param {Rollout} rollout */

@@ -1,0 +1,69 @@
+"""Two stores compared, as the page shows it: what `compare` finds, with the questions of the trajectories it names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
+
+import polars as pl
+
+from stepsearch_data.compare import Pair, compare
+from stepsearch_data.core.toml import write_value
+from stepsearch_data.pipeline.catalog import frame
+from stepsearch_data.pipeline.store import Store
+from stepsearch_data.report.shapes import Change, Comparison, Facts
+from stepsearch_data.schemas.tables import QUESTIONS
+
+
+def comparison(a: Store, b: Store) -> Comparison:
+    """Compare two stores; a report of `b` shows it. No path of this machine is in it.
+
+    Raises StoreError where one of them is not complete or not up to date.
+    """
+    found = compare(a, b)
+    counts, shares = found["counts"], found["kept_share"]
+    gates = [[gate, ours, theirs, theirs - ours] for gate, (ours, theirs) in found["gates"].items()]
+    return {
+        "a": a.root.resolve().name,
+        "b": b.root.resolve().name,
+        "fit": counts.get("trajectories_passed", (0, 0)),
+        "kept_share": shares,
+        "tables": [
+            _facts("Settings that differ", ["setting", "A", "B"], _settings(found["settings"])),
+            _facts("Rows", ["what", "A", "B", "B − A"], _counted(counts)),
+            _facts("Trajectories that a gate flags", ["gate", "A", "B", "B − A"], gates),
+        ],
+        "changes": _changes(a, b, found),
+        "first_chunk": 0,
+        "others": [],
+    }
+
+
+def _settings(differing: Mapping[str, Pair]) -> list[list[Any]]:
+    return [
+        [key, *(None if value is None else write_value(value) for value in pair)] for key, pair in differing.items()
+    ]
+
+
+def _counted(counts: Mapping[str, tuple[int, int]]) -> list[list[Any]]:
+    return [[name.replace("_", " "), ours, theirs, theirs - ours] for name, (ours, theirs) in counts.items()]
+
+
+def _facts(title: str, columns: list[str], rows: list[list[Any]]) -> Facts:
+    return {"title": title, "columns": columns, "rows": rows, "filters": {}}
+
+
+def _changes(a: Store, b: Store, found: Mapping[str, Any]) -> list[Change]:
+    """Name the trajectories that were lost, gained and changed, with the questions that either store has of them."""
+    named: Iterable[tuple[str, str, list[str]]] = [
+        *(("lost", one["question_id"], [one["why"]]) for one in found["lost"]),
+        *(("gained", one["question_id"], [one["why"]]) for one in found["gained"]),
+        *(("changed", one["question_id"], one["differs"]) for one in found["changed"]),
+    ]
+    columns = ("question", "source", "hops")
+    changes = pl.DataFrame(named, {"kind": pl.String, "id": pl.String, "reasons": pl.List(pl.String)}, orient="row")
+    for store, suffix in ((a, ""), (b, "_b")):
+        asked = frame(store, store.manifest(), QUESTIONS.name).select(pl.col("question_id").alias("id"), *columns)
+        changes = changes.join(asked.collect(), on="id", how="left", maintain_order="left", suffix=suffix)
+    told = changes.select("id", "kind", "reasons", *(pl.coalesce(name, f"{name}_b") for name in columns))
+    return cast("list[Change]", told.to_dicts())
