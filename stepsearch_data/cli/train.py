@@ -124,11 +124,14 @@ def plot(
         float, typer.Option("--solved", callback=options.finite, help="Held-out exact match of a solved run.")
     ] = 0.9,
     smooth: Annotated[
-        int,
+        int | None,
         typer.Option(
-            "--smooth", min=1, max=1_000_000, help="Draw moving means over so many updates; the table is not smoothed."
+            "--smooth",
+            min=1,
+            max=1_000_000,
+            help="Draw moving means of training metrics over so many updates (default: a twentieth of them).",
         ),
-    ] = 1,
+    ] = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -144,7 +147,8 @@ def plot(
     found, notes = load_runs(runs)
     curves = Curves(found, metric or [SOLVED_BY], x)
     compared = curves.compare(sorted(at) if at else curves.budgets(), against, solved)
-    write(draw(curves, smooth), output)
+    smooth = smooth or curves.smoothing()
+    write(draw([*curves.bands(smooth)], x, smooth, against), output)
     _print_curves(compared, as_json=as_json)
     teller(quiet)(*notes, *curves.notes, f"wrote {output}")
 

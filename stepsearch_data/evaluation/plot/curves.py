@@ -155,6 +155,10 @@ class Curves:
         wanted = (start, variant)
         return {run: p for run, p in self._points[metric].items() if (run.info.start, run.info.variant) == wanted}
 
+    def smoothing(self) -> int:
+        """Return over how many measurements training metrics are averaged: a twentieth of the longest run's."""
+        return max(1, max(len(x) for points in self._points.values() for x, _ in points.values()) // 20)
+
     def bands(self, smooth: int = 1) -> Iterator[Band]:
         """Yield a band for each metric, start and variant.
 

@@ -258,7 +258,7 @@ def demonstrate(
     runs, notes = load_runs(experiment(folder, SIZES[size], load, workers, say, seed=seed))
     curves = Curves(runs, [SOLVED_BY])
     compared = curves.compare(SIZES[size].budgets, _BASELINE, SOLVED)
-    write(draw(curves), folder / CURVES)
+    write(draw([*curves.bands()], curves.axis, against=_BASELINE), folder / CURVES)
     for line in (*notes, *curves.notes, f"wrote {folder / CURVES}"):
         say(line)
     return compared

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import re
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from stepsearch_data.evaluation.plot.chart import draw, write
+from stepsearch_data.evaluation.plot.chart import Spec, apart, draw, write
 from stepsearch_data.evaluation.plot.curves import Curves
 from stepsearch_data.evaluation.plot.runs import load_runs
 from tests.conftest import Run
@@ -25,34 +27,81 @@ def runs(tmp_path: Path) -> Path:
     return tmp_path / "runs"
 
 
+def drawn(runs: Path, *metrics: str, smooth: int = 1, against: str | None = None) -> Spec:
+    curves = Curves(load_runs([runs])[0], metrics or ["eval_em"])
+    return draw([*curves.bands(smooth)], curves.axis, smooth, against)
+
+
+def panels(spec: Spec) -> list[list[Spec]]:
+    return [row["hconcat"] for row in spec["vconcat"]]
+
+
+def names(panel: Spec) -> list[Spec]:
+    """The names beside the curves of a panel, and where they stand."""
+    (layer,) = [layer for layer in panel["layer"] if layer["mark"]["type"] == "text"]
+    rows: list[Spec] = layer["data"]["values"]
+    return rows
+
+
 def texts(svg: str) -> set[str]:
     return set(re.findall(r"<text[^>]*>([^<]*)</text>", svg))
 
 
 def test_a_drawing_names_axes_variants_and_starts(runs: Path, tmp_path: Path) -> None:
-    write(draw(Curves(load_runs([runs])[0], ["eval_em"])), tmp_path / "new" / "a.svg")
+    write(drawn(runs), tmp_path / "new" / "a.svg")
     svg = (tmp_path / "new" / "a.svg").read_text()
     starts, axes = {"Cold start: weak", "Cold start: strong"}, {"updates", "exact match, held out"}
     caption = "Mean of 3 runs per curve; shaded: its 95 % t-interval"
     assert texts(svg) >= {"outcome", "steppo", caption} | starts | axes
     assert "#0072B2" in svg
-    assert "stroke-dasharray" not in svg
 
 
-def test_from_the_ninth_variant_on_lines_are_dashed(tmp_path: Path) -> None:
-    for number in range(9):
-        write_run(tmp_path / f"v{number}", evaluated(u0=0.1, u20=0.1 * number))
-    write(draw(Curves(load_runs([tmp_path])[0], ["eval_em"])), tmp_path / "a.svg")
-    svg = (tmp_path / "a.svg").read_text()
-    assert "stroke-dasharray" in svg
-    assert "One run per curve" in texts(svg)
+def test_a_panel_has_at_most_four_curves_the_baseline_among_them(tmp_path: Path) -> None:
+    for number, start in product(range(9), ("weak", "strong")):
+        about = {"variant": f"v{number}", "start": start}
+        write_run(tmp_path / start / f"v{number}", evaluated(u0=0.1, u20=0.1 * number), about)
+    rows = panels(drawn(tmp_path, against="v4"))
+    shown = [[[row["variant"] for row in names(panel)] for panel in row] for row in rows]
+    assert shown == [[["v4", "v0", "v1", "v2"], ["v4", "v3", "v5", "v6"], ["v4", "v7", "v8"]]] * 2
+    assert [row[0]["title"] for row in rows] == ["Cold start: strong", "Cold start: weak"]
+    write(drawn(tmp_path), tmp_path / "a.svg")
+    assert "One run per curve" in texts((tmp_path / "a.svg").read_text())
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=4))
+def test_names_are_apart_in_the_order_of_their_curves(ends: list[float]) -> None:
+    gap = 0.07
+    places = apart(ends, gap)
+    order = sorted(range(len(ends)), key=ends.__getitem__)
+    moved = [places[at] for at in order]
+    assert all(after - before >= gap - 1e-9 for before, after in pairwise(moved))
+    assert sum(places) == pytest.approx(sum(ends))
+    if all(ends[after] - ends[before] >= gap for before, after in pairwise(order)):
+        assert places == pytest.approx(ends)
+
+
+def test_axes_begin_at_zero_and_shares_end_at_one(tmp_path: Path) -> None:
+    lines = [{"update": update, "eval_em": 0.1, "searches": 3.2, "kl": 0.013, "reward": -0.3} for update in range(3)]
+    write_run(tmp_path / "one", lines)
+    rows = panels(drawn(tmp_path, "eval_em", "searches", "kl", "reward"))
+    ends = [row[0]["layer"][1]["encoding"]["y"]["scale"]["domain"] for row in rows]
+    assert ends == [(0, 1), (0, 4), (0, pytest.approx(0.015)), (pytest.approx(-0.3), 0)]
+
+
+def test_how_many_measurements_there_are_decides_how_they_are_smoothed(tmp_path: Path) -> None:
+    for name, updates in (("short", 19), ("long", 200)):
+        write_run(tmp_path / name, [{"update": update, "reward": 0.5} for update in range(updates)])
+    found = {name: Curves(load_runs([tmp_path / name])[0], ["reward"]).smoothing() for name in ("short", "long")}
+    assert found == {"short": 1, "long": 10}
+    told = drawn(tmp_path / "long", "reward", smooth=10)["title"]["text"]
+    assert told == "One run per curve; training metrics: moving means of 10 updates"
 
 
 def test_runs_that_have_just_begun_or_never_overlap_can_be_drawn(tmp_path: Path) -> None:
     write_run(tmp_path / "begun", evaluated(u0=0.1))
     write_run(tmp_path / "apart-1", evaluated(u0=0.1, u20=0.2))
     write_run(tmp_path / "apart-2", evaluated(u30=0.1, u40=0.2))
-    write(draw(Curves(load_runs([tmp_path])[0], ["eval_em"])), tmp_path / "a.svg")
+    write(drawn(tmp_path), tmp_path / "a.svg")
     shown = texts((tmp_path / "a.svg").read_text())
     assert {"begun", "apart", "Mean of 1 to 2 runs per curve; shaded: its 95 % t-interval"} <= shown
 
