@@ -37,7 +37,7 @@ ALLOWED = {
     "rewards": {"core"},
     "sources": {"core", "schemas", "remote", "rewards"},
     "llm": {"core", "remote"},
-    "search": {"core", "remote", "llm", "sources"},
+    "search": {"core", "executors", "remote", "llm", "sources"},
     "pipeline": BASE | {"executors", "remote", "llm", "search", "sources"},
     "sql": {"core", "schemas", "pipeline"},
     "indexes": {"core", "pipeline", "search"},

@@ -22,6 +22,7 @@ class OnRay:
     def __init__(self, workers: int, address: str | None = None, say: Callable[[str], None] = lambda _: None) -> None:
         """Import Ray. Raises ConfigError where it is not installed."""
         self._cluster = Cluster(workers, address, say)
+        self._task = self._cluster.ray.remote(num_cpus=1, max_retries=RETRIES)(_work)
 
     @property
     def workers(self) -> int:
@@ -32,12 +33,11 @@ class OnRay:
         """Yield the function's result for each item, in order."""
         cluster = self._cluster
         cluster.connect()
-        task = cluster.ray.remote(num_cpus=1, max_retries=RETRIES)(_work)
         sent = cluster.ray.put(pickle.dumps(function))
         waiting: deque[Any] = deque()
         try:
             for item in items:
-                waiting.append(task.remote(__version__, sent, item))
+                waiting.append(self._task.remote(__version__, sent, item))
                 if len(waiting) > AHEAD * cluster.cores:
                     yield cluster.result(waiting.popleft())
             while waiting:

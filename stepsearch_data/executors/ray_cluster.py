@@ -56,10 +56,8 @@ class Cluster:
     def connect(self) -> None:
         """Join the cluster, if that was not done yet. Raises WorkerError."""
         if not self.ray.is_initialized():
+            self._left.enter_context(redirect_stdout(_FirstLines(self._say)))  # where Ray tells of its workers
             self._left.callback(self.ray.shutdown)
-            self._left.enter_context(
-                redirect_stdout(_FirstLines(self._say))
-            )  # Ray prints there what it says of its workers
             for name, value in _ENVIRONMENT.items():
                 os.environ.setdefault(name, value)
             quiet = {"logging_level": "ERROR", "log_to_driver": False}

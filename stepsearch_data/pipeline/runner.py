@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
@@ -238,7 +238,7 @@ class Runner:
                 model=self._model(stage),
                 prompts=self.config.stages[stage.name].prompts(self.config.prompts),
                 retries=self._retries(stage),
-                engines=self._engines(stage),
+                engines=[replace(engine, executor=self._executor) for engine in self._engines(stage)],
                 service=self._service(),
             )
             try:

@@ -26,7 +26,7 @@ from stepsearch_data.core.text import tokens
 from stepsearch_data.remote.cache import Cache
 from stepsearch_data.search.arrays import check_numbers, reading
 from stepsearch_data.search.documents import Documents
-from stepsearch_data.search.embeddings import Embedder, LocalEmbedder, Vectors, cut, shard_of
+from stepsearch_data.search.embeddings import Embedder, LocalEmbedder, Vectors, cut, keep_vectors
 from stepsearch_data.search.embeddings_http import RemoteEmbedder
 from stepsearch_data.search.engine import Hits
 from stepsearch_data.search.kinds import (
@@ -67,7 +67,7 @@ class DenseSettings(LocalSettings):
     base_url: str = Field(
         default="",
         description="an OpenAI-compatible server, such as http://localhost:8000/v1; by default the model"
-        " runs in this process",
+        " runs in this process, or on the GPUs of a Ray cluster",
     )
     batch: int = Field(default=64, ge=1, le=100_000, description="texts per request")
     max_concurrency: int = Field(default=8, ge=1, le=10_000, description="requests in flight at most")
@@ -78,7 +78,7 @@ def _embedder(engine: Engine) -> Embedder:
     settings: DenseSettings = engine.settings
     model = engine.config.model
     if not settings.base_url:
-        return LocalEmbedder(model, settings.batch)
+        return LocalEmbedder(model, settings.batch, engine.executor)
     limits = (settings.batch, settings.max_concurrency, settings.timeout)
     return RemoteEmbedder(engine.name, model, settings.base_url, *limits)
 
@@ -89,11 +89,9 @@ def build(engine: Engine, documents: Documents, folder: Path, meter: Meter) -> N
     config: DenseConfig = engine.config
     if not any(tokens(text) for text in documents.texts(1)):
         raise no_words()
-    shards = []
     with closing(_embedder(engine)) as embedder:
-        for texts in cut(config.passage_prefix + text for text in documents.texts(1)):
-            shards.append(shard_of(embedder, config.model, engine.settings.base_url, texts))
-            meter.advance(len(texts))
+        texts = cut(config.passage_prefix + text for text in documents.texts(1))
+        shards = keep_vectors(embedder, config.model, engine.settings.base_url, texts, meter.advance)
     index = _empty(faiss, config, len(documents), np.load(shards[0]).shape[1])
     if not index.is_trained:
         lists = faiss.try_extract_index_ivf(index)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 from zlib import crc32
@@ -14,6 +17,7 @@ from numpy.typing import NDArray
 
 from stepsearch_data.core.atomic import writing
 from stepsearch_data.core.errors import SearchError
+from stepsearch_data.executors import Executor
 from stepsearch_data.llm.settings import default_replay
 from stepsearch_data.search.kinds import need
 
@@ -29,31 +33,54 @@ class Embedder(Protocol):
     def embed(self, texts: Sequence[str]) -> list[Vectors | str]:
         """Return a vector for each text, or why it has none. Raises SearchError when there can be none at all."""
 
+    def embed_each(self, lists: Iterable[Sequence[str]]) -> Iterator[Sequence[Vectors | str]]:
+        """Do the same for lists of texts, in their order. Lists are taken a bounded number ahead."""
+
     def close(self) -> None:
         """Drop the connections."""
 
 
 class LocalEmbedder:
-    """A model that `sentence-transformers` loads. Raises SearchError where it cannot."""
+    """A model that `sentence-transformers` loads: in this process, or in workers of a cluster, each with its GPU."""
 
-    def __init__(self, model: str, batch: int) -> None:
-        library = need("sentence_transformers", "dense-local")
-        try:
-            self._model = library.SentenceTransformer(model)
-        except (OSError, ValueError) as error:
-            raise SearchError(
-                f"cannot load the model {model}: {' '.join(str(error).split())[:300]}",
-                "name a model of the Hugging Face Hub",
-            ) from error
+    def __init__(self, model: str, batch: int, executor: Executor) -> None:
         self._batch = batch
+        self._copies = executor.copies(_Model(model, batch))
 
     def embed(self, texts: Sequence[str]) -> list[Vectors | str]:
+        """See `Embedder`. Each batch is a list of its own, so that its vectors are the same wherever they are made."""
+        batches = (texts[start : start + self._batch] for start in range(0, len(texts), self._batch))
+        return list(chain.from_iterable(self.embed_each(batches)))
+
+    def embed_each(self, lists: Iterable[Sequence[str]]) -> Iterator[Sequence[Vectors | str]]:
         """See `Embedder`."""
-        vectors = self._model.encode(list(texts), batch_size=self._batch, show_progress_bar=False)
-        return list(checked(vectors, len(texts), "the model"))
+        return map(list, self._copies.map(lists))
 
     def close(self) -> None:
-        """See `Embedder`."""
+        """End the workers."""
+        self._copies.close()
+
+
+class _Model:
+    """A model, loaded at the first call. Raises SearchError where it cannot be."""
+
+    def __init__(self, name: str, batch: int) -> None:
+        self._name, self._batch = name, batch
+
+    @cached_property
+    def _loaded(self) -> Any:
+        library = need("sentence_transformers", "dense-local")
+        try:
+            return library.SentenceTransformer(self._name)
+        except (OSError, ValueError) as error:
+            raise SearchError(
+                f"cannot load the model {self._name}: {' '.join(str(error).split())[:300]}",
+                "name a model of the Hugging Face Hub",
+            ) from error
+
+    def __call__(self, texts: Sequence[str]) -> Vectors:
+        vectors = self._loaded.encode(list(texts), batch_size=self._batch, show_progress_bar=False)
+        return checked(vectors, len(texts), "the model")
 
 
 def checked(rows: Any, count: int, whose: str) -> Vectors:
@@ -87,17 +114,37 @@ def cut(texts: Iterable[str]) -> Iterator[list[str]]:
         yield shard
 
 
-def shard_of(embedder: Embedder, model: str, base_url: str, texts: list[str]) -> Path:
-    """Return the file with the vectors of these texts, made where it is not there yet. Raises SearchError."""
-    asked = orjson.dumps([model, base_url, texts])
-    path = default_replay().parent / "embeddings" / f"{hashlib.sha256(asked).hexdigest()}.npy"
-    if path.is_file():
-        return path
-    vectors: list[Vectors] = []
-    for vector in embedder.embed(texts):
+def keep_vectors(
+    embedder: Embedder, model: str, base_url: str, shards: Iterable[list[str]], done: Callable[[int], None]
+) -> list[Path]:
+    """Return the files with the vectors of each shard, made where they are not there yet. Raises SearchError.
+
+    `done` is called with a number of texts that have vectors.
+    """
+    files: list[Path] = []
+    new: deque[tuple[Path, int]] = deque()
+
+    def missing() -> Iterator[list[str]]:
+        for texts in shards:
+            asked = orjson.dumps([model, base_url, texts])
+            files.append(default_replay().parent / "embeddings" / f"{hashlib.sha256(asked).hexdigest()}.npy")
+            if files[-1].is_file():
+                done(len(texts))
+            else:
+                new.append((files[-1], len(texts)))
+                yield texts
+
+    for vectors in embedder.embed_each(missing()):
+        path, texts = new.popleft()
+        _write(path, vectors, model)
+        done(texts)
+    return files
+
+
+def _write(path: Path, vectors: Sequence[Vectors | str], model: str) -> None:
+    for vector in vectors:
         if isinstance(vector, str):
             raise SearchError(f"a passage has no vector: {vector}", "run the same command: what was done is kept")
-        vectors.append(vector)
     with np.errstate(over="ignore"):  # reported below
         halves = np.array(vectors).astype(np.float16)
     if not np.isfinite(halves).all():
@@ -105,4 +152,3 @@ def shard_of(embedder: Embedder, model: str, base_url: str, texts: list[str]) ->
     path.parent.mkdir(parents=True, exist_ok=True)
     with writing(path, shared=True) as part, open(part, "wb") as file:
         np.save(file, halves)
-    return path

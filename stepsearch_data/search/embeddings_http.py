@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -78,6 +78,10 @@ class RemoteEmbedder:
         """See `Embedder`."""
         with self._turn:
             return self._runner.run(self._all(texts))
+
+    def embed_each(self, lists: Iterable[Sequence[str]]) -> Iterator[list[Vectors | str]]:
+        """See `Embedder`."""
+        return map(self.embed, lists)
 
     def close(self) -> None:
         """See `Embedder`."""

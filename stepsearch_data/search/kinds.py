@@ -15,6 +15,7 @@ from stepsearch_data.core.errors import ConfigError, SearchError
 from stepsearch_data.core.plugins import Registry
 from stepsearch_data.core.progress import Meter
 from stepsearch_data.core.validation import fault_and_value, in_words, known_names
+from stepsearch_data.executors import INLINE, Executor
 from stepsearch_data.remote.secrets import check_address, show_url
 from stepsearch_data.search.documents import Documents
 from stepsearch_data.search.engine import Index, LocalEngine, SearchEngine
@@ -108,12 +109,13 @@ class Kind:
 
 @dataclass(frozen=True)
 class Engine:
-    """An engine that a run has chosen."""
+    """An engine that a run has chosen. `executor` is where its work is done, which decides no answer."""
 
     name: str
     kind: Kind
     config: Any
     settings: Any
+    executor: Executor = field(default=INLINE, compare=False)
 
     @property
     def is_local(self) -> bool:

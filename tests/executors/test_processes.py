@@ -97,6 +97,42 @@ def test_what_a_function_raises_is_raised_in_its_turn(executor: Executor) -> Non
     check_faults(executor)
 
 
+def check_copies(executor: Executor) -> None:
+    """Results come in order, and a fault in its turn; the function is there for the next items."""
+    copies = executor.copies(fail)
+    assert list(copies.map([0, 1, 2])) == [0, 1, 2]
+    results = copies.map(range(9))
+    assert [next(results) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(StoreError, match="no"):
+        next(results)
+    assert list(copies.map(iter([5, 4]))) == [5, 4]
+    copies.close()
+
+
+def check_parts(executor: Executor, folder: Path) -> None:
+    """Every function gets every item; what ends its worker is done again."""
+    parts = executor.parts([partial(times, factor) for factor in (2, 3, 5)])
+    assert [parts.ask(number) for number in (1, 2)] == [[2, 3, 5], [4, 6, 10]]
+    parts.close()
+    if executor is not INLINE:
+        parts = executor.parts([partial(kill_once, folder / "mark"), partial(times, 2)])
+        assert [parts.ask(number) for number in (1, 3, 4)] == [[1, 2], [3, 6], [4, 8]]
+        parts.close()
+        assert (folder / "mark").exists()
+
+
+def times(factor: int, number: int) -> int:
+    return factor * number
+
+
+def test_copies(executor: Executor) -> None:
+    check_copies(executor)
+
+
+def test_parts(executor: Executor, tmp_path: Path) -> None:
+    check_parts(executor, tmp_path)
+
+
 def test_items_are_taken_a_bounded_number_ahead(executor: Executor) -> None:
     taken: list[int] = []
 
