@@ -15,9 +15,9 @@ from typing import Any, Self
 import httpx2
 
 from stepsearch_data.search import LocalEngine, Service
-from stepsearch_data.search.corpus import join_contents
 from stepsearch_data.search.index import open_engine
 from stepsearch_data.search.kinds import choose
+from stepsearch_data.sources.passages import join_contents
 
 _CHANCE = random.Random(4)
 _WORDS = [f"word{number}" for number in range(300)]

@@ -79,7 +79,8 @@ def test_a_build_is_that_of_the_command(tmp_path: Path, cli: Run) -> None:
     assert again.folder.digest() == store.folder.digest()
     ssd.build(tmp_path / "api", settings={"filter.k": None, "quality.validation": None}, progress=False)
     explained = cli("explain", "--store", tmp_path / "cli", "--set", "filter.k=default", "--json")
-    assert json.loads(explained.stdout)[6]["reasons"] == ["config.k: 2 → 3"]
+    reasons = {each["stage"]: each["reasons"] for each in json.loads(explained.stdout)}
+    assert reasons["filter"] == ["config.k: 2 → 3"]
     assert ssd.open(tmp_path / "api").folder.manifest().stages["filter"].fingerprint["config"]["k"] == 3
 
 
@@ -88,7 +89,7 @@ def test_the_environment_names_a_run_file_and_a_store(tmp_path: Path, monkeypatc
     monkeypatch.setenv("STEPSEARCH_CONFIG", str(tmp_path / "run.toml"))
     monkeypatch.setenv("STEPSEARCH_STORE", str(tmp_path / "named"))
     assert ssd.build(stages="load", progress=False).path == tmp_path / "named"
-    assert ssd.open(tmp_path / "named").tables["questions"] == 4
+    assert ssd.open(tmp_path / "named").tables["loaded"] == 4
 
 
 def test_a_build_runs_where_an_event_loop_does_and_says_what_it_does(
@@ -102,7 +103,7 @@ def test_a_build_runs_where_an_event_loop_does_and_says_what_it_does(
         )
 
     store = asyncio.run(cell())
-    assert store.tables == {"questions": 1, "paragraphs": store.tables["paragraphs"], "rejects": 1}
+    assert store.tables == {"loaded": 1, "paragraphs": store.tables["paragraphs"], "origins": 0, "rejects": 1}
     assert store.table("rejects").collect()["position"].to_list() == [2]
     assert capsys.readouterr().err.startswith("load ")
     ssd.build(tmp_path / "store", stages="load")

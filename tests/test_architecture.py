@@ -46,7 +46,7 @@ ALLOWED = {
     "audit": BASE | {"pipeline", "stages", "sql"},
     "compare": BASE | {"pipeline", "remembered", "sql"},
     "scoring": BASE | {"executors", "pipeline", "rewards", "sources"},
-    "serve": {"core", "indexes", "search"},
+    "serve": {"core", "indexes", "search", "sources"},
     "release": BASE | {"pipeline", "stages", "audit", "sql", "trajectory", "remote", "sources"},
     "report": BASE | {"llm", "pipeline", "sources", "stages", "rewards", "exports", "serve", "sql", "compare"},
     "trainer": TRAINER,

@@ -56,51 +56,65 @@ class QuestionRows:
         return rows.where(column, value) if isinstance(rows, Rows) else [r for r in rows if getattr(r, column) == value]
 
 
-def by_question(inputs: Inputs, *tables: Table[Any]) -> Iterator[QuestionRows]:
-    """Yield every question with its rows of `tables`, in order. `inputs` are the files of these tables."""
-    for part in _ranges(inputs, tables):
-        yield from _questions(part, tables)
+def by_question(inputs: Inputs, *tables: Table[Any], base: Table[Any] = QUESTIONS) -> Iterator[QuestionRows]:
+    """Yield every question with its rows of `tables`, in order. `inputs` are the files of these tables.
+
+    Here and below, `base` is the table that holds the questions.
+    """
+    for part in _ranges(inputs, base, tables):
+        yield from _questions(part, base, tables)
 
 
 def for_each_question(
-    context: StageContext, function: Callable[[QuestionRows], Iterable[Row]], *tables: Table[Any]
+    context: StageContext,
+    function: Callable[[QuestionRows], Iterable[Row]],
+    *tables: Table[Any],
+    base: Table[Any] = QUESTIONS,
 ) -> None:
     """Call the function for every question, in workers where there are many, and write its rows in order.
 
     Each row goes to the output table that holds rows of its type. A question for which it raises
     RowRejected lands in `rejects`. The function and what it holds are pickled.
     """
-    for rows, outcomes in _mapped(context, partial(_written, function, tables, context.tables), tables):
+    for rows, outcomes in _mapped(context, partial(_written, function, base, tables, context.tables), base, tables):
         for table in context.tables:
             context.writer(table).extend(rows[table.name].table)
         for outcome in outcomes:
             _settle(context, outcome)
 
 
-def map_questions(context: StageContext, function: Callable[[QuestionRows], U], *tables: Table[Any]) -> Iterator[U]:
+def map_questions(
+    context: StageContext, function: Callable[[QuestionRows], U], *tables: Table[Any], base: Table[Any] = QUESTIONS
+) -> Iterator[U]:
     """Yield what the function returns for every question, in order, called in workers where there are many.
 
     The function and what it holds are pickled, and so are the results.
     """
-    for results in _mapped(context, partial(_returned, function, tables), tables):
+    for results in _mapped(context, partial(_returned, function, base, tables), base, tables):
         yield from results
 
 
 def ask_for_each_question(
-    context: StageContext, function: Callable[[QuestionRows], Awaitable[list[Any]]], *tables: Table[Any]
+    context: StageContext,
+    function: Callable[[QuestionRows], Awaitable[list[Any]]],
+    *tables: Table[Any],
+    base: Table[Any] = QUESTIONS,
 ) -> None:
     """Do what `for_each_question` does with a function that asks a model: many questions wait at a time."""
-    context.meter.expect(context.count(QUESTIONS))
-    asyncio.run(_ask(context, function, tables))
+    context.meter.expect(context.count(base))
+    asyncio.run(_ask(context, function, base, tables))
 
 
 async def _ask(
-    context: StageContext, function: Callable[[QuestionRows], Awaitable[list[Any]]], tables: Sequence[Table[Any]]
+    context: StageContext,
+    function: Callable[[QuestionRows], Awaitable[list[Any]]],
+    base: Table[Any],
+    tables: Sequence[Table[Any]],
 ) -> None:
     in_flight = context.model.settings.max_concurrency if context.model else IN_FLIGHT
 
     def everyone(work: Callable[[QuestionRows], Awaitable[U]]) -> AsyncIterator[U]:
-        return ordered(work, by_question(context.inputs, *tables), in_flight)
+        return ordered(work, by_question(context.inputs, *tables, base=base), in_flight)
 
     try:
         if context.model and context.model.settings.mode == "batch":
@@ -150,15 +164,18 @@ _Range = dict[str, Sent]
 """The rows of consecutive questions, by the name of their table."""
 
 
-def _mapped(context: StageContext, work: Callable[[_Range], U], tables: Sequence[Table[Any]]) -> Iterator[U]:
+def _mapped(
+    context: StageContext, work: Callable[[_Range], U], base: Table[Any], tables: Sequence[Table[Any]]
+) -> Iterator[U]:
     """Yield what the work makes of each range of questions."""
-    questions = context.count(QUESTIONS)
+    questions = context.count(base)
     context.meter.expect(questions)
-    return context.executor(questions).map(work, _ranges(context.inputs, tables))
+    return context.executor(questions).map(work, _ranges(context.inputs, base, tables))
 
 
 def _written(
     function: Callable[[QuestionRows], Iterable[Row]],
+    base: Table[Any],
     tables: Sequence[Table[Any]],
     writes: Sequence[Table[Any]],
     part: _Range,
@@ -166,7 +183,7 @@ def _written(
     """Return the rows that a range of questions adds to each table, and what became of each question."""
     rows: dict[type[Row], list[Row]] = {table.row: [] for table in writes}
     outcomes: list[_Outcome] = []
-    for of_question in _questions(part, tables):
+    for of_question in _questions(part, base, tables):
         try:
             made = function(of_question)
         except RowRejected as error:
@@ -178,14 +195,16 @@ def _written(
     return {table.name: Sent(table.to_arrow(rows[table.row])) for table in writes}, outcomes
 
 
-def _returned(function: Callable[[QuestionRows], U], tables: Sequence[Table[Any]], part: _Range) -> list[U]:
-    return [function(rows) for rows in _questions(part, tables)]
+def _returned(
+    function: Callable[[QuestionRows], U], base: Table[Any], tables: Sequence[Table[Any]], part: _Range
+) -> list[U]:
+    return [function(rows) for rows in _questions(part, base, tables)]
 
 
-def _questions(part: _Range, tables: Sequence[Table[Any]]) -> Iterator[QuestionRows]:
+def _questions(part: _Range, base: Table[Any], tables: Sequence[Table[Any]]) -> Iterator[QuestionRows]:
     """Yield the questions of a range with their rows."""
     groups = {table: _grouped(table.rows(part[table.name].table)) for table in tables}
-    for question in QUESTIONS.rows(part[QUESTIONS.name].table):
+    for question in base.rows(part[base.name].table):
         yield QuestionRows(question, {table: of.pop(question.question_id, ()) for table, of in groups.items()})
 
 
@@ -199,16 +218,16 @@ def _grouped(rows: Rows[Any]) -> dict[str, Rows[Any]]:
     return groups
 
 
-def _ranges(inputs: Inputs, tables: Sequence[Table[Any]]) -> Iterator[_Range]:
+def _ranges(inputs: Inputs, base: Table[Any], tables: Sequence[Table[Any]]) -> Iterator[_Range]:
     """Yield all rows of these tables by ranges of questions. Raises StoreError where their orders differ."""
     with ExitStack() as stack:
-        files = {table.name: stack.enter_context(pq.ParquetFile(inputs[table])) for table in (QUESTIONS, *tables)}
-        questions = files.pop(QUESTIONS.name).iter_batches(batch_size=_RANGE)
+        files = {table.name: stack.enter_context(pq.ParquetFile(inputs[table])) for table in (base, *tables)}
+        questions = files.pop(base.name).iter_batches(batch_size=_RANGE)
         readers = {name: _ByQuestion(file) for name, file in files.items()}
         for batch in questions:
             ids = batch.column("question_id").to_pylist()
             rows = {name: Sent(reader.take(ids)) for name, reader in readers.items()}
-            yield {**rows, QUESTIONS.name: Sent(pa.Table.from_batches([batch]))}
+            yield {**rows, base.name: Sent(pa.Table.from_batches([batch]))}
         left = [name for name, reader in readers.items() if reader.next]
     if left:
         raise StoreError(f"{', '.join(left)} does not follow the order of the questions", "build it again with --force")

@@ -25,7 +25,7 @@ from stepsearch_data.pipeline.config import RunConfig
 from stepsearch_data.pipeline.context import StageContext, read_rows
 from stepsearch_data.pipeline.stage import Fingerprint, Needs, Stage, differences, digest
 from stepsearch_data.pipeline.store import Entry, Manifest, Output, Store
-from stepsearch_data.schemas.tables import QUESTIONS, REJECTS, Folder, Table
+from stepsearch_data.schemas.tables import LOADED, QUESTIONS, REJECTS, Folder, Table
 from stepsearch_data.search.index import fingerprint_of
 from stepsearch_data.search.kinds import Engine, Service
 from stepsearch_data.sources.source import Source, parse_sources
@@ -88,10 +88,13 @@ class Runner:
 
     def plan(self) -> list[Decision]:
         """Return what `run` would do, without doing it."""
+        return self._plan(self._selected)
+
+    def _plan(self, stages: Sequence[Stage]) -> list[Decision]:
         manifest = self.store.manifest()
         rebuilt_by: dict[str, str] = {}
         decisions = []
-        for stage in self._selected:
+        for stage in stages:
             reasons = self._reasons(stage, manifest, ignore=rebuilt_by)
             if stage.name in manifest.stages:
                 reasons += [
@@ -107,11 +110,14 @@ class Runner:
 
     @contextmanager
     def questions(self) -> Iterator[Path]:
-        """Yield the questions' file that the build would use: the committed one, or a temporary one loaded for this."""
+        """Yield the questions' file that the build would use: the committed one, or a temporary one loaded for this.
+
+        What is loaded lacks the questions that stages after `load` would compose.
+        """
         load = self._stages[0]
-        manifest = self.store.manifest()
-        committed = manifest.output(QUESTIONS.name)
-        if committed and not self._reasons(load, manifest):
+        last = next(number for number, stage in enumerate(self._stages) if QUESTIONS in stage.writes)
+        committed = self.store.manifest().output(QUESTIONS.name)
+        if committed and not self._plan(self._stages[: last + 1])[-1].runs:
             yield self.store.table(QUESTIONS, committed)
             return
         with tempfile.TemporaryDirectory() as folder:
@@ -123,7 +129,7 @@ class Runner:
                 context.finish()
             finally:
                 context.close()
-            yield Path(folder) / f"{QUESTIONS.name}.parquet"
+            yield Path(folder) / f"{LOADED.name}.parquet"
 
     def run(self, reporter: Reporter) -> list[Outcome]:
         """Run what is not current, in order. Each finished stage is committed at once."""
@@ -211,18 +217,20 @@ class Runner:
         manifest = self.store.manifest()
         reasons = self._reasons(stage, manifest)
         if not reasons:
-            reporter.line(f"{stage.name:<13} current")
+            if not _idle(stage, manifest):
+                reporter.line(f"{stage.name:<13} current")
             return Outcome(stage.name, ran=False, seconds=0.0, entry=manifest.stages[stage.name])
         begun = time.perf_counter()
         entry = self._run(stage, manifest, reporter)
         outcome = Outcome(stage.name, ran=True, seconds=time.perf_counter() - begun, entry=entry)
         self._record(outcome)
-        reporter.line(f"{stage.name:<13} {_summary(outcome)}")
+        if not _idle(stage, manifest):
+            reporter.line(f"{stage.name:<13} {_summary(outcome)}")
         return outcome
 
     def _run(self, stage: Stage, manifest: Manifest, reporter: Reporter) -> Entry:
         self._check_inputs(stage, manifest)
-        fingerprint = self._fingerprint(stage, manifest)
+        fingerprint, idle = self._fingerprint(stage, manifest), _idle(stage, manifest)
         inputs = {read: self._input(read, output) for read in stage.reads if (output := manifest.output(read.name))}
         with self.store.staging() as folder, reporter.stage(stage.name) as meter:
             context = StageContext(
@@ -235,14 +243,15 @@ class Runner:
                 executor=self._executor,
                 max_reject_share=self.config.run.max_reject_share,
                 meter=meter,
-                model=self._model(stage),
+                model=None if idle else self._model(stage),
                 prompts=self.config.stages[stage.name].prompts(self.config.prompts),
                 retries=self._retries(stage),
                 engines=[replace(engine, executor=self._executor) for engine in self._engines(stage)],
                 service=self._service(),
             )
             try:
-                stage.run(context)
+                if not idle:
+                    stage.run(context)
                 rows = context.finish()
             except Exception as error:
                 self._blame_inputs(stage, manifest, error)
@@ -332,6 +341,12 @@ def _digests(sources: Sequence[Source]) -> dict[str, str]:
     return {f"source {number} ({source.kind})": source.digest() for number, source in enumerate(sources, start=1)}
 
 
+def _idle(stage: Stage, manifest: Manifest) -> bool:
+    """Tell whether the input that the stage works on has no rows."""
+    work = stage.only_with and manifest.output(stage.only_with.name)
+    return work is not None and not work.rows
+
+
 def _from(writer: str, stage: Stage) -> str:
     return f"build it first: --from {writer} --to {stage.name}"
 
@@ -341,9 +356,9 @@ def _again(name: str, manifest: Manifest) -> str:
 
 
 def _summary(outcome: Outcome) -> str:
-    counts = [
-        f"{o.rows:,} {name}" for name, o in outcome.entry.outputs.items() if o.rows is not None and name != REJECTS.name
-    ]
+    rows = {name: o.rows for name, o in outcome.entry.outputs.items() if o.rows is not None and name != REJECTS.name}
+    told = {name: count for name, count in rows.items() if count} or rows
+    counts = [f"{count:,} {name}" for name, count in told.items()]
     rejected = [f"{outcome.rejects:,} rejects"] if outcome.rejects else []
     return ", ".join([*counts, *rejected, f"{outcome.seconds:.1f} s"])
 

@@ -76,7 +76,11 @@ class Needs(Flag):
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage's declaration. `version` goes up when the code changes the rows it writes."""
+    """A stage's declaration. `version` goes up when the code changes the rows it writes.
+
+    `only_with` is an input without whose rows there is nothing to do: the stage then writes empty tables, and a build
+    does not mention it.
+    """
 
     name: str
     doc: str
@@ -86,6 +90,7 @@ class Stage:
     run: Callable[[StageContext], None]
     version: int = 1
     needs: Needs = Needs.NOTHING
+    only_with: Table[Any] | None = None
 
     def fingerprint(
         self,

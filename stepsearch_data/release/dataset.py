@@ -28,12 +28,13 @@ from stepsearch_data.schemas.rows import (
     Trajectory,
     Vote,
 )
+from stepsearch_data.sources import CORPUS as OWN_CORPUS
 from stepsearch_data.sources import OWN
 from stepsearch_data.templates.passages import Passages
 
 R = TypeVar("R", bound=Row)
 
-_NO_QUESTION = (OWN,)  # documents that belong to no question come from a user's own corpus
+_DOCUMENTS = (OWN, OWN_CORPUS)  # where documents that belong to no question come from
 _RELATED = (
     tables.SUB_QUESTIONS,
     tables.QUERIES,
@@ -163,6 +164,7 @@ class Corpus:
         self._path = inputs[tables.PASSAGES]
         self._passages = Passages(self._path)
         self._licences = licences
+        self._unasked = tuple(source for source in _DOCUMENTS if source in licences) or (OWN,)
         self._sources: dict[str, tuple[str, ...]] = {}
         known: dict[tuple[str, ...], tuple[str, ...]] = {}  # a handful of combinations, each kept once
         shown = pl.read_parquet(inputs[tables.QUESTIONS], glob=False, columns=["source", "paragraph_ids"])
@@ -183,7 +185,7 @@ class Corpus:
 
     def sources(self, passage_id: str) -> tuple[str, ...]:
         """Return the sources of the questions that come with a passage."""
-        return self._sources.get(passage_id, _NO_QUESTION)
+        return self._sources.get(passage_id, self._unasked)
 
     def licence(self, source: str, passage_ids: Sequence[str | None] = ()) -> str:
         """Return the licence of a row of this source that holds these passages.

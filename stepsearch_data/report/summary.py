@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 _REASONS = 8  # that are told apart; the others are counted together
 _NUMBERS = """
-SELECT (SELECT count(*) FROM questions) AS questions, (SELECT count(*) FROM sub_questions) AS hops,
+SELECT (SELECT count(*) FROM loaded) AS loaded, (SELECT count(*) FROM questions) AS questions,
+       (SELECT count(*) FROM sub_questions) AS hops,
        queries, kept, waiting, dropped,
        (SELECT count(*) FROM trajectories) AS trajectories, (SELECT count(*) FROM quality WHERE passed) AS passed,
        (SELECT count(*) FROM rejects WHERE stage = 'load') AS refused,
@@ -75,7 +76,7 @@ def summarize(
     """
     shown = up_to_date(manifest)
     numbers = _numbers(connection, shown)
-    if not numbers["questions"] and not numbers["refused"]:
+    if not numbers["questions"] and not numbers["read"]:
         raise StoreError(f"{store.root} has no questions to show", f"stepsearch-data build --store {store.root}")
     known = {question_id for (question_id,) in connection.execute("SELECT id FROM listing").fetchall()}
     return {
@@ -97,7 +98,7 @@ def _numbers(connection: duckdb.DuckDBPyConnection, manifest: Manifest) -> dict[
     names = [column[0] for column in cursor.description or []]
     counted = dict(zip(names, *cursor.fetchall(), strict=True))
     unknown = [name for name, table in _COUNTED_IN.items() if manifest.output(table.name) is None]
-    return {**counted, **dict.fromkeys(unknown), "read": counted["questions"] + counted["refused"]}
+    return {**counted, **dict.fromkeys(unknown), "read": counted["loaded"] + counted["refused"]}
 
 
 def _title(connection: duckdb.DuckDBPyConnection) -> str:

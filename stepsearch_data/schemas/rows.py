@@ -88,11 +88,66 @@ class Paragraph(Row):
     text: str = Field(description="text of the paragraph")
 
 
+class Origin(Row):
+    """Where a passage of a `corpus` source comes from. Only these passages are mined."""
+
+    passage_id: str = Field(description="passage that was read, or cut, from the document")
+    source: str = Field(description="source of the document: its kind, and `#n` where a run has several of it")
+    position: int = Field(description="position of the document in its source: line number, or file, from 1")
+    document: str = Field(description="id of the row, or path of the file in its folder; empty where it has neither")
+    part: int = Field(description="position of the passage in its document, from 1")
+
+
+class Link(Row):
+    """A passage that names the title of another one: from the one, a search for the other goes on."""
+
+    passage_id: str = Field(description="passage that names the title")
+    mention: str = Field(description="name in the text of the passage: the title without what stands in parentheses")
+    start: int = Field(description="where the name stands in the text, in characters from 0")
+    title: str = Field(description="title that is meant")
+    target_id: str = Field(description="passage of that title which names it soonest")
+    named_by: int = Field(description="passages that name it: a title that many name is no good bridge")
+    rank: float = Field(description="1 for a link without a doubt, halved for each one (docs/mine.md)")
+
+
+class Chain(Row):
+    """Passages that a question can be made of, as `mine` drew them, in the order of their ids' hashes."""
+
+    chain_id: str = Field(description="digest of the kind, the passages and what joins them, 16 hexadecimal digits")
+    kind: str = Field(description="bridge: each passage names the title of the next; comparison: two of one kind")
+    hops: int = Field(description="number of passages")
+    passage_ids: list[str] = Field(description="the passages, in the order of searching")
+    mentions: list[str] = Field(
+        description="bridge: the titles that lead from each passage to the next; comparison: what the two share"
+    )
+    score: float = Field(description="the lowest rank of its links; 1 for a comparison")
+
+
+class MiningCount(Row):
+    """A count of what `mine` found and left out, step by step."""
+
+    step: str = Field(description="what is counted: passages, titles, mentions, links, chains, drawn")
+    part: str = Field(description="the filter, or the kind and the hops of the chains; empty for all")
+    count: int = Field(description="how many")
+
+
 class Passage(Paragraph):
     """A passage of the run's corpus: what the search engines index."""
 
     questions: int = Field(description="number of questions that come with this paragraph")
     gold_questions: int = Field(description="number of questions that it is a gold paragraph of")
+
+
+class Composed(Question):
+    """A question composed from a chain, before it is verified, or the reason why there is none."""
+
+    chain_id: str = Field(description="chain that it was composed from")
+    relations: list[str] = Field(description="relation that each hop asks for")
+    answer_type: str = Field(description="person, place, date, number, work or other")
+    one_valued: bool = Field(description="whether the asker says that each relation has one value")
+    attempts: int = Field(description="replies that were asked for")
+    status: str = Field(description="kept; skipped: the model found no good question; faulty: it failed a check")
+    reason: str = Field(description="why it was not kept, in words; empty where it was")
 
 
 class SubQuestion(Row):

@@ -212,8 +212,14 @@ def _arrow_type(annotation: Any) -> tuple[pa.DataType, bool]:
     return _SCALARS[annotation], False
 
 
-QUESTIONS = Table("questions", rows.Question, rows_per_group=2_000)
+LOADED = Table("loaded", rows.Question, rows_per_group=2_000)
 PARAGRAPHS = Table("paragraphs", rows.Paragraph, rows_per_group=20_000)
+ORIGINS = Table("origins", rows.Origin, rows_per_group=50_000)
+LINKS = Table("links", rows.Link, rows_per_group=50_000)
+CHAINS = Table("chains", rows.Chain, rows_per_group=20_000)
+MINING = Table("mining", rows.MiningCount, rows_per_group=20_000)
+COMPOSED = Table("composed", rows.Composed, rows_per_group=2_000)
+QUESTIONS = Table("questions", rows.Question, rows_per_group=2_000)
 PASSAGES = Table("passages", rows.Passage, rows_per_group=20_000)
 SUB_QUESTIONS = Table("sub_questions", rows.SubQuestion, rows_per_group=20_000)
 QUERIES = Table("queries", rows.Query, rows_per_group=50_000)
@@ -232,8 +238,10 @@ REJECTS = Table("rejects", rows.Reject, rows_per_group=20_000)
 INDEX = Folder("index", "documents, and an index of them for each local engine")
 
 TABLES: tuple[Table[Any], ...] = (
-    QUESTIONS,
+    LOADED,
     PARAGRAPHS,
+    ORIGINS,
+    QUESTIONS,
     PASSAGES,
     SUB_QUESTIONS,
     QUERIES,

@@ -17,10 +17,10 @@ from pydantic import Field
 
 from stepsearch_data.core.errors import RowRejected
 from stepsearch_data.search.api import Api, Exchange, RemoteConfig, RemoteSettings, ranked, rows, text_of
-from stepsearch_data.search.corpus import split_contents
 from stepsearch_data.search.engine import Answer
 from stepsearch_data.search.kinds import Kind
 from stepsearch_data.search.remote import opener
+from stepsearch_data.sources.passages import split_contents
 
 _PATH = "/retrieve"
 _FAILED = re.compile(r'"?search failed\b', re.IGNORECASE)

@@ -17,8 +17,8 @@ from aiohttp import web
 from pydantic import BaseModel, Field, ValidationError
 
 from stepsearch_data.core.validation import in_words
-from stepsearch_data.search.corpus import join_contents
 from stepsearch_data.search.documents import Documents
+from stepsearch_data.sources.passages import join_contents
 
 LARGEST_BODY = 8 << 20  # bytes
 _MOST_DOCUMENTS = 200_000  # per request, in all of its answers; about 200 MB of passages such as Wikipedia's

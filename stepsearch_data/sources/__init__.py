@@ -4,6 +4,8 @@ from stepsearch_data.core.plugins import Registry
 
 OWN = "jsonl"
 """The format of a user's own questions and documents."""
+CORPUS = "corpus"
+"""Documents of a user's own, without questions."""
 ASKED_ONLY = ("qa", "bamboogle")
 """Datasets of questions and answers alone: they can be asked and compared with, not built from."""
 _MODULES = {  # imported when their dataset is needed: a help text needs the names alone
@@ -12,6 +14,7 @@ _MODULES = {  # imported when their dataset is needed: a help text needs the nam
     "2wiki": "two_wiki",
     "stepsearch": "stepsearch",
     OWN: "jsonl",
+    CORPUS: "corpus",
     "qa": "asked",
     "bamboogle": "bamboogle",
 }

@@ -61,6 +61,7 @@ class Dataset:
     single_hops: Callable[[str], list[str]] | None = None  # ids of the questions that a question id is made of
     notes: Mapping[str, str] = field(default_factory=dict)  # what to report of questions with a note, by its beginning
     gold_elsewhere: tuple[str, str] = ("", "")  # where rows without a gold paragraph have one, and what to do
+    documents: bool = False  # rows are documents, which are cut into passages and mined
     version: int = 1  # goes up when `parse` makes other rows
 
 

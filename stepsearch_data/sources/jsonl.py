@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import orjson
 from pydantic import Field, StrictBool, StrictInt
 
 from stepsearch_data.core.errors import RowRejected
@@ -16,6 +13,7 @@ from stepsearch_data.sources.record import (
     Record,
     SourceRow,
     check_placeholders,
+    fields_of,
     paragraph,
     supporting,
     validate,
@@ -59,8 +57,7 @@ class JsonlDocument(SourceRow):
 
 def parse(record: Record) -> Loaded:
     """Read a question, or a document that belongs to none. Raises RowRejected."""
-    fields = record.data if isinstance(record.data, dict) else _object(record.data)
-    if "question" not in fields:
+    if "question" not in fields_of(record):
         document = validate(JsonlDocument, record)
         return None, [paragraph(document.title, document.text)]
     row = validate(JsonlRow, record)
@@ -90,16 +87,6 @@ def parse(record: Record) -> Loaded:
         ],
     )
     return question, paragraphs
-
-
-def _object(data: bytes) -> dict[str, Any]:
-    try:
-        value = orjson.loads(data)
-    except orjson.JSONDecodeError as error:
-        raise RowRejected(f"Invalid JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise RowRejected("the row is no JSON object")
-    return value
 
 
 DATASET = Dataset(

@@ -90,6 +90,19 @@ def tuples(*orders: tuple[str, ...]) -> BeforeValidator:
     return BeforeValidator(convert)
 
 
+def fields_of(record: Record) -> dict[str, Any]:
+    """Return the fields of a row that is a JSON object. Raises RowRejected for any other."""
+    if isinstance(record.data, dict):
+        return record.data
+    try:
+        value = orjson.loads(record.data)
+    except orjson.JSONDecodeError as error:
+        raise RowRejected(f"Invalid JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise RowRejected("the row is no JSON object")
+    return value
+
+
 def validate(model: type[R], record: Record) -> R:
     """Read the row as its dataset's model. Raises RowRejected with the first thing that is wrong."""
     if record.broken:

@@ -13,10 +13,10 @@ from pathlib import Path
 from stepsearch_data.core.errors import ConfigError, RowRejected, SourceError
 from stepsearch_data.core.files import digest_of_file
 from stepsearch_data.schemas.rows import Question
-from stepsearch_data.sources import ASKED_ONLY, DATASETS, OWN, files, hub
+from stepsearch_data.sources import ASKED_ONLY, DATASETS, OWN, corpus, files, hub
 from stepsearch_data.sources.dataset import Dataset, dataset_of, recognise
 from stepsearch_data.sources.record import Record, numbered
-from stepsearch_data.sources.tabular import csv_rows, parquet_rows, without_nulls
+from stepsearch_data.sources.tabular import csv_rows, parquet_rows, tsv_rows, without_nulls
 
 Aliases = Mapping[str, tuple[str, ...]]
 """Other names of answers, by the id of the answer: an official metric accepts them as answers."""
@@ -24,7 +24,7 @@ Aliases = Mapping[str, tuple[str, ...]]
 
 @dataclass(frozen=True)
 class Source:
-    """A place to read questions from, in the format that its kind names.
+    """A place to read questions or documents from, in the format that its kind names.
 
     `number` distinguishes several sources of one kind; 0 where there is only one. `id_aliases` is the dataset's table
     of other names, if it has one that does not lie beside the file.
@@ -66,6 +66,10 @@ class Source:
         beside = self.path.with_name(table.file)
         return beside if beside.is_file() else None
 
+    @property
+    def _is_text(self) -> bool:
+        return not self.is_hub and self.dataset.documents and corpus.is_text(self.path)
+
     @cached_property
     def _repository(self) -> hub.HubDataset:
         """Return the dataset repository; kept, so that the rows come from the commit that the digest names."""
@@ -73,7 +77,8 @@ class Source:
 
     def digest(self) -> str:
         """Return what identifies the rows: the file's SHA-256 or the repository's commit, its aliases, its reader."""
-        content = self._repository.commit() if self.is_hub else _digest(self.path, "check the path")
+        of = corpus.digest_of_texts if self._is_text else digest_of_file
+        content = self._repository.commit() if self.is_hub else _digest(self.path, "check the path", of)
         aliases = f" {_digest(self.aliases, 'check load.id_aliases')}" if self.aliases else ""
         version = self.dataset.version
         return f"{content}{aliases}" + (f" version {version}" if version > 1 else "")
@@ -82,10 +87,14 @@ class Source:
         """Yield all rows, streaming. Raises SourceError when the source cannot be read at all."""
         if self.is_hub:
             return numbered(hub.rows(self._repository))
-        suffix = self.path.suffix.lower()
-        if suffix == ".parquet":
+        if self._is_text:
+            return numbered(corpus.texts(self.path))
+        suffixes = [suffix.lower() for suffix in self.path.suffixes[-2:]]
+        if ".parquet" in suffixes[-1:]:
             return numbered(map(without_nulls, parquet_rows(self.path)))
-        return numbered(csv_rows(self.path) if suffix == ".csv" else files.rows(self.path))
+        if ".csv" in suffixes[-1:]:
+            return numbered(csv_rows(self.path))
+        return numbered(tsv_rows(self.path) if ".tsv" in suffixes else files.rows(self.path))
 
 
 def parse_sources(texts: Sequence[str], *, asked: bool = False) -> tuple[Source, ...]:
@@ -158,8 +167,8 @@ def with_aliases(question: Question, table: Aliases) -> Question:
     return question.model_copy(update={"answer_aliases": [*known][1:]}) if names else question
 
 
-def _digest(path: Path, hint: str) -> str:
+def _digest(path: Path, hint: str, of: Callable[[Path], str] = digest_of_file) -> str:
     try:
-        return digest_of_file(path)
+        return of(path)
     except OSError as error:
         raise SourceError(f"cannot read {path}: {error.strerror}", hint) from error

@@ -1,10 +1,11 @@
-"""Rows of a Parquet or CSV file, a bounded number in memory. A bad row of Parquet affects no other."""
+"""Rows of a Parquet, CSV or tab-separated file, a bounded number in memory. A bad row of Parquet affects no other."""
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Collection, Iterator
 from io import TextIOWrapper
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ import pyarrow.parquet as pq
 
 from stepsearch_data.core.errors import SourceError
 from stepsearch_data.core.files import open_regular
-from stepsearch_data.sources.files import Broken
+from stepsearch_data.sources.files import LONGEST_ROW, Broken, open_stream
 
 _BATCH = 256
+_DPR = ("id", "text", "title")
 Row = dict[str, Any]
 
 
@@ -47,6 +49,23 @@ def csv_rows(path: Path) -> Iterator[dict[str, str]]:
         raise SourceError(
             f"cannot read {path}: {getattr(error, 'strerror', None) or error}", "check the path"
         ) from error
+
+
+def tsv_rows(path: Path) -> Iterator[dict[str, str] | Broken]:
+    """Yield DPR's passages: id, text, title, with or without that first line. Raises SourceError, also midway."""
+    try:
+        with open_stream(path) as stream, TextIOWrapper(stream, encoding="utf-8-sig", newline="") as text:
+            csv.field_size_limit(LONGEST_ROW)  # for the whole process
+            lines = csv.reader(text, delimiter="\t")
+            first = next(lines, ["id"])
+            for row in lines if first[:1] == ["id"] else chain([first], lines):
+                if len(row) == len(_DPR):
+                    yield dict(zip(_DPR, row, strict=True))
+                else:
+                    yield Broken("\t".join(row).encode(), f"{len(row)} columns instead of {', '.join(_DPR)}")
+    except (OSError, ValueError, EOFError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise SourceError(f"cannot read {path} as tab-separated values: {reason}", "check the path") from error
 
 
 def without_nulls(value: Any) -> Any:

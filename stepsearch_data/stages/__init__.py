@@ -5,15 +5,27 @@ from typing import Any
 
 from stepsearch_data.core.errors import ConfigError
 from stepsearch_data.core.validation import known_names
-from stepsearch_data.stages import corpus, decompose, index, load, pairs, quality, queries, retrieve, trajectories
+from stepsearch_data.stages import (
+    corpus,
+    decompose,
+    gather,
+    index,
+    load,
+    pairs,
+    quality,
+    queries,
+    retrieve,
+    trajectories,
+)
 from stepsearch_data.stages import filter as voting
 
 STAGES = (
     load.STAGE,
+    index.STAGE,
+    gather.STAGE,
     corpus.STAGE,
     decompose.STAGE,
     queries.STAGE,
-    index.STAGE,
     retrieve.STAGE,
     voting.STAGE,
     trajectories.STAGE,

@@ -1,4 +1,4 @@
-"""index: `passages` → the indexes of all engines that run in this process."""
+"""index: `paragraphs` → the indexes of all engines that run in this process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from stepsearch_data.core.files import digest_of
 from stepsearch_data.core.progress import Meter
 from stepsearch_data.pipeline.context import StageContext
 from stepsearch_data.pipeline.stage import Needs, Stage, StageConfig
-from stepsearch_data.schemas.tables import INDEX, PASSAGES
+from stepsearch_data.schemas.tables import INDEX, PARAGRAPHS
 from stepsearch_data.search.corpus import Reject
 from stepsearch_data.search.documents import Document
 from stepsearch_data.search.index import build_index
@@ -52,19 +52,19 @@ def index(context: StageContext) -> None:
         context.meter.note(lambda: name)
         yield context.meter
 
-    context.meter.expect(context.count(PASSAGES) * (1 + len(context.engines)))
+    context.meter.expect(context.count(PARAGRAPHS) * (1 + len(context.engines)))
     folder = context.folder(INDEX.name)
-    build_index(folder, _Passages(context.inputs[PASSAGES]), context.engines, phase, context.meter.say)
+    build_index(folder, _Passages(context.inputs[PARAGRAPHS]), context.engines, phase, context.meter.say)
     (folder / ".lock").unlink()
 
 
 STAGE = Stage(
     name="index",
     doc="build the search indexes of the corpus",
-    reads=(PASSAGES,),
+    reads=(PARAGRAPHS,),
     writes=(INDEX,),
     config=IndexConfig,
     run=index,
     needs=Needs.OWN_ENGINES,
-    version=2,
+    version=3,
 )

@@ -1,4 +1,4 @@
-"""load: official files and Hub datasets → `questions`, and their distinct `paragraphs`."""
+"""load: official files, Hub datasets and documents → `loaded` questions, distinct `paragraphs` and their `origins`."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ from stepsearch_data.core.errors import GoldMissing, RowRejected, SourceError
 from stepsearch_data.core.text import mentions
 from stepsearch_data.pipeline.context import StageContext
 from stepsearch_data.pipeline.stage import Needs, Stage, StageConfig
-from stepsearch_data.schemas.rows import Paragraph, Question, SupportingParagraph
-from stepsearch_data.schemas.tables import PARAGRAPHS, QUESTIONS
-from stepsearch_data.sources.dataset import dataset_of
-from stepsearch_data.sources.record import Loaded, Record
+from stepsearch_data.schemas.rows import Origin, Paragraph, Question, SupportingParagraph
+from stepsearch_data.schemas.tables import LOADED, ORIGINS, PARAGRAPHS
+from stepsearch_data.sources.corpus import cut
+from stepsearch_data.sources.dataset import Dataset, dataset_of
+from stepsearch_data.sources.passages import identity_of
+from stepsearch_data.sources.record import Loaded, Record, paragraph
 from stepsearch_data.sources.source import Aliases, Source, check_kind, read_aliases, with_aliases
 
 _FIRST = 5  # rows that must all be of another format before a source's KIND is called wrong
@@ -40,6 +42,12 @@ class LoadConfig(StageConfig):
     )
     max_paragraph_chars: int = Field(
         default=100_000, ge=1, le=100_000_000, description="reject questions with a longer paragraph"
+    )
+    passage_chars: int = Field(
+        default=2_000,
+        ge=100,
+        le=1_000_000,
+        description="cut longer documents of a corpus into passages of at most N characters",
     )
     answer_in_paragraph: bool = Field(
         default=True, description="reject questions whose answer (yes and no apart) occurs in none of their paragraphs"
@@ -60,17 +68,23 @@ class _Outcome(NamedTuple):
 
 
 class _Parsed(NamedTuple):
-    """The questions and the distinct paragraphs of some rows, and what became of each row."""
+    """The questions and the distinct paragraphs of some rows, and what became of each row.
+
+    `origins` has a row for each of the paragraphs where they are passages of documents, else none.
+    """
 
     questions: Sent
     paragraphs: Sent
+    origins: Sent
     outcomes: list[_Outcome]
 
 
-def _parse(dataset: str, config: LoadConfig, aliases: Aliases, records: list[Record]) -> _Parsed:
-    """Parse and check rows of a dataset, in a worker."""
+def _parse(label: str, config: LoadConfig, aliases: Aliases, records: list[Record]) -> _Parsed:
+    """Parse and check rows of a source, in a worker."""
+    dataset = dataset_of(label.partition("#")[0])
     questions: list[Question] = []
     paragraphs: dict[str, Paragraph] = {}
+    origins: dict[str, Origin] = {}
     outcomes = []
     for record in records:
         try:
@@ -78,31 +92,40 @@ def _parse(dataset: str, config: LoadConfig, aliases: Aliases, records: list[Rec
         except RowRejected as error:
             outcomes.append(_Outcome(str(error), isinstance(error, GoldMissing)))
             continue
-        by_id = {paragraph.passage_id: paragraph for paragraph in own}
-        for passage_id, paragraph in by_id.items():
-            paragraphs.setdefault(passage_id, paragraph)
+        by_id = {found.passage_id: found for found in own}
+        for part, (passage_id, found) in enumerate(by_id.items(), start=1):
+            paragraphs.setdefault(passage_id, found)
+            if dataset.documents:
+                origins.setdefault(passage_id, _origin(label, record, passage_id, part))
         outcome = _Outcome(passage_ids=list(by_id))
         if question:
             questions.append(question)
             outcome = outcome._replace(question_id=question.question_id, notes=question.notes)
         outcomes.append(outcome)
-    found = list(paragraphs.values())
-    return _Parsed(Sent(QUESTIONS.to_arrow(questions)), Sent(PARAGRAPHS.to_arrow(found)), outcomes)
+    return _Parsed(
+        Sent(LOADED.to_arrow(questions)),
+        Sent(PARAGRAPHS.to_arrow(paragraphs.values())),
+        Sent(ORIGINS.to_arrow(origins.values())),
+        outcomes,
+    )
 
 
-def _checked(dataset: str, config: LoadConfig, aliases: Aliases, record: Record) -> Loaded:
+def _checked(dataset: Dataset, config: LoadConfig, aliases: Aliases, record: Record) -> Loaded:
     """Return what a row holds. Raises RowRejected."""
     if record.broken:
         raise RowRejected(record.broken)
-    parse = dataset_of(dataset).parse
-    assert parse  # a dataset without a parser cannot be a source of a build
-    question, paragraphs = parse(record)
+    assert dataset.parse  # a dataset without a parser cannot be a source of a build
+    question, paragraphs = dataset.parse(record)
+    if dataset.documents:
+        _check_text("id", identity_of(record.fields) or "")
+        most = config.passage_chars
+        paragraphs = [paragraph(whole.title, text) for whole in paragraphs for text in cut(whole.text, most)]
     question = question and with_aliases(question, aliases)
-    for number, paragraph in enumerate(paragraphs):
-        _check_text(f"paragraph {number}", paragraph.title + paragraph.text)
-        if not paragraph.text.strip():
+    for number, found in enumerate(paragraphs):
+        _check_text(f"paragraph {number}", found.title + found.text)
+        if not found.text.strip():
             raise RowRejected(f"paragraph {number} is empty")
-        if len(paragraph.text) > config.max_paragraph_chars:
+        if len(found.text) > config.max_paragraph_chars:
             raise RowRejected(f"paragraph {number} is longer than {config.max_paragraph_chars} characters")
     if question:
         _check_question(question, paragraphs, config)
@@ -117,13 +140,14 @@ class _Loader:
         self._config = context.config(LoadConfig)
         self._questions: set[str] = set()
         self._paragraphs: set[str] = set()
+        self._origins: set[str] = set()
         self._notes: Counter[str] = Counter()
 
     def read(self, source: Source) -> None:
         """Read one source to its end, or to the limit."""
         source = replace(source, id_aliases=self._config.id_aliases)
         aliases = read_aliases(source, partial(self._reject, source))
-        parse = partial(_parse, source.kind, self._config, aliases)
+        parse = partial(_parse, source.label, self._config, aliases)
         self._notes.clear()
         records = source.records()
         first = list(islice(records, min(_PEEK, self._config.limit or _PEEK)))
@@ -144,6 +168,7 @@ class _Loader:
         places = {passage_id: at for at, passage_id in enumerate(parsed.paragraphs.table["passage_id"].to_pylist())}
         questions: list[int] = []
         paragraphs: list[int] = []
+        origins: list[int] = []
         place = 0  # of the next question in its table
         for record, outcome in zip(records, parsed.outcomes, strict=True):
             if before + len(questions) == self._config.limit:
@@ -159,14 +184,19 @@ class _Loader:
                 new = [passage_id for passage_id in outcome.passage_ids if passage_id not in self._paragraphs]
                 self._paragraphs.update(new)
                 paragraphs += [places[passage_id] for passage_id in new]
+                if source.dataset.documents:
+                    mined = [passage_id for passage_id in outcome.passage_ids if passage_id not in self._origins]
+                    self._origins.update(mined)
+                    origins += [places[passage_id] for passage_id in mined]
                 if outcome.question_id is not None:
                     self._questions.add(outcome.question_id)
                     questions.append(place)
                     told = {source.dataset.notes.get(note.partition(":")[0]) for note in outcome.notes}
                     self._notes.update(note for note in told if note)
             place += outcome.question_id is not None
-        self._context.writer(QUESTIONS).extend(parsed.questions.table.take(pa.array(questions, pa.int64())))
-        self._context.writer(PARAGRAPHS).extend(parsed.paragraphs.table.take(pa.array(paragraphs, pa.int64())))
+        self._context.writer(LOADED).extend(_taken(parsed.questions, questions))
+        self._context.writer(PARAGRAPHS).extend(_taken(parsed.paragraphs, paragraphs))
+        self._context.writer(ORIGINS).extend(_taken(parsed.origins, origins))
         return len(questions)
 
     def _reject(self, source: Source, record: Record, reason: str, *, counts: bool = False) -> None:
@@ -193,7 +223,7 @@ STAGE = Stage(
     name="load",
     doc="read the sources, check every row, reject bad ones",
     reads=(),
-    writes=(QUESTIONS, PARAGRAPHS),
+    writes=(LOADED, PARAGRAPHS, ORIGINS),
     config=LoadConfig,
     run=load,
     needs=Needs.SOURCES,
@@ -239,6 +269,15 @@ def _check_text(name: str, text: str) -> None:
         text.encode()
     except UnicodeEncodeError:
         raise RowRejected(f"{name} holds a lone surrogate, which is no text") from None
+
+
+def _taken(rows: Sent, places: list[int]) -> pa.Table:
+    return rows.table.take(pa.array(places, pa.int64()))
+
+
+def _origin(label: str, record: Record, passage_id: str, part: int) -> Origin:
+    document = identity_of(record.fields) or ""
+    return Origin(passage_id=passage_id, source=label, position=record.position, document=document, part=part)
 
 
 def _id_of(record: Record) -> str | None:

@@ -76,7 +76,7 @@ def found_again(case: Case) -> int:
     if case.indexed:
         manifest = json.loads((Path(case.indexed) / "manifest.json").read_bytes())
         return int(manifest["documents"]) + len(_lines(Path(case.indexed) / "rejects.jsonl"))
-    questions, rejects = (_column(Path(case.store), "load", name, "position") for name in ("questions", "rejects"))
+    questions, rejects = (_column(Path(case.store), "load", name, "position") for name in ("loaded", "rejects"))
     return len({*questions, *rejects}) + _documents(case)
 
 
@@ -103,7 +103,7 @@ def _questions_lost(store: Path) -> list[str]:
     stages = json.loads((store / "manifest.json").read_bytes())["stages"]
     if "trajectories" not in stages:
         return []
-    loaded = set(_column(store, "load", "questions", "question_id"))
+    loaded = set(_column(store, "load", "loaded", "question_id"))
     told = set(_column(store, "trajectories", "trajectories", "question_id"))
     for stage in stages:
         told |= set(_column(store, stage, "rejects", "question_id"))

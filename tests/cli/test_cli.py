@@ -112,7 +112,7 @@ def test_status_shows_every_stage(cli: Run, sample_store: Path) -> None:
         assert stage["rejects"] == 0
         assert stage["bytes"] > 0
         assert stage["seconds"] >= 0
-    assert shown["stages"][0]["rows"]["questions"] == 74
+    assert shown["stages"][0]["rows"]["loaded"] == 74
     text = cli("status", "--store", sample_store).stdout
     assert "74 questions" in text
     assert len(text.splitlines()) == len(NAMES) + 1
@@ -290,12 +290,12 @@ def test_synth_writes_the_same_world_for_the_same_seed(cli: Run, tmp_path: Path)
 
 
 def test_a_build_prints_data_on_stdout_and_its_log_on_stderr(cli: Run, tmp_path: Path) -> None:
-    done = cli("build", "--store", tmp_path / "store", "--to", "corpus", "--json")
+    done = cli("build", "--store", tmp_path / "store", "--to", "index", "--json")
     assert done.returncode == 0
     printed = json.loads(done.stdout)
-    assert [(stage["stage"], stage["ran"]) for stage in printed["stages"]] == [("load", True), ("corpus", True)]
-    assert [line.split()[0] for line in done.stderr.splitlines()] == ["load", "corpus"]
-    again = cli("build", "--store", tmp_path / "store", "--to", "corpus", "--json")
+    assert [(stage["stage"], stage["ran"]) for stage in printed["stages"]] == [("load", True), ("index", True)]
+    assert [line.split()[0] for line in done.stderr.splitlines()] == ["load", "index"]
+    again = cli("build", "--store", tmp_path / "store", "--to", "index", "--json")
     assert not any(stage["ran"] for stage in json.loads(again.stdout)["stages"])
     quiet = cli("build", "--store", tmp_path / "store", "--to", "queries", "--quiet")
     assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, "", "")

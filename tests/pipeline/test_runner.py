@@ -209,3 +209,20 @@ def test_every_run_of_a_stage_is_logged(world: World) -> None:
     log = list(world.store.read_log("builds"))
     assert [record["stage"] for record in log] == [*ALL, "sign"]
     assert {"finished", "seconds", "peak_rss_bytes", "folder"} < set(log[0])
+
+
+def test_a_stage_without_work_writes_empty_tables_and_is_not_mentioned(
+    world: World, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def never(context: StageContext) -> None:
+        raise AssertionError("it has no work")
+
+    stages = (LOAD, replace(SIGN, run=never, only_with=NUMBERS), replace(COUNT, only_with=SIGNS))
+    world.source.write_text("")
+    for told in (["load"], ["load"]):  # it is neither told of when it runs nor when it is current
+        outcomes = world.job(stages=stages).run(Reporter())
+        assert [outcome.stage for outcome in outcomes] == ALL
+        assert [line.split()[0] for line in capfd.readouterr().err.splitlines()] == told
+    assert world.rows(SIGNS) == world.rows(COUNTS) == []
+    world.source.write_text("7")
+    assert world.ran() == ALL

@@ -99,7 +99,7 @@ def test_the_same_store_is_left_as_it_is_and_what_it_lacks_is_mended(sample_rele
     back(sample_release, tmp_path / "store")
     whole = tree(tmp_path / "store")
     (tmp_path / "store/retries.json").write_text('{"decompose": {}}')
-    next((tmp_path / "store/stages").glob("load-*/questions.parquet")).write_bytes(b"")
+    next((tmp_path / "store/stages").glob("gather-*/questions.parquet")).write_bytes(b"")
     assert not back(sample_release, tmp_path / "store").fresh
     assert (tmp_path / "store/retries.json").read_text() == '{"decompose": {}}'
     assert tree(tmp_path / "store", "retries.json") == whole
@@ -126,6 +126,6 @@ def test_what_a_killed_restore_left_does_not_matter(sample_release: Path, tmp_pa
     (tmp_path / "store/manifest.json").unlink()  # it comes last
     (tmp_path / "store/.staging").mkdir()
     (tmp_path / "store/.staging/half.parquet").write_bytes(b"PAR1")
-    next((tmp_path / "store/stages").glob("load-*/questions.parquet")).write_bytes(b"cut")
+    next((tmp_path / "store/stages").glob("gather-*/questions.parquet")).write_bytes(b"cut")
     assert back(sample_release, tmp_path / "store").fresh
     assert tree(tmp_path / "store") == whole

@@ -155,7 +155,7 @@ def test_one_process_writes_a_report_at_a_time(sample: Store, tmp_path: Path) ->
 
 
 def test_a_table_that_is_damaged_is_a_clear_error(sample: Store, tmp_path: Path) -> None:
-    for name in ("trajectories-*/rounds", "quality-*/quality", "load-*/questions"):
+    for name in ("trajectories-*/rounds", "quality-*/quality", "gather-*/questions"):
         shutil.copytree(sample.root, tmp_path / "store")
         (path,) = (tmp_path / "store").glob(f"stages/{name}.parquet")
         whole = path.read_bytes()

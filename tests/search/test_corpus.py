@@ -13,7 +13,7 @@ import pytest
 import zstandard
 
 from stepsearch_data.core.errors import SearchError
-from stepsearch_data.search.corpus import FileCorpus, join_contents, split_contents
+from stepsearch_data.search.corpus import FileCorpus
 from stepsearch_data.search.documents import Document
 
 ROWS = [
@@ -142,12 +142,3 @@ def test_a_file_that_is_no_corpus_is_an_error(tmp_path: Path, name: str, data: b
 def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SearchError, match="there is no corpus"):
         FileCorpus(tmp_path / "c.jsonl")
-
-
-@pytest.mark.parametrize(("title", "text"), [("A title", "a text"), ("", "a text"), ('"Q"', "b\nc"), ("T", "")])
-def test_contents_are_the_title_in_quotes_and_the_text(title: str, text: str) -> None:
-    assert split_contents(join_contents(title, text)) == (title, text)
-
-
-def test_a_text_of_several_lines_without_a_title_keeps_its_first_line() -> None:
-    assert split_contents(join_contents("", "one\ntwo")) == ("", "one\ntwo")

@@ -133,11 +133,15 @@ def test_record_without_the_expected_names_says_which() -> None:
         (HOTPOT, "hotpotqa"),
         (WIKI, "2wiki"),
         (rows.jsonl("j"), "jsonl"),
-        ({"title": "a", "text": "b"}, "jsonl"),
         ({"id": "a", "question": "b", "answer": "c"}, None),
         ({}, None),
     ],
-    ids=["musique", "hotpotqa", "2wiki", "jsonl", "document", "unknown", "empty"],
+    ids=["musique", "hotpotqa", "2wiki", "jsonl", "unknown", "empty"],
 )
 def test_recognise(row: Row, kind: str | None) -> None:
     assert recognise(set(row)) == ([kind] if kind else [])
+
+
+def test_documents_are_told_as_what_both_kinds_take() -> None:
+    assert recognise({"title", "text"}) == ["jsonl", "corpus"]
+    assert recognise({"id", "contents"}) == ["corpus"]

@@ -69,7 +69,7 @@ def column(store: Path, table: str, name: str) -> list[Any]:
 
 
 def ids(store: Path) -> list[str]:
-    return column(store, "questions", "question_id")
+    return column(store, "loaded", "question_id")
 
 
 def columns(records: list[Any], *names: str) -> dict[str, list[Any]]:

@@ -238,7 +238,7 @@ def test_nothing_else_is_rejected(rejects: dict[tuple[str, int], Row]) -> None:
 
 
 def test_all_good_rows_are_loaded_in_order(store: Path) -> None:
-    loaded = [(row["source"], row["question_id"]) for row in table(store, "questions")]
+    loaded = [(row["source"], row["question_id"]) for row in table(store, "loaded")]
     good = {kind: [row for row in batch(kind) if not isinstance(row, Bad) and "question" in row] for kind in MAKE}
     twin = GOOD["musique"][0]
     assert loaded == [
@@ -269,7 +269,7 @@ def test_what_bad_rows_hold_is_nowhere_else(store: Path) -> None:
 
 def test_build_goes_on_to_its_end(built: CompletedProcess[str], store: Path) -> None:
     assert "Traceback" not in built.stderr
-    answerable = [row["question_id"] for row in table(store, "questions") if row["answerable"]]
+    answerable = [row["question_id"] for row in table(store, "loaded") if row["answerable"]]
     (file,) = store.glob("stages/trajectories-*/trajectories.parquet")
     assert pq.read_table(file)["question_id"].to_pylist() == answerable
     assert f"{len(BATCH) + 1} rejects" in built.stderr
@@ -279,7 +279,7 @@ def test_build_goes_on_to_its_end(built: CompletedProcess[str], store: Path) -> 
 
 
 def test_hops_are_the_decomposition_or_the_supporting_paragraphs(store: Path) -> None:
-    by_id = {row["question_id"]: row for row in table(store, "questions")}
+    by_id = {row["question_id"]: row for row in table(store, "loaded")}
     assert {row["hops"] for row in by_id.values()} == {2}
     given = by_id["good hops"]
     assert [step["text"] for step in given["decomposition"]] == ["Who composed it?", "Where was #1 born?"]
@@ -292,7 +292,7 @@ def test_hops_are_the_decomposition_or_the_supporting_paragraphs(store: Path) ->
 
 
 def test_unanswerable_twin_has_no_gold(store: Path) -> None:
-    twin = next(row for row in table(store, "questions") if not row["answerable"])
+    twin = next(row for row in table(store, "loaded") if not row["answerable"])
     assert twin["question_id"] == "good musique 0__unanswerable"
     assert twin["supporting"] == []
     assert twin["answer"] == "Rome"
@@ -345,24 +345,24 @@ def test_corpus_alone_may_come_first(tmp_path: Path) -> None:
     path = rows.write_lines(tmp_path / "rows.jsonl", [*documents, jsonl("a")])
     loaded = load(tmp_path, f"jsonl={path}")
     assert len(loaded["paragraphs"]) == 23
-    assert [row["question_id"] for row in loaded["questions"]] == ["a"]
+    assert [row["question_id"] for row in loaded["loaded"]] == ["a"]
 
 
 def test_id_may_occur_once_in_all_sources(tmp_path: Path) -> None:
     one = rows.write_lines(tmp_path / "one.jsonl", [musique("a"), musique("b")])
     other = rows.write_lines(tmp_path / "other.jsonl", [jsonl("b"), jsonl("c")])
     loaded = load(tmp_path, f"musique={one}", f"jsonl={other}")
-    assert [row["question_id"] for row in loaded["questions"]] == ["a", "b", "c"]
+    assert [row["question_id"] for row in loaded["loaded"]] == ["a", "b", "c"]
     assert [(row["source"], row["position"]) for row in loaded["rejects"]] == [("jsonl", 1)]
 
 
 def test_checks_can_be_configured(tmp_path: Path) -> None:
     path = rows.write_lines(tmp_path / "rows.jsonl", [musique("a", answer="Rome"), musique("b")])
     relaxed = LoadConfig(answer_in_paragraph=False)
-    assert len(load(tmp_path, f"musique={path}", config=relaxed)["questions"]) == 2
+    assert len(load(tmp_path, f"musique={path}", config=relaxed)["loaded"]) == 2
     (tmp_path / "strict").mkdir()
     strict = LoadConfig(max_paragraph_chars=30)
-    assert not load(tmp_path / "strict", f"musique={path}", config=strict)["questions"]
+    assert not load(tmp_path / "strict", f"musique={path}", config=strict)["loaded"]
 
 
 def test_limit_counts_good_questions_of_each_source(tmp_path: Path) -> None:
@@ -372,7 +372,7 @@ def test_limit_counts_good_questions_of_each_source(tmp_path: Path) -> None:
         tmp_path / "other.jsonl", [{"title": "Milan", "text": "A city."}, *(jsonl(f"j{n}") for n in range(9))]
     )
     loaded = load(tmp_path, f"musique={one}", f"jsonl={other}", config=LoadConfig(limit=2))
-    assert [row["question_id"] for row in loaded["questions"]] == ["m0", "m1", "j0", "j1"]
+    assert [row["question_id"] for row in loaded["loaded"]] == ["m0", "m1", "j0", "j1"]
     assert len(loaded["rejects"]) == 1
 
 
@@ -395,14 +395,14 @@ def test_a_fact_without_its_sentence_is_left_out_and_noted(tmp_path: Path) -> No
     facts = [[rows.OPERA[0], 0], [rows.OPERA[0], 7], [rows.COMPOSER[0], 3]]
     path = rows.write_lines(tmp_path / "rows.jsonl", [hotpotqa("a", supporting_facts=facts), hotpotqa("b")])
     loaded, told = noted(tmp_path, f"hotpotqa={path}")
-    question = loaded["questions"][0]
+    question = loaded["loaded"][0]
     assert [p["title"] for p in question["supporting"]] == [rows.OPERA[0], rows.COMPOSER[0]]
     assert [p["supporting_sentences"] for p in question["supporting"]] == [[0], []]
     assert question["notes"] == [
         "supporting_facts: 'The Barber of Seville' has no sentence 7",
         "supporting_facts: 'Gioachino Rossini' has no sentence 3",
     ]
-    assert loaded["questions"][1]["notes"] == loaded["rejects"] == []
+    assert loaded["loaded"][1]["notes"] == loaded["rejects"] == []
     assert [text.partition(";")[0] for text in told] == [
         "hotpotqa: 1 questions have a supporting fact that names no sentence"
     ]
@@ -414,7 +414,7 @@ def test_a_file_of_what_was_retrieved_is_read_as_far_as_it_goes(tmp_path: Path) 
     lacking = [hotpotqa(f"lacking {number}", context=context[:2]) for number in range(1_200)]
     path = rows.write_lines(tmp_path / "rows.jsonl", [*lacking, whole])
     loaded, told = noted(tmp_path, f"hotpotqa={path}")
-    assert [row["question_id"] for row in loaded["questions"]] == ["whole"]
+    assert [row["question_id"] for row in loaded["loaded"]] == ["whole"]
     assert {row["reason"] for row in loaded["rejects"]} == {
         "supporting_facts: no paragraph is called 'Gioachino Rossini'"
     }
@@ -435,7 +435,7 @@ def test_hotpotqas_first_version_is_recognised_by_its_broken_questions(tmp_path:
         tmp_path / "rows.jsonl", [hotpotqa("a", question="w"), hotpotqa("b", question="DRM"), hotpotqa("c")]
     )
     loaded, told = noted(tmp_path, f"hotpotqa={path}")
-    assert [row["notes"] for row in loaded["questions"]] == [["extremely short: not in HotpotQA v1.1"]] * 2 + [[]]
+    assert [row["notes"] for row in loaded["loaded"]] == [["extremely short: not in HotpotQA v1.1"]] * 2 + [[]]
     assert told == [
         "hotpotqa: 2 questions are extremely short: this is HotpotQA v1.0; take hotpot_train_v1.1.json",
     ]
@@ -459,7 +459,7 @@ def test_two_wikis_table_of_aliases(tmp_path: Path, *, beside: bool) -> None:
     table_file = rows.write_lines(tmp_path / name, [ROSSINI, b"no JSON", PESARO])
     config = LoadConfig(id_aliases=None if beside else table_file)
     loaded = load(tmp_path, f"2wiki={path}", config=config)
-    first, second = loaded["questions"]
+    first, second = loaded["loaded"]
     assert first["answer_aliases"] == ["Pisaurum", "pesarese"]
     assert (first["answer_id"], first["evidences"][0]["object_id"]) == ("Q13362", "Q9726")
     assert (second["answer_aliases"], second["answer_id"], second["evidences"][0]["object_id"]) == ([], "", "")
@@ -470,10 +470,10 @@ def test_two_wikis_table_of_aliases(tmp_path: Path, *, beside: bool) -> None:
 
 def test_an_answer_may_occur_under_another_name(tmp_path: Path) -> None:
     path = rows.write_lines(tmp_path / "dev.json", [two_wiki("a", answer="Pisaurum Felix", **IDS)])
-    assert load(tmp_path, f"2wiki={path}")["questions"] == []
+    assert load(tmp_path, f"2wiki={path}")["loaded"] == []
     rows.write_lines(tmp_path / "id_aliases.json", [PESARO])
     (tmp_path / "again").mkdir()
-    (question,) = load(tmp_path / "again", f"2wiki={path}")["questions"]
+    (question,) = load(tmp_path / "again", f"2wiki={path}")["loaded"]
     assert question["answer_aliases"] == ["Pisaurum", "Pesaro", "pesarese"]
 
 
@@ -487,7 +487,7 @@ def test_what_is_no_table_of_aliases_is_refused(tmp_path: Path) -> None:
 def test_ids_of_other_triples_are_left_out_and_noted(tmp_path: Path) -> None:
     path = rows.write_lines(tmp_path / "dev.json", [two_wiki("a", evidences_id=[["Q1", "composer", "Q2"]])])
     loaded, told = noted(tmp_path, f"2wiki={path}")
-    assert loaded["questions"][0]["notes"] == ["evidences_id: 1 triples for 2 evidences"]
+    assert loaded["loaded"][0]["notes"] == ["evidences_id: 1 triples for 2 evidences"]
     assert "were left out" in told[0]
 
 
@@ -495,7 +495,7 @@ def test_an_answer_with_other_spaces_at_its_hyphen_is_found(tmp_path: Path) -> N
     context = [*hotpotqa("")["context"][:2], [rows.COMPOSER[0], ["He lived in Schleswig- Holstein( Germany)."]]]
     path = rows.write_lines(tmp_path / "dev.json", [two_wiki("a", answer="Schleswig-Holstein", context=context)])
     loaded = load(tmp_path, f"2wiki={path}")
-    assert len(loaded["questions"]) == 1
+    assert len(loaded["loaded"]) == 1
 
 
 # The command line
@@ -519,7 +519,7 @@ def test_too_many_rejects_stop_the_build_and_leave_the_store(tmp_path: Path, cli
 
     allowed = cli("build", "--to", "load", "--store", store, source, "--set", "run.max_reject_share=0.3")
     assert allowed.returncode == 3
-    assert len(table(store, "questions")) == 7
+    assert len(table(store, "loaded")) == 7
 
 
 def test_missing_file_is_one_line(tmp_path: Path, cli: Run) -> None:
