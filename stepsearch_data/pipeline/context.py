@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -72,6 +72,7 @@ class StageContext:
         retries: Mapping[str, int] | None = None,
         engines: Sequence[Engine] = (),
         service: Service | None = None,
+        marked: Collection[str] = (),
     ) -> None:
         self.inputs = inputs
         self.sources = sources
@@ -81,6 +82,7 @@ class StageContext:
         self.retries = retries or {}
         self.engines = engines
         self.service = service or Service()
+        self.marked = marked
         self.meter = meter or Meter(None, name)
         self._name = name
         self._config = config

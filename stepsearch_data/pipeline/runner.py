@@ -25,6 +25,7 @@ from stepsearch_data.pipeline.config import RunConfig
 from stepsearch_data.pipeline.context import StageContext, read_rows
 from stepsearch_data.pipeline.stage import Fingerprint, Needs, Stage, differences, digest
 from stepsearch_data.pipeline.store import Entry, Manifest, Output, Store
+from stepsearch_data.schemas.rows import Mark
 from stepsearch_data.schemas.tables import LOADED, QUESTIONS, REJECTS, Folder, Table
 from stepsearch_data.search.index import fingerprint_of
 from stepsearch_data.search.kinds import Engine, Service
@@ -183,7 +184,22 @@ class Runner:
         engines: dict[str, Any] = {engine.name: fingerprint_of(engine) for engine in self._engines(stage)}
         if Needs.ALL_ENGINES in stage.needs:  # the first engine's documents are shown
             engines["use"] = list(engines)
-        return stage.fingerprint(config, inputs, config.prompts(self.config.prompts), self._retries(stage), engines)
+        prompts, retries = config.prompts(self.config.prompts), self._retries(stage)
+        return stage.fingerprint(config, inputs, prompts, retries, engines, self._marked(stage))
+
+    def _marked(self, stage: Stage) -> frozenset[str]:
+        """Return the questions with the mark that decides a stage's rows."""
+        wanted = self.config.stages[stage.name].marked
+        return (
+            frozenset(mark.question_id for mark in self._marks.values() if mark.mark == wanted)
+            if wanted
+            else frozenset()
+        )
+
+    @cached_property
+    def _marks(self) -> dict[str, Mark]:
+        """Return the marks as this build sees them, whatever a reader says meanwhile."""
+        return self.store.marks()
 
     def _engines(self, stage: Stage) -> tuple[Engine, ...]:
         """Return the search engines that decide a stage's rows."""
@@ -248,6 +264,7 @@ class Runner:
                 retries=self._retries(stage),
                 engines=[replace(engine, executor=self._executor) for engine in self._engines(stage)],
                 service=self._service(),
+                marked=self._marked(stage),
             )
             try:
                 if not idle:

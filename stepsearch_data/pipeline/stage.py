@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Flag, auto
 from pathlib import Path
@@ -35,6 +35,11 @@ class StageConfig(BaseModel):
     def uses_model(self) -> bool:
         """Tell whether the stage asks a language model."""
         return False
+
+    @property
+    def marked(self) -> str:
+        """Return the mark that decides the stage's rows, as a reader's findings; "" where none does."""
+        return ""
 
     def prompts(self, files: Mapping[str, Path]) -> dict[str, str]:  # noqa: ARG002 - of those that need some
         """Return the texts of the prompts that the stage needs, by name. The user's `files` replace ours."""
@@ -99,12 +104,15 @@ class Stage:
         prompts: Mapping[str, str] | None = None,
         retries: Mapping[str, int] | None = None,
         engines: Mapping[str, Any] | None = None,
+        marked: Collection[str] = (),
     ) -> Fingerprint:
         """Return all that decides the rows: code version, config, prompts, engines, output schemas, inputs' digests.
 
-        `retries` are the questions that were tried again, and how often.
+        `retries` are the questions that were tried again, and how often; `marked` are those with the config's mark.
         """
         files = config.digests()
+        if config.marked:  # named as a file is: a store from elsewhere comes without its reader's marks
+            files["marks 1"] = hashlib.sha256(orjson.dumps(sorted(marked))).hexdigest()
         versions = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in (prompts or {}).items()}
         return {
             **({"prompts": versions} if versions else {}),

@@ -11,7 +11,7 @@ from stepsearch_data.pipeline.store import Manifest
 from stepsearch_data.report.shapes import Facts
 from stepsearch_data.schemas.tables import PASSAGES, QUALITY
 from stepsearch_data.stages import STAGES
-from stepsearch_data.stages.gates.config import GATES, QualityConfig, unchecked
+from stepsearch_data.stages.gates.config import GATES, QualityConfig, action, unchecked
 from stepsearch_data.stages.model import PROMPTS, load_prompt
 
 if TYPE_CHECKING:
@@ -143,7 +143,9 @@ def _facts(title: str, columns: list[str], rows: list[list[str | float | None]],
 
 def rejecting(manifest: Manifest) -> list[str]:
     """Return the gates that reject a trajectory, and not only flag it."""
-    return [gate for gate, action in decided_by(manifest, "quality", "config").items() if action == "reject"]
+    return [
+        gate for gate, value in decided_by(manifest, "quality", "config").items() if action(gate, value) == "reject"
+    ]
 
 
 def decided_by(manifest: Manifest, stage: str, part: str) -> dict[str, Any]:

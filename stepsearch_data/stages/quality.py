@@ -25,7 +25,7 @@ from stepsearch_data.stages.gates.checks import (
     own_findings,
     usual_lengths,
 )
-from stepsearch_data.stages.gates.config import GATES, Finding, QualityConfig
+from stepsearch_data.stages.gates.config import GATES, MARKS, Finding, QualityConfig
 from stepsearch_data.stages.gates.duplicates import Duplicates, Keys, band_keys
 from stepsearch_data.stages.gates.outside import EvalData, read_eval, read_rollouts
 from stepsearch_data.stages.gates.splits import Groups, split_of, wording
@@ -71,12 +71,15 @@ class _Judge:
         self._config = config
         self._groups, self._duplicates = _survey(context, config)
         self._pass_rates = read_rollouts(context, config.rollouts)
+        self._marked = context.marked
 
     def judge(self, place: int, seen: _Examined, reasons: dict[str, str]) -> Quality:
         """Return the row of the trajectory whose question is at this place, from 0."""
         config = self._config
         repeats = self._repeats(place, seen)
-        reasons = reasons | {finding.gate: finding.reason for finding in repeats.values()}
+        reasons = (
+            reasons | {finding.gate: finding.reason for finding in repeats.values()} | self._said(seen.question_id)
+        )
         flags = [gate for gate in GATES if gate in reasons and config.action(gate) != "off"]
         passed = not any(config.action(gate) == "reject" for gate in flags)
         if passed:
@@ -97,6 +100,13 @@ class _Judge:
             difficulty_score=score,
             pass_rate=rate,
         )
+
+    def _said(self, question_id: str) -> dict[str, str]:
+        """Return what a reader's marks say against a trajectory. A note is the reader's own, and is not told."""
+        against = {"drop-bad": "a reader marked it bad", "only-good": "no reader marked it good"}
+        wanted = self._config.marks
+        fails = wanted != "ignore" and (question_id in self._marked) == (wanted == "drop-bad")
+        return {MARKS: against[wanted]} if fails else {}
 
     def _repeats(self, place: int, seen: _Examined) -> dict[str, Finding]:
         """Return the id of the earlier question that this one repeats, with the gate's finding."""

@@ -20,7 +20,7 @@ from stepsearch_data.core.errors import ConfigError, StoreError
 from stepsearch_data.pipeline.catalog import catalog
 from stepsearch_data.pipeline.marks import LONGEST_NOTE, Change, changed, read_changes, write_marks
 from stepsearch_data.pipeline.store import Store
-from tests.conftest import Run
+from tests.conftest import Run, run_cli
 
 HOSTILE = "'); DROP VIEW marks; --\n</script><b>\"\\ \u2028 \x1b[31m é 🙂"
 WRITER = """
@@ -262,3 +262,64 @@ def test_wrong_usage_is_told(sample_store: Path, cli: Run, arguments: list[str],
     assert (done.returncode, said in done.stderr) == (code, True), done.stderr
     assert done.stderr.count("\n") <= 2
     assert not (sample_store / "marks.jsonl").exists()
+
+
+# ---- marks as a gate
+
+
+def states(store: Path) -> set[str]:
+    """The stages that a build would run."""
+    return {row["stage"] for row in json.loads(run_cli("explain", "--store", store, "--json").stdout) if row["reasons"]}
+
+
+def test_marks_decide_what_passes_when_they_are_asked_for(built: Path, cli: Run) -> None:
+    """A changed mark builds `quality` again, a changed note does not."""
+    store = ssd.open(built)
+    passed = set(store.sql("SELECT question_id FROM quality WHERE passed").to_pydict()["question_id"])
+    first, second, third = sorted(passed)[:3]
+    before = store.folder.manifest().stages["quality"]
+    assert "marks" not in before.fingerprint["config"]
+    store.mark(first, "bad", "secret")
+    assert states(built) == set()
+    told = cli("build", "--store", built, "--set", "quality.marks=drop-bad")
+    assert "pairs         current" in told.stderr
+    assert gate(store) == {first: ["a reader marked it bad"]}
+    assert fit(store) == passed - {first}
+    store.mark(second, "good")
+    store.mark(first, None, "another note")
+    assert states(built) == set()
+    store.mark(third, "bad")
+    assert states(built) == {"quality"}
+    assert "files.marks 1" in cli("explain", "--store", built).stdout
+    assert cli("build", "--quiet", "--store", built).returncode == 0
+    assert fit(store) == passed - {first, third}
+    assert cli("build", "--quiet", "--store", built, "--set", "quality.marks=only-good").returncode == 0
+    assert fit(store) == {second}
+    assert store.audit()["by_gate"]["marks"] == {"hotpotqa": 30, "musique": 39}
+    assert cli("build", "--quiet", "--store", built, "--set", "quality.marks=default").returncode == 0
+    assert store.folder.manifest().stages["quality"] == before
+    assert store.audit()["unchecked"]["marks"] == "off"
+
+
+def gate(store: ssd.Store) -> dict[str, list[str]]:
+    found = store.sql("SELECT question_id, reasons FROM quality WHERE 'marks' IN flags").to_pydict()
+    return dict(zip(found["question_id"], found["reasons"], strict=True))
+
+
+def fit(store: ssd.Store) -> set[str]:
+    return set(store.sql("SELECT question_id FROM quality WHERE passed").to_pydict()["question_id"])
+
+
+def test_a_store_from_elsewhere_asks_for_marks_of_its_own(built: Path, cli: Run) -> None:
+    """Who has a store without its reader's marks does not build it with none by mistake."""
+    store = ssd.open(built)
+    store.mark(next(iter(sorted(fit(store)))), "bad")
+    assert cli("build", "--quiet", "--store", built, "--set", "quality.marks=drop-bad").returncode == 0
+    (built / "marks.jsonl").unlink()
+    (built / "log" / "settings.json").unlink()
+    assert cli("sql", "FROM marks", "--store", built).returncode == 0
+    refused = cli("build", "--store", built)
+    assert refused.returncode == 2
+    assert "quality was built with quality.marks, whose value the store does not keep" in refused.stderr
+    assert cli("build", "--quiet", "--store", built, "--set", "quality.marks=drop-bad").returncode == 0
+    assert gate(store) == {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ def run_stage(tmp_path: Path) -> RunStage:
         config: StageConfig | None = None,
         engines: Sequence[Engine] = (),
         max_reject_share: float = 1.0,
+        marked: Collection[str] = (),
         **tables: list[Row] | Path,
     ) -> Tables:
         inputs = {
@@ -47,6 +48,7 @@ def run_stage(tmp_path: Path) -> RunStage:
             max_reject_share=max_reject_share,
             engines=engines,
             service=service,
+            marked=marked,
         )
         try:
             stage.run(context)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +57,11 @@ class World:
         return self
 
 
-def run(run_stage: RunStage, *worlds: World, **config: Any) -> Tables:
+def run(run_stage: RunStage, *worlds: World, marked: Collection[str] = (), **config: Any) -> Tables:
     return run_stage(
         quality.STAGE,
         QualityConfig(**config),
+        marked=marked,
         questions=[world.question for world in worlds],
         sub_questions=[hop for world in worlds for hop in world.hops],
         votes=[v for world in worlds for v in world.votes],
@@ -154,8 +156,34 @@ def test_near_misses_pass(name: str, run_stage: RunStage) -> None:
 
 
 def test_every_gate_has_a_case_here() -> None:
-    elsewhere = {"duplicate", "near_duplicate", "eval_overlap", "eval_single_hop", "length", "not_english"}
+    elsewhere = {"duplicate", "near_duplicate", "eval_overlap", "eval_single_hop", "length", "not_english", "marks"}
     assert {name.partition(" ")[0].rstrip(",") for name in FAILS} | elsewhere == set(GATES)
+
+
+@pytest.mark.parametrize(
+    ("setting", "marked", "reason"),
+    [
+        ("ignore", {"q1"}, None),
+        ("drop-bad", {"q1"}, "a reader marked it bad"),
+        ("drop-bad", {"q2"}, None),
+        ("only-good", {"q1"}, None),
+        ("only-good", set(), "no reader marked it good"),
+    ],
+)
+def test_what_a_reader_marks_fails_or_passes(
+    setting: str, marked: set[str], reason: str | None, run_stage: RunStage
+) -> None:
+    (row,) = judge(run_stage, World(), marked=marked, marks=setting)
+    assert (row.passed, row.flags, row.reasons) == (
+        reason is None,
+        ["marks"] if reason else [],
+        [reason] if reason else [],
+    )
+
+
+def test_a_copy_of_what_a_reader_marks_bad_may_pass(run_stage: RunStage) -> None:
+    first, second = judge(run_stage, World(), World("q2"), marked={"q1"}, marks="drop-bad")
+    assert (first.passed, second.passed) == (False, True)
 
 
 def test_a_repeated_question_is_flagged_and_the_first_one_stays(run_stage: RunStage) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
-from pydantic import Field, field_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer
 
 from stepsearch_data.pipeline.stage import StageConfig
 from stepsearch_data.sources.dataset import dataset_of
@@ -56,6 +56,10 @@ class QualityConfig(StageConfig):
     length: Action = Field(default="flag", description="a text is far longer or shorter than its source's others")
     not_english: Action = Field(default="flag", description="a text has hardly any English stop word: a heuristic")
 
+    marks: Literal["ignore", "drop-bad", "only-good"] = Field(
+        default="ignore", description="it is marked bad (drop-bad), or is not marked good (only-good)"
+    )
+
     near_duplicate_likeness: float = Field(
         default=0.8, gt=0, le=1, description="share of common 4-grams of characters, from which on texts are similar"
     )
@@ -98,13 +102,32 @@ class QualityConfig(StageConfig):
             parse_source(text, "quality.eval_sources", asked=True)
         return texts
 
+    @model_serializer(mode="wrap")
+    def _as_before_marks(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out marks that decide nothing: stores of earlier versions stay current."""
+        values: dict[str, Any] = dump(self)
+        return {name: value for name, value in values.items() if (name, value) != (MARKS, "ignore")}
+
+    @property
+    def marked(self) -> str:
+        """Return the mark that decides which trajectories pass."""
+        return {"ignore": "", "drop-bad": "bad", "only-good": "good"}[self.marks]
+
     def action(self, gate: str) -> Action:
         """Return what a gate does."""
-        return getattr(self, gate)  # type: ignore[no-any-return]  # GATES are the settings of this type
+        return action(gate, getattr(self, gate))
 
 
 NOT_CHECKED = "not checked"
-GATES = tuple(name for name, info in QualityConfig.model_fields.items() if info.default in ("reject", "flag"))
+MARKS = "marks"
+GATES = (*(name for name, info in QualityConfig.model_fields.items() if info.default in ("reject", "flag")), MARKS)
+
+
+def action(gate: str, value: Any) -> Action:
+    """Return what a gate does whose setting has this value."""
+    if gate == MARKS:
+        return "reject" if value in ("drop-bad", "only-good") else "off"
+    return value  # type: ignore[no-any-return]  # a setting of this type
 
 
 def unchecked(fingerprint: Mapping[str, Any]) -> dict[str, str]:
@@ -115,4 +138,4 @@ def unchecked(fingerprint: Mapping[str, Any]) -> dict[str, str]:
     ids += [kind for kind in data if dataset_of(kind).single_hops]
     wanting = {"eval_overlap": not data, "eval_single_hop": not ids}
     missing = {gate: NOT_CHECKED for gate, is_missing in wanting.items() if is_missing}
-    return missing | {gate: "off" for gate in GATES if config.get(gate) == "off"}
+    return missing | {gate: "off" for gate in GATES if action(gate, config.get(gate)) == "off"}
