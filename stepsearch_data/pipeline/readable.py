@@ -201,7 +201,7 @@ class ReadableStore:
         """Tell whether the log of that name exists. Raises StoreError where it is not a regular file of this store."""
         path = self.inside(log_path(name))
         if path.exists() and not path.is_file():
-            raise StoreError(f"{path} is not a regular file", "remove it: a log decides no row")
+            raise StoreError(f"{path} is not a regular file", "move it away: no row depends on it")
         return path.exists()
 
     def read_log(self, name: str) -> Iterator[dict[str, Any]]:
@@ -222,6 +222,13 @@ class ReadableStore:
             said.pop(record["question_id"], None)
             said[record["question_id"]] = Mark(**record)
         return {question_id: mark for question_id, mark in said.items() if mark.mark or mark.note}
+
+    def marks_at(self) -> tuple[int, ...] | None:
+        """Return what differs once something was marked; None where nothing ever was."""
+        with suppress(OSError):
+            found = (self.root / log_path(MARKS.name)).stat()
+            return found.st_ino, found.st_size, found.st_mtime_ns
+        return None
 
     @contextmanager
     def sharing(self, mode: int) -> Iterator[bool]:

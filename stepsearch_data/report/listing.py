@@ -7,13 +7,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from stepsearch_data.core.errors import QueryError
 from stepsearch_data.report.shapes import Facets, Index, Reject, Rejects
+from stepsearch_data.schemas.rows import Mark
+from stepsearch_data.schemas.tables import MARKS
 
 if TYPE_CHECKING:
     import duckdb
 
 COLUMNS = tuple(name for name in Index.__annotations__ if name != "chunk_rows")
-CHOICES = {"source": str, "type": str, "hops": float, "split": str, "difficulty": str, "flags": str, "rejected_by": str}
+CHOICES = {
+    **dict.fromkeys(("source", "type", "split", "difficulty", "flags", "rejected_by", "marks"), str),
+    "hops": float,
+}
 """Columns that are filtered by some of their values."""
+_LISTS = {"flags", "marks"}
 SWITCHES = ("passed", "complete", "answerable", "disagree")
 RANGES = {name: name for name in ("hops", "queries", "kept", "gain", "redundancy", "reward")} | {
     "share": "kept / queries"
@@ -41,10 +47,15 @@ SELECT question_id AS id, t.question, t.answer, t.source, question_type AS type,
        CASE WHEN passed IS NOT false THEN ''
             ELSE coalesce(list_filter(flags, lambda flag: list_contains($rejecting::VARCHAR[], flag))[1], 'gates')
        END AS rejected_by,
+       ['none'] AS marks,
        lower(t.question || ' ' || t.answer || ' ' || question_id) AS searched, place
 FROM placed t LEFT JOIN quality USING (question_id) LEFT JOIN written USING (question_id)
      LEFT JOIN rewards USING (question_id)
 ORDER BY place
+"""
+_PUT_MARKS = """
+UPDATE listing SET marks = list_filter([said.mark, if(said.note = '', '', 'note')], lambda word: word <> '')
+FROM said WHERE id = said.question_id
 """
 
 
@@ -62,6 +73,16 @@ def make_listing(connection: duckdb.DuckDBPyConnection, rejecting: Sequence[str]
     `rejecting` are the gates that reject a trajectory, and not only flag it.
     """
     connection.execute(_LISTING, {"rejecting": rejecting})
+
+
+def put_marks(connection: duckdb.DuckDBPyConnection, marks: Mapping[str, Mark]) -> None:
+    """Show in the listing what a reader says now, in place of what was said before."""
+    connection.register("said", MARKS.to_arrow(marks.values()))
+    connection.execute("BEGIN")
+    connection.execute("UPDATE listing SET marks = ['none'] WHERE marks <> ['none']")
+    connection.execute(_PUT_MARKS)
+    connection.execute("COMMIT")
+    connection.unregister("said")
 
 
 def read_index(connection: duckdb.DuckDBPyConnection, chunk_rows: int) -> Index:
@@ -82,7 +103,7 @@ def facets(connection: duckdb.DuckDBPyConnection) -> Facets:
     """Return the values that occur in the columns that are filtered by value."""
     found = {}
     for name in CHOICES:
-        column = "unnest(flags)" if name == "flags" else name
+        column = f"unnest({name})" if name in _LISTS else name
         rows = connection.execute(f"SELECT DISTINCT {column} AS value FROM listing ORDER BY value").fetchall()
         found[name] = [value for (value,) in rows]
     return cast("Facets", found)
@@ -116,8 +137,8 @@ def _conditions(asked: Mapping[str, Sequence[str]]) -> tuple[list[str], list[Any
     for name, kind in CHOICES.items():
         chosen = [_value(name, text, kind) for text in asked.get(name, ())]
         if chosen:
-            marks = ", ".join("?" * len(chosen))
-            conditions.append(f"list_has_any(flags, [{marks}])" if name == "flags" else f"{name} IN ({marks})")
+            places = ", ".join("?" * len(chosen))
+            conditions.append(f"list_has_any({name}, [{places}])" if name in _LISTS else f"{name} IN ({places})")
             values += chosen
     for name in SWITCHES:
         for text in asked.get(name, ()):
@@ -136,7 +157,7 @@ def _order(asked: Mapping[str, Sequence[str]]) -> str:
     column, descending = sort.removeprefix("-"), sort.startswith("-")
     if not column:
         return "place"
-    if column not in {*COLUMNS, "share"} - {"flags"}:
+    if column not in {*COLUMNS, "share"} - _LISTS:
         raise QueryError(f"sort: there is no column {column!r}")
     return f"{RANGES.get(column, column)} {'DESC' if descending else 'ASC'} NULLS LAST, place"
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from stepsearch_data.pipeline.questions import QuestionRows
 from stepsearch_data.pipeline.store import Manifest, Store
-from stepsearch_data.report.records import record, tables_of
+from stepsearch_data.report.records import NO_MARKS, Marks, record, tables_of
 from stepsearch_data.report.rollouts import NONE, Rollouts
 from stepsearch_data.report.shapes import Record
 from stepsearch_data.schemas.rows import Passage, RetrievedDocument, Round
@@ -30,7 +30,7 @@ class Lookup:
         self._passages = _Rows(paths[PASSAGES], PASSAGES, "passage_id")
         self._related = {table: _Rows(path, table, "question_id") for table, path in tables_of(store, manifest).items()}
 
-    def find(self, question_id: str) -> Record | None:
+    def find(self, question_id: str, marks: Marks = NO_MARKS) -> Record | None:
         """Find the trajectory of a question, if it has one."""
         found = self._questions.of([question_id])
         related = {table: rows.of([question_id]) for table, rows in self._related.items()}
@@ -44,7 +44,7 @@ class Lookup:
             held = passages[document.passage_id] if document.passage_id else document
             return Paragraph(held.title, held.text or "")
 
-        return record(QuestionRows(found[0], related), paragraph, self._rollouts)
+        return record(QuestionRows(found[0], related), paragraph, self._rollouts, marks)
 
 
 class _Rows:

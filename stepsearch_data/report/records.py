@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import pyarrow.parquet as pq
 
@@ -13,7 +13,7 @@ from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.report import shapes
 from stepsearch_data.report.rollouts import NONE, Rollouts
 from stepsearch_data.report.segments import segments
-from stepsearch_data.schemas.rows import EngineVote, RetrievedDocument, Round, Vote
+from stepsearch_data.schemas.rows import EngineVote, Mark, RetrievedDocument, Round, Vote
 from stepsearch_data.schemas.tables import (
     ENGINE_VOTES,
     HITS,
@@ -31,6 +31,9 @@ from stepsearch_data.templates.passages import Passages
 
 Shown = Callable[[RetrievedDocument], Paragraph]
 """Gives a document's title and text."""
+Marks = Mapping[str, Mark]
+"""What a reader says, by question."""
+NO_MARKS: Marks = {}
 Verdict = Literal["chosen", "kept", "rejected", "waiting", "not voted"]
 
 _ALWAYS = (TRAJECTORIES, ROUNDS, QUERIES)
@@ -56,13 +59,13 @@ def records(
         return
     tables = tables_of(store, manifest)
     paths = store.tables(manifest, QUESTIONS, PASSAGES)
-    passages = Passages(paths[PASSAGES])
+    passages, marks = Passages(paths[PASSAGES]), store.marks()
     for rows in by_question({**paths, **tables}, *tables):
         if rows[TRAJECTORIES] and (only is None or rows.question.question_id in only):
-            yield record(rows, passages.shown, rollouts)
+            yield record(rows, passages.shown, rollouts, marks)
 
 
-def record(rows: QuestionRows, shown: Shown, rollouts: Rollouts = NONE) -> shapes.Record:
+def record(rows: QuestionRows, shown: Shown, rollouts: Rollouts = NONE, marks: Marks = NO_MARKS) -> shapes.Record:
     """Make the record of a question: its trajectory, and rollouts of policies. `rows` are those of `tables_of`."""
     whole = rows[TRAJECTORIES][0]
     rounds = rows[ROUNDS]
@@ -88,7 +91,14 @@ def record(rows: QuestionRows, shown: Shown, rollouts: Rollouts = NONE) -> shape
         "segments": segments(whole.rollout, len(rounds)),
         "rounds": [_round(step, rows, shown) for step in rounds],
         "rollouts": rollouts.of(whole.question_id),
+        "mark": shown_mark(marks.get(whole.question_id)),
     }
+
+
+def shown_mark(said: Mark | None) -> shapes.Mark:
+    """Return what a reader says, empty where nobody has said anything."""
+    words = {"mark": said.mark, "note": said.note} if said else {"mark": "", "note": ""}
+    return cast("shapes.Mark", words)
 
 
 def _round(step: Round, rows: QuestionRows, shown: Shown) -> shapes.RecordRound:

@@ -1,4 +1,4 @@
-"""The HTTP server of `view`: the page and what it asks for, read-only, for this machine alone."""
+"""The HTTP server of `view`: the page, what it asks for and what its reader marks, for this machine alone."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ from contextlib import closing
 from typing import ParamSpec, TypeVar
 
 from aiohttp import web
+from pydantic import ValidationError
 
 from stepsearch_data.core.errors import StoreError
 from stepsearch_data.core.progress import Reporter
+from stepsearch_data.core.validation import in_words
+from stepsearch_data.pipeline.marks import Change
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.report.page import Mode, Shell, data_script, shell
 from stepsearch_data.report.rollouts import NONE, Rollouts
@@ -23,6 +26,7 @@ from stepsearch_data.serve.server import Handler, in_json, run, to_json
 from stepsearch_data.serve.start import bind
 
 HOST = "127.0.0.1"
+_LARGEST = 1 << 17  # bytes of a request: a note in JSON takes at most six times its characters
 _NAMES = {HOST, "localhost", "[::1]"}
 _HEADERS = {
     "Cache-Control": "no-store",
@@ -87,20 +91,39 @@ def _app(seen: View, page: Shell) -> web.Application:
     async def rejects(_: web.Request) -> web.Response:
         return to_json(await _read(seen.rejects))
 
+    async def mark(request: web.Request) -> web.Response:
+        question_id, change = request.match_info["id"], await _change(request)
+        return _found(question_id, await _read(seen.mark, question_id, change))
+
     async def trajectory(request: web.Request) -> web.Response:
         question_id = request.match_info["id"]
-        if found := await _read(seen.trajectory, question_id):
-            return to_json(found)
-        raise web.HTTPNotFound(text=f"there is no trajectory of question {question_id}")
+        return _found(question_id, await _read(seen.trajectory, question_id))
 
-    app = web.Application(middlewares=[in_json, _to_this_machine])
+    app = web.Application(middlewares=[in_json, _to_this_machine, _by_this_page], client_max_size=_LARGEST)
     app.router.add_get("/", index)
     app.router.add_get("/api/summary", summary)
     app.router.add_get("/api/trajectories", trajectories)
     app.router.add_get("/api/rejects", rejects)
     app.router.add_get("/api/trajectory/{id:.+}", trajectory)
+    app.router.add_put("/api/mark/{id:.+}", mark)
     app.on_response_prepare.append(_add_headers)
     return app
+
+
+def _found(question_id: str, value: object) -> web.Response:
+    if value is None:
+        raise web.HTTPNotFound(text=f"there is no trajectory of question {question_id}")
+    return to_json(value)
+
+
+async def _change(request: web.Request) -> Change:
+    """Read what a request changes of a mark. Another page can send such a body only with our leave, which is never."""
+    if request.content_type != "application/json":
+        raise web.HTTPUnsupportedMediaType(text="send application/json")
+    try:
+        return Change.model_validate_json(await request.read())
+    except ValidationError as error:
+        raise web.HTTPBadRequest(text=in_words(error)) from None
 
 
 async def _read(look: Callable[P, T], *asked: P.args, **named: P.kwargs) -> T:
@@ -120,6 +143,15 @@ async def _to_this_machine(request: web.Request, handler: Handler) -> web.Stream
     host = request.headers.get("Host", "")
     if (host.rpartition(":")[0] or host) not in _NAMES:
         raise web.HTTPForbidden(text=f"ask for http://{HOST}")
+    return await handler(request)
+
+
+@web.middleware
+async def _by_this_page(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Let no other page change anything. A browser names the page that a change comes from; a program need not."""
+    here = f"http://{request.headers.get('Host', '')}"
+    if request.method != "GET" and request.headers.get("Origin", here) != here:
+        raise web.HTTPForbidden(text="only the page itself may change something")
     return await handler(request)
 
 

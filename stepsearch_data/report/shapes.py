@@ -51,6 +51,7 @@ class Facets(TypedDict):
     difficulty: list[str]
     flags: list[str]
     rejected_by: list[str]
+    marks: list[str]
 
 
 class Summary(TypedDict):
@@ -90,6 +91,7 @@ class Index(TypedDict):
     reward: list[float]  # sum of G - P
     disagree: list[bool]  # whether its engines disagree on a query
     rejected_by: list[str]  # the first gate that rejects it, or empty
+    marks: list[list[str]]  # what its reader says: good or bad, and note where there is one; else none
 
 
 class Reject(TypedDict):
@@ -180,6 +182,13 @@ class Rollout(TypedDict):
     rounds: list[RecordRound]  # without hop, votes and queries
 
 
+class Mark(TypedDict):
+    """What a reader says of a trajectory."""
+
+    mark: Literal["good", "bad", ""]
+    note: str
+
+
 class Record(TypedDict):
     """A trajectory as it is looked at."""
 
@@ -203,6 +212,7 @@ class Record(TypedDict):
     segments: list[Segment]
     rounds: list[RecordRound]
     rollouts: list[Rollout]  # of policies, where some were given
+    mark: Mark
 
 
 class Change(TypedDict):

@@ -5,15 +5,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from stepsearch_data.pipeline.marks import Change, write_marks
 from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.report.facts import rejecting
-from stepsearch_data.report.listing import Page, find, make_listing, read_rejects
+from stepsearch_data.report.listing import Page, facets, find, make_listing, put_marks, read_rejects
 from stepsearch_data.report.lookup import Lookup
+from stepsearch_data.report.records import Marks, shown_mark
 from stepsearch_data.report.rollouts import NONE, Rollouts
-from stepsearch_data.report.shapes import Record, Rejects, Summary
+from stepsearch_data.report.shapes import Mark, Record, Rejects, Summary
 from stepsearch_data.report.summary import summarize
 from stepsearch_data.report.tables import open_tables, up_to_date
 from stepsearch_data.schemas.tables import TRAJECTORIES
@@ -30,6 +32,7 @@ class _Snapshot:
     connection: duckdb.DuckDBPyConnection
     summary: Summary
     lookup: Lookup | None
+    marks: Marks
 
 
 class View:
@@ -38,6 +41,7 @@ class View:
     def __init__(self, store: Store, title: str | None = None, rollouts: Rollouts = NONE) -> None:
         self._store, self._title, self._rollouts = store, title, rollouts
         self._snapshot: _Snapshot | None = None
+        self._marks_at: tuple[int, ...] | None = None
         self._making = threading.Lock()
 
     def summary(self) -> Summary:
@@ -58,7 +62,13 @@ class View:
     def trajectory(self, question_id: str) -> Record | None:
         """Return a trajectory, if there is one of this question. Raises StoreError."""
         with self._now() as snapshot:
-            return snapshot.lookup.find(question_id) if snapshot.lookup else None
+            return snapshot.lookup.find(question_id, snapshot.marks) if snapshot.lookup else None
+
+    def mark(self, question_id: str, change: Change) -> Mark | None:
+        """Change what the reader says of a trajectory, if there is one of this question. Raises StoreError."""
+        with self._now() as snapshot, snapshot.connection.cursor() as cursor:
+            known = cursor.execute("SELECT id FROM listing WHERE id = ?", [question_id]).fetchall()
+        return shown_mark(write_marks(self._store, {question_id: change})[question_id]) if known else None
 
     @contextmanager
     def _now(self) -> Iterator[_Snapshot]:
@@ -66,7 +76,9 @@ class View:
         with self._store.reading() as manifest:
             with self._making:
                 if self._snapshot is None or self._snapshot.committed != manifest:
-                    self._snapshot = self._look(manifest)
+                    self._snapshot, self._marks_at = self._look(manifest), None
+                if self._marks_at != (now := self._store.marks_at()):
+                    self._snapshot, self._marks_at = _with_marks(self._snapshot, self._store.marks()), now
                 snapshot = self._snapshot
             yield snapshot
 
@@ -76,4 +88,9 @@ class View:
         make_listing(connection, rejecting(manifest))
         summary = summarize(self._store, committed, connection, self._title, self._rollouts)
         lookup = Lookup(self._store, manifest, self._rollouts) if manifest.output(TRAJECTORIES.name) else None
-        return _Snapshot(committed, connection, summary, lookup)
+        return _Snapshot(committed, connection, summary, lookup, {})
+
+
+def _with_marks(snapshot: _Snapshot, marks: Marks) -> _Snapshot:
+    put_marks(snapshot.connection, marks)
+    return replace(snapshot, marks=marks, summary={**snapshot.summary, "facets": facets(snapshot.connection)})

@@ -16,7 +16,7 @@ from stepsearch_data.pipeline.catalog import check_current
 from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.report.comparison import comparison
 from stepsearch_data.report.facts import rejecting
-from stepsearch_data.report.listing import make_listing, read_index, read_rejects
+from stepsearch_data.report.listing import make_listing, put_marks, read_index, read_rejects
 from stepsearch_data.report.page import MARK, Mode, Shell, data_script, pack, packed_script, shell
 from stepsearch_data.report.records import records
 from stepsearch_data.report.rollouts import NONE, Rollouts
@@ -131,6 +131,7 @@ def _gather(
 ) -> _Data:
     with closing(open_tables(store, manifest)) as connection:
         make_listing(connection, rejecting(manifest))
+        put_marks(connection, store.marks())
         summary = summarize(store, manifest, connection, title, rollouts)
         index, rejects = read_index(connection, CHUNK_ROWS), read_rejects(connection)
     meter.expect(len(index["id"]))

@@ -190,7 +190,7 @@ def test_a_count_of_trajectories_leads_to_the_list_of_just_these(rich: Store) ->
             for row in each["rows"]:
                 told = dict(zip(each["columns"], row, strict=True))
                 asked = {name: [str(told[column])] for column, name in each["filters"].items()}
-                assert told["trajectories"] in {find(connection, asked).total, "not checked"}
+                assert told["trajectories"] in {find(connection, asked).total, "not checked", "off"}
 
 
 @pytest.mark.parametrize("last", ["load", "decompose", "queries", "retrieve", "filter", "trajectories"])

@@ -28,6 +28,7 @@ async function start() {
   listen();
   try {
     source = await openSource();
+    for (const row of document.querySelectorAll(".of-marks")) row.toggleAttribute("hidden", !source.mark);
     if (await source.comparison()) {
       own("to-changes", HTMLElement).hidden = false;
       if (!location.hash) history.replaceState(null, "", "#/c"); // who compares looks at that first

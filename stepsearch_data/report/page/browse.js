@@ -2,6 +2,7 @@
 
 import { question, searched } from "./data.js";
 import { bar, counted, el, marked, number, say, signed, spoken } from "./dom.js";
+import { MARKED, MARKS } from "./marks.js";
 import { address } from "./place.js";
 
 /** @import { Row, Source } from "./data.js" */
@@ -110,6 +111,11 @@ function filters({ facets, charts }, params, change) {
           choice("flags", "Failed gate", values("flags"), 1),
           choice("rejected_by", "Rejected by", values("rejected_by")),
           charts.some(({ id }) => id === "agreement") && choice("disagree", "Engines disagree", YES_NO),
+          choice(
+            "marks",
+            "Marked",
+            values("marks", (value) => MARKS[value]),
+          ),
           choice("split", "Split", values("split")),
           choice("complete", "Complete", YES_NO),
           choice("answerable", "Answerable", YES_NO),
@@ -232,6 +238,7 @@ function line(row, params, at) {
       row.split && el("span", {}, row.split),
       !row.complete && el("span", {}, "not complete"),
       failed,
+      row.marks.filter((mark) => mark !== "none").map((mark) => el(`span.${mark}`, {}, MARKED[mark])),
     ),
     measure("kept", `${row.kept}/${row.queries}`, row.kept / row.queries),
     measure("reward", signed(row.reward), row.reward / row.hops),

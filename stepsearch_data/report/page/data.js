@@ -3,7 +3,7 @@
 
 import { el, own } from "./dom.js";
 
-/** @import { Comparison, Index, Record, Rejects, Summary } from "./shapes.js" */
+/** @import { Comparison, Index, Mark, Record, Rejects, Summary } from "./shapes.js" */
 /** @typedef {Index & { share: number[] }} Columns */
 /** @typedef {{ [Name in keyof Omit<Index, "chunk_rows">]: Index[Name][number] }} Row */
 /** @typedef {{ total: number, rows: Row[] }} Found */
@@ -22,9 +22,11 @@ import { el, own } from "./dom.js";
  * @property {() => Soon<Rejects>} rejects
  * @property {() => Soon<Comparison | null>} comparison with another store, where the page was made with one
  * @property {(id: string) => Soon<Record | null>} other the trajectory as the other store has it, if it differs
+ * @property {(id: string, change: Partial<Mark>) => Promise<Mark>} [mark] changes what the reader says; a report has none
  */
 
 const LISTED = /** @type {const} */ (["source", "type", "hops", "split", "difficulty", "rejected_by"]); // values to keep
+const SEVERAL = /** @type {const} */ (["flags", "marks"]); // lists of such values
 const TOLD = /** @type {const} */ (["passed", "complete", "answerable", "disagree"]); // true or false
 const MEASURED = /** @type {const} */ (["hops", "queries", "kept", "share", "gain", "redundancy", "reward"]); // …_min/_max
 const KEPT_CHUNKS = 8; // of the last trajectories that were looked at
@@ -182,8 +184,10 @@ class Local {
       const wanted = new Set(params.getAll(name));
       if (wanted.size) tests.push((at) => wanted.has(String(index[name][at])));
     }
-    const flags = new Set(params.getAll("flags"));
-    if (flags.size) tests.push((at) => index.flags[at].some((flag) => flags.has(flag)));
+    for (const name of SEVERAL) {
+      const wanted = new Set(params.getAll(name));
+      if (wanted.size) tests.push((at) => index[name][at].some((value) => wanted.has(value)));
+    }
     for (const name of TOLD) {
       const wanted = params.get(name);
       if (wanted) tests.push((at) => String(index[name][at]) === wanted);
@@ -261,9 +265,22 @@ class Remote {
     return null;
   }
 
-  /** @param {string} path @param {{ [status: number]: any }} instead @returns {Promise<any>} */
-  async get(path, instead = {}) {
-    const reply = await fetch(path).catch(() => null);
+  /** @param {string} id @param {Partial<Mark>} change @returns {Promise<Mark>} */
+  mark = (id, change) =>
+    this.get(
+      `api/mark/${encodeURIComponent(id)}`,
+      {},
+      {
+        method: "PUT",
+        headers: { "Content-Type": "application/json" },
+        body: JSON.stringify(change),
+        keepalive: true, // also when the page is left
+      },
+    );
+
+  /** @param {string} path @param {{ [status: number]: any }} instead @param {RequestInit} [how] @returns {Promise<any>} */
+  async get(path, instead = {}, how = {}) {
+    const reply = await fetch(path, how).catch(() => null);
     if (!reply) throw new Error("The server does not answer: is `stepsearch-data view` still running?");
     if (reply.status in instead) return instead[reply.status];
     const told = await reply.json().catch(() => ({}));

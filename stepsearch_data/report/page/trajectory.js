@@ -3,6 +3,7 @@
 import { PAGE } from "./browse.js";
 import { question } from "./data.js";
 import { counted, el, number, signed, spoken } from "./dom.js";
+import { marking } from "./marks.js";
 import { address, go } from "./place.js";
 import { clamped, timeline } from "./rounds.js";
 
@@ -18,6 +19,7 @@ export async function trajectory(source, params, id) {
   if (!record) return missing(id, back);
   /** @param {string | null} other @param {number} step */
   const to = (other, step) => (other === null ? null : address(at(params, around.at + step), other));
+  const marks = marking(source, record);
   const node = el(
     "article.trajectory",
     {},
@@ -31,6 +33,7 @@ export async function trajectory(source, params, id) {
     ),
     el("h1", { tabindex: "-1" }, record.question),
     header(record),
+    marks.node,
     record.flags.length > 0 && flagged(record),
     el("section", { "aria-labelledby": "line" }, el("h2", { id: "line" }, "Step by step"), sides(record)),
     supporting(record),
@@ -44,7 +47,9 @@ export async function trajectory(source, params, id) {
   return {
     title: record.question,
     node,
-    keys: { n: () => follow("next"), p: () => follow("prev") },
+    keys: { n: () => follow("next"), p: () => follow("prev"), ...marks.keys },
+    shown: marks.shown,
+    left: marks.left,
     escape: () => go(back),
   };
 }
