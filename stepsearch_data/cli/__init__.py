@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import sys
@@ -11,6 +12,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
+from typer.models import CommandInfo
 
 from stepsearch_data.cli import build, compare, evaluate, look, mark, prepare, score, search, share, show, status, train
 from stepsearch_data.cli.common import INTERRUPTED, OK
@@ -63,6 +65,9 @@ EPILOG = (
     "3 done with rejected rows (in the table rejects, or in rejects.jsonl beside the output), 4 budget reached, "
     "5 the model's server or the Hub does not answer, 130 interrupted (the same command goes on)."
 )
+
+
+_COLLECT_AFTER = 50_000  # new objects: imports make many and leave none, and looking for some takes a tenth of `show`
 
 
 class Cli(TyperGroup):
@@ -156,8 +161,28 @@ def _mend_streams() -> None:
 
 def main() -> None:
     """Run the command line; the entry point of the console script."""
+    gc.set_threshold(_COLLECT_AFTER)
     _mend_streams()
-    named = [command for command in app.registered_commands if command.name in sys.argv[1:2]]
     called = copy(app)
-    called.registered_commands = named or app.registered_commands  # reading the options of all takes as long as a query
+    called.registered_commands = _needed(app.registered_commands, sys.argv[1:2])
     called()
+
+
+def _needed(commands: list[CommandInfo], named: list[str]) -> list[CommandInfo]:
+    """Return the command of that name, else all; without their options for the list of commands, which shows none.
+
+    Reading the options of all takes as long as a query.
+    """
+    if named in ([], ["-h"], ["--help"]):
+        return [_without_options(command) for command in commands]
+    return [command for command in commands if command.name in named] or commands
+
+
+def _without_options(command: CommandInfo) -> CommandInfo:
+    def described() -> None:
+        pass
+
+    described.__doc__ = command.callback.__doc__
+    bare = copy(command)
+    bare.callback = described
+    return bare

@@ -12,11 +12,9 @@ from typing import Any, BinaryIO
 
 import orjson
 import pyarrow as pa
-import pyarrow.csv as pa_csv
 
 from stepsearch_data.core.atomic import writing
 from stepsearch_data.core.errors import QueryError
-from stepsearch_data.core.parquet import ParquetWriter
 
 _GROUP_ROWS = 50 * 2_048  # DuckDB's batches
 _INTEGERS = 1 << 63  # most readers of JSON cannot hold larger ones
@@ -73,6 +71,8 @@ def _whole(path: Path, store: Path | None) -> Iterator[BinaryIO]:
 
 def _csv(reader: pa.RecordBatchReader, file: BinaryIO) -> None:
     """Write rows as CSV. Nested columns become JSON text, which CSV can hold."""
+    import pyarrow.csv as pa_csv
+
     nested = [at for at, field in enumerate(reader.schema) if pa.types.is_nested(field.type)]
     schema = reader.schema
     for at in nested:
@@ -100,6 +100,8 @@ def _json(reader: pa.RecordBatchReader, file: BinaryIO) -> None:
 
 
 def _parquet(reader: pa.RecordBatchReader, file: BinaryIO) -> None:
+    from stepsearch_data.core.parquet import ParquetWriter
+
     writer = ParquetWriter(file, reader.schema, pa.Table.from_batches, rows_per_group=_GROUP_ROWS, buffer_rows=1)
     for batch in reader:
         writer.append(batch)

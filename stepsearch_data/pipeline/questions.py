@@ -12,18 +12,23 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 from contextlib import ExitStack
 from functools import partial
 from itertools import groupby
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from stepsearch_data.core.arrow import Sent
 from stepsearch_data.core.errors import RowRejected, StoreError
+from stepsearch_data.core.lazy import Lazy
 from stepsearch_data.core.ordered import IN_FLIGHT, ordered
 from stepsearch_data.pipeline.context import StageContext
 from stepsearch_data.schemas.rows import Question, Row
 from stepsearch_data.schemas.tables import QUESTIONS, Inputs, Rows, Table
+
+if TYPE_CHECKING:
+    import pyarrow.compute as pc
+else:
+    pc = Lazy("pyarrow.compute")
 
 R = TypeVar("R", bound=Row)
 U = TypeVar("U")
