@@ -34,12 +34,19 @@ _MODULE_WORDS = re.compile(r"^(?:import [^;]+;\n|export )", re.MULTILINE)  # wha
 _ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
 
+NO_CHARTS = "charts are tables of numbers; to draw them: pip install 'stepsearch-data[charts]'"
+
+
 class Shell(NamedTuple):
-    """The page around its data: what stands before it, what after it, and the policy that both are held to."""
+    """The page around its data: what stands before it, what after it, the policy of both, and whether it draws charts.
+
+    Without charts, the page shows their numbers.
+    """
 
     before: bytes
     after: bytes
     policy: str
+    draws: bool
 
 
 def shell(mode: Mode, title: str) -> Shell:
@@ -59,7 +66,7 @@ def shell(mode: Mode, title: str) -> Shell:
     before, _, after = (files / "index.html").read_text(encoding="utf-8").partition("<!--DATA-->")
     for name, text in parts.items():
         before, after = before.replace(f"<!--{name}-->", text), after.replace(f"<!--{name}-->", text)
-    return Shell(before.encode(), after.encode(), policy)
+    return Shell(before.encode(), after.encode(), policy, bool(vega))
 
 
 def _policy(mode: Mode, scripts: list[str]) -> str:
@@ -102,8 +109,14 @@ def pack(value: Any) -> bytes:
 
 
 def _vega() -> str:
-    """Return Vega, Vega-Lite and their embedding as one script; cached, as making it takes seconds."""
-    kept = cache_folder() / f"vega-embed-{metadata.version('vl-convert-python')}.js"
+    """Return Vega, Vega-Lite and their embedding as one script; "" where the extra `charts` is not installed.
+
+    It is cached, as making it takes seconds.
+    """
+    try:
+        kept = cache_folder() / f"vega-embed-{metadata.version('vl-convert-python')}.js"
+    except metadata.PackageNotFoundError:
+        return ""
     with suppress(OSError):
         return kept.read_text(encoding="utf-8")
     import vl_convert

@@ -19,7 +19,7 @@ from stepsearch_data.core.progress import Reporter
 from stepsearch_data.core.validation import in_words
 from stepsearch_data.pipeline.marks import Change
 from stepsearch_data.pipeline.store import Store
-from stepsearch_data.report.page import Mode, Shell, data_script, shell
+from stepsearch_data.report.page import NO_CHARTS, Mode, Shell, data_script, shell
 from stepsearch_data.report.rollouts import NONE, Rollouts
 from stepsearch_data.report.view import View
 from stepsearch_data.serve.server import Handler, in_json, run, to_json
@@ -57,6 +57,9 @@ def view(
             meter.say("reading the store")
             page = shell(Mode.remote, seen.summary()["title"])
         url = f"http://{HOST}:{bound.getsockname()[1]}/"
+
+        if not page.draws:
+            reporter.line(NO_CHARTS)
 
         def ready() -> None:
             reporter.line(f"{store.root} is on {url} (stop with Ctrl-C)")

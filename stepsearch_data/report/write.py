@@ -17,7 +17,7 @@ from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.report.comparison import comparison
 from stepsearch_data.report.facts import rejecting
 from stepsearch_data.report.listing import make_listing, put_marks, read_index, read_rejects
-from stepsearch_data.report.page import MARK, Mode, Shell, data_script, pack, packed_script, shell
+from stepsearch_data.report.page import MARK, NO_CHARTS, Mode, Shell, data_script, pack, packed_script, shell
 from stepsearch_data.report.records import records
 from stepsearch_data.report.rollouts import NONE, Rollouts
 from stepsearch_data.report.shapes import Comparison, Index, Record, Rejects, Summary
@@ -83,7 +83,10 @@ def report(
         target, mode = (name, Mode.chunks) if whole else (page, Mode.embedded)
         _check(target, *stores)
         made = scratch / target.name
-        (_write_folder if whole else _write_file)(made, data, shell(mode, data.summary["title"]))
+        page_shell = shell(mode, data.summary["title"])
+        if not page_shell.draws:
+            meter.tell(NO_CHARTS)
+        (_write_folder if whole else _write_file)(made, data, page_shell)
         size = sum(path.stat().st_size for path in ([made] if made.is_file() else made.rglob("*.*")))
         place(made, target)
     return Written(target / "index.html" if whole else target, len(data.index["id"]), size)

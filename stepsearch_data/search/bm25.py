@@ -49,7 +49,7 @@ def build(engine: Engine, documents: Documents, folder: Path, meter: Meter) -> N
     index = bm25s.BM25(method=config.variant, idf_method=idf, k1=config.k1, b=config.b)
     index.index(Tokenized(ids=words, vocab=vocabulary), create_empty_token=False, show_progress=False)
     index.save(folder, show_progress=False)
-    prepare(len(documents))
+    prepare(len(documents), meter)
 
 
 class Bm25(SparseIndex):

@@ -72,7 +72,7 @@ def build(engine: Engine, documents: Documents, folder: Path, meter: Meter) -> N
     np.save(folder / "indptr.npy", np.concatenate([[0], np.cumsum(vocabulary.frequencies)]))
     _merge(chunks, vocabulary, _norms(chunks, vocabulary), folder)
     shutil.rmtree(aside)
-    prepare(len(documents))
+    prepare(len(documents), meter)
 
 
 def _vocabulary(chunks: Sequence[Path], documents: int, max_df: float) -> _Vocabulary:

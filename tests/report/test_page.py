@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import json
 import re
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -96,3 +97,16 @@ def test_the_charts_library_is_made_once_and_kept(tmp_path: Path, monkeypatch: p
     kept.parent.rmdir()
     kept.parent.write_text("a cache that cannot be written")
     assert shell(Mode.embedded, "A title") == made
+
+
+def test_without_its_library_a_page_has_no_charts_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert shell(Mode.embedded, "A title").draws
+
+    def missing(_: str) -> str:
+        raise metadata.PackageNotFoundError
+
+    monkeypatch.setattr(metadata, "version", missing)
+    made = shell(Mode.embedded, "A title")
+    assert not made.draws
+    vega, _ = (element.text for element in elements(made.after.decode()) if element.name == "script")
+    assert vega == ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -78,9 +79,9 @@ def draw(bands: Sequence[Band], axis: Axis, smooth: int = 1, against: str | None
 
 def write(spec: Spec, path: Path) -> None:
     """Write a PNG, SVG or HTML file, as the name ends; the page needs no network. Raises TrainError."""
+    check_name(path)
     import vl_convert
 
-    check_name(path)
     if path.suffix == ".png":
         drawn = vl_convert.vegalite_to_png(spec, ppi=_PPI)
     elif path.suffix == ".svg":
@@ -95,9 +96,11 @@ def write(spec: Spec, path: Path) -> None:
 
 
 def check_name(path: Path) -> None:
-    """Raise ConfigError for a file that `write` does not know."""
+    """Raise ConfigError for a file that `write` does not know, or where the extra `charts` is not installed."""
     if path.suffix not in {".png", ".svg", ".html"}:
         raise ConfigError(f"cannot draw {path}", "name a .png, .svg or .html file")
+    if find_spec("vl_convert") is None:
+        raise ConfigError("charts need the package vl-convert-python", "pip install 'stepsearch-data[charts]'")
 
 
 def _key(band: Band) -> tuple[str, str, str]:

@@ -37,17 +37,19 @@ function chartSettings(leads = false) {
 }
 
 /**
- * A figure: title, note, place of the chart, and its table, which is all of it for those who do not see the chart.
+ * A figure: title, note, place of the chart, and its table, which is all of it for those who do not see the chart,
+ * and of a report that was made without the extra `charts`.
  * @param {Chart} chart
  */
 export function figure(chart) {
-  const place = el("div.chart", { "aria-hidden": "true", "data-chart": chart.id });
+  const draws = "vegaEmbed" in window;
+  const place = draws && el("div.chart", { "aria-hidden": "true", "data-chart": chart.id });
   return el(
     "figure",
     {},
     el("figcaption", {}, el("h3", {}, chart.title), el("p.quiet", {}, chart.note)),
     place,
-    el("details", {}, el("summary", {}, "Numbers"), table(chart)),
+    el("details", { open: !draws }, el("summary", {}, "Numbers"), table(chart)),
   );
 }
 

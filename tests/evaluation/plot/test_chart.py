@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from itertools import pairwise, product
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stepsearch_data.evaluation.plot.chart import Spec, apart, draw, write
+from stepsearch_data.core.errors import ConfigError
+from stepsearch_data.evaluation.plot.chart import Spec, apart, check_name, draw, write
 from stepsearch_data.evaluation.plot.curves import Curves
 from stepsearch_data.evaluation.plot.runs import load_runs
 from tests.conftest import Run
@@ -153,3 +155,11 @@ def test_what_plot_cannot_do_is_said_in_a_line(
     assert done.returncode == code
     assert complaint in done.stderr.splitlines()[0]
     assert "Traceback" not in done.stderr
+
+
+def test_the_extra_that_draws_is_asked_for_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_name(Path("curves.png"))
+    monkeypatch.setitem(sys.modules, "vl_convert", None)
+    with pytest.raises(ConfigError) as error:
+        check_name(Path("curves.png"))
+    assert error.value.hint == "pip install 'stepsearch-data[charts]'"
