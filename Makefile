@@ -78,7 +78,7 @@ clean:  ## remove everything that make made
 	$(PYTHON) -m venv .venv
 
 .venv/base: pyproject.toml | .venv/bin/python
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable . && touch $@
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[charts,fast]" && touch $@
 
 .venv/test: pyproject.toml | .venv/bin/python
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[hub,test]" && touch $@ .venv/base
