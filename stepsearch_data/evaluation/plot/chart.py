@@ -55,7 +55,7 @@ def draw(bands: Sequence[Band], axis: Axis, smooth: int = 1, against: str | None
     rows = []
     for number, (metric, line) in enumerate(lines):
         domain = _domain([band for band in bands if band.metric == metric])
-        drawn = []
+        drawn: list[Spec] = []
         for start, group in line:
             panel = [band for name in group for band in bands if _key(band) == (metric, start, name)]
             headed = start and (number == 0 or columns < len(cells))
