@@ -47,7 +47,7 @@ ALLOWED = {
     "compare": BASE | {"pipeline", "remembered", "sql"},
     "scoring": BASE | {"executors", "pipeline", "rewards", "sources"},
     "serve": {"core", "indexes", "search", "sources"},
-    "release": BASE | {"pipeline", "stages", "audit", "sql", "trajectory", "remote", "sources"},
+    "release": BASE | {"pipeline", "stages", "audit", "sql", "trajectory", "remote", "report", "sources"},
     "report": BASE | {"llm", "pipeline", "sources", "stages", "rewards", "exports", "serve", "sql", "compare"},
     "trainer": TRAINER,
     "evaluation": TRAINER | {"trainer"},

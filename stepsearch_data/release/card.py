@@ -21,7 +21,7 @@ from stepsearch_data.core.markdown import Markup, code, example, fence, plain, t
 from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.release.dataset import CONFIGS, TRAJECTORIES, Config
 from stepsearch_data.release.lineage import OTHER, Origin, attribution, citation
-from stepsearch_data.release.record import DATA, Record
+from stepsearch_data.release.record import DATA, PICTURE, REPORT, Record
 from stepsearch_data.schemas.tables import REJECTS
 from stepsearch_data.sql import connect
 from stepsearch_data.stages import STAGES
@@ -82,7 +82,9 @@ def card(numbers: Statistics, found: Sequence[Origin]) -> str:
             f"### {config.name}\n\n{table(('column', 'type', 'meaning'), _columns(config.schema))}"
             for config in CONFIGS
         ),
+        picture=PICTURE,
         trajectory=numbers.trajectory(),
+        report=_report(record),
         example=example(numbers.first),
         package=record.package,
         stages=table(("stage", "what it does", "fingerprint"), _stages(record)),
@@ -108,6 +110,17 @@ def card(numbers: Statistics, found: Sequence[Origin]) -> str:
         store=record.store,
         sources=table(("source", "SHA-256, or commit"), ((origin.label, origin.digest) for origin in found)),
         citation=citation(found),
+    )
+
+
+def _report(record: Record) -> str:
+    """Say where all trajectories can be looked at."""
+    if REPORT in record.files:
+        return (
+            f"[`{REPORT}`]({REPORT}) shows all, with charts and filters: download it and open it, it needs no network."
+        )
+    return (
+        "All of them, with charts and filters: `stepsearch-data view --store store`, over the store that `pull` gets."
     )
 
 

@@ -15,10 +15,13 @@ from stepsearch_data.core.validation import in_words
 NAME = "release.json"
 CARD = "README.md"
 RUN_FILE = "run.toml"
+REPORT = "report.html"
+PICTURE = "trajectories.png"
 DATA, STORE = "data", "store"
-OWN = (NAME, CARD, RUN_FILE, DATA, STORE)
+OWN = (NAME, CARD, RUN_FILE, REPORT, PICTURE, DATA, STORE)
 """What a release consists of; other files in its folder are not part of it."""
-FORMAT = 1
+FORMAT = 2
+_READ = (1, FORMAT)  # a release of format 1 has no report and no picture
 _MOST = 256 << 20  # bytes of a record that are read
 
 
@@ -94,11 +97,11 @@ def read_record(folder: Path) -> Record:
         raise PublishError(f"there is no release at {folder}: cannot read {path} ({error.strerror})") from error
     try:
         found = _Format.model_validate_json(data).format
-        if found == FORMAT:
+        if found in _READ:
             return Record.model_validate_json(data)
     except ValidationError as error:
         raise PublishError(f"{path} does not describe a release: {in_words(error, most=1)}") from None
     raise PublishError(
-        f"{path} has release format {found}; this version reads {FORMAT}",
+        f"{path} has release format {found}; this version reads {' and '.join(map(str, _READ))}",
         "use the version of stepsearch-data that wrote it",
     )

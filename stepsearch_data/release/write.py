@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import chain
@@ -24,11 +25,14 @@ from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.release.card import Statistics, card
 from stepsearch_data.release.dataset import CONFIGS, CORPUS, Config, Corpus, Item, items
 from stepsearch_data.release.lineage import by_kind, lineage, origins, run_file
+from stepsearch_data.release.picture import picture
 from stepsearch_data.release.record import (
     CARD,
     DATA,
     NAME,
     OWN,
+    PICTURE,
+    REPORT,
     RUN_FILE,
     STORE,
     File,
@@ -38,10 +42,12 @@ from stepsearch_data.release.record import (
     read_record,
 )
 from stepsearch_data.release.shards import Shards
+from stepsearch_data.report.write import report
 from stepsearch_data.schemas import tables
 
 _PATH = re.compile(r"(file:)?(/|~|\\\\|\.\.?/|[A-Za-z]:[\\/])")
 _COMMITTED = tuple(table for table in tables.TABLES if table not in (tables.REJECTS, *LOGS))
+_REPORTED = 25_000  # trajectories of a report: it is one file, which a browser reads whole
 _COMMAND = f"stepsearch-data build --config {RUN_FILE}"
 
 
@@ -73,6 +79,7 @@ def write_release(store: Store, folder: Path, settings: ReleaseSettings, meter: 
         with placing(folder) as staging:
             configs = _write_data(staging, inputs, Corpus(inputs, by_kind(found)), settings.shard_bytes, meter)
             digest = _copy_store(store, manifest, staging / STORE)
+            _show(staging, settings.name)
             text = run_file(manifest, found)
             (staging / RUN_FILE).write_text(text, encoding="utf-8")
             files = _files(staging)
@@ -136,6 +143,19 @@ def _copy_store(store: Store, manifest: Manifest, folder: Path) -> str:
         raise StoreError(f"a build has changed {store.root} meanwhile", "wait for it, then run the same command again")
     (folder / "catalog.sql").write_text(catalog(manifest), encoding="utf-8")
     return Store(folder).digest()
+
+
+def _show(staging: Path, name: str) -> None:
+    """Write the picture, and the report unless it were too large for a browser, of the copied store.
+
+    The copy has no logs and no marks of a reader, which are nobody else's.
+    """
+    copied = Store(staging / STORE)
+    manifest = copied.manifest()
+    (staging / PICTURE).write_bytes(picture(copied, manifest))
+    output = manifest.output(tables.TRAJECTORIES.name)
+    if output and output.rows is not None and output.rows <= _REPORTED:
+        report(copied, staging / REPORT, Meter(None, "report"), title=name, one_file=sys.maxsize)
 
 
 def _files(staging: Path) -> dict[str, File]:

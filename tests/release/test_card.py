@@ -112,6 +112,14 @@ def test_the_numbers_are_those_of_the_files(sample_release: Path) -> None:
     assert record.store in text
 
 
+def test_a_picture_comes_first_and_the_report_is_beside_it(sample_release: Path) -> None:
+    text = card_of(sample_release).text
+    linked = re.findall(r"\]\(([^):]+)\)", outside_of_code(text))
+    assert linked[:2] == ["trajectories.png", "report.html"]
+    assert [(sample_release / name).is_file() for name in linked] == [True] * len(linked)
+    assert text.index("(trajectories.png)") < text.index("## Quick start") < text.index("(report.html)")
+
+
 def test_the_first_trajectory_is_shown_to_people(sample_release: Path) -> None:
     (block,) = re.findall(r"^```text\n(.*?)^```", card_of(sample_release).text, re.MULTILINE | re.DOTALL)
     loaded = datasets.load_dataset(str(sample_release), "trajectories", split="train", streaming=True)

@@ -95,7 +95,7 @@ def test_a_record_that_points_out_of_the_release_is_refused(copied: Path, path: 
     [
         ("", "does not describe a release"),
         ("[]", "does not describe"),
-        ('{"format": 9}', "format 9; this version reads 1"),
+        ('{"format": 9}', "format 9; this version reads 1 and 2"),
     ],
 )
 def test_a_record_that_is_none_is_said_to_be_none(copied: Path, text: str, said: str) -> None:

@@ -17,14 +17,17 @@ from stepsearch_data.core.errors import PublishError, StepSearchError, StoreErro
 from stepsearch_data.core.files import digest_of
 from stepsearch_data.core.progress import Reporter
 from stepsearch_data.pipeline.config import load_config
+from stepsearch_data.pipeline.marks import Change, write_marks
 from stepsearch_data.pipeline.runner import Runner
 from stepsearch_data.pipeline.store import Store
+from stepsearch_data.release import write
 from stepsearch_data.release.dataset import CONFIGS
 from stepsearch_data.release.record import read_record
 from stepsearch_data.release.write import placing
 from stepsearch_data.stages import STAGES, select
 from tests import rows
 from tests.releases import build, release
+from tests.report import reading
 from tests.tree import tree
 
 NAMES = [config.name for config in CONFIGS]
@@ -127,6 +130,24 @@ def test_the_record_names_every_file_by_digest_size_and_rows(sample_release: Pat
     for path, file in record.files.items():
         assert (digest_of(there[path]), there[path].stat().st_size) == (file.sha256, file.bytes)
         assert file.rows == (pq.read_metadata(there[path]).num_rows if path.endswith(".parquet") else None)
+
+
+def test_the_report_is_of_all_trajectories_and_of_nothing_that_is_not_released(
+    sample_release: Path, sample_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = reading.read(sample_release / "report.html")
+    assert found.summary["title"] == "ann/data"
+    assert found.summary["store"] == read_record(sample_release).store
+    assert len(found.records) == 70
+    marked = tmp_path / "store"
+    shutil.copytree(sample_store, marked)
+    write_marks(Store.open(marked), {"2hop__811040_270741": Change(note="a note of mine")})
+    release(Store.open(marked), tmp_path / "marked")
+    assert "a note of mine" not in str(reading.read(tmp_path / "marked" / "report.html"))
+    monkeypatch.setattr(write, "_REPORTED", 69)
+    release(Store.open(sample_store), tmp_path / "large")
+    assert not (tmp_path / "large" / "report.html").exists()
+    assert "report.html" not in (tmp_path / "large" / "README.md").read_text()
 
 
 def test_the_store_comes_without_logs_indexes_locks_and_retries(sample_release: Path) -> None:
