@@ -53,7 +53,10 @@ def export(
     ] = "musique",
     split: Annotated[str | None, typer.Option("--split", help="Only this split (default: a file for each).")] = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="Include trajectories that are incomplete or failed a quality gate.")
+        bool,
+        typer.Option(
+            "--all", help="Include what is incomplete or failed a quality gate; of marks, all that is unmarked."
+        ),
     ] = False,
     config: options.Config = None,
     quiet: options.Quiet = False,

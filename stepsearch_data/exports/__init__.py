@@ -19,6 +19,9 @@ _OURS = (
     "sharegpt",
     "verifiers",
     "corpus",
+    "marks-jsonl",
+    "argilla",
+    "label-studio",
 )
 FORMATS = Registry(
     "stepsearch_data.exports",

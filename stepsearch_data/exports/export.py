@@ -14,6 +14,7 @@ from stepsearch_data.core.progress import Meter
 from stepsearch_data.exports import FORMATS
 from stepsearch_data.exports.files import Files
 from stepsearch_data.exports.formats import Format
+from stepsearch_data.exports.marks import marked
 from stepsearch_data.exports.reading import examples, split_names
 from stepsearch_data.pipeline.catalog import check_current
 from stepsearch_data.pipeline.context import read_rows
@@ -23,6 +24,7 @@ from stepsearch_data.templates.template import Template
 
 _NO_TRAJECTORY = ("no trajectory is complete and passed the quality gates", "take the others too: --all")
 _NOTHING = {
+    "marks": ("no trajectory is marked", "mark some in `stepsearch-data view`, or take the others too: --all"),
     "trl-dpo": (
         "no hop has both a good search and one that the vote rejected",
         "more queries: --set queries.per_sub_question=6",
@@ -62,7 +64,7 @@ def export(
     """
     _check(store, form, template, folder)
     with store.reading() as manifest, Files(folder, form.suffix, form.schema(template)) as written:
-        known = split_names(store, manifest) if form.of == "trajectories" else ["corpus"]
+        known = [form.stem] if form.stem else split_names(store, manifest)
         if split not in (None, *known):
             raise ConfigError(f"there is no split {split!r}", f"this store has: {', '.join(known)}")
         for own_split, item in _items(store, manifest, form, meter, everything=everything):
@@ -70,11 +72,11 @@ def export(
                 for row in form.rows(item, template):
                     written.append(own_split, row)
         if not written.rows:
-            raise StoreError(*_NOTHING.get(form.name, _NO_TRAJECTORY))
+            raise StoreError(*_NOTHING.get(form.of, _NOTHING.get(form.name, _NO_TRAJECTORY)))
         written.commit(alone=split is None and form.of == "trajectories")
         paths = {name: str(written.path(name)) for name in written.rows}
         if form.beside:
-            written.write_json(*form.beside(paths, template))
+            written.write_beside(form.beside(paths, template))
     return Written({written.path(name): count for name, count in written.rows.items()}, form.load(paths))
 
 
@@ -93,10 +95,12 @@ def _items(
     store: Store, manifest: Manifest, form: Format, meter: Meter, *, everything: bool
 ) -> Iterator[tuple[str, Any]]:
     """Return what the format makes rows of, each with its split."""
+    if form.of == "marks":
+        return ((form.stem, one) for one in marked(store, manifest, everything=everything))
     table: Table[Any] = PASSAGES if form.of == "passages" else TRAJECTORIES
     path = store.tables(manifest, table)[table]
     total = pq.read_metadata(path).num_rows
     if form.of == "passages":
-        return (("corpus", passage) for passage in meter.track(read_rows(path, PASSAGES), total))
+        return ((form.stem, passage) for passage in meter.track(read_rows(path, PASSAGES), total))
     found = examples(store, manifest, everything=everything, with_rejected=form.with_rejected)
     return ((example.split, example) for example in meter.track(found, total))

@@ -1,8 +1,9 @@
-"""The files of an export: Parquet or JSON Lines, one per split. They appear when all of them are whole."""
+"""The files of an export: Parquet, JSON Lines or JSON, one per split. They appear when all of them are whole."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -56,6 +57,23 @@ class _Lines:
             self._file.close()
 
 
+class _Array(_Lines):
+    """One JSON array, an object per line."""
+
+    _separator = b"[\n"
+
+    def append(self, row: Row) -> None:
+        self._file.write(self._separator + orjson.dumps(row))
+        self._separator = b",\n"
+
+    def finish(self) -> None:
+        self._file.write(b"\n]\n")
+        super().finish()
+
+
+_KINDS: dict[str, type[_Parquet | _Lines]] = {"parquet": _Parquet, "jsonl": _Lines, "json": _Array}
+
+
 class Files:
     """Writes rows to `folder/SPLIT.SUFFIX`. A context manager: an error inside it leaves no file."""
 
@@ -83,10 +101,9 @@ class Files:
     def append(self, split: str, row: Row) -> None:
         """Add a row to its split's file."""
         if split not in self._writers:
-            kind = _Parquet if self._suffix == "parquet" else _Lines
             part = part_of(self.path(split))
             part.unlink(missing_ok=True)  # a link would be followed
-            self._writers[split] = kind(part, self._schema)
+            self._writers[split] = _KINDS[self._suffix](part, self._schema)
         self._writers[split].append(row)
         self.rows[split] += 1
 
@@ -106,9 +123,10 @@ class Files:
             if path not in written and path.is_file() and _is_export(path):
                 path.unlink()
 
-    def write_json(self, name: str, value: Row) -> None:
-        """Write a JSON file beside the others."""
-        write_whole(self._folder / name, orjson.dumps(value, option=orjson.OPT_INDENT_2) + b"\n")
+    def write_beside(self, files: Mapping[str, bytes]) -> None:
+        """Write further files beside the others."""
+        for name, data in files.items():
+            write_whole(self._folder / name, data)
 
 
 def _is_export(path: Path) -> bool:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
+import orjson
 import pyarrow as pa
 
-from stepsearch_data.exports import preferences, rl, schema, sft
+from stepsearch_data.exports import marks, preferences, rl, schema, sft
 from stepsearch_data.schemas.rows import Passage
 from stepsearch_data.templates.template import Template
 
@@ -19,7 +20,10 @@ Files = Mapping[str, str]  # paths by split
 
 @dataclass(frozen=True)
 class Format:
-    """A format: `rows` makes the rows of one example, or of one passage where the format is `of` passages."""
+    """A format: `rows` makes the rows of one example, or of one passage or mark where the format is `of` those.
+
+    Trajectories are written by split; the others go into one file, named `stem`.
+    """
 
     name: str
     doc: str
@@ -27,10 +31,11 @@ class Format:
     rows: Callable[[Any, Template], list[Row]]
     load: Callable[[Files], str]
     suffix: str = "parquet"
-    of: str = "trajectories"
+    of: Literal["trajectories", "passages", "marks"] = "trajectories"
+    stem: str = ""
     with_rejected: bool = False  # its examples need the searches that the vote rejected
     tags_only: bool = False  # its trainer reads tags, not tool calls
-    beside: Callable[[Files, Template], tuple[str, Row]] | None = None  # a further file: its name and its JSON
+    beside: Callable[[Files, Template], dict[str, bytes]] | None = None  # further files, by name
 
 
 def _verl(files: Files) -> str:
@@ -51,14 +56,13 @@ def _llama_factory(files: Files) -> str:
     return f"llamafactory-cli train YOURS.yaml dataset_dir={shlex.quote(folder)} {chosen}"
 
 
-def _dataset_info(files: Files, template: Template) -> tuple[str, Row]:
-    """Return the description of the datasets that LLaMA-Factory needs: the name of its file, and its content."""
+def _dataset_info(files: Files, template: Template) -> dict[str, bytes]:
+    """Return the file that describes the datasets to LLaMA-Factory."""
     names = [name for name in sft.conversations_schema(template).names if name != "conversations"]
     columns = {"messages": "conversations", **{name: name for name in names}}
     entry = {"formatting": "sharegpt", "columns": columns}
-    return "dataset_info.json", {
-        f"stepsearch_{split}": {"file_name": path.rpartition("/")[2], **entry} for split, path in files.items()
-    }
+    info = {f"stepsearch_{split}": {"file_name": path.rpartition("/")[2], **entry} for split, path in files.items()}
+    return {"dataset_info.json": orjson.dumps(info, option=orjson.OPT_INDENT_2) + b"\n"}
 
 
 def _passage(passage: Passage, _: Template) -> list[Row]:
@@ -162,4 +166,37 @@ CORPUS = Format(
     _corpus,
     suffix="jsonl",
     of="passages",
+    stem="corpus",
+)
+MARKS_JSONL = Format(
+    "marks-jsonl",
+    "your marks with their trajectories; `mark --import` reads them",
+    lambda _: marks.JSONL,
+    marks.jsonl,
+    marks.load_jsonl,
+    suffix="jsonl",
+    of="marks",
+    stem="marks",
+)
+ARGILLA = Format(
+    "argilla",
+    "Argilla 2, to label on: marked trajectories as records, and settings.json",
+    lambda _: marks.ARGILLA,
+    marks.argilla,
+    marks.load_argilla,
+    suffix="jsonl",
+    of="marks",
+    stem="records",
+    beside=marks.argilla_settings,
+)
+LABEL_STUDIO = Format(
+    "label-studio",
+    "Label Studio, to label on: marked trajectories as tasks, and config.xml",
+    lambda _: marks.LABEL_STUDIO,
+    marks.label_studio,
+    marks.load_label_studio,
+    suffix="json",
+    of="marks",
+    stem="tasks",
+    beside=marks.label_config,
 )

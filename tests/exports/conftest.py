@@ -15,22 +15,29 @@ import pytest
 from stepsearch_data.core.progress import Meter
 from stepsearch_data.exports.export import Written, find_format
 from stepsearch_data.exports.export import export as write
+from stepsearch_data.pipeline.marks import Change, write_marks
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.schemas.rows import Quality
 from stepsearch_data.schemas.tables import QUALITY, REJECTS
 from stepsearch_data.templates.files import load_template
 from tests.conftest import run_cli
 
+NOTE = "Hop 2 <b>is</b> ambiguous:\n </Text> \u2028"
 Export = Callable[..., Written]
 Rows = list[dict[str, Any]]
 
 
 @pytest.fixture(scope="session")
 def sample_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The sample without its last stages: no gate has judged it, so all that is complete is exported, in one split."""
+    """The sample without its last stages: no gate has judged it, so all that is complete is exported, in one split.
+
+    Two trajectories are marked.
+    """
     store = tmp_path_factory.mktemp("ungated") / "store"
     built = run_cli("build", "--store", store, "--quiet", "--to", "trajectories")
     assert built.returncode == 0, built.stderr
+    first, second = table(store, "trajectories")["question_id"][:2]
+    write_marks(Store(store), {first: Change(mark="bad", note=NOTE), second: Change(mark="good")})
     return store
 
 
@@ -69,6 +76,9 @@ def rows_of(written: Written, split: str = "train") -> Rows:
     path = path_of(written, split)
     if path.suffix == ".jsonl":
         return [orjson.loads(line) for line in path.read_bytes().splitlines()]
+    if path.suffix == ".json":
+        rows: Rows = orjson.loads(path.read_bytes())
+        return rows
     return [without_nulls(row) for row in pl.read_parquet(path).to_dicts()]
 
 
