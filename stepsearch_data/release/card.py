@@ -33,6 +33,7 @@ _VALID = {
     "answer": "the answer of its hop occurs in",
     "gold-or-answer": "a gold passage of its hop is among, or the answer occurs in,",
 }
+_SEEN = "Released trajectories by source, hops and difficulty; the numbers are in the tables under Statistics"
 _SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M")
 _MEASURES = {
     "queries": "queries",
@@ -82,7 +83,7 @@ def card(numbers: Statistics, found: Sequence[Origin]) -> str:
             f"### {config.name}\n\n{table(('column', 'type', 'meaning'), _columns(config.schema))}"
             for config in CONFIGS
         ),
-        picture=PICTURE,
+        picture=f"\n\n![{_SEEN}]({PICTURE})" if PICTURE in record.files else "",
         trajectory=numbers.trajectory(),
         report=_report(record),
         example=example(numbers.first),

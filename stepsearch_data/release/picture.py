@@ -35,10 +35,12 @@ _CONFIG: dict[str, Any] = {
 }
 
 
-def picture(store: Store, manifest: Manifest) -> bytes:
-    """Draw the released trajectories as a PNG."""
-    import vl_convert
-
+def picture(store: Store, manifest: Manifest) -> bytes | None:
+    """Draw the released trajectories as a PNG; None where the extra `charts` is not installed."""
+    try:
+        import vl_convert
+    except ImportError:
+        return None
     with connect(store, manifest) as connection:
         rows = connection.execute(_COUNTS).fetchall()
     drawn: bytes = vl_convert.vegalite_to_png(bars(rows), ppi=_PPI)

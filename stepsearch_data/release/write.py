@@ -79,7 +79,7 @@ def write_release(store: Store, folder: Path, settings: ReleaseSettings, meter: 
         with placing(folder) as staging:
             configs = _write_data(staging, inputs, Corpus(inputs, by_kind(found)), settings.shard_bytes, meter)
             digest = _copy_store(store, manifest, staging / STORE)
-            _show(staging, settings.name)
+            _show(staging, settings.name, meter)
             text = run_file(manifest, found)
             (staging / RUN_FILE).write_text(text, encoding="utf-8")
             files = _files(staging)
@@ -145,14 +145,18 @@ def _copy_store(store: Store, manifest: Manifest, folder: Path) -> str:
     return Store(folder).digest()
 
 
-def _show(staging: Path, name: str) -> None:
-    """Write the picture, and the report unless it were too large for a browser, of the copied store.
+def _show(staging: Path, name: str, meter: Meter) -> None:
+    """Write the picture where it can be drawn, and the report unless it were too large, of the copied store.
 
     The copy has no logs and no marks of a reader, which are nobody else's.
     """
     copied = Store(staging / STORE)
     manifest = copied.manifest()
-    (staging / PICTURE).write_bytes(picture(copied, manifest))
+    drawn = picture(copied, manifest)
+    if drawn:
+        (staging / PICTURE).write_bytes(drawn)
+    else:
+        meter.tell("the card has no picture, and the report no charts: pip install 'stepsearch-data[charts]'")
     output = manifest.output(tables.TRAJECTORIES.name)
     if output and output.rows is not None and output.rows <= _REPORTED:
         report(copied, staging / REPORT, Meter(None, "report"), title=name, one_file=sys.maxsize)

@@ -11,6 +11,7 @@ from stepsearch_data.release.picture import bars, picture
 def test_it_counts_the_released_trajectories(sample_store: Path) -> None:
     store = Store.open(sample_store)
     drawn = picture(store, store.manifest())
+    assert drawn
     assert drawn.startswith(b"\x89PNG")
     assert len(drawn) < 100_000
     assert drawn == picture(store, store.manifest())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 
 from stepsearch_data.core.errors import PublishError, StepSearchError, StoreError
 from stepsearch_data.core.files import digest_of
-from stepsearch_data.core.progress import Reporter
+from stepsearch_data.core.progress import Meter, Reporter
 from stepsearch_data.pipeline.config import load_config
 from stepsearch_data.pipeline.marks import Change, write_marks
 from stepsearch_data.pipeline.runner import Runner
@@ -23,7 +24,7 @@ from stepsearch_data.pipeline.store import Store
 from stepsearch_data.release import write
 from stepsearch_data.release.dataset import CONFIGS
 from stepsearch_data.release.record import read_record
-from stepsearch_data.release.write import placing
+from stepsearch_data.release.write import ReleaseSettings, placing
 from stepsearch_data.stages import STAGES, select
 from tests import rows
 from tests.releases import build, release
@@ -148,6 +149,19 @@ def test_the_report_is_of_all_trajectories_and_of_nothing_that_is_not_released(
     release(Store.open(sample_store), tmp_path / "large")
     assert not (tmp_path / "large" / "report.html").exists()
     assert "report.html" not in (tmp_path / "large" / "README.md").read_text()
+
+
+def test_without_the_extra_that_draws_there_is_no_picture(
+    sample_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "vl_convert", None)
+    said: list[str] = []
+    made = write.write_release(
+        Store.open(sample_store), tmp_path / "plain", ReleaseSettings(name="ann/data"), Meter(None, "", said.append)
+    )
+    assert said == ["the card has no picture, and the report no charts: pip install 'stepsearch-data[charts]'"]
+    assert "trajectories.png" not in (tmp_path / "plain" / "README.md").read_text()
+    assert {"report.html"} < made.record.files.keys()
 
 
 def test_the_store_comes_without_logs_indexes_locks_and_retries(sample_release: Path) -> None:
