@@ -151,7 +151,7 @@ class Store:
 
     @property
     def path(self) -> Path:
-        """Return the store's folder."""
+        """Return the store's folder, of one at a URL the local copy of what was read."""
         return self.folder.root
 
     @property
@@ -331,12 +331,12 @@ class Store:
             return export(self.folder, form, worded, Path(path), meter, split=split, everything=everything)
 
     def __repr__(self) -> str:
-        return f"Store({str(self.path)!r})"
+        return f"Store({self.folder.name!r})"
 
     def _repr_html_(self) -> str:
         rows = "".join(f"<tr><td>{escape(name)}</td><td>{count:,}</td></tr>" for name, count in self.tables.items())
         head = "<thead><tr><th>table</th><th>rows</th></tr></thead>"
-        return f"<p><b>{escape(str(self.path))}</b></p><table>{head}<tbody>{rows}</tbody></table>"
+        return f"<p><b>{escape(self.folder.name)}</b></p><table>{head}<tbody>{rows}</tbody></table>"
 
 
 def _opened(store: Store | AnyPath) -> Store:

@@ -81,7 +81,7 @@ def audit(store: Store) -> dict[str, dict[str, Any]]:
             by_split = _trajectories(connection, _SPLITS, ("train", "validation", "rejected"), by_source)
         except duckdb.CatalogException as error:
             raise StoreError(
-                "the store is not built to its end", f"stepsearch-data build --store {store.root}"
+                "the store is not built to its end", f"stepsearch-data build --store {store.name}"
             ) from error
         for (source, hops), leaks in _leaks(store, manifest).items():
             if leaks:

@@ -70,7 +70,7 @@ def compare(a: Store, b: Store) -> dict[str, Any]:
     differs = [pl.when(pl.col(part).ne_missing(pl.col(f"{part}_b"))).then(pl.lit(part)) for part in _PARTS]
     changed = both.filter("fit", "fit_b").select("question_id", differs=pl.concat_list(differs).list.drop_nulls())
     return {
-        "stores": (str(a.root), str(b.root)),
+        "stores": (a.name, b.name),
         "digests": (ours.digest, theirs.digest),
         "settings": dict(_differing(ours.manifest, theirs.manifest)),
         "counts": _paired(ours.counts, theirs.counts),
@@ -93,8 +93,8 @@ class _Side:
                 parts = dict(connection.execute(_COUNTS).fetchall())
                 self.gates = dict(connection.execute(_GATES).fetchall())
             except duckdb.CatalogException as error:
-                build = f"stepsearch-data build --store {store.root}"
-                raise StoreError(f"the store {store.root} is not built to its end", build) from error
+                build = f"stepsearch-data build --store {store.name}"
+                raise StoreError(f"the store {store.name} is not built to its end", build) from error
             self.digest = store.digest()
         outputs = {table.name: self.manifest.output(table.name) for table in TABLES if table is not REJECTS}
         self.counts: dict[str, int] = {name: output.rows or 0 for name, output in outputs.items() if output} | parts

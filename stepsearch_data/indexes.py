@@ -68,11 +68,11 @@ def opened(choice: Choice, load: Load, reporter: Reporter) -> Iterator[Opened]:
         yield _committed(choice.index, metadata, load, rebuild)
     else:
         store = Store.open(choice.store or load(()).store)
-        rebuild = f"stepsearch-data build --store {shlex.quote(str(store.root))} --to index"
+        rebuild = f"stepsearch-data build --store {shlex.quote(store.name)} --to index"
         with store.reading() as held:
             output = held.output(OUTPUT)
-            if output is None or not store.inside(output.path).exists():
-                raise SearchError(f"the store {store.root} has no index yet", f"build it: {rebuild}")
+            if output is None or not store.has(output):
+                raise SearchError(f"the store {store.name} has no index yet", f"build it: {rebuild}")
             root = store.path(output)
             yield _committed(root, _whole(read_metadata(root), root), load, rebuild)
 

@@ -21,10 +21,10 @@ from pydantic import BaseModel, ValidationError
 
 from stepsearch_data.core.atomic import writing
 from stepsearch_data.core.errors import ConfigError
-from stepsearch_data.core.files import read_regular
-from stepsearch_data.llm.settings import LlmSettings, cache_folder
+from stepsearch_data.core.files import cache_folder, read_regular
+from stepsearch_data.llm.settings import LlmSettings
 from stepsearch_data.pipeline.config import RunConfig, RunSettings, locate_files
-from stepsearch_data.pipeline.readable import MOST
+from stepsearch_data.pipeline.manifest import MOST
 from stepsearch_data.pipeline.stage import Fingerprint, Needs, Stage
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.remote.secrets import is_open
@@ -111,7 +111,7 @@ def _without_secrets(value: Any, lost: dict[str, str], key: str = "") -> Any:
 def _read(store: Store, stages: Sequence[Stage]) -> Remembered | None:
     """Read what this user's last build wrote, or None where another user wrote it, or nobody."""
     with suppress(OSError, ValueError, TypeError, LookupError, AttributeError):
-        held = orjson.loads(read_regular(store.inside(_FILE), MOST))
+        held = orjson.loads(read_regular(store.beside(_FILE), MOST))
         if hmac.compare_digest(held["signature"], _sign(held["settings"], held["lost"])):
             return Remembered(_known(held["settings"], stages), held["lost"])
     return None

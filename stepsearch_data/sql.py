@@ -6,14 +6,14 @@ import itertools
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from stepsearch_data.core.errors import QueryError, StoreError, without_traceback
-from stepsearch_data.pipeline.catalog import files_of, log_files, quoted, views
+from stepsearch_data.pipeline.catalog import JUDGED, LOGS, files_of, log_files, quoted, views
 from stepsearch_data.pipeline.store import Manifest, Store
-from stepsearch_data.schemas.tables import TABLES
+from stepsearch_data.schemas.tables import TABLES, Table
 
 if TYPE_CHECKING:
     import duckdb
@@ -21,21 +21,25 @@ if TYPE_CHECKING:
 _OPTION = r"(?:ANALYZE|FORMAT\s+\w+)"
 _EXPLAIN = re.compile(rf"\s*EXPLAIN\s+(ANALYZE\s+)?(\(\s*{_OPTION}(\s*,\s*{_OPTION})*\s*\)\s*)?", re.IGNORECASE)
 """Matches no comment and no quote: DuckDB could read text after them differently than we do."""
+_BY_TEXT = {"query", "query_table"}  # functions whose argument names tables
 _BATCH_ROWS = 2_048  # DuckDB's minimum, as a batch of long texts is held in memory
 
 
-def connect(store: Store, manifest: Manifest, memory: int | None = None) -> duckdb.DuckDBPyConnection:
+def connect(store: Store, manifest: Manifest, memory: int | None = None, query: str = "") -> duckdb.DuckDBPyConnection:
     """Open a DuckDB that has the store's views and can only read their files. Raises StoreError.
 
     A DuckDB that may read a folder may also write there, even inside of a SELECT. So it gets only our own file
-    system, which cannot write. `memory` limits in bytes what sorts, joins and groups may hold.
+    system, which cannot write. `memory` limits in bytes what sorts, joins and groups may hold. Of a store at a URL,
+    only the tables that the `query` names are fetched; the others have no rows.
     """
     import duckdb
 
     from stepsearch_data.core.named_files import SCHEME, NamedFiles
 
-    store.check(manifest)
-    paths = files_of(manifest, log_files(store))
+    aside = _not_named(query) if query and store.mirror else set()
+    store.check(manifest, aside)
+    logs = {name: file for name, file in log_files(store).items() if name not in aside}
+    paths = {name: of for name, of in files_of(manifest, logs).items() if name not in aside}
     names = {table: [f"{SCHEME}://{table}-{n}" for n in range(len(of))] for table, of in paths.items()}
     files = {name: store.inside(path) for table in paths for name, path in zip(names[table], paths[table], strict=True)}
     connection = duckdb.connect(":memory:")
@@ -47,10 +51,13 @@ def connect(store: Store, manifest: Manifest, memory: int | None = None) -> duck
             connection.execute(f"SET memory_limit = '{memory}B'")
         for name, select in views(manifest, names).items():
             connection.execute(f"CREATE VIEW {name} AS {select}")
+        for table in TABLES:
+            if table.name in aside and table not in LOGS and manifest.output(table.name):
+                connection.register(table.name, schema_of(table).empty_table())
     except (duckdb.Error, OSError) as error:
         connection.close()
         raise StoreError(
-            f"a table of {store.root} cannot be read: {without_traceback(error).splitlines()[0]}",
+            f"a table of {store.name} cannot be read: {without_traceback(error).splitlines()[0]}",
             "stepsearch-data build builds missing tables again, and broken ones with --force",
         ) from error
     connection.execute("SET python_enable_replacements = false")
@@ -61,6 +68,22 @@ def connect(store: Store, manifest: Manifest, memory: int | None = None) -> duck
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
     return connection
+
+
+def schema_of(table: Table[Any]) -> pa.Schema:
+    """Return a table's columns, and those that its view has from another one."""
+    judged = JUDGED.get(table.name)
+    said = [field for field in judged.by.schema if field.name in judged.columns] if judged else []
+    return pa.schema([*table.schema, *said])
+
+
+def _not_named(query: str) -> set[str]:
+    """Return the tables that a query does not name, nor needs for one that it names."""
+    words = set(re.findall(r"\w+", query.lower()))
+    if words & _BY_TEXT:
+        return set()
+    named = words | {JUDGED[name].by.name for name in words & JUDGED.keys()}
+    return {table.name for table in TABLES} - named
 
 
 @contextmanager
@@ -91,7 +114,7 @@ def query(store: Store, sql: str, *, memory: int | None = None) -> Iterator[pa.R
             raise explained(error) from error
 
     _admit(sql)
-    with store.reading() as manifest, connect(store, manifest, memory) as connection:
+    with store.reading() as manifest, connect(store, manifest, memory, sql) as connection:
         try:
             reader = connection.sql(sql).to_arrow_reader(_BATCH_ROWS)
         except failures as error:
@@ -157,5 +180,5 @@ def _advice(store: Store, message: str) -> str:
     match = re.search(r"Table with name (\w+) does not exist", message)
     names = {table.name for table in TABLES}
     if match and match[1] in names and store.manifest().output(match[1]) is None:
-        return f"{match[1]} is not built yet: stepsearch-data build --store {store.root}"
+        return f"{match[1]} is not built yet: stepsearch-data build --store {store.name}"
     return "stepsearch-data schema lists tables and columns" if match or "Referenced column" in message else ""

@@ -120,7 +120,7 @@ def read_trajectory(store: Store, question_id: str | None = None) -> Trajectory:
             faults = rows_of(REJECTS.name).to_dicts() if question_id else []
             of = f" of question {question_id}" if question_id else ""
             why = f": {faults[0]['stage']} rejected it: {faults[0]['reason']}" if faults else ""
-            listing = f"stepsearch-data sql --store {shlex.quote(str(store.root))}"
+            listing = f"stepsearch-data sql --store {shlex.quote(store.name)}"
             raise StoreError(
                 f"there is no trajectory{of}{why}", f'list them: {listing} "SELECT question_id FROM trajectories"'
             )

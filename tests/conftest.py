@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -18,6 +19,9 @@ settings.register_profile(
     "same examples in every run", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("same examples in every run")
+if TYPE_CHECKING:
+    from tests.object_server import ObjectServer
+
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -48,6 +52,33 @@ def anyio_backend() -> str:
 def cli() -> Run:
     """The command line; returns the finished process."""
     return run_cli
+
+
+@pytest.fixture(scope="session")
+def all_objects() -> Iterator[ObjectServer]:
+    """One server of objects for all tests of a process: it starts in half a second."""
+    from tests.object_server import running_objects
+
+    with running_objects() as server:
+        yield server
+
+
+@pytest.fixture
+def objects_server(all_objects: ObjectServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectServer]:
+    """A server of objects that has no faults yet, and is in the environment."""
+    from tests.object_server import CREDENTIALS
+
+    for name, value in {**CREDENTIALS, "AWS_ENDPOINT_URL": all_objects.endpoint}.items():
+        monkeypatch.setenv(name, value)
+    quiet = all_objects.fault, all_objects.after
+    yield all_objects
+    all_objects.fault, all_objects.after = quiet
+
+
+@pytest.fixture
+def bucket(objects_server: ObjectServer) -> str:
+    """The URL of an empty bucket."""
+    return f"s3://{objects_server.bucket()}"
 
 
 @pytest.fixture(scope="session")

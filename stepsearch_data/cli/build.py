@@ -138,7 +138,7 @@ def _run(job: Runner, *, quiet: bool, as_json: bool = False) -> NoReturn:
     if as_json:
         ran = {outcome.stage: outcome.ran for outcome in outcomes}
         stages = [{**row, "ran": ran[row["stage"]]} for row in store.status() if row["stage"] in ran]
-        print_json({"store": str(store.path), "digest": store.folder.digest(), "stages": stages})
+        print_json({"store": store.folder.name, "digest": store.folder.digest(), "stages": stages})
     elif not quiet:
         _print_verdict(store, {name for outcome in outcomes for name in outcome.entry.outputs}, rejects)
     if len(job.config.engines) == 1 and "filter" in {outcome.stage for outcome in outcomes} and not quiet:
@@ -184,7 +184,7 @@ def _print_verdict(store: Store, made: Collection[str], rejects: int) -> None:
     if "quality" in counts:
         (passed,) = store.sql("SELECT count(*) AS n FROM quality WHERE passed")["n"].to_pylist()
         parts.append(f"{passed:,} trajectories pass the gates")
-    say((f"{store.path}: ", "bold"), ", ".join([*parts, f"{rejects:,} rejects"]))
+    say((f"{store.folder.name}: ", "bold"), ", ".join([*parts, f"{rejects:,} rejects"]))
     if store.folder.has_log("llm_calls"):
         calls = store.sql(_CALLS)
         grid(calls.column_names, [tuple(row.values()) for row in calls.to_pylist()])

@@ -47,10 +47,30 @@ def utf8(path: Path | None) -> Path | None:
     return path
 
 
+def local(path: Path | None) -> Path | None:
+    """Return a file's path, of one at a URL that of a local copy."""
+    from stepsearch_data.remote.objects import address
+
+    url = address(path) if path else ""
+    if not url:
+        return utf8(path)
+    from stepsearch_data.remote.copies import copy_of
+
+    if copy := copy_of(url):
+        return copy
+    raise typer.BadParameter(f"there is no {url}")
+
+
 of_model = partial(typer.Option, rich_help_panel="Language model")
 Store = Annotated[
     Path | None,
-    typer.Option("--store", help="Folder of the store (default ./store).", envvar="STEPSEARCH_STORE", callback=utf8),
+    typer.Option(
+        "--store",
+        metavar="PATH",
+        help="Folder of the store (default ./store), or its URL: s3://BUCKET/PLACE, gs://, az://.",
+        envvar="STEPSEARCH_STORE",
+        callback=utf8,
+    ),
 ]
 Config = Annotated[
     Path | None, typer.Option("--config", "-c", help="TOML run file; `init` writes one.", envvar="STEPSEARCH_CONFIG")
@@ -70,7 +90,8 @@ Sources = Annotated[
         "-s",
         metavar="KIND=PATH",
         help=f"Questions to read, repeatable: {', '.join(BUILT[:-1])} or {BUILT[-1]} = a file (Parquet, or JSON, "
-        ".gz, .bz2, .zst too), hf:REPO@REV:CONFIG/SPLIT on the Hub (all after REPO optional), or `sample`. Default: "
+        ".gz, .bz2, .zst too) or its URL (s3://, gs://, az://, hf://datasets/USER/NAME/FILE), hf:REPO@REV:CONFIG/SPLIT "
+        "on the Hub (all after REPO optional), or `sample`. Default: "
         "what the store was loaded from, or the embedded sample.",
     ),
 ]
@@ -98,8 +119,9 @@ OneEngine = Annotated[
 ]
 _CORPUS = typer.Option(
     "--corpus",
-    callback=utf8,
-    help="Passages: .jsonl or .parquet with {id, contents} or {id, title, text}, or DPR's .tsv; .gz, .bz2, .zst too.",
+    callback=local,
+    help="Passages: .jsonl or .parquet with {id, contents} or {id, title, text}, or DPR's .tsv; .gz, .bz2, .zst too; a "
+    "file or its URL (s3://, gs://, az://).",
 )
 Corpus = Annotated[Path | None, _CORPUS]
 NeededCorpus = Annotated[Path, _CORPUS]

@@ -57,7 +57,7 @@ def teller(quiet: bool) -> Callable[..., None]:
 
 def store_flag(store: Store) -> str:
     """Return the option that makes another command use this store, as a shell reads it."""
-    return "" if store.root == Path("store") else f" --store {shlex.quote(str(store.root))}"
+    return "" if store.root == Path("store") else f" --store {shlex.quote(store.name)}"
 
 
 def grid(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str = "", *, tight: bool = False) -> None:

@@ -19,6 +19,7 @@ from stepsearch_data.core.progress import Reporter
 from stepsearch_data.exports import FORMATS
 
 if TYPE_CHECKING:
+    from stepsearch_data.pipeline.store import Store
     from stepsearch_data.release.hub import Hub
     from stepsearch_data.release.publish import Plan
     from stepsearch_data.release.pull import Restored
@@ -132,7 +133,7 @@ def publish(
     if not dry_run:
         check_account(hub, private=private)
     with reporter.stage("release") as meter:
-        release = write_release(opened, output or _beside(opened.root, ".release"), settings, meter)
+        release = write_release(opened, output or _beside(opened, ".release"), settings, meter)
     reporter.line(f"wrote {release.folder}")
     if dry_run:
         _print_rehearsal(*rehearse(hub, release, private=private), hub.repo)
@@ -161,18 +162,24 @@ def pull(
     Example: stepsearch-data pull USER/NAME@v1.0.0 --store store
     """
     end_at_once()
+    from stepsearch_data.remote.objects import address
+
     reporter = Reporter(quiet=quiet)
+    place = store or run_config(config).store
+    if url := address(place):
+        raise ConfigError(f"pull makes a folder, not {url}", f"pull it into one, then: aws s3 sync FOLDER {url}")
     hub, revision = _find_hub(repo, patience, reporter)
     from stepsearch_data.release.pull import pull as fetch
 
-    restored = fetch(hub, revision, store or run_config(config).store, reporter)
+    restored = fetch(hub, revision, place, reporter)
     if not quiet:
         _print_pulled(restored)
 
 
 def verify(
     path: Annotated[
-        Path, typer.Argument(help="A store, the folder of a release, or USER/NAME or USER/NAME@TAG on the Hub.")
+        Path,
+        typer.Argument(help="A store or its URL, the folder of a release, or USER/NAME or USER/NAME@TAG on the Hub."),
     ] = Path("store"),
     patience: options.Patience = None,
     quiet: options.Quiet = False,
@@ -184,10 +191,11 @@ def verify(
     """
     from stepsearch_data.release.verify import verify as check
     from stepsearch_data.release.verify import verify_remote
+    from stepsearch_data.remote.objects import address
 
     reporter = Reporter(quiet=quiet)
     with reporter.stage("verify") as meter:
-        if path.exists() or not _is_name(str(path)):
+        if address(path) or path.exists() or not _is_name(str(path)):
             report = check(path, meter)
         else:
             hub, revision = _find_hub(str(path), patience, reporter)
@@ -211,8 +219,9 @@ def _find_hub(repo: str, patience: float | None, reporter: Reporter) -> tuple[Hu
     return Hub(name, patience or PATIENCE, reporter.line), revision
 
 
-def _beside(folder: Path, suffix: str) -> Path:
-    """Return the path beside a folder with its name and a suffix, also where the name is `.` or `..`."""
+def _beside(store: Store, suffix: str) -> Path:
+    """Return the path beside a store's folder with its name and a suffix, of a URL one in the current folder."""
+    folder = Path(store.label) if store.mirror else store.root
     named = folder if folder.name.strip(".") else folder.resolve()
     return named.with_name(f"{named.name}{suffix}")
 

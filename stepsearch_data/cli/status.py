@@ -43,7 +43,7 @@ def status(store: options.Store = None, config: options.Config = None, as_json: 
     opened = open_store(store, config)
     rows, told = opened.status(), recall(opened.folder, STAGES).settings
     if as_json:
-        print_json({"store": str(opened.path), "digest": opened.folder.digest(), "stages": rows, "settings": told})
+        print_json({"store": opened.folder.name, "digest": opened.folder.digest(), "stages": rows, "settings": told})
         return
     print_status(rows)
     if told:

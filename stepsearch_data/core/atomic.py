@@ -9,31 +9,48 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO, Any
 
 from stepsearch_data.core.errors import StepSearchError
 
 
 @contextmanager
-def alone(folder: Path, busy: StepSearchError) -> Iterator[None]:
+def alone(folder: Path, busy: StepSearchError | None = None) -> Iterator[Path]:
     """Lock a folder for this process: make it where there is none, and remove what a killed process left in it.
 
-    Raises `busy` where another process has it; OSError.
+    Yields the folder. Waits where another process has it, or raises `busy`; OSError.
     """
     folder.mkdir(exist_ok=True)
     handle = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)  # or another folder would be emptied
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
         except BlockingIOError:
+            assert busy
             raise busy from None
         for left in folder.iterdir():
             _remove(left)
-        yield
+        yield folder
     finally:
         os.close(handle)
+
+
+def lock(file: IO[Any], seconds: float) -> bool:
+    """Lock a file for this process, if it is free within this time. Closing it gives the lock back."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                return False
+            time.sleep(0.05)
+        else:
+            return True
 
 
 def part_of(path: Path) -> Path:

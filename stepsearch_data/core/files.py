@@ -10,6 +10,12 @@ from io import BufferedReader, BytesIO, TextIOWrapper
 from pathlib import Path
 
 
+def cache_folder() -> Path:
+    """Return our folder in the folder of this user's caches."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "stepsearch-data"
+
+
 def open_regular(path: Path) -> BufferedReader:
     """Open a regular file to read. Raises OSError for anything else, and where there is none."""
     if "\0" in str(path):

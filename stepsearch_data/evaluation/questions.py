@@ -50,7 +50,7 @@ def questions_of_store(store: Store, split: str, template: Template, limit: int 
         for example in examples if limit is None else subsample(examples, limit, each_source=True):
             yield to_task(example, template)
 
-    return Questions(f"{store.root}:{split}", _count(store, split, limit), store.digest(), tasks(), [])
+    return Questions(f"{store.name}:{split}", _count(store, split, limit), store.digest(), tasks(), [])
 
 
 def _count(store: Store, split: str, limit: int | None) -> int:
@@ -59,15 +59,15 @@ def _count(store: Store, split: str, limit: int | None) -> int:
         known = split_names(store, manifest)
         if split not in known:
             raise ConfigError(f"the store has no split {split}", f"it has {' and '.join(known)}")
-        with connect(store, manifest) as connection:
-            gates = manifest.output(QUALITY.name) is not None
-            passed = " JOIN quality USING (question_id) WHERE passed AND split = $split AND" if gates else " WHERE"
-            sql = f"SELECT trajectories.source, count(*) FROM trajectories{passed} complete GROUP BY ALL"
+        gates = manifest.output(QUALITY.name) is not None
+        passed = " JOIN quality USING (question_id) WHERE passed AND split = $split AND" if gates else " WHERE"
+        sql = f"SELECT trajectories.source, count(*) FROM trajectories{passed} complete GROUP BY ALL"
+        with connect(store, manifest, query=sql) as connection:
             rows = connection.sql(sql, params={"split": split} if gates else {}).fetchall()
     total = sum(min(int(count), limit or count) for _, count in rows)
     if not total:
         raise SourceError(
-            f"the split {split} of {store.root} holds no question",
+            f"the split {split} of {store.name} holds no question",
             "another with --split, or build the store with --set quality.validation=0.1",
         )
     return total

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from stepsearch_data.core.files import cache_folder
+
 Price = Annotated[float, Field(ge=0, le=1e9)]
 OPENAI = "https://api.openai.com/v1"
 KEY = "OPENAI_API_KEY"
 AZURE = "AZURE_OPENAI_ENDPOINT"
-
-
-def cache_folder() -> Path:
-    """Return our folder in the folder of this user's caches."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "stepsearch-data"
 
 
 def default_replay() -> Path:

@@ -155,5 +155,5 @@ def check_current(store: Store) -> None:
     if outdated := stale(store):
         raise StoreError(
             f"the store is not up to date: {', '.join(outdated)} come from earlier inputs",
-            f"stepsearch-data build --store {store.root}, or look at the rest with stepsearch-data view",
+            f"stepsearch-data build --store {store.name}, or look at the rest with stepsearch-data view",
         )

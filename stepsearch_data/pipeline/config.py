@@ -24,6 +24,7 @@ from stepsearch_data.core.validation import fault_and_value, in_words, known_nam
 from stepsearch_data.executors import Name
 from stepsearch_data.llm.settings import AZURE, LlmSettings
 from stepsearch_data.pipeline.stage import Stage, StageConfig
+from stepsearch_data.remote.objects import address
 from stepsearch_data.remote.secrets import check_address, check_no_key
 from stepsearch_data.search.kinds import Engine, choose
 
@@ -167,7 +168,7 @@ def _sections(engines: EnginesSection) -> dict[str, dict[str, Any]]:
 def _read_file(file: Path, stages: Sequence[Stage]) -> dict[str, Any]:
     """Read a run file. Relative paths in it start at the file's own folder."""
     data = read_toml(file, "run file", "write one: stepsearch-data init")
-    if isinstance(data.get("store"), str):
+    if isinstance(data.get("store"), str) and not address(data["store"]):
         data["store"] = file.parent / data["store"]
     if isinstance(data.get("prompts"), dict):
         data["prompts"] = {name: file.parent / str(path) for name, path in data["prompts"].items()}
@@ -193,7 +194,7 @@ def locate_files(section: Any, names: Sequence[str], folder: Path) -> None:
 
 def _relative_to(folder: Path, source: Any) -> Any:
     kind, separator, location = str(source).partition("=")
-    if not separator or location == "sample" or location.startswith("hf:"):
+    if not separator or location == "sample" or location.startswith("hf:") or address(location):
         return source
     return f"{kind}={folder / location}"
 

@@ -19,6 +19,7 @@ from stepsearch_data.pipeline.stage import Fingerprint
 from stepsearch_data.schemas.tables import REJECTS
 
 FORMAT = 2
+MOST = 256 << 20  # bytes of a manifest, or of a file beside it, that are read
 _Count = Annotated[int, Field(ge=0, lt=1 << 63)]
 _Name = Annotated[str, Field(pattern=r"^\w[\w-]*$")]
 _Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]

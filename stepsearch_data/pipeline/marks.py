@@ -21,7 +21,8 @@ from stepsearch_data.core.errors import ConfigError, StoreError
 from stepsearch_data.core.files import read_lines
 from stepsearch_data.core.validation import in_words
 from stepsearch_data.pipeline.catalog import write_catalog
-from stepsearch_data.pipeline.readable import MOST, log_path
+from stepsearch_data.pipeline.manifest import MOST
+from stepsearch_data.pipeline.readable import log_path
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.schemas.rows import Mark
 from stepsearch_data.schemas.tables import MARKS
@@ -74,10 +75,10 @@ def write_marks(store: Store, changes: Mapping[str, Change]) -> dict[str, Mark]:
 
     Raises StoreError where the store cannot be written.
     """
-    path = store.inside(log_path(MARKS.name))
+    path = store.beside(log_path(MARKS.name))
     fresh = not path.exists()
     try:
-        with _alone(store) as handle:
+        with store.settled(), _alone(path) as handle:
             known, now = store.marks(), datetime.now(UTC).isoformat(timespec="seconds")
             before = {id_: known.get(id_) or Mark(question_id=id_, mark="", note="", marked_at="") for id_ in changes}
             marks = {id_: _changed(before[id_], change, now) for id_, change in changes.items()}
@@ -89,6 +90,8 @@ def write_marks(store: Store, changes: Mapping[str, Change]) -> dict[str, Mark]:
     if fresh:
         with suppress(StoreError, OSError), store.locked():  # a build that is running does it itself
             write_catalog(store)
+    if store.mirror:
+        store.mirror.send(log_path(MARKS.name))
     return marks
 
 
@@ -98,16 +101,22 @@ def _changed(before: Mark, change: Change, now: str) -> Mark:
 
 
 @contextmanager
-def _alone(store: Store) -> Iterator[int]:
-    """Open the file to read its end and to append, for this process alone: others wait. Raises OSError."""
+def _alone(path: Path) -> Iterator[int]:
+    """Open the file to read its end and to append, for this process alone: others wait. Raises OSError.
+
+    A reader of a store at a URL may have replaced it meanwhile: then it is opened again.
+    """
     flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    handle = os.open(store.root / log_path(MARKS.name), flags, 0o666)
-    try:
-        with suppress(OSError):  # some network file systems cannot lock
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield handle
-    finally:
-        os.close(handle)
+    while True:
+        handle = os.open(path, flags, 0o666)
+        try:
+            with suppress(OSError):  # some network file systems cannot lock
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            if path.exists() and os.path.samestat(path.stat(), os.fstat(handle)):
+                yield handle
+                return
+        finally:
+            os.close(handle)
 
 
 def _append(handle: int, lines: bytes) -> None:

@@ -142,7 +142,7 @@ class Runner:
                 with closing(self._executor), few_collections():
                     return [self._run_or_skip(stage, reporter) for stage in self._selected]
         except OSError as error:
-            raise _store_error(self.store.root, error) from error
+            raise _store_error(self.store.name, error) from error
 
     def try_rejected_again(self) -> int:
         """Mark what stages that ask a model or an engine rejected for another try. Return the number of questions."""
@@ -380,10 +380,10 @@ def _summary(outcome: Outcome) -> str:
     return ", ".join([*counts, *rejected, f"{outcome.seconds:.1f} s"])
 
 
-def _store_error(root: Path, error: OSError) -> StoreError:
+def _store_error(name: str, error: OSError) -> StoreError:
     cut_short = "No space left" in str(error) or " requested and " in str(error)  # numpy's message; it has no errno
     if cut_short or error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return StoreError(
-            f"no space left to write the store {root}", "free some, then run the same command again: it goes on"
+            f"no space left to write the store {name}", "free some, then run the same command again: it goes on"
         )
-    return StoreError(f"cannot write the store {root}: {error.strerror or error}")
+    return StoreError(f"cannot write the store {name}: {error.strerror or error}")

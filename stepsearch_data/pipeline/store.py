@@ -8,7 +8,8 @@
       log/builds.jsonl                        what ran when, and for how long
 
 A reader sees the manifest as it was before or after a commit, never in between. Folders that the manifest
-does not name come from an interrupted build. The next build removes them when no reader is left.
+does not name come from an interrupted build. The next build removes them when no reader is left. A store at a URL has
+the same files; its `root` is a local mirror of it.
 """
 
 from __future__ import annotations
@@ -18,18 +19,20 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from itertools import count
 from pathlib import Path
 from typing import Annotated
 
 import orjson
 from pydantic import Field, TypeAdapter, ValidationError
 
-from stepsearch_data.core.atomic import place, write_whole
+from stepsearch_data.core.atomic import lock, place, write_whole
 from stepsearch_data.core.errors import StoreError
 from stepsearch_data.core.files import digest_of, read_regular
-from stepsearch_data.pipeline.manifest import Entry, Manifest, Output, with_stage
-from stepsearch_data.pipeline.readable import MOST, ReadableStore, size_of
+from stepsearch_data.pipeline.manifest import MOST, Entry, Manifest, Output, with_stage
+from stepsearch_data.pipeline.mirror import GLANCE
+from stepsearch_data.pipeline.readable import ReadableStore, size_of
 from stepsearch_data.pipeline.stage import Fingerprint
 
 __all__ = ["Entry", "Manifest", "Output", "Store"]
@@ -39,7 +42,7 @@ _RETRIES = TypeAdapter(dict[str, dict[str, Annotated[int, Field(ge=0, lt=1 << 32
 
 
 class Store(ReadableStore):
-    """A store's folder. The constructor touches no file."""
+    """A store's folder, or its URL. The constructor touches no file."""
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -48,17 +51,15 @@ class Store(ReadableStore):
             self.root.mkdir(parents=True, exist_ok=True)
             handle = open(self.root / ".lock", "a+", opener=_no_link)  # noqa: SIM115 - closed below, with the lock
         except OSError as error:
-            raise StoreError(f"cannot write the store {self.root}: {error.strerror or error}") from error
+            raise StoreError(f"cannot write the store {self.name}: {error.strerror or error}") from error
         with handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
+            if not lock(handle, seconds=GLANCE if self.mirror else 0):
                 handle.seek(0)
                 owner = handle.read().strip() or "unknown"
                 raise StoreError(
-                    f"another build is writing {self.root} (process {owner})",
+                    f"another build is writing {self.name} (process {owner})",
                     "wait for it, or give this build a --store of its own",
-                ) from error
+                )
             handle.truncate(0)
             handle.write(str(os.getpid()))
             handle.flush()
@@ -66,8 +67,11 @@ class Store(ReadableStore):
             for name in ("stages", "log"):
                 self.inside(name)
             try:
-                yield
+                with self.mirror.leased() if self.mirror else nullcontext():
+                    self.is_locked = True
+                    yield
             finally:
+                self.is_locked = False
                 handle.truncate(0)
 
     @contextmanager
@@ -104,6 +108,8 @@ class Store(ReadableStore):
         )
         manifest = with_stage(self.manifest(), stage, entry)
         write_whole(self.manifest_path, manifest.model_dump_json(indent=1).encode())
+        if self.mirror:
+            self.mirror.publish()
         return entry
 
     def write_text(self, name: str, text: str) -> None:
@@ -123,7 +129,7 @@ class Store(ReadableStore):
         self.write_text("retries.json", orjson.dumps(known, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS).decode())
 
     def _all_retries(self) -> dict[str, dict[str, int]]:
-        path = self.inside("retries.json")
+        path = self.beside("retries.json")
         try:
             return _RETRIES.validate_json(read_regular(path, MOST), strict=True)
         except FileNotFoundError:
@@ -151,16 +157,18 @@ class Store(ReadableStore):
         """Move a staged folder to its name. A folder there with the same bytes stays and gets what it lacks."""
         target = self.root / "stages" / name
         target.parent.mkdir(exist_ok=True)
-        number = 1
-        while os.path.lexists(target):
+        for number in count(1):
+            target = target.with_name(f"{name}.{number}" if number > 1 else name)
+            if self.mirror and not self.mirror.takes(target.relative_to(self.root).as_posix(), staged):
+                continue
+            if not os.path.lexists(target):
+                place(staged, target)
+                break
             if target.is_dir() and not target.is_symlink() and _held(target).items() <= digests.items():
                 for path in staged.iterdir():
                     if not (target / path.name).exists():
                         place(path, target / path.name)
-                return target
-            number += 1
-            target = target.with_name(f"{name}.{number}")
-        place(staged, target)
+                break
         return target
 
     def sweep(self) -> None:

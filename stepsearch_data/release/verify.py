@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -15,6 +15,7 @@ from stepsearch_data.core.files import digest_of
 from stepsearch_data.core.progress import Meter
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.release.record import DATA, NAME, OWN, STORE, Record, read_record
+from stepsearch_data.remote.objects import address
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoFile
@@ -65,8 +66,8 @@ def verify(path: Path, meter: Meter) -> Report:
     """
     if (path / NAME).is_file():
         return verify_release(path, meter)
-    if (path / "manifest.json").is_file():
-        return _verify_store(path, meter)
+    if address(path) or (path / "manifest.json").is_file():
+        return _verify_store(Store.open(path), meter)
     raise PublishError(
         f"there is neither a store nor a release at {path}", "name a folder with a manifest.json or a release.json"
     )
@@ -77,24 +78,36 @@ def verify_release(folder: Path, meter: Meter, rooms: Collection[str] = OWN) -> 
     record = read_record(folder)
     recorded = {path: digest for path, digest in record.digests.items() if path.split("/")[0] in rooms}
     paths = [*recorded, *_extra(record, _files(folder, {DATA, STORE}.intersection(rooms)))]
-    report = _compare("release", str(folder), digest_of(folder / NAME), recorded, _digests(folder, paths, meter))
+    found = _digests(lambda path: digest_of(folder / path), paths, meter)
+    report = _compare("release", str(folder), digest_of(folder / NAME), recorded, found)
     if not report.faults:
         _check_lineage(record, Store(folder / STORE))
     return report
 
 
-def _verify_store(root: Path, meter: Meter) -> Report:
-    store = Store.open(root)
+def _verify_store(store: Store, meter: Meter) -> Report:
+    root, mirror = store.root, store.mirror
     with store.reading() as manifest:
         folders = [entry.folder for entry in manifest.stages.values()]
         outputs = [output for entry in manifest.stages.values() for output in entry.outputs.values()]
         for path in (*folders, *(output.path for output in outputs)):
             store.inside(path)
-        absent = [output.path for output in outputs if output.rows is None and not (root / output.path).exists()]
+        absent = [output.path for output in outputs if output.rows is None and not store.has(output)]
         recorded = {output.path: output.digest for output in outputs if output.path not in absent}
-        there = (p for folder in folders for p in sorted((root / folder).glob("*")))
-        paths = [*recorded, *(path for p in there if (path := p.relative_to(root).as_posix()) not in recorded)]
-        return _compare("store", str(root), store.digest(), recorded, _digests(root, paths, meter), absent)
+        named = {output.path: output for output in outputs}
+        if mirror:
+            there = mirror.entries(folders)
+        else:
+            found = (p for folder in folders for p in sorted((root / folder).glob("*")))
+            there = [p.relative_to(root).as_posix() for p in found]
+
+        def read(path: str) -> str:
+            if mirror:
+                return mirror.digest(named[path]) if path in named else ""
+            return digest_of(root / path)
+
+        paths = [*recorded, *(path for path in there if path not in recorded)]
+        return _compare("store", store.name, store.digest(), recorded, _digests(read, paths, meter), absent)
 
 
 def verify_remote(hub: Hub, revision: str | None, meter: Meter) -> Report:
@@ -184,12 +197,12 @@ def _files(folder: Path, rooms: Iterable[str]) -> list[str]:
     return [path.relative_to(folder).as_posix() for path in found]
 
 
-def _digests(root: Path, paths: list[str], meter: Meter) -> dict[str, str]:
-    """Compute digests of what is there, by path."""
+def _digests(read: Callable[[str], str], paths: list[str], meter: Meter) -> dict[str, str]:
+    """Return what `read` says are the digests of what is there, by path."""
     found = {}
     for path in meter.track(paths, len(paths)):
         try:
-            found[path] = digest_of(root / path)
+            found[path] = read(path)
         except FileNotFoundError:
             pass
         except OSError:  # a FIFO, or what may not be read

@@ -138,9 +138,9 @@ def _copy_store(store: Store, manifest: Manifest, folder: Path) -> str:
             shutil.copyfile(store.path(output), target)
             if digest_of(target) != output.digest:
                 raise StoreError(f"{name} is damaged", "stepsearch-data build --force makes it again")
-    shutil.copyfile(store.root / "manifest.json", folder / "manifest.json")
+    (folder / "manifest.json").write_bytes(store.committed())
     if Store(folder).manifest() != manifest:
-        raise StoreError(f"a build has changed {store.root} meanwhile", "wait for it, then run the same command again")
+        raise StoreError(f"a build has changed {store.name} meanwhile", "wait for it, then run the same command again")
     (folder / "catalog.sql").write_text(catalog(manifest), encoding="utf-8")
     return Store(folder).digest()
 
@@ -219,7 +219,7 @@ def _check_place(store: Store, folder: Path) -> None:
     """Raise PublishError where a release would lie in the store, or the store in the release."""
     ours, theirs = store.root.resolve(), folder.resolve()
     if theirs.is_relative_to(ours) or ours.is_relative_to(theirs):
-        raise PublishError(f"{folder} and the store {store.root} lie in each other", "choose another --output")
+        raise PublishError(f"{folder} and the store {store.name} lie in each other", "choose another --output")
 
 
 def _fit(inputs: tables.Inputs) -> int:

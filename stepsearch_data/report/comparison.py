@@ -24,8 +24,8 @@ def comparison(a: Store, b: Store) -> Comparison:
     counts, shares = found["counts"], found["kept_share"]
     gates = [[gate, ours, theirs, theirs - ours] for gate, (ours, theirs) in found["gates"].items()]
     return {
-        "a": a.root.resolve().name,
-        "b": b.root.resolve().name,
+        "a": a.label,
+        "b": b.label,
         "fit": counts.get("trajectories_passed", (0, 0)),
         "kept_share": shares,
         "tables": [

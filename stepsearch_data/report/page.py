@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import orjson
 
 from stepsearch_data.core.atomic import write_whole
+from stepsearch_data.core.files import cache_folder
 from stepsearch_data.core.version import __version__
-from stepsearch_data.llm.settings import cache_folder
 
 
 class Mode(StrEnum):

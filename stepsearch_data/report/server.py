@@ -62,7 +62,7 @@ def view(
             reporter.line(NO_CHARTS)
 
         def ready() -> None:
-            reporter.line(f"{store.root} is on {url} (stop with Ctrl-C)")
+            reporter.line(f"{store.name} is on {url} (stop with Ctrl-C)")
             if _on_desktop() if browser is None else browser:
                 threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
 

@@ -77,7 +77,7 @@ def summarize(
     shown = up_to_date(manifest)
     numbers = _numbers(connection, shown)
     if not numbers["questions"] and not numbers["read"]:
-        raise StoreError(f"{store.root} has no questions to show", f"stepsearch-data build --store {store.root}")
+        raise StoreError(f"{store.name} has no questions to show", f"stepsearch-data build --store {store.name}")
     known = {question_id for (question_id,) in connection.execute("SELECT id FROM listing").fetchall()}
     return {
         "title": title or _title(connection),

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import pyarrow as pa
-
-from stepsearch_data.pipeline.catalog import JUDGED, LOGS
+from stepsearch_data.pipeline.catalog import LOGS
 from stepsearch_data.pipeline.store import Manifest, Store
-from stepsearch_data.schemas.tables import TABLES, Table
-from stepsearch_data.sql import connect
+from stepsearch_data.schemas.tables import TABLES
+from stepsearch_data.sql import connect, schema_of
 
 if TYPE_CHECKING:
     import duckdb
@@ -25,12 +23,5 @@ def open_tables(store: Store, manifest: Manifest) -> duckdb.DuckDBPyConnection:
     connection = connect(store, manifest)
     for table in TABLES:
         if table not in LOGS and (manifest.output(table.name) is None or not manifest.stages):
-            connection.register(table.name, _schema(table).empty_table())
+            connection.register(table.name, schema_of(table).empty_table())
     return connection
-
-
-def _schema(table: Table[Any]) -> pa.Schema:
-    """Return a table's columns, and those that its view has from another one."""
-    judged = JUDGED.get(table.name)
-    said = [field for field in judged.by.schema if field.name in judged.columns] if judged else []
-    return pa.schema([*table.schema, *said])

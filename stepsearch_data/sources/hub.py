@@ -1,4 +1,4 @@
-"""Rows of a dataset repository on the Hugging Face Hub, streaming, through `datasets`."""
+"""Rows of a dataset repository on the Hugging Face Hub, streaming, through `datasets`; or one file of it, as it is."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from stepsearch_data.core.errors import ConfigError, SourceError
@@ -13,6 +14,8 @@ from stepsearch_data.remote.secrets import check_hub
 from stepsearch_data.sources.tabular import without_nulls
 
 _FORM = re.compile(r"hf:(?P<repo>[^@:]+)(?:@(?P<revision>[^:]+))?(?::(?:(?P<config>[^/:]+)/)?(?P<split>[^/:]+))?")
+FILES = "hf://datasets/"
+_FILE = re.compile(FILES + r"(?P<repo>[^/@]+/[^/@]+)(?:@(?P<revision>[^/]+))?/(?P<path>.+)")
 _STATUS = re.compile(r"\d{3} Client Error\..*")
 _HINT = "the Hub needs an extra: pip install 'stepsearch-data[hub]'"
 
@@ -50,6 +53,26 @@ def parse(location: str) -> HubDataset:
     if not match:
         raise ConfigError(f"{location}: expected hf:REPO[@REVISION][:[CONFIG/]SPLIT]")
     return HubDataset(match["repo"], match["revision"], match["config"], match["split"] or "train")
+
+
+def parse_file(location: str) -> tuple[HubDataset, str]:
+    """Read `hf://datasets/USER/NAME[@REVISION]/PATH`: the repository and the file's path. Raises ConfigError."""
+    match = _FILE.fullmatch(location)
+    if not match:
+        raise ConfigError(f"{location}: expected {FILES}USER/NAME[@REVISION]/PATH")
+    return HubDataset(match["repo"], match["revision"], None, "train"), match["path"]
+
+
+def download(location: str) -> Path:
+    """Return the local copy of a file of a repository, in the cache of the Hub's client. Raises SourceError."""
+    dataset, path = parse_file(location)
+    sha = dataset.sha
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(dataset.repo, path, repo_type="dataset", revision=sha))
+    except Exception as error:  # the client raises its own, httpx's and OSError
+        raise SourceError(f"cannot fetch {location} from the Hub: {_first_line(error)}", _help(error)) from error
 
 
 def rows(dataset: HubDataset) -> Iterator[dict[str, Any]]:

@@ -10,8 +10,10 @@ from importlib import resources
 from itertools import count
 from pathlib import Path
 
-from stepsearch_data.core.errors import ConfigError, RowRejected, SourceError
+from stepsearch_data.core.errors import ConfigError, RowRejected, SourceError, StoreError
 from stepsearch_data.core.files import digest_of_file
+from stepsearch_data.remote.copies import copy_of
+from stepsearch_data.remote.objects import address
 from stepsearch_data.schemas.rows import Question
 from stepsearch_data.sources import ASKED_ONLY, DATASETS, OWN, corpus, files, hub
 from stepsearch_data.sources.dataset import Dataset, dataset_of, recognise
@@ -48,14 +50,25 @@ class Source:
     @property
     def is_hub(self) -> bool:
         """Tell whether the location is a dataset repository."""
-        return self.location.startswith("hf:")
+        return self.location.startswith("hf:") and not self.location.startswith(hub.FILES)
 
     @property
     def path(self) -> Path:
         """Return the file; the embedded one for the location `sample`."""
         if self.location == "sample":
             return Path(str(resources.files("stepsearch_data") / "data" / self.dataset.sample))
-        return Path(self.location)
+        return self._copy or Path(self.location)
+
+    @cached_property
+    def _copy(self) -> Path | None:
+        """Return the local copy of a file at a URL; kept, so that the rows are those that the digest names."""
+        if self.location.startswith(hub.FILES):
+            return hub.download(self.location)
+        url = address(self.location)
+        copy = _fetched(url) if url else None
+        if url and copy is None:
+            raise SourceError(f"there is no {url}", "check the URL")
+        return copy
 
     @property
     def aliases(self) -> Path | None:
@@ -63,6 +76,8 @@ class Source:
         table = self.dataset.aliases
         if table is None or self.id_aliases or self.is_hub:
             return self.id_aliases if table else None
+        if url := address(self.location):
+            return _fetched(f"{url.rpartition('/')[0]}/{table.file}")
         beside = self.path.with_name(table.file)
         return beside if beside.is_file() else None
 
@@ -106,7 +121,7 @@ def parse_sources(texts: Sequence[str], *, asked: bool = False) -> tuple[Source,
 
 
 def parse_source(text: str, option: str = "--source", *, asked: bool = False) -> Source:
-    """Parse `KIND=PATH` or `KIND=hf:REPO[@REV][:[CONFIG/]SPLIT]`. Raises ConfigError.
+    """Parse `KIND=PATH`, `KIND=URL` or `KIND=hf:REPO[@REV][:[CONFIG/]SPLIT]`. Raises ConfigError.
 
     Questions with nothing but answers are accepted only where they are `asked`, not built from.
     """
@@ -124,8 +139,14 @@ def parse_source(text: str, option: str = "--source", *, asked: bool = False) ->
     if location == "sample" and not source.dataset.sample:
         samples = (name for name in DATASETS.ours if dataset_of(name).sample)
         raise ConfigError(f"there is no embedded sample of {kind}", f"there is one of {' and '.join(samples)}")
-    if location.startswith("hf:"):
+    if source.is_hub:
         hub.parse(location)
+    elif location.startswith(hub.FILES):
+        hub.parse_file(location)
+    elif "://" in location and not address(location):
+        raise ConfigError(
+            f"{option} {kind}: unknown kind of URL", "known: s3://, gs://, az://, hf://datasets/, hf:REPO"
+        )
     return source
 
 
@@ -165,6 +186,15 @@ def with_aliases(question: Question, table: Aliases) -> Question:
     names = table.get(question.answer_id, ())
     known = dict.fromkeys((question.answer, *question.answer_aliases, *names))
     return question.model_copy(update={"answer_aliases": [*known][1:]}) if names else question
+
+
+def _fetched(url: str) -> Path | None:
+    try:
+        return copy_of(url)
+    except StoreError as error:
+        raise SourceError(error.message, error.hint) from error
+    except OSError as error:
+        raise SourceError(f"cannot fetch {url}: {error.strerror or error}", "free some space") from error
 
 
 def _digest(path: Path, hint: str, of: Callable[[Path], str] = digest_of_file) -> str:

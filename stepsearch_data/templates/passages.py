@@ -54,7 +54,7 @@ class Passages:
 
     @cached_property
     def _mapped(self) -> _Mapped:
-        if self._folder:
+        if self._folder and self._folder.is_dir():  # of a store at a URL, only the build's own machine has it
             if not (self._folder / _PLACES).exists():
                 _write(self._path, self._folder)
             return _map(self._folder)

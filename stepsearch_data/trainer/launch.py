@@ -46,7 +46,7 @@ def launch(recipe: Recipe, retrieve: Retrieve, *, resume: bool, say: Say, consol
     examples = list(load_examples(store, "train"))
     held_out = subsample(load_examples(store, "validation"), recipe.held_out)
     if not examples:
-        raise TrainError(f"no trajectory of {store.root} is for training", "stepsearch-data audit tells why")
+        raise TrainError(f"no trajectory of {store.name} is for training", "stepsearch-data audit tells why")
     _claim(recipe.output, resume=resume)
     accelerator = Accelerator(
         mixed_precision="bf16" if recipe.bf16 else "no", **tracker_options(recipe.report_to, recipe.output)
@@ -55,7 +55,7 @@ def launch(recipe: Recipe, retrieve: Retrieve, *, resume: bool, say: Say, consol
     main = accelerator.is_main_process
     tell: Say = say if main else lambda _: None
     if not held_out and recipe.held_out:
-        tell(f"no trajectory of {store.root} is for validation: nothing is held out")
+        tell(f"no trajectory of {store.name} is for validation: nothing is held out")
     with ExitStack() as stack, _explained_out_of_memory():
         start = cold_start(recipe, examples, template, accelerator, tell) if recipe.sft else recipe.model.path
         training = make_trainer(recipe, start, template, examples, held_out, retrieve, accelerator)

@@ -1,0 +1,390 @@
+"""The local folder of a store at a URL, which is a copy of what lies there, as far as it was needed.
+
+All work is done on the local folder, as with any store. A table is fetched when it is first read, and checked by its
+digest. A commit sends its files, then the logs, and last the manifest, on the condition that it is the one that was
+read. What a killed build has committed here and not sent is sent by the next one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from datetime import timedelta
+from functools import cached_property
+from pathlib import Path, PosixPath, PurePath
+from typing import Any
+from urllib.parse import quote, unquote
+
+import orjson
+
+from stepsearch_data.core.atomic import alone, lock, place, write_whole
+from stepsearch_data.core.errors import StoreError
+from stepsearch_data.core.files import cache_folder, digest_of, digest_of_file
+from stepsearch_data.pipeline.lease import KEY, Lease
+from stepsearch_data.pipeline.manifest import MOST, Manifest, Output, parse_manifest
+from stepsearch_data.remote.objects import Changed, Objects, address
+
+MANIFEST = "manifest.json"
+LOGS = ("log/builds.jsonl", "log/llm_calls.jsonl", "log/search_calls.jsonl", "marks.jsonl")
+BESIDE = (*LOGS, "log/settings.json", "retries.json", "catalog.sql")
+"""Files that change, beside the manifest."""
+
+KEPT = timedelta(hours=1)  # for readers, of what is replaced
+GLANCE = 5.0  # seconds for which a command that is not a build may hold the lock
+_TRIES = 10
+_STREAMED = 64 << 20  # bytes of a log from which on it is sent in parts, so without a condition
+_LONGEST = 255  # bytes of a folder's name
+_ROOM = ("stepsearch-data", "stores")
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]+:/")
+_FOLDER = re.compile(r"(stages/.+-[0-9a-f]{12}(?:\.\d+)?)/.+")
+
+
+def mirror_of(location: Path) -> Mirror | None:
+    """Return the mirror of a URL, or that which a folder is; None for other folders."""
+    if url := address(location):
+        name = quote(url, safe="")
+        if len(name) > _LONGEST:
+            raise StoreError(f"{url} is too long for the URL of a store", f"{_LONGEST} characters at most")
+        return Mirror(url, cache_folder().absolute() / _ROOM[1] / name)
+    if _SCHEME.match(str(location)):
+        raise StoreError(
+            f"{str(location).partition(':')[0]}:// is not a place of stores",
+            "known: s3://, gs://, az://; a release on the Hub becomes a store by stepsearch-data pull USER/NAME",
+        )
+    url = address(unquote(location.name)) if location.parts[-3:-1] == _ROOM else ""
+    return Mirror(url, location) if url else None
+
+
+class CommittedPath(PosixPath):
+    """A file or folder of a mirror. Where it is unpickled on another machine, that fetches it to the same path."""
+
+    def __reduce__(self) -> tuple[Callable[[str], Path], tuple[str]]:
+        return _arrived, (str(self),)
+
+
+def _arrived(name: str) -> Path:
+    path = Path(name)
+    for root in path.parents if not path.exists() else ():
+        if mirror := mirror_of(root):
+            relative = path.relative_to(root).as_posix()
+            for output in (output for output in _outputs(mirror.manifest()) if output.path == relative):
+                mirror.fetch(output)
+    return path
+
+
+class Mirror:
+    """A store at a URL, and the local folder of it. The constructor touches neither."""
+
+    def __init__(self, url: str, root: Path) -> None:
+        self.url, self.root = url, root
+        self._objects = Objects(url)
+        self._lease: Lease | None = None
+        self._sent: set[Output] = set()  # of the published manifest, and what was sent since
+
+    # --- what lies at the URL
+
+    def published(self) -> bytes:
+        """Return the manifest. Raises FileNotFoundError where there is none."""
+        found = self._objects.read(MANIFEST, MOST)
+        if found is None:
+            raise FileNotFoundError(self.url)
+        return found.data
+
+    def manifest(self) -> Manifest:
+        """Return the published manifest, which may be empty. Raises StoreError."""
+        with suppress(FileNotFoundError):
+            return parse_manifest(self.published(), f"{self.url}/{MANIFEST}")
+        return Manifest()
+
+    def files(self, output: Output) -> dict[str, int]:
+        """Return the bytes of the objects of an output, by key."""
+        return {key: size for key, size in self._sizes.items() if f"{key}/".startswith(f"{output.path}/")}
+
+    def is_whole(self, output: Output) -> bool:
+        """Tell whether an output is there in its committed size."""
+        found = self.files(output)
+        return bool(found) and sum(found.values()) == output.bytes
+
+    def digest(self, output: Output) -> str:
+        """Return the digest of an output, read from the URL; "" for one of another size. Raises FileNotFoundError."""
+        if not self.is_whole(output):
+            return "" if self.files(output) else self._digest(output.path)
+        if output.rows is not None:
+            return self._digest(output.path)
+        names = sorted(PurePath(key).relative_to(output.path) for key in self.files(output))
+        lines = [f"{name.as_posix()} {self._digest(f'{output.path}/{name.as_posix()}')}\n" for name in names]
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+    def entries(self, folders: Iterable[str]) -> list[str]:
+        """Return the paths of what lies in these folders, of a folder in them only its own path."""
+        parts = (PurePath(key).parts for key in self._sizes)
+        return sorted({"/".join(of[:3]) for of in parts if "/".join(of[:2]) in set(folders)})
+
+    @cached_property
+    def _listed(self) -> dict[str, dict[str, object]]:
+        return self._objects.listed("stages")
+
+    @cached_property
+    def _sizes(self) -> dict[str, int]:
+        return {key: int(str(meta["size"])) for key, meta in self._listed.items()}
+
+    def _digest(self, key: str) -> str:
+        digest = hashlib.sha256()
+        for chunk in self._objects.chunks(key):
+            digest.update(chunk)
+        return digest.hexdigest()
+
+    # --- fetching
+
+    def fetch(self, output: Output) -> None:
+        """Fetch a committed file or folder, unless it is here. Raises StoreError where it is not the committed one."""
+        if self._is_here(output):
+            return
+        self.root.mkdir(parents=True, exist_ok=True)
+        with alone(self.root / ".fetching") as folder:
+            if self._is_here(output):  # another process has fetched it
+                return
+            part = folder / PurePath(output.path).name
+            found = {output.path: None} if output.rows is not None else self.files(output)
+            try:
+                for key in found:
+                    self._download(key, part / PurePath(key).relative_to(output.path), output)
+            except FileNotFoundError as error:
+                raise StoreError(
+                    f"{self.url}/{output.path} is missing", "if a build has replaced it meanwhile, run this again"
+                ) from error
+            if not part.exists():
+                return  # a store without its index; `ReadableStore.path` says so
+            if digest_of(part) != output.digest:
+                raise StoreError(
+                    f"{self.url}/{output.path} is damaged: its bytes are not the committed ones",
+                    f"stepsearch-data verify {self.url} tells all that is wrong",
+                )
+            target = self.root / output.path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            place(part, target)
+            self._note(output)
+
+    def _download(self, key: str, path: Path, output: Output) -> None:
+        meta = self._objects.head(key)
+        if meta is None:
+            raise FileNotFoundError(key)
+        if meta["size"] > output.bytes:
+            raise StoreError(
+                f"{self.url}/{key} is damaged: it has {meta['size']:,} bytes instead of {output.bytes:,}",
+                f"stepsearch-data verify {self.url} tells all that is wrong",
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._objects.download(key, path)
+
+    def _is_here(self, output: Output) -> bool:
+        path = self.root / output.path
+        there = path.is_dir() if output.rows is None else path.is_file() and path.stat().st_size == output.bytes
+        return there and self._digests.get(output.path) == output.digest
+
+    @property
+    def _digests(self) -> dict[str, str]:
+        """Return the digests of what was fetched or made here, by path: the last line of a path counts."""
+        try:
+            lines = (self.root / "digests.txt").read_text(encoding="utf-8").splitlines()
+        except FileNotFoundError:
+            return {}
+        return {path: digest for digest, _, path in (line.partition(" ") for line in lines)}
+
+    def _note(self, output: Output) -> None:
+        with open(self.root / "digests.txt", "a", encoding="utf-8") as file:
+            file.write(f"{output.digest} {output.path}\n")
+
+    # --- files that change
+
+    def take(self, keys: Iterable[str]) -> None:
+        """Bring here what others have changed of these files; a log keeps the records that are only here.
+
+        Whoever calls this holds the local lock.
+        """
+        for key in keys:
+            path, known, there = self.root / key, self._known(), self._objects.head(key)
+            if _mark(there) == _mark(known.get(key, {}).get("tag")):
+                continue
+            if there is None:
+                if key not in LOGS:
+                    path.unlink(missing_ok=True)
+                self._know({name: of for name, of in known.items() if name != key})
+                continue
+            with alone(self.root / ".taking") as folder, _no_writer(path):
+                taken = folder / path.name
+                tag = self._objects.download(key, taken)
+                digest = digest_of_file(taken)
+                if key in LOGS and path.exists():
+                    _add_what_lacks(path, taken)
+                path.parent.mkdir(exist_ok=True)
+                place(taken, path)
+            self._know({**known, key: {"tag": tag, "digest": digest}})
+
+    def refresh(self, key: str) -> None:
+        """Bring a file here that others have changed, unless a build of this machine is at work: then it has it."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        if _mark(self._objects.head(key)) != _mark(self._known().get(key, {}).get("tag")):
+            with open(self.root / ".lock", "a+") as file:
+                if lock(file, 0):
+                    self.take([key])
+
+    def send(self, key: str) -> None:
+        """Send a log that was added to. A build of this machine that is at work does it with its next commit."""
+        with open(self.root / ".lock", "a+") as file:
+            if lock(file, GLANCE):
+                self.take([key])
+                self._bring([key])
+
+    def _bring(self, keys: Iterable[str]) -> None:
+        """Send what has changed of these files. Raises Changed where others have, too, and it is not a log."""
+        for key in keys:
+            for _ in range(_TRIES if key in LOGS else 1):
+                path, known = self.root / key, self._known()
+                before = known.get(key, {})
+                if not path.exists() or (digest := digest_of_file(path)) == before.get("digest"):
+                    break
+                try:
+                    if path.stat().st_size > _STREAMED:
+                        tag = self._objects.upload(path, key)
+                    else:
+                        tag = self._objects.write(key, path, before.get("tag"))
+                except Changed:
+                    if key not in LOGS:
+                        raise
+                    self.take([key])
+                else:
+                    self._know({**known, key: {"tag": tag, "digest": digest}})
+                    break
+            else:
+                raise Changed
+
+    def _known(self) -> dict[str, dict[str, Any]]:
+        """Return the version and the digest of each file that changes, as they were at the URL when last seen."""
+        with suppress(FileNotFoundError, orjson.JSONDecodeError):
+            known: dict[str, dict[str, Any]] = orjson.loads((self.root / "published.json").read_bytes())
+            return known
+        return {}
+
+    def _know(self, known: dict[str, dict[str, Any]]) -> None:
+        write_whole(self.root / "published.json", orjson.dumps(known))
+
+    # --- building
+
+    @contextmanager
+    def leased(self) -> Iterator[None]:
+        """Lock the store at the URL for a build, and bring here what others have built. Raises StoreError."""
+        lease = Lease(self._objects, str(self.root.absolute()))
+        lease.take()
+        self._lease = lease
+        for name in ("_listed", "_sizes"):
+            self.__dict__.pop(name, None)
+        try:
+            before = self._objects.head(MANIFEST)
+            published = self.manifest()
+            self._sent = set(_outputs(published))
+            self.take((*BESIDE, MANIFEST))
+            self.publish()
+            yield
+            self.publish()
+            self._sweep(before, published)
+        except BaseException:
+            with suppress(StoreError, OSError, Changed):
+                lease.check()
+                self._bring(BESIDE)
+            raise
+        finally:
+            self._lease = None
+            with suppress(StoreError, Changed):
+                lease.end()
+
+    def publish(self) -> None:
+        """Send what is committed here: its files first, its manifest last. Raises StoreError."""
+        if self._lease is None:
+            return
+        self._lease.check()
+        with suppress(FileNotFoundError):
+            for output in _outputs(parse_manifest((self.root / MANIFEST).read_bytes(), self.url)):
+                if output not in self._sent:
+                    self._note(output)
+                    self._send(output)
+                elif not self.is_whole(output) and self._is_here(output):
+                    self._send(output)
+        self._lease.check()
+        try:
+            self._bring((*BESIDE, MANIFEST))
+        except Changed:
+            raise StoreError(
+                f"another build has changed {self.url} meanwhile", "the same command goes on from there"
+            ) from None
+
+    def takes(self, folder: str, staged: Path) -> bool:
+        """Tell whether a stage's folder at the URL is free for staged files, or holds no other ones."""
+        return all(
+            self._same(key, staged / PurePath(key).relative_to(folder))
+            for key in self._sizes
+            if key.startswith(f"{folder}/")
+        )
+
+    def _send(self, output: Output) -> None:
+        path = self.root / output.path
+        for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
+            key = file.relative_to(self.root).as_posix()
+            if not self._same(key, file):
+                self._objects.upload(file, key)
+                self._sizes[key] = file.stat().st_size
+        self._sent.add(output)
+
+    def _same(self, key: str, path: Path) -> bool:
+        """Tell whether an object has the bytes of a file."""
+        return path.is_file() and self._sizes.get(key) == path.stat().st_size and self._digest(key) == digest_of(path)
+
+    def _sweep(self, before: dict[str, Any] | None, published: Manifest) -> None:
+        """Delete files of stages that neither the manifest names nor the one before, where that is an hour old.
+
+        All times are the server's. So who has read an earlier manifest had an hour to fetch what it names.
+        """
+        now = self._objects.head(KEY)
+        if not now or not before or now["last_modified"] - before["last_modified"] < KEPT:
+            return
+        kept = {entry.folder for manifest in (published, self.manifest()) for entry in manifest.stages.values()}
+        old = now["last_modified"] - KEPT
+        self._objects.delete(
+            key
+            for key, meta in self._listed.items()
+            if (folder := _FOLDER.fullmatch(key)) and folder[1] not in kept and meta["last_modified"] < old
+        )
+
+
+@contextmanager
+def _no_writer(path: Path) -> Iterator[None]:
+    """Keep away who adds to a log under its own lock, as `write_marks` does."""
+    with open(path, "rb") if path.exists() else nullcontext() as file:
+        if file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _outputs(manifest: Manifest) -> Iterator[Output]:
+    return (output for entry in manifest.stages.values() for output in entry.outputs.values())
+
+
+def _mark(meta: Any) -> str | None:
+    """Return what tells versions apart, however the server quotes it."""
+    return meta["e_tag"].strip('"') if meta and meta.get("e_tag") else None
+
+
+def _add_what_lacks(ours: Path, theirs: Path) -> None:
+    """Add to a log the lines of another copy of it, from where the two differ."""
+    with open(ours, "rb") as mine, open(theirs, "r+b") as merged:
+        at = 0
+        while (line := mine.readline()) and line == merged.readline():
+            at = mine.tell()
+        mine.seek(at)
+        merged.seek(0, os.SEEK_END)
+        shutil.copyfileobj(mine, merged)

@@ -1,0 +1,387 @@
+"""A store at a URL: commits are atomic, machines go on where others stopped, and only what is needed is fetched."""
+
+from __future__ import annotations
+
+import pickle
+import shutil
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from stepsearch_data.core.errors import StoreError
+from stepsearch_data.pipeline import lease, mirror
+from stepsearch_data.pipeline.marks import Change, write_marks
+from stepsearch_data.pipeline.store import Entry, Output, Store
+from stepsearch_data.remote import objects as objects_module
+from tests.object_server import Broken, ObjectServer
+
+NAME = "0123456789ab"
+Machine = Callable[[str], Store]
+ROW = {"started": "2026-01-01", "seconds": 1.0}
+
+
+@pytest.fixture
+def machine(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """The store as a machine of that name sees it: each has a cache of its own."""
+    monkeypatch.setattr(objects_module, "RETRIES", 0)
+
+    def seen(name: str) -> Store:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / name))
+        return Store(Path(f"{bucket}/store"))
+
+    return seen
+
+
+def put(
+    store: Store, text: str, *, stage: str = "load", name: str = NAME, table: str = "numbers", log: str = ""
+) -> Entry:
+    """Commit a stage with one table and rejects (of text, which the store does not mind)."""
+    fingerprint = {"version": 1, "config": {}, "inputs": {}, "outputs": {table: "text"}}
+    with store.locked(), store.staging() as folder:
+        if log:
+            store.log("builds", {"stage": log})
+        (folder / f"{table}.parquet").write_text(text)
+        (folder / "rejects.parquet").write_text("")
+        entry = store.commit(stage, name, fingerprint, folder, {table: 1, "rejects": 0})
+        store.sweep()
+    return entry
+
+
+def text_of(store: Store, table: str = "numbers") -> str:
+    with store.reading() as manifest:
+        output = manifest.output(table)
+        assert output
+        return store.path(output).read_text()
+
+
+def logged(store: Store) -> list[str]:
+    return [str(record["stage"]) for record in store.read_log("builds")]
+
+
+def test_constructing_a_store_touches_nothing(machine: Machine, objects_server: ObjectServer) -> None:
+    store = machine("a")
+    assert store.name.startswith("s3://bucket-")
+    assert not store.root.exists()
+    assert objects_server.requests == []
+
+
+def test_a_commit_is_seen_by_another_machine(machine: Machine) -> None:
+    put(machine("a"), "1")
+    assert text_of(machine("b")) == "1"
+    assert machine("a").digest() == machine("b").digest()
+
+
+def test_a_url_holds_what_a_local_store_holds(machine: Machine, objects_server: ObjectServer, tmp_path: Path) -> None:
+    put(machine("a"), "1", log="load")
+    put(Store(tmp_path / "local"), "1", log="load")
+    assert machine("b").digest() == Store(tmp_path / "local").digest()
+    sent = {path.removeprefix("store/") for path in objects_server.asked("PUT")}
+    assert sent == {
+        ".lock",
+        "log/builds.jsonl",
+        f"stages/load-{NAME}/numbers.parquet",
+        f"stages/load-{NAME}/rejects.parquet",
+        "manifest.json",
+    }
+
+
+def test_the_manifest_comes_last(machine: Machine, objects_server: ObjectServer) -> None:
+    put(machine("a"), "1", log="load")
+    puts = [path for path in objects_server.asked("PUT") if not path.endswith(".lock")]
+    assert puts[-1] == "store/manifest.json"
+    assert puts.count("store/manifest.json") == 1
+
+
+def test_a_reader_fetches_what_it_reads_and_once(machine: Machine, objects_server: ObjectServer) -> None:
+    put(machine("a"), "1")
+    put(machine("a"), "2", stage="corpus", table="words")
+    objects_server.requests.clear()
+    for _ in range(2):
+        assert text_of(machine("b")) == "1"
+    fetched = [path for path in objects_server.asked("GET") if "/stages/" in path]
+    assert fetched == [f"store/stages/load-{NAME}/numbers.parquet"]
+
+
+def test_a_commit_that_was_not_sent_is_sent_by_the_next_build(machine: Machine, objects_server: ObjectServer) -> None:
+    store = machine("a")
+    objects_server.fault = lambda method, path: (
+        Broken(status=500) if method == "PUT" and path.endswith("numbers.parquet") else None
+    )
+    with pytest.raises(StoreError, match="cannot be used: 500"):
+        put(store, "1", log="load")
+    objects_server.fault = lambda _method, _path: None
+    assert machine("b").manifest().stages == {}
+    assert logged(machine("b")) == ["load"]
+    with machine("a").locked():
+        pass
+    assert text_of(machine("b")) == "1"
+
+
+def test_what_was_sent_of_an_interrupted_commit_is_not_sent_again(
+    machine: Machine, objects_server: ObjectServer
+) -> None:
+    objects_server.fault = lambda method, path: (
+        Broken(status=500) if method == "PUT" and path.endswith("manifest.json") else None
+    )
+    with pytest.raises(StoreError):
+        put(machine("a"), "1")
+    objects_server.fault = lambda _method, _path: None
+    objects_server.requests.clear()
+    with machine("a").locked():
+        pass
+    assert [path for path in objects_server.asked("PUT") if "/stages/" in path] == []
+    put(machine("b"), "1")
+    assert [path for path in objects_server.asked("PUT") if "/stages/" in path] == []
+    assert text_of(machine("c")) == "1"
+
+
+def test_a_machine_goes_on_from_what_another_one_has_committed(machine: Machine) -> None:
+    put(machine("a"), "1", log="load")
+    put(machine("b"), "2", stage="corpus", table="words", log="corpus")
+    assert text_of(machine("a"), "words") == "2"
+    assert set(machine("a").manifest().stages) == {"load", "corpus"}
+    assert logged(machine("a")) == ["load", "corpus"]
+
+
+def test_a_mirror_that_was_deleted_is_made_again(machine: Machine) -> None:
+    put(machine("a"), "1", log="load")
+    shutil.rmtree(machine("a").root)
+    put(machine("a"), "2", stage="corpus", table="words", log="corpus")
+    assert text_of(machine("a")) == "1"
+    assert logged(machine("b")) == ["load", "corpus"]
+
+
+def test_a_store_that_was_deleted_is_new(machine: Machine) -> None:
+    put(machine("a"), "1")
+    objects = objects_module.Objects(machine("a").name)
+    objects.delete(objects.listed())
+    with machine("a").locked():
+        assert machine("a").manifest().stages == {}
+    put(machine("a"), "2", stage="corpus", table="words")
+    assert set(machine("b").manifest().stages) == {"corpus"}
+
+
+def test_records_that_only_one_machine_has_are_kept(machine: Machine, objects_server: ObjectServer) -> None:
+    """Machine a dies before it sends its log; b builds; then a goes on: what a has paid counts."""
+    put(machine("a"), "1", log="load")
+    dead = machine("a")
+    dead.log("builds", {"stage": "paid by a"})
+    put(machine("b"), "2", stage="corpus", table="words", log="paid by b")
+    with machine("a").locked():
+        assert logged(machine("a")) == ["load", "paid by b", "paid by a"]
+    assert logged(machine("b")) == ["load", "paid by b", "paid by a"]
+    with machine("a").locked():
+        assert len(logged(machine("a"))) == 3
+
+
+def test_tries_are_shared(machine: Machine) -> None:
+    with machine("a").locked():
+        machine("a").try_again("decompose", ["q1"])
+    assert machine("b").retries("decompose") == {"q1": 1}
+
+
+def test_marks_of_all_machines_are_kept(machine: Machine) -> None:
+    put(machine("a"), "1")
+    write_marks(machine("a"), {"q1": Change(mark="good")})
+    write_marks(machine("b"), {"q2": Change(mark="bad")})
+    write_marks(machine("a"), {"q1": Change(note="see page 2")})
+    for name in ("a", "b", "c"):
+        marks = machine(name).marks()
+        assert {id_: (mark.mark, mark.note) for id_, mark in marks.items()} == {
+            "q1": ("good", "see page 2"),
+            "q2": ("bad", ""),
+        }
+
+
+def test_a_mark_that_is_made_during_a_build_stays(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(machine("a"), "1")
+    monkeypatch.setattr(mirror, "GLANCE", 0)
+    with machine("a").locked():
+        write_marks(machine("b"), {"q2": Change(mark="bad")})
+        write_marks(machine("a"), {"q1": Change(mark="good")})
+    assert set(machine("c").marks()) == {"q1", "q2"}
+
+
+def test_two_builds_of_a_store_are_one_too_many(machine: Machine) -> None:
+    one = machine("a")
+    with one.locked(), pytest.raises(StoreError, match="another build is writing s3://"), machine("b").locked():
+        pass
+    with machine("b").locked():
+        pass
+
+
+def test_a_writer_that_was_overtaken_commits_nothing(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its lock ended while it slept, another build has committed: the manifest is not the one that it read."""
+    slow, fast = machine("a"), machine("b")
+    monkeypatch.setattr(lease.Lease, "_wait_for", lambda *_: None)  # as if the lock had ended
+    monkeypatch.setattr(lease.Lease, "check", lambda _: None)  # and as if its owner had not noticed
+    with pytest.raises(StoreError, match=r"another build has changed s3://.* meanwhile"):
+        overtaken(slow, lambda: put(fast, "fast"))
+    assert text_of(machine("c")) == "fast"
+    with machine("a").locked():
+        assert text_of(machine("a")) == "fast"
+
+
+def overtaken(slow: Store, meanwhile: Callable[[], object]) -> None:
+    fingerprint = {"version": 1, "config": {}, "inputs": {}, "outputs": {"numbers": "text"}}
+    with slow.locked(), slow.staging() as folder:
+        meanwhile()
+        (folder / "numbers.parquet").write_text("slow")
+        (folder / "rejects.parquet").write_text("")
+        slow.commit("load", "abcdefabcdef", fingerprint, folder, {"numbers": 1, "rejects": 0})
+
+
+def test_other_bytes_of_the_same_fingerprint_get_a_folder_of_their_own(machine: Machine) -> None:
+    """A model may answer differently: what a reader is about to fetch is never overwritten."""
+    first = put(machine("a"), "1")
+    reader = machine("c")
+    before = reader.manifest()
+    second = put(machine("b"), "2")
+    assert (first.folder, second.folder) == (f"stages/load-{NAME}", f"stages/load-{NAME}.2")
+    output = before.output("numbers")
+    assert output
+    assert reader.path(output).read_text() == "1"
+    assert text_of(machine("a")) == "2"
+
+
+def test_a_file_that_was_never_sent_is_not_taken_for_the_committed_one(
+    machine: Machine, objects_server: ObjectServer
+) -> None:
+    objects_server.fault = lambda method, path: Broken(status=500) if method == "PUT" and "/stages/" in path else None
+    with pytest.raises(StoreError):
+        put(machine("a"), "A")
+    objects_server.fault = lambda _method, _path: None
+    put(machine("b"), "B")
+    assert text_of(machine("a")) == "B"
+    with machine("a").locked():
+        pass
+    assert text_of(machine("a")) == "B"
+
+
+def committed(store: Store) -> Output:
+    output = store.manifest().output("numbers")
+    assert output
+    return output
+
+
+@pytest.mark.parametrize("text", [b"2", b"", b"much longer"], ids=["changed", "empty", "longer"])
+def test_a_damaged_object_is_refused(text: bytes, machine: Machine) -> None:
+    put(machine("a"), "1")
+    store = machine("b")
+    objects = objects_module.Objects(store.name)
+    objects.write(committed(store).path, text, {"e_tag": objects.head(committed(store).path)["e_tag"]})  # type: ignore[index]
+    for _ in range(2):
+        with pytest.raises(StoreError, match="is damaged") as error:
+            text_of(store)
+        assert "stepsearch-data verify s3://" in error.value.hint
+
+
+def test_a_missing_object_is_told_and_built_again(machine: Machine) -> None:
+    put(machine("a"), "1")
+    store = machine("b")
+    objects_module.Objects(store.name).delete([committed(store).path])
+    with pytest.raises(StoreError, match=r"numbers\.parquet is missing"):
+        text_of(store)
+    assert not store.is_whole(committed(store))
+    with machine("a").locked():  # it has the file, and sends it again
+        pass
+    assert text_of(machine("b")) == "1"
+
+
+@pytest.mark.parametrize(
+    "manifest", [b"{", b'{"format": 2, "stages": {"load": {"folder": "../x"}}}', b'{"format": 1}', b"[]"], ids=repr
+)
+def test_a_manifest_of_a_stranger_is_refused(manifest: bytes, machine: Machine) -> None:
+    store = machine("a")
+    objects_module.Objects(store.name).write("manifest.json", manifest, None)
+    with pytest.raises(StoreError, match=r"s3://.*/manifest\.json"):
+        store.manifest()
+    with pytest.raises(StoreError), store.locked():
+        pass
+
+
+def test_replaced_files_are_deleted_when_nobody_can_still_need_them(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(machine("a"), "1")
+    put(machine("a"), "2", name="aaaaaaaaaaaa")
+    objects = objects_module.Objects(machine("a").name)
+    with machine("a").locked():
+        pass
+    assert f"stages/load-{NAME}/numbers.parquet" in objects.listed()
+    monkeypatch.setattr(mirror, "KEPT", timedelta(seconds=1))
+    time.sleep(2.1)
+    objects.write("stages/mine.txt", b"not ours", None)
+    with machine("b").locked():
+        pass
+    assert sorted(key for key in objects.listed("stages")) == [
+        "stages/load-aaaaaaaaaaaa/numbers.parquet",
+        "stages/load-aaaaaaaaaaaa/rejects.parquet",
+        "stages/mine.txt",
+    ]
+
+
+def test_a_reader_of_a_manifest_that_was_swept_is_told_to_read_again(machine: Machine) -> None:
+    put(machine("a"), "1")
+    reader = machine("b")
+    before = committed(reader)
+    put(machine("a"), "2", name="aaaaaaaaaaaa")
+    objects_module.Objects(reader.name).delete([before.path])
+    with pytest.raises(StoreError, match="is missing") as error:
+        reader.path(before)
+    assert "run this again" in error.value.hint
+
+
+def test_a_folder_is_fetched_whole(machine: Machine, tmp_path: Path) -> None:
+    fingerprint = {"version": 1, "config": {}, "inputs": {}, "outputs": {"index": "folder"}}
+    store = machine("a")
+    with store.locked(), store.staging() as folder:
+        (folder / "index" / "bm25").mkdir(parents=True)
+        (folder / "index" / "bm25" / "data").write_text("data")
+        (folder / "index" / "more").write_text("more")
+        (folder / "rejects.parquet").write_text("")
+        entry = store.commit("index", NAME, fingerprint, folder, {"rejects": 0})
+    other = machine("b")
+    output = entry.outputs["index"]
+    assert other.is_whole(output)
+    assert other.has(output)
+    found = other.path(output)
+    assert (found / "bm25" / "data").read_text() == "data"
+    assert other.mirror
+    assert other.mirror.digest(output) == output.digest
+
+
+def test_a_path_that_arrives_on_another_machine_is_fetched_there(machine: Machine) -> None:
+    """A worker of a cluster gets paths of the driver's mirror."""
+    put(machine("a"), "1")
+    store = machine("a")
+    path = store.path(committed(store))
+    sent = pickle.dumps(path)
+    shutil.rmtree(store.root)
+    arrived = pickle.loads(sent)
+    assert arrived == path
+    assert arrived.read_text() == "1"
+
+
+def test_a_place_that_cannot_hold_a_store_is_named() -> None:
+    with pytest.raises(StoreError, match="https:// is not a place of stores"):
+        Store(Path("https://host/store"))
+    with pytest.raises(StoreError, match="too long"):
+        Store(Path("s3://bucket/" + "a" * 300))
+
+
+def test_a_mirror_is_known_by_its_folder(machine: Machine) -> None:
+    store = machine("a")
+    again = Store(store.root)
+    assert (again.name, again.root) == (store.name, store.root)
+
+
+def test_a_local_copy_that_was_cut_is_fetched_again(machine: Machine) -> None:
+    put(machine("a"), "a longer text")
+    store = machine("a")
+    path = store.path(committed(store))
+    path.write_text("a lon")
+    assert text_of(store) == "a longer text"
