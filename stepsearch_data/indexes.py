@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from stepsearch_data.core.errors import ConfigError, SearchError
 from stepsearch_data.core.progress import Meter, Reporter
+from stepsearch_data.executors import open_executor
 from stepsearch_data.pipeline.config import RunConfig
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.search import Engine
@@ -20,6 +21,7 @@ from stepsearch_data.search.corpus import FileCorpus
 from stepsearch_data.search.index import REJECTS, Corpus, IndexMetadata, build_index, read_metadata
 from stepsearch_data.search.kinds import LocalSettings
 
+_PRELOAD = ("stepsearch_data.search.bm25",)  # what workers import
 OUTPUT = "index"  # what a store calls its index folder
 
 Load = Callable[[Sequence[str]], RunConfig]
@@ -56,12 +58,20 @@ def default_folder(corpus: Path) -> Path:
 @contextmanager
 def opened(choice: Choice, load: Load, reporter: Reporter) -> Iterator[Opened]:
     """Open the chosen index, and keep its files until the block ends. The index of a corpus is built if necessary."""
+    with _opened(choice, load, reporter) as index, working(index.config, index.engines, reporter) as engines:
+        yield replace(index, engines=engines)
+
+
+@contextmanager
+def _opened(choice: Choice, load: Load, reporter: Reporter) -> Iterator[Opened]:
     if choice.corpus:
         config = load(())
         corpus = FileCorpus(choice.corpus)
         root = choice.index or default_folder(choice.corpus)
         local = [engine for engine in config.engines if engine.is_local and not engine.index]
-        yield Opened(root, make(corpus, root, local, reporter), config, config.engines)
+        with working(config, local, reporter) as builders:
+            metadata = make(corpus, root, builders, reporter)
+        yield Opened(root, metadata, config, config.engines)
     elif choice.index:
         metadata = _whole(read_metadata(choice.index), choice.index)
         rebuild = f"stepsearch-data index --corpus {metadata.corpus} --index {shlex.quote(str(choice.index))}"
@@ -75,6 +85,14 @@ def opened(choice: Choice, load: Load, reporter: Reporter) -> Iterator[Opened]:
                 raise SearchError(f"the store {store.name} has no index yet", f"build it: {rebuild}")
             root = store.path(output)
             yield _committed(root, _whole(read_metadata(root), root), load, rebuild)
+
+
+@contextmanager
+def working(config: RunConfig, engines: Sequence[Engine], reporter: Reporter) -> Iterator[tuple[Engine, ...]]:
+    """Give engines an executor, which works until the block ends."""
+    run = config.run
+    with closing(open_executor(run.executor, run.workers, _PRELOAD, run.address, reporter.line)) as executor:
+        yield tuple(replace(engine, executor=executor) for engine in engines)
 
 
 def build(path: Path, folder: Path | None, engines: Sequence[Engine], reporter: Reporter) -> int:

@@ -40,7 +40,7 @@ ALLOWED = {
     "search": {"core", "executors", "remote", "llm", "sources"},
     "pipeline": BASE | {"executors", "remote", "llm", "search", "sources"},
     "sql": {"core", "schemas", "pipeline"},
-    "indexes": {"core", "pipeline", "search"},
+    "indexes": {"core", "executors", "pipeline", "search"},
     "exports": BASE | {"pipeline", "sources"},
     "stages": STORE | {"rewards"},
     "audit": BASE | {"pipeline", "stages", "sql"},

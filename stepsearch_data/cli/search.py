@@ -68,10 +68,12 @@ def index(
     million passages, tantivy needs less memory and time to build.
     """
     end_at_once()
-    from stepsearch_data.indexes import build
+    from stepsearch_data.indexes import build, working
 
     run = run_config(config, [*engine_settings(engine), *(settings or [])])
-    rejects = build(corpus, index, run.engines, Reporter(quiet=quiet))
+    reporter = Reporter(quiet=quiet)
+    with working(run, run.engines, reporter) as engines:
+        rejects = build(corpus, index, engines, reporter)
     raise typer.Exit(QUARANTINED if rejects else OK)
 
 

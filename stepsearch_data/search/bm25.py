@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -13,11 +14,12 @@ from pydantic import Field
 from stepsearch_data.core.progress import Meter
 from stepsearch_data.core.text import tokens
 from stepsearch_data.search.arrays import Arrays, reading
+from stepsearch_data.search.bm25_parts import ARRAYS, build_parts
 from stepsearch_data.search.documents import Documents
-from stepsearch_data.search.kinds import Engine, Kind, TextConfig, local_opener, no_words
+from stepsearch_data.search.engine import Index
+from stepsearch_data.search.kinds import Engine, Kind, Service, TextConfig, local_opener, no_words
+from stepsearch_data.search.parts import PartsIndex, PartsSettings, read_parts
 from stepsearch_data.search.sparse import SparseIndex, prepare
-
-_ARRAYS = ("indptr.csc.index.npy", "indices.csc.index.npy", "data.csc.index.npy")  # as bm25s calls them
 
 
 class Bm25Config(TextConfig):
@@ -34,6 +36,9 @@ class Bm25Config(TextConfig):
 
 def build(engine: Engine, documents: Documents, folder: Path, meter: Meter) -> None:
     """Write a BM25 index to an empty folder. Raises SearchError for a corpus without a single word."""
+    if engine.settings.parts > 1:
+        build_parts(engine, documents, folder, meter)
+        return
     import bm25s
     from bm25s.tokenization import Tokenized
 
@@ -57,7 +62,7 @@ class Bm25(SparseIndex):
 
     def __init__(self, folder: Path, workers: int = 1) -> None:
         with reading(folder, "BM25"):
-            arrays = [np.load(folder / name, mmap_mode="r") for name in _ARRAYS]
+            arrays = [np.load(folder / name, mmap_mode="r") for name in ARRAYS]
             params = orjson.loads((folder / "params.index.json").read_bytes())
             size, method = int(params["num_docs"]), params["method"]
             self._number = orjson.loads((folder / "vocab.index.json").read_bytes()).get
@@ -68,11 +73,20 @@ class Bm25(SparseIndex):
         return [number for word in tokens(query) if (number := self._number(word)) is not None], 1.0
 
 
+def _open(engine: Engine, folder: Path, _documents: Documents, service: Service) -> Index:
+    sizes = read_parts(folder, "BM25")
+    if sizes is None:
+        return Bm25(folder, service.workers)
+    openers = [partial(Bm25, folder / str(number)) for number in range(len(sizes))]
+    return PartsIndex(openers, sizes, engine.executor)
+
+
 BM25 = Kind(
     name="bm25",
     doc="words, by bm25s: arrays mapped into memory",
     config=Bm25Config,
+    settings=PartsSettings,
     build=build,
-    open=local_opener(lambda _engine, folder, _documents, service: Bm25(folder, service.workers)),
+    open=local_opener(_open),
     version=2,
 )

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from pydantic import Field
 from stepsearch_data.core.errors import SearchError
 from stepsearch_data.core.progress import Meter
 from stepsearch_data.core.text import tokens
+from stepsearch_data.executors import INLINE
 from stepsearch_data.remote.cache import Cache
 from stepsearch_data.search.arrays import check_numbers, reading
 from stepsearch_data.search.documents import Documents
@@ -33,12 +35,12 @@ from stepsearch_data.search.kinds import (
     Engine,
     EngineConfig,
     Kind,
-    LocalSettings,
     Service,
     local_opener,
     need,
     no_words,
 )
+from stepsearch_data.search.parts import PartsSettings, merged, ranges, read_parts, write_parts
 
 _FILE = "vectors.faiss"
 _FLAT = 100_000  # passages, up to which every vector is compared
@@ -61,7 +63,7 @@ class DenseConfig(EngineConfig):
     nprobe: int = Field(default=16, ge=1, le=1_000_000, description="lists of an IVF index that are searched")
 
 
-class DenseSettings(LocalSettings):
+class DenseSettings(PartsSettings):
     """Where vectors come from; the key only from OPENAI_API_KEY."""
 
     base_url: str = Field(
@@ -96,15 +98,44 @@ def build(engine: Engine, documents: Documents, folder: Path, meter: Meter) -> N
     if not index.is_trained:
         lists = faiss.try_extract_index_ivf(index)
         index.train(_sample(shards, config, len(documents), lists.nlist if lists else 1))
+    if engine.settings.parts == 1:
+        for vectors in _vectors(shards, config, index.d):
+            index.add(vectors)
+        faiss.write_index(index, str(folder / _FILE))
+    else:
+        _write_parts(
+            faiss, index, _vectors(shards, config, index.d), folder, ranges(len(documents), engine.settings.parts)
+        )
+
+
+def _vectors(shards: Sequence[Path], config: DenseConfig, dimensions: int) -> Iterator[Vectors]:
+    """Yield the vectors of each shard. Raises SearchError where they have other dimensions."""
     for shard in shards:
         vectors = _read(shard, config)
-        if vectors.shape[1] != index.d:
+        if vectors.shape[1] != dimensions:
             raise SearchError(
-                f"{config.model} gave vectors of {index.d:,} and of {vectors.shape[1]:,} dimensions",
+                f"{config.model} gave vectors of {dimensions:,} and of {vectors.shape[1]:,} dimensions",
                 f"remove {shard.parent}: the vectors are requested again",
             )
-        index.add(vectors)
-    faiss.write_index(index, str(folder / _FILE))
+        yield vectors
+
+
+def _write_parts(
+    faiss: Any, empty: Any, shards: Iterable[Vectors], folder: Path, parts: Sequence[tuple[int, int]]
+) -> None:
+    """Write parts, one in memory at a time. All have learned from all passages: so their answers are one index's."""
+    part, number, place = faiss.clone_index(empty), 0, 0
+    for shard in shards:
+        vectors = shard
+        while len(vectors):
+            end = parts[number][1]
+            part.add(vectors[: end - place])
+            vectors, place = vectors[end - place :], min(end, place + len(vectors))
+            if place == end:
+                (folder / str(number)).mkdir()
+                faiss.write_index(part, str(folder / str(number) / _FILE))
+                part, number = faiss.clone_index(empty), number + 1
+    write_parts(folder, parts)
 
 
 def _read(shard: Path, config: DenseConfig) -> Vectors:
@@ -136,24 +167,60 @@ def _sample(shards: Sequence[Path], config: DenseConfig, passages: int, lists: i
     return np.concatenate([_read(shard, config)[::step] for shard in shards])
 
 
-class Dense:
-    """A built index, searched by `workers` threads, one query at a time, so that an answer depends on nothing else."""
+class _Part:
+    """All passages, or a range, searched by threads, one query at a time: so an answer depends on nothing else."""
 
-    def __init__(self, folder: Path, engine: Engine, service: Service) -> None:
-        self._faiss = need("faiss", "dense")
-        self._config: DenseConfig = engine.config
-        with reading(folder, "dense"):
-            flags = self._faiss.IO_FLAG_MMAP_IFC | self._faiss.IO_FLAG_READ_ONLY
-            self._index = self._faiss.read_index(str(folder / _FILE), flags)
-            self.size = int(self._index.ntotal)
-        lists = self._faiss.try_extract_index_ivf(self._index)
+    def __init__(self, folder: Path, config: DenseConfig, workers: int) -> None:
+        self._folder, self._config, self._workers = folder, config, workers
+
+    @cached_property
+    def index(self) -> Any:
+        """Return faiss's index, mapped. Raises SearchError where it is damaged."""
+        faiss = need("faiss", "dense")
+        with reading(self._folder, "dense"):
+            index = faiss.read_index(str(self._folder / _FILE), faiss.IO_FLAG_MMAP_IFC | faiss.IO_FLAG_READ_ONLY)
+        lists = faiss.try_extract_index_ivf(index)
         if lists:
             lists.nprobe = self._config.nprobe
+        self._threads = ThreadPoolExecutor(self._workers, initializer=lambda: faiss.omp_set_num_threads(1))
+        return index
+
+    def __call__(self, asked: tuple[Sequence[Vectors | str | None], int]) -> Hits:
+        """Find so many passages for each vector; an error stays one, and None finds nothing."""
+        vectors, k = asked
+        assert self.index
+        return Hits.of(list(self._threads.map(lambda vector: self._best(vector, k), vectors)))
+
+    def _best(self, vector: Vectors | str | None, k: int) -> list[tuple[int, float]] | str:
+        if vector is None or isinstance(vector, str):
+            return vector or []
+        most = min(k + _SPARE, self.index.ntotal)
+        scores, numbers = self.index.search(_scaled(vector[np.newaxis], self._config), most)
+        pairs = zip(numbers[0].tolist(), scores[0].tolist(), strict=True)
+        found = [(number, score) for number, score in pairs if number >= 0 and score > 0]
+        check_numbers([number for number, _ in found], self.index.ntotal)
+        return sorted(found, key=lambda pair: (-pair[1], pair[0]))[:k]
+
+
+class Dense:
+    """A built index, of one part or several: queries get their vectors here, and are searched for in all parts."""
+
+    def __init__(self, folder: Path, engine: Engine, service: Service) -> None:
+        self._config: DenseConfig = engine.config
+        sizes = read_parts(folder, "dense")
+        folders = [folder / str(number) for number in range(len(sizes))] if sizes else [folder]
+        workers = service.workers if engine.executor is INLINE or not sizes else 1
+        parts = [_Part(of_part, engine.config, workers) for of_part in folders]
+        self._dimensions = int(parts[0].index.d)
+        self._sizes = sizes or [int(parts[0].index.ntotal)]
+        self.size = sum(self._sizes)
+        self._parts = (engine.executor if sizes else INLINE).parts(
+            [_Part(of_part, engine.config, workers) for of_part in folders] if sizes else parts
+        )
         self._asked = [engine.config.model, engine.settings.base_url]
         self._replay = service.replay
         self._make: Callable[[], Embedder] = lambda: _embedder(engine)
         self._embedder: Embedder | None = None
-        self._threads = ThreadPoolExecutor(service.workers, initializer=lambda: self._faiss.omp_set_num_threads(1))
 
     def find(self, queries: Sequence[str], k: int) -> list[list[tuple[int, float]]]:
         """See `Index.find`. Raises SearchError where a query has no vector."""
@@ -166,23 +233,14 @@ class Dense:
         """See `ArrayIndex.hits`. A query without a vector has an error."""
         queries = [query.encode("utf-8", "replace").decode() for query in queries]  # lone surrogates
         vectors = self._vectors([query for query in dict.fromkeys(queries) if tokens(query)])
-        return Hits.of(list(self._threads.map(lambda query: self._best(vectors.get(query), k), queries)))
+        return merged(self._parts.ask(([vectors.get(query) for query in queries], k)), self._sizes, k)
 
     def close(self) -> None:
-        """Drop the connections."""
+        """Drop the connections, and end the workers."""
+        self._parts.close()
         embedder, self._embedder = self._embedder, None
         if embedder:
             embedder.close()
-
-    def _best(self, vector: Vectors | str | None, k: int) -> list[tuple[int, float]] | str:
-        if vector is None or isinstance(vector, str):
-            return vector or []
-        most = min(k + _SPARE, self._index.ntotal)
-        scores, numbers = self._index.search(_scaled(vector[np.newaxis], self._config), most)
-        pairs = zip(numbers[0].tolist(), scores[0].tolist(), strict=True)
-        found = [(number, score) for number, score in pairs if number >= 0 and score > 0]
-        check_numbers([number for number, _ in found], self.size)
-        return sorted(found, key=lambda pair: (-pair[1], pair[0]))[:k]
 
     def _vectors(self, queries: list[str]) -> dict[str, Vectors | str]:
         """Return a vector for each query, from the cache or the model."""
@@ -203,10 +261,10 @@ class Dense:
             return []
         self._embedder = self._embedder or self._make()
         vectors = self._embedder.embed([self._config.query_prefix + query for query in queries])
-        wrong = next((len(v) for v in vectors if not isinstance(v, str) and len(v) != self._index.d), None)
+        wrong = next((len(v) for v in vectors if not isinstance(v, str) and len(v) != self._dimensions), None)
         if wrong:
             raise SearchError(
-                f"{self._config.model} has vectors of {wrong:,} dimensions, and the index some of {self._index.d:,}",
+                f"{self._config.model} has vectors of {wrong:,} dimensions, and the index some of {self._dimensions:,}",
                 "ask the model that the index was built with, or build it again",
             )
         return vectors

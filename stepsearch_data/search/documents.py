@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import accumulate, count, islice
+from itertools import accumulate, count, islice, pairwise
 from mmap import ACCESS_READ, MADV_DONTNEED, mmap
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -72,10 +72,19 @@ class Documents(Sequence[Document]):
         return Document(*(self._texts(column.slice(row, 1))[0] for column in self._batches[at].columns))
 
     def __iter__(self) -> Iterator[Document]:
+        return self.between(0, len(self))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Documents, (Path(self._path).parent,)
+
+    def between(self, first: int, end: int) -> Iterator[Document]:
+        """Yield the documents from `first` on, before `end`."""
         with pa.OSFile(self._path) as source:  # read, not mapped: reading all of it keeps none of it in memory
             file = pa.ipc.open_file(source)
-            for at in range(file.num_record_batches):
-                yield from map(Document, *(self._texts(column) for column in file.get_batch(at).columns))
+            for at, (start, stop) in enumerate(pairwise(self._starts)):
+                if first < stop and start < end:
+                    rows = file.get_batch(at).slice(max(0, first - start), min(stop, end) - max(start, first))
+                    yield from map(Document, *(self._texts(column) for column in rows.columns))
 
     def ids(self) -> pa.ChunkedArray:
         """Return the ids of all documents, checked, without a copy. Raises SearchError where they are damaged."""
@@ -84,9 +93,10 @@ class Documents(Sequence[Document]):
             self._check(column)
         return pa.chunked_array(columns, pa.string())
 
-    def texts(self, title_weight: int) -> Iterator[str]:
+    def texts(self, title_weight: int, first: int = 0, end: int | None = None) -> Iterator[str]:
         """Yield what is indexed of each document: its title `title_weight` times, then its text."""
-        return (f"{document.title}\n" * title_weight + document.text for document in self)
+        documents = self.between(first, len(self) if end is None else end)
+        return (f"{document.title}\n" * title_weight + document.text for document in documents)
 
     def _texts(self, column: Any) -> list[str]:
         self._check(column)

@@ -1,4 +1,4 @@
-"""A model of embeddings on the GPUs of a Ray cluster, which are only names here: same vectors, nothing lost."""
+"""A Ray cluster that embeds on its GPUs, which are only names here, and that holds an index in parts: same answers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stepsearch_data.executors import Executor, open_executor
 from stepsearch_data.search import embeddings
 from tests.embeddings_server import MODEL
 from tests.ray_nodes import nodes
-from tests.search.local import ask, build, chosen, opened, write
+from tests.search.local import ask, build, built, chosen, opened, write
 from tests.search.test_dense import CORPUS, QUERIES
 
 pytestmark = pytest.mark.long
@@ -87,3 +87,16 @@ def test_vectors_are_those_of_one_process(
     for one, other in zip(*vectors, strict=True):
         assert one.name == other.name
         assert np.array_equal(np.load(one), np.load(other))
+
+
+@pytest.mark.parametrize("kind", ["bm25", "dense"])
+def test_parts_on_nodes_answer_as_one_index(
+    kind: str, cluster: Started, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    section = {"model": MODEL} if kind == "dense" else {}
+    engine = replace(chosen(kind, parts=3, **section), executor=cluster[0])
+    write(tmp_path / "parts", CORPUS)
+    build(engine, tmp_path / "parts")
+    expected = ask(built(kind, tmp_path / "one", CORPUS, **section), QUERIES)
+    assert ask(opened(engine, tmp_path / "parts"), QUERIES) == expected
