@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 
 import stepsearch_data as ssd
+from stepsearch_data.core.intervals import Interval
 from stepsearch_data.evaluation.plot.chart import draw, write
 from stepsearch_data.evaluation.plot.curves import Band
-from stepsearch_data.evaluation.plot.statistics import Interval
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))

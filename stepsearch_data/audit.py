@@ -72,8 +72,8 @@ def audit(store: Store) -> dict[str, dict[str, Any]]:
     check_current(store)
     with store.reading() as manifest, connect(store, manifest) as connection:
         try:
-            by_source = _measure(connection, "source")
-            by_hops = _measure(connection, "source || ' ' || hops || ' hops'")
+            by_source = measure(connection, "source")
+            by_hops = measure(connection, "source || ' ' || hops || ' hops'")
             by_engine = _numbers(connection, _ENGINES)
             by_gate = _trajectories(connection, _GATES, GATES, by_source)
             idle = unchecked(manifest.stages[manifest.writer(QUALITY.name)].fingerprint)
@@ -97,7 +97,8 @@ def audit(store: Store) -> dict[str, dict[str, Any]]:
     }
 
 
-def _measure(connection: duckdb.DuckDBPyConnection, group: str) -> dict[str, Numbers]:
+def measure(connection: duckdb.DuckDBPyConnection, group: str) -> dict[str, Numbers]:
+    """Measure hops and queries by what the SQL expression `group` says of a hop; leaks are not counted yet."""
     complete = dict(connection.execute(_COMPLETE.format(group=group)).fetchall())
     measured = _numbers(connection, _MEASURES.format(group=group))
     return {part: {**numbers, "complete": complete.get(part, 0), "leaks": 0} for part, numbers in measured.items()}

@@ -48,7 +48,7 @@ ALLOWED = {
     "scoring": BASE | {"executors", "pipeline", "rewards", "sources"},
     "serve": {"core", "indexes", "search", "sources"},
     "release": BASE | {"pipeline", "stages", "audit", "sql", "trajectory", "remote", "report", "sources"},
-    "report": BASE | {"llm", "pipeline", "sources", "stages", "rewards", "exports", "serve", "sql", "compare"},
+    "report": BASE | {"audit", "compare", "exports", "llm", "pipeline", "rewards", "serve", "sources", "sql", "stages"},
     "trainer": TRAINER,
     "evaluation": TRAINER | {"trainer"},
     "demo": TRAINER | {"trainer", "evaluation", "synth"},

@@ -18,8 +18,8 @@ from stepsearch_data.cli.printing import grid, print_json, teller
 from stepsearch_data.core.errors import ConfigError
 
 if TYPE_CHECKING:
+    from stepsearch_data.core.intervals import Interval
     from stepsearch_data.evaluation.plot.curves import Comparison
-    from stepsearch_data.evaluation.plot.statistics import Interval
 
 
 def train(

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from stepsearch_data.report.links import Links, trajectories
+from stepsearch_data.report.listing import WORDS
+from stepsearch_data.report.parts import RANK
 from stepsearch_data.report.shapes import Chart, Spec
 from stepsearch_data.report.vega import category, chart, colour, count, fetch, histogram, number, share
 
 if TYPE_CHECKING:
     import duckdb
-
-_WORDS = "len(string_split(replace({0}, chr(10), ' '), ' '))"
 
 
 def charts(connection: duckdb.DuckDBPyConnection) -> list[Chart]:
@@ -33,8 +34,8 @@ def _hops(connection: duckdb.DuckDBPyConnection) -> Chart:
         "encoding": {"x": category("hops"), "y": count("trajectories"), "color": _source(connection)},
     }
     note = "How many searches a question needs, and where it comes from."
-    filters = {"hops": "hops", "source": "source"}
-    return chart("hops", "Hops", note, spec, ["hops", "source", "trajectories"], rows, filters)
+    links = [{"trajectories": trajectories(hops=hops, source=source)} for hops, source, _ in rows]
+    return chart("hops", "Hops", note, spec, ["hops", "source", "trajectories"], rows, links)
 
 
 def _kept(connection: duckdb.DuckDBPyConnection) -> Chart:
@@ -45,16 +46,16 @@ def _kept(connection: duckdb.DuckDBPyConnection) -> Chart:
            ) GROUP BY kept ORDER BY kept""",
     )
     spec = {"mark": "bar", "encoding": {"x": category("kept queries"), "y": count("hops")}}
+    links = [{"hops": trajectories({"hops.kept": kept})} for kept, _ in rows]
     note = "A hop at 0 has no query that the engines agree on; its trajectory is not complete."
-    return chart("kept", "Queries kept per hop", note, spec, ["kept queries", "hops"], rows)
+    return chart("kept", "Queries kept per hop", note, spec, ["kept queries", "hops"], rows, links)
 
 
 def _ranks(connection: duckdb.DuckDBPyConnection) -> Chart:
     rows = fetch(
         connection,
-        """SELECT engine, CASE WHEN gold_rank IS NULL THEN 'none' WHEN gold_rank > 9 THEN '10+'
-                          ELSE gold_rank::VARCHAR END AS rank,
-                  count(*), round(count(*) / sum(count(*)) OVER (PARTITION BY engine), 4)
+        f"""SELECT engine, {RANK} AS rank, count(*),
+                   round(count(*) / sum(count(*)) OVER (PARTITION BY engine), 4)
            FROM engine_votes WHERE answered GROUP BY engine, rank ORDER BY engine, min(coalesce(gold_rank, 1000))""",
     )
     order = sorted({rank for _, rank, *_ in rows}, key=lambda rank: (rank == "none", len(rank), rank))
@@ -68,20 +69,21 @@ def _ranks(connection: duckdb.DuckDBPyConnection) -> Chart:
         },
     }
     note = "Where each engine ranks the first gold passage; none where it is not among what the engine returned."
-    return chart(
-        "ranks", "Hit rank per engine", note, spec, ["engine", "rank of gold", "queries", "share of queries"], rows
-    )
+    columns = ["engine", "rank of gold", "queries", "share of queries"]
+    links = [{"queries": trajectories({f"queries.rank.{engine}": rank})} for engine, rank, *_ in rows]
+    return chart("ranks", "Hit rank per engine", note, spec, columns, rows, links)
 
 
 def _gain(connection: duckdb.DuckDBPyConnection) -> Chart | None:
     note = "What a round's documents add to what is known of the gold paragraphs: G, from 0 to 1."
-    return histogram(connection, "gain", ("Information gain per round", "gain", note), "information_gain", "rounds")
+    titles = ("Information gain per round", "gain", note)
+    return histogram(connection, "gain", titles, "round(information_gain, 4)", "rounds", "rounds.gain")
 
 
 def _redundancy(connection: duckdb.DuckDBPyConnection) -> Chart | None:
     note = "Share of a round's documents that an earlier round has shown: P, from 0 to 1."
     titles = ("Redundancy per round", "redundancy", note)
-    return histogram(connection, "redundancy", titles, "redundancy_penalty", "rounds")
+    return histogram(connection, "redundancy", titles, "round(redundancy_penalty, 4)", "rounds", "rounds.redundancy")
 
 
 def _reward(connection: duckdb.DuckDBPyConnection) -> Chart:
@@ -110,19 +112,20 @@ def _reward(connection: duckdb.DuckDBPyConnection) -> Chart:
     }
     note = "G - P. Point: mean; line: median; bar: the middle half of the rounds."
     columns = ["round", "rounds", "mean", "lower quarter", "median", "upper quarter"]
-    return chart("reward", "Step reward by round", note, spec, columns, rows)
+    links = [{"rounds": trajectories({"rounds.round": number})} for number, *_ in rows]
+    return chart("reward", "Step reward by round", note, spec, columns, rows, links)
 
 
 def _rollout_words(connection: duckdb.DuckDBPyConnection) -> Chart | None:
     note = "Words of a whole rollout, the documents that it shows among them."
     titles = ("Length of trajectories", "words", note)
-    return histogram(connection, "rollout_words", titles, _WORDS.format("rollout"), "trajectories")
+    return histogram(connection, "rollout_words", titles, WORDS.format("rollout"), "trajectories", "words")
 
 
 def _document_words(connection: duckdb.DuckDBPyConnection) -> Chart | None:
     note = "Words of a passage of the corpus."
     titles = ("Length of documents", "words", note)
-    return histogram(connection, "document_words", titles, _WORDS.format("text"), "passages")
+    return histogram(connection, "document_words", titles, WORDS.format("text"), "passages")
 
 
 def _agreement(connection: duckdb.DuckDBPyConnection) -> Chart:
@@ -143,9 +146,20 @@ def _agreement(connection: duckdb.DuckDBPyConnection) -> Chart:
             {"mark": "text", "encoding": {"text": {"field": "agreement", "type": "quantitative", "format": ".0%"}}},
         ],
     }
-    note = "Share of the queries that both engines answered on which they say the same: valid, or not."
+    links = [_said_by(one, another) for one, another, *_ in rows]
+    note = "Share of the queries that both engines answered on which they say the same. A field leads to the others."
     columns = ["one engine", "another", "queries", "both valid", "only one", "only the other", "neither", "agreement"]
-    return chart("agreement", "Engine agreement", note, spec, columns, rows)
+    return chart("agreement", "Engine agreement", note, spec, columns, rows, links)
+
+
+def _said_by(one: str, another: str) -> Links:
+    """Lead to what two engines say; a field of the chart to what only the first finds valid."""
+    said = {"only one": (True, False), "both valid": (True, True), "only the other": (False, True)}
+    asked = {**said, "neither": (False, False), "queries": ([True, False], [True, False])}
+    return {
+        column: trajectories({f"queries.valid.{one}": first, f"queries.valid.{another}": second})
+        for column, (first, second) in asked.items()
+    }
 
 
 def _gates(connection: duckdb.DuckDBPyConnection) -> Chart:
@@ -159,8 +173,8 @@ def _gates(connection: duckdb.DuckDBPyConnection) -> Chart:
         "encoding": {"y": category("gate", sort="-x"), "x": count("trajectories"), "color": _source(connection)},
     }
     note = "Trajectories that fail a gate; one may fail several, and some gates only flag."
-    filters = {"gate": "flags", "source": "source"}
-    return chart("gates", "Quality gates", note, spec, ["gate", "source", "trajectories"], rows, filters)
+    links = [{"trajectories": trajectories(flags=gate, source=source)} for gate, source, _ in rows]
+    return chart("gates", "Quality gates", note, spec, ["gate", "source", "trajectories"], rows, links)
 
 
 def _latency(connection: duckdb.DuckDBPyConnection) -> Chart:

@@ -50,7 +50,7 @@ def _counted(counts: Mapping[str, tuple[int, int]]) -> list[list[Any]]:
 
 
 def _facts(title: str, columns: list[str], rows: list[list[Any]]) -> Facts:
-    return {"title": title, "columns": columns, "rows": rows, "filters": {}}
+    return {"title": title, "columns": columns, "rows": rows, "links": []}
 
 
 def _changes(a: Store, b: Store, found: Mapping[str, Any]) -> list[Change]:

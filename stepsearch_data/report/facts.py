@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepsearch_data.pipeline.stage import digest
 from stepsearch_data.pipeline.store import Manifest
+from stepsearch_data.report.links import trajectories
 from stepsearch_data.report.shapes import Facts
 from stepsearch_data.schemas.tables import PASSAGES, QUALITY
 from stepsearch_data.stages import STAGES
@@ -46,8 +47,8 @@ SELECT engine, count(*) FILTER (NOT cached) AS sent, count(*) FILTER (cached) AS
 FROM search_calls GROUP BY ALL ORDER BY engine
 """
 _SOURCES = """
-SELECT source, count(*) AS questions, count(*) FILTER (answerable) AS answerable FROM questions GROUP BY source
-ORDER BY source
+SELECT q.source, count(*) AS questions, count(*) FILTER (q.answerable) AS answerable, count(id) AS trajectories
+FROM questions q LEFT JOIN listing ON id = question_id GROUP BY q.source ORDER BY q.source
 """
 _FLAGGED = "SELECT flag, count(*) FROM (SELECT unnest(flags) AS flag FROM quality) GROUP BY flag"
 
@@ -55,11 +56,11 @@ _FLAGGED = "SELECT flag, count(*) FROM (SELECT unnest(flags) AS flag FROM qualit
 def tables(connection: duckdb.DuckDBPyConnection, manifest: Manifest) -> list[Facts]:
     """Return all tables that have rows. None of them names a path of the user's machine, or a key."""
     found = [
-        _queried("Search engines", connection, _ENGINES),
+        _engines(connection),
         _queried("Calls of language models", connection, _LLM_CALLS),
         _queried("Calls of search engines", connection, _SEARCH_CALLS),
         _gates(connection, manifest),
-        _queried("Sources", connection, _SOURCES),
+        _sources(connection),
         _inputs(manifest),
         _engine_settings(manifest),
         _stages(manifest),
@@ -74,6 +75,27 @@ def _queried(title: str, connection: duckdb.DuckDBPyConnection, sql: str) -> Fac
     return _facts(title, columns, [list(row) for row in cursor.fetchall()])
 
 
+def _engines(connection: duckdb.DuckDBPyConnection) -> Facts:
+    found = _queried("Search engines", connection, _ENGINES)
+    for engine, *_ in found["rows"]:
+        said = f"queries.valid.{engine}"
+        found["links"].append(
+            {
+                "queries": trajectories({"queries.hop_min": 1}),
+                "answered": trajectories({said: [True, False]}),
+                "valid alone": trajectories({said: True, "queries.valid": 1, "queries.engines_min": 2}),
+                "not valid alone": trajectories({said: False, "queries.invalid": 1, "queries.engines_min": 2}),
+            }
+        )
+    return found
+
+
+def _sources(connection: duckdb.DuckDBPyConnection) -> Facts:
+    found = _queried("Sources", connection, _SOURCES)
+    found["links"] = [{"trajectories": trajectories(source=source)} for source, *_ in found["rows"]]
+    return found
+
+
 def _gates(connection: duckdb.DuckDBPyConnection, manifest: Manifest) -> Facts:
     config = decided_by(manifest, "quality", "config")
     flagged = dict(connection.execute(_FLAGGED).fetchall())
@@ -84,7 +106,9 @@ def _gates(connection: duckdb.DuckDBPyConnection, manifest: Manifest) -> Facts:
     rows: list[list[str | float | None]] = [
         [gate, config.get(gate), idle.get(gate, flagged.get(gate, 0)), fields[gate].description or ""] for gate in gates
     ]
-    return _facts("Quality gates", ["gate", "does", "trajectories", "fails when"], rows, gate="flags")
+    found = _facts("Quality gates", ["gate", "does", "trajectories", "fails when"], rows)
+    found["links"] = [{} if gate in idle else {"trajectories": trajectories(flags=gate)} for gate in gates]
+    return found
 
 
 def _inputs(manifest: Manifest) -> Facts:
@@ -137,8 +161,8 @@ def _our_prompt(name: str) -> str:
     return load_prompt(name).text
 
 
-def _facts(title: str, columns: list[str], rows: list[list[str | float | None]], **filters: str) -> Facts:
-    return {"title": title, "columns": columns, "rows": rows, "filters": filters}
+def _facts(title: str, columns: list[str], rows: list[list[str | float | None]]) -> Facts:
+    return {"title": title, "columns": columns, "rows": rows, "links": []}
 
 
 def rejecting(manifest: Manifest) -> list[str]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import orjson
 from pydantic import ValidationError
@@ -21,6 +22,23 @@ from stepsearch_data.sources.files import LONGEST_ROW
 _FILE = "rollouts.jsonl"  # of the folder that `eval` writes
 
 
+class Tally(NamedTuple):
+    """What a policy did with a question, over its rollouts."""
+
+    rollouts: int
+    right: int  # of them
+    f1: float  # this and what follows are sums
+    keys: float
+    steps: float  # Σ (G - P)
+    searches: int
+    formatted: int
+
+    @property
+    def is_right(self) -> bool:
+        """Whether most of its rollouts are right."""
+        return 2 * self.right > self.rollouts
+
+
 class Rollouts:
     """Rollouts by question, from JSON Lines as `eval` writes them; only their places are kept in memory.
 
@@ -30,6 +48,7 @@ class Rollouts:
 
     def __init__(self, given: Sequence[str] = ()) -> None:
         self._files = dict(_named(each) for each in given)
+        self._tallies: dict[str, Mapping[str, Tally]] = {}
         if len(self._files) < len(given):
             raise ConfigError("two files of rollouts have one name", "name them: --rollouts NAME=FILE")
         self._places: defaultdict[str, list[tuple[str, int, int]]] = defaultdict(list)
@@ -63,22 +82,29 @@ class Rollouts:
             if row:
                 yield policy, row
 
-    def facts(self, known: Collection[str]) -> list[shapes.Facts]:
-        """Tabulate means of each policy over the questions that the store shows; no table where there are no files."""
-        counted: dict[str, list[tuple[Scores, int]]] = {policy: [] for policy in self._files}
-        shown = (question_id for question_id in self._places if question_id in known)  # in the order of the files
-        for policy, row in (found for question_id in shown for found in self._rows(question_id)):
-            for rollout, scores in _scored(row):
-                counted[policy].append((scores, len(rollout.answered)))
-        columns = ["Policy", "Rollouts", "Exact match", "F1", "Search keys", "Σ (G − P)", "Searches", "Right format"]
-        rows: list[list[str | float | None]] = [
-            [policy, len(found), *_means(found)] for policy, found in counted.items() if found
-        ]
-        return (
-            [{"title": "Policies beside the gold trajectories", "columns": columns, "rows": rows, "filters": {}}]
-            if rows
-            else []
-        )
+    @property
+    def policies(self) -> list[str]:
+        """Their names, in the order of the files."""
+        return list(self._files)
+
+    def tally(self, question_id: str) -> Mapping[str, Tally]:
+        """Return what each policy that has rollouts of a question did with it; scored once."""
+        if question_id not in self._tallies:
+            found: defaultdict[str, list[Tally]] = defaultdict(list)
+            for policy, row in self._rows(question_id):
+                found[policy] += [_tally(rollout, scores) for rollout, scores in _scored(row)]
+            self._tallies[question_id] = {
+                policy: Tally(*(sum(values) for values in zip(*each, strict=True))) for policy, each in found.items()
+            }
+        return self._tallies[question_id]
+
+    def right(self, known: Collection[str]) -> dict[str, list[bool | None]]:
+        """Say of the known questions whether each policy is right; None where it has no rollout."""
+        found = {}
+        for question_id in (each for each in self._places if each in known):  # in the order of the files
+            tallies = self.tally(question_id)
+            found[question_id] = [tallies[policy].is_right if policy in tallies else None for policy in self.policies]
+        return found
 
     def notes(self, known: Collection[str]) -> list[str]:
         """Say what of the files is not shown."""
@@ -116,20 +142,16 @@ def _scored(row: RolloutRow) -> Iterator[tuple[Rollout, Scores]]:
         yield rollout, score_rollout(rollout, row.target, row.search_keys, golds)
 
 
-def _means(found: Sequence[tuple[Scores, int]]) -> list[float]:
-    """Compute means, in the order of the columns of `Rollouts.facts`."""
-    rows = [
-        (
-            scores.answer_em,
-            scores.answer_correct,
-            scores.search_key_score,
-            sum(scores.step_scores),
-            searches,
-            scores.format_ok,
-        )
-        for scores, searches in found
-    ]
-    return [sum(column) / len(rows) for column in zip(*rows, strict=True)]
+def _tally(rollout: Rollout, scores: Scores) -> Tally:
+    return Tally(
+        1,
+        int(scores.answer_em),
+        scores.answer_correct,
+        scores.search_key_score,
+        sum(scores.step_scores),
+        len(rollout.answered),
+        int(scores.format_ok),
+    )
 
 
 def _shown(policy: str, row: RolloutRow) -> Iterator[shapes.Rollout]:
@@ -146,6 +168,7 @@ def _shown(policy: str, row: RolloutRow) -> Iterator[shapes.Rollout]:
             "key_reward": scores.search_key_score,
             "segments": segments(rollout.text, len(rounds), row.observations),
             "rounds": rounds,
+            "golds": len(row.support_docs),
         }
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import tempfile
 import threading
 import webbrowser
 from collections.abc import Callable
 from contextlib import closing
+from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from aiohttp import web
@@ -19,6 +21,7 @@ from stepsearch_data.core.progress import Reporter
 from stepsearch_data.core.validation import in_words
 from stepsearch_data.pipeline.marks import Change
 from stepsearch_data.pipeline.store import Store
+from stepsearch_data.report.download import KINDS
 from stepsearch_data.report.page import NO_CHARTS, Mode, Shell, data_script, shell
 from stepsearch_data.report.rollouts import NONE, Rollouts
 from stepsearch_data.report.view import View
@@ -34,6 +37,8 @@ _HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
 }
+_TYPES = {".csv": "text/csv", ".jsonl": "application/jsonl", ".parquet": "application/vnd.apache.parquet"}
+_PIECE = 1 << 20  # bytes
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -91,6 +96,14 @@ def _app(seen: View, page: Shell) -> web.Application:
         asked = {name: request.query.getall(name) for name in request.query}
         return to_json((await _read(seen.trajectories, asked))._asdict())
 
+    async def download(request: web.Request) -> web.StreamResponse:
+        asked = {name: request.query.getall(name) for name in request.query}
+        kind = request.match_info["kind"]
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / f"trajectories.{kind}"
+            await _read(seen.write, asked, kind, path)
+            return await _send(request, path)
+
     async def rejects(_: web.Request) -> web.Response:
         return to_json(await _read(seen.rejects))
 
@@ -106,6 +119,7 @@ def _app(seen: View, page: Shell) -> web.Application:
     app.router.add_get("/", index)
     app.router.add_get("/api/summary", summary)
     app.router.add_get("/api/trajectories", trajectories)
+    app.router.add_get(f"/api/trajectories.{{kind:{'|'.join(KINDS)}}}", download)
     app.router.add_get("/api/rejects", rejects)
     app.router.add_get("/api/trajectory/{id:.+}", trajectory)
     app.router.add_put("/api/mark/{id:.+}", mark)
@@ -135,6 +149,17 @@ async def _read(look: Callable[P, T], *asked: P.args, **named: P.kwargs) -> T:
         return await asyncio.to_thread(look, *asked, **named)
     except OSError as error:
         raise StoreError(f"the store cannot be read: {error.strerror or error}") from error
+
+
+async def _send(request: web.Request, path: Path) -> web.StreamResponse:
+    """Send a file to keep, piece by piece: it may be large."""
+    response = web.StreamResponse(headers={"Content-Disposition": f'attachment; filename="{path.name}"'})
+    response.content_type = _TYPES[path.suffix]
+    await response.prepare(request)
+    with await asyncio.to_thread(path.open, "rb") as file:
+        while piece := await asyncio.to_thread(file.read, _PIECE):
+            await response.write(piece)
+    return response
 
 
 @web.middleware

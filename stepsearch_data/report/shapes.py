@@ -16,6 +16,7 @@ class Step(TypedDict):
     name: str
     count: int
     note: str  # what is counted, in words; for a reason, the reason
+    whole: int | None  # what is 100 %: all rows, hops or queries; null for a reason
     link: str | None  # address of the list of what is counted; null where the page has none
     lost: list["Step"]  # reasons for which rows did not reach the next step, most frequent first
 
@@ -29,7 +30,7 @@ class Chart(TypedDict):
     spec: Spec
     columns: list[str]
     rows: list[list[str | float | None]]  # the table behind the chart
-    filters: dict[str, str]  # filters of the list that show the trajectories of a row, by the columns of their values
+    links: list[dict[str, str]]  # as those of `Facts`; a mark leads where the first link of its row does
 
 
 class Facts(TypedDict):
@@ -38,7 +39,7 @@ class Facts(TypedDict):
     title: str
     columns: list[str]
     rows: list[list[str | float | None]]
-    filters: dict[str, str]  # as those of a chart
+    links: list[dict[str, str]]  # of each row, the lists of what it counts, by columns; empty where there are none
 
 
 class Facets(TypedDict):
@@ -54,6 +55,21 @@ class Facets(TypedDict):
     marks: list[str]
 
 
+class Said(TypedDict):
+    """A part of a sentence."""
+
+    text: str
+    link: str | None  # address of the list of what it counts
+
+
+class Verdict(TypedDict):
+    """What is in the store, and whether it is fit for training: the first screen."""
+
+    said: list[Said]  # in a sentence or two
+    table: Facts  # by source and hops
+    parts: list[Facts]  # splits, difficulty, contamination, what fails most: name, trajectories or what is said
+
+
 class Summary(TypedDict):
     """All but the trajectories."""
 
@@ -62,8 +78,11 @@ class Summary(TypedDict):
     store: str  # digest of the manifest
     notes: list[str]  # what is missing or left out, and why
     facets: Facets
-    tiles: list[Facts]  # a handful of headline numbers: title, [], [[value]]
+    policies: list[str]  # whose rollouts are shown
+    verdict: Verdict
+    tiles: list[Facts]  # a handful of headline numbers: title, [title], [[value]]
     funnel: list[Step]  # read, questions, hops, queries, kept, trajectories, passed
+    compared: list[Facts]  # policies, where some are shown
     charts: list[Chart]
     tables: list[Facts]  # agreement, calls and costs, gates, provenance, prompts
 
@@ -92,6 +111,12 @@ class Index(TypedDict):
     disagree: list[bool]  # whether its engines disagree on a query
     rejected_by: list[str]  # the first gate that rejects it, or empty
     marks: list[list[str]]  # what its reader says: good or bad, and note where there is one; else none
+    words: list[int]  # of the rollout, with its documents
+    right: list[list[bool | None]]  # whether each policy is right; null where one has no rollout
+
+
+Parts = dict[str, dict[str, list[Any]]]
+"""Hops, queries and rounds of all trajectories, a list per column; `place` is the trajectory's row, from 1."""
 
 
 class Reject(TypedDict):
@@ -180,6 +205,7 @@ class Rollout(TypedDict):
     key_reward: float
     segments: list[Segment]
     rounds: list[RecordRound]  # without hop, votes and queries
+    golds: int  # gold paragraphs that its information gain is divided by
 
 
 class Mark(TypedDict):

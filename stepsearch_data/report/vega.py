@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from stepsearch_data.report.links import Links, trajectories
 from stepsearch_data.report.shapes import Chart, Facts, Spec
 
 if TYPE_CHECKING:
@@ -16,11 +17,16 @@ _BINS = 24  # of a histogram, about
 
 
 def histogram(
-    connection: duckdb.DuckDBPyConnection, name: str, titles: tuple[str, str, str], value: str, table: str
+    connection: duckdb.DuckDBPyConnection,
+    name: str,
+    titles: tuple[str, str, str],
+    value: str,
+    table: str,
+    filtered: str = "",
 ) -> Chart | None:
     """Count the finite values of a table in some two dozen bins of a round width.
 
-    `titles` are those of the chart and of its axis, and the note.
+    `titles` are those of the chart and of its axis, and the note; `filtered` names the filter by this value.
     """
     title, measured, note = titles
     finite = f"FROM {table} WHERE isfinite(({value})::DOUBLE)"
@@ -39,7 +45,13 @@ def histogram(
     binned = [[_short(at * width), _short((at + 1) * width), times] for at, times in rows]
     axis = {"field": "from", "type": "quantitative", "bin": {"binned": True, "step": width}, "title": measured}
     spec = {"mark": "bar", "encoding": {"x": axis, "x2": {"field": "to"}, "y": count(table)}}
-    return chart(name, title, note, spec, columns, binned)
+    ends = {last: "max"}
+    asked = [
+        {f"{filtered}_min": row[0], f"{filtered}_{ends.get(at, 'below')}": row[1]}
+        for (at, _), row in zip(rows, binned, strict=True)
+    ]
+    links = [{table: trajectories(each)} for each in asked] if filtered else []
+    return chart(name, title, note, spec, columns, binned, links)
 
 
 def _short(value: float) -> float:
@@ -59,12 +71,12 @@ def fetch(connection: duckdb.DuckDBPyConnection, sql: str) -> Rows:
 
 
 def chart(
-    name: str, title: str, note: str, spec: Spec, columns: Sequence[str], rows: Rows, filters: Mapping[str, str] = {}
+    name: str, title: str, note: str, spec: Spec, columns: Sequence[str], rows: Rows, links: Sequence[Links] = ()
 ) -> Chart:
-    """Make a chart whose data is its table. `filters` lead from its rows to trajectories, see `Chart`."""
+    """Make a chart whose data is its table; `links` are those of its rows."""
     values = [dict(zip(columns, row, strict=True)) for row in rows]
     whole = {"$schema": _SCHEMA, "width": "container", "data": {"values": values}, **spec}
-    table: Facts = {"title": title, "columns": list(columns), "rows": rows, "filters": dict(filters)}
+    table: Facts = {"title": title, "columns": list(columns), "rows": rows, "links": list(links)}
     return {"id": name, "note": note, "spec": whole, **table}
 
 

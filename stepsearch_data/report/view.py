@@ -6,13 +6,16 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stepsearch_data.pipeline.marks import Change, write_marks
 from stepsearch_data.pipeline.store import Manifest, Store
+from stepsearch_data.report.download import write_list
 from stepsearch_data.report.facts import rejecting
 from stepsearch_data.report.listing import Page, facets, find, make_listing, put_marks, read_rejects
 from stepsearch_data.report.lookup import Lookup
+from stepsearch_data.report.policies import answered
 from stepsearch_data.report.records import Marks, shown_mark
 from stepsearch_data.report.rollouts import NONE, Rollouts
 from stepsearch_data.report.shapes import Mark, Record, Rejects, Summary
@@ -54,6 +57,11 @@ class View:
         with self._now() as snapshot, snapshot.connection.cursor() as cursor:
             return find(cursor, asked)
 
+    def write(self, asked: Mapping[str, Sequence[str]], kind: str, path: Path) -> None:
+        """Write all trajectories that fit a query string into a file. Raises QueryError, StoreError, OSError."""
+        with self._now() as snapshot, snapshot.connection.cursor() as cursor:
+            write_list(cursor, asked, kind, path)
+
     def rejects(self) -> Rejects:
         """Return the first rejected rows. Raises StoreError."""
         with self._now() as snapshot, snapshot.connection.cursor() as cursor:
@@ -85,7 +93,7 @@ class View:
     def _look(self, committed: Manifest) -> _Snapshot:
         manifest = up_to_date(committed)
         connection = open_tables(self._store, manifest)
-        make_listing(connection, rejecting(manifest))
+        make_listing(connection, rejecting(manifest), answered(connection, self._rollouts))
         summary = summarize(self._store, committed, connection, self._title, self._rollouts)
         lookup = Lookup(self._store, manifest, self._rollouts) if manifest.output(TRAJECTORIES.name) else None
         return _Snapshot(committed, connection, summary, lookup, {})

@@ -16,8 +16,10 @@ from stepsearch_data.pipeline.catalog import check_current
 from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.report.comparison import comparison
 from stepsearch_data.report.facts import rejecting
-from stepsearch_data.report.listing import make_listing, put_marks, read_index, read_rejects
+from stepsearch_data.report.listing import make_listing, put_marks, read_index, read_rejects, read_texts
 from stepsearch_data.report.page import MARK, NO_CHARTS, Mode, Shell, data_script, pack, packed_script, shell
+from stepsearch_data.report.parts import read_parts
+from stepsearch_data.report.policies import answered
 from stepsearch_data.report.records import records
 from stepsearch_data.report.rollouts import NONE, Rollouts
 from stepsearch_data.report.shapes import Comparison, Index, Record, Rejects, Summary
@@ -41,12 +43,17 @@ class Written:
 
 @dataclass(frozen=True)
 class _Data:
-    """What a page shows; `packed` holds the chunks of trajectories, one per line."""
+    """What a page shows.
+
+    `details` are packed already, and unpacked when something is searched for or counts of parts are followed;
+    `packed` holds the chunks of trajectories, one per line.
+    """
 
     summary: Summary
     index: Index
     rejects: Rejects
     comparison: Comparison | None
+    details: dict[str, bytes]
     packed: Path
 
 
@@ -133,10 +140,11 @@ def _gather(
     compared: Store | None,
 ) -> _Data:
     with closing(open_tables(store, manifest)) as connection:
-        make_listing(connection, rejecting(manifest))
+        make_listing(connection, rejecting(manifest), answered(connection, rollouts))
         put_marks(connection, store.marks())
         summary = summarize(store, manifest, connection, title, rollouts)
         index, rejects = read_index(connection, CHUNK_ROWS), read_rejects(connection)
+        details = {"texts": pack(read_texts(connection)), "parts": pack(read_parts(connection))}
     meter.expect(len(index["id"]))
     found = comparison(compared, store) if compared else None
     with open(packed, "wb") as file:
@@ -148,7 +156,7 @@ def _gather(
             for chunk in _chunks(_others(compared, found)):
                 file.write(pack(chunk) + b"\n")
                 found["others"] += [record["id"] for record in chunk]
-    return _Data(summary, index, rejects, found, packed)
+    return _Data(summary, index, rejects, found, details, packed)
 
 
 def _others(compared: Store, found: Comparison) -> Iterator[Record]:
@@ -166,6 +174,7 @@ def _chunks(rows: Iterator[Record]) -> Iterator[list[Record]]:
 def _write_file(path: Path, data: _Data, page: Shell) -> None:
     with open(path, "wb") as file, open(data.packed, "rb") as lines:
         file.write(page.before + _about(Mode.embedded, data))
+        file.writelines(packed_script(name, packed) for name, packed in data.details.items())
         file.writelines(packed_script(f"chunk-{number}", line.rstrip()) for number, line in enumerate(lines))
         file.write(page.after)
 
@@ -187,5 +196,10 @@ def _write_folder(path: Path, data: _Data, page: Shell) -> None:
         file.write(page.before + _about(Mode.chunks, data) + page.after)
     with open(data.packed, "rb") as lines:
         for number, line in enumerate(lines):
-            script = b'stepsearchChunk(%d, "%s");\n' % (number, line.rstrip())
-            (path / _CHUNKS / f"{number:04}.js").write_bytes(script)
+            _write_chunk(path, f"chunk-{number}", line.rstrip())
+    for name, packed in data.details.items():
+        _write_chunk(path, name, packed)
+
+
+def _write_chunk(path: Path, name: str, packed: bytes) -> None:
+    (path / _CHUNKS / f"{name}.js").write_bytes(b'stepsearchChunk("%s", "%s");\n' % (name.encode(), packed))

@@ -55,6 +55,8 @@ class Report:
     summary: Any
     index: Any
     comparison: Any
+    texts: Any
+    parts: Any
     records: list[Any]
 
 
@@ -62,17 +64,18 @@ def read(page: Path) -> Report:
     """The report of this page, with the scripts beside it."""
     text = page.read_text(encoding="utf-8")
     data = {element.attributes["id"]: element.text for element in elements(text) if element.attributes.get("id")}
-    beside = [re.fullmatch(r'stepsearchChunk\((\d+), "([^"]+)"\);\n', path.read_text()) for path in chunks(page)]
-    packed = {int(match[1]): match[2] for match in beside if match}
-    embedded = {int(name.removeprefix("chunk-")): data[name] for name in data if name and name.startswith("chunk-")}
-    whole = embedded | packed
+    beside = [re.fullmatch(r'stepsearchChunk\("([^"]+)", "([^"]+)"\);\n', path.read_text()) for path in chunks(page)]
+    whole = data | {match[1]: match[2] for match in beside if match}
+    numbers = sorted(int(name.removeprefix("chunk-")) for name in whole if name and name.startswith("chunk-"))
     return Report(
         text,
         json.loads(data["mode"])["mode"],
         json.loads(data["summary"]),
         unpack(data["index"]),
         unpack(data["comparison"]) if "comparison" in data else None,
-        [record for number in sorted(whole) for record in unpack(whole[number])],
+        unpack(whole["texts"]),
+        unpack(whole["parts"]),
+        [record for number in numbers for record in unpack(whole[f"chunk-{number}"])],
     )
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
@@ -16,57 +14,17 @@ import pytest
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.report.page import Mode, data_script, pack, packed_script, shell
 from stepsearch_data.report.view import View
-from stepsearch_data.sql import query
 from tests.browser import Browser, chromium
 from tests.conftest import run_cli
+from tests.report.pages import EVIL, build, numbers, questions, rows, total, viewing, write_report
 from tests.rows import jsonl, write_lines
 
 pytestmark = pytest.mark.long
 
-EVIL = "</script><script>window.pwned = 1</script><img src=x onerror='window.pwned = 2'>\u2028"
 LINK = "javascript:window.pwned=3"
 STRUCTURE = {"kind", "verdict", "spec"}  # what no text of a store can be
 
 browser = pytest.fixture(scope="module")(chromium)
-
-
-def build(store: Path, *sources: str) -> Path:
-    built = run_cli("build", "--quiet", "--store", store, *sources)
-    assert built.returncode == 0, built.stderr
-    return store
-
-
-def write_report(store: Path, folder: Path, *flags: str) -> str:
-    """Address of the report of a store."""
-    made = run_cli("report", "--quiet", "--store", store, "--output", folder / "report", *flags)
-    assert made.returncode == 0, made.stderr
-    return (folder / "report/index.html" if flags else folder / "report.html").as_uri()
-
-
-@contextmanager
-def viewing(store: Path, *flags: str) -> Iterator[str]:
-    """Address at which `view` shows a store."""
-    command = [
-        sys.executable,
-        "-m",
-        "stepsearch_data",
-        "view",
-        "--port",
-        "0",
-        "--no-open",
-        "--store",
-        str(store),
-        *flags,
-    ]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr
-        said = process.stderr.readline()
-        found = re.search(r"http://127\.0\.0\.1:\d+/", said)
-        assert found, said + process.stderr.read()
-        try:
-            yield found[0]
-        finally:
-            process.terminate()
 
 
 @pytest.fixture(scope="module")
@@ -88,25 +46,6 @@ def page(
         yield write_report(sample_store, tmp_path_factory.mktemp("page"), *flags)
 
 
-def rows(store: Path, sql: str) -> list[dict[str, Any]]:
-    """What the store itself tells."""
-    with query(Store(store), sql) as batches:
-        found: list[dict[str, Any]] = batches.read_all().to_pylist()
-    return found
-
-
-def questions(browser: Browser) -> list[str]:
-    return browser.texts(".row a")
-
-
-def numbers(browser: Browser, selector: str) -> list[float]:
-    return [float(text.replace("−", "-")) for text in browser.texts(selector)]
-
-
-def total(browser: Browser) -> str:
-    return " ".join(browser.texts("#results .total"))
-
-
 # ---- the same in one file, in a folder, and live
 
 
@@ -118,7 +57,14 @@ def test_words_filters_and_order_find_what_sql_finds(browser: Browser, page: str
     browser.one("select[name=sort]").send_keys("reward, lowest first")
     browser.one("#search").send_keys("the WHO")
     browser.wait(lambda: browser.hash() == "/t?text=the+WHO&hops=4&sort=reward")
-    found = "contains(lower(concat_ws(' ', question_id, question, answer)), '{}')".format
+    said = (
+        "SELECT question_id, question AS said FROM trajectories UNION ALL SELECT question_id, answer FROM trajectories"
+        " UNION ALL SELECT question_id, question_id FROM trajectories"
+        " UNION ALL SELECT question_id, query FROM queries"
+        " UNION ALL SELECT question_id, sub_question FROM sub_questions"
+        " UNION ALL SELECT question_id, unnest(documents).title FROM rounds"
+    )
+    found = f"question_id IN (SELECT question_id FROM ({said}) WHERE contains(lower(said), '{{}}'))".format
     expected = rows(
         sample_store,
         "SELECT question, sum(step_reward) AS reward FROM trajectories JOIN rounds USING (question_id)"
@@ -260,27 +206,6 @@ def test_rounds_of_a_policy_are_beside_those_of_gold_on_screen_and_on_paper(
             "return [...document.querySelectorAll('.sides > div')].map((d) => d.getBoundingClientRect().right)"
         )
         assert max(browser.run(ends)) <= limit
-
-
-def test_a_count_of_trajectories_leads_to_their_list(browser: Browser, page: str, sample_store: Path) -> None:
-    browser.look()
-    browser.open(f"{page}#/", ".chart svg")
-
-    def follow(place: str) -> None:
-        browser.run("for (const details of document.querySelectorAll('figure > details')) details.open = true")
-        link = browser.all(place)[-1]
-        count = link.text.replace("−", "")
-        link.click()
-        browser.wait(lambda: total(browser).split()[:1] == [count])
-        browser.driver.back()
-        browser.wait(lambda: browser.all("[data-chart=gates] svg"))
-
-    for place in (".funnel .step a", ".funnel .lost a", "[data-chart=hops] + details a", "section > .scroll a"):
-        follow(place)
-    browser.all("[data-chart=gates] .mark-rect path")[0].click()
-    browser.wait(lambda: browser.hash() == "/t?flags=gold_not_found&source=musique")
-    flagged = "SELECT question FROM quality JOIN trajectories USING (question_id) WHERE 'gold_not_found' IN flags"
-    browser.wait(lambda: questions(browser) == [row["question"] for row in rows(sample_store, flagged)])
 
 
 def test_nothing_is_asked_of_the_network_and_nothing_could_be(browser: Browser, page: str) -> None:
@@ -493,7 +418,8 @@ def poisoned_chart(chart: dict[str, Any]) -> dict[str, Any]:
 def test_no_text_of_any_field_becomes_markup_or_runs(browser: Browser, sample_store: Path, tmp_path: Path) -> None:
     view = View(Store(sample_store))
     record = view.trajectory("2hop__811040_270741")
-    row = view.trajectories({"text": ["2hop__811040_270741"]}).rows[0]
+    (row,) = view.trajectories({"text": ["2hop__811040_270741"]}).rows
+    texts = row.pop("texts")
     assert record
     summary: dict[str, Any] = poisoned(view.summary())
     summary["charts"] = [poisoned_chart(dict(chart)) for chart in view.summary()["charts"]]
@@ -501,6 +427,7 @@ def test_no_text_of_any_field_becomes_markup_or_runs(browser: Browser, sample_st
     about = shell(Mode.embedded, EVIL)
     data = [data_script("mode", {"mode": Mode.embedded}), data_script("summary", summary)]
     data += [packed_script("index", pack(index)), packed_script("chunk-0", pack([poisoned(record)]))]
+    data += [packed_script("texts", pack([poisoned(texts)]))]
     path = tmp_path / "evil.html"
     path.write_bytes(about.before + b"".join(data) + about.after)
     browser.look()

@@ -13,7 +13,7 @@ from stepsearch_data.pipeline.marks import Change, write_marks
 from stepsearch_data.pipeline.store import Store
 from tests.browser import Browser, chromium
 from tests.conftest import run_cli
-from tests.report.test_browser import EVIL, questions, total, viewing, write_report
+from tests.report.pages import EVIL, questions, total, viewing, write_report
 
 pytestmark = pytest.mark.long
 

@@ -9,7 +9,7 @@ import pytest
 from stepsearch_data.core.errors import QueryError
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.report.facts import rejecting
-from stepsearch_data.report.listing import COLUMNS, facets, find, make_listing, read_index
+from stepsearch_data.report.listing import COLUMNS, facets, find, make_listing, read_index, read_texts
 from stepsearch_data.report.records import records
 from stepsearch_data.report.shapes import Facets, Index
 from stepsearch_data.report.tables import open_tables
@@ -31,6 +31,11 @@ def rows(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
     index: Any = read_index(connection, 100)
     check(index, Index)
     return [dict(zip(COLUMNS, row, strict=True)) for row in zip(*(index[name] for name in COLUMNS), strict=True)]
+
+
+@pytest.fixture(scope="module")
+def texts(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    return read_texts(connection)
 
 
 def test_a_row_says_what_its_record_says(rich: Store, rows: list[dict[str, Any]]) -> None:
@@ -62,19 +67,36 @@ FILTERS: list[tuple[dict[str, list[str]], Any]] = [
     ({"reward_min": ["0.5"], "reward_max": ["0.8"]}, lambda row: 0.5 <= row["reward"] <= 0.8),
     ({"share_max": ["0.99"]}, lambda row: row["kept"] / row["queries"] <= 0.99),
     ({"text": ["BORN the"]}, lambda row: all(word in words(row) for word in ("born", "the"))),
+    ({"words_below": ["300"]}, lambda row: row["words"] < 300),
     ({"text": ["100%_'; DROP TABLE listing"]}, lambda row: "drop table" in words(row)),
 ]
 
 
 def words(row: dict[str, Any]) -> str:
-    return f"{row['question']} {row['answer']} {row['id']}".lower()
+    return f"{row['question']} {row['answer']} {row['id']} {row['texts']}".lower()
+
+
+def test_sub_questions_queries_and_titles_are_searched_each_once(rich: Store, texts: list[str]) -> None:
+    for record, lines in zip(records(rich, rich.manifest()), texts, strict=True):
+        steps = record["rounds"]
+        searched = [step["sub_question"] for step in steps]
+        searched += [query["query"] for step in steps for query in step["queries"]]
+        searched += [document["title"] for step in steps for document in step["documents"]]
+        found = lines.split("\n")
+        assert set(searched) <= set(found)
+        assert len(found) == len(set(found))
 
 
 @pytest.mark.parametrize(("asked", "fits"), FILTERS, ids=lambda value: str(value) if isinstance(value, dict) else "")
 def test_filters_keep_what_fits(
-    connection: duckdb.DuckDBPyConnection, rows: list[dict[str, Any]], asked: dict[str, list[str]], fits: Any
+    connection: duckdb.DuckDBPyConnection,
+    rows: list[dict[str, Any]],
+    texts: list[str],
+    asked: dict[str, list[str]],
+    fits: Any,
 ) -> None:
-    expected = [row for row in rows if fits(row)]
+    shown = [{**row, "texts": text} for row, text in zip(rows, texts, strict=True)] if "text" in asked else rows
+    expected = [row for row in shown if fits(row)]
     page = find(connection, {**asked, "limit": ["500"]})
     assert (page.total, page.rows) == (len(expected), expected)
     assert len(expected) < len(rows) or not asked

@@ -12,7 +12,7 @@ from stepsearch_data.core.errors import ConfigError, SourceError
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.report.lookup import Lookup
 from stepsearch_data.report.records import records
-from stepsearch_data.report.rollouts import Rollouts
+from stepsearch_data.report.rollouts import Rollouts, Tally
 from stepsearch_data.report.shapes import Record
 from tests.conftest import Run
 from tests.report.holds import check
@@ -89,28 +89,32 @@ def test_a_question_is_found_by_id_with_its_rollouts(sample: Store, files: list[
         assert lookup.find(each["id"]) == each
 
 
-def test_policies_are_compared_and_what_is_not_shown_is_said(gold: list[Record], files: list[str]) -> None:
+def test_policies_are_judged_and_what_is_not_shown_is_said(gold: list[Record], files: list[str]) -> None:
     shown, known = Rollouts(files), {each["id"] for each in gold}
-    (facts,) = shown.facts(known)
-    assert [row[:3] for row in facts["rows"]] == [["steppo", len(gold), 1.0], ["who knows", 1, 0.0]]
-    searches = facts["columns"].index("Searches")
-    assert facts["rows"][0][searches] == sum(len(each["rounds"]) for each in gold) / len(gold)
+    assert shown.policies == ["steppo", "who knows"]
+    assert shown.right(known) == {each["id"]: [True, False if each is gold[0] else None] for each in gold}
+    tally = shown.tally(gold[0]["id"])
+    assert tally["steppo"].searches == len(gold[0]["rounds"])
+    assert tally["who knows"][:2] == (1, 0)
     assert shown.notes(known) == [
         "who knows: rollouts of questions that have no trajectory here: 1.",
         "who knows: lines that are not rollouts with an id: 1.",
     ]
-    assert not Rollouts().facts(known)
+    assert not Rollouts().right(known)
     assert not Rollouts().notes(known)
+
+
+def test_of_several_rollouts_most_must_be_right() -> None:
+    assert [Tally(3, right, 0, 0, 0, 0, 0).is_right for right in range(4)] == [False, False, True, True]
+    assert not Tally(2, 1, 0, 0, 0, 0, 0).is_right
 
 
 def test_a_path_may_hold_an_equals_sign(files: list[str], tmp_path: Path) -> None:
     folder = tmp_path / "lr=1e-6"
     folder.mkdir()
     (folder / "rollouts.jsonl").write_bytes((Path(files[0]) / "rollouts.jsonl").read_bytes())
-    known = {json.loads(line)["id"] for line in (folder / "rollouts.jsonl").read_text().splitlines()}
     for given in (folder, folder / "rollouts.jsonl"):
-        (facts,) = Rollouts([str(given)]).facts(known)
-        assert facts["rows"][0][0] == "lr=1e-6"
+        assert Rollouts([str(given)]).policies == ["lr=1e-6"]
 
 
 def test_what_cannot_be_read_is_a_clear_error(files: list[str], tmp_path: Path) -> None:

@@ -114,10 +114,12 @@ def test_trajectories_are_filtered_sorted_and_paged_by_the_server(viewer: Viewer
     whole = viewer.list(limit=500)
     assert whole["total"] == len(whole["rows"]) == 74
     assert list(whole["rows"][0]) == list(COLUMNS)
+    searched = viewer.list(limit=500, text="o")
+    assert list(searched["rows"][0]) == [*COLUMNS, "texts"]
     some = viewer.list(source=["musique"], hops=[3, 4], reward_min=0.1, text="o THE", sort="-reward", limit=2)
     expected = [
         row
-        for row in whole["rows"]
+        for row in searched["rows"]
         if row["source"] == "musique" and row["hops"] in {3, 4} and row["reward"] >= 0.1 and said(row, "o", "the")
     ]
     assert some["total"] == len(expected) > 2
@@ -126,8 +128,20 @@ def test_trajectories_are_filtered_sorted_and_paged_by_the_server(viewer: Viewer
 
 
 def said(row: dict[str, Any], *words: str) -> bool:
-    text = f"{row['question']} {row['answer']} {row['id']}".lower()
+    text = f"{row['question']} {row['answer']} {row['id']} {row['texts']}".lower()
     return all(word in text for word in words)
+
+
+def test_the_whole_list_comes_as_a_file(viewer: Viewer) -> None:
+    asked = urlencode({"hops": 3, "sort": "-reward"})
+    expected = viewer.list(hops=3, sort="-reward", limit=500)["rows"]
+    for kind, start in (("csv", b"id,question,answer,"), ("jsonl", b'{"id":"'), ("parquet", b"PAR1")):
+        reply = viewer.get(f"api/trajectories.{kind}?{asked}")
+        assert reply.status == 200
+        assert reply.headers["Content-Disposition"] == f'attachment; filename="trajectories.{kind}"'
+        assert reply.body.startswith(start)
+    lines = viewer.get(f"api/trajectories.jsonl?{asked}").body.splitlines()
+    assert [json.loads(line)["id"] for line in lines] == [row["id"] for row in expected]
 
 
 def test_every_row_leads_to_its_trajectory(viewer: Viewer) -> None:
@@ -153,6 +167,10 @@ def test_an_id_may_hold_anything(hostile: Store) -> None:
         ("api/trajectories?limit=0x10", 400, "limit: '0x10' is not a number"),
         ("api/trajectories?passed=maybe", 400, "passed: expected true or false"),
         ("api/trajectories?text=%ff%00%fe&x=1", 400, "unknown: x"),
+        ("api/trajectories?policy.x=right", 400, "policy.x: there is no policy 'x'"),
+        ("api/trajectories?queries.x=1", 400, "unknown: queries.x"),
+        ("api/trajectories.csv?x=1", 400, "unknown: x"),
+        ("api/trajectories.xlsx", 404, "Not Found"),
         ("api/trajectory/nobody%3Cb%3E", 404, "there is no trajectory of question nobody<b>"),
         ("../../etc/passwd", 404, "Not Found"),
         ("api/nothing", 404, "Not Found"),

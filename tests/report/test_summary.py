@@ -3,25 +3,22 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from typing import Any, cast
 
 import pytest
 import vl_convert
 
 from stepsearch_data.core.errors import StoreError
 from stepsearch_data.pipeline.store import Manifest, Store
-from stepsearch_data.report.facts import rejecting
-from stepsearch_data.report.listing import find, make_listing
 from stepsearch_data.report.shapes import Chart, Facts, Step, Summary
-from stepsearch_data.report.summary import summarize
-from stepsearch_data.report.tables import open_tables, up_to_date
+from stepsearch_data.report.summary import FOUND, summarize
 from stepsearch_data.stages import STAGES
-from tests.conftest import Run, run_cli
+from tests.conftest import Run
 from tests.report.holds import check
+from tests.report.shown import build_rows, listed, opened, question_row, summary_of
 from tests.search_servers import SearchServer
 
-KEPT, FOUND = "Queries kept", "Hops found by a kept query, in its top 3"
+KEPT = "Queries kept"
 CALLS = [
     {"stage": "decompose", "model": "m", "cached": False, "cost": 0.75, "latency": latency, "completion_tokens": 5}
     for latency in (1.0, 2.0, 9.0)
@@ -29,11 +26,13 @@ CALLS = [
 REST = {"prompt_tokens": 7, "attempts": 1, "batch": False, "finish_reason": "stop", "answered_at": "2026-01-01"}
 
 
-def summary_of(store: Store, title: str | None = None) -> Summary:
-    manifest = up_to_date(store.manifest())
-    with open_tables(store, manifest) as connection:
-        make_listing(connection, rejecting(manifest))
-        return summarize(store, store.manifest(), connection, title)
+UNIT = {
+    **dict.fromkeys(("hops",), "hops"),
+    **dict.fromkeys(("rounds",), "rounds"),
+    **dict.fromkeys(("queries", "answered", "valid alone", "not valid alone"), "queries"),
+    **dict.fromkeys(("both valid", "only one", "only the other", "neither"), "queries"),
+}
+"""What a column of counts counts, where it is not trajectories."""
 
 
 @pytest.fixture(scope="module")
@@ -78,41 +77,10 @@ def test_it_has_the_shape_that_the_page_expects(summary: Summary) -> None:
     assert json.loads(json.dumps(summary)) == summary
 
 
-def test_what_is_lost_is_the_difference_to_the_next_step(summary: Summary) -> None:
-    found = steps(summary)
-    assert [*found] == ["read", "questions", "hops", "queries", "kept", "trajectories", "passed"]
-    for step, following in (("read", "questions"), ("queries", "kept"), ("trajectories", "passed")):
-        assert found[step]["count"] - lost(found[step]) == found[following]["count"]
-    assert found["questions"]["count"] == found["trajectories"]["count"] + lost(found["kept"])
-
-
-def test_rejects_are_told_with_their_reasons(hostile: Store) -> None:
-    found = steps(summary_of(hostile))
-    assert (found["read"]["count"], found["questions"]["count"]) == (2, 1)
-    (reason,) = found["read"]["lost"]
-    assert (reason["name"], reason["count"], reason["note"]) == (
-        "load",
-        1,
-        "the answer occurs in none of the paragraphs",
-    )
-
-
-def test_reasons_that_differ_in_names_and_numbers_are_one(tmp_path: Path) -> None:
-    rows = [question_row(f"q{number}") for number in range(30)]
-    store = build_rows(tmp_path, rows + rows, "--set", "run.max_reject_share=1", "--to", "load")
-    (reason,) = steps(summary_of(store))["read"]["lost"]
-    assert (reason["count"], reason["note"]) == (30, "duplicate id q…")
-
-
 def test_a_gate_that_looked_at_nothing_says_so(summary: Summary) -> None:
     found = {row[0]: row[2] for row in table(summary, "Quality gates")["rows"]}
     assert found["eval_overlap"] == found["eval_single_hop"] == "not checked"
     assert found["duplicate"] == 0
-
-
-def test_unanswerable_questions_that_are_left_out_are_told(sample: Store) -> None:
-    (reason,) = steps(summary_of(sample))["questions"]["lost"]
-    assert (reason["name"], reason["count"]) == ("unanswerable", 4)
 
 
 def test_every_chart_is_drawn_by_vega_lite_and_has_its_numbers_as_a_table(summary: Summary) -> None:
@@ -163,7 +131,8 @@ def test_two_engines_agree_both_ways_alike(summary: Summary) -> None:
 def test_paid_calls_are_told_with_their_cost_and_latency(copy: Store) -> None:
     (copy.root / "log" / "llm_calls.jsonl").write_text("\n".join(json.dumps({**REST, **call}) for call in CALLS))
     found = summary_of(copy)
-    assert {"title": "Spent on models", "columns": [], "rows": [["$2.25"]], "filters": {}} in found["tiles"]
+    spent = {"title": "Spent on models", "columns": ["Spent on models"], "rows": [["$2.25"]], "links": [{}]}
+    assert spent in cast("list[Any]", found["tiles"])
     assert table(found, "Calls of language models")["rows"] == [
         ["decompose", "m", 3, 0, 21, 15, 2.25, 2.0, 8.3],
         ["queries", "m", 0, 1, None, None, 0.0, None, None],
@@ -174,23 +143,25 @@ def test_paid_calls_are_told_with_their_cost_and_latency(copy: Store) -> None:
         assert "<path" in vl_convert.vegalite_to_svg({**chart(found, name)["spec"], "width": 300})
 
 
-def test_a_count_of_trajectories_leads_to_the_list_of_just_these(rich: Store) -> None:
-    manifest = rich.manifest()
-    with open_tables(rich, manifest) as connection:
-        make_listing(connection, rejecting(manifest))
-        found = summarize(rich, manifest, connection)
-        counted = [each for step in found["funnel"] for each in (step, *step["lost"]) if each["link"] is not None]
-        assert [each["name"] for each in counted] == ["trajectories", "gold_not_found", "passed"]
-        for step in counted:
-            query = urlsplit(urlsplit(step["link"] or "").fragment).query
-            assert find(connection, parse_qs(query)).total == step["count"]
-        leading: list[Chart | Facts] = [each for each in (*found["charts"], *found["tables"]) if each["filters"]]
-        assert [each["title"] for each in leading] == ["Hops", "Quality gates", "Quality gates"]
+def test_every_count_leads_to_the_list_of_just_these(rich: Store) -> None:
+    with opened(rich) as connection:
+        found = summarize(rich, rich.manifest(), connection)
+        leading: list[Chart | Facts] = [*found["charts"], *found["tables"], *found["tiles"]]
+        leading += [found["verdict"]["table"], *found["verdict"]["parts"]]
+        seen: set[tuple[str, str]] = set()
         for each in leading:
-            for row in each["rows"]:
-                told = dict(zip(each["columns"], row, strict=True))
-                asked = {name: [str(told[column])] for column, name in each["filters"].items()}
-                assert told["trajectories"] in {find(connection, asked).total, "not checked", "off"}
+            assert len(each["links"]) in {0, len(each["rows"])}
+            for row, links in zip(each["rows"], each["links"], strict=False):
+                for column, link in links.items():
+                    counted = row[each["columns"].index(column)]
+                    if isinstance(counted, int) and column != "Trajectories":
+                        assert listed(connection, link)[UNIT.get(column, "trajectories")] == counted, (each, link)
+                        seen.add((each["title"], column))
+                    else:
+                        assert listed(connection, link)
+    charts = {title for title, _ in seen} & {each["title"] for each in found["charts"]}
+    assert {each["title"] for each in found["charts"]} - charts == {"Length of documents"}  # these are passages
+    assert {("Search engines", "valid alone"), ("Engine agreement", "neither"), ("Sources", "trajectories")} <= seen
 
 
 @pytest.mark.parametrize("last", ["load", "decompose", "queries", "retrieve", "filter", "trajectories"])
@@ -239,16 +210,3 @@ def test_provenance_names_what_was_read_and_no_path_of_the_user(tmp_path: Path) 
     assert {row[0] for row in table(found, "Stages")["rows"]} == {*store.manifest().stages}
     assert [row[0] for row in table(found, "Inputs")["rows"]] == ["source 1 (jsonl)", "corpus of 1 passages"]
     assert [row[0] for row in table(found, "Engines and their settings")["rows"]] == ["bm25", "http"]
-
-
-def question_row(name: str) -> dict[str, Any]:
-    paragraph = {"title": "Lodi", "text": "Lodi was founded by Frederick Barbarossa.", "supporting": True}
-    return {"id": name, "question": "Who founded Lodi?", "answer": "Frederick Barbarossa", "paragraphs": [paragraph]}
-
-
-def build_rows(folder: Path, rows: list[dict[str, Any]], *arguments: str) -> Store:
-    source = folder / "rows.jsonl"
-    source.write_text("\n".join(map(json.dumps, rows)))
-    built = run_cli("build", "--quiet", "--store", folder / "store", "--source", f"jsonl={source}", *arguments)
-    assert built.returncode in {0, 3}, built.stderr
-    return Store.open(folder / "store")

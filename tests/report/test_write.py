@@ -47,7 +47,10 @@ def test_large_data_is_a_folder_whose_page_loads_chunks(
     assert found.mode == "chunks"
     assert found.records == plain(rich)
     assert found.index["chunk_rows"] == 20
-    assert [path.name for path in chunks(written.page)] == ["0000.js", "0001.js", "0002.js", "0003.js"]
+    names = [path.name for path in chunks(written.page)]
+    assert names == ["chunk-0.js", "chunk-1.js", "chunk-2.js", "chunk-3.js", "parts.js", "texts.js"]
+    assert len(found.texts) == len(found.records)
+    assert max(found.parts["rounds"]["place"]) == len(found.records)
     assert written.bytes == sum(path.stat().st_size for path in (tmp_path / "out").rglob("*.*"))
     assert [*tmp_path.iterdir()] == [tmp_path / "out"]
 

@@ -14,8 +14,9 @@ from operator import itemgetter
 import numpy as np
 
 from stepsearch_data.core.errors import ConfigError, TrainError
+from stepsearch_data.core.intervals import Interval, share_interval
 from stepsearch_data.evaluation.plot.runs import Array, Axis, Points, Run
-from stepsearch_data.evaluation.plot.statistics import Interval, share_interval, t_interval
+from stepsearch_data.evaluation.plot.statistics import t_interval
 from stepsearch_data.trainer.run_folder import Pair
 
 SOLVED_BY = "eval_em"

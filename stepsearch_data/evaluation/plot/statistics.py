@@ -4,20 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from statistics import fmean, stdev
 
+from stepsearch_data.core.intervals import Interval
+
 _CONFIDENCE = 0.95
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean over n values, and the 95 % confidence interval of it; both ends are None where n < 2."""
-
-    n: int
-    mean: float
-    low: float | None
-    high: float | None
 
 
 def t_interval(values: Sequence[float]) -> Interval:
@@ -30,17 +21,6 @@ def t_interval(values: Sequence[float]) -> Interval:
         return Interval(n, mean, None, None)
     half = t_quantile(n - 1) * stdev(values) / math.sqrt(n)
     return Interval(n, mean, mean - half, mean + half)
-
-
-def share_interval(hits: int, n: int, z: float = 1.959964) -> Interval:
-    """Compute Wilson's interval of a share: fit for few cases, also where all or none of them hit.
-
-    Needs a case.
-    """
-    share, spread = hits / n, z * z / n
-    centre = (share + spread / 2) / (1 + spread)
-    half = math.sqrt(share * (1 - share) * spread + spread * spread / 4) / (1 + spread)
-    return Interval(n, share, max(0.0, centre - half), min(1.0, centre + half))
 
 
 def t_quantile(df: int) -> float:

@@ -1,32 +1,19 @@
-// The list of trajectories: search, filters, pages. What is chosen stands in the page's address.
+// The list of trajectories, page by page. What is chosen stands in the page's address.
 
 import { question, searched } from "./data.js";
 import { bar, counted, el, marked, number, say, signed, spoken } from "./dom.js";
-import { MARKED, MARKS } from "./marks.js";
+import { takeAway } from "./files.js";
+import { filters } from "./filters.js";
+import { MARKED } from "./marks.js";
 import { address } from "./place.js";
 
-/** @import { Row, Source } from "./data.js" */
+/** @import { Found, Row, Source } from "./data.js" */
+/** @import { Change } from "./filters.js" */
 /** @import { View } from "./place.js" */
-/** @import { Facets, Summary } from "./shapes.js" */
-/** @typedef {(params: URLSearchParams) => void} Change */
 
 export const PAGE = 50; // trajectories on a page
-/** @type {[string, string][]} */
-const ORDERS = [
-  ["", "as in the store"],
-  ["-reward", "reward, highest first"],
-  ["reward", "reward, lowest first"],
-  ["-gain", "information gain, highest first"],
-  ["-redundancy", "redundancy, highest first"],
-  ["share", "fewest queries kept"],
-  ["-hops", "most hops"],
-  ["question", "question, A to Z"],
-];
-/** @type {[string, string][]} */
-const YES_NO = [
-  ["true", "yes"],
-  ["false", "no"],
-];
+/** @type {{ [unit: string]: string }} */
+const ONE = { hops: "hop", queries: "query", rounds: "round" };
 
 /**
  * The list, filtered as `params` say; `change` is called with others when somebody chooses them.
@@ -39,18 +26,30 @@ export async function browse(source, params, change) {
   const results = el("div", { id: "results" });
   const form = filters(about, params, change);
   let turns = 0;
+  let asked = params;
   /** @param {URLSearchParams} changed */
   const update = async (changed) => {
     const turn = ++turns;
     const offset = Math.max(0, Number(changed.get("offset")) || 0);
-    const { total, rows } = await source.list(changed, offset, PAGE);
-    if (turn === turns) fill(results, changed, offset, total, rows); // else a later question was faster
+    const found = await source.list(changed, offset, PAGE);
+    if (turn !== turns) return; // a later question was faster
+    asked = changed;
+    fill(results, changed, offset, found, about.policies);
   };
   /** @type {View} */
   const view = {
     title: "Trajectories",
-    node: el("article", {}, el("h1", { tabindex: "-1" }, "Trajectories"), form, results),
+    node: el(
+      "article",
+      {},
+      el("h1", { tabindex: "-1" }, "Trajectories"),
+      form,
+      explained(),
+      takeAway(source, () => asked),
+      results,
+    ),
     update,
+    shown: () => source.warm?.(),
     keys: { j: () => step(results, 1, view), k: () => step(results, -1, view) },
   };
   results.addEventListener("keydown", (event) => {
@@ -63,146 +62,27 @@ export async function browse(source, params, change) {
 }
 
 /**
- * The form. Every change of it becomes the page's address, and the address what is shown.
- * @param {Summary} about
- * @param {URLSearchParams} params
- * @param {Change} change
- */
-function filters({ facets, charts }, params, change) {
-  /** @param {keyof Facets} name @returns {[string, string][]} */
-  const values = (name, say = spoken) =>
-    facets[name].map((value) => [String(value), value === "" ? "none" : say(String(value))]);
-  const form = /** @type {HTMLFormElement} */ (
-    el(
-      "form.filters",
-      { role: "search", "aria-label": "Trajectories", submit: (event) => event.preventDefault() },
-      el(
-        "label.wide",
-        {},
-        el("span", {}, "Search"),
-        el("input", {
-          id: "search",
-          type: "search",
-          name: "text",
-          placeholder: "words of question, answer or id",
-          autocomplete: "off",
-          spellcheck: "false",
-        }),
-      ),
-      el(
-        "details.more",
-        { open: matchMedia("(min-width: 48rem)").matches },
-        el("summary", {}, "Filters and order"),
-        el(
-          "div.fields",
-          {},
-          choice("source", "Source", values("source")),
-          choice("type", "Type", values("type")),
-          choice(
-            "hops",
-            "Hops",
-            values("hops", (value) => counted(Number(value), "hop")),
-          ),
-          choice("difficulty", "Difficulty", values("difficulty")),
-          choice("passed", "Gates", [
-            ["true", "passed"],
-            ["false", "failed"],
-          ]),
-          choice("flags", "Failed gate", values("flags"), 1),
-          choice("rejected_by", "Rejected by", values("rejected_by")),
-          charts.some(({ id }) => id === "agreement") && choice("disagree", "Engines disagree", YES_NO),
-          choice(
-            "marks",
-            "Marked",
-            values("marks", (value) => MARKS[value]),
-          ),
-          choice("split", "Split", values("split")),
-          choice("complete", "Complete", YES_NO),
-          choice("answerable", "Answerable", YES_NO),
-          range("share", "Share of queries kept", 0.05),
-          range("reward", "Reward, G − P", 0.1),
-          choice("sort", "Order", ORDERS, 1),
-          el("button", { type: "reset" }, "Clear"),
-        ),
-      ),
-    )
-  );
-  for (const [name, value] of params) {
-    const field = form.elements.namedItem(name);
-    if (field instanceof HTMLInputElement || field instanceof HTMLSelectElement) field.value = value;
-  }
-  let waiting = 0;
-  form.addEventListener("input", () => {
-    clearTimeout(waiting);
-    waiting = setTimeout(() => change(chosen(form)), 80);
-  });
-  form.addEventListener("reset", () => setTimeout(() => change(chosen(form))));
-  return form;
-}
-
-/**
- * A field to choose a value in; there is none where there is nothing to choose. "any" is no value.
- * @param {string} name
- * @param {string} label
- * @param {[string, string][]} values each with its text
- */
-function choice(name, label, values, least = 2) {
-  if (values.length < least) return null;
-  const any = name === "sort" ? [] : [el("option", { value: "any" }, "any")];
-  return el(
-    "label",
-    {},
-    el("span", {}, label),
-    el(
-      "select",
-      { name },
-      any,
-      values.map(([value, text]) => el("option", { value }, text)),
-    ),
-  );
-}
-
-/** @param {string} name @param {string} label @param {number} step */
-function range(name, label, step) {
-  /** @param {string} which @param {string} text */
-  const end = (which, text) =>
-    el("input", {
-      type: "number",
-      name: `${name}_${which}`,
-      step,
-      placeholder: text,
-      "aria-label": `${label}, ${text}`,
-    });
-  return el("fieldset", {}, el("legend", {}, label), end("min", "least"), " – ", end("max", "most"));
-}
-
-/** @param {HTMLFormElement} form */
-function chosen(form) {
-  const all = [...new FormData(form)].map(([name, value]) => [name, String(value).trim()]);
-  return new URLSearchParams(all.filter(([name, value]) => value !== "any" && (value || name === "split")));
-}
-
-/**
  * @param {Element} results
  * @param {URLSearchParams} params
  * @param {number} offset
- * @param {number} total
- * @param {Row[]} rows
+ * @param {Found} found
+ * @param {string[]} policies
  */
-function fill(results, params, offset, total, rows) {
-  const told = total ? counted(total, "trajectory", "trajectories") : "Nothing found";
+function fill(results, params, offset, { total, parts, rows }, policies) {
+  const of = Object.entries(parts).map(([unit, count]) => counted(count, ONE[unit], unit));
+  const told = total ? [of.join(", "), counted(total, "trajectory", "trajectories")] : ["Nothing found"];
   results.replaceChildren(
-    el("p.total", {}, told),
+    el("p.total", {}, told.filter(Boolean).join(" in ")),
     rows.length
       ? el(
           "ol.rows",
           { start: offset + 1 },
-          rows.map((row, at) => line(row, params, offset + at)),
+          rows.map((row, at) => line(row, params, offset + at, policies)),
         )
       : nothing(total, params),
     pages(params, offset, total) ?? "",
   );
-  say(told);
+  say(told.filter(Boolean).join(" in "));
 }
 
 /** @param {number} total @param {URLSearchParams} params */
@@ -219,12 +99,13 @@ function nothing(total, params) {
   );
 }
 
-/** @param {Row} row @param {URLSearchParams} params @param {number} at */
-function line(row, params, at) {
+/** @param {Row} row @param {URLSearchParams} params @param {number} at @param {string[]} policies */
+function line(row, params, at, policies) {
   const there = question(params);
   there.set("at", String(at));
   const words = searched(params);
   const failed = row.flags.length > 0 && el("span.flag", {}, `⚑ ${row.flags.map(spoken).join(", ")}`);
+  const found = elsewhere(row, words);
   return el(
     "li.row",
     {},
@@ -237,11 +118,50 @@ function line(row, params, at) {
       el("span", {}, counted(row.hops, "hop")),
       row.split && el("span", {}, row.split),
       !row.complete && el("span", {}, "not complete"),
+      policies.map((name, of) => answer(name, row.right[of])),
       failed,
       row.marks.filter((mark) => mark !== "none").map((mark) => el(`span.${mark}`, {}, MARKED[mark])),
+      found && el("span.found", {}, "found in: ", marked(found, words)),
     ),
     measure("kept", `${row.kept}/${row.queries}`, row.kept / row.queries),
-    measure("reward", signed(row.reward), row.reward / row.hops),
+    measure("reward", signed(row.reward), row.reward),
+  );
+}
+
+/** @param {string} policy @param {boolean | null | undefined} right */
+function answer(policy, right) {
+  return typeof right === "boolean" && el(right ? "span" : "span.flag", {}, `${right ? "✓" : "✕"} ${policy}`);
+}
+
+/** A sub-question, query or title with a word that question, answer and id do not have. @param {Row} row @param {string[]} words */
+function elsewhere(row, words) {
+  const own = `${row.id}\n${row.question}\n${row.answer}`.toLowerCase();
+  const rest = words.filter((word) => !own.includes(word));
+  return (
+    rest.length > 0 && row.texts?.split("\n").find((text) => rest.some((word) => text.toLowerCase().includes(word)))
+  );
+}
+
+/** What the numbers of a row mean, and what they are divided by. */
+function explained() {
+  return el(
+    "details.explained",
+    {},
+    el("summary", {}, "What the numbers mean"),
+    el(
+      "dl",
+      {},
+      el("dt", {}, "kept"),
+      el("dd", {}, "Queries that the vote keeps, of all that are written for the hops."),
+      el("dt", {}, "reward"),
+      el(
+        "dd",
+        {},
+        "The sum of G − P over the rounds. G, the information gain, is divided by the number of gold paragraphs: " +
+          "all G of a trajectory sum to 1 at most, however many hops it has. P, the redundancy, is divided by the " +
+          "number of documents of its round: it is 1 at most in each round. The bar ends at 1.",
+      ),
+    ),
   );
 }
 

@@ -1,7 +1,7 @@
 // Charts: Vega-Lite draws them, here they get the page's colours and stand above the same numbers as a table.
 
 import { el, table } from "./dom.js";
-import { go, listOf } from "./place.js";
+import { go } from "./place.js";
 
 /** @import { Chart } from "./shapes.js" */
 /** @typedef {{ finalize: () => void }} Drawn */
@@ -16,6 +16,7 @@ function chartSettings(leads = false) {
     titleFontSize: 11,
     titleFontWeight: 500,
   };
+  const cursor = leads ? "pointer" : "default";
   const lines = { gridColor: "var(--line)", domainColor: "var(--line)", tickColor: "var(--line)" };
   return {
     background: "transparent",
@@ -28,10 +29,11 @@ function chartSettings(leads = false) {
     legend: { ...text, orient: "top", symbolType: "circle" },
     header: text,
     title: { color: "var(--ink)" },
-    mark: { color: "var(--accent)" },
+    mark: { color: "var(--accent)", tooltip: true },
     rule: { color: "var(--soft)" },
     text: { color: "var(--ink)", fontSize: 11 },
-    bar: { cornerRadiusEnd: 2, cursor: leads ? "pointer" : "default" },
+    bar: { cornerRadiusEnd: 2, cursor },
+    rect: { cursor },
     range: { category: colours, ordinal: colours },
   };
 }
@@ -77,6 +79,18 @@ export function drawCharts(node, charts) {
   };
 }
 
+/**
+ * The list of what a mark counts: that of the row whose values the mark has.
+ * @param {Chart} chart
+ * @param {{ [column: string]: unknown }} datum
+ */
+function listOf({ columns, rows, links }, datum) {
+  const known = columns.flatMap((name, at) => (name in datum ? [[at, datum[name]]] : []));
+  if (!known.length) return null; // a mark of an axis or a legend
+  const row = rows.findIndex((row) => known.every(([at, value]) => row[/** @type {number} */ (at)] === value));
+  return Object.values(links[row] ?? {})[0];
+}
+
 /** @param {Element} place @param {Chart} chart @param {Drawn[]} views */
 async function drawChart(place, chart, views) {
   const options = {
@@ -85,13 +99,13 @@ async function drawChart(place, chart, views) {
     renderer: "svg",
     defaultStyle: false,
     tooltip: { disableDefaultStyle: true },
-    config: chartSettings(Object.keys(chart.filters).length > 0),
+    config: chartSettings(chart.links.length > 0),
   };
   try {
     const drawn = await /** @type {any} */ (window).vegaEmbed(place, chart.spec, options);
     views.push(drawn);
     drawn.view.addEventListener("click", (/** @type {any} */ _, /** @type {any} */ item) => {
-      const there = item?.datum && listOf(chart.filters, (name) => item.datum[name]);
+      const there = item?.datum && listOf(chart, item.datum);
       if (there) go(there);
     });
   } catch (error) {

@@ -2,7 +2,7 @@
 
 import { pages, step } from "./browse.js";
 import { question, searched } from "./data.js";
-import { counted, el, marked, number, say, signed, spoken, table } from "./dom.js";
+import { counted, counting, el, marked, number, say, signed, spoken, table } from "./dom.js";
 import { address, changesAt, go } from "./place.js";
 import { DETAILS } from "./rejects.js";
 import { timeline } from "./rounds.js";
@@ -75,14 +75,14 @@ function tiles({ fit, kept_share, changes }) {
   ];
   for (const [kind, { name, note }] of Object.entries(KINDS_OF_CHANGE)) {
     const count = changes.filter((change) => change.kind === kind).length;
-    shown.push([`${name}: ${note}`, counting(count, { kind })]);
+    shown.push([`${name}: ${note}`, countedChanges(count, { kind })]);
   }
   return shown.map(([title, value]) => el("div", {}, el("dt", {}, title), el("dd", {}, value)));
 }
 
-/** A count that leads to what it counts. @param {number} count @param {{ [name: string]: string }} asked */
-function counting(count, asked) {
-  return count ? el("a", { href: changesAt(new URLSearchParams(asked)) }, number(count)) : number(count);
+/** A count of changes. @param {number} count @param {{ [name: string]: string }} asked */
+function countedChanges(count, asked) {
+  return counting(number(count), count ? changesAt(new URLSearchParams(asked)) : null);
 }
 
 /** Of each kind the reasons, most frequent first, without the names and numbers in which they differ. @param {Comparison} told */
@@ -95,7 +95,7 @@ function kinds({ changes }) {
     const sorted = [...counts].sort(([, a], [, b]) => b - a);
     if (!sorted.length) return null;
     const rows = sorted.map(([reason, count]) =>
-      el("li", {}, el("span.count", {}, counting(count, { kind, reason })), el("span", {}, reason)),
+      el("li", {}, el("span.count", {}, countedChanges(count, { kind, reason })), el("span", {}, reason)),
     );
     return [el("h3", {}, name, el("span.quiet", {}, ` ${note}`)), el("ul.reasons", {}, rows)];
   });
@@ -302,7 +302,7 @@ function version(letter, store, record) {
     "div",
     {},
     el("h3.side", {}, `${letter} · ${store}`, about && el("span", {}, about.filter(Boolean).join(" · "))),
-    record ? timeline(record) : el("p.quiet", {}, "This store has no trajectory of the question."),
+    record ? timeline(record, record.gold.length) : el("p.quiet", {}, "This store has no trajectory of the question."),
   );
 }
 

@@ -1,7 +1,5 @@
 // Elements, and how values are written. Whatever comes from the data goes in as text, never as HTML.
 
-import { listOf } from "./place.js";
-
 /** @import { Facts } from "./shapes.js" */
 /** @typedef {Node | string | false | null | undefined | Child[]} Child */
 /** @typedef {string | number | boolean | null | undefined | ((event: any) => void)} Attribute */
@@ -62,6 +60,21 @@ export function spoken(name) {
   return name.replaceAll("_", " ");
 }
 
+/** What share of a whole a count is. @param {number} count @param {number | null} whole */
+export function percent(count, whole) {
+  return whole ? `${number((100 * count) / whole, 1)} %` : "";
+}
+
+/** A count, which leads to the list of what it counts. @param {string} text @param {string | null | undefined} list */
+export function counting(text, list) {
+  return list?.startsWith("#/") ? el("a", { href: list }, text) : text;
+}
+
+/** A button. @param {string} text @param {(event: Event) => void} pressed */
+export function button(text, pressed) {
+  return el("button", { type: "button", click: pressed }, text);
+}
+
 /** A bar of `share` (0 to 1) of its width, for eyes only: the number stands beside it. @param {number} share */
 export function bar(share, look = "") {
   const fill = el("span");
@@ -95,25 +108,21 @@ export function link(address, text) {
   return web ? el("a", { href: address, target: "_blank", rel: "noopener noreferrer" }, text) : text;
 }
 
-/** A value of a table's cell. @param {Cell} value @param {string | null} there what a number leads to */
-function cell(value, there) {
+/** A value of a table's cell. @param {Cell} value @param {boolean} right @param {string} [list] what it counts */
+function cell(value, right, list) {
   if (value === null || value === undefined) return el("td.none", {}, "–");
-  if (typeof value === "number")
-    return el("td.number", {}, there && value ? el("a", { href: there }, number(value)) : number(value));
-  return el("td", {}, folded(String(value)));
+  if (typeof value === "number") return el("td.number", {}, counting(number(value), value ? list : null));
+  return el(right ? "td.number" : "td", {}, list ? counting(value, list) : folded(value));
 }
 
 /**
- * A table that scrolls in itself where the screen is narrow. The title is its caption, for those who hear it; a number
- * of trajectories leads to their list.
+ * A table that scrolls in itself where the screen is narrow. The title is its caption, for those who hear it; counts
+ * lead to their lists.
  * @param {Facts} facts
  */
-export function table({ title, columns, rows, filters }) {
-  /** @param {Cell[]} row @param {number} at */
-  const there = (row, at) =>
-    columns[at] === "trajectories" ? listOf(filters, (name) => row[columns.indexOf(name)]) : null;
+export function table({ title, columns, rows, links }) {
   /** @param {number} at */
-  const numeric = (at) => rows.some((row) => typeof row[at] === "number");
+  const numeric = (at) => rows.some((row) => typeof row[at] === "number" || / %$/.test(String(row[at])));
   const head = columns.map((column, at) => el(numeric(at) ? "th.number" : "th", { scope: "col" }, column));
   return el(
     "div.scroll",
@@ -126,11 +135,11 @@ export function table({ title, columns, rows, filters }) {
       el(
         "tbody",
         {},
-        rows.map((row) =>
+        rows.map((row, line) =>
           el(
             "tr",
             {},
-            row.map((value, at) => cell(value, there(row, at))),
+            row.map((value, at) => cell(value, numeric(at), links[line]?.[columns[at]])),
           ),
         ),
       ),

@@ -1,7 +1,8 @@
-// The first page: numbers, the funnel, charts and tables.
+// The first page: the verdict, numbers, the funnel, charts and tables.
 
 import { drawCharts, figure } from "./charts.js";
-import { bar, el, number, spoken, table } from "./dom.js";
+import { bar, counting, el, number, percent, spoken, table } from "./dom.js";
+import { sentence, verdict } from "./verdict.js";
 
 /** @import { Source } from "./data.js" */
 /** @import { View } from "./place.js" */
@@ -14,6 +15,7 @@ export async function overview(source) {
     "article",
     {},
     el("h1", { tabindex: "-1" }, about.title),
+    sentence(about.verdict),
     about.notes.length > 0 &&
       el(
         "ul.notes",
@@ -21,12 +23,14 @@ export async function overview(source) {
         about.notes.map((note) => el("li", {}, note)),
       ),
     el("dl.tiles", {}, about.tiles.map(tile)),
+    verdict(about.verdict),
     el(
       "section",
       { "aria-labelledby": "funnel" },
       el("h2", { id: "funnel" }, "From questions to trajectories"),
       funnel(about.funnel),
     ),
+    about.compared.map(section),
     about.charts.length > 0 &&
       el(
         "section",
@@ -34,7 +38,7 @@ export async function overview(source) {
         el("h2", { id: "charts" }, "How it is spread"),
         el("div.figures", {}, about.charts.map(figure)),
       ),
-    about.tables.map(facts),
+    about.tables.map(section),
     el("p.made", {}, `${about.made_with} · store `, el("code", {}, about.store)),
   );
   let end = () => {};
@@ -45,19 +49,14 @@ export async function overview(source) {
 }
 
 /** @param {Facts} facts */
-function tile({ title, rows }) {
+function tile({ title, rows, links }) {
   const value = rows[0][0];
-  return el(
-    "div",
-    {},
-    el("dt", {}, title),
-    el("dd", {}, typeof value === "number" ? number(value) : String(value ?? "–")),
-  );
+  const text = typeof value === "number" ? number(value) : String(value ?? "–");
+  return el("div", {}, el("dt", {}, title), el("dd", {}, counting(text, links[0]?.[title])));
 }
 
-/** Steps with a bar on one scale, and below each the reasons for which rows did not go on. @param {Step[]} steps */
+/** Steps, each with a bar of its share of its unit, and below the reasons for which rows did not go on. @param {Step[]} steps */
 function funnel(steps) {
-  const most = Math.max(1, ...steps.map((step) => step.count));
   return el(
     "ol.funnel",
     {},
@@ -69,8 +68,9 @@ function funnel(steps) {
           "div.step",
           {},
           el("p", {}, el("strong", {}, step.name), " ", el("span.quiet", {}, step.note)),
-          counts(step, number(step.count)),
-          bar(step.count / most),
+          el("span.count", {}, counting(number(step.count), step.link)),
+          el("span.share", {}, percent(step.count, step.whole)),
+          bar(step.whole ? step.count / step.whole : 0),
         ),
         step.lost.length > 0 && el("ul.lost", { "aria-label": `Lost after ${step.name}` }, step.lost.map(loss)),
       ),
@@ -78,23 +78,18 @@ function funnel(steps) {
   );
 }
 
-/** A count, which leads to what it counts. @param {Step} step @param {string} text */
-function counts({ link }, text) {
-  return el("span.count", {}, link?.startsWith("#/") ? el("a", { href: link }, text) : text);
-}
-
 /** @param {Step} step */
-function loss(step) {
-  const { name, count, note } = step;
+function loss({ name, count, note, link }) {
   return el(
     "li",
     {},
-    counts(step, `−${number(count)}`),
+    el("span.count", {}, counting(`−${number(count)}`, link)),
     el("span", {}, spoken(name), note && note !== name && el("span.quiet", {}, ` ${note}`)),
   );
 }
 
-/** @param {Facts} told @param {number} at */
-function facts(told, at) {
-  return el("section", { "aria-labelledby": `facts-${at}` }, el("h2", { id: `facts-${at}` }, told.title), table(told));
+/** @param {Facts} told */
+function section(told) {
+  const id = told.title.replace(/\W+/g, "-");
+  return el("section", { "aria-labelledby": id }, el("h2", { id }, told.title), table(told));
 }

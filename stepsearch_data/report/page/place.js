@@ -30,16 +30,6 @@ export function changesAt(params, id) {
   return address(params, id).replace("#/t", "#/d");
 }
 
-/**
- * The address of the list whose filters have these values; null where there are no filters.
- * @param {{ [name: string]: string }} filters filters by the names of their values
- * @param {(name: string) => unknown} value
- */
-export function listOf(filters, value) {
-  const chosen = Object.entries(filters).map(([name, filter]) => [filter, String(value(name))]);
-  return chosen.length ? address(new URLSearchParams(chosen)) : null;
-}
-
 /** Where the page's address leads. @returns {Place} */
 export function place() {
   const [path, query] = location.hash.replace(/^#\/?/, "").split(/\?(.*)/s);

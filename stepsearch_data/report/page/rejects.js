@@ -27,7 +27,7 @@ export async function rejects(source, params, change) {
         title: "Rejected rows",
         columns: ["stage", "source", "position", "question", "reason"],
         rows: shown.map(({ stage, source, position, id, reason }) => [stage, source, position, id, reason]),
-        filters: {},
+        links: [],
       }),
       pages(asked, offset, found.length, ROWS, rejectsAt) ?? "",
     );

@@ -24,8 +24,9 @@ const VERDICTS = {
 /**
  * Segments in order, those of a round together: its thought, search, information and observation.
  * @param {{ segments: Segment[], rounds: RecordRound[] }} record
+ * @param {number} golds paragraphs that an information gain is divided by
  */
-export function timeline(record) {
+export function timeline(record, golds) {
   return el(
     "ol.line",
     {},
@@ -36,7 +37,7 @@ export function timeline(record) {
         {},
         known && el("h3", {}, `Round ${known.round}`, known.sub_question && el("span", {}, known.sub_question)),
         known && known.role !== "gold" && el("p.role", {}, `Its role here: ${spoken(known.role)}`),
-        segments.map((segment) => part(segment, known)),
+        segments.map((segment) => part(segment, known, golds)),
       );
     }),
   );
@@ -61,39 +62,44 @@ function grouped(all) {
   return groups;
 }
 
-/** @param {Segment} segment @param {RecordRound | null} round */
-function part({ kind, text }, round) {
+/** @param {Segment} segment @param {RecordRound | null} round @param {number} golds */
+function part({ kind, text }, round, golds) {
   const body =
     kind === "search"
-      ? search(text, round)
+      ? search(text, round, golds)
       : kind === "information"
         ? information(text, round)
         : folded(text.trim(), 600);
   return el(`div.part.${kind}`, {}, el("p.kind", {}, KINDS[kind]), el("div.body", {}, body));
 }
 
-/** @param {string} text @param {RecordRound | null} round */
-function search(text, round) {
+/** @param {string} text @param {RecordRound | null} round @param {number} golds */
+function search(text, round, golds) {
   if (!round) return el("p.query", {}, text.trim());
-  return [el("p.query", {}, text.trim()), scores(round), engineVotes(round)];
+  return [el("p.query", {}, text.trim()), scores(round, golds), engineVotes(round)];
 }
 
-/** @param {RecordRound} round */
-function scores(round) {
-  /** @type {[string, string, number, string][]} */
+/** What a reward is divided by. @param {number} count @param {string} one */
+function by(count, one) {
+  return count ? `÷ ${counted(count, one)}` : "";
+}
+
+/** @param {RecordRound} round @param {number} golds */
+function scores(round, golds) {
+  /** @type {[string, string, number, string, string][]} */
   const rewards = [
-    ["Information gain", "G", round.gain, ""],
-    ["Redundancy", "P", round.redundancy, "striped"],
-    ["Step reward", "G − P", round.reward, "strong"],
+    ["Information gain", "G", round.gain, "", by(golds, "gold paragraph")],
+    ["Redundancy", "P", round.redundancy, "striped", by(round.documents.length, "document")],
+    ["Step reward", "G − P", round.reward, "strong", ""],
   ];
   return el(
     "dl.scores",
     {},
-    rewards.map(([name, sign, value, look]) =>
+    rewards.map(([name, sign, value, look, divided]) =>
       el(
         "div",
         {},
-        el("dt", {}, name, " ", el("span.sign", {}, sign)),
+        el("dt", {}, name, " ", el("span.sign", {}, sign), divided && el("span.divided", {}, ` ${divided}`)),
         el("dd", {}, signed(value), bar(Math.abs(value), value < 0 ? "minus" : look)),
       ),
     ),

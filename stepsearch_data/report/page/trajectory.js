@@ -125,8 +125,9 @@ function lost({ answer_reward, key_reward }) {
 
 /** The gold trajectory, and beside it what policies did. @param {Record} record */
 function sides(record) {
-  if (!record.rollouts.length) return timeline(record);
-  const gold = el("div", {}, el("h3.side", {}, "Gold trajectory"), timeline(record));
+  const line = timeline(record, record.gold.length);
+  if (!record.rollouts.length) return line;
+  const gold = el("div", {}, el("h3.side", {}, "Gold trajectory"), line);
   return aligned([gold, ...record.rollouts.map(side)]);
 }
 
@@ -151,7 +152,7 @@ function side(rollout) {
     "div",
     {},
     el("h3.side", {}, rollout.policy, el("span", {}, told.filter(Boolean).join(" · "))),
-    timeline(rollout),
+    timeline(rollout, rollout.golds),
   );
 }
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from stepsearch_data.core.errors import TrainError
+from stepsearch_data.core.intervals import share_interval
 from stepsearch_data.evaluation.plot.curves import Curves
 from stepsearch_data.evaluation.plot.runs import load_runs
-from stepsearch_data.evaluation.plot.statistics import share_interval
 from tests.evaluation.plot.runs import evaluated, write_run
 
 T1, T2 = 12.706205, 4.302653  # Student's t for 1 and 2 degrees of freedom

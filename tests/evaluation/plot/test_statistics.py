@@ -6,7 +6,8 @@ import math
 
 import pytest
 
-from stepsearch_data.evaluation.plot.statistics import Interval, share_interval, t_interval, t_quantile
+from stepsearch_data.core.intervals import Interval
+from stepsearch_data.evaluation.plot.statistics import t_interval, t_quantile
 
 
 @pytest.mark.parametrize(
@@ -27,14 +28,3 @@ def test_the_interval_of_three_values_is_the_one_computed_by_hand() -> None:
 def test_one_value_has_no_interval_and_equal_values_one_without_width() -> None:
     assert t_interval([0.5]) == Interval(1, 0.5, None, None)
     assert t_interval([0.5, 0.5, 0.5]) == Interval(3, 0.5, 0.5, 0.5)
-
-
-def test_wilsons_interval_of_a_share_is_the_one_computed_by_hand() -> None:
-    # z² = 3.8415; 5 of 10: centre .5, half √(.25 · .38415 + .38415² / 4) / 1.38415 = .26341
-    half = share_interval(5, 10)
-    assert half.low == pytest.approx(0.5 - 0.26341, abs=1e-5)
-    assert half.high == pytest.approx(0.5 + 0.26341, abs=1e-5)
-    # all of 8: from 1 / (1 + z²/8) up
-    assert share_interval(8, 8).low == pytest.approx(1 / (1 + 3.841459 / 8), abs=1e-5)
-    assert share_interval(8, 8).high == pytest.approx(1.0)
-    assert share_interval(0, 8).low == 0.0
