@@ -230,10 +230,12 @@ def test_what_is_shown_is_downloaded(browser: Browser, page: str, tmp_path: Path
 def test_a_link_to_what_is_shown_is_copied(browser: Browser, page: str) -> None:
     browser.look()
     browser.open(f"{page}#/t", ".row")
+    whole = questions(browser)
     browser.one("#search").send_keys("born in")
     browser.one("select[name=hops]").send_keys("2 hops")
     browser.one("select[name=sort]").send_keys("reward, lowest first")
     browser.wait(lambda: browser.hash() == "/t?text=born+in&hops=2&sort=reward")
+    browser.wait(lambda: questions(browser)[0] != whole[0])
     allowed = ["clipboardReadWrite", "clipboardSanitizedWrite"]  # of a person who clicks, the latter is not asked
     browser.driver.execute_cdp_cmd("Browser.grantPermissions", {"permissions": allowed})
     browser.all(".take button")[0].click()
