@@ -145,31 +145,30 @@ def _print_evaluation(report: Report, output: Path | None, *, as_json: bool) -> 
     if as_json:
         print_json({"settings": report.settings, **report.measures, "usage": report.usage})
     else:
-        shown = (
-            ("recall", "support_recall"),
-            ("searches", "searches"),
-            ("redundant", "redundant_searches"),
-            ("repeated", "repeated_queries"),
-            ("format errors", "format_errors"),
-            ("own tokens", "own_tokens"),
-        )
-        rows = [
-            (
-                name,
-                part["questions"],
-                *_with_interval(part, "em"),
-                *_with_interval(part, "f1"),
-                *(part[key] for _, key in shown),
-                part["ended"]["answer"],
-            )
-            for level in report.measures.values()
-            for name, part in level.items()
-        ]
-        columns = ("", "questions", "EM", "95 %", "F1", "95 %", *(title for title, _ in shown), "answered")
-        grid(columns, rows, tight=True)
+        print_measures(report.measures)
         if output:
             say(f"wrote {output}")
     _tell_faults(report)
+
+
+def print_measures(measures: dict[str, Any]) -> None:
+    """Print how good the answers are, and in another table what was done for them: each fits a common terminal."""
+    done = {
+        "searches": "searches",
+        "redundant": "redundant_searches",
+        "repeated": "repeated_queries",
+        "format errors": "format_errors",
+        "own tokens": "own_tokens",
+    }
+    parts = [(name, part) for level in measures.values() for name, part in level.items()]
+    answers = [
+        (name, part["questions"], *_with_interval(part, "em"), *_with_interval(part, "f1"), part["support_recall"])
+        for name, part in parts
+    ]
+    grid(("answers", "questions", "EM", "95 %", "F1", "95 %", "recall"), answers, tight=True)
+    print()
+    acts = [(name, *(part[key] for key in done.values()), part["ended"]["answer"]) for name, part in parts]
+    grid(("rollouts", *done, "answered"), acts, tight=True)
 
 
 def _with_interval(part: dict[str, Any], name: str) -> tuple[float, str]:

@@ -8,7 +8,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from stepsearch_data.cli import look, printing
+from stepsearch_data.cli import evaluate, look, printing
 from stepsearch_data.core.terminal import visible
 
 NUMBERS = {
@@ -78,6 +78,22 @@ def test_gates_and_splits_are_counted_by_source(monkeypatch: pytest.MonkeyPatch)
 
 def test_an_audit_fits_a_common_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     assert max(len(line) for line in printed(80, monkeypatch).splitlines()) <= 80
+
+
+def test_what_eval_measures_fits_a_common_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = screen_of(80, monkeypatch)
+    part = {"em": 0.14, "em_interval": (0.08, 0.21), "f1": 0.173, "f1_interval": (0.109, 0.249)}
+    acts = ("redundant_searches", "repeated_queries", "format_errors")
+    part |= {"questions": 12_345, "searches": 2.97, "own_tokens": 162.61, "support_recall": 0.109}
+    evaluate.print_measures(
+        {"all": {"musique, 2 hops": {**part, **dict.fromkeys(acts, 0.1), "ended": {"answer": 0.99}}}}
+    )
+    lines = screen.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert [line.split()[3:] for line in lines if line.startswith("musique")] == [
+        ["12,345", "0.140", "0.080–0.210", "0.173", "0.109–0.249", "0.109"],
+        ["2.970", "0.100", "0.100", "0.100", "162.610", "0.990"],
+    ]
 
 
 @pytest.mark.parametrize("width", [20, 60, 80])

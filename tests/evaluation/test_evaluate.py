@@ -408,7 +408,7 @@ def test_the_table_names_sources_and_hops(cli: Run, gold: GoldPolicy, sample_sto
         done = cli("eval", *served, "--output", tmp_path / "out", env={"OPENAI_API_KEY": KEY})
     lines = done.stdout.splitlines()
     assert done.returncode == 0, done.stderr
-    assert lines[0].split()[:5] == ["questions", "EM", "95", "%", "F1"]
+    assert lines[0].split()[:6] == ["answers", "questions", "EM", "95", "%", "F1"]
     assert lines[1].split()[:4] == ["all", "8", "1.000", "1.000–1.000"]
     assert [line.partition("  ")[0] for line in lines[2:5]] == ["hotpotqa", "musique", "hotpotqa, 2 hops"]
     assert lines[-1] == f"wrote {tmp_path / 'out'}"
