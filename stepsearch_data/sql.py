@@ -86,6 +86,12 @@ def _not_named(query: str) -> set[str]:
     return {table.name for table in TABLES} - named
 
 
+def fetch(store: Store, query: str) -> None:
+    """Fetch what a query reads of a store at a URL, which may take longer than the query. Raises StoreError."""
+    with store.reading() as manifest:
+        store.check(manifest, _not_named(query))
+
+
 @contextmanager
 def query(store: Store, sql: str, *, memory: int | None = None) -> Iterator[pa.RecordBatchReader]:
     """Run one SELECT (or EXPLAIN of one) and stream its rows; for `memory` see `connect`.

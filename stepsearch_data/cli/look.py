@@ -69,6 +69,10 @@ def sql(
     limits = Limits(timeout, int(memory * (1 << 30)))
     limits.split_off(undo=lambda: _discard(output))
     folder = open_store(store, config).folder
+    if folder.mirror:
+        from stepsearch_data.sql import fetch
+
+        fetch(folder, text)
     with limits.clock():
         _print_rows(folder, text, form, output, memory=limits.memory * 3 // 4)
     sys.stdout.flush()

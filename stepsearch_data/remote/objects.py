@@ -28,6 +28,8 @@ PATIENCE = timedelta(seconds=60)  # in which a request is tried again
 READ_TIMEOUT = timedelta(seconds=120)  # without an answer; a chunk is sent in that time
 _AT_A_TIME = 4
 _URL = re.compile(r"(s3|gs|az):/+([^/]+)/?(.*)", re.DOTALL)
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_PREFIX = re.compile(r"(?!\.{1,2}(?:/|$))(?:(?!/\.{1,2}(?:/|$))[^\x00-\x1f\x7f])*")
 _NO_BUCKET = {"NoSuchBucket", "ContainerNotFound", "InvalidBucketName"}
 _NO_CREDENTIALS = ("169.254.", "MissingAccount", "Account must be specified")  # the address is of a machine's own role
 _REFUSED = {"401", "403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"}
@@ -67,18 +69,25 @@ class Objects:
     def __init__(self, url: str) -> None:
         check_address(f"the URL of {url.partition('://')[0]}", url)
         self.url = url
-        scheme, _, place = url.partition("://")
-        self._scheme = scheme
+        self._scheme, _, place = url.partition("://")
         self._bucket, _, self._prefix = place.partition("/")
+        if not _BUCKET.fullmatch(self._bucket) or not _PREFIX.fullmatch(self._prefix):
+            raise ConfigError(f"{url} is no place for objects", f"such as {self._scheme}://BUCKET/PLACE")
 
     @cached_property
-    def _store(self) -> Any:
+    def _api(self) -> Any:
         try:
-            from obstore import store
+            import obstore.exceptions
+            import obstore.store
         except ImportError as error:
             hint = "pip install 'stepsearch-data[cloud]'"
             raise ConfigError(f"{self.url} needs the package obstore", hint) from error
-        kind = {"s3": store.S3Store, "gs": store.GCSStore, "az": store.AzureStore}[self._scheme]
+        return obstore
+
+    @cached_property
+    def _store(self) -> Any:
+        stores = self._api.store
+        kind = {"s3": stores.S3Store, "gs": stores.GCSStore, "az": stores.AzureStore}[self._scheme]
         with self._told():
             return kind(
                 self._bucket,
@@ -94,11 +103,9 @@ class Objects:
 
     def read(self, key: str, most: int) -> Found | None:
         """Return an object of at most `most` bytes, or None where there is none."""
-        import obstore
-
         with self._told():
             try:
-                found = obstore.get(self._store, key)
+                found = self._api.get(self._store, key)
                 if found.meta["size"] > most:
                     raise StoreError(f"{self.url}/{key} has more than {most:,} bytes")
                 return Found(bytes(found.bytes()), _tag(found.meta), found.meta["last_modified"])
@@ -108,14 +115,11 @@ class Objects:
 
     def write(self, key: str, data: bytes | Path, tag: Tag | None) -> Tag:
         """Replace the version of an object that has this tag, or make one where there is none. Raises Changed."""
-        import obstore
-        from obstore.exceptions import AlreadyExistsError, PreconditionError
-
+        late = (self._api.exceptions.AlreadyExistsError, self._api.exceptions.PreconditionError, FileNotFoundError)
         with self._told():
             try:
-                mode: Any = dict(tag) if tag else "create"
-                return _tag(obstore.put(self._store, key, data, mode=mode))
-            except (AlreadyExistsError, PreconditionError, FileNotFoundError) as error:
+                return _tag(self._api.put(self._store, key, data, mode=dict(tag) if tag else "create"))
+            except late as error:
                 self._check_bucket(error)
         whole = data if isinstance(data, bytes) else data.read_bytes()
         there = self.read(key, len(whole)) if (self.head(key) or {}).get("size") == len(whole) else None
@@ -125,52 +129,40 @@ class Objects:
 
     def chunks(self, key: str) -> Iterator[bytes]:
         """Yield an object's bytes. Raises FileNotFoundError."""
-        import obstore
-
         with self._told():
-            yield from obstore.get(self._store, key).stream(min_chunk_size=CHUNK)
+            yield from self._api.get(self._store, key).stream(min_chunk_size=CHUNK)
 
     def download(self, key: str, path: Path) -> Tag:
         """Write an object to a new file. Raises FileNotFoundError, OSError."""
-        import obstore
-
         with self._told(), open(path, "xb") as file:
-            found = obstore.get(self._store, key)
+            found = self._api.get(self._store, key)
             file.writelines(found.stream(min_chunk_size=CHUNK))
             return _tag(found.meta)
 
     def upload(self, path: Path, key: str) -> Tag:
         """Make an object of a file, whatever was there. Others see it when it is whole."""
-        import obstore
-
         with self._told():
-            return _tag(obstore.put(self._store, key, path, chunk_size=CHUNK, max_concurrency=_AT_A_TIME))
+            return _tag(self._api.put(self._store, key, path, chunk_size=CHUNK, max_concurrency=_AT_A_TIME))
 
     def head(self, key: str) -> dict[str, Any] | None:
         """Return what the server says of an object (`size`, `e_tag`, …), or None where there is none."""
-        import obstore
-
         with self._told():
             try:
-                return dict(obstore.head(self._store, key))
+                return dict(self._api.head(self._store, key))
             except FileNotFoundError as error:
                 self._check_bucket(error)
                 return None
 
     def listed(self, folder: str = "") -> dict[str, dict[str, Any]]:
         """Return what the server says of every object in a folder, by key."""
-        import obstore
-
         with self._told():
-            found = obstore.list(self._store, folder or None)
+            found = self._api.list(self._store, folder or None)
             return {meta["path"]: dict(meta) for page in found for meta in page}
 
     def delete(self, keys: Iterable[str]) -> None:
         """Delete objects."""
-        import obstore
-
         with self._told():
-            obstore.delete(self._store, list(keys))
+            self._api.delete(self._store, list(keys))
 
     @contextmanager
     def _told(self) -> Iterator[None]:

@@ -59,7 +59,7 @@ def parse_file(location: str) -> tuple[HubDataset, str]:
     """Read `hf://datasets/USER/NAME[@REVISION]/PATH`: the repository and the file's path. Raises ConfigError."""
     match = _FILE.fullmatch(location)
     if not match:
-        raise ConfigError(f"{location}: expected {FILES}USER/NAME[@REVISION]/PATH")
+        raise ConfigError(f"{location}: expected {FILES}USER/NAME/PATH", "a revision stands after NAME: NAME@REVISION")
     return HubDataset(match["repo"], match["revision"], None, "train"), match["path"]
 
 

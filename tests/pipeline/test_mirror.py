@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from stepsearch_data.core.errors import StoreError
+from stepsearch_data.core.progress import Reporter
 from stepsearch_data.pipeline import lease, mirror
 from stepsearch_data.pipeline.marks import Change, write_marks
 from stepsearch_data.pipeline.store import Entry, Output, Store
+from stepsearch_data.release.verify import verify
 from stepsearch_data.remote import objects as objects_module
 from tests.object_server import Broken, ObjectServer
 
@@ -277,6 +279,26 @@ def test_a_damaged_object_is_refused(text: bytes, machine: Machine) -> None:
         with pytest.raises(StoreError, match="is damaged") as error:
             text_of(store)
         assert "stepsearch-data verify s3://" in error.value.hint
+
+
+def test_verify_reads_what_lies_there(machine: Machine) -> None:
+    put(machine("a"), "1")
+    put(machine("a"), "2", stage="corpus", table="words")
+    store = machine("b")
+    objects = objects_module.Objects(store.name)
+    changed, missing = committed(store), store.manifest().output("words")
+    assert missing
+    objects.upload(Path(__file__), changed.path)
+    objects.delete([missing.path])
+    objects.write(f"stages/load-{NAME}/more", b"", None)
+    with Reporter(quiet=True).stage("verify") as meter:
+        report = verify(Path(store.name), meter)
+    assert report.where == store.name
+    assert {(fault.path, str(fault.state)) for fault in report.faults} == {
+        (changed.path, "changed"),
+        (missing.path, "missing"),
+        (f"stages/load-{NAME}/more", "unexpected"),
+    }
 
 
 def test_a_missing_object_is_told_and_built_again(machine: Machine) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -51,6 +53,30 @@ def test_a_url_with_a_password_is_refused() -> None:
     with pytest.raises(ConfigError, match="a user, a password") as error:
         Objects("s3://me:Passw0rd@bucket/place")
     assert "Passw0rd" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "place", ["UPPER!/a", "b\0/a", "bucket/../a", "bucket/a/..", "bucket/./a", "bucket/a\nb", ".b/a"]
+)
+def test_a_url_that_names_no_place_is_refused(place: str) -> None:
+    with pytest.raises(ConfigError, match="is no place for objects"):
+        Objects(f"s3://{place}")
+    Objects("s3://bucket/..a/b../.c/é x")
+
+
+def test_a_key_of_a_stranger_that_is_no_path_is_refused(objects: Objects, objects_server: ObjectServer) -> None:
+    place = objects.url.removeprefix("s3://")
+    with urlopen(Request(f"{objects_server.endpoint}/{place}/stages//etc/passwd", method="PUT", data=b"x")):
+        pass
+    with pytest.raises(StoreError, match="invalid path"):
+        objects.listed("stages")
+
+
+def test_without_the_extra_its_name_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "obstore.store", None)
+    with pytest.raises(ConfigError, match="needs the package obstore") as error:
+        Objects("s3://bucket").read("a", MOST)
+    assert "stepsearch-data[cloud]" in error.value.hint
 
 
 def test_an_object_is_read_with_its_version(objects: Objects) -> None:

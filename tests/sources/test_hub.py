@@ -101,6 +101,34 @@ HOTPOT = [on_the_hub(hotpotqa(f"hotpot-{number}")) for number in range(3)]
 FILES = {"data/validation-00000-of-00001.parquet": parquet(HOTPOT)}
 
 
+# Files
+
+
+def test_a_file_of_a_repository_is_read_as_a_local_one(build: Build, server: Hub, store: Path, tmp_path: Path) -> None:
+    rows = lines([musique(f"q{number}") for number in range(3)])
+    server.repository("ann/data").commit({"raw/train.jsonl": rows})
+    assert build("musique=hf://datasets/ann/data@main/raw/train.jsonl").returncode == 0
+    assert ids(store) == ["q0", "q1", "q2"]
+    (tmp_path / "train.jsonl").write_bytes(rows)
+    told = build(f"musique={tmp_path / 'train.jsonl'}", verb="explain")
+    assert "current" in told.stdout
+
+
+@pytest.mark.parametrize(
+    ("location", "said"),
+    [
+        ("hf://datasets/ann/data/none.jsonl", "cannot fetch hf://datasets/ann/data/none.jsonl from the Hub"),
+        ("hf://datasets/ann/none/train.jsonl", "cannot read ann/none on the Hub"),
+        ("hf://datasets/ann", "expected hf://datasets/USER/NAME/PATH"),
+    ],
+)
+def test_a_file_that_is_not_there_is_told(build: Build, server: Hub, location: str, said: str) -> None:
+    server.repository("ann/data").commit({"train.jsonl": b""})
+    done = build(f"musique={location}")
+    assert done.returncode != 0
+    assert said in done.stderr
+
+
 # Rows
 
 

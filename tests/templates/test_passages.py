@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 from pathlib import Path
 
 import polars as pl
@@ -57,6 +58,14 @@ def test_workers_read_what_was_written_once(table: Path, tmp_path: Path) -> None
     folder.mkdir()
     sent = pickle.dumps(Passages(table, folder))
     table.unlink()
+    assert pickle.loads(sent)["p10"].title == "Title 10"
+
+
+def test_a_worker_that_does_not_see_the_files_makes_its_own(table: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "of-another-machine"
+    folder.mkdir()
+    sent = pickle.dumps(Passages(table, folder))
+    shutil.rmtree(folder)
     assert pickle.loads(sent)["p10"].title == "Title 10"
 
 
