@@ -137,8 +137,8 @@ class RayParts:
     def __init__(self, cluster: Cluster, functions: Sequence[Callable[[Any], Any]]) -> None:
         cluster.connect()
         self._cluster = cluster
-        share = 1 / -(-len(functions) // cluster.cores)  # of a core, so that all find a place at once
-        options = {"num_cpus": share, "max_restarts": -1, "max_task_retries": RETRIES}
+        # No core is reserved: parts are searched in turns with other work, for which the cores must be free.
+        options = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": RETRIES}
         new = cluster.ray.remote(**options, scheduling_strategy="SPREAD")(_Actor)
         self._actors = [new.remote(__version__, pickle.dumps(function)) for function in functions]
         self._results([actor.begin.remote() for actor in self._actors])
