@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from array import array
+from collections.abc import Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import orjson
@@ -19,7 +22,10 @@ from stepsearch_data.search.documents import Documents
 from stepsearch_data.search.engine import Index
 from stepsearch_data.search.kinds import Engine, Kind, Service, TextConfig, local_opener, no_words
 from stepsearch_data.search.parts import PartsIndex, PartsSettings, read_parts
+from stepsearch_data.search.postings import Array, Postings, merge
 from stepsearch_data.search.sparse import SparseIndex, prepare
+
+_CHUNK = 16_384  # passages whose words are counted at once
 
 
 class Bm25Config(TextConfig):
@@ -35,26 +41,73 @@ class Bm25Config(TextConfig):
 
 
 def build(engine: Engine, documents: Documents, folder: Path, meter: Meter) -> None:
-    """Write a BM25 index to an empty folder. Raises SearchError for a corpus without a single word."""
+    """Write a BM25 index to an empty folder: what bm25s would write, whose own way holds all of it several times.
+
+    Raises SearchError for a corpus without a single word.
+    """
     if engine.settings.parts > 1:
         build_parts(engine, documents, folder, meter)
         return
-    import bm25s
-    from bm25s.tokenization import Tokenized
-
     config: Bm25Config = engine.config
+    aside = folder / "chunks"
+    aside.mkdir()
     vocabulary: dict[str, int] = {}
-    words = []
-    for text in documents.texts(config.title_weight):
-        words.append(array("i", [vocabulary.setdefault(token, len(vocabulary)) for token in tokens(text)]))
-        meter.advance()
+    chunks: list[Path] = []
+    lengths = [np.empty(0, np.int64)]
+    texts = documents.texts(config.title_weight)
+    while chunk := list(islice(texts, _CHUNK)):
+        chunks.append(aside / str(len(chunks)))
+        lengths.append(_count(chunk, vocabulary, chunks[-1]))
+        meter.advance(len(chunk))
     if not vocabulary:
         raise no_words()
-    idf = "robertson" if config.variant == "atire" else config.variant
-    index = bm25s.BM25(method=config.variant, idf_method=idf, k1=config.k1, b=config.b)
-    index.index(Tokenized(ids=words, vocab=vocabulary), create_empty_token=False, show_progress=False)
-    index.save(folder, show_progress=False)
+    frequencies = np.zeros(len(vocabulary), np.int64)
+    for path in chunks:
+        postings = Postings.load(path)
+        frequencies[postings.keys] += postings.lengths
+    scores = _Scores(config, frequencies, np.concatenate(lengths))
+    indptr, *files = (folder / name for name in ARRAYS)
+    scores.save(folder, vocabulary)
+    np.save(indptr, np.concatenate([[0], np.cumsum(frequencies)]))
+    merge(chunks, _CHUNK, np.arange(len(vocabulary)), frequencies, scores.weigh, *files)
+    shutil.rmtree(aside)
     prepare(len(documents), meter)
+
+
+def _count(texts: Sequence[str], vocabulary: dict[str, int], folder: Path) -> Array:
+    """Write the postings of a chunk of texts, and add their words to the vocabulary. Return the length of each."""
+    words = [array("i", [vocabulary.setdefault(token, len(vocabulary)) for token in tokens(text)]) for text in texts]
+    lengths = np.fromiter(map(len, words), np.int64)
+    keys, terms = np.unique(np.concatenate([np.empty(0, np.int32), *words]), return_inverse=True)
+    Postings.counted(keys, terms, np.repeat(np.arange(len(texts)), lengths), len(texts)).save(folder)
+    return lengths
+
+
+class _Scores:
+    """The weights of words in documents, by bm25s."""
+
+    def __init__(self, config: Bm25Config, frequencies: Array, lengths: Array) -> None:
+        from bm25s import BM25, scoring
+
+        idf = "robertson" if config.variant == "atire" else config.variant
+        self._index = BM25(method=config.variant, idf_method=idf, k1=config.k1, b=config.b)
+        score = scoring._select_idf_scorer(idf)  # noqa: SLF001 - the formulas are its own
+        self._idf = np.array([score(frequency, N=len(lengths)) for frequency in frequencies.tolist()], np.float32)
+        self._tfc = scoring._select_tfc_scorer(config.variant)  # noqa: SLF001
+        self._lengths, self._average = lengths, lengths.mean()
+
+    def weigh(self, words: Array, documents: Array, counts: Array) -> Any:
+        """See `Weigh`."""
+        of = self._index
+        shape = {"l_d": self._lengths[documents], "l_avg": self._average, "k1": of.k1, "b": of.b, "delta": of.delta}
+        return self._idf[words] * self._tfc(tf_array=counts.astype(np.float32), **shape)
+
+    def save(self, folder: Path, vocabulary: dict[str, int]) -> None:
+        """Write the vocabulary and the settings; the arrays are empty."""
+        none = np.empty(0)
+        self._index.scores = {"data": none, "indices": none, "indptr": none, "num_docs": len(self._lengths)}
+        self._index.vocab_dict, self._index.nonoccurrence_array = vocabulary, None
+        self._index.save(folder, show_progress=False)
 
 
 class Bm25(SparseIndex):

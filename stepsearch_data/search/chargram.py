@@ -13,10 +13,10 @@ the arrays. Disk: about 5 kB per passage of 100 words, and half as much again wh
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from pydantic import Field
@@ -26,12 +26,12 @@ from stepsearch_data.core.progress import Meter
 from stepsearch_data.core.text import tokens
 from stepsearch_data.search.arrays import REBUILD, Arrays, reading
 from stepsearch_data.search.documents import Documents
-from stepsearch_data.search.grams import Array, Postings, find, grams, runs, words_of
+from stepsearch_data.search.grams import count_grams, grams, words_of
 from stepsearch_data.search.kinds import Engine, Kind, TextConfig, local_opener, no_words
+from stepsearch_data.search.postings import Array, Postings, Weigh, find, merge
 from stepsearch_data.search.sparse import SparseIndex, prepare
 
 _CHUNK = 4_096  # passages whose grams are counted at once
-_BLOCK = 4_000_000  # postings put in order at once
 _COMMON_FROM = 1_000  # passages; in a smaller corpus no gram is too common
 
 
@@ -63,14 +63,16 @@ def build(engine: Engine, documents: Documents, folder: Path, meter: Meter) -> N
     chunks: list[Path] = []
     while chunk := list(islice(texts, _CHUNK)):
         chunks.append(aside / str(len(chunks)))
-        Postings.of(chunk).save(chunks[-1])
+        count_grams(chunk).save(chunks[-1])
         meter.advance(len(chunk))
     vocabulary = _vocabulary(chunks, len(documents), config.max_df)
     if not len(vocabulary.keys):
         raise no_words()
     np.save(folder / "keys.npy", vocabulary.keys)
     np.save(folder / "indptr.npy", np.concatenate([[0], np.cumsum(vocabulary.frequencies)]))
-    _merge(chunks, vocabulary, _norms(chunks, vocabulary), folder)
+    weigh = _weigh(vocabulary, _norms(chunks, vocabulary))
+    files = folder / "indices.npy", folder / "data.npy"
+    merge(chunks, _CHUNK, vocabulary.keys, vocabulary.frequencies, weigh, *files)
     shutil.rmtree(aside)
     prepare(len(documents), meter)
 
@@ -99,44 +101,13 @@ def _norms(chunks: Sequence[Path], vocabulary: _Vocabulary) -> Array:
     return np.where(lengths > 0, lengths, 1.0)
 
 
-def _merge(chunks: Sequence[Path], vocabulary: _Vocabulary, norms: Array, folder: Path) -> None:
-    """Write the postings of all chunks, gram by gram, a block of grams at a time."""
-    total = int(vocabulary.frequencies.sum())
-    idf = vocabulary.idf()
-    with open(folder / "indices.npy", "wb") as indices, open(folder / "data.npy", "wb") as data:
-        _head(indices, np.int32, total)
-        _head(data, np.float32, total)
-        for block in _blocks(vocabulary.frequencies):
-            lengths = vocabulary.frequencies[block]
-            filled = np.cumsum(lengths) - lengths  # where the next document of each gram goes
-            documents, weights = np.empty(lengths.sum(), np.int32), np.empty(lengths.sum(), np.float32)
-            for at, chunk in enumerate(chunks):
-                places, postings = Postings.load(chunk).among(vocabulary.keys[block])
-                to = runs(filled[places], postings.lengths)
-                documents[to] = number = postings.documents.astype(np.int32) + at * _CHUNK
-                # query and document have the same idf: both factors are in here
-                twice = np.repeat(idf[block][places] ** 2, postings.lengths)
-                weights[to] = _tf(postings.counts) * twice / norms[number]
-                filled[places] += postings.lengths
-            indices.write(documents.data)
-            data.write(weights.data)
+def _weigh(vocabulary: _Vocabulary, norms: Array) -> Weigh:
+    twice = vocabulary.idf() ** 2  # query and document have the same idf: both factors are in here
 
+    def weigh(places: Array, documents: Array, counts: Array) -> Any:
+        return _tf(counts) * twice[places] / norms[documents]
 
-def _blocks(frequencies: Array) -> Iterator[slice]:
-    """Yield ranges of grams with about `_BLOCK` postings each."""
-    ends = np.cumsum(frequencies)
-    start = 0
-    while start < len(ends):
-        before = ends[start - 1] if start else 0
-        end = max(start + 1, int(np.searchsorted(ends, before + _BLOCK, "right")))
-        yield slice(start, end)
-        start = end
-
-
-def _head(file: IO[bytes], dtype: Any, length: int) -> None:
-    """Begin a .npy file of one dimension. It is not mapped: written pages would count as memory of this process."""
-    described = np.lib.format.dtype_to_descr(np.dtype(dtype))
-    np.lib.format.write_array_header_1_0(file, {"descr": described, "fortran_order": False, "shape": (length,)})
+    return weigh
 
 
 def _tf(counts: Array) -> Array:

@@ -11,9 +11,9 @@ import pytest
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from stepsearch_data.core.errors import SearchError
-from stepsearch_data.search import chargram
+from stepsearch_data.search import chargram, postings
 from stepsearch_data.search.documents import Document
-from stepsearch_data.search.grams import Postings, grams
+from stepsearch_data.search.grams import count_grams, grams
 from tests.search.local import PART, ask, build, built, chosen, ids, opened, write
 from tests.tree import tree
 
@@ -77,7 +77,7 @@ def test_an_index_does_not_depend_on_the_pieces_it_is_built_in(
 ) -> None:
     built("chargram", tmp_path / "whole", CORPUS[:60])
     monkeypatch.setattr(chargram, "_CHUNK", chunk)
-    monkeypatch.setattr(chargram, "_BLOCK", block)
+    monkeypatch.setattr(postings, "_BLOCK", block)
     built("chargram", tmp_path / "pieces", CORPUS[:60])
     assert tree(tmp_path / "pieces" / PART) == tree(tmp_path / "whole" / PART)
 
@@ -129,7 +129,7 @@ def test_characters_that_are_no_letters_do_no_harm() -> None:
 
 def test_postings_of_nothing_are_empty() -> None:
     for texts in ([], ["", " \n"]):
-        assert [len(column) for column in Postings.of(texts)] == [0, 0, 0, 0]
+        assert [len(column) for column in count_grams(texts)] == [0, 0, 0, 0]
 
 
 def test_misspelt_and_inflected_words_find_what_words_alone_do_not(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from stepsearch_data.core.arrow import gather
 from stepsearch_data.core.lazy import Lazy
-from stepsearch_data.search.grams import runs
+from stepsearch_data.search.postings import runs
 
 if TYPE_CHECKING:
     import polars as pl
