@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from stepsearch_data.exports.export import Written
     from stepsearch_data.report.write import Written as ReportWritten
     from stepsearch_data.rewards import Preset
+    from stepsearch_data.schemas.rows import Check
     from stepsearch_data.trajectory import Trajectory
 
 T = TypeVar("T")
@@ -201,6 +202,17 @@ class Store:
         from stepsearch_data.trajectory import read_trajectory
 
         return read_trajectory(self.folder, question_id)
+
+    def checks(self, question_id: str) -> list[Check]:
+        """Return what the checks found out about a question; nothing where none was made.
+
+        >>> store = ssd.open("store")
+        >>> [check.check for check in store.checks("2hop__811040_270741") if check.outcome == "failed"]
+        []
+        """
+        from stepsearch_data.trajectory import read_checks
+
+        return read_checks(self.folder, question_id)
 
     def trajectories(self) -> Iterator[Trajectory]:
         """Yield every trajectory, in the order of the questions. Raises StoreError.

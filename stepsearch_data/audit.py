@@ -9,12 +9,15 @@ from typing import Any
 import duckdb
 
 from stepsearch_data.core.errors import StoreError
+from stepsearch_data.core.intervals import share_interval
 from stepsearch_data.pipeline.catalog import check_current
 from stepsearch_data.pipeline.questions import by_question
 from stepsearch_data.pipeline.store import Manifest, Store
-from stepsearch_data.schemas.tables import QUALITY, QUERIES, QUESTIONS, SUB_QUESTIONS
+from stepsearch_data.schemas.tables import CHECKS, QUALITY, QUERIES, QUESTIONS, SUB_QUESTIONS, VERDICTS
 from stepsearch_data.sql import connect
 from stepsearch_data.stages.gates.config import GATES, unchecked
+from stepsearch_data.stages.proof.decision import CHECKS as IN_ORDER
+from stepsearch_data.stages.proof.decision import whole_below
 from stepsearch_data.stages.rules import forbidden, leaked
 
 Numbers = dict[str, Any]
@@ -59,11 +62,22 @@ SELECT flag AS part, source, count(*) AS count FROM (SELECT source, unnest(flags
 _SPLITS = """
 SELECT if(passed, split, 'rejected') AS part, source, count(*) AS count FROM quality GROUP BY ALL
 """
+_CHECKS = """
+WITH asked AS (
+    SELECT source, "check", question_id, max(judge) AS judge FROM checks
+    WHERE outcome IN ('passed', 'failed') GROUP BY ALL
+), found AS (SELECT question_id, corpus_passages, unnest(failed) AS "check" FROM verdicts)
+SELECT source, "check", count(*) AS asked, count(f.question_id) AS failed,
+       count(*) FILTER (whole) AS asked_whole, count(f.question_id) FILTER (whole) AS failed_whole,
+       max(judge) AS judge, (SELECT max(corpus_passages) FROM verdicts) AS passages
+FROM (SELECT *, substr(sha256('whole ' || question_id), 1, 16) < '{whole}' AS whole FROM asked)
+LEFT JOIN found f USING (question_id, "check") GROUP BY ALL
+"""
 _COMPLETE = "SELECT {group} AS part, count(*) FILTER (complete) AS complete FROM trajectories GROUP BY part"
 
 
 def audit(store: Store) -> dict[str, dict[str, Any]]:
-    """Measure `by_source`, `by_source_and_hops`, `by_engine`, and of trajectories `by_gate` and `by_split`.
+    """Measure `by_source`, `by_source_and_hops`, `by_engine`, of trajectories `by_gate` and `by_split`, and `by_check`.
 
     Gates that checked nothing have None for numbers, and `unchecked` holds the reason.
     A query leaks when it holds its own hop's answer, or a later one, that the question does not hold.
@@ -79,6 +93,7 @@ def audit(store: Store) -> dict[str, dict[str, Any]]:
             idle = unchecked(manifest.stages[manifest.writer(QUALITY.name)].fingerprint)
             by_gate |= {gate: dict.fromkeys(by_source) for gate in idle}
             by_split = _trajectories(connection, _SPLITS, ("train", "validation", "rejected"), by_source)
+            by_check = _checks(connection, manifest)
         except duckdb.CatalogException as error:
             raise StoreError(
                 "the store is not built to its end", f"stepsearch-data build --store {store.name}"
@@ -94,6 +109,7 @@ def audit(store: Store) -> dict[str, dict[str, Any]]:
         "by_gate": by_gate,
         "unchecked": idle,
         "by_split": by_split,
+        "by_check": by_check,
     }
 
 
@@ -102,6 +118,27 @@ def measure(connection: duckdb.DuckDBPyConnection, group: str) -> dict[str, Numb
     complete = dict(connection.execute(_COMPLETE.format(group=group)).fetchall())
     measured = _numbers(connection, _MEASURES.format(group=group))
     return {part: {**numbers, "complete": complete.get(part, 0), "leaks": 0} for part, numbers in measured.items()}
+
+
+def _checks(connection: duckdb.DuckDBPyConnection, manifest: Manifest) -> dict[str, Numbers]:
+    """Return how many questions of each source fail each check, with the 95 % interval of their share.
+
+    `asked_whole` and `failed_whole` count the questions that go through all checks, whatever fails first: only their
+    share tells how common a fault is that later checks look for.
+    """
+    if not {CHECKS.name, VERDICTS.name} <= {output for entry in manifest.stages.values() for output in entry.outputs}:
+        return {}
+    whole = whole_below(manifest.stages[manifest.writer(CHECKS.name)].fingerprint["config"]["sample_all"])
+    found = connection.sql(_CHECKS.format(whole=whole)).pl().to_dicts()
+    found.sort(key=lambda row: (IN_ORDER.index(row["check"]), row["source"]))
+    measured = {}
+    for row in found:
+        share = share_interval(row["failed"], row["asked"])
+        numbers = {name: row[name] for name in ("asked", "failed")}
+        numbers |= {"share": share.mean, "low": share.low, "high": share.high}
+        numbers |= {name: row[name] for name in ("asked_whole", "failed_whole", "judge", "passages")}
+        measured[f"{row['source']} {row['check']}"] = numbers
+    return measured
 
 
 def _trajectories(

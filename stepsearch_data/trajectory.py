@@ -17,7 +17,17 @@ from stepsearch_data.pipeline.manifest import Manifest
 from stepsearch_data.pipeline.questions import by_question
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.schemas import rows
-from stepsearch_data.schemas.tables import QUALITY, QUERIES, QUESTIONS, REJECTS, ROUNDS, TRAJECTORIES, VOTES, Table
+from stepsearch_data.schemas.tables import (
+    CHECKS,
+    QUALITY,
+    QUERIES,
+    QUESTIONS,
+    REJECTS,
+    ROUNDS,
+    TRAJECTORIES,
+    VOTES,
+    Table,
+)
 
 Line = list[tuple[str, str]]
 """A line of text in parts, each with its style: a colour, bold, dim or none."""
@@ -132,6 +142,15 @@ def read_trajectory(store: Store, question_id: str | None = None) -> Trajectory:
             rows_of(QUERIES.name).filter(~pl.col("kept")).sort("hop", "n").to_dicts(),
             store.marks().get(question_id),
         )
+
+
+def read_checks(store: Store, question_id: str) -> list[rows.Check]:
+    """Read what the checks found out about a question; nothing where none was made."""
+    with store.reading() as manifest:
+        if not _fresh(manifest, CHECKS):
+            return []
+        found = frame(store, manifest, CHECKS.name).filter(question_id=question_id).collect()
+        return CHECKS.adapter.validate_python(found.to_dicts())
 
 
 def read_trajectories(store: Store) -> Iterator[Trajectory]:

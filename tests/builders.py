@@ -7,7 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from stepsearch_data.core.progress import Meter
-from stepsearch_data.schemas.rows import Hit, Passage, Query, Question, Round, SubQuestion, SupportingParagraph, Vote
+from stepsearch_data.schemas.rows import (
+    Hit,
+    Passage,
+    Query,
+    Question,
+    Round,
+    SubQuestion,
+    SupportingParagraph,
+    Verdict,
+    Vote,
+)
 from stepsearch_data.search.documents import Document, Documents, write_documents
 from stepsearch_data.search.kinds import choose
 
@@ -93,6 +103,19 @@ def vote(
         waiting=waiting,
         gold_rank=gold_rank,
     )
+
+
+def verdict(question_id: str = "q1", **fields: Any) -> Verdict:
+    defaults: dict[str, Any] = {
+        "source": "musique",
+        "passed": True,
+        "failed": [],
+        "first_failed": None,
+        "complete": True,
+        "judged_by": ["rules"],
+        "corpus_passages": 2,
+    }
+    return Verdict(question_id=question_id, **{**defaults, **fields})
 
 
 def search_round(of: Query, number: int | None = None, **fields: Any) -> Round:

@@ -63,7 +63,12 @@ def test_a_store_that_is_not_built_to_its_end_says_so(tmp_path: Path, cli: Run) 
 
 def test_gates_without_evaluation_data_were_not_checked(sample_store: Path, cli: Run) -> None:
     measures = audit(Store.open(sample_store))
-    assert measures["unchecked"] == {"eval_overlap": "not checked", "eval_single_hop": "not checked", "marks": "off"}
+    assert measures["unchecked"] == {
+        "eval_overlap": "not checked",
+        "eval_single_hop": "not checked",
+        "unproven": "off",
+        "marks": "off",
+    }
     assert set(measures["by_gate"]["eval_overlap"].values()) == {None}
     assert set(measures["by_gate"]["leak"].values()) == {0}
     line = next(line for line in cli("audit", "--store", sample_store).stdout.splitlines() if "eval_overlap" in line)

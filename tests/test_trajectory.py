@@ -24,7 +24,17 @@ def test_a_trajectory_is_the_same_alone_and_among_all(tmp_path: Path) -> None:
 def test_it_is_told_as_show_tells_it(sample_store: Path, cli: Run) -> None:
     shown = ssd.open(sample_store).trajectory()
     assert str(shown) == cli("show", "--store", sample_store).stdout.rstrip("\n")
-    assert json.loads(cli("show", "--store", sample_store, "--json").stdout) == shown.model_dump()
+    as_json = json.loads(cli("show", "--store", sample_store, "--json").stdout)
+    checks = as_json.pop("checks")
+    assert as_json == shown.model_dump()
+    assert {check["question_id"] for check in checks} == {shown.question_id}
+
+
+def test_what_speaks_against_its_question_is_told_too(sample_store: Path, cli: Run) -> None:
+    (row,) = ssd.open(sample_store).sql("SELECT * FROM checks WHERE outcome = 'failed' LIMIT 1").to_pylist()
+    told = cli("show", row["question_id"], "--store", sample_store).stdout
+    assert "\n\nChecks  rules, bm25\n" in told
+    assert f"  {row['check']}  {row['reason']}\n" in told
 
 
 def test_a_question_without_a_trajectory_is_told_with_its_fault(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
@@ -123,7 +123,7 @@ def retry_failed(
     """
     flags = {**row_settings(None, llm, prompt), "llm.max_cost": max_cost}
     merged = [*engine_settings(engine), *merged_settings(flags, settings)]
-    job = make_build(("all", "decompose", None), None, store, config, merged, teller(quiet))
+    job = make_build(("all", "verify", None), None, store, config, merged, teller(quiet))
     again = job.try_rejected_again()
     teller(quiet)(f"trying {again:,} questions again" if again else "no model and no engine failed")
     if again:
@@ -172,7 +172,16 @@ def _print_plan(decisions: Sequence[Decision], *, as_json: bool, estimates: Sequ
     if estimates:
         print()
         columns = ("stage", "model", "calls", "replayed", "prompt tokens", "reply tokens", "US dollars")
-        grid(columns, [tuple(asdict(estimate).values()) for estimate in estimates], title="Estimate, without repairs")
+        told = [line for estimate in estimates for line in _bounds(estimate)]
+        grid(columns, [tuple(asdict(line).values())[:-1] for line in told], title="Estimate, without repairs")
+
+
+def _bounds(estimate: Estimate) -> list[Estimate]:
+    """Return the lines of an estimate: two where the replies decide what is asked."""
+    if estimate.most is None:
+        return [estimate]
+    names = (f"{estimate.stage}, at least", f"{estimate.stage}, at most")
+    return [replace(each, stage=name) for each, name in zip((estimate, estimate.most), names, strict=True)]
 
 
 def _print_verdict(store: Store, made: Collection[str], rejects: int) -> None:

@@ -34,6 +34,7 @@ _AUDITED = (  # of all measures, those that fit a terminal; the JSON has the oth
     "complete",
     "leaks",
 )
+_CHECKED = ("asked", "failed", "share", "low", "high", "judge", "passages")
 _VOTED = ("queries", "answered", "valid", "gold_at_1", "gold_at_3", "valid_alone", "invalid_alone")
 
 
@@ -169,7 +170,7 @@ def _type(data_type: Any) -> str:
 
 
 def audit(store: options.Store = None, config: options.Config = None, as_json: options.Json = False) -> None:
-    """Print the data's quality by source and hop count: hits, pass@k, queries kept, leaks.
+    """Print the data's quality by source and hop count: hits, pass@k, queries kept, leaks; and what checks found.
 
     pass@k is the share of all written queries, before the vote, whose top k holds a gold passage;
     hop hit@3 the share of hops with a kept query that has one in its top 3.
@@ -182,15 +183,18 @@ def audit(store: options.Store = None, config: options.Config = None, as_json: o
 
 
 def print_audit(measures: dict[str, Any]) -> None:
-    """Print quality by source, by source and hops, by engine, and trajectories by gate and split."""
+    """Print quality by source, by source and hops, by engine, trajectories by gate and split, questions by check."""
     for group, shown, title in (
         ("by_source", _AUDITED, "source"),
         ("by_source_and_hops", _AUDITED, "source and hops"),
         ("by_engine", _VOTED, "engine"),
         ("by_gate", None, "trajectories that fail a gate"),
         ("by_split", None, "trajectories of a split"),
+        ("by_check", _CHECKED, "questions that a check speaks against"),
     ):
         parts = measures[group]
+        if not parts:
+            continue
         if group == "by_gate":
             parts = {gate: _said(counts, measures["unchecked"].get(gate)) for gate, counts in parts.items()}
         if group == "by_source_and_hops":

@@ -131,6 +131,41 @@ class MiningCount(Row):
     count: int = Field(description="how many")
 
 
+class Check(Row):
+    """What one check found out about a question: one row a check, or a sample of it where a model is asked."""
+
+    question_id: str = Field(description="question that was checked")
+    source: str = Field(description="format that the question came from")
+    check: str = Field(description="name of the check (docs/verify.md)")
+    part: str = Field(description="gold passage that was left out, in left_one_out; empty elsewhere")
+    sample: int = Field(description="position of the sample, from 0; 0 where no model is asked")
+    judge: str = Field(description="who judged: rules, the search engine, or the model; empty where nobody did")
+    answer: str = Field(description="what the model answered; empty where none was asked")
+    right: bool | None = Field(description="whether that is the question's answer; null where no model was asked")
+    quotes: list[str] = Field(description="what the model quoted")
+    quotes_valid: bool | None = Field(
+        description="whether all quotes stand in their passages and say the answer; null where none are wanted"
+    )
+    outcome: str = Field(
+        description="passed; failed: speaks against the question, or, of a hint, applies to it; void: the check does "
+        "not apply; unasked: an earlier check had failed"
+    )
+    reason: str = Field(description="why, in words; empty where it passed")
+
+
+class Verdict(Row):
+    """What the checks of a question come to."""
+
+    question_id: str = Field(description="question that was judged")
+    source: str = Field(description="format that the question came from")
+    passed: bool = Field(description="whether it is complete and no check of decide.gates failed")
+    failed: list[str] = Field(description="checks that failed, hints too, in the order of the checks")
+    first_failed: str | None = Field(description="first check of decide.gates that failed; null where none did")
+    complete: bool = Field(description="whether a gate failed, or no check was left unasked")
+    judged_by: list[str] = Field(description="who judged: rules, a search engine, a model")
+    corpus_passages: int = Field(description="passages of the corpus that was searched")
+
+
 class Passage(Paragraph):
     """A passage of the run's corpus: what the search engines index."""
 

@@ -219,6 +219,8 @@ LINKS = Table("links", rows.Link, rows_per_group=50_000)
 CHAINS = Table("chains", rows.Chain, rows_per_group=20_000)
 MINING = Table("mining", rows.MiningCount, rows_per_group=20_000)
 COMPOSED = Table("composed", rows.Composed, rows_per_group=2_000)
+CHECKS = Table("checks", rows.Check, rows_per_group=50_000)
+VERDICTS = Table("verdicts", rows.Verdict, rows_per_group=20_000)
 QUESTIONS = Table("questions", rows.Question, rows_per_group=2_000)
 PASSAGES = Table("passages", rows.Passage, rows_per_group=20_000)
 SUB_QUESTIONS = Table("sub_questions", rows.SubQuestion, rows_per_group=20_000)
@@ -241,6 +243,8 @@ TABLES: tuple[Table[Any], ...] = (
     LOADED,
     PARAGRAPHS,
     ORIGINS,
+    CHECKS,
+    VERDICTS,
     QUESTIONS,
     PASSAGES,
     SUB_QUESTIONS,

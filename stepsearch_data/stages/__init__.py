@@ -7,6 +7,7 @@ from stepsearch_data.core.errors import ConfigError
 from stepsearch_data.core.validation import known_names
 from stepsearch_data.stages import (
     corpus,
+    decide,
     decompose,
     gather,
     index,
@@ -16,12 +17,15 @@ from stepsearch_data.stages import (
     queries,
     retrieve,
     trajectories,
+    verify,
 )
 from stepsearch_data.stages import filter as voting
 
 STAGES = (
     load.STAGE,
     index.STAGE,
+    verify.STAGE,
+    decide.STAGE,
     gather.STAGE,
     corpus.STAGE,
     decompose.STAGE,

@@ -16,7 +16,7 @@ from stepsearch_data.pipeline.context import StageContext
 from stepsearch_data.pipeline.questions import QuestionRows, map_questions
 from stepsearch_data.pipeline.stage import Stage
 from stepsearch_data.schemas.rows import Quality, Round, Vote
-from stepsearch_data.schemas.tables import QUALITY, QUESTIONS, ROUNDS, SUB_QUESTIONS, VOTES
+from stepsearch_data.schemas.tables import QUALITY, QUESTIONS, ROUNDS, SUB_QUESTIONS, VERDICTS, VOTES
 from stepsearch_data.stages.gates.checks import (
     Case,
     Lengths,
@@ -24,6 +24,7 @@ from stepsearch_data.stages.gates.checks import (
     length_findings,
     own_findings,
     usual_lengths,
+    verdict_findings,
 )
 from stepsearch_data.stages.gates.config import GATES, MARKS, Finding, QualityConfig
 from stepsearch_data.stages.gates.duplicates import Duplicates, Keys, band_keys
@@ -57,6 +58,7 @@ def _examine(config: QualityConfig, known: EvalData, lengths: Lengths, rows: Que
             *own_findings(case, config),
             *eval_findings(question, known),
             *length_findings(case, lengths),
+            *verdict_findings(rows[VERDICTS]),
         ]
         reasons = {finding.gate: finding.reason for finding in reversed(findings)}
         score = difficulty(question.hops, case.rounds, case.votes)
@@ -123,7 +125,7 @@ def quality(context: StageContext) -> None:
     judge = _Judge(context, config).judge
     lengths = usual_lengths(context.inputs, config.length_spread)
     examine = partial(_examine, config, read_eval(context, config), lengths)
-    for place, seen in enumerate(map_questions(context, examine, SUB_QUESTIONS, VOTES, ROUNDS)):
+    for place, seen in enumerate(map_questions(context, examine, SUB_QUESTIONS, VOTES, ROUNDS, VERDICTS)):
         if seen.reasons is not None:
             context.writer(QUALITY).append(judge(place, seen, seen.reasons))
         context.accept(seen.source)
@@ -182,7 +184,7 @@ def band(score: float) -> str:
 STAGE = Stage(
     name="quality",
     doc="judge the trajectories, and split them for training",
-    reads=(QUESTIONS, SUB_QUESTIONS, VOTES, ROUNDS),
+    reads=(QUESTIONS, SUB_QUESTIONS, VOTES, ROUNDS, VERDICTS),
     writes=(QUALITY,),
     config=QualityConfig,
     run=quality,

@@ -43,6 +43,19 @@ def screen_of(width: int, monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     return screen
 
 
+CHECKED = {
+    "asked": 81,
+    "failed": 3,
+    "share": 0.037,
+    "low": 0.013,
+    "high": 0.103,
+    "asked_whole": 4,
+    "failed_whole": 0,
+    "judge": "rules",
+    "passages": 140_000,
+}
+
+
 def printed(width: int, monkeypatch: pytest.MonkeyPatch) -> str:
     screen = screen_of(width, monkeypatch)
     parts = {"hotpotqa 2 hops": NUMBERS}
@@ -56,6 +69,7 @@ def printed(width: int, monkeypatch: pytest.MonkeyPatch) -> str:
         },
         "unchecked": {"eval_overlap": "not checked"},
         "by_split": {"validation": {"hotpotqa": 1_234, "musique": 5_678}},
+        "by_check": {"hotpotqa unlinked_hop": CHECKED},
     }
     look.print_audit(measures)
     return screen.getvalue()
@@ -74,6 +88,7 @@ def test_gates_and_splits_are_counted_by_source(monkeypatch: pytest.MonkeyPatch)
     assert ["sub_question_is_question", "77", "88"] in lines
     assert ["eval_overlap", "not", "checked", "not", "checked"] in lines
     assert ["validation", "1,234", "5,678"] in lines
+    assert ["hotpotqa", "unlinked_hop", "81", "3", "0.037", "0.013", "0.103", "rules", "140,000"] in lines
 
 
 def test_an_audit_fits_a_common_terminal(monkeypatch: pytest.MonkeyPatch) -> None:

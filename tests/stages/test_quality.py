@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from stepsearch_data.core.errors import SourceError
-from stepsearch_data.schemas.rows import Quality
+from stepsearch_data.schemas.rows import Quality, Verdict
 from stepsearch_data.stages import quality
 from stepsearch_data.stages.gates.config import GATES, QualityConfig
-from tests.builders import query, question, search_round, sub_question, supporting, vote
+from tests.builders import query, question, search_round, sub_question, supporting, verdict, vote
 from tests.rows import hotpotqa, musique, write_lines
 from tests.stages.conftest import RunStage, Tables
 
@@ -43,6 +43,7 @@ class World:
         self.queries = [q.model_copy(update={"question_id": question_id}) for q in (Q1, Q2)]
         self.rounds = [search_round(q) for q in self.queries]
         self.votes = [vote(q) for q in self.queries]
+        self.verdicts: list[Verdict] = []
 
     def hop(self, at: int, **fields: Any) -> World:
         self.hops[at] = self.hops[at].model_copy(update=fields)
@@ -66,6 +67,7 @@ def run(run_stage: RunStage, *worlds: World, marked: Collection[str] = (), **con
         sub_questions=[hop for world in worlds for hop in world.hops],
         votes=[v for world in worlds for v in world.votes],
         rounds=[step for world in worlds for step in world.rounds],
+        verdicts=[verdict for world in worlds for verdict in world.verdicts],
     )
 
 
@@ -156,7 +158,8 @@ def test_near_misses_pass(name: str, run_stage: RunStage) -> None:
 
 
 def test_every_gate_has_a_case_here() -> None:
-    elsewhere = {"duplicate", "near_duplicate", "eval_overlap", "eval_single_hop", "length", "not_english", "marks"}
+    elsewhere = {"duplicate", "near_duplicate", "eval_overlap", "eval_single_hop", "length", "not_english"}
+    elsewhere |= {"unproven", "marks"}
     assert {name.partition(" ")[0].rstrip(",") for name in FAILS} | elsewhere == set(GATES)
 
 
@@ -222,6 +225,15 @@ def test_another_language_is_flagged_but_passes(run_stage: RunStage) -> None:
     (row,) = judge(run_stage, World(question="Wo wurde der Komponist von Il barbiere di Siviglia geboren?"))
     assert (row.flags, row.passed) == (["not_english"], True)
     assert row.reasons == ["the question has 0 English stop words among 10 words"]
+
+
+def test_a_question_that_has_not_passed_its_checks_is_flagged_where_that_is_asked(run_stage: RunStage) -> None:
+    good, named, unasked = World("q1"), World("q2", question="Who?"), World("q3", question="What?")
+    good.verdicts, named.verdicts = [verdict("q1")], [verdict("q2", passed=False, first_failed="bridge_named")]
+    unasked.verdicts = [verdict("q3", passed=False, complete=False)]
+    rows = judge(run_stage, good, named, unasked, unproven="flag", near_duplicate="off", length="off")
+    assert [row.reasons for row in rows] == [[], ["fails bridge_named"], ["not fully checked"]]
+    assert not [row for row in judge(run_stage, good, named, near_duplicate="off", length="off") if row.flags]
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from stepsearch_data.core.lazy import Lazy
 from stepsearch_data.core.text import facts, mentions, normalise
 from stepsearch_data.pipeline.questions import QuestionRows
-from stepsearch_data.schemas.rows import Question, Round, SubQuestion, Vote
+from stepsearch_data.schemas.rows import Question, Round, SubQuestion, Verdict, Vote
 from stepsearch_data.schemas.tables import QUESTIONS, ROUNDS, SUB_QUESTIONS, VOTES, Inputs
 from stepsearch_data.stages.gates.config import Finding, QualityConfig
 from stepsearch_data.stages.gates.outside import EvalData, digest, single_hops
@@ -80,6 +80,13 @@ def _overlaps(question: Question, known: EvalData) -> Iterator[Finding]:
     for gold in question.supporting:
         if digest(f"{gold.title} {gold.text}") in known.paragraphs:
             yield Finding("eval_overlap", f"a gold paragraph of the evaluation data: {gold.title}")
+
+
+def verdict_findings(verdicts: Sequence[Verdict]) -> Iterator[Finding]:
+    """Yield why a question has not passed its checks."""
+    for verdict in verdicts:
+        if not verdict.passed:
+            yield Finding("unproven", f"fails {verdict.first_failed}" if verdict.first_failed else "not fully checked")
 
 
 def length_findings(case: Case, lengths: Lengths) -> Iterator[Finding]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer
 
@@ -55,7 +55,9 @@ class QualityConfig(StageConfig):
     )
     length: Action = Field(default="flag", description="a text is far longer or shorter than its source's others")
     not_english: Action = Field(default="flag", description="a text has hardly any English stop word: a heuristic")
-
+    unproven: Action = Field(
+        default="off", description="the question has not passed its checks: see `verdicts` and decide.gates"
+    )
     marks: Literal["ignore", "drop-bad", "only-good"] = Field(
         default="ignore", description="it is marked bad (drop-bad), or is not marked good (only-good)"
     )
@@ -120,7 +122,10 @@ class QualityConfig(StageConfig):
 
 NOT_CHECKED = "not checked"
 MARKS = "marks"
-GATES = (*(name for name, info in QualityConfig.model_fields.items() if info.default in ("reject", "flag")), MARKS)
+GATES = (
+    *(name for name, info in QualityConfig.model_fields.items() if get_args(info.annotation) == get_args(Action)),
+    MARKS,
+)
 
 
 def action(gate: str, value: Any) -> Action:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from stepsearch_data.llm.replay import Replay
 from stepsearch_data.llm.settings import LlmSettings
 from stepsearch_data.schemas.rows import Question
 from stepsearch_data.stages import rules
+from stepsearch_data.stages.model.bounds import Calls, bounds_of
 from stepsearch_data.stages.model.config import ModelConfig
 from stepsearch_data.stages.model.decompose import decompose_request
 from stepsearch_data.stages.model.prompts import load_prompt
@@ -24,7 +25,10 @@ _TOKENS_A_QUERY = 12
 
 @dataclass(frozen=True)
 class Estimate:
-    """The estimate of one stage. `replayed` calls were paid before. `cost` is None for a model without a price."""
+    """The estimate of one stage. `replayed` calls were paid before. `cost` is None for a model without a price.
+
+    Where the replies decide what is asked, these are the least; `most` is then the other bound.
+    """
 
     stage: str
     model: str
@@ -33,6 +37,7 @@ class Estimate:
     prompt_tokens: int
     completion_tokens: int
     cost: float | None
+    most: Estimate | None = None
 
 
 def estimate(
@@ -42,14 +47,15 @@ def estimate(
     answerable = [question for question in questions if question.answerable]
     asked = {"decompose": _decompositions, "queries": _queries}
     chosen = {name: configs[name] for name in asked if configs[name].uses_model}
-    if not chosen:
+    verifying = configs["verify"].uses_model
+    if not (chosen or verifying):
         return []
     replay = Replay(settings.replay)
     try:
-        return [
-            _sum(name, config, asked[name](answerable, config, prompts), settings, replay)
-            for name, config in chosen.items()
-        ]
+        found = [_verify(answerable, configs["verify"], prompts, settings, replay)] if verifying else []
+        for name, config in chosen.items():
+            found.append(_sum(name, config, asked[name](answerable, config, prompts), settings, replay))
+        return found
     finally:
         replay.close()
 
@@ -83,7 +89,32 @@ def _sum(
         calls += 1
         prompt_tokens += tokens_in(*(message.content for message in request.messages))
         completion_tokens += reply_tokens
+    return _priced(stage, config, Calls(calls, prompt_tokens, completion_tokens), replayed, settings)
+
+
+def _verify(
+    questions: Sequence[Question], config: Any, prompts: Mapping[str, Path], settings: LlmSettings, replay: Replay
+) -> Estimate:
+    """Return what `verify` asks where every question fails as soon as it may, and where none fails."""
+    loaded = {name: load_prompt(name, prompts.get(name)) for name in config.asks}
+    url = settings.base_url.rstrip("/")
+    least, most, replayed = Calls(), Calls(), 0
+    drawn = config.drawn(question.question_id for question in questions)
+    for question in questions:
+        if drawn is not None and question.question_id not in drawn:
+            continue
+        bounds = bounds_of(question, loaded, config)
+        first = [request for request in bounds.first if replay.get(request.digest(url))]
+        replayed += len(first)
+        least = least if first else least.plus(bounds.least)
+        most = most.plus(bounds.most)
+    return replace(
+        _priced("verify", config, least, replayed, settings), most=_priced("verify", config, most, replayed, settings)
+    )
+
+
+def _priced(stage: str, config: ModelConfig, calls: Calls, replayed: int, settings: LlmSettings) -> Estimate:
     price = price_of(config.llm, settings.prices)
     share = BATCH_SHARE if settings.mode == "batch" else 1.0
-    cost = price.of(Usage(prompt_tokens, completion_tokens)) * share if price else None
-    return Estimate(stage, config.llm, calls, replayed, prompt_tokens, completion_tokens, cost)
+    cost = price.of(Usage(calls.prompt_tokens, calls.completion_tokens)) * share if price else None
+    return Estimate(stage, config.llm, calls.number, replayed, calls.prompt_tokens, calls.completion_tokens, cost)

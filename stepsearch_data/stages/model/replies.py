@@ -58,6 +58,39 @@ class Judgement(_Reply):
     score: int
 
 
+class Recollection(_Reply):
+    """A reply to the prompt `recall`."""
+
+    answer: Line
+    sure: bool
+
+
+class Quote(_Reply):
+    """Words of a passage; `passage` counts from 1, as the prompt shows them."""
+
+    passage: int
+    text: Line
+
+
+class Reading(_Reply):
+    """A reply to the prompt `read`; the quotes come first, so that the answer follows from them."""
+
+    quotes: list[Quote]
+    answer: Line
+
+
+class Readings(_Reply):
+    """A reply to the prompt `unique`: every answer that the passages support."""
+
+    answers: list[Reading]
+
+
+class Sameness(_Reply):
+    """A reply to the prompt `same`."""
+
+    same: bool
+
+
 @cache
 def schema_of(reply: type[BaseModel]) -> dict[str, Any]:
     """Return the JSON schema of a reply. It is cached, as making it takes most of the local time of a call."""

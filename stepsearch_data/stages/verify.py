@@ -1,0 +1,292 @@
+"""verify: questions and their paragraphs → `checks`: what speaks against each question, without and with a model."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from heapq import nsmallest
+from itertools import chain, islice, repeat, zip_longest
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import Field, field_validator
+
+from stepsearch_data.pipeline.context import StageContext
+from stepsearch_data.pipeline.questions import QuestionRows, ask_for_each_question, map_questions
+from stepsearch_data.pipeline.stage import Needs, Stage
+from stepsearch_data.schemas.rows import Check, Question, SubQuestion
+from stepsearch_data.schemas.tables import CHECKS, INDEX, LOADED, PARAGRAPHS
+from stepsearch_data.search.documents import Document
+from stepsearch_data.search.index import open_engine
+from stepsearch_data.search.kinds import Service, TextConfig
+from stepsearch_data.stages import model, rules
+from stepsearch_data.stages.proof.decision import GATES, READINGS, check_names, draw, failures, whole_below
+from stepsearch_data.stages.proof.signals import (
+    AT_ONCE,
+    UNASKED,
+    Signal,
+    is_chain,
+    names_of_several,
+    search_signals,
+    static_signals,
+)
+
+_BATCH = 500  # questions that are searched at once
+_TOP = 10  # documents of a search
+_FOLLOWED = 2  # documents of a hop that may hold another answer to it, and lead elsewhere
+_WRITE = 20_000  # rows
+_REFERENCE = re.compile(r"#\d+")
+
+
+class VerifyConfig(model.ModelConfig):
+    """Which checks are made, and how often a model is asked."""
+
+    temperature: float = Field(default=0.7, ge=0, le=2, description="sampling temperature of the model")
+    signals: bool = Field(default=True, description="check by rules and by one search; no model is asked")
+    samples: int = Field(default=3, ge=1, le=100, description="how often the model is asked the same")
+    sample: int | None = Field(
+        default=None, ge=1, le=1_000_000_000, description="ask the model about at most N questions, drawn by their ids"
+    )
+    sample_all: float = Field(
+        default=0.05, ge=0, le=1, description="share of questions that go through all checks, whatever fails first"
+    )
+    stop: tuple[str, ...] = Field(default=GATES, description="checks after whose failure the model is asked no more")
+
+    @field_validator("stop")
+    @classmethod
+    def _are_checks(cls, checks: tuple[str, ...]) -> tuple[str, ...]:
+        return check_names(checks)
+
+    @property
+    def asks(self) -> tuple[str, ...]:
+        """Return the names of the prompts that a model gets."""
+        return ("recall", "read", "unique", "same")
+
+    def drawn(self, question_ids: Iterable[str]) -> set[str] | None:
+        """Return the questions that a model is asked about, or None for all."""
+        return None if self.sample is None else set(nsmallest(self.sample, question_ids, partial(draw, "sample")))
+
+    def whole(self, question_id: str) -> bool:
+        """Tell whether a question goes through all checks."""
+        return draw("whole", question_id) < whole_below(self.sample_all)
+
+
+def verify(context: StageContext) -> None:
+    """Check every answerable question."""
+    config = context.config(VerifyConfig)
+    if context.model:
+        _by_model(context, config)
+    elif config.signals:
+        _by_rules(context)
+    else:
+        context.meter.expect(0)
+
+
+# --- Without a model --------------------------------------------------------------------------------
+
+
+class _Seen(NamedTuple):
+    """What a worker says about a question; nothing about an unanswerable one. See `search_signals`."""
+
+    question_id: str
+    source: str
+    signals: Sequence[Signal] = ()
+    gold: Sequence[str] = ()
+    last: Sequence[str] = ()
+
+
+def _by_rules(context: StageContext) -> None:
+    rows, search = _Rows(context), _Search(context)
+    static = partial(_static, names_of_several(_titles(context)))
+    for seen, found in zip(map_questions(context, static, base=LOADED), search.each(), strict=True):
+        rows.add(seen, "rules", seen.signals)
+        rows.add(seen, search.name, search_signals(seen.gold, seen.last, found) if found and seen.gold else ())
+        context.accept(seen.source)
+    rows.flush()
+
+
+def _static(several: frozenset[str], rows: QuestionRows) -> _Seen:
+    """Check a question, in a worker."""
+    question = rows.question
+    if not question.answerable:
+        return _Seen(question.question_id, question.source)
+    return _seen(question, rules.decompose(question), several)
+
+
+def _seen(question: Question, hops: Sequence[SubQuestion], several: frozenset[str]) -> _Seen:
+    return _Seen(
+        question.question_id,
+        question.source,
+        static_signals(question, hops, several),
+        [paragraph.passage_id for paragraph in question.supporting],
+        hops[-1].gold_passage_ids if is_chain(hops) else (),
+    )
+
+
+def _titles(context: StageContext) -> Iterator[str]:
+    with pq.ParquetFile(context.inputs[PARAGRAPHS]) as file:
+        for batch in file.iter_batches(columns=["title"]):
+            yield from batch.column(0).to_pylist()
+
+
+class _Search:
+    """The first engine that finds words in the run's own passages; without one, nothing is found."""
+
+    def __init__(self, context: StageContext) -> None:
+        self._context = context
+        self._engine: Any = None
+        self._turn = asyncio.Lock()
+        lexical = next((engine for engine in context.engines if isinstance(engine.config, TextConfig)), None)
+        if lexical:  # never one that may have to be paid for
+            service = Service(workers=context.service.workers)  # no search of a trajectory: none is recorded
+            self._engine = open_engine(lexical, context.inputs[INDEX], service)
+            self._ids = self._engine.documents.ids()
+
+    @property
+    def name(self) -> str:
+        """Return the name of the engine."""
+        return self._engine.name if self._engine else ""
+
+    def each(self) -> Iterator[list[str]]:
+        """Yield the ids of the first documents that are found for each question."""
+        if not self._engine:
+            yield from repeat([], self._context.count(LOADED))
+            return
+        with pq.ParquetFile(self._context.inputs[LOADED]) as file:
+            for batch in file.iter_batches(_BATCH, columns=["question"]):
+                hits = asyncio.run(self._engine.hits(batch.column(0).to_pylist(), AT_ONCE))
+                ids = iter(self._ids.take(pa.array(hits.numbers)).to_pylist())
+                for count in hits.counts.tolist():
+                    yield list(islice(ids, count))
+
+    async def documents(self, queries: Sequence[str]) -> list[list[Document]]:
+        """Return what is found for each query, best first."""
+        if not (self._engine and queries):
+            return [[] for _ in queries]
+        async with self._turn:
+            hits = await self._engine.hits(queries, _TOP)
+        return [[self._engine.documents[number] for number, _ in pairs] for pairs in hits.pairs()]
+
+
+class _Rows:
+    """Rows of `checks`, written many at a time."""
+
+    def __init__(self, context: StageContext) -> None:
+        self._writer = context.writer(CHECKS)
+        self._rows: list[tuple[Any, ...]] = []
+
+    def add(self, seen: _Seen, judge: str, signals: Sequence[Signal]) -> None:
+        """Add a row for each signal."""
+        about = seen.question_id, seen.source
+        self._rows += [(*about, s.check, "", 0, judge, "", None, [], None, s.outcome, s.reason) for s in signals]
+        if len(self._rows) >= _WRITE:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what was added."""
+        columns = zip(*self._rows, strict=True) if self._rows else repeat((), len(CHECKS.schema))
+        arrays = [pa.array(values, field.type) for values, field in zip(columns, CHECKS.schema, strict=False)]
+        self._writer.extend(pa.Table.from_arrays(arrays, schema=CHECKS.schema))
+        self._rows.clear()
+
+
+# --- With a model -----------------------------------------------------------------------------------
+
+
+def _by_model(context: StageContext, config: VerifyConfig) -> None:
+    llm, search = context.model, _Search(context)
+    assert llm
+    several, drawn = names_of_several(_titles(context)), config.drawn(_ids(context))
+    prompts = {name: model.Prompt(name, text) for name, text in context.prompts.items()}
+
+    async def by_model(rows: QuestionRows) -> list[Check]:
+        question = rows.question
+        if not question.answerable:
+            return []
+        hops = rules.decompose(question)
+        found, *of_hops = await search.documents([question.question, *(hop.sub_question for hop in hops)])
+        checks = _signals(_seen(question, hops, several), search.name, [document.id for document in found])
+        if drawn is not None and question.question_id not in drawn:
+            return checks
+        stop = () if config.whole(question.question_id) else config.stop
+        failed = next((check for check in failures(checks) if check in stop), None)
+        if failed:
+            return [*checks, *(_unasked(question, check, failed) for check in READINGS)]
+        case = await _case(question, hops, found, of_hops, search)
+        first = context.sample(question.question_id) * config.samples
+        readings = await model.prove(llm, prompts, case, config, samples=config.samples, first=first, stop=stop)
+        return [*checks, *readings]
+
+    ask_for_each_question(context, by_model, base=LOADED)
+
+
+def _signals(seen: _Seen, engine: str, found: Sequence[str]) -> list[Check]:
+    searched = search_signals(seen.gold, seen.last, found) if found else []
+    judged = [*zip(repeat("rules"), seen.signals, strict=False), *zip(repeat(engine), searched, strict=False)]
+    return [_check(seen, judge, *signal) for judge, signal in judged]
+
+
+def _check(about: _Seen | Question, judge: str, check: str, outcome: str, reason: str) -> Check:
+    return Check(
+        question_id=about.question_id,
+        source=about.source,
+        check=check,
+        part="",
+        sample=0,
+        judge=judge,
+        answer="",
+        right=None,
+        quotes=[],
+        quotes_valid=None,
+        outcome=outcome,
+        reason=reason,
+    )
+
+
+def _unasked(question: Question, check: str, failed: str) -> Check:
+    return _check(question, "", check, UNASKED, f"{failed} had failed")
+
+
+async def _case(
+    question: Question,
+    hops: Sequence[SubQuestion],
+    found: Sequence[Document],
+    of_hops: Sequence[Sequence[Document]],
+    search: _Search,
+) -> model.Case:
+    """Return a question with its gold paragraphs, and the best other passages of all its searches, in turn.
+
+    What is found for a hop may answer it otherwise. So the hops that need it are searched for with its words too.
+    """
+    gold = [Document(p.passage_id, p.title, p.text) for p in question.supporting]
+    known = {document.id for document in gold}
+    others = [[document for document in of if document.id not in known] for of in (found, *of_hops)]
+    leads = [(hop, document) for hop in hops for needed in hop.depends_on for document in others[needed][:_FOLLOWED]]
+    queries = [f"{_REFERENCE.sub('', hop.template)} {document.text}" for hop, document in leads]
+    led = [
+        [document for document in of if document.id not in {lead.id, *known}]
+        for (_, lead), of in zip(leads, await search.documents(queries), strict=True)
+    ]
+    in_turn = chain.from_iterable(zip_longest(*others, *led))
+    around = {document.id: document for document in in_turn if document}
+    return model.Case(question, gold, others[0], list(around.values())[: model.AROUND])
+
+
+def _ids(context: StageContext) -> Iterator[str]:
+    with pq.ParquetFile(context.inputs[LOADED]) as file:
+        for batch in file.iter_batches(columns=["question_id"]):
+            yield from batch.column(0).to_pylist()
+
+
+STAGE = Stage(
+    name="verify",
+    doc="check whether each question needs its hops",
+    reads=(LOADED, PARAGRAPHS, INDEX),
+    writes=(CHECKS,),
+    config=VerifyConfig,
+    run=verify,
+    needs=Needs.OWN_ENGINES,
+)

@@ -1,0 +1,225 @@
+"""`verify` with a model, through the command line: questions with known faults, and a reader that parses prompts."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stepsearch_data.llm.money import tokens_in
+from stepsearch_data.pipeline.store import Store
+from stepsearch_data.remote.cache import WINDOW_REPLIES
+from stepsearch_data.sql import query as sql
+from tests.batch_api import BatchApi
+from tests.conftest import run_cli
+from tests.fake import Fault
+from tests.faults import FAULTS, GOOD, Questions, make
+from tests.llm_server import LlmServer, completion
+from tests.reader import Reader
+from tests.tree import tree
+
+STAGES = "load,index,verify,decide"
+PRICE = ("--set", "llm.prices={mock = [1.0, 4.0]}")
+
+
+class World:
+    """A server that reads, a file of questions, and a folder for stores and for the replay cache."""
+
+    def __init__(self, folder: Path, server: LlmServer, questions: Questions) -> None:
+        self.folder, self.server, self.questions = folder, server, questions
+        self.env = {
+            "XDG_CACHE_HOME": str(folder / "cache"),
+            "OPENAI_BASE_URL": server.url,
+            "OPENAI_API_KEY": "sk-made-up",
+        }
+        rows = [json.dumps(row) for of in questions.rows.values() for row in of]
+        (folder / "questions.jsonl").write_text("\n".join(rows) + "\n")
+
+    @property
+    def store(self) -> Path:
+        return self.folder / "store"
+
+    def command(self, *arguments: str | Path, store: Path | None = None) -> list[str]:
+        source = f"musique={self.folder / 'questions.jsonl'}"
+        given = ("build", "--store", store or self.store, "--source", source, "--stage", STAGES)
+        return [*map(str, given), "--set", "verify.llm=mock", *map(str, arguments)]
+
+    def build(self, *arguments: str | Path, store: Path | None = None, **env: str) -> subprocess.CompletedProcess[str]:
+        return run_cli(*self.command(*arguments, store=store), env={**self.env, **env})
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """A build that goes on in the background."""
+        command = [sys.executable, "-m", "stepsearch_data", *self.command(*arguments)]
+        pipe = subprocess.PIPE
+        return subprocess.Popen(command, env={**os.environ, **self.env}, stdout=pipe, stderr=pipe, text=True)
+
+    def rows(self, query: str, store: Path | None = None) -> list[dict[str, Any]]:
+        with sql(Store.open(store or self.store), query) as reader:
+            return reader.read_all().to_pylist()  # type: ignore[no-any-return]  # pyarrow ships no types
+
+    def verdicts(self, store: Path | None = None) -> dict[str, str | None]:
+        """The first check that each question failed, by question."""
+        found = self.rows("SELECT question_id, passed, first_failed FROM verdicts", store)
+        assert all(row["passed"] == (row["first_failed"] is None) for row in found)
+        return {row["question_id"]: row["first_failed"] for row in found}
+
+    def sent_again(self) -> int:
+        """How many requests the server got more than once."""
+        return len(self.server.requests) - len({json.dumps(request) for request in self.server.requests})
+
+
+@pytest.fixture(scope="module")
+def questions() -> Questions:
+    return make(good=6, each=1)
+
+
+@pytest.fixture
+def world(tmp_path: Path, questions: Questions) -> Iterator[World]:
+    with LlmServer(counted(Reader(questions.known))) as server:
+        yield World(tmp_path, server, questions)
+
+
+def counted(reader: Reader) -> Any:
+    """Answer with the usage that the texts have, instead of a fixed one."""
+
+    def answer(request: dict[str, Any]) -> dict[str, Any]:
+        said = reader(request)
+        reply = completion(said)
+        prompt = tokens_in(*(str(message["content"]) for message in request["messages"]))
+        reply["usage"] = {"prompt_tokens": prompt, "completion_tokens": tokens_in(said), "total_tokens": 0}
+        return reply
+
+    return answer
+
+
+CAUGHT_BY = {
+    "wrong_bridge": "answerable",
+    "ambiguous_relation": "unique",
+    "ambiguous_bridge": "unique",
+    "answer_leak": "answer_named",
+    "bridge_leak": "bridge_named",
+    "closed_book": "closed_book",
+    "one_paragraph": "one_paragraph",
+    "gold_silent": "answerable",
+    "wrong_answer": "answerable",
+}
+
+
+def test_every_fault_is_caught_by_its_check_and_no_good_question(world: World) -> None:
+    assert CAUGHT_BY.keys() == FAULTS.keys()
+    done = world.build()
+    assert done.returncode == 0, done.stderr
+    found = world.verdicts()
+    assert {name: found[f"{name}__0"] for name in CAUGHT_BY} == CAUGHT_BY
+    assert [found[row["id"]] for row in world.questions.rows[GOOD]] == [None] * 6
+
+
+def test_readings_alone_find_what_signals_find(world: World) -> None:
+    alone = '["closed_book", "answerable", "left_one_out", "unique"]'
+    done = world.build("--set", f"verify.stop={alone}", "--set", f"decide.gates={alone}")
+    assert done.returncode == 0, done.stderr
+    found = world.verdicts()
+    assert found["one_paragraph__0"] == found["bridge_leak__0"] == "left_one_out"
+    assert [found[row["id"]] for row in world.questions.rows[GOOD]] == [None] * 6
+
+
+def test_a_second_build_and_another_rule_send_nothing(world: World) -> None:
+    assert world.build().returncode == 0
+    sent = len(world.server.requests)
+    assert sent == world.rows("SELECT count(*) AS n FROM llm_calls")[0]["n"]
+    again = world.folder / "again"
+    assert world.build(store=again).returncode == 0
+    assert tree(again / "stages") == tree(world.store / "stages")
+    strict = world.build("--set", "decide.need=3")
+    assert strict.returncode == 0, strict.stderr
+    assert len(world.server.requests) == sent
+    assert "verify        current" in strict.stderr
+    assert [world.verdicts()[row["id"]] for row in world.questions.rows[GOOD]] == [None] * 6
+
+
+def test_kill_9_in_the_middle_sends_little_again(world: World) -> None:
+    world.server.delay = 0.05
+    command = ("--max-concurrency", "4", "--set", "verify.samples=5")
+    with world.start(*command) as process:
+        deadline = time.monotonic() + 60
+        while len(world.server.requests) < 60:
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        process.kill()
+        process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    world.server.delay = 0.0
+    done = world.build(*command)
+    assert done.returncode == 0, done.stderr
+    assert len(world.server.requests) > 150
+    assert world.sent_again() <= 4 + WINDOW_REPLIES
+
+
+def test_a_budget_stops_inside_and_leaves_whole_verdicts(world: World) -> None:
+    stopped = world.build(*PRICE, "--max-cost", "0.01", "--max-concurrency", "2")
+    assert stopped.returncode == 4, stopped.stderr
+    assert "the budget of $0.01 is reached" in stopped.stderr
+    assert "verdicts" not in {path.name.partition(".")[0] for path in world.store.rglob("*.parquet")}
+    sent = len(world.server.requests)
+    assert sent > 10
+    done = world.build(*PRICE, "--max-cost", "10")
+    assert done.returncode == 0, done.stderr
+    assert world.sent_again() == 0
+    assert world.rows("SELECT count(*) AS n FROM verdicts WHERE complete") == [{"n": 15}]
+
+
+def test_a_dry_run_tells_bounds_that_hold_the_bill(world: World) -> None:
+    told = world.build(*PRICE, "--dry-run", "--json")
+    assert told.returncode == 0, told.stderr
+    least = next(stage["estimate"] for stage in json.loads(told.stdout) if stage["stage"] == "verify")
+    most = least["most"]
+    assert world.server.requests == []
+    assert world.build(*PRICE).returncode == 0
+    (bill,) = world.rows("SELECT count(*) AS calls, sum(cost) AS cost FROM llm_calls")
+    assert least["calls"] <= bill["calls"] <= most["calls"]
+    assert least["cost"] <= bill["cost"] <= most["cost"]
+    lines = world.build(*PRICE, "--dry-run", store=world.folder / "other").stdout
+    assert "verify, at least" in lines
+    assert "verify, at most" in lines
+
+
+def test_a_batch_gives_the_same_rows(world: World) -> None:
+    assert world.build().returncode == 0
+    BatchApi(world.server)
+    other = world.folder / "batch"
+    batch = ("--llm-mode", "batch", "--set", "llm.batch_poll=0.01")
+    done = world.build(*batch, store=other, XDG_CACHE_HOME=str(world.folder / "empty"))
+    assert done.returncode == 0, done.stderr
+    assert tree(other / "stages") == tree(world.store / "stages")
+    assert world.rows("SELECT count(*) AS n FROM llm_calls WHERE batch", other)[0]["n"] > 100
+
+
+def test_a_model_that_refuses_one_question_rejects_it_alone(world: World) -> None:
+    refused = world.questions.rows[GOOD][0]
+    reads = world.server.answer
+
+    def answer(request: dict[str, Any]) -> Any:
+        return Fault(400, b'{"error": {"message": "no"}}') if refused["question"] in str(request) else reads(request)
+
+    world.server.answer = answer
+    done = world.build()
+    assert done.returncode == 3, done.stderr
+    assert [row["question_id"] for row in world.rows("SELECT question_id FROM rejects")] == [refused["id"]]
+    assert refused["id"] not in world.verdicts()
+
+
+def test_a_few_may_be_drawn_and_go_through_all_checks(world: World) -> None:
+    done = world.build("--set", "verify.sample_all=1", "--set", "verify.samples=1", "--set", "verify.sample=4")
+    assert done.returncode == 0, done.stderr
+    assert world.rows("SELECT count(*) AS n FROM checks WHERE outcome = 'unasked'") == [{"n": 0}]
+    (counts,) = world.rows("SELECT count(DISTINCT question_id) AS n FROM checks WHERE \"check\" = 'unique'")
+    assert counts == {"n": 4}
+    assert world.rows("SELECT count(*) AS n FROM verdicts") == [{"n": 15}]
