@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from itertools import accumulate, chain, pairwise
 from typing import Any
@@ -56,7 +56,8 @@ class SparseIndex(ABC):
     def hits(self, queries: Sequence[str], k: int) -> Hits:
         """See `ArrayIndex.hits`."""
         self._asked += len(queries)
-        fast = _kernel() if self.size >= LARGE and self._asked > MANY else None
+        worth_it = self.size >= LARGE and self._asked > MANY
+        fast = compiling().result() if worth_it and compiling().done() else None
         size = min(_PART, -(-len(queries) // self._workers)) or 1
         parts = [queries[start : start + size] for start in range(0, len(queries), size)]
         found = self._threads.map(lambda part: self._part(part, min(k, self.size), fast), parts)
@@ -158,6 +159,12 @@ def _kernel() -> Callable[..., None] | None:
     except ImportError:
         return None
     return search
+
+
+@cache
+def compiling() -> Future[Callable[..., None] | None]:
+    """Compile the search, or load it, while queries are answered by numpy: it may take six seconds."""
+    return ThreadPoolExecutor(1).submit(_kernel)
 
 
 def prepare(passages: int, meter: Meter) -> None:

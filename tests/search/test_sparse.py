@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ def use(way: str, patch: pytest.MonkeyPatch) -> None:
     """Have every query searched in this way."""
     if way == "numba":
         pytest.importorskip("numba")
+        assert sparse.compiling().result()
     patch.setattr(sparse, "LARGE", 0)
     patch.setattr(sparse, "MANY", 10**9 if way == "numpy" else 0)
 
@@ -105,14 +107,25 @@ def test_numba_is_loaded_for_many_queries_of_a_large_index_where_there_is_one(mo
     monkeypatch.setitem(sys.modules, "numba", None)
     monkeypatch.delitem(sys.modules, "stepsearch_data.search.kernel", raising=False)
     sparse._kernel.cache_clear()
+    sparse.compiling.cache_clear()
     try:
         index = Numbers(arrays, 1)
         for queries in (["0", "1"], ["0 1", "1 0", "0"]):
             words = [[int(word) for word in query.split()] for query in queries]
             assert index.find(queries, 4) == [plain(arrays, each, 4) for each in words]
+        assert sparse.compiling().result() is None
         assert sparse._kernel.cache_info().currsize == 1
     finally:
         sparse._kernel.cache_clear()
+        sparse.compiling.cache_clear()
+
+
+def test_queries_do_not_wait_until_the_search_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: Future[None] = Future()
+    monkeypatch.setattr(sparse, "LARGE", 0)
+    monkeypatch.setattr(sparse, "MANY", 0)
+    monkeypatch.setattr(sparse, "compiling", lambda: compiled)
+    assert len(Numbers(made(50, [0.5], 3, 0), 1).find(["0"], 4)[0]) == 4
 
 
 def test_a_huge_index_without_numba_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
