@@ -32,7 +32,7 @@ WORLDS = ("first world", "second world")
 SHARP = 2  # pixels of the picture per pixel of the page
 SCREENS = {
     "report": ("#/", ".tiles", 860),
-    "trajectory": ("#/t/2hop__811040_270741?at=0", ".line", 980),
+    "trajectory": ("#/t/2hop__811040_270741?at=0", ".line", 960),
 }
 """Of a picture: address, what must be there, and pixels of height."""
 

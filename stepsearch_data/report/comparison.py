@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import polars as pl
@@ -11,8 +11,18 @@ from stepsearch_data.compare import Pair, compare
 from stepsearch_data.core.toml import write_value
 from stepsearch_data.pipeline.catalog import frame
 from stepsearch_data.pipeline.store import Store
+from stepsearch_data.report.links import trajectories
 from stepsearch_data.report.shapes import Change, Comparison, Facts
 from stepsearch_data.schemas.tables import QUESTIONS
+
+_FILTERS: dict[str, dict[str, Any]] = {
+    "trajectories": {},
+    "trajectories_complete": {"complete": True},
+    "trajectories_passed": {"passed": True},
+    "trajectories_in_train": {"passed": True, "split": "train"},
+    "trajectories_in_validation": {"passed": True, "split": "validation"},
+}
+"""Filters of the trajectories that a count is of."""
 
 
 def comparison(a: Store, b: Store) -> Comparison:
@@ -21,17 +31,17 @@ def comparison(a: Store, b: Store) -> Comparison:
     Raises StoreError where one of them is not complete or not up to date.
     """
     found = compare(a, b)
-    counts, shares = found["counts"], found["kept_share"]
-    gates = [[gate, ours, theirs, theirs - ours] for gate, (ours, theirs) in found["gates"].items()]
+    counts, gates, shares = found["counts"], found["gates"], found["kept_share"]
+    words = {name.replace("_", " "): pair for name, pair in counts.items()}
     return {
         "a": a.label,
         "b": b.label,
         "fit": counts.get("trajectories_passed", (0, 0)),
         "kept_share": shares,
         "tables": [
-            _facts("Settings that differ", ["setting", "A", "B"], _settings(found["settings"])),
-            _facts("Rows", ["what", "A", "B", "B − A"], _counted(counts)),
-            _facts("Trajectories that a gate flags", ["gate", "A", "B", "B − A"], gates),
+            _settings(found["settings"]),
+            _counted("Rows", "what", words, [_FILTERS.get(name) for name in counts]),
+            _counted("Trajectories that a gate flags", "gate", gates, [{"flags": gate} for gate in gates]),
         ],
         "changes": _changes(a, b, found),
         "first_chunk": 0,
@@ -39,18 +49,20 @@ def comparison(a: Store, b: Store) -> Comparison:
     }
 
 
-def _settings(differing: Mapping[str, Pair]) -> list[list[Any]]:
-    return [
+def _settings(differing: Mapping[str, Pair]) -> Facts:
+    rows: list[list[Any]] = [
         [key, *(None if value is None else write_value(value) for value in pair)] for key, pair in differing.items()
     ]
+    return {"title": "Settings that differ", "columns": ["setting", "A", "B"], "rows": rows, "links": []}
 
 
-def _counted(counts: Mapping[str, tuple[int, int]]) -> list[list[Any]]:
-    return [[name.replace("_", " "), ours, theirs, theirs - ours] for name, (ours, theirs) in counts.items()]
-
-
-def _facts(title: str, columns: list[str], rows: list[list[Any]]) -> Facts:
-    return {"title": title, "columns": columns, "rows": rows, "links": []}
+def _counted(
+    title: str, what: str, counts: Mapping[str, tuple[int, int]], filters: Sequence[Mapping[str, Any] | None]
+) -> Facts:
+    """Tabulate counts of both stores; `filters` are those of the trajectories that a count of B is of."""
+    rows: list[list[Any]] = [[name, ours, theirs, theirs - ours] for name, (ours, theirs) in counts.items()]
+    links = [{} if asked is None else {"B": trajectories(asked)} for asked in filters]
+    return {"title": title, "columns": [what, "A", "B", "B − A"], "rows": rows, "links": links}
 
 
 def _changes(a: Store, b: Store, found: Mapping[str, Any]) -> list[Change]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from urllib.parse import quote
 
@@ -100,6 +101,10 @@ def test_counts_are_those_of_sql(browser: Browser, page: str, stores: tuple[ssd.
         assert (a, b) == tuple(column(store, flagged.format(gate))[0] for store in stores)
     told = browser.texts("section:nth-of-type(1) td")
     assert told == ["engines.bm25.k1", "0.3", "3.0", "filter.k", "3", "1", "queries.per_sub_question", "4", "1"]
+    count = browser.all("section:nth-of-type(4) tbody a")[-1]
+    expected = f"{count.text} trajectories"
+    count.click()
+    browser.wait(lambda: browser.texts("#results .total") == [expected])
 
 
 def test_both_versions_of_a_changed_trajectory_stand_in_rows_on_screen_and_on_paper(
@@ -125,8 +130,10 @@ def test_both_versions_of_a_changed_trajectory_stand_in_rows_on_screen_and_on_pa
     assert browser.hash() == f"/t/{quote(changed)}"
 
 
-def test_changes_are_found_by_kind_reason_and_words(browser: Browser, page: str) -> None:
+def test_changes_are_found_by_kind_reason_and_words_and_taken_away(browser: Browser, page: str, tmp_path: Path) -> None:
     browser.look()
+    downloads = {"behavior": "allow", "downloadPath": str(tmp_path), "eventsEnabled": False}
+    browser.driver.execute_cdp_cmd("Browser.setDownloadBehavior", downloads)
     browser.open(f"{page}#/c", ".reasons")
     counts = browser.texts(".reasons a")
     for at, count in enumerate(counts):
@@ -135,7 +142,12 @@ def test_changes_are_found_by_kind_reason_and_words(browser: Browser, page: str)
         browser.driver.back()
         browser.wait(lambda: browser.all(".reasons"))
     browser.open(f"{page}#/d?kind=lost", ".row")
-    name = browser.texts(".row code")[0]
+    names = browser.texts(".row code")
+    name = names[0]
+    browser.all(".take button")[2].click()
+    browser.wait((tmp_path / "trajectories.jsonl").is_file)
+    taken = [json.loads(line) for line in (tmp_path / "trajectories.jsonl").read_text().splitlines()]
+    assert [(row["id"], row["kind"], bool(row["reasons"])) for row in taken] == [(each, "lost", True) for each in names]
     browser.one("#search").send_keys(name.upper())
     browser.wait(lambda: browser.texts(".row code") == [name])
     assert browser.hash() == f"/d?text={name.upper()}&kind=lost"

@@ -56,6 +56,8 @@ def test_its_tables_hold_the_settings_counts_and_gates_of_both(stores: tuple[Sto
     assert settings["rows"] == [["filter.k", "3", "1"]]
     assert {str(row[0]).replace(" ", "_"): (row[1], row[2]) for row in counts["rows"]} == found["counts"]
     assert {row[0]: (row[1], row[2]) for row in gates["rows"]} == found["gates"]
+    assert {"B": "#/t?passed=true"} in counts["links"]
+    assert [links["B"] for links in gates["links"]] == [f"#/t?flags={gate}" for gate in found["gates"]]
     assert all(row[3] == row[2] - row[1] for row in [*counts["rows"], *gates["rows"]])  # type: ignore[operator]  # numbers
 
 

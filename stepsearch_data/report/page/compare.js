@@ -3,6 +3,7 @@
 import { pages, step } from "./browse.js";
 import { question, searched } from "./data.js";
 import { counted, counting, el, marked, number, say, signed, spoken, table } from "./dom.js";
+import { asFile, takeAway } from "./files.js";
 import { address, changesAt, go } from "./place.js";
 import { DETAILS } from "./rejects.js";
 import { timeline } from "./rounds.js";
@@ -71,7 +72,7 @@ function tiles({ fit, kept_share, changes }) {
   /** @type {[string, Child][]} */
   const shown = [
     ["Fit for training, A → B", fit.map((each) => number(each)).join(" → ")],
-    ["Queries kept, A → B", `${kept_share.map((share) => (100 * share).toFixed(1)).join(" → ")} %`],
+    ["Queries kept, A → B", `${kept_share.map((share) => (100 * share).toFixed(1)).join(" → ")}\u00a0%`],
   ];
   for (const [kind, { name, note }] of Object.entries(KINDS_OF_CHANGE)) {
     const count = changes.filter((change) => change.kind === kind).length;
@@ -116,8 +117,15 @@ function general(reason) {
 export async function changes(source, params, change) {
   const told = await compared(source);
   const results = el("div", { id: "results" });
+  let shown = params;
+  const files = {
+    formats: ["csv", "jsonl"],
+    /** @param {string} format @param {URLSearchParams} asked */
+    file: (format, asked) => asFile(told.changes.filter(asks(asked)), format),
+  };
   /** @param {URLSearchParams} asked */
   const update = async (asked) => {
+    shown = asked;
     const wanted = told.changes.filter(asks(asked));
     const offset = Math.max(0, Number(asked.get("offset")) || 0);
     const total = wanted.length ? counted(wanted.length, "trajectory", "trajectories") : "Nothing found";
@@ -142,6 +150,7 @@ export async function changes(source, params, change) {
       el("h1", { tabindex: "-1" }, "Trajectories that differ"),
       el("p.quiet", {}, "From store A, ", el("code", {}, told.a), ", to store B, ", el("code", {}, told.b), "."),
       changesForm(told, params, change),
+      takeAway(files, () => shown),
       results,
     ),
     update,

@@ -7,9 +7,16 @@ import { button, el, say } from "./dom.js";
 const KINDS_OF_FILES = { csv: "text/csv", jsonl: "application/jsonl" };
 const STAYS = 60_000; // milliseconds until the file of a download is forgotten
 
-/** A file of rows, and its address in this page. @param {Row[]} rows @param {string[]} policies @param {string} format */
+/** A file of trajectories. @param {Row[]} rows @param {string[]} policies @param {string} format */
 export function fileOf(rows, policies, format) {
-  const told = rows.map((row) => cells(row, policies));
+  return asFile(
+    rows.map((row) => cells(row, policies)),
+    format,
+  );
+}
+
+/** A file of rows; returns its address in this page. @param {object[]} told @param {string} format */
+export function asFile(told, format) {
   const text = format === "csv" ? csv(told) : told.map((row) => `${JSON.stringify(row)}\n`).join("");
   const type = format === "csv" ? KINDS_OF_FILES.csv : KINDS_OF_FILES.jsonl;
   const address = URL.createObjectURL(new Blob([text], { type: `${type};charset=utf-8` }));
@@ -33,7 +40,7 @@ function csv(rows) {
   return [columns, ...rows.map(Object.values)].map((row) => `${row.map(written).join(",")}\r\n`).join("");
 }
 
-/** Buttons that take away what is shown. @param {Source} source @param {() => URLSearchParams} asked */
+/** Buttons that take away what is shown. @param {Pick<Source, "formats" | "file">} source @param {() => URLSearchParams} asked */
 export function takeAway(source, asked) {
   /** @param {string} format */
   const download = async (format) => {
