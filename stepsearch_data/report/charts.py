@@ -77,13 +77,15 @@ def _ranks(connection: duckdb.DuckDBPyConnection) -> Chart:
 def _gain(connection: duckdb.DuckDBPyConnection) -> Chart | None:
     note = "What a round's documents add to what is known of the gold paragraphs: G, from 0 to 1."
     titles = ("Information gain per round", "gain", note)
-    return histogram(connection, "gain", titles, "round(information_gain, 4)", "rounds", "rounds.gain")
+    return histogram(connection, "gain", titles, "round(information_gain, 4)", "rounds", "rounds", "rounds.gain")
 
 
 def _redundancy(connection: duckdb.DuckDBPyConnection) -> Chart | None:
     note = "Share of a round's documents that an earlier round has shown: P, from 0 to 1."
     titles = ("Redundancy per round", "redundancy", note)
-    return histogram(connection, "redundancy", titles, "round(redundancy_penalty, 4)", "rounds", "rounds.redundancy")
+    return histogram(
+        connection, "redundancy", titles, "round(redundancy_penalty, 4)", "rounds", "rounds", "rounds.redundancy"
+    )
 
 
 def _reward(connection: duckdb.DuckDBPyConnection) -> Chart:
@@ -119,13 +121,13 @@ def _reward(connection: duckdb.DuckDBPyConnection) -> Chart:
 def _rollout_words(connection: duckdb.DuckDBPyConnection) -> Chart | None:
     note = "Words of a whole rollout, the documents that it shows among them."
     titles = ("Length of trajectories", "words", note)
-    return histogram(connection, "rollout_words", titles, WORDS.format("rollout"), "trajectories", "words")
+    return histogram(connection, "rollout_words", titles, "words", "listing", "trajectories", "words")
 
 
 def _document_words(connection: duckdb.DuckDBPyConnection) -> Chart | None:
     note = "Words of a passage of the corpus."
     titles = ("Length of documents", "words", note)
-    return histogram(connection, "document_words", titles, WORDS.format("text"), "passages")
+    return histogram(connection, "document_words", titles, WORDS.format("text"), "passages", "passages")
 
 
 def _agreement(connection: duckdb.DuckDBPyConnection) -> Chart:

@@ -28,8 +28,8 @@ RANGES = {name: name for name in ("hops", "queries", "kept", "gain", "redundancy
     "share": "kept / queries"
 }
 """What is filtered by a smallest and a largest value, each as SQL."""
-WORDS = "len(string_split(replace({0}, chr(10), ' '), ' '))"
-"""How many words a text has."""
+WORDS = "strlen({0}) - strlen(replace(replace({0}, ' ', ''), chr(10), '')) + 1"
+"""How many words a text has: one more than spaces and ends of lines."""
 POLICY = "policy."
 """Before the name of a policy, in a filter."""
 _ANSWERS = {"right": "{0}", "wrong": "NOT {0}", "some": "{0} NOTNULL", "none": "{0} IS NULL"}

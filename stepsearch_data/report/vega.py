@@ -22,11 +22,13 @@ def histogram(
     titles: tuple[str, str, str],
     value: str,
     table: str,
+    counted: str,
     filtered: str = "",
 ) -> Chart | None:
     """Count the finite values of a table in some two dozen bins of a round width.
 
-    `titles` are those of the chart and of its axis, and the note; `filtered` names the filter by this value.
+    `titles` are those of the chart and of its axis, and the note; `counted` says what a row of the table is, and
+    `filtered` names the filter by this value.
     """
     title, measured, note = titles
     finite = f"FROM {table} WHERE isfinite(({value})::DOUBLE)"
@@ -41,16 +43,16 @@ def histogram(
         f"SELECT least(floor({value} / {width} + 1e-9), {last})::BIGINT AS bin, count(*) {finite} "
         "GROUP BY bin ORDER BY bin",
     )
-    columns = ["from", "to", table]
+    columns = ["from", "to", counted]
     binned = [[_short(at * width), _short((at + 1) * width), times] for at, times in rows]
     axis = {"field": "from", "type": "quantitative", "bin": {"binned": True, "step": width}, "title": measured}
-    spec = {"mark": "bar", "encoding": {"x": axis, "x2": {"field": "to"}, "y": count(table)}}
+    spec = {"mark": "bar", "encoding": {"x": axis, "x2": {"field": "to"}, "y": count(counted)}}
     ends = {last: "max"}
     asked = [
         {f"{filtered}_min": row[0], f"{filtered}_{ends.get(at, 'below')}": row[1]}
         for (at, _), row in zip(rows, binned, strict=True)
     ]
-    links = [{table: trajectories(each)} for each in asked] if filtered else []
+    links = [{counted: trajectories(each)} for each in asked] if filtered else []
     return chart(name, title, note, spec, columns, binned, links)
 
 
