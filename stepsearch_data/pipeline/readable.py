@@ -266,7 +266,7 @@ class ReadableStore:
         said: dict[str, Mark] = {}
         for record in self.read_log(MARKS.name):
             said.pop(record["question_id"], None)
-            said[record["question_id"]] = Mark(**record)
+            said[record["question_id"]] = Mark.model_construct(**record)  # `read_log` has checked it
         return {question_id: mark for question_id, mark in said.items() if mark.mark or mark.note}
 
     def marks_at(self) -> tuple[int, ...] | None:

@@ -72,10 +72,14 @@ FROM placed t LEFT JOIN quality USING (question_id) LEFT JOIN written USING (que
      LEFT JOIN rewards USING (question_id) LEFT JOIN said USING (question_id) LEFT JOIN answered USING (question_id)
 ORDER BY place
 """
-_PUT_MARKS = """
-UPDATE listing SET marks = list_filter([said.mark, if(said.note = '', '', 'note')], lambda word: word <> '')
-FROM said WHERE id = said.question_id
+_TAKE_MARKS = """
+UPDATE listing SET marks = ['none'] WHERE marks <> ['none'] AND id NOT IN (SELECT question_id FROM said)
 """
+_PUT_MARKS = """
+UPDATE listing SET marks = now FROM (
+    SELECT question_id, list_filter([mark, if(note = '', '', 'note')], lambda word: word <> '') AS now FROM said
+) WHERE id = question_id AND marks <> now
+"""  # only rows that differ: after one more mark, one
 
 
 class Answered(NamedTuple):
@@ -116,10 +120,8 @@ def make_listing(
 def put_marks(connection: duckdb.DuckDBPyConnection, marks: Mapping[str, Mark]) -> None:
     """Show in the listing what a reader says now, in place of what was said before."""
     connection.register("said", MARKS.to_arrow(marks.values()))
-    connection.execute("BEGIN")
-    connection.execute("UPDATE listing SET marks = ['none'] WHERE marks <> ['none']")
-    connection.execute(_PUT_MARKS)
-    connection.execute("COMMIT")
+    for statement in ("BEGIN", _TAKE_MARKS, _PUT_MARKS, "COMMIT"):
+        connection.execute(statement)
     connection.unregister("said")
 
 
@@ -149,12 +151,14 @@ def policies(connection: duckdb.DuckDBPyConnection) -> list[str]:
 
 def facets(connection: duckdb.DuckDBPyConnection) -> Facets:
     """Return the values that occur in the columns that are filtered by value."""
-    found = {}
-    for name in CHOICES:
-        column = f"unnest({name})" if name in _LISTS else name
-        rows = connection.execute(f"SELECT DISTINCT {column} AS value FROM listing ORDER BY value").fetchall()
-        found[name] = [value for (value,) in rows]
-    return cast("Facets", found)
+    return cast("Facets", {name: values(connection, name) for name in CHOICES})
+
+
+def values(connection: duckdb.DuckDBPyConnection, name: str) -> list[Any]:
+    """Return the values that occur in a column."""
+    column = f"unnest({name})" if name in _LISTS else name
+    rows = connection.execute(f"SELECT DISTINCT {column} AS value FROM listing ORDER BY value").fetchall()
+    return [value for (value,) in rows]
 
 
 def find(connection: duckdb.DuckDBPyConnection, asked: Mapping[str, Sequence[str]]) -> Page:

@@ -13,12 +13,12 @@ from stepsearch_data.pipeline.marks import Change, write_marks
 from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.report.download import write_list
 from stepsearch_data.report.facts import rejecting
-from stepsearch_data.report.listing import Page, facets, find, make_listing, put_marks, read_rejects
+from stepsearch_data.report.listing import Page, find, make_listing, put_marks, read_rejects, values
 from stepsearch_data.report.lookup import Lookup
 from stepsearch_data.report.policies import answered
 from stepsearch_data.report.records import Marks, shown_mark
 from stepsearch_data.report.rollouts import NONE, Rollouts
-from stepsearch_data.report.shapes import Mark, Record, Rejects, Summary
+from stepsearch_data.report.shapes import Facets, Mark, Record, Rejects, Summary
 from stepsearch_data.report.summary import summarize
 from stepsearch_data.report.tables import open_tables, up_to_date
 from stepsearch_data.schemas.tables import TRAJECTORIES
@@ -101,4 +101,5 @@ class View:
 
 def _with_marks(snapshot: _Snapshot, marks: Marks) -> _Snapshot:
     put_marks(snapshot.connection, marks)
-    return replace(snapshot, marks=marks, summary={**snapshot.summary, "facets": facets(snapshot.connection)})
+    shown: Facets = {**snapshot.summary["facets"], "marks": values(snapshot.connection, "marks")}
+    return replace(snapshot, marks=marks, summary={**snapshot.summary, "facets": shown})
