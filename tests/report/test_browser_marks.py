@@ -70,6 +70,7 @@ def test_all_marks_are_given_and_taken_back_with_keys(browser: Browser, store: S
         browser.press("?")
         assert "mark good or bad" in browser.text(".keys")
         browser.one("#help button").click()
+        browser.wait(lambda: not browser.all("dialog[open]"))
         browser.press("g", "b")
         browser.wait(lambda: pressed(browser) == ["✕ bad"])
         browser.press("m")
@@ -84,6 +85,7 @@ def test_all_marks_are_given_and_taken_back_with_keys(browser: Browser, store: S
         browser.one("#help-open").click()
         browser.one("#keys-on").click()
         browser.one("#help button").click()
+        browser.wait(lambda: not browser.all("dialog[open]"))
         browser.press("g")  # single letters are no keys now
         browser.one("#help-open").click()
         browser.one("#keys-on").click()

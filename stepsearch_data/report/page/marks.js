@@ -21,7 +21,6 @@ export function marking(source, record) {
 /** @param {NonNullable<Source["mark"]>} send @param {Record} record @returns {Marking} */
 function markable(send, { id, mark }) {
   let now = mark;
-  let sent = Promise.resolve(); // changes reach the store in their order
   const state = el("p.quiet");
   const note = /** @type {HTMLTextAreaElement} */ (
     el("textarea", {
@@ -45,14 +44,14 @@ function markable(send, { id, mark }) {
     if (problem) say(problem);
   }
   /** @param {Partial<Mark>} change @param {string} done */
-  function put(change, done) {
-    sent = sent
-      .then(async () => {
-        now = await send(id, change);
-        tell();
-        say(done);
-      })
-      .catch((error) => tell(error instanceof Error ? error.message : String(error)));
+  async function put(change, done) {
+    try {
+      now = await send(id, change);
+      tell();
+      say(done);
+    } catch (error) {
+      tell(error instanceof Error ? error.message : String(error));
+    }
   }
   /** @param {"good" | "bad"} which */
   function toggle(which) {

@@ -53,21 +53,30 @@ export class Remote {
     return `api/trajectories.${format}?${question(params)}`;
   }
 
+  /** @type {Promise<unknown>} */
+  marking = Promise.resolve(); // changes are sent one after the other, and later answers show them
+
   /** @param {string} id @param {Partial<Mark>} change @returns {Promise<Mark>} */
-  mark = (id, change) =>
-    this.get(
-      `api/mark/${encodeURIComponent(id)}`,
-      {},
-      {
-        method: "PUT",
-        headers: { "Content-Type": "application/json" },
-        body: JSON.stringify(change),
-        keepalive: true, // also when the page is left
-      },
-    );
+  mark = (id, change) => {
+    const how = {
+      method: "PUT",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify(change),
+      keepalive: true, // also when the page is left
+    };
+    const sent = this.marking.then(() => this.ask(`api/mark/${encodeURIComponent(id)}`, {}, how));
+    this.marking = sent.catch(() => {});
+    return sent;
+  };
+
+  /** @param {string} path @param {{ [status: number]: any }} instead */
+  async get(path, instead = {}) {
+    await this.marking;
+    return this.ask(path, instead);
+  }
 
   /** @param {string} path @param {{ [status: number]: any }} instead @param {RequestInit} [how] @returns {Promise<any>} */
-  async get(path, instead = {}, how = {}) {
+  async ask(path, instead, how) {
     const reply = await fetch(path, how).catch(() => null);
     if (!reply) throw new Error("The server does not answer: is `stepsearch-data view` still running?");
     if (reply.status in instead) return instead[reply.status];
