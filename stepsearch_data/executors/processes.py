@@ -37,7 +37,7 @@ class Processes:
     def __init__(self, workers: int, preload: Sequence[str] = ()) -> None:
         self.workers = workers
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload([__name__, *preload])
+        self._context.set_forkserver_preload([__name__, *preload, "stepsearch_data.executors.frozen"])
         self._pools: set[_Pool] = set()
 
     def map(self, function: Callable[[T], U], items: Iterable[T]) -> Iterator[U]:

@@ -26,6 +26,7 @@ from stepsearch_data.core.files import open_regular
 _CHUNK = 1 << 20
 _PIECE = 1 << 10
 LONGEST_ROW = 64 << 20  # bytes; a longer one is a broken file, not a row
+_FAULTS = (OSError, EOFError, zlib.error)
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _BOM = b"\xef\xbb\xbf"
 # A whole string, or one structural character; a lone quote is a string that has not ended yet.
@@ -93,11 +94,17 @@ def open_stream(path: Path) -> Iterator[Any]:
 
 def _read(stream: Any) -> tuple[bytes, str]:
     """Return the next chunk, and what ended it early. Read piece by piece, a fault costs the last piece at most."""
+    if stream.seekable():
+        start = stream.tell()
+        try:
+            return stream.read(_CHUNK), ""
+        except _FAULTS:
+            stream.seek(start)  # and now piece by piece
     chunk = bytearray()
     try:
         while len(chunk) < _CHUNK and (piece := stream.read1(min(_PIECE, _CHUNK - len(chunk)))):
             chunk += piece
-    except (OSError, EOFError, zlib.error) as error:
+    except _FAULTS as error:
         return bytes(chunk), str(error)
     return bytes(chunk), ""
 

@@ -170,6 +170,7 @@ class _Loader:
         paragraphs: list[int] = []
         origins: list[int] = []
         place = 0  # of the next question in its table
+        dataset = source.dataset
         for record, outcome in zip(records, parsed.outcomes, strict=True):
             if before + len(questions) == self._config.limit:
                 break
@@ -184,14 +185,14 @@ class _Loader:
                 new = [passage_id for passage_id in outcome.passage_ids if passage_id not in self._paragraphs]
                 self._paragraphs.update(new)
                 paragraphs += [places[passage_id] for passage_id in new]
-                if source.dataset.documents:
+                if dataset.documents:
                     mined = [passage_id for passage_id in outcome.passage_ids if passage_id not in self._origins]
                     self._origins.update(mined)
                     origins += [places[passage_id] for passage_id in mined]
                 if outcome.question_id is not None:
                     self._questions.add(outcome.question_id)
                     questions.append(place)
-                    told = {source.dataset.notes.get(note.partition(":")[0]) for note in outcome.notes}
+                    told = {dataset.notes.get(note.partition(":")[0]) for note in outcome.notes}
                     self._notes.update(note for note in told if note)
             place += outcome.question_id is not None
         self._context.writer(LOADED).extend(_taken(parsed.questions, questions))
