@@ -61,10 +61,12 @@ class QuestionRows:
         return rows.where(column, value) if isinstance(rows, Rows) else [r for r in rows if getattr(r, column) == value]
 
 
-def by_question(inputs: Inputs, *tables: Table[Any], base: Table[Any] = QUESTIONS) -> Iterator[QuestionRows]:
+def by_question(
+    inputs: Inputs, *tables: Table[Any], base: Sequence[Table[Any]] = (QUESTIONS,)
+) -> Iterator[QuestionRows]:
     """Yield every question with its rows of `tables`, in order. `inputs` are the files of these tables.
 
-    Here and below, `base` is the table that holds the questions.
+    Here and below, `base` are the tables that hold the questions, one after the other.
     """
     for part in _ranges(inputs, base, tables):
         yield from _questions(part, base, tables)
@@ -74,7 +76,7 @@ def for_each_question(
     context: StageContext,
     function: Callable[[QuestionRows], Iterable[Row]],
     *tables: Table[Any],
-    base: Table[Any] = QUESTIONS,
+    base: Sequence[Table[Any]] = (QUESTIONS,),
 ) -> None:
     """Call the function for every question, in workers where there are many, and write its rows in order.
 
@@ -89,7 +91,10 @@ def for_each_question(
 
 
 def map_questions(
-    context: StageContext, function: Callable[[QuestionRows], U], *tables: Table[Any], base: Table[Any] = QUESTIONS
+    context: StageContext,
+    function: Callable[[QuestionRows], U],
+    *tables: Table[Any],
+    base: Sequence[Table[Any]] = (QUESTIONS,),
 ) -> Iterator[U]:
     """Yield what the function returns for every question, in order, called in workers where there are many.
 
@@ -103,17 +108,17 @@ def ask_for_each_question(
     context: StageContext,
     function: Callable[[QuestionRows], Awaitable[list[Any]]],
     *tables: Table[Any],
-    base: Table[Any] = QUESTIONS,
+    base: Sequence[Table[Any]] = (QUESTIONS,),
 ) -> None:
     """Do what `for_each_question` does with a function that asks a model: many questions wait at a time."""
-    context.meter.expect(context.count(base))
+    context.meter.expect(sum(map(context.count, base)))
     asyncio.run(_ask(context, function, base, tables))
 
 
 async def _ask(
     context: StageContext,
     function: Callable[[QuestionRows], Awaitable[list[Any]]],
-    base: Table[Any],
+    base: Sequence[Table[Any]],
     tables: Sequence[Table[Any]],
 ) -> None:
     in_flight = context.model.settings.max_concurrency if context.model else IN_FLIGHT
@@ -170,17 +175,17 @@ _Range = dict[str, Sent]
 
 
 def _mapped(
-    context: StageContext, work: Callable[[_Range], U], base: Table[Any], tables: Sequence[Table[Any]]
+    context: StageContext, work: Callable[[_Range], U], base: Sequence[Table[Any]], tables: Sequence[Table[Any]]
 ) -> Iterator[U]:
     """Yield what the work makes of each range of questions."""
-    questions = context.count(base)
+    questions = sum(map(context.count, base))
     context.meter.expect(questions)
     return context.executor(questions).map(work, _ranges(context.inputs, base, tables))
 
 
 def _written(
     function: Callable[[QuestionRows], Iterable[Row]],
-    base: Table[Any],
+    base: Sequence[Table[Any]],
     tables: Sequence[Table[Any]],
     writes: Sequence[Table[Any]],
     part: _Range,
@@ -201,15 +206,16 @@ def _written(
 
 
 def _returned(
-    function: Callable[[QuestionRows], U], base: Table[Any], tables: Sequence[Table[Any]], part: _Range
+    function: Callable[[QuestionRows], U], base: Sequence[Table[Any]], tables: Sequence[Table[Any]], part: _Range
 ) -> list[U]:
     return [function(rows) for rows in _questions(part, base, tables)]
 
 
-def _questions(part: _Range, base: Table[Any], tables: Sequence[Table[Any]]) -> Iterator[QuestionRows]:
+def _questions(part: _Range, base: Sequence[Table[Any]], tables: Sequence[Table[Any]]) -> Iterator[QuestionRows]:
     """Yield the questions of a range with their rows."""
     groups = {table: _grouped(table.rows(part[table.name].table)) for table in tables}
-    for question in base.rows(part[base.name].table):
+    (held,) = (table for table in base if table.name in part)
+    for question in held.rows(part[held.name].table):
         yield QuestionRows(question, {table: of.pop(question.question_id, ()) for table, of in groups.items()})
 
 
@@ -223,16 +229,16 @@ def _grouped(rows: Rows[Any]) -> dict[str, Rows[Any]]:
     return groups
 
 
-def _ranges(inputs: Inputs, base: Table[Any], tables: Sequence[Table[Any]]) -> Iterator[_Range]:
+def _ranges(inputs: Inputs, base: Sequence[Table[Any]], tables: Sequence[Table[Any]]) -> Iterator[_Range]:
     """Yield all rows of these tables by ranges of questions. Raises StoreError where their orders differ."""
     with ExitStack() as stack:
-        files = {table.name: stack.enter_context(pq.ParquetFile(inputs[table])) for table in (base, *tables)}
-        questions = files.pop(base.name).iter_batches(batch_size=_RANGE)
-        readers = {name: _ByQuestion(file) for name, file in files.items()}
-        for batch in questions:
+        files = {table.name: stack.enter_context(pq.ParquetFile(inputs[table])) for table in (*base, *tables)}
+        readers = {table.name: _ByQuestion(files[table.name]) for table in tables}
+        batches = ((table.name, batch) for table in base for batch in files[table.name].iter_batches(_RANGE))
+        for name, batch in batches:
             ids = batch.column("question_id").to_pylist()
-            rows = {name: Sent(reader.take(ids)) for name, reader in readers.items()}
-            yield {**rows, base.name: Sent(pa.Table.from_batches([batch]))}
+            rows = {other: Sent(reader.take(ids)) for other, reader in readers.items()}
+            yield {**rows, name: Sent(pa.Table.from_batches([batch]))}
         left = [name for name, reader in readers.items() if reader.next]
     if left:
         raise StoreError(f"{', '.join(left)} does not follow the order of the questions", "build it again with --force")

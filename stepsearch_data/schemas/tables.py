@@ -237,6 +237,9 @@ SEARCH_CALLS = Table("search_calls", rows.SearchCall, rows_per_group=50_000)
 MARKS = Table("marks", rows.Mark, rows_per_group=20_000)
 REJECTS = Table("rejects", rows.Reject, rows_per_group=20_000)
 
+CANDIDATES = (LOADED,)
+"""The tables of questions that are checked, one after the other."""
+
 INDEX = Folder("index", "documents, and an index of them for each local engine")
 
 TABLES: tuple[Table[Any], ...] = (

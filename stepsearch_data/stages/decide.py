@@ -10,7 +10,7 @@ from stepsearch_data.pipeline.context import StageContext
 from stepsearch_data.pipeline.questions import QuestionRows, for_each_question
 from stepsearch_data.pipeline.stage import Stage, StageConfig
 from stepsearch_data.schemas.rows import Verdict
-from stepsearch_data.schemas.tables import CHECKS, LOADED, PARAGRAPHS, VERDICTS
+from stepsearch_data.schemas.tables import CANDIDATES, CHECKS, PARAGRAPHS, VERDICTS
 from stepsearch_data.stages.proof import decision
 
 
@@ -33,7 +33,7 @@ class DecideConfig(StageConfig):
 def decide(context: StageContext) -> None:
     """Decide on every question that was checked."""
     decided = partial(_verdict, context.config(DecideConfig), context.count(PARAGRAPHS))
-    for_each_question(context, decided, CHECKS, base=LOADED)
+    for_each_question(context, decided, CHECKS, base=CANDIDATES)
 
 
 def _verdict(config: DecideConfig, passages: int, rows: QuestionRows) -> list[Verdict]:
@@ -44,7 +44,7 @@ def _verdict(config: DecideConfig, passages: int, rows: QuestionRows) -> list[Ve
 STAGE = Stage(
     name="decide",
     doc="decide by the checks which questions pass",
-    reads=(LOADED, PARAGRAPHS, CHECKS),
+    reads=(*CANDIDATES, PARAGRAPHS, CHECKS),
     writes=(VERDICTS,),
     config=DecideConfig,
     run=decide,

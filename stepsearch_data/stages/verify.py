@@ -18,7 +18,7 @@ from stepsearch_data.pipeline.context import StageContext
 from stepsearch_data.pipeline.questions import QuestionRows, ask_for_each_question, map_questions
 from stepsearch_data.pipeline.stage import Needs, Stage
 from stepsearch_data.schemas.rows import Check, Question, SubQuestion
-from stepsearch_data.schemas.tables import CHECKS, INDEX, LOADED, PARAGRAPHS
+from stepsearch_data.schemas.tables import CANDIDATES, CHECKS, INDEX, PARAGRAPHS
 from stepsearch_data.search.documents import Document
 from stepsearch_data.search.index import open_engine
 from stepsearch_data.search.kinds import Service, TextConfig
@@ -101,7 +101,7 @@ class _Seen(NamedTuple):
 def _by_rules(context: StageContext) -> None:
     rows, search = _Rows(context), _Search(context)
     static = partial(_static, names_of_several(_titles(context)))
-    for seen, found in zip(map_questions(context, static, base=LOADED), search.each(), strict=True):
+    for seen, found in zip(map_questions(context, static, base=CANDIDATES), search.each(), strict=True):
         rows.add(seen, "rules", seen.signals)
         rows.add(seen, search.name, search_signals(seen.gold, seen.last, found) if found and seen.gold else ())
         context.accept(seen.source)
@@ -153,14 +153,14 @@ class _Search:
     def each(self) -> Iterator[list[str]]:
         """Yield the ids of the first documents that are found for each question."""
         if not self._engine:
-            yield from repeat([], self._context.count(LOADED))
+            yield from repeat([], sum(map(self._context.count, CANDIDATES)))
             return
-        with pq.ParquetFile(self._context.inputs[LOADED]) as file:
-            for batch in file.iter_batches(_BATCH, columns=["question"]):
-                hits = asyncio.run(self._engine.hits(batch.column(0).to_pylist(), AT_ONCE))
-                ids = iter(self._ids.take(pa.array(hits.numbers)).to_pylist())
-                for count in hits.counts.tolist():
-                    yield list(islice(ids, count))
+        questions = _column(self._context, "question")
+        while batch := list(islice(questions, _BATCH)):
+            hits = asyncio.run(self._engine.hits(batch, AT_ONCE))
+            ids = iter(self._ids.take(pa.array(hits.numbers)).to_pylist())
+            for count in hits.counts.tolist():
+                yield list(islice(ids, count))
 
     async def documents(self, queries: Sequence[str]) -> list[list[Document]]:
         """Return what is found for each query, best first."""
@@ -199,7 +199,7 @@ class _Rows:
 def _by_model(context: StageContext, config: VerifyConfig) -> None:
     llm, search = context.model, _Search(context)
     assert llm
-    several, drawn = names_of_several(_titles(context)), config.drawn(_ids(context))
+    several, drawn = names_of_several(_titles(context)), config.drawn(_column(context, "question_id"))
     prompts = {name: model.Prompt(name, text) for name, text in context.prompts.items()}
 
     async def by_model(rows: QuestionRows) -> list[Check]:
@@ -220,7 +220,7 @@ def _by_model(context: StageContext, config: VerifyConfig) -> None:
         readings = await model.prove(llm, prompts, case, config, samples=config.samples, first=first, stop=stop)
         return [*checks, *readings]
 
-    ask_for_each_question(context, by_model, base=LOADED)
+    ask_for_each_question(context, by_model, base=CANDIDATES)
 
 
 def _signals(seen: _Seen, engine: str, found: Sequence[str]) -> list[Check]:
@@ -275,16 +275,18 @@ async def _case(
     return model.Case(question, gold, others[0], list(around.values())[: model.AROUND])
 
 
-def _ids(context: StageContext) -> Iterator[str]:
-    with pq.ParquetFile(context.inputs[LOADED]) as file:
-        for batch in file.iter_batches(columns=["question_id"]):
-            yield from batch.column(0).to_pylist()
+def _column(context: StageContext, name: str) -> Iterator[str]:
+    """Yield a column of all questions that are checked."""
+    for table in CANDIDATES:
+        with pq.ParquetFile(context.inputs[table]) as file:
+            for batch in file.iter_batches(columns=[name]):
+                yield from batch.column(0).to_pylist()
 
 
 STAGE = Stage(
     name="verify",
     doc="check whether each question needs its hops",
-    reads=(LOADED, PARAGRAPHS, INDEX),
+    reads=(*CANDIDATES, PARAGRAPHS, INDEX),
     writes=(CHECKS,),
     config=VerifyConfig,
     run=verify,

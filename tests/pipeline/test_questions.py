@@ -23,7 +23,7 @@ from stepsearch_data.pipeline.questions import (
 )
 from stepsearch_data.pipeline.stage import Stage
 from stepsearch_data.schemas.rows import Question, SubQuestion
-from stepsearch_data.schemas.tables import QUERIES, QUESTIONS, REJECTS, SUB_QUESTIONS, Table
+from stepsearch_data.schemas.tables import LOADED, QUERIES, QUESTIONS, REJECTS, SUB_QUESTIONS, Table
 from tests.builders import query, question, sub_question
 from tests.pipeline.tiny import Plain
 
@@ -59,6 +59,16 @@ def test_the_type_of_a_question_s_rows_is_that_of_the_table() -> None:
     assert rows.get(QUERIES) == []
     with pytest.raises(KeyError):
         rows[QUERIES]
+
+
+def test_questions_may_be_those_of_several_tables(tmp_path: Path) -> None:
+    inputs = {
+        LOADED: write(tmp_path, LOADED, [question("q1"), question("q2")]),
+        QUESTIONS: write(tmp_path, QUESTIONS, [question("q3")]),
+        QUERIES: write(tmp_path, QUERIES, [query(question_id=name) for name in ("q2", "q3")]),
+    }
+    found = by_question(inputs, QUERIES, base=(LOADED, QUESTIONS))
+    assert [(rows.question.question_id, len(rows[QUERIES])) for rows in found] == [("q1", 0), ("q2", 1), ("q3", 1)]
 
 
 def test_a_question_meets_its_rows_of_other_tables(tmp_path: Path) -> None:
