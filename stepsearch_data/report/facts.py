@@ -50,6 +50,10 @@ _SOURCES = """
 SELECT q.source, count(*) AS questions, count(*) FILTER (q.answerable) AS answerable, count(id) AS trajectories
 FROM questions q LEFT JOIN listing ON id = question_id GROUP BY q.source ORDER BY q.source
 """
+_MARKED = """
+SELECT mark, count(*) AS trajectories FROM (SELECT unnest(marks) AS mark FROM listing) WHERE mark <> 'none'
+GROUP BY mark ORDER BY list_position(['good', 'bad', 'note'], mark)
+"""
 _FLAGGED = "SELECT flag, count(*) FROM (SELECT unnest(flags) AS flag FROM quality) GROUP BY flag"
 
 
@@ -67,6 +71,13 @@ def tables(connection: duckdb.DuckDBPyConnection, manifest: Manifest) -> list[Fa
         _prompts(manifest),
     ]
     return [facts for facts in found if facts["rows"]]
+
+
+def marked(connection: duckdb.DuckDBPyConnection) -> list[Facts]:
+    """Return a table of the reader's marks, if there are any."""
+    found = _queried("Marks", connection, _MARKED)
+    found["links"] = [{"trajectories": trajectories(marks=mark)} for mark, _ in found["rows"]]
+    return [found] if found["rows"] else []
 
 
 def _queried(title: str, connection: duckdb.DuckDBPyConnection, sql: str) -> Facts:

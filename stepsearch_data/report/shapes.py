@@ -82,6 +82,7 @@ class Summary(TypedDict):
     verdict: Verdict
     tiles: list[Facts]  # a handful of headline numbers: title, [title], [[value]]
     funnel: list[Step]  # read, questions, hops, queries, kept, trajectories, passed
+    marked: list[Facts]  # trajectories by what their reader says, where anything is said
     compared: list[Facts]  # policies, where some are shown
     charts: list[Chart]
     tables: list[Facts]  # agreement, calls and costs, gates, provenance, prompts

@@ -8,7 +8,7 @@ from stepsearch_data.core.errors import StoreError
 from stepsearch_data.core.version import __version__
 from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.report.charts import charts
-from stepsearch_data.report.facts import tables
+from stepsearch_data.report.facts import marked, tables
 from stepsearch_data.report.funnel import funnel
 from stepsearch_data.report.links import trajectories
 from stepsearch_data.report.listing import facets
@@ -79,6 +79,7 @@ def summarize(
         "verdict": verdict(connection, shown),
         "tiles": _tiles(numbers),
         "funnel": funnel(connection, shown, numbers),
+        "marked": marked(connection),
         "charts": charts(connection),
         "compared": policies(connection, rollouts),
         "tables": tables(connection, shown),

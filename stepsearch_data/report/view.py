@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from stepsearch_data.pipeline.marks import Change, write_marks
 from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.report.download import write_list
-from stepsearch_data.report.facts import rejecting
+from stepsearch_data.report.facts import marked, rejecting
 from stepsearch_data.report.listing import Page, find, make_listing, put_marks, read_rejects, values
 from stepsearch_data.report.lookup import Lookup
 from stepsearch_data.report.policies import answered
@@ -102,4 +102,5 @@ class View:
 def _with_marks(snapshot: _Snapshot, marks: Marks) -> _Snapshot:
     put_marks(snapshot.connection, marks)
     shown: Facets = {**snapshot.summary["facets"], "marks": values(snapshot.connection, "marks")}
-    return replace(snapshot, marks=marks, summary={**snapshot.summary, "facets": shown})
+    summary: Summary = {**snapshot.summary, "facets": shown, "marked": marked(snapshot.connection)}
+    return replace(snapshot, marks=marks, summary=summary)

@@ -119,6 +119,10 @@ def test_the_list_is_filtered_by_marks(browser: Browser, store: Store) -> None:
         for mark, expected in (("good", first), ("bad", second), ("note", third)):
             browser.run(CHOOSE, mark)  # keys would be taken as one word
             browser.wait(lambda expected=expected: questions(browser) == [expected])  # type: ignore[misc]
+        browser.open(f"{url}#/", "section > .scroll")
+        assert browser.texts('[aria-label="Marks"] tbody tr') == ["good\t1", "bad\t1", "note\t1"]
+        browser.all('[aria-label="Marks"] a')[1].click()
+        browser.wait(lambda: questions(browser) == [second])
         browser.open(f"{url}#/t?marks=none", ".row")
         assert total(browser) == "67 trajectories"
         fourth, fifth = questions(browser)[:2]

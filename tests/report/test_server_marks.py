@@ -64,6 +64,9 @@ def test_a_mark_is_kept_and_shown_in_its_trajectory_the_list_and_the_filters(mar
     summary = viewer.get("api/summary").json()
     check(summary, Summary)
     assert summary["facets"]["marks"] == ["bad", "none", "note"]
+    (table,) = summary["marked"]
+    assert table["rows"] == [["bad", 1], ["note", 1]]
+    assert table["links"] == [{"trajectories": "#/t?marks=bad"}, {"trajectories": "#/t?marks=note"}]
     assert [(mark.mark, mark.note) for mark in store.marks().values()] == [("bad", "<b>")]
 
 
@@ -76,6 +79,7 @@ def test_marks_of_other_programs_are_seen_and_outlive_a_build(marked: tuple[Stor
     write_marks(store, {ASKED: Change(mark="")})
     assert viewer.list(marks="none")["total"] == 70
     assert viewer.get("api/summary").json()["facets"]["marks"] == ["none"]
+    assert viewer.get("api/summary").json()["marked"] == []
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ export async function overview(source) {
       el("h2", { id: "funnel" }, "From questions to trajectories"),
       funnel(about.funnel),
     ),
+    about.marked.map(section),
     about.compared.map(section),
     about.charts.length > 0 &&
       el(
