@@ -145,8 +145,8 @@ class Mirror:
         """Fetch a committed file or folder, unless it is here. Raises StoreError where it is not the committed one."""
         if self._is_here(output):
             return
-        self.root.mkdir(parents=True, exist_ok=True)
-        with alone(self.root / ".fetching") as folder:
+        self.prepare()
+        with self._writing(), alone(self.root / ".fetching") as folder:
             if self._is_here(output):  # another process has fetched it
                 return
             part = folder / PurePath(output.path).name
@@ -161,10 +161,7 @@ class Mirror:
             if not part.exists():
                 return  # a store without its index; `ReadableStore.path` says so
             if digest_of(part) != output.digest:
-                raise StoreError(
-                    f"{self.url}/{output.path} is damaged: its bytes are not the committed ones",
-                    f"stepsearch-data verify {self.url} tells all that is wrong",
-                )
+                raise self._damage(output.path, "its bytes are not the committed ones")
             target = self.root / output.path
             target.parent.mkdir(parents=True, exist_ok=True)
             place(part, target)
@@ -175,12 +172,32 @@ class Mirror:
         if meta is None:
             raise FileNotFoundError(key)
         if meta["size"] > output.bytes:
-            raise StoreError(
-                f"{self.url}/{key} is damaged: it has {meta['size']:,} bytes instead of {output.bytes:,}",
-                f"stepsearch-data verify {self.url} tells all that is wrong",
-            )
+            raise self._damage(key, f"it has {meta['size']:,} bytes instead of {output.bytes:,}")
         path.parent.mkdir(parents=True, exist_ok=True)
         self._objects.download(key, path)
+
+    def _damage(self, key: str, reason: str) -> StoreError:
+        return StoreError(
+            f"{self.url}/{key} is damaged: {reason}",
+            f"stepsearch-data verify {self.url} tells all that is wrong; "
+            f"stepsearch-data build --store {self.url} --force builds it again",
+        )
+
+    def prepare(self) -> None:
+        """Make the folder. Raises StoreError."""
+        with self._writing():
+            self.root.mkdir(parents=True, exist_ok=True)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Raise StoreError where the copy cannot be written."""
+        try:
+            yield
+        except OSError as error:
+            raise StoreError(
+                f"cannot write the copy of {self.url}: {error.strerror or error}",
+                f"free some space for {self.root}, or choose another place: XDG_CACHE_HOME=FOLDER",
+            ) from error
 
     def _is_here(self, output: Output) -> bool:
         path = self.root / output.path
@@ -228,7 +245,7 @@ class Mirror:
 
     def refresh(self, key: str) -> None:
         """Bring a file here that others have changed, unless a build of this machine is at work: then it has it."""
-        self.root.mkdir(parents=True, exist_ok=True)
+        self.prepare()
         if _mark(self._objects.head(key)) != _mark(self._known().get(key, {}).get("tag")):
             with open(self.root / ".lock", "a+") as file:
                 if lock(file, 0):

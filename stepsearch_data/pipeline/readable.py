@@ -280,7 +280,7 @@ class ReadableStore:
     def sharing(self, mode: int) -> Iterator[bool]:
         """Lock the folder: readers share it, a sweep needs it exclusively. Yield False where others hold it."""
         if self.mirror:
-            self.root.mkdir(parents=True, exist_ok=True)
+            self.mirror.prepare()
         handle = os.open(self.root, os.O_RDONLY)
         try:
             try:

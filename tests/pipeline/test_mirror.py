@@ -388,6 +388,16 @@ def test_a_path_that_arrives_on_another_machine_is_fetched_there(machine: Machin
     assert arrived.read_text() == "1"
 
 
+def test_a_copy_that_cannot_be_written_is_told(machine: Machine, tmp_path: Path) -> None:
+    put(machine("a"), "1")
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match=r"cannot write the copy of s3://.*/store: Not a directory") as error:
+        text_of(machine("file"))
+    assert "XDG_CACHE_HOME" in error.value.hint
+    with pytest.raises(StoreError, match="cannot write"), machine("file").locked():
+        pass
+
+
 def test_a_place_that_cannot_hold_a_store_is_named() -> None:
     with pytest.raises(StoreError, match="https:// is not a place of stores"):
         Store(Path("https://host/store"))
