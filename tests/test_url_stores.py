@@ -172,6 +172,7 @@ def test_a_corpus_at_a_url_is_searched(bucket: str, machine: Machine, tmp_path: 
         (["search", "x", "--corpus", "{bucket}/none.jsonl"], "there is no {bucket}/none.jsonl"),
         (["verify", "{bucket}"], "there is no store at {bucket}"),
         (["pull", "ann/data", "--store", "{bucket}/store"], "pull makes a folder"),
+        (["report", "-o", "{bucket}/report"], "{bucket}/report is a URL: write into a folder"),
         (["build", "--store", "https://host/store"], "https:// is not a place of stores"),
         (["build", "--store", "s3://me:Passw0rd@bucket/store"], "a user, a password"),
     ],

@@ -100,7 +100,7 @@ def evaluate(
     max_cost: Annotated[float | None, options.of_model("--max-cost", help="US dollars at most (llm.max_cost).")] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="DIR", help="Folder for rollouts and metrics. A stopped run goes on."),
+        options.output(metavar="DIR", help="Folder for rollouts and metrics. A stopped run goes on."),
     ] = None,
     config: options.Config = None,
     settings: options.Settings = None,

@@ -46,7 +46,7 @@ def sql(
         Literal["table", "csv", "json", "jsonl", "parquet"],
         typer.Option("--format", "-f", help="How to print the rows."),
     ] = "table",
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file, not to stdout.")] = None,
+    output: Annotated[Path | None, options.output(help="Write to this file, not to stdout.")] = None,
     timeout: Annotated[
         float,
         typer.Option(
@@ -218,7 +218,7 @@ def _said(counts: dict[str, Any], reason: str | None) -> dict[str, Any]:
 def report(
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", help="What to write: OUTPUT.html, or for large stores a folder OUTPUT."),
+        options.output(help="What to write: OUTPUT.html, or for large stores a folder OUTPUT."),
     ] = Path("stepsearch-report"),
     store: options.Store = None,
     title: options.Title = None,

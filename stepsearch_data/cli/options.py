@@ -61,6 +61,16 @@ def local(path: Path | None) -> Path | None:
     raise typer.BadParameter(f"there is no {url}")
 
 
+def here(path: Path | None) -> Path | None:
+    """Refuse a URL for what is written: only a store may be at one."""
+    from stepsearch_data.remote.objects import address
+
+    if url := address(path or ""):
+        raise typer.BadParameter(f"{url} is a URL: write into a folder, and copy that")
+    return path
+
+
+output = partial(typer.Option, "--output", "-o", callback=here)
 of_model = partial(typer.Option, rich_help_panel="Language model")
 Store = Annotated[
     Path | None,
@@ -128,7 +138,9 @@ NeededCorpus = Annotated[Path, _CORPUS]
 Index = Annotated[
     Path | None,
     typer.Option(
-        "--index", callback=utf8, help="Folder of the index (default: the corpus's name and .index, beside it)."
+        "--index",
+        callback=lambda path: here(utf8(path)),
+        help="Folder of the index (default: the corpus's name and .index, beside it).",
     ),
 ]
 Stage = Annotated[

@@ -33,7 +33,7 @@ def init(
 
 
 def synth(
-    output: Annotated[Path, typer.Option("--output", "-o", help="File to write (.jsonl or .jsonl.gz).")],
+    output: Annotated[Path, options.output(help="File to write (.jsonl or .jsonl.gz).")],
     questions: Annotated[
         int, typer.Option("--questions", "-n", min=1, max=100_000_000, help="Number of questions.")
     ] = 200,

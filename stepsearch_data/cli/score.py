@@ -35,9 +35,7 @@ def score(
     switches: options.Switches = None,
     output: Annotated[
         Path | None,
-        typer.Option(
-            "--output",
-            "-o",
+        options.output(
             help="Parquet file to write (default ROLLOUTS.scores.parquet, of answers FILE.answer-scores.parquet).",
         ),
     ] = None,

@@ -40,7 +40,7 @@ def _print_formats(wanted: bool) -> None:
 
 def export(
     form: Annotated[str, typer.Option("--format", "-f", help=f"{', '.join(FORMATS.ours)}. What each is for: --list.")],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder to write the files into.")],
+    output: Annotated[Path, options.output(metavar="DIR", help="Folder to write the files into.")],
     store: options.Store = None,
     template: Annotated[
         str,
@@ -83,7 +83,7 @@ def publish(
     store: options.Store = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="DIR", help="Folder of the release (default STORE.release)."),
+        options.output(metavar="DIR", help="Folder of the release (default STORE.release)."),
     ] = None,
     tag: Annotated[str | None, typer.Option("--tag", help="Name of this version, such as v1.0.0.")] = None,
     private: Annotated[bool, typer.Option("--private", help="Make the dataset private.")] = False,

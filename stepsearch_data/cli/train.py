@@ -30,7 +30,7 @@ def train(
     store: options.Store = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="DIR", help="Folder of the run (default runs/steppo, or runs/demo)."),
+        options.output(metavar="DIR", help="Folder of the run (default runs/steppo, or runs/demo)."),
     ] = None,
     engine: options.OneEngine = None,
     index: options.Index = None,
@@ -104,9 +104,7 @@ def plot(
     x: Annotated[
         Literal["updates", "rollouts", "tokens"], typer.Option("--x", help="What the runs are compared by.")
     ] = "updates",
-    output: Annotated[Path, typer.Option("--output", "-o", help="File to draw: .png, .svg or .html.")] = Path(
-        "curves.png"
-    ),
+    output: Annotated[Path, options.output(help="File to draw: .png, .svg or .html.")] = Path("curves.png"),
     at: Annotated[
         list[float] | None,
         typer.Option(

@@ -150,9 +150,9 @@ class Mirror:
             if self._is_here(output):  # another process has fetched it
                 return
             part = folder / PurePath(output.path).name
-            found = {output.path: None} if output.rows is not None else self.files(output)
+            keys = [output.path] if output.rows is not None else list(self._objects.listed(output.path))
             try:
-                for key in found:
+                for key in keys:
                     self._download(key, part / PurePath(key).relative_to(output.path), output)
             except FileNotFoundError as error:
                 raise StoreError(
