@@ -56,9 +56,22 @@ def test_numbers_equal_plain_counting(sample_store: Path, cli: Run) -> None:
 
 
 def test_a_store_that_is_not_built_to_its_end_says_so(tmp_path: Path, cli: Run) -> None:
-    assert cli("build", "--to", "queries", "--store", tmp_path / "store").returncode == 0
+    assert cli("build", "--to", "index", "--store", tmp_path / "store").returncode == 0
     with pytest.raises(StoreError, match="not built to its end"):
         audit(Store.open(tmp_path / "store"))
+
+
+def test_checks_are_counted_by_source_with_intervals_before_anything_else_is_built(tmp_path: Path, cli: Run) -> None:
+    assert cli("build", "--to", "decide", "--store", tmp_path / "store").returncode == 0
+    measures = audit(Store.open(tmp_path / "store"))
+    assert {name for name, parts in measures.items() if parts} == {"by_check"}
+    numbers = measures["by_check"]["musique one_search"]
+    assert numbers["judge"] == "bm25"
+    assert numbers["passages"] == 212
+    assert 0 < numbers["failed"] < numbers["asked"] == 39
+    assert numbers["low"] < numbers["share"] == numbers["failed"] / numbers["asked"] < numbers["high"]
+    printed = cli("audit", "--store", tmp_path / "store").stdout
+    assert "musique one_search" in printed
 
 
 def test_gates_without_evaluation_data_were_not_checked(sample_store: Path, cli: Run) -> None:

@@ -192,7 +192,7 @@ def print_audit(measures: dict[str, Any]) -> None:
         ("by_split", None, "trajectories of a split"),
         ("by_check", _CHECKED, "questions that a check speaks against"),
     ):
-        parts = measures[group]
+        parts = measures.get(group)
         if not parts:
             continue
         if group == "by_gate":
