@@ -5,7 +5,7 @@ Then opens it in Chromium from its file: seconds until the overview and the list
 a keystroke in the search box, or a choice in a filter, until the results stand there: at once after opening, and a
 second later, when the page has fetched the texts that it searches.
 
-    python benchmarks/report.py [--questions 25000] [--store STORE] [--runs 5]
+    python benchmarks/report.py [--questions 25000] [--store STORE] [--compare STORE] [--runs 5]
 """
 
 from __future__ import annotations
@@ -60,10 +60,10 @@ def build(folder: Path, questions: int) -> Path:
     return store
 
 
-def write(store: Path, output: Path) -> Path:
+def write(store: Path, output: Path, *flags: str | Path) -> Path:
     """Write the report, print its time, memory and size, and return its page."""
     start = time.perf_counter()
-    process = subprocess.Popen([*CLI, "report", "--quiet", "--store", store, "--output", output])
+    process = subprocess.Popen([*CLI, "report", "--quiet", "--store", store, "--output", output, *flags])
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         sys.exit(f"the report failed with status {status}")
@@ -84,14 +84,16 @@ def opened(browser: Browser, url: str, ready: str) -> float:
     return time.perf_counter() - start
 
 
-def measure(browser: Browser, url: str, runs: int) -> None:
+def measure(browser: Browser, url: str, runs: int, *, compared: bool) -> None:
     """Print how fast the page is."""
     browser.look()
+    changes = [("comparison", "#/c", ".tiles"), ("list of changes", "#/d", ".row")]
     for name, place, ready in (
-        ("overview", "", ".tiles"),
-        ("overview with its charts", "", "figure:last-child svg"),
+        ("overview", "#/", ".tiles"),
+        ("overview with its charts", "#/", "figure:last-child svg"),
         ("list", "#/t", ".row"),
         ("list of a count of queries", "#/t?queries.verdict=rejected", ".row"),
+        *(changes if compared else []),
     ):
         print(f"open the {name}: {spread([opened(browser, url + place, ready) for _ in range(runs)], 's', 2)}")
     for seconds, when, asked in ((0, "at once", ASKED[:1]), (SETTLED, "later", ASKED)):
@@ -115,13 +117,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--questions", type=int, default=25_000, help="of the synthetic world")
     parser.add_argument("--store", type=Path, help="a store that is there already, instead of a synthetic world's")
+    parser.add_argument("--compare", type=Path, help="another store, whose changes the report then shows too")
     parser.add_argument("--runs", type=int, default=5, help="of each figure; the median is printed")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        page = write(options.store or build(folder, options.questions), folder / "report" / "made")
+        flags = ("--compare", options.compare) if options.compare else ()
+        page = write(options.store or build(folder, options.questions), folder / "report" / "made", *flags)
         for browser in chromium():
-            measure(browser, page.as_uri(), options.runs)
+            measure(browser, page.as_uri(), options.runs, compared=bool(options.compare))
 
 
 if __name__ == "__main__":

@@ -72,7 +72,8 @@ def draw(bands: Sequence[Band], axis: Axis, smooth: int = 1, against: str | None
         "resolve": _OWN_COLOURS,
         "spacing": 26,
         "config": _CONFIG,
-        "padding": 18,
+        # The fonts of who looks at an SVG may be wider than those that it was laid out with.
+        "padding": {"left": 18, "top": 18, "bottom": 18, "right": 18 + max(map(len, variants))},
         "background": "white",
     }
 
