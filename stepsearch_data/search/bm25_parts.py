@@ -6,6 +6,7 @@ of each part. So no process holds more than a part, and this one the words of al
 
 from __future__ import annotations
 
+import os
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -86,6 +87,7 @@ def _count(documents: Documents, folder: Path, title_weight: int, part: tuple[in
 
 def _weigh(config: Any, whole: _Whole, folder: Path, part: tuple[int, Any]) -> None:
     """Weigh the words of a part, in a worker, and write it as bm25s would."""
+    os.environ["DISABLE_TQDM"] = "1"  # a bar that is not even shown leaves a semaphore behind in a worker
     from bm25s import scoring
 
     number, frequencies = part

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import pyarrow as pa
@@ -25,6 +26,14 @@ def test_they_are_what_was_written_in_its_order(folder: Path) -> None:
     assert [found[number] for number in range(len(found))] == SEVEN
     assert found[2:5] == SEVEN[2:5]
     assert found.ids().to_pylist() == [document.id for document in SEVEN]
+
+
+def test_a_range_is_read_alone_also_in_another_process(folder: Path) -> None:
+    found = pickle.loads(pickle.dumps(Documents(folder)))
+    for first in range(8):
+        for end in range(first, 8):
+            assert list(found.between(first, end)) == SEVEN[first:end]
+    assert list(found.texts(0, 2, 4)) == [document.text for document in SEVEN[2:4]]
 
 
 def test_numbers_beyond_are_errors(folder: Path) -> None:
