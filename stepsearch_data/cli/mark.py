@@ -48,10 +48,10 @@ def mark(
         from stepsearch_data.pipeline.marks import read_changes, write_marks
 
         tell(f"read {len(write_marks(opened.folder, read_changes(load))):,} marks")
-    elif question_id is None:
+    elif question_id is None and note is None:
         _list(list(opened.folder.marks().values()), as_json=as_json)
-    elif said is None and note is None:
-        raise ConfigError("there is nothing to say of it", "good, bad, clear or --note TEXT")
+    elif question_id is None or (said is None and note is None):
+        raise ConfigError("say what of which question", "mark ID good, bad or clear, with or without --note TEXT")
     else:
         opened.mark(question_id, "" if said == "clear" else said, note or "" if said == "clear" else note)
 

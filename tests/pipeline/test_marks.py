@@ -250,7 +250,8 @@ def test_the_command_line_marks_lists_and_reads_files(built: Path, cli: Run, tmp
     ("arguments", "code", "said"),
     [
         (["nobody", "good"], 1, "there is no trajectory of question nobody"),
-        (["nobody"], 2, "there is nothing to say of it"),
+        (["nobody"], 2, "say what of which question"),
+        (["--note", "good"], 2, "say what of which question"),
         (["nobody", "worse"], 2, "'worse' is not one of"),
         (["q", "--import", "x"], 2, "--import marks what its file names"),
         (["--import", "/none"], 2, "cannot read /none"),

@@ -99,6 +99,10 @@ def test_two_tabs_do_not_undo_each_other(browser: Browser, store: Store) -> None
         write_marks(store, {ASKED: Change(note="from elsewhere")})
         browser.press("g")
         browser.wait(lambda: words(store) == {ASKED: ("good", "from elsewhere")})
+        browser.wait(lambda: browser.one("#note").get_attribute("value") == "from elsewhere")
+        browser.all(".around a")[0].click()
+        browser.wait(lambda: browser.all(".row"))
+        assert words(store) == {ASKED: ("good", "from elsewhere")}
 
 
 def test_the_list_is_filtered_by_marks(browser: Browser, store: Store) -> None:

@@ -45,8 +45,10 @@ function markable(send, { id, mark }) {
   }
   /** @param {Partial<Mark>} change @param {string} done */
   async function put(change, done) {
+    const shown = now.note;
     try {
       now = await send(id, change);
+      if (note.value.trim() === shown) note.value = now.note; // another tab may have written it
       tell();
       say(done);
     } catch (error) {
