@@ -195,7 +195,7 @@ def test_an_edited_prompt_runs_only_what_depends_on_it(world: World) -> None:
     mine.write_text("Think of synonyms. " + load_prompt("queries").text)
     done = world.build(*few, "--prompt", f"queries={mine}")
     assert done.returncode == 0, done.stderr
-    assert [line.split()[:2] for line in done.stderr.splitlines()[:3]][2] == ["decompose", "current"]
+    assert ["decompose", "current"] in [line.split()[:2] for line in done.stderr.splitlines()]
     assert world.server.requests
     assert all(sub_question_of(request) for request in world.server.requests)
     assert all("Think of synonyms." in json.dumps(request) for request in world.server.requests)

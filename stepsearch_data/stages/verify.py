@@ -208,7 +208,8 @@ def _by_model(context: StageContext, config: VerifyConfig) -> None:
             return []
         hops = rules.decompose(question)
         found, *of_hops = await search.documents([question.question, *(hop.sub_question for hop in hops)])
-        checks = _signals(_seen(question, hops, several), search.name, [document.id for document in found])
+        seen = _seen(question, hops, several)
+        checks = _signals(seen, search.name, [document.id for document in found]) if config.signals else []
         if drawn is not None and question.question_id not in drawn:
             return checks
         stop = () if config.whole(question.question_id) else config.stop
