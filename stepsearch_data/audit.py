@@ -13,7 +13,7 @@ from stepsearch_data.core.intervals import share_interval
 from stepsearch_data.pipeline.catalog import check_current
 from stepsearch_data.pipeline.questions import by_question
 from stepsearch_data.pipeline.store import Manifest, Store
-from stepsearch_data.schemas.tables import CHECKS, QUALITY, QUERIES, QUESTIONS, SUB_QUESTIONS, VERDICTS
+from stepsearch_data.schemas.tables import CHECKS, MINING, QUALITY, QUERIES, QUESTIONS, SUB_QUESTIONS, VERDICTS
 from stepsearch_data.sql import connect
 from stepsearch_data.stages.gates.config import GATES, unchecked
 from stepsearch_data.stages.proof.decision import CHECKS as IN_ORDER
@@ -74,18 +74,23 @@ FROM (SELECT *, substr(sha256('whole ' || question_id), 1, 16) < '{whole}' AS wh
 LEFT JOIN found f USING (question_id, "check") GROUP BY ALL
 """
 _WHOLE = ("by_source", "by_source_and_hops", "by_engine", "by_gate", "unchecked", "by_split")
+_FUNNEL = "SELECT trim(concat(step, ' ', part)) AS part, count FROM mining"
 _COMPLETE = "SELECT {group} AS part, count(*) FILTER (complete) AS complete FROM trajectories GROUP BY part"
 
 
 def audit(store: Store) -> dict[str, dict[str, Any]]:
     """Measure `by_source`, `by_source_and_hops`, `by_engine`, of trajectories `by_gate` and `by_split`, and `by_check`.
 
+    `by_funnel` counts what `mine` found in documents.
+
     Gates that checked nothing have None for numbers, and `unchecked` holds the reason.
     A query leaks when it holds its own hop's answer, or a later one, that the question does not hold.
-    A store that is built as far as `decide` has only `by_check`. Raises StoreError where it holds less.
+    A store that is built as far as `mine` or `decide` has only `by_funnel` and `by_check`. Raises StoreError where it
+    holds less.
     """
     check_current(store)
     with store.reading() as manifest, connect(store, manifest) as connection:
+        by_funnel = _numbers(connection, _FUNNEL) if manifest.output(MINING.name) else {}
         try:
             by_source = measure(connection, "source")
             by_hops = measure(connection, "source || ' ' || hops || ' hops'")
@@ -97,8 +102,8 @@ def audit(store: Store) -> dict[str, dict[str, Any]]:
             by_check = _checks(connection, manifest)
         except duckdb.CatalogException as error:
             by_check = _checks(connection, manifest)
-            if by_check:
-                return {**{part: {} for part in _WHOLE}, "by_check": by_check}
+            if by_check or by_funnel:
+                return {"by_funnel": by_funnel, **{part: {} for part in _WHOLE}, "by_check": by_check}
             raise StoreError(
                 "the store is not built to its end", f"stepsearch-data build --store {store.name}"
             ) from error
@@ -107,6 +112,7 @@ def audit(store: Store) -> dict[str, dict[str, Any]]:
                 by_source[source]["leaks"] += leaks
                 by_hops[f"{source} {hops} hops"]["leaks"] += leaks
     return {
+        "by_funnel": by_funnel,
         "by_source": by_source,
         "by_source_and_hops": by_hops,
         "by_engine": by_engine,

@@ -209,9 +209,9 @@ def test_every_setting_that_is_named_exists() -> None:
         for setting in re.findall(
             rf"(?<![\w/.\[])(?:{names})\.(?:[a-z0-9-]+\.)?[a-z_0-9]+\b(?!\.|/|\()", path.read_text()
         ):
-            assert setting in known or setting.endswith((".json", ".sql", ".md", ".toml", ".html")), (
-                f"{path.name}: {setting}"
-            )
+            assert setting in known or setting.endswith(
+                (".json", ".sql", ".md", ".toml", ".html", ".txt", ".yaml", ".png")
+            ), f"{path.name}: {setting}"
 
 
 def test_the_figures_are_those_of_the_benchmarks() -> None:

@@ -183,8 +183,9 @@ def audit(store: options.Store = None, config: options.Config = None, as_json: o
 
 
 def print_audit(measures: dict[str, Any]) -> None:
-    """Print quality by source, by source and hops, by engine, trajectories by gate and split, questions by check."""
+    """Print what was mined, quality by source, hops and engine, trajectories by gate and split, questions by check."""
     for group, shown, title in (
+        ("by_funnel", None, "found in documents"),
         ("by_source", _AUDITED, "source"),
         ("by_source_and_hops", _AUDITED, "source and hops"),
         ("by_engine", _VOTED, "engine"),

@@ -116,5 +116,6 @@ DATASET = Dataset(
     parse=parse,
     signatures=(frozenset({"title", "text"}), frozenset({"contents"})),
     suffix="jsonl",
+    sample="corpus.sample.jsonl",
     documents=True,
 )

@@ -12,6 +12,7 @@ from stepsearch_data.stages import (
     gather,
     index,
     load,
+    mine,
     pairs,
     quality,
     queries,
@@ -23,6 +24,7 @@ from stepsearch_data.stages import filter as voting
 
 STAGES = (
     load.STAGE,
+    mine.STAGE,
     index.STAGE,
     verify.STAGE,
     decide.STAGE,

@@ -238,3 +238,20 @@ def test_hotpotqa_facts_hold_the_answer(row: Row) -> None:
         assert holds(row["question"], bare(second))
         told = facts[first] + facts[second]
         assert row["answer"] in ("yes", "no", first, second) or row["answer"] in told
+
+
+CORPUS: list[Row] = [
+    json.loads(line) for line in (DATA / "corpus.sample.jsonl").read_text(encoding="utf-8").splitlines()
+]
+
+
+def test_documents_are_short_and_have_titles_of_their_own() -> None:
+    assert len(CORPUS) == len({row["title"] for row in CORPUS}) >= 100
+    assert all(row.keys() == {"title", "text"} and 60 < len(row["text"]) < 500 for row in CORPUS)
+
+
+def test_a_document_names_its_subject_and_is_named_or_names_others() -> None:
+    names = {row["title"].partition(" (")[0] for row in CORPUS}
+    for row in CORPUS:
+        assert row["title"].partition(" (")[0] in row["text"], row["title"]
+        assert any(name in row["text"] and name not in row["title"] for name in names), row["title"]

@@ -1,0 +1,1 @@
+"""What can be found in a corpus without a model: which passages name which titles, and what questions can join."""

@@ -1,0 +1,115 @@
+"""Comparisons: two passages of one kind that state the same attribute, as English words tell it."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from itertools import pairwise
+from typing import NamedTuple
+
+from stepsearch_data.stages.mining.links import Text
+
+SOON = 300  # characters of a passage that say what its subject is
+_YEAR = r"\b(1[0-9]\d\d|20\d\d)\b"
+_NUMBER = r"(\d[\d,.]*\d|\d)"
+_WORKS = "film|novel|book|album|song|play|opera|magazine|newspaper|painting|symphony|poem|series|game"
+_PEOPLE = (
+    "actor|actress|architect|artist|author|chemist|composer|director|engineer|explorer|footballer|inventor|"
+    "journalist|mathematician|musician|novelist|painter|philosopher|physicist|pianist|player|poet|politician|"
+    "producer|sculptor|singer|songwriter|scientist|screenwriter|violinist|writer"
+)
+_GROUPS = "band|company|university|school|college|museum|club|orchestra|organi[sz]ation|brewery|library|theatre|society"
+_PLACES = "city|town|village|municipality"
+_BUILDINGS = "bridge|tower|building|castle|church|cathedral|lighthouse|railway|canal|station|observatory"
+_NATURE = "river|mountain|lake|volcano"
+_KIND = re.compile(
+    rf"\b(?:is|was|are|were) (?:an?|the) [^.]*?\b({_WORKS}|{_PEOPLE}|{_GROUPS}|{_PLACES}|{_BUILDINGS}|{_NATURE})\b"
+)
+
+
+def _kinds(words: str) -> re.Pattern[str]:
+    return re.compile(words)
+
+
+class _Attribute(NamedTuple):
+    """An attribute: the kinds that have it, and how a passage states its value."""
+
+    name: str
+    kinds: re.Pattern[str]
+    value: re.Pattern[str]
+
+
+_ATTRIBUTES = (
+    _Attribute("born", _kinds(_PEOPLE), re.compile(rf"\bborn\b[^.;]{{0,60}}?{_YEAR}|\([^()]{{0,30}}?{_YEAR} ?[–-]")),
+    _Attribute(
+        "died", _kinds(_PEOPLE), re.compile(rf"\bdied\b[^.;]{{0,60}}?{_YEAR}|\d{{4}} ?[–-][^()]{{0,30}}?{_YEAR}\)")
+    ),
+    _Attribute(
+        "released",
+        _kinds(_WORKS),
+        re.compile(rf"\b(?:released|published|premiered|first)\b[^.;]{{0,60}}?{_YEAR}|\b(?:is|was) an? {_YEAR}"),
+    ),
+    _Attribute(
+        "founded",
+        _kinds(f"{_GROUPS}|{_PLACES}"),
+        re.compile(rf"\b(?:founded|established|formed)\b[^.;]{{0,60}}?{_YEAR}"),
+    ),
+    _Attribute(
+        "opened",
+        _kinds(f"{_BUILDINGS}|{_GROUPS}"),
+        re.compile(rf"\b(?:opened|built|completed)\b[^.;]{{0,60}}?{_YEAR}"),
+    ),
+    _Attribute("population", _kinds(_PLACES), re.compile(rf"\bpopulation\b[^.;]{{0,40}}?\b{_NUMBER}")),
+    _Attribute(
+        "length", _kinds(f"river|{_BUILDINGS}"), re.compile(rf"{_NUMBER} (?:km|kilomet(?:re|er)s|metres|miles) long")
+    ),
+    _Attribute(
+        "height",
+        _kinds(f"mountain|volcano|{_BUILDINGS}"),
+        re.compile(rf"{_NUMBER} (?:m|met(?:re|er)s|feet) (?:high|tall)"),
+    ),
+)
+
+
+class Stated(NamedTuple):
+    """What a passage says of its subject: an attribute that others of its kind have too."""
+
+    passage_id: str
+    title: int
+    value: str
+
+
+class Comparison(NamedTuple):
+    """Two passages, in the order of their ids, and what they can be compared by."""
+
+    first: Stated
+    second: Stated
+    kind: str
+    attribute: str
+
+
+class Comparisons:
+    """Gathers what passages state, and pairs those that state the same with another value."""
+
+    def __init__(self) -> None:
+        self._stated: defaultdict[tuple[str, str], list[Stated]] = defaultdict(list)
+
+    def add(self, passage: Text, title: int) -> None:
+        """Gather what a passage states of the subject that its title names."""
+        found = _KIND.search(passage.text, 0, SOON)
+        if not found:
+            return
+        kind = "person" if re.fullmatch(_PEOPLE, found[1]) else found[1]
+        for attribute in _ATTRIBUTES:
+            if attribute.kinds.fullmatch(found[1]) and (value := attribute.value.search(passage.text)):
+                said = next(group for group in value.groups() if group)
+                self._stated[kind, attribute.name].append(Stated(passage.passage_id, title, said))
+
+    def pairs(self) -> list[Comparison]:
+        """Return each passage with the next one in the order of ids, which are digests: a sample of all pairs."""
+        return [
+            Comparison(first, second, kind, attribute)
+            for (kind, attribute), stated in sorted(self._stated.items())
+            for first, second in pairwise(sorted(stated))
+            if first.title != second.title and first.value != second.value
+        ]
