@@ -165,7 +165,6 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs=2, default=(2_500, 25_000), help="numbers of questions")
     parser.add_argument("--runs", type=int, default=3, help="builds of each size; the median is printed")
     parser.add_argument("--worlds", type=Path, help="folder of worlds: those that it lacks are made, and kept")
-    parser.add_argument("--against", nargs="+", choices=("processes", "ray"), help="executors to compare; see above")
     parser.add_argument("build", nargs="*", help="options of the builds, after --")
     options = parser.parse_args()
     medians: list[float] = []

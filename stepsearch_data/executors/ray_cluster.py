@@ -19,6 +19,7 @@ AHEAD = 2  # items per core that are sent before their turn
 RETRIES = 3
 PATIENCE = 300.0  # seconds without a result; no item takes so long
 SAY_EVERY = 15.0  # seconds
+_OWN = "local"
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",  # a cluster of ours reports to nobody
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # or Ray warns that this will change
@@ -33,7 +34,8 @@ class Cluster:
     """A cluster that this process joins when it has work for it.
 
     `address` is that of a running cluster. Without one it is RAY_ADDRESS, else the cluster that runs on this machine,
-    else one of `cores` that is started here and ends with this process. `say` is told when there is a wait.
+    else, and for the address `local`, one of `cores` that is started here and ends with this process. `say` is told
+    when there is a wait.
     """
 
     def __init__(self, cores: int, address: str | None, say: Callable[[str], None]) -> None:
@@ -63,13 +65,15 @@ class Cluster:
             quiet = {"logging_level": "ERROR", "log_to_driver": False}
             named = self._address or os.environ.get("RAY_ADDRESS")
             try:
-                _reach(named or "")
-                self.ray.init(address=named or "auto", **quiet)
+                if named != _OWN:
+                    _reach(named or "")
+                    self.ray.init(address=named or "auto", **quiet)
             except (OSError, RuntimeError, ValueError) as error:
                 if named:
                     reason = str(error).partition("\n")[0]
                     raise WorkerError(f"cannot join the Ray cluster {named}: {reason}", "see: ray status") from error
-                self.ray.init(address="local", num_cpus=self.cores, include_dashboard=False, **quiet)
+            if not self.ray.is_initialized():
+                self.ray.init(address=_OWN, num_cpus=self.cores, include_dashboard=False, **quiet)
         self.cores = max(1, self.count("CPU"))
 
     def count(self, resource: str) -> int:

@@ -56,7 +56,8 @@ class RunSettings(BaseModel):
     address: str | None = Field(
         default=None,
         max_length=1_000,
-        description="address of a running Ray cluster (default: RAY_ADDRESS, or a cluster on this machine)",
+        description="address of a running Ray cluster, or local for one of its own (default: RAY_ADDRESS, or a cluster"
+        " on this machine)",
     )
     max_reject_share: float = Field(
         default=0.2,

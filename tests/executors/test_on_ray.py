@@ -99,3 +99,17 @@ def test_a_cluster_that_is_not_there_is_said() -> None:
     """
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("cannot join the Ray cluster 127.0.0.1:1")
+
+
+def test_a_cluster_of_its_own_has_as_many_cores_as_workers_are_wanted() -> None:
+    pytest.importorskip("ray", exc_type=ImportError)
+    code = """if True:
+        from contextlib import closing
+        from stepsearch_data.executors.on_ray import OnRay
+        with closing(OnRay(3, "local")) as executor:
+            assert list(executor.map(abs, [-1, 2])) == [1, 2]
+            cores = executor.workers
+        print(cores)
+    """
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "3\n"
