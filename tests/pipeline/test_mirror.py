@@ -90,6 +90,24 @@ def test_a_url_holds_what_a_local_store_holds(machine: Machine, objects_server: 
     }
 
 
+def test_copies_of_a_store_are_stores(machine: Machine, tmp_path: Path) -> None:
+    """As `aws s3 sync` makes them, to a URL and back."""
+    local = Store(tmp_path / "local")
+    put(local, "1", log="load")
+    objects = objects_module.Objects(machine("a").name)
+    for path in (p for p in local.root.rglob("*") if p.is_file()):
+        objects.upload(path, path.relative_to(local.root).as_posix())
+    put(machine("a"), "2", stage="corpus", table="words", log="corpus")
+    assert text_of(machine("b")) == "1"
+    for key in objects.listed():
+        (tmp_path / "back" / key).parent.mkdir(parents=True, exist_ok=True)
+        objects.download(key, tmp_path / "back" / key)
+    back = Store(tmp_path / "back")
+    assert back.digest() == machine("a").digest()
+    assert logged(back) == ["load", "corpus"]
+    put(back, "3", stage="words", table="more")
+
+
 def test_the_manifest_comes_last(machine: Machine, objects_server: ObjectServer) -> None:
     put(machine("a"), "1", log="load")
     puts = [path for path in objects_server.asked("PUT") if not path.endswith(".lock")]
