@@ -72,7 +72,18 @@ class Rollouts:
 
     def of(self, question_id: str) -> list[shapes.Rollout]:
         """Return what each policy did with a question, in the order of the files."""
-        return [made for policy, row in self._rows(question_id) for made in _shown(policy, row)]
+        return [_shown(*judged) for judged in self._judge(question_id)]
+
+    def _judge(self, question_id: str) -> list[tuple[str, RolloutRow, Rollout, Scores]]:
+        """Score the rollouts of a question, and keep their tallies."""
+        found = [(policy, row, *scored) for policy, row in self._rows(question_id) for scored in _scored(row)]
+        tallies: defaultdict[str, list[Tally]] = defaultdict(list)
+        for policy, _, rollout, scores in found:
+            tallies[policy].append(_tally(rollout, scores))
+        self._tallies[question_id] = {
+            policy: Tally(*(sum(values) for values in zip(*each, strict=True))) for policy, each in tallies.items()
+        }
+        return found
 
     def _rows(self, question_id: str) -> Iterator[tuple[str, RolloutRow]]:
         for policy, at, length in self._places.get(question_id, ()):
@@ -88,14 +99,9 @@ class Rollouts:
         return list(self._files)
 
     def tally(self, question_id: str) -> Mapping[str, Tally]:
-        """Return what each policy that has rollouts of a question did with it; scored once."""
+        """Return what each policy that has rollouts of a question did with it; `of` has perhaps scored them already."""
         if question_id not in self._tallies:
-            found: defaultdict[str, list[Tally]] = defaultdict(list)
-            for policy, row in self._rows(question_id):
-                found[policy] += [_tally(rollout, scores) for rollout, scores in _scored(row)]
-            self._tallies[question_id] = {
-                policy: Tally(*(sum(values) for values in zip(*each, strict=True))) for policy, each in found.items()
-            }
+            self._judge(question_id)
         return self._tallies[question_id]
 
     def right(self, known: Collection[str]) -> dict[str, list[bool | None]]:
@@ -154,22 +160,21 @@ def _tally(rollout: Rollout, scores: Scores) -> Tally:
     )
 
 
-def _shown(policy: str, row: RolloutRow) -> Iterator[shapes.Rollout]:
+def _shown(policy: str, row: RolloutRow, rollout: Rollout, scores: Scores) -> shapes.Rollout:
     golds = {" ".join(paragraph.paragraph_text.split()) for paragraph in row.support_docs}
-    for rollout, scores in _scored(row):
-        rounds = [_round(rollout, at, scores, golds) for at in range(len(rollout.rounds))]
-        yield {
-            "policy": policy,
-            "answer": rollout.answer.text if rollout.answer else None,
-            "right": bool(scores.answer_em),
-            "f1": scores.answer_correct,
-            "format_ok": scores.format_ok,
-            "answer_reward": scores.score,
-            "key_reward": scores.search_key_score,
-            "segments": segments(rollout.text, len(rounds), row.observations),
-            "rounds": rounds,
-            "golds": len(row.support_docs),
-        }
+    rounds = [_round(rollout, at, scores, golds) for at in range(len(rollout.rounds))]
+    return {
+        "policy": policy,
+        "answer": rollout.answer.text if rollout.answer else None,
+        "right": bool(scores.answer_em),
+        "f1": scores.answer_correct,
+        "format_ok": scores.format_ok,
+        "answer_reward": scores.score,
+        "key_reward": scores.search_key_score,
+        "segments": segments(rollout.text, len(rounds), row.observations),
+        "rounds": rounds,
+        "golds": len(row.support_docs),
+    }
 
 
 def _round(rollout: Rollout, at: int, scores: Scores, golds: Collection[str]) -> shapes.RecordRound:

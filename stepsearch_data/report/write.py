@@ -25,6 +25,7 @@ from stepsearch_data.report.rollouts import NONE, Rollouts
 from stepsearch_data.report.shapes import Comparison, Index, Record, Rejects, Summary
 from stepsearch_data.report.summary import summarize
 from stepsearch_data.report.tables import open_tables
+from stepsearch_data.schemas.tables import TRAJECTORIES
 
 CHUNK_ROWS = 100
 ONE_FILE = 20_000_000  # bytes of packed trajectories from which on a browser is slow to open a single file
@@ -139,23 +140,25 @@ def _gather(
     title: str | None,
     compared: Store | None,
 ) -> _Data:
-    with closing(open_tables(store, manifest)) as connection:
+    made = manifest.output(TRAJECTORIES.name)
+    meter.expect(made.rows or 0 if made else 0)
+    found = comparison(compared, store) if compared else None
+    with open(packed, "wb") as file:
+        for number, chunk in enumerate(_chunks(records(store, manifest, rollouts)), start=1):
+            file.write(pack(chunk) + b"\n")
+            meter.advance(len(chunk))
+            if found:
+                found["first_chunk"] = number
+        if compared and found:
+            for chunk in _chunks(_others(compared, found)):
+                file.write(pack(chunk) + b"\n")
+                found["others"] += [record["id"] for record in chunk]
+    with closing(open_tables(store, manifest)) as connection:  # now that rollouts are scored
         make_listing(connection, rejecting(manifest), answered(connection, rollouts))
         put_marks(connection, store.marks())
         summary = summarize(store, manifest, connection, title, rollouts)
         index, rejects = read_index(connection, CHUNK_ROWS), read_rejects(connection)
         details = {"texts": pack(read_texts(connection)), "parts": pack(read_parts(connection))}
-    meter.expect(len(index["id"]))
-    found = comparison(compared, store) if compared else None
-    with open(packed, "wb") as file:
-        for chunk in _chunks(records(store, manifest, rollouts)):
-            file.write(pack(chunk) + b"\n")
-            meter.advance(len(chunk))
-        if compared and found:
-            found["first_chunk"] = -(-len(index["id"]) // CHUNK_ROWS)
-            for chunk in _chunks(_others(compared, found)):
-                file.write(pack(chunk) + b"\n")
-                found["others"] += [record["id"] for record in chunk]
     return _Data(summary, index, rejects, found, details, packed)
 
 
