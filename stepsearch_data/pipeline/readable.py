@@ -272,7 +272,7 @@ class ReadableStore:
     def marks_at(self) -> tuple[int, ...] | None:
         """Return what differs once something was marked; None where nothing ever was."""
         with suppress(OSError):
-            found = (self.root / log_path(MARKS.name)).stat()
+            found = self.beside(log_path(MARKS.name)).stat()
             return found.st_ino, found.st_size, found.st_mtime_ns
         return None
 

@@ -216,6 +216,16 @@ def test_marks_of_all_machines_are_kept(machine: Machine) -> None:
         }
 
 
+def test_a_page_sees_that_another_machine_has_marked_something(machine: Machine) -> None:
+    put(machine("a"), "1")
+    page = machine("b")
+    seen = [page.marks_at()]
+    for note in ("one", "two"):
+        write_marks(machine("a"), {"q1": Change(note=note)})
+        seen.append(page.marks_at())
+    assert len(set(seen)) == 3
+
+
 def test_a_mark_that_is_made_during_a_build_stays(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     put(machine("a"), "1")
     monkeypatch.setattr(mirror, "GLANCE", 0)
