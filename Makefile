@@ -6,7 +6,7 @@ AXE := 4.14.1
 ZENSICAL := 0.0.73
 
 .DEFAULT_GOAL := help
-.PHONY: help build test test-lowest test-long train test-train test-train-lowest bench-train serve-llm check resolve format docs bench dist clean
+.PHONY: help build test test-lowest test-long train test-train test-train-lowest bench-train serve-llm check resolve format pictures docs bench dist clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -55,15 +55,20 @@ format: .venv/check node_modules/.package-lock.json  ## mend what the linters ca
 	$(BIN)/ruff format .
 	npm run --silent format
 
+pictures: .venv/test .venv/browser  ## draw docs/images anew: the report in a browser, the experiment from its tables
+	$(BIN)/python benchmarks/pictures.py
+
 docs: .venv-docs/done  ## build docs/ into a site in ./site; a link to nowhere fails
 	.venv-docs/bin/zensical build --strict --clean
 
-bench: .venv/test .venv/browser  ## measure how a build scales, a model is asked, rollouts are scored, a report opens, SQL answers (about half an hour)
+bench: .venv/test .venv/browser  ## measure how a build scales, a model is asked, rollouts are scored, a report opens, SQL answers, links are found, faults are caught (about 40 minutes)
 	$(BIN)/python benchmarks/scale.py
 	$(BIN)/python benchmarks/llm.py
 	$(BIN)/python benchmarks/rewards.py
 	$(BIN)/python benchmarks/report.py
 	$(BIN)/python benchmarks/sql.py
+	$(BIN)/python benchmarks/mine.py
+	$(BIN)/python benchmarks/verify.py
 
 dist: .venv/base  ## build the wheel and try it in a clean environment
 	rm -rf dist && $(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
