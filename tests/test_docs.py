@@ -210,7 +210,7 @@ def test_every_setting_that_is_named_exists() -> None:
             rf"(?<![\w/.\[])(?:{names})\.(?:[a-z0-9-]+\.)?[a-z_0-9]+\b(?!\.|/|\()", path.read_text()
         ):
             assert setting in known or setting.endswith(
-                (".json", ".sql", ".md", ".toml", ".html", ".txt", ".yaml", ".png")
+                (".json", ".jsonl", ".sql", ".md", ".toml", ".html", ".txt", ".yaml", ".png")
             ), f"{path.name}: {setting}"
 
 
