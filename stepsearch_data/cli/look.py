@@ -236,7 +236,7 @@ def report(
 ) -> None:
     """Write the store as a web page that you can pass on: funnel, charts, provenance, every trajectory.
 
-    The page needs no network and no server. Above about 20 MB it is a folder: open its index.html.
+    The page needs no network and no server. Above about 64 MB it is a folder: open its index.html.
     Example: stepsearch-data report --store ./store --output my-report
     """
     written = open_store(store, config).report(

@@ -28,7 +28,7 @@ from stepsearch_data.report.tables import open_tables
 from stepsearch_data.schemas.tables import TRAJECTORIES
 
 CHUNK_ROWS = 100
-ONE_FILE = 20_000_000  # bytes of packed trajectories from which on a browser is slow to open a single file
+ONE_FILE = 64_000_000  # bytes of packed trajectories, some 25,000, that a browser opens at once as a single file
 _CHUNKS = "chunks"
 _HEAD = 4096  # bytes of a page in which its generator is named
 
