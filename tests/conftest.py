@@ -26,6 +26,11 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
+def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:  # noqa: ARG001
+    """Name bytes and functions by their argument: a gzip file's time, or an address, would differ in each worker."""
+    return argname if isinstance(val, bytes) or callable(val) else None
+
+
 def run_cli(
     *arguments: str | Path, stdin: str = "", env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:

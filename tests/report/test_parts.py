@@ -59,7 +59,7 @@ FILTERS: list[tuple[str, dict[str, list[str]], Callable[[Record], int]]] = [
 ]
 
 
-@pytest.mark.parametrize(("unit", "asked", "counted"), FILTERS, ids=str)
+@pytest.mark.parametrize(("unit", "asked", "counted"), FILTERS)
 def test_trajectories_with_such_parts_are_found_and_the_parts_counted(
     connection: duckdb.DuckDBPyConnection,
     gold: list[Record],
