@@ -26,7 +26,7 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:  # noqa: ARG001
+def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
     """Name bytes and functions by their argument: a gzip file's time, or an address, would differ in each worker."""
     return argname if isinstance(val, bytes) or callable(val) else None
 
