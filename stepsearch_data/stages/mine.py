@@ -34,10 +34,16 @@ class MineConfig(StageConfig):
         default=(2, 3, 4), description="lengths of the chains that are drawn in turn: 2, 3 and 4 passages"
     )
     comparisons: bool = Field(default=True, description="draw pairs to compare, too")
-    per_title: int = Field(default=3, ge=1, description="chains that one title is drawn in, at most")
-    per_passage: int = Field(default=2, ge=1, description="chains that one passage is drawn in, at most")
-    most_named: int = Field(default=20, ge=1, description="leave out links to titles that more passages name")
-    many_named: int = Field(default=5, ge=1, description="doubt links to titles that more passages name")
+    per_title: int = Field(default=3, ge=1, le=1_000_000_000, description="chains that one title is drawn in, at most")
+    per_passage: int = Field(
+        default=2, ge=1, le=1_000_000_000, description="chains that one passage is drawn in, at most"
+    )
+    most_named: int = Field(
+        default=20, ge=1, le=1_000_000_000, description="leave out links to titles that more passages name"
+    )
+    many_named: int = Field(
+        default=5, ge=1, le=1_000_000_000, description="doubt links to titles that more passages name"
+    )
     min_rank: float = Field(
         default=0.5, gt=0, le=1, description="leave out links of a lower rank: 0.5 allows one doubt, 1 none"
     )

@@ -59,7 +59,7 @@ def hits_of(
     **config: Any,
 ) -> list[Hit]:
     local = [engine for engine in engines if engine.is_local]
-    built: Path = run_stage(index.STAGE, engines=local, passages=PASSAGES)["index"]
+    built: Path = run_stage(index.STAGE, engines=local, paragraphs=PASSAGES)["index"]
     tables = run_stage(
         retrieve.STAGE,
         retrieve.RetrieveConfig(**config),
