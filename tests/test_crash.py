@@ -83,7 +83,7 @@ def readable(store: Path) -> None:
         committed(store)
         with query(Store.open(store), "SHOW TABLES") as reader:
             views = [row["name"] for row in reader.read_all().to_pylist()]
-        assert "questions" in views
+        assert "loaded" in views
         for view in views:
             with query(Store.open(store), f"SELECT * FROM {view}") as reader:
                 reader.read_all()
