@@ -92,12 +92,12 @@ def start(store: Path, address: str, *arguments: str | Path, **env: str) -> subp
 
 
 def finish(build: subprocess.Popen[str], timeout: float = 600) -> tuple[int, str]:
-    """Return a build's exit code and stderr."""
+    """Return a build's exit code, and its stderr without lines of Ray's core, which tells of what it makes again."""
     try:
         _, errors = build.communicate(timeout=timeout)
     finally:
         build.kill()
-    return build.returncode, errors
+    return build.returncode, "".join(line for line in errors.splitlines(keepends=True) if "core_worker.cc" not in line)
 
 
 def strike(build: subprocess.Popen[str], store: Path, after: float, fault: Callable[[], bool]) -> bool:

@@ -25,7 +25,6 @@ _ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # or Ray warns that this will change
     "RAY_IGNORE_UNHANDLED_ERRORS": "1",  # those of items that nobody waits for any more
     "RAY_task_oom_retries": str(RETRIES),  # or work that never finds the memory is tried for ever
-    "RAY_BACKEND_LOG_LEVEL": "fatal",  # what is lost and made again is no error of the build
     "RAY_COLOR_PREFIX": "0",
 }
 _GO_ON = "see: ray status; the same command goes on with the stage that was interrupted"
