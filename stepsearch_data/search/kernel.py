@@ -2,6 +2,7 @@
 
 Words are read from the one that can add most to a score to the one that can add least. Once all words left together
 add less than the k-th best score, no new document is taken, and the words left are only looked up in those taken.
+So are common words whose best documents are known.
 H. Turtle, J. Flood: Query evaluation: strategies and optimizations, IPM 31(6), 1995.
 """
 
@@ -21,8 +22,9 @@ _WORTH = 4  # postings to read, or documents taken, that justify one look-up for
 _STEPS = 24  # postings read one after the other in the time of one look-up
 _LOW = np.uint64(0xFFFFFFFF)
 _STARTS, _DOCUMENTS, _WEIGHTS = (types.Array(kind, 1, "C", readonly=True) for kind in (int64, int32, float32))
-_FOUND = (int64[:, ::1], float32[:, ::1], int64[::1])
-_SEARCH = types.void(int64[::1], int64[::1], int64, _STARTS, _DOCUMENTS, _WEIGHTS, float32[::1], int64, *_FOUND)
+_FOUND = (int64[:, ::1], float32[:, ::1], int64[::1], int64[::1])
+_ASKED = (int64[::1], int64[::1], int64[::1], int64[::1], int64, int64)
+_SEARCH = types.void(*_ASKED, _STARTS, _DOCUMENTS, _WEIGHTS, float32[::1], float32[::1], *_FOUND)
 
 
 def compiled(signature: Any = None) -> Callable[[F], F]:
@@ -136,24 +138,37 @@ def _score(asked: Any, chosen: Any, totals: Any, starts: Any, documents: Any, we
 
 
 @compiled()
-def _take(
-    asked: Any, best: Any, starts: Any, documents: Any, weights: Any, maxima: Any, sums: Any, taken: Any, totals: Any
-) -> int:
-    """Take the documents that may be among the best; return how many they are."""
-    keys, seeds = np.empty(len(asked), np.uint64), np.empty(len(best) + _SPARE, np.uint64)
+def _ordered(asked: Any, limit: int, starts: Any, maxima: Any) -> Any:
+    """Return the words from the one that can add most, but those in `limit` documents or more last."""
+    keys = np.empty(len(asked), np.uint64)
     _largest(maxima[asked], np.arange(len(asked)), keys)
     order = asked[(_LOW - (keys & _LOW)).astype(np.int64)]
-    rest = 0.0  # what the words that were not read yet can add
-    for word in order:
-        rest += maxima[word]
+    rare = starts[order + 1] - starts[order] < limit
+    return order if rare.all() else np.concatenate((order[rare], order[~rare]))
+
+
+@compiled()
+def _take(
+    asked: Any, limit: int, common: int, best: Any, starts: Any, documents: Any, weights: Any, maxima: Any,
+    sums: Any, taken: Any, totals: Any,
+) -> tuple[int, int]:  # fmt: skip
+    """Take the documents that may be among the best, of words in fewer than `limit`.
+
+    Return how many they are, and how many postings of common words were read to take them.
+    """
+    order, seeds = _ordered(asked, limit, starts, maxima), np.empty(len(best) + _SPARE, np.uint64)
+    rest = maxima[order].astype(np.float64).sum()  # what the words that were not read yet can add
     worth = _WORTH * len(seeds) * len(asked)
-    least, found = 0.0, 0
+    least, found, read = 0.0, 0, 0
     for at, word in enumerate(order):
         low, high = starts[word], starts[word + 1]
-        more = rest >= least
+        more = rest >= least and high - low < limit
+        if not more and found <= len(best):
+            break
         rest -= maxima[word]
         if more or found * _STEPS > high - low:
             need = least - rest if more else np.inf
+            read += (high - low) * (more and high - low >= common)
             found = _read(need, documents[low:high], weights[low:high], sums, taken, found)
         else:
             totals[:found] = 0
@@ -173,28 +188,36 @@ def _take(
                 kth = np.uint32(best[-1] >> np.uint64(32)).view(np.float32)
                 least = max(least, float(kth) * _LESS)
             found = _keep(least - rest, sums, taken, found)
-    return found
+    return found, read
 
 
 @compiled(_SEARCH)
 def search(
-    words: Any, ends: Any, k: int, starts: Any, documents: Any, weights: Any, maxima: Any, size: int,
-    numbers: Any, scores: Any, counts: Any,
+    words: Any, ends: Any, best_of_common: Any, best_ends: Any, common: int, k: int,
+    starts: Any, documents: Any, weights: Any, maxima: Any, sums: Any, numbers: Any, scores: Any, counts: Any,
+    read: Any,
 ) -> None:  # fmt: skip
-    """Find the k best of `size` documents per query, best first, ties in corpus order; round scores as `rounded` does.
+    """Find the k best of the documents per query, best first, ties in corpus order; round scores as `rounded` does.
 
-    Query q asks for `words[ends[q - 1]:ends[q]]`. `maxima` holds the largest weight of each of these words. The numbers
-    of documents and their scores go to `numbers` and `scores`, shape (queries, k), how many there are to `counts`.
+    Query q asks for `words[ends[q - 1]:ends[q]]`. Common words are in `common` documents or more. The k best documents
+    of its common words alone are `best_of_common[best_ends[q - 1]:best_ends[q]]`, none where they are not known.
+    `maxima` holds the largest weight of each of the words. `sums` is 0 for each document, and is left so. The numbers
+    of documents and their scores go to `numbers` and `scores`, shape (queries, k), how many there are to `counts`, and
+    to `read` how many postings of common words were read to take documents.
     """
-    sums = np.zeros(size, np.float32)  # of the words read so far; 0 for documents that are not taken
-    taken, totals = np.empty(size, np.int64), np.empty(size, np.float32)
+    taken, totals = np.empty(len(sums), np.int64), np.empty(len(sums), np.float32)
     bits, score_bits = totals.view(np.uint32), scores.view(np.uint32)
     best = np.empty(k, np.uint64)
-    first = 0
+    first, first_best = 0, 0
     for query in range(len(ends)):
-        asked = words[first : ends[query]]
-        first = ends[query]
-        found = _take(asked, best, starts, documents, weights, maxima, sums, taken, totals)
+        asked, given = words[first : ends[query]], best_of_common[first_best : best_ends[query]]
+        first, first_best = ends[query], best_ends[query]
+        limit = common if len(given) else len(sums) + 1
+        found, read[query] = _take(asked, limit, common, best, starts, documents, weights, maxima, sums, taken, totals)
+        for document in given:
+            if sums[document] == 0:
+                taken[found] = document
+                found += 1
         _score(asked, taken[:found], totals[:found], starts, documents, weights)
         for place in range(found):
             sums[taken[place]] = 0

@@ -28,6 +28,9 @@ _LESS = 1 - 1e-4  # sums of float32s in another order differ by less
 _FEW = 64  # documents that are scored in full without a further look at which of them may be dropped
 _MANY_WORDS = 32  # of a query, above which adding up all postings is faster
 _SPARE = 8  # documents beyond k that are scored early
+_COMMON = 2_048  # documents that a common word is in, at least
+_READ = 0.05  # of the postings of common words: once so many were read, their best documents are worth learning
+_KEPT = 2**16  # queries' common words that are remembered, at most
 
 Found = tuple[NDArray[np.int64], NDArray[np.float32]]
 """Documents and scores of a query, best first."""
@@ -38,12 +41,18 @@ class SparseIndex(ABC):
 
     The score of a document is the sum of the weights of the query's words, each as often as it is asked for, added up
     in their order as float32, and divided by the query's length.
+
+    Common words are in more documents the larger the index is. But a document that has only common words of a query can
+    only be among its k best if it is among the k best of these words alone. The compiled search remembers those, for
+    many queries have the same common words: then it reads the documents of rare words only.
     """
 
     def __init__(self, arrays: Arrays, workers: int) -> None:
         self.size = arrays.size
         self._arrays, self._workers, self._asked = arrays, workers, 0
         self._threads = ThreadPoolExecutor(workers)
+        self._read: dict[bytes, float] = {}
+        self._best: dict[bytes, NDArray[np.int64]] = {}
 
     @abstractmethod
     def words_of(self, query: str) -> tuple[list[int], float]:
@@ -73,16 +82,42 @@ class SparseIndex(ABC):
         return Hits(counts, numbers, scores / np.repeat([length for _, length in asked], counts))
 
     def _by_kernel(self, search: Callable[..., None], asked: Sequence[list[int]], k: int) -> Any:
+        """Search with what is known of the queries' common words alone, which is learned when it is worth it."""
+        words, ends = np.fromiter(chain.from_iterable(asked), np.int64), [0, *accumulate(map(len, asked))]
+        lengths = self._arrays.starts[words + 1] - self._arrays.starts[words]
+        common = lengths >= _COMMON
+        first, rest = np.int32(k).tobytes(), words[common].astype(np.int32).tobytes()
+        cuts = 4 * np.append(0, np.cumsum(common))[ends]
+        keys = [first + rest[start:end] for start, end in pairwise(cuts.tolist())]
+        if len(self._read) > _KEPT:
+            self._read.clear()
+            self._best.clear()
+        new = [key for key in set(keys) if self._read.get(key, 0) >= _READ and key not in self._best]
+        if new:
+            alone = [np.frombuffer(key, np.int32)[1:].tolist() for key in new]
+            counts, numbers, *_ = self._searched(search, alone, k, [()] * len(new))
+            self._best.update(zip(new, np.split(numbers, np.cumsum(counts)[:-1]), strict=True))
+        *found, read = self._searched(search, asked, k, [self._best.get(key, ()) for key in keys])
+        postings = np.diff(np.append(0, np.cumsum(lengths * common))[ends])
+        for place in np.flatnonzero(read).tolist():
+            share = float(read[place] / postings[place])
+            self._read[keys[place]] = self._read.get(keys[place], 0) + share
+        return found
+
+    def _searched(self, search: Callable[..., None], asked: Sequence[list[int]], k: int, best: Sequence[Any]) -> Any:
+        """Return what `kernel.search` finds: counts, numbers, scores, and how much was read."""
         numbers, scores = np.empty((len(asked), k), np.int64), np.empty((len(asked), k), np.float32)
-        counts = np.empty(len(asked), np.int64)
-        words = np.fromiter(chain.from_iterable(asked), np.int64)
-        ends = np.fromiter(accumulate(map(len, asked)), np.int64)
-        held = self._arrays
-        search(
-            words, ends, k, held.starts, held.documents, held.weights, held.maxima, self.size, numbers, scores, counts
-        )
+        counts, read = np.empty(len(asked), np.int64), np.empty(len(asked), np.int64)
+        queries = [
+            np.fromiter(values, np.int64)
+            for each in (asked, best)
+            for values in (chain.from_iterable(each), accumulate(map(len, each)))
+        ]
+        held, sums = self._arrays, np.zeros(self.size, np.float32)
+        arrays = (held.starts, held.documents, held.weights, held.maxima, sums)
+        search(*queries, _COMMON, k, *arrays, numbers, scores, counts, read)
         there = np.arange(k) < counts[:, np.newaxis]
-        return counts, numbers[there], scores[there]
+        return counts, numbers[there], scores[there], read
 
     def _by_numpy(self, asked: Sequence[list[int]], k: int) -> Any:
         found = [self._summed(words, k) if len(words) > _MANY_WORDS else self._pruned(words, k) for words in asked]
