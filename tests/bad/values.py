@@ -25,7 +25,7 @@ TEXTS = [
 NAMES = [
     *("run[1]", "[ab]", "[!a]", "[", "]", "*", "**", "?", "a*b?", "{a,b}", "back\\slash", "sp ace", "new\nline"),
     *("tab\t", "é", "caf\udce9", "\udcff\udcfe", "🙂", "-dash", "=", "lang=en", "hf:x", "sample", "%41", "it's"),
-    *('a"b', "a;b", "#", "~", "$HOME", "x" * 200, "\x1b[31m", ".hidden", "a,b", "file:x", "hdfs:", "C:", "a|b", "&"),
+    *('a"b', "a;b", "#", "~", "$HOME", "x" * 200, "\x1b[31m", ".hidden", "a,b", "file:x", "s3:x", "C:", "a|b", "&"),
     *("\x01", "trailing ", " leading", "a:b", "é" * 120, "@", "a@b", "null", "nan", "...", "<b>", "`id`", "\u202ea"),
 ]
 MISSING = ["", "absent", "x" * 300, "x/" * 2_500, "absent/deeper", "."]
