@@ -91,7 +91,7 @@ def write_marks(store: Store, changes: Mapping[str, Change]) -> dict[str, Mark]:
         with suppress(StoreError, OSError), store.locked():  # a build that is running does it itself
             write_catalog(store)
     if store.mirror:
-        store.mirror.send(log_path(MARKS.name))
+        store.mirror.changing.send(log_path(MARKS.name))
     return marks
 
 

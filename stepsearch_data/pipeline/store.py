@@ -30,8 +30,8 @@ from pydantic import Field, TypeAdapter, ValidationError
 from stepsearch_data.core.atomic import lock, place, write_whole
 from stepsearch_data.core.errors import StoreError
 from stepsearch_data.core.files import digest_of, read_regular
+from stepsearch_data.pipeline.changing_files import GLANCE
 from stepsearch_data.pipeline.manifest import MOST, Entry, Manifest, Output, with_stage
-from stepsearch_data.pipeline.mirror import GLANCE
 from stepsearch_data.pipeline.readable import ReadableStore, size_of
 from stepsearch_data.pipeline.stage import Fingerprint
 

@@ -14,53 +14,11 @@ import pytest
 from stepsearch_data.core.errors import StoreError
 from stepsearch_data.core.progress import Reporter
 from stepsearch_data.pipeline import lease, mirror
-from stepsearch_data.pipeline.marks import Change, write_marks
-from stepsearch_data.pipeline.store import Entry, Output, Store
+from stepsearch_data.pipeline.store import Output, Store
 from stepsearch_data.release.verify import verify
 from stepsearch_data.remote import objects as objects_module
 from tests.object_server import Broken, ObjectServer
-
-NAME = "0123456789ab"
-Machine = Callable[[str], Store]
-ROW = {"started": "2026-01-01", "seconds": 1.0}
-
-
-@pytest.fixture
-def machine(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
-    """The store as a machine of that name sees it: each has a cache of its own."""
-    monkeypatch.setattr(objects_module, "RETRIES", 0)
-
-    def seen(name: str) -> Store:
-        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / name))
-        return Store(Path(f"{bucket}/store"))
-
-    return seen
-
-
-def put(
-    store: Store, text: str, *, stage: str = "load", name: str = NAME, table: str = "numbers", log: str = ""
-) -> Entry:
-    """Commit a stage with one table and rejects (of text, which the store does not mind)."""
-    fingerprint = {"version": 1, "config": {}, "inputs": {}, "outputs": {table: "text"}}
-    with store.locked(), store.staging() as folder:
-        if log:
-            store.log("builds", {"stage": log})
-        (folder / f"{table}.parquet").write_text(text)
-        (folder / "rejects.parquet").write_text("")
-        entry = store.commit(stage, name, fingerprint, folder, {table: 1, "rejects": 0})
-        store.sweep()
-    return entry
-
-
-def text_of(store: Store, table: str = "numbers") -> str:
-    with store.reading() as manifest:
-        output = manifest.output(table)
-        assert output
-        return store.path(output).read_text()
-
-
-def logged(store: Store) -> list[str]:
-    return [str(record["stage"]) for record in store.read_log("builds")]
+from tests.pipeline.machines import NAME, Machine, logged, put, text_of
 
 
 def test_constructing_a_store_touches_nothing(machine: Machine, objects_server: ObjectServer) -> None:
@@ -184,57 +142,6 @@ def test_a_store_that_was_deleted_is_new(machine: Machine) -> None:
     assert set(machine("b").manifest().stages) == {"corpus"}
 
 
-def test_records_that_only_one_machine_has_are_kept(machine: Machine, objects_server: ObjectServer) -> None:
-    """Machine a dies before it sends its log; b builds; then a goes on: what a has paid counts."""
-    put(machine("a"), "1", log="load")
-    dead = machine("a")
-    dead.log("builds", {"stage": "paid by a"})
-    put(machine("b"), "2", stage="corpus", table="words", log="paid by b")
-    with machine("a").locked():
-        assert logged(machine("a")) == ["load", "paid by b", "paid by a"]
-    assert logged(machine("b")) == ["load", "paid by b", "paid by a"]
-    with machine("a").locked():
-        assert len(logged(machine("a"))) == 3
-
-
-def test_tries_are_shared(machine: Machine) -> None:
-    with machine("a").locked():
-        machine("a").try_again("decompose", ["q1"])
-    assert machine("b").retries("decompose") == {"q1": 1}
-
-
-def test_marks_of_all_machines_are_kept(machine: Machine) -> None:
-    put(machine("a"), "1")
-    write_marks(machine("a"), {"q1": Change(mark="good")})
-    write_marks(machine("b"), {"q2": Change(mark="bad")})
-    write_marks(machine("a"), {"q1": Change(note="see page 2")})
-    for name in ("a", "b", "c"):
-        marks = machine(name).marks()
-        assert {id_: (mark.mark, mark.note) for id_, mark in marks.items()} == {
-            "q1": ("good", "see page 2"),
-            "q2": ("bad", ""),
-        }
-
-
-def test_a_page_sees_that_another_machine_has_marked_something(machine: Machine) -> None:
-    put(machine("a"), "1")
-    page = machine("b")
-    seen = [page.marks_at()]
-    for note in ("one", "two"):
-        write_marks(machine("a"), {"q1": Change(note=note)})
-        seen.append(page.marks_at())
-    assert len(set(seen)) == 3
-
-
-def test_a_mark_that_is_made_during_a_build_stays(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    put(machine("a"), "1")
-    monkeypatch.setattr(mirror, "GLANCE", 0)
-    with machine("a").locked():
-        write_marks(machine("b"), {"q2": Change(mark="bad")})
-        write_marks(machine("a"), {"q1": Change(mark="good")})
-    assert set(machine("c").marks()) == {"q1", "q2"}
-
-
 def test_two_builds_of_a_store_are_one_too_many(machine: Machine) -> None:
     one = machine("a")
     with one.locked(), pytest.raises(StoreError, match="another build is writing s3://"), machine("b").locked():
@@ -302,7 +209,7 @@ def test_a_damaged_object_is_refused(text: bytes, machine: Machine) -> None:
     put(machine("a"), "1")
     store = machine("b")
     objects = objects_module.Objects(store.name)
-    objects.write(committed(store).path, text, {"e_tag": objects.head(committed(store).path)["e_tag"]})  # type: ignore[index]
+    objects.write(committed(store).path, text, {"e_tag": objects.head(committed(store).path)["e_tag"]})  # type: ignore[index]  # it is there
     for _ in range(2):
         with pytest.raises(StoreError, match="is damaged") as error:
             text_of(store)

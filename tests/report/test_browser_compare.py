@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
+from typing import Literal
 from urllib.parse import quote
 
 import pytest
@@ -131,6 +133,9 @@ def test_both_versions_of_a_changed_trajectory_stand_in_rows_on_screen_and_on_pa
 
 
 def test_changes_are_found_by_kind_reason_and_words_and_taken_away(browser: Browser, page: str, tmp_path: Path) -> None:
+    def counted(count: str) -> bool:
+        return browser.texts(".total")[:1] == [f"{count} trajector{'y' if count == '1' else 'ies'}"]
+
     browser.look()
     downloads = {"behavior": "allow", "downloadPath": str(tmp_path), "eventsEnabled": False}
     browser.driver.execute_cdp_cmd("Browser.setDownloadBehavior", downloads)
@@ -138,7 +143,7 @@ def test_changes_are_found_by_kind_reason_and_words_and_taken_away(browser: Brow
     counts = browser.texts(".reasons a")
     for at, count in enumerate(counts):
         browser.all(".reasons a")[at].click()
-        browser.wait(lambda: browser.texts(".total")[:1] == [f"{count} trajector{'y' if count == '1' else 'ies'}"])  # noqa: B023
+        browser.wait(partial(counted, count))
         browser.driver.back()
         browser.wait(lambda: browser.all(".reasons"))
     browser.open(f"{page}#/d?kind=lost", ".row")
@@ -156,13 +161,13 @@ def test_changes_are_found_by_kind_reason_and_words_and_taken_away(browser: Brow
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_all_views_are_accessible_and_fit_a_phone(browser: Browser, page: str, theme: str) -> None:
+def test_all_views_are_accessible_and_fit_a_phone(browser: Browser, page: str, theme: Literal["light", "dark"]) -> None:
     for address, ready in (("#/c", ".tiles"), ("#/d?kind=lost", ".row"), ("#/d/2hop__811040_270741", ".sides")):
-        browser.look(theme=theme)  # type: ignore[arg-type]  # one of both
+        browser.look(theme=theme)
         browser.open(page + address, ready)
         assert browser.barriers() == []
         assert browser.complaints() == []
-        browser.look(width=360, theme=theme)  # type: ignore[arg-type]
+        browser.look(width=360, theme=theme)
         browser.open(page + address, ready)
         assert browser.run("return document.documentElement.scrollWidth") == 360
         assert browser.barriers() == []
