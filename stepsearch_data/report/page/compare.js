@@ -4,10 +4,11 @@ import { pages, step } from "./browse.js";
 import { question, searched } from "./data.js";
 import { counted, counting, el, marked, number, say, signed, spoken, table } from "./dom.js";
 import { asFile, takeAway } from "./files.js";
+import { searchField } from "./filters.js";
 import { address, changesAt, go } from "./place.js";
 import { DETAILS } from "./rejects.js";
 import { timeline } from "./rounds.js";
-import { aligned } from "./trajectory.js";
+import { aligned, beside } from "./trajectory.js";
 
 /** @import { Source } from "./data.js" */
 /** @import { Child } from "./dom.js" */
@@ -200,18 +201,7 @@ function changesForm(told, params, change) {
     el(
       "form.filters",
       { role: "search", "aria-label": "Changes", submit: (event) => event.preventDefault() },
-      el(
-        "label.wide",
-        {},
-        el("span", {}, "Search"),
-        el("input", {
-          id: "search",
-          type: "search",
-          name: "text",
-          value: params.get("text") ?? "",
-          autocomplete: "off",
-        }),
-      ),
+      searchField({ value: params.get("text") ?? "" }),
       el(
         "div.fields",
         {},
@@ -246,11 +236,8 @@ export async function difference(source, params, id) {
   const at = wanted.findIndex((change) => change.id === id);
   const change = wanted[at] ?? told.changes.find((each) => each.id === id);
   if (!change) throw new Error(`The stores do not differ in a trajectory with the id ${id}.`);
-  /** @param {number} place @param {string} text @param {string} rel */
-  const neighbour = (place, text, rel) =>
-    at >= 0 && wanted[place]
-      ? el("a", { href: changesAt(params, wanted[place].id), rel }, text)
-      : el("span.quiet", {}, text);
+  /** @param {number} place */
+  const to = (place) => (at >= 0 && wanted[place] ? changesAt(params, wanted[place].id) : null);
   const { name, sign, note } = KINDS_OF_CHANGE[change.kind];
   const sides = [version("A", told.a, theirs), version("B", told.b, ours)];
   if (theirs && ours) {
@@ -260,14 +247,7 @@ export async function difference(source, params, id) {
   const node = el(
     "article.trajectory",
     {},
-    el(
-      "nav.around",
-      { "aria-label": "Results" },
-      el("a", { href: back }, "← Results"),
-      neighbour(at - 1, "Previous", "prev"),
-      at >= 0 && el("span.quiet", {}, `${number(at + 1)} of ${number(wanted.length)}`),
-      neighbour(at + 1, "Next", "next"),
-    ),
+    beside(back, at, wanted.length, to(at - 1), to(at + 1)),
     el("h1", { tabindex: "-1" }, change.question),
     el("p.why", {}, `${sign} ${name}, ${note}: ${change.reasons.map(spoken).join(", ")}`),
     el(

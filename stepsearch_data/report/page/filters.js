@@ -45,19 +45,7 @@ export function filters({ facets, charts, policies }, params, change) {
     el(
       "form.filters",
       { role: "search", "aria-label": "Trajectories", submit: (event) => event.preventDefault() },
-      el(
-        "label.wide",
-        {},
-        el("span", {}, "Search"),
-        el("input", {
-          id: "search",
-          type: "search",
-          name: "text",
-          placeholder: "words of questions, answers, queries, titles, ids",
-          autocomplete: "off",
-          spellcheck: "false",
-        }),
-      ),
+      searchField({ placeholder: "words of questions, answers, queries, titles, ids", spellcheck: "false" }),
       el(
         "details.more",
         { open: matchMedia("(min-width: 48rem)").matches },
@@ -180,4 +168,14 @@ function range(name, label, step) {
 function chosen(form) {
   const all = [...new FormData(form)].map(([name, value]) => [name, String(value).trim()]);
   return new URLSearchParams(all.filter(([name, value]) => value !== "any" && (value || name === "split")));
+}
+
+/** The field that words are searched by. @param {{ [name: string]: string }} attributes of its input */
+export function searchField(attributes) {
+  return el(
+    "label.wide",
+    {},
+    el("span", {}, "Search"),
+    el("input", { id: "search", type: "search", name: "text", autocomplete: "off", ...attributes }),
+  );
 }

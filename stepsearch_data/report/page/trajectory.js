@@ -23,14 +23,7 @@ export async function trajectory(source, params, id) {
   const node = el(
     "article.trajectory",
     {},
-    el(
-      "nav.around",
-      { "aria-label": "Results" },
-      el("a", { href: back }, "← Results"),
-      neighbour(to(around.before, -1), "Previous", "prev"),
-      around.at >= 0 && el("span.quiet", {}, `${number(around.at + 1)} of ${number(around.total)}`),
-      neighbour(to(around.after, 1), "Next", "next"),
-    ),
+    beside(back, around.at, around.total, to(around.before, -1), to(around.after, 1)),
     el("h1", { tabindex: "-1" }, record.question),
     header(record),
     marks.node,
@@ -66,9 +59,22 @@ function missing(id, back) {
   return { title: "No such trajectory", node, escape: () => go(back) };
 }
 
-/** @param {string | null} href @param {string} text @param {string} rel */
-function neighbour(href, text, rel) {
-  return href ? el("a", { href, rel }, text) : el("span.quiet", {}, text);
+/**
+ * The way back to the results, and to those before and after it. `at` is its place among them, -1 for none.
+ *
+ * @param {string} back @param {number} at @param {number} total @param {string | null} before @param {string | null} after
+ */
+export function beside(back, at, total, before, after) {
+  /** @param {string | null} href @param {string} text @param {string} rel */
+  const neighbour = (href, text, rel) => (href ? el("a", { href, rel }, text) : el("span.quiet", {}, text));
+  return el(
+    "nav.around",
+    { "aria-label": "Results" },
+    el("a", { href: back }, "← Results"),
+    neighbour(before, "Previous", "prev"),
+    at >= 0 && el("span.quiet", {}, `${number(at + 1)} of ${number(total)}`),
+    neighbour(after, "Next", "next"),
+  );
 }
 
 /** @param {URLSearchParams} params @param {number} position */
