@@ -66,7 +66,7 @@ _CHECKS = """
 WITH asked AS (
     SELECT source, "check", question_id, max(judge) AS judge FROM checks
     WHERE outcome IN ('passed', 'failed') GROUP BY ALL
-), found AS (SELECT question_id, corpus_passages, unnest(failed) AS "check" FROM verdicts)
+), found AS (SELECT question_id, unnest(failed) AS "check" FROM verdicts)
 SELECT source, "check", count(*) AS asked, count(f.question_id) AS failed,
        count(*) FILTER (whole) AS asked_whole, count(f.question_id) FILTER (whole) AS failed_whole,
        max(judge) AS judge, (SELECT max(corpus_passages) FROM verdicts) AS passages

@@ -102,6 +102,15 @@ class Browser:
         """Until it is true."""
         WebDriverWait(self.driver, PATIENCE, poll_frequency=0.02).until(lambda _: condition())
 
+    def downloads(self, folder: Path) -> None:
+        """Put what is downloaded into a folder."""
+        asked = {"behavior": "allow", "downloadPath": str(folder), "eventsEnabled": False}
+        self.driver.execute_cdp_cmd("Browser.setDownloadBehavior", asked)
+
+    def has(self, file: Path) -> bool:
+        """Tell whether a file was downloaded: its name is there before its bytes."""
+        return file.is_file() and file.stat().st_size > 0
+
     def press(self, *keys: str) -> None:
         """Press keys, one after the other, where the focus is."""
         for key in keys:

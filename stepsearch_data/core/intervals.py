@@ -16,12 +16,15 @@ class Interval:
     high: float | None
 
 
-def share_interval(hits: int, n: int, z: float = 1.959964) -> Interval:
+_Z = 1.959964  # of 95 %
+
+
+def share_interval(hits: int, n: int) -> Interval:
     """Compute Wilson's interval of a share: fit for few cases, also where all or none of them hit.
 
     Needs a case.
     """
-    share, spread = hits / n, z * z / n
+    share, spread = hits / n, _Z * _Z / n
     centre = (share + spread / 2) / (1 + spread)
     half = math.sqrt(share * (1 - share) * spread + spread * spread / 4) / (1 + spread)
     return Interval(n, share, max(0.0, centre - half), min(1.0, centre + half))

@@ -82,8 +82,12 @@ class RayCopies:
         """See `Copies.close`."""
         if "_count" in vars(self):
             self._starts = 0
-            for actor in self._actors:
+            for actor in tuple(self._actors):  # threads may still add some
                 self._cluster.ray.kill(actor)
+            for _ in range(self._count):
+                self._idle.put(
+                    WorkerError("the workers were ended")
+                )  # or a thread would wait for one, and Python for it
             self._starting.shutdown(wait=False, cancel_futures=True)
             self._working.shutdown(wait=False, cancel_futures=True)
             self._actors, self._idle = set(), Queue()

@@ -17,6 +17,7 @@ from typing import Any
 import orjson
 
 from stepsearch_data.core.atomic import alone, lock, place, write_whole
+from stepsearch_data.core.errors import StoreError
 from stepsearch_data.core.files import digest_of_file
 from stepsearch_data.remote.objects import Changed, Objects
 
@@ -68,7 +69,13 @@ class ChangingFiles:
         with open(self.root / ".lock", "a+") as file:
             if lock(file, GLANCE):
                 self.take([key])
-                self.bring([key])
+                try:
+                    self.bring([key])
+                except Changed:
+                    raise StoreError(
+                        f"others change {key} of {self._objects.url} all the time",
+                        "what was written is kept here, and sent with the next change",
+                    ) from None
 
     def bring(self, keys: Iterable[str]) -> None:
         """Send what has changed of these files. Raises Changed where others have, too, and it is not a log."""

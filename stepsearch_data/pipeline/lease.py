@@ -83,7 +83,7 @@ class Lease:
         raise self._busy(owner, left)
 
     def _busy(self, owner: dict[str, Any], left: float) -> StoreError:
-        who = f"process {owner.get('process')} on {owner.get('host')}" if owner else "process unknown"
+        who = f"process {owner.get('process')} on {owner.get('host')}" if "process" in owner else "process unknown"
         return StoreError(
             f"another build is writing {self._objects.url} ({who})",
             f"wait for it, or give this build a --store of its own; if it was killed, its lock ends in {left:.0f} s",

@@ -119,12 +119,12 @@ class Mirror:
         return sorted({"/".join(of[:3]) for of in parts if "/".join(of[:2]) in set(folders)})
 
     @cached_property
-    def _listed(self) -> dict[str, dict[str, object]]:
+    def _listed(self) -> dict[str, dict[str, Any]]:
         return self._objects.listed("stages")
 
     @cached_property
     def _sizes(self) -> dict[str, int]:
-        return {key: int(str(meta["size"])) for key, meta in self._listed.items()}
+        return {key: meta["size"] for key, meta in self._listed.items()}
 
     def _digest(self, key: str) -> str:
         digest = hashlib.sha256()

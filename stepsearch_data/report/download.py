@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stepsearch_data.report.listing import COLUMNS, POLICY, fitting, order, policies
+from stepsearch_data.report.parts import name_of
 
 if TYPE_CHECKING:
     import duckdb
@@ -26,7 +27,7 @@ def write_list(
     where, values = fitting(connection, asked)
     columns = [f'"{name}"' for name in COLUMNS if name != "right"]
     for at, name in enumerate(policies(connection), start=1):
-        columns.append(f'"right"[{at}] AS "{(POLICY + name).replace(chr(34), chr(34) * 2)}"')
+        columns.append(f'"right"[{at}] AS {name_of(POLICY + name)}')
     sql = f"SELECT {', '.join(columns)} FROM listing WHERE {where} ORDER BY {order(asked)}"
     with connection.sql(sql, params=values).to_arrow_reader(_BATCH_ROWS) as reader:
         KINDS[kind](reader, path)

@@ -193,3 +193,8 @@ def decided_by(manifest: Manifest, stage: str, part: str) -> dict[str, Any]:
 def _settings(config: Mapping[str, Any]) -> str:
     """Write settings in words, without those that are not set."""
     return ", ".join(f"{name} = {value}" for name, value in config.items() if value not in (None, [], {}, ""))
+
+
+def percent(share: float | None) -> str | None:
+    """Write a share in percent."""
+    return None if share is None else f"{100 * share:.1f} %"

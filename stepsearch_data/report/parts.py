@@ -60,8 +60,8 @@ def make_parts(connection: duckdb.DuckDBPyConnection) -> None:
     """Make a table of each unit; `listing` is there already."""
     rows = connection.execute("SELECT DISTINCT engine FROM engine_votes ORDER BY engine").fetchall()
     said = "".join(
-        f", max({RANK}) FILTER (engine = {_text(engine)}) AS {_name(f'rank.{engine}')}"
-        f", bool_or(valid) FILTER (engine = {_text(engine)}) AS {_name(f'valid.{engine}')}"
+        f", max({RANK}) FILTER (engine = {_text(engine)}) AS {name_of(f'rank.{engine}')}"
+        f", bool_or(valid) FILTER (engine = {_text(engine)}) AS {name_of(f'valid.{engine}')}"
         for (engine,) in rows
     )
     for sql in (_HOPS, _QUERIES.format(engines=said), _ROUNDS):
@@ -88,12 +88,12 @@ def conditions(connection: duckdb.DuckDBPyConnection, asked: Mapping[str, Sequen
 
 def _condition(name: str, column: str, known: Sequence[str], texts: Sequence[str]) -> tuple[str, list[Any]]:
     if column in known:
-        return f"{_name(column)}::VARCHAR IN ({', '.join('?' * len(texts))})", list(texts)
+        return f"{name_of(column)}::VARCHAR IN ({', '.join('?' * len(texts))})", list(texts)
     measured, _, end = column.rpartition("_")
     if measured not in known or end not in ENDS:
         raise QueryError(f"unknown: {name}")
     try:
-        return " AND ".join([f"{_name(measured)} {ENDS[end]} ?"] * len(texts)), [float(text) for text in texts]
+        return " AND ".join([f"{name_of(measured)} {ENDS[end]} ?"] * len(texts)), [float(text) for text in texts]
     except ValueError:
         raise QueryError(f"{name}: {texts[0]!r} is not a number") from None
 
@@ -107,5 +107,6 @@ def _text(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
-def _name(column: str) -> str:
+def name_of(column: str) -> str:
+    """Quote the name of a column."""
     return '"' + column.replace('"', '""') + '"'

@@ -7,6 +7,7 @@ from itertools import permutations
 from typing import TYPE_CHECKING, Any
 
 from stepsearch_data.core.intervals import share_interval
+from stepsearch_data.report.facts import percent
 from stepsearch_data.report.links import trajectories
 from stepsearch_data.report.listing import POLICY, Answered
 from stepsearch_data.report.rollouts import Rollouts, Tally
@@ -70,8 +71,7 @@ def _by_hops(connection: duckdb.DuckDBPyConnection, rollouts: Rollouts) -> Facts
         interval = share_interval(right, questions)
         told = f"{100 * (interval.low or 0):.1f} – {100 * (interval.high or 0):.1f} %"
         part = [asked.get("source", "all"), asked.get("hops", "all")]
-        share = f"{100 * right / questions:.1f} %"
-        found["rows"].append([*part, policy, questions, right, questions - right, share, told])
+        found["rows"].append([*part, policy, questions, right, questions - right, percent(right / questions), told])
         states = {"questions": "some", "right": "right", "wrong": "wrong"}
         links = {column: trajectories({**asked, POLICY + policy: state}) for column, state in states.items()}
         found["links"].append(links)

@@ -8,7 +8,7 @@ from stepsearch_data.core.errors import StoreError
 from stepsearch_data.core.version import __version__
 from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.report.charts import charts
-from stepsearch_data.report.facts import marked, tables
+from stepsearch_data.report.facts import marked, percent, tables
 from stepsearch_data.report.funnel import funnel
 from stepsearch_data.report.links import trajectories
 from stepsearch_data.report.listing import facets
@@ -117,7 +117,7 @@ def _tiles(numbers: dict[str, Any]) -> list[Facts]:
     shown: dict[str, tuple[str | float | None, str]] = {
         "Trajectories": (numbers["trajectories"], trajectories()),
         "Pass the gates": (_share(numbers["passed"], numbers["trajectories"]), trajectories(passed=True)),
-        FOUND: (_percent(numbers["found"]), trajectories({"hops.found": True})),
+        FOUND: (percent(numbers["found"]), trajectories({"hops.found": True})),
         "Queries kept": (_share(numbers["kept"], numbers["queries"]), trajectories({"queries.verdict": "kept"})),
         "Information gain per round": (None if gain is None else round(gain, 3), trajectories(sort="-gain")),
         "Spent on models": (None if cost is None else f"${cost:,.2f}", ""),
@@ -130,8 +130,4 @@ def _tiles(numbers: dict[str, Any]) -> list[Facts]:
 
 
 def _share(part: int | None, whole: int | None) -> str | None:
-    return _percent(part / whole) if part is not None and whole else None
-
-
-def _percent(share: float | None) -> str | None:
-    return None if share is None else f"{100 * share:.1f} %"
+    return percent(part / whole) if part is not None and whole else None

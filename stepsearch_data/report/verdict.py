@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from stepsearch_data.audit import measure
 from stepsearch_data.pipeline.store import Manifest
+from stepsearch_data.report.facts import percent
 from stepsearch_data.report.links import Links, trajectories
 from stepsearch_data.report.shapes import Facts, Said, Verdict
-from stepsearch_data.schemas.tables import QUALITY, TRAJECTORIES, VOTES
+from stepsearch_data.schemas.tables import QUALITY, VOTES
 from stepsearch_data.stages.gates.config import unchecked
 
 if TYPE_CHECKING:
@@ -67,7 +68,6 @@ def _said(connection: duckdb.DuckDBPyConnection, idle: dict[str, str], *, judged
 def _table(connection: duckdb.DuckDBPyConnection, manifest: Manifest, *, judged: bool) -> Facts:
     """Tabulate what `audit` measures of hops and queries, and the trajectories, by source and hops."""
     voted = manifest.output(VOTES.name) is not None
-    made = manifest.output(TRAJECTORIES.name) is not None
     measured = {tuple(part.split("\n")): of for part, of in measure(connection, "source || chr(10) || hops").items()}
     names = [
         "source",
@@ -77,8 +77,6 @@ def _table(connection: duckdb.DuckDBPyConnection, manifest: Manifest, *, judged:
         *(("hops found", "queries kept") if voted else ()),
     ]
     found: Facts = {"title": "By source and hops", "columns": names, "rows": [], "links": []}
-    if not made:
-        return found
     for source, hops, total, fit, passed, complete, leaks in connection.execute(_PARTS).fetchall():
         own: dict[str, Any] = {"source": source, "hops": hops}
         of = measured.get((source, str(hops)), {})
@@ -89,8 +87,8 @@ def _table(connection: duckdb.DuckDBPyConnection, manifest: Manifest, *, judged:
             "not passed": total - passed,
             "not complete": total - complete,
             "leaks": leaks,
-            "hops found": _percent(of.get("hop_hit_at_3")),
-            "queries kept": _percent(of.get("kept_share")),
+            "hops found": percent(of.get("hop_hit_at_3")),
+            "queries kept": percent(of.get("kept_share")),
         }
         links: Links = {
             "trajectories": trajectories(own),
@@ -131,7 +129,3 @@ def _failing(failed: dict[str, int]) -> Facts:
 
 def _facts(title: str, rows: list[list[str | float | None]]) -> Facts:
     return {"title": title, "columns": [title.lower(), "trajectories"], "rows": rows, "links": []}
-
-
-def _percent(share: float | None) -> str | None:
-    return None if share is None else f"{100 * share:.1f} %"

@@ -173,18 +173,6 @@ class Passage(Paragraph):
     gold_questions: int = Field(description="number of questions that it is a gold paragraph of")
 
 
-class Composed(Question):
-    """A question composed from a chain, before it is verified, or the reason why there is none."""
-
-    chain_id: str = Field(description="chain that it was composed from")
-    relations: list[str] = Field(description="relation that each hop asks for")
-    answer_type: str = Field(description="person, place, date, number, work or other")
-    one_valued: bool = Field(description="whether the asker says that each relation has one value")
-    attempts: int = Field(description="replies that were asked for")
-    status: str = Field(description="kept; skipped: the model found no good question; faulty: it failed a check")
-    reason: str = Field(description="why it was not kept, in words; empty where it was")
-
-
 class SubQuestion(Row):
     """One hop of a question."""
 

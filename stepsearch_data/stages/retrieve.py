@@ -111,11 +111,11 @@ async def _ask(context: StageContext, engine: Engine, texts: Texts, passages: Pa
         if over_passages:
             hits = await over_passages.hits(batch, k)
             return _from_arrays(start, hits, ids), len(batch) - len(hits.errors)
-        answers = await asked.search(batch, k)
-        rows = [row for text, answer in enumerate(answers, start) for row in _rows(text, answer, passages)]
-        return pl.DataFrame(rows, schema=_columns(), orient="row"), sum(not answer.error for answer in answers)
+        told = await asked.search(batch, k)
+        rows = [row for text, answer in enumerate(told, start) for row in _rows(text, answer, passages)]
+        return pl.DataFrame(rows, schema=_columns(), orient="row"), sum(not answer.error for answer in told)
 
-    answers = Answers(context.scratch / f"{engine.name}.arrow", len(texts), _columns())
+    answers = Answers(context.scratch / f"answers-{engine.name}.arrow", len(texts), _columns())
     try:
         async for frame, answered in ordered(ask, texts.batches(asked.batch), asked.in_flight):
             answers.add(frame)

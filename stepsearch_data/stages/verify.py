@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from functools import partial
 from heapq import nsmallest
 from itertools import chain, islice, repeat, zip_longest
@@ -99,12 +100,13 @@ class _Seen(NamedTuple):
 
 
 def _by_rules(context: StageContext) -> None:
-    rows, search = _Rows(context), _Search(context)
+    rows = _Rows(context)
     static = partial(_static, names_of_several(_titles(context)))
-    for seen, found in zip(map_questions(context, static, base=CANDIDATES), search.each(), strict=True):
-        rows.add(seen, "rules", seen.signals)
-        rows.add(seen, search.name, search_signals(seen.gold, seen.last, found) if found and seen.gold else ())
-        context.accept(seen.source)
+    with closing(_Search(context)) as search:
+        for seen, found in zip(map_questions(context, static, base=CANDIDATES), search.each(), strict=True):
+            rows.add(seen, "rules", seen.signals)
+            rows.add(seen, search.name, search_signals(seen.gold, seen.last, found) if found and seen.gold else ())
+            context.accept(seen.source)
     rows.flush()
 
 
@@ -162,6 +164,11 @@ class _Search:
             for count in hits.counts.tolist():
                 yield list(islice(ids, count))
 
+    def close(self) -> None:
+        """End what the engine has started."""
+        if self._engine:
+            asyncio.run(self._engine.close())
+
     async def documents(self, queries: Sequence[str]) -> list[list[Document]]:
         """Return what is found for each query, best first."""
         if not (self._engine and queries):
@@ -197,17 +204,17 @@ class _Rows:
 
 
 def _by_model(context: StageContext, config: VerifyConfig) -> None:
-    llm, search = context.model, _Search(context)
+    llm = context.model
     assert llm
     several, drawn = names_of_several(_titles(context)), config.drawn(_column(context, "question_id"))
     prompts = {name: model.Prompt(name, text) for name, text in context.prompts.items()}
 
-    async def by_model(rows: QuestionRows) -> list[Check]:
+    async def by_model(search: _Search, rows: QuestionRows) -> list[Check]:
         question = rows.question
         if not question.answerable:
             return []
         hops = rules.decompose(question)
-        found, *of_hops = await search.documents([question.question, *(hop.sub_question for hop in hops)])
+        (found,) = await search.documents([question.question])
         seen = _seen(question, hops, several)
         checks = _signals(seen, search.name, [document.id for document in found]) if config.signals else []
         if drawn is not None and question.question_id not in drawn:
@@ -216,12 +223,13 @@ def _by_model(context: StageContext, config: VerifyConfig) -> None:
         failed = next((check for check in failures(checks) if check in stop), None)
         if failed:
             return [*checks, *(_unasked(question, check, failed) for check in READINGS)]
-        case = await _case(question, hops, found, of_hops, search)
+        case = await _case(question, hops, found, search)
         first = context.sample(question.question_id) * config.samples
         readings = await model.prove(llm, prompts, case, config, samples=config.samples, first=first, stop=stop)
         return [*checks, *readings]
 
-    ask_for_each_question(context, by_model, base=CANDIDATES)
+    with closing(_Search(context)) as search:
+        ask_for_each_question(context, partial(by_model, search), base=CANDIDATES)
 
 
 def _signals(seen: _Seen, engine: str, found: Sequence[str]) -> list[Check]:
@@ -255,7 +263,6 @@ async def _case(
     question: Question,
     hops: Sequence[SubQuestion],
     found: Sequence[Document],
-    of_hops: Sequence[Sequence[Document]],
     search: _Search,
 ) -> model.Case:
     """Return a question with its gold paragraphs, and the best other passages of all its searches, in turn.
@@ -264,6 +271,7 @@ async def _case(
     """
     gold = [Document(p.passage_id, p.title, p.text) for p in question.supporting]
     known = {document.id for document in gold}
+    of_hops = await search.documents([hop.sub_question for hop in hops])
     others = [[document for document in of if document.id not in known] for of in (found, *of_hops)]
     leads = [(hop, document) for hop in hops for needed in hop.depends_on for document in others[needed][:_FOLLOWED]]
     queries = [f"{_REFERENCE.sub('', hop.template)} {document.text}" for hop, document in leads]

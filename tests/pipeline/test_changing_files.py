@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from stepsearch_data.core.errors import StoreError
 from stepsearch_data.pipeline import changing_files
 from stepsearch_data.pipeline.marks import Change, write_marks
 from tests.object_server import ObjectServer
@@ -21,6 +22,15 @@ def test_records_that_only_one_machine_has_are_kept(machine: Machine, objects_se
     assert logged(machine("b")) == ["load", "paid by b", "paid by a"]
     with machine("a").locked():
         assert len(logged(machine("a"))) == 3
+
+
+def test_a_log_that_others_change_all_the_time_is_told(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(machine("a"), "1")
+    with monkeypatch.context() as patch:
+        patch.setattr(changing_files, "_TRIES", 0)
+        with pytest.raises(StoreError, match=r"others change marks\.jsonl of s3://"):
+            write_marks(machine("a"), {"q1": Change(mark="good")})
+    assert set(machine("a").marks()) == {"q1"}
 
 
 def test_tries_are_shared(machine: Machine) -> None:

@@ -137,8 +137,7 @@ def test_changes_are_found_by_kind_reason_and_words_and_taken_away(browser: Brow
         return browser.texts(".total")[:1] == [f"{count} trajector{'y' if count == '1' else 'ies'}"]
 
     browser.look()
-    downloads = {"behavior": "allow", "downloadPath": str(tmp_path), "eventsEnabled": False}
-    browser.driver.execute_cdp_cmd("Browser.setDownloadBehavior", downloads)
+    browser.downloads(tmp_path)
     browser.open(f"{page}#/c", ".reasons")
     counts = browser.texts(".reasons a")
     for at, count in enumerate(counts):
@@ -150,8 +149,9 @@ def test_changes_are_found_by_kind_reason_and_words_and_taken_away(browser: Brow
     names = browser.texts(".row code")
     name = names[0]
     browser.all(".take button")[2].click()
-    browser.wait((tmp_path / "trajectories.jsonl").is_file)
-    taken = [json.loads(line) for line in (tmp_path / "trajectories.jsonl").read_text().splitlines()]
+    file = tmp_path / "trajectories.jsonl"
+    browser.wait(partial(browser.has, file))
+    taken = [json.loads(line) for line in file.read_text().splitlines()]
     assert [(row["id"], row["kind"], bool(row["reasons"])) for row in taken] == [(each, "lost", True) for each in names]
     browser.one("#search").send_keys(name.upper())
     browser.wait(lambda: browser.texts(".row code") == [name])

@@ -6,6 +6,7 @@ import base64
 import csv
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
@@ -202,9 +203,7 @@ def test_sub_questions_queries_and_titles_are_searched_and_shown(browser: Browse
 
 def test_what_is_shown_is_downloaded(browser: Browser, page: str, tmp_path: Path, ids: list[str]) -> None:
     browser.look()
-    browser.driver.execute_cdp_cmd(
-        "Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path), "eventsEnabled": False}
-    )
+    browser.downloads(tmp_path)
     browser.open(f"{page}#/t?policy.new=wrong&sort=-reward", ".row")
     expected = browser.run("return [...document.querySelectorAll('.row a')].map((link) => link.dataset.id)")
     assert len(expected) == len([at for at in range(len(ids)) if at % WRONG["new"] == 0]) <= 50
@@ -213,7 +212,7 @@ def test_what_is_shown_is_downloaded(browser: Browser, page: str, tmp_path: Path
     for at, suffix in enumerate(name.lower() for name in formats):
         browser.all(".take button")[at + 1].click()
         file = tmp_path / f"trajectories.{suffix}"
-        browser.wait(file.is_file)
+        browser.wait(partial(browser.has, file))
         if suffix == "csv":
             with open(file, encoding="utf-8", newline="") as lines:
                 found = list(csv.DictReader(lines))
@@ -225,6 +224,14 @@ def test_what_is_shown_is_downloaded(browser: Browser, page: str, tmp_path: Path
         assert {str(row["policy.new"]).lower() for row in found} == {"false"}
         assert all(row["question"] and float(row["reward"]) <= 1 for row in found)
     assert browser.complaints() == []
+
+
+def test_a_filter_without_a_value_asks_for_nothing(browser: Browser, page: str) -> None:
+    browser.look()
+    browser.open(f"{page}#/t", ".row")
+    whole = browser.texts(".total")
+    browser.open(f"{page}#/t?passed=&reward_min=", ".row")
+    assert browser.texts(".total") == whole
 
 
 def test_a_link_to_what_is_shown_is_copied(browser: Browser, page: str) -> None:

@@ -25,7 +25,7 @@ export function asFile(told, format) {
 }
 
 /** @param {Row} row @param {string[]} policies @returns {{ [column: string]: unknown }} */
-function cells({ right, texts, ...row }, policies) {
+function cells({ right, ...row }, policies) {
   return { ...row, ...Object.fromEntries(policies.map((name, at) => [`policy.${name}`, right[at] ?? null])) };
 }
 

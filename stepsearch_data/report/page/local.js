@@ -96,7 +96,7 @@ export class Local {
   /** Fetch the texts while nothing else is to be done. */
   warm() {
     const later = window.requestIdleCallback ?? setTimeout;
-    later(() => void this.searchable());
+    later(() => this.searchable().catch(() => {})); // the first search will tell
   }
 
   /** The last chunks are kept; one that could not be read is asked for again. @param {number} number */
@@ -110,19 +110,25 @@ export class Local {
 
   /** @param {number} at @returns {Row} */
   row(at) {
-    const columns = Object.entries(this.index).filter(([, column]) => Array.isArray(column));
+    const columns = Object.entries(this.index).filter(([name, column]) => name !== "share" && Array.isArray(column));
     return /** @type {any} */ (Object.fromEntries(columns.map(([name, column]) => [name, column[at]])));
   }
 
   /** What is searched of all rows, as it is and in lower case. */
   searchable() {
     const { id, question, answer } = this.index;
-    this.words ??= this.load("texts").then((texts) => ({
-      texts,
-      lowered: texts.map((/** @type {string} */ lines, /** @type {number} */ at) =>
-        `${id[at]}\n${question[at]}\n${answer[at]}\n${lines}`.toLowerCase(),
-      ),
-    }));
+    this.words ??= this.load("texts").then(
+      (texts) => ({
+        texts,
+        lowered: texts.map((/** @type {string} */ lines, /** @type {number} */ at) =>
+          `${id[at]}\n${question[at]}\n${answer[at]}\n${lines}`.toLowerCase(),
+        ),
+      }),
+      (error) => {
+        this.words = null; // the next search asks again
+        throw error;
+      },
+    );
     return this.words;
   }
 
@@ -132,24 +138,28 @@ export class Local {
    * @param {URLSearchParams} params
    */
   async matching(params) {
-    const key = question(params).toString();
+    const asked = question(params); // without empty values, which ask for nothing
+    const key = asked.toString();
     if (this.found.key === key) return this.found;
-    const words = searched(params);
+    const words = searched(asked);
     const lowered = words.length ? (await this.searchable()).lowered : [];
-    const fitting = asksForParts(params) ? partsThatFit(await this.allParts(), params, this.index.id.length) : [];
-    const all = tests(this.index, this.about.policies, params);
+    const fitting = asksForParts(asked) ? partsThatFit(await this.allParts(), asked, this.index.id.length) : [];
+    const all = tests(this.index, this.about.policies, asked);
     if (words.length) all.push((at) => words.every((word) => lowered[at].includes(word)));
     for (const { counts } of fitting) all.push((at) => counts[at] > 0);
     /** @type {number[]} */
     const rows = [];
     for (let at = 0; at < this.index.id.length; at++) if (all.every((test) => test(at))) rows.push(at);
     const parts = fitting.map(({ unit, counts }) => [unit, rows.reduce((sum, at) => sum + counts[at], 0)]);
-    this.found = { key, rows: this.sorted(rows, params.get("sort")), parts: Object.fromEntries(parts) };
+    this.found = { key, rows: this.sorted(rows, asked.get("sort")), parts: Object.fromEntries(parts) };
     return this.found;
   }
 
   allParts() {
-    this.parts ??= this.load("parts");
+    this.parts ??= this.load("parts").catch((error) => {
+      this.parts = null;
+      throw error;
+    });
     return this.parts;
   }
 

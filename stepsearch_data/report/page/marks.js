@@ -1,6 +1,6 @@
 // What the reader says of a trajectory: good, bad, a note. `view` keeps it with the store; a report only shows it.
 
-import { el, say } from "./dom.js";
+import { button, el, say } from "./dom.js";
 
 /** @import { Source } from "./data.js" */
 /** @import { Mark, Record } from "./shapes.js" */
@@ -32,9 +32,7 @@ function markable(send, { id, mark }) {
       change: () => write(),
     })
   );
-  /** @param {"good" | "bad"} which */
-  const button = (which) => el("button", { type: "button", click: () => toggle(which) }, MARKED[which]);
-  const buttons = { good: button("good"), bad: button("bad") };
+  const buttons = { good: button(MARKED.good, () => toggle("good")), bad: button(MARKED.bad, () => toggle("bad")) };
 
   /** @param {string} [problem] */
   function tell(problem) {

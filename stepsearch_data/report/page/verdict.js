@@ -11,7 +11,7 @@ export function sentence({ said }) {
     el(
       "p.said",
       {},
-      said.map(({ text, link }) => (link ? el("a", { href: link }, text) : text)),
+      said.map(({ text, link }) => counting(text, link)),
     )
   );
 }

@@ -73,7 +73,7 @@ class Chains:
         links = self._links
         if part == COMPARISON:
             first, second, kind, attribute = self._comparisons[path[0]]
-            ids, titles, mentions, score = [first.passage_id, second.passage_id], [first.title, second.title], [], 1.0
+            ids, titles, score = [first.passage_id, second.passage_id], [first.title, second.title], 1.0
             mentions = [kind, attribute]
         else:
             ids = [f"{links.ids[passage]:016x}" for passage in (*links.passage[path], links.target[path[-1]])]
@@ -130,7 +130,7 @@ class Chains:
         ways = self._first[last + 1] - self._first[last]
         ends = np.searchsorted(np.cumsum(ways), np.arange(_PATHS, ways.sum() + _PATHS, _PATHS), side="right")
         for start, end in zip([0, *ends], [*ends, paths.shape[1]], strict=True):
-            if start < (end := max(end, start)):
+            if start < end:
                 yield from self._extended(self._longer(paths[:, start:end], ways[start:end]), length)
 
     def _longer(self, paths: Numbers, ways: Numbers) -> Numbers:

@@ -27,10 +27,6 @@ _KIND = re.compile(
 )
 
 
-def _kinds(words: str) -> re.Pattern[str]:
-    return re.compile(words)
-
-
 class _Attribute(NamedTuple):
     """An attribute: the kinds that have it, and how a passage states its value."""
 
@@ -40,32 +36,36 @@ class _Attribute(NamedTuple):
 
 
 _ATTRIBUTES = (
-    _Attribute("born", _kinds(_PEOPLE), re.compile(rf"\bborn\b[^.;]{{0,60}}?{_YEAR}|\([^()]{{0,30}}?{_YEAR} ?[–-]")),
     _Attribute(
-        "died", _kinds(_PEOPLE), re.compile(rf"\bdied\b[^.;]{{0,60}}?{_YEAR}|\d{{4}} ?[–-][^()]{{0,30}}?{_YEAR}\)")
+        "born", re.compile(_PEOPLE), re.compile(rf"\bborn\b[^.;]{{0,60}}?{_YEAR}|\([^()]{{0,30}}?{_YEAR} ?[–-]")
+    ),
+    _Attribute(
+        "died", re.compile(_PEOPLE), re.compile(rf"\bdied\b[^.;]{{0,60}}?{_YEAR}|\d{{4}} ?[–-][^()]{{0,30}}?{_YEAR}\)")
     ),
     _Attribute(
         "released",
-        _kinds(_WORKS),
+        re.compile(_WORKS),
         re.compile(rf"\b(?:released|published|premiered|first)\b[^.;]{{0,60}}?{_YEAR}|\b(?:is|was) an? {_YEAR}"),
     ),
     _Attribute(
         "founded",
-        _kinds(f"{_GROUPS}|{_PLACES}"),
+        re.compile(f"{_GROUPS}|{_PLACES}"),
         re.compile(rf"\b(?:founded|established|formed)\b[^.;]{{0,60}}?{_YEAR}"),
     ),
     _Attribute(
         "opened",
-        _kinds(f"{_BUILDINGS}|{_GROUPS}"),
+        re.compile(f"{_BUILDINGS}|{_GROUPS}"),
         re.compile(rf"\b(?:opened|built|completed)\b[^.;]{{0,60}}?{_YEAR}"),
     ),
-    _Attribute("population", _kinds(_PLACES), re.compile(rf"\bpopulation\b[^.;]{{0,40}}?\b{_NUMBER}")),
+    _Attribute("population", re.compile(_PLACES), re.compile(rf"\bpopulation\b[^.;]{{0,40}}?\b{_NUMBER}")),
     _Attribute(
-        "length", _kinds(f"river|{_BUILDINGS}"), re.compile(rf"{_NUMBER} (?:km|kilomet(?:re|er)s|metres|miles) long")
+        "length",
+        re.compile(f"river|{_BUILDINGS}"),
+        re.compile(rf"{_NUMBER} (?:km|kilomet(?:re|er)s|metres|miles) long"),
     ),
     _Attribute(
         "height",
-        _kinds(f"mountain|volcano|{_BUILDINGS}"),
+        re.compile(f"mountain|volcano|{_BUILDINGS}"),
         re.compile(rf"{_NUMBER} (?:m|met(?:re|er)s|feet) (?:high|tall)"),
     ),
 )

@@ -16,6 +16,7 @@ from stepsearch_data.stages.rules import decompose
 AROUND = 10  # passages that a reader gets beside the gold ones
 _SAID = 20  # tokens of an answer, as JSON
 _QUOTED = 60  # tokens of a quote, as JSON
+_OF_CORPUS = {"several_titles", "one_search", "shown_at_once"}  # checks that need its passages, so may end any question
 
 
 class Calls(NamedTuple):
@@ -60,16 +61,17 @@ def bounds_of(question: Question, prompts: Mapping[str, Prompt], config: Any) ->
     unique = calls("unique", gold + AROUND * longest, MOST_ANSWERS * (number * _QUOTED + _SAID))
     checks = [] if closed else [recall.plus(same)]
     checks += [read.plus(same), without.plus(same).times(number), unique.plus(same.times(MOST_ANSWERS))]
-    asked = [read, without.times(number), unique] if closed else [recall, read, without.times(number), unique]
+    asked = {} if closed else {"closed_book": recall}
+    asked |= {"answerable": read, "left_one_out": without.times(number), "unique": unique}
     stop = () if config.whole(question.question_id) else config.stop
-    signals = static_signals(question, decompose(question), frozenset())
+    signals = static_signals(question, decompose(question), frozenset()) if config.signals else []
     if any(signal.outcome == FAILED and signal.check in stop for signal in signals):
         return Bounds(Calls(), Calls(), [])
     most = _all(checks).times(config.samples)
     first = [] if closed else [recall_request(prompts, question, config, n) for n in range(config.samples)]
-    ends = ("answerable" if closed else "closed_book") in stop
-    least = (asked[0] if ends else _all(asked)).times(config.samples)
-    return Bounds(least, most, first)
+    ends = next((at for at, check in enumerate(asked, start=1) if check in stop), len(asked))
+    least = _all(list(asked.values())[:ends]).times(config.samples)
+    return Bounds(Calls() if config.signals and _OF_CORPUS & {*stop} else least, most, first)
 
 
 def _all(calls: list[Calls]) -> Calls:
