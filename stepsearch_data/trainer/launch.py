@@ -70,7 +70,9 @@ def launch(recipe: Recipe, retrieve: Retrieve, *, resume: bool, say: Say, consol
         if resume and training.resume():
             tell(f"goes on after update {training.updates_done}")
         training.train()
-        return training.save()
+        saved = training.save()
+    accelerator.state.destroy_process_group()  # a process that ends with an open one aborts now and then
+    return saved
 
 
 def make_trainer(

@@ -61,3 +61,4 @@ if accelerator.is_main_process:
         "saved": str(AutoModelForCausalLM.from_pretrained(saved, dtype="auto").dtype),
     }
     print(json.dumps(told))
+accelerator.state.destroy_process_group()  # a process that ends with an open one aborts now and then
