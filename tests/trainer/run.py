@@ -35,3 +35,4 @@ def search(queries: Sequence[str], k: int) -> list[list[Paragraph]]:
 run = trainer(Path(output), policy, tokenizer, env, search)
 run.resume()
 run.train()
+run.accelerator.state.destroy_process_group()  # a process that ends with an open one aborts now and then
