@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 
 from stepsearch_data.core.errors import RowRejected
 from stepsearch_data.evaluation.policy import Played
@@ -18,36 +17,14 @@ from stepsearch_data.llm.chat import ChatModel, Message, Reply, TurnRequest
 from stepsearch_data.llm.service import Llm
 from stepsearch_data.llm.settings import LlmSettings
 from stepsearch_data.templates.template import Template
+from stepsearch_data.trainer.characters import A_TOKEN, END, decode, encode, in_characters
 from stepsearch_data.trainer.config import Limits
 from stepsearch_data.trainer.rollout import Retrieve, roll_out
 from stepsearch_data.trainer.search_env import SearchEnv, Task
 from stepsearch_data.trainer.stops import STOPS
 
-END = -1
-"""Stands for the end of text."""
-_A_TOKEN = 4  # characters of English prose, as a rule of thumb
 _CLOSED = re.compile("|".join(STOPS))
 _OPEN = re.compile(r"<(search|answer)>")
-
-
-def encode(text: str) -> list[int]:
-    """Return the code point of each character."""
-    return [ord(character) for character in text]
-
-
-def decode(characters: Sequence[int]) -> str:
-    """Return the text that was given to `encode`."""
-    return "".join(map(chr, characters))
-
-
-def in_characters(limits: Limits) -> Limits:
-    """Return the same lengths where characters stand for tokens."""
-    return replace(
-        limits,
-        max_length=limits.max_length * _A_TOKEN,
-        max_new_tokens=limits.max_new_tokens * _A_TOKEN,
-        max_obs_length=limits.max_obs_length * _A_TOKEN,
-    )
 
 
 class ServedPolicy:
@@ -152,7 +129,7 @@ class EndpointSampler:
             model=self._model,
             messages=(Message("user", "".join(said)),) if self._raw else chat,
             temperature=self._temperature,
-            max_tokens=max(1, budget // _A_TOKEN),
+            max_tokens=max(1, budget // A_TOKEN),
             sample=self._seed,
             stop=STOPS,
             raw=self._raw,
@@ -162,7 +139,7 @@ class EndpointSampler:
         except RowRejected as error:
             self.refused[row] = str(error)
             return [END]
-        self.spent[row] += reply.usage.completion_tokens or -(-len(reply.text) // _A_TOKEN)
+        self.spent[row] += reply.usage.completion_tokens or -(-len(reply.text) // A_TOKEN)
         text, ended = turn_of(reply)
         self._said[row].append(text)
         return [*encode(text), *([END] if ended and self._raw else [])]  # in a chat only the message ends

@@ -24,7 +24,7 @@ from stepsearch_data.rewards.presets import (
     step_weight,
     without,
 )
-from stepsearch_data.rewards.rollout import Format, ParsedDocument, ParsedRound, Rollout, Span, parse
+from stepsearch_data.rewards.rollout import Format, ParsedDocument, ParsedRound, Rollout, Span, parse, transcript
 from stepsearch_data.rewards.scoring import Scores, read, score_rollout
 from stepsearch_data.rewards.steps import (
     Gains,
@@ -67,6 +67,7 @@ __all__ = [
     "token_f1",
     "token_positions",
     "token_rewards",
+    "transcript",
     "wiki2_answer",
     "wiki2_evidence",
     "wiki2_support",

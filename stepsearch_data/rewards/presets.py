@@ -52,6 +52,11 @@ class RewardConfig:
     decimals: int | None = None
     """Digits that every F1 is rounded to."""
 
+    @property
+    def settled_at_end(self) -> bool:
+        """Tell whether later turns may change or cancel the reward of a search, so that none can be paid at once."""
+        return self.failure_score is not None or self.lazy_patterns
+
 
 PAPER = RewardConfig()
 """The equations of arXiv 2505.15107."""

@@ -145,6 +145,33 @@ def parse(
     )
 
 
+def transcript(searches: Sequence[tuple[str, Sequence[str]]], answer: str | None = None) -> Rollout:
+    """Make a rollout of a conversation that calls tools, so has no tags: queries with the documents that they showed.
+
+    The format is right where something was searched for and an answer was given. Nothing has a place in a text.
+    """
+    whole = [(_alone(query), tuple(ParsedDocument("", _alone(text)) for text in texts)) for query, texts in searches]
+    answered = answer is not None
+    return Rollout(
+        text="",
+        rounds=tuple(ParsedRound(query, _alone(""), documents, searched=0, end=0) for query, documents in whole),
+        queries=tuple(query.text for query, _ in whole),
+        answer=None if answer is None else _alone(answer),
+        answer_last=answered,
+        format=Format(
+            has_thought=True,
+            has_search=bool(searches),
+            searches_paired=True,
+            one_answer=answered,
+            answer_last=answered,
+        ),
+    )
+
+
+def _alone(text: str) -> Span:
+    return _span(text, 0, len(text))
+
+
 def sections(text: str, observations: Places | None = None) -> Iterator[tuple[str, Span]]:
     """Yield all blocks of a text in order, parsed by tags, each with its tag's name. Other parts are named `text`.
 

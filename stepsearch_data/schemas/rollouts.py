@@ -51,17 +51,14 @@ class GoldParagraph(_InputRow):
     paragraph_text: str = Field(validation_alias=AliasChoices("paragraph_text", "text"))
 
 
-class RolloutRow(_InputRow):
-    """A question's rollouts, one or several, with what they are scored against."""
+class GoldRow(_InputRow):
+    """What rollouts of a question are scored against."""
 
     id: str | None = None
     data_source: str | None = None
-    responses: Annotated[list[str], BeforeValidator(_listed), Field(min_length=1)]
     target: Annotated[list[str], BeforeValidator(_listed), Field(min_length=1)]
     search_keys: Annotated[list[list[str]], BeforeValidator(_groups)] = []
     support_docs: Annotated[list[GoldParagraph], BeforeValidator(_paragraphs)] = []
-    observations: list[tuple[int, int]] | None = None
-    """What the environment wrote of the response, as character offsets (start, end); by its tags where unknown."""
 
     @model_validator(mode="before")
     @classmethod
@@ -84,6 +81,14 @@ class RolloutRow(_InputRow):
             "observations": fields.get("observations"),
         }
         return _present(found)
+
+
+class RolloutRow(GoldRow):
+    """A question's rollouts, one or several, with what they are scored against."""
+
+    responses: Annotated[list[str], BeforeValidator(_listed), Field(min_length=1)]
+    observations: list[tuple[int, int]] | None = None
+    """What the environment wrote of the response, as character offsets (start, end); by its tags where unknown."""
 
     @model_validator(mode="after")
     def _within(self) -> Self:

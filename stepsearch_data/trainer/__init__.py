@@ -1,18 +1,20 @@
 """StePPO: step-wise PPO for language models that search.
 
-Eight files hold what there is to understand. Read them in this order:
+Nine files hold what there is to understand. Read them in this order:
 
 config          the settings, named as TRL and verl name them
 search_env      the environment: the rules between the policy and the search engine
 rollout         many episodes at once
-batch           what an episode earns, and on which tokens; episodes as tensors
+episode_score   what an episode earns, and on which tokens
+batch           episodes as tensors
 losses          advantages and losses, as pure tensor functions
 model           policy and critic as one module, and the frozen reference policy
 update          compute_advantages and ppo_update: one update from a batch
 steppo_trainer  the loop around it
 
-Beside them stands what makes it run. Which tokens: sampler (`transformers`), vllm, stops. Models: causal_lm,
-architecture (which ones can be trained), loading, optimizer. A run: start, launch, recipe, data, retrieval, sft (the
-cold start), run_folder, checkpoint, metrics, held_out, distributed, callbacks. Beyond the paper: answer_gain. The
-experiment: demo. `evaluation`, a package of its own, asks a policy questions and compares runs.
+Beside them stands what makes it run. Which tokens: sampler (`transformers`), vllm, stops, characters. Models:
+causal_lm, architecture (which ones can be trained), loading, optimizer. A run: start, launch, recipe, data, retrieval,
+sft (the cold start), run_folder, checkpoint, metrics, held_out, distributed, callbacks. Beyond the paper: answer_gain.
+The experiment: demo. `evaluation`, a package of its own, asks a policy questions and compares runs; `environments`,
+another, is for other trainers.
 """

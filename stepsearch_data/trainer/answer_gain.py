@@ -12,8 +12,8 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
-from stepsearch_data.trainer.batch import EpisodeScore
 from stepsearch_data.trainer.causal_lm import log_probabilities
+from stepsearch_data.trainer.episode_score import EpisodeScore
 from stepsearch_data.trainer.metrics import Metrics
 from stepsearch_data.trainer.search_env import Episode, Search
 from stepsearch_data.trainer.stops import Encode

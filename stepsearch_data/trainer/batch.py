@@ -1,4 +1,4 @@
-"""From episodes to tensors: what each episode earns, on which tokens, and the batch that is learnt from."""
+"""From episodes to tensors: the batch that is learnt from."""
 
 from __future__ import annotations
 
@@ -8,39 +8,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from stepsearch_data.rewards import PAPER, RewardConfig, Scores, read, score_rollout
 from stepsearch_data.trainer.search_env import Episode
-
-
-@dataclass(frozen=True)
-class EpisodeScore:
-    """The parts of an episode's reward, and the rewards on tokens of its response: (token, reward) each."""
-
-    scores: Scores
-    token_rewards: list[tuple[int, float]]
-
-    @property
-    def total(self) -> float:
-        """Sum all rewards of the episode."""
-        return sum(reward for _, reward in self.token_rewards)
-
-
-def score_episode(episode: Episode, config: RewardConfig = PAPER) -> EpisodeScore:
-    """Score an episode (arXiv 2505.15107).
-
-    r_step^t lies on the last token that the policy wrote in search round t, r_answer + γ_key · r_key on its last one.
-
-    What the environment wrote is known, and is not read as the policy's; an `<information>` that the policy made up
-    is not a result.
-    """
-    rollout = read(episode.text, config, episode.observations)
-    task = episode.task
-    scores = score_rollout(rollout, task.answers, task.search_keys, [doc.text for doc in task.support_docs], config)
-    tokens = {search.character: search.token for search in episode.searches}
-    pairs = zip(rollout.rounds, scores.step_rewards, strict=False)  # a wrong format may forfeit the step rewards
-    steps = [(tokens[found.searched], reward) for found, reward in pairs if found.searched in tokens]
-    last = max((at for at, by_policy in enumerate(episode.response_mask) if by_policy), default=None)
-    return EpisodeScore(scores, steps if last is None else [*steps, (last, scores.score)])
 
 
 @dataclass

@@ -19,14 +19,14 @@ from stepsearch_data.trainer.search_env import Task
 from stepsearch_data.trainer.stops import Encode
 
 
-def load_examples(store: Store, split: str) -> Iterator[Example]:
-    """Yield the complete trajectories of a split that passed the gates, in the order of the store.
+def load_examples(store: Store, split: str | None) -> Iterator[Example]:
+    """Yield the complete trajectories of a split, or of all, that passed the gates, in the order of the store.
 
     Raises StoreError.
     """
     with store.reading() as manifest:
         found = examples(store, manifest, everything=False, with_rejected=False)
-        yield from (example for example in found if example.split == split)
+        yield from (example for example in found if split in {None, example.split})
 
 
 def subsample(examples: Iterable[Example], count: int, *, each_source: bool = False) -> list[Example]:

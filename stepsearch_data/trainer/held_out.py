@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from accelerate import Accelerator
 
 from stepsearch_data.rewards import RewardConfig
-from stepsearch_data.trainer.batch import score_episode
 from stepsearch_data.trainer.distributed import mean_over_processes
+from stepsearch_data.trainer.episode_score import score_episode
 from stepsearch_data.trainer.metrics import Metrics, episode_metrics
 from stepsearch_data.trainer.search_env import Episode, Task
 

@@ -11,7 +11,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from stepsearch_data.trainer.batch import Batch, EpisodeScore
+from stepsearch_data.trainer.batch import Batch
+from stepsearch_data.trainer.episode_score import EpisodeScore
 from stepsearch_data.trainer.losses import AllReduce
 from stepsearch_data.trainer.search_env import Episode
 

@@ -18,12 +18,13 @@ from stepsearch_data.core.errors import StepSearchError
 from stepsearch_data.rewards import PAPER, RewardConfig, step_weight
 from stepsearch_data.trainer.answer_gain import add_answer_gains
 from stepsearch_data.trainer.architecture import check_architecture
-from stepsearch_data.trainer.batch import EpisodeScore, collate, score_episode
+from stepsearch_data.trainer.batch import collate
 from stepsearch_data.trainer.callbacks import Callback
 from stepsearch_data.trainer.checkpoint import Checkpoints, append_metrics, drop_metrics_after, repeatable
 from stepsearch_data.trainer.config import PPOConfig, Schedule
 from stepsearch_data.trainer.data import task_index
 from stepsearch_data.trainer.distributed import WholePolicy, failing_together, mean_over_processes, set_batch_sizes
+from stepsearch_data.trainer.episode_score import EpisodeScore, score_episode
 from stepsearch_data.trainer.held_out import held_out_metrics
 from stepsearch_data.trainer.metrics import Clock, Metrics, episode_metrics
 from stepsearch_data.trainer.model import ActorCritic, Critic, ReferencePolicy

@@ -7,10 +7,11 @@ import asyncio
 import pytest
 
 from stepsearch_data.core.errors import RowRejected
-from stepsearch_data.evaluation.endpoint import END, EndpointSampler, decode, encode, in_characters, turn_of
+from stepsearch_data.evaluation.endpoint import EndpointSampler, turn_of
 from stepsearch_data.llm.chat import Message, Reply, Request, TurnRequest, Usage
 from stepsearch_data.templates.examples import Paragraph
 from stepsearch_data.templates.files import load_template
+from stepsearch_data.trainer.characters import END, decode, encode, in_characters
 from stepsearch_data.trainer.config import Limits
 from stepsearch_data.trainer.rollout import roll_out
 from stepsearch_data.trainer.search_env import Episode, SearchEnv, Task
@@ -59,12 +60,6 @@ def play(model: Scripted, limits: Limits = TWO_TURNS, *, raw: bool = False) -> t
 )
 def test_a_reply_is_cut_or_closed_where_its_turn_ends(reply: Reply, turn: str, ended: bool) -> None:
     assert turn_of(reply) == (turn, ended)
-
-
-def test_characters_stand_for_tokens_without_loss() -> None:
-    text = "Süß\n\U0001f30d </search>"
-    assert decode(encode(text)) == text
-    assert in_characters(Limits()) == Limits(max_length=4 * 4096, max_new_tokens=2000, max_obs_length=2400)
 
 
 def test_a_chat_shows_what_was_found_as_the_users_next_message() -> None:

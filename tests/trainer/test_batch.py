@@ -8,7 +8,8 @@ torch = pytest.importorskip("torch", reason="needs torch: make test-train")
 
 from stepsearch_data.rewards import PAPER, REFERENCE, score_rollout, without  # noqa: E402
 from stepsearch_data.templates.examples import Paragraph  # noqa: E402
-from stepsearch_data.trainer.batch import collate, score_episode  # noqa: E402
+from stepsearch_data.trainer.batch import collate  # noqa: E402
+from stepsearch_data.trainer.episode_score import score_episode  # noqa: E402
 from stepsearch_data.trainer.search_env import Episode, Search, Task  # noqa: E402
 
 GOLD = Paragraph("Barber", "The Barber of Seville was composed by Gioachino Rossini")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from stepsearch_data.trainer.batch import EpisodeScore
+from stepsearch_data.trainer.episode_score import EpisodeScore
 from stepsearch_data.trainer.search_env import Episode
 
 Callback = Callable[[Mapping[str, float], Sequence[Episode], Sequence[EpisodeScore]], None]

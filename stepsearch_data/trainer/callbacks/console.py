@@ -16,10 +16,10 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from stepsearch_data.trainer.batch import EpisodeScore
 from stepsearch_data.trainer.callbacks import Callback
 from stepsearch_data.trainer.callbacks.collapse import CollapseDetector
 from stepsearch_data.trainer.callbacks.sample import sample
+from stepsearch_data.trainer.episode_score import EpisodeScore
 from stepsearch_data.trainer.search_env import Episode
 
 _ROWS = 12  # updates that the live table holds

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from rich.text import Text
 
 from stepsearch_data.core.terminal import visible
-from stepsearch_data.trainer.batch import EpisodeScore
+from stepsearch_data.trainer.episode_score import EpisodeScore
 from stepsearch_data.trainer.search_env import Episode
 
 _TAG = "think|plan|search|information|observation|answer|warning"

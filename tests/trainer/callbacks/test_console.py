@@ -14,11 +14,11 @@ from rich.console import Console
 
 from stepsearch_data.templates.examples import Paragraph
 from stepsearch_data.templates.files import load_template
-from stepsearch_data.trainer.batch import EpisodeScore, score_episode
 from stepsearch_data.trainer.callbacks.collapse import CollapseDetector
 from stepsearch_data.trainer.callbacks.console import console_callback
 from stepsearch_data.trainer.callbacks.sample import sample
 from stepsearch_data.trainer.config import Limits
+from stepsearch_data.trainer.episode_score import EpisodeScore, score_episode
 from stepsearch_data.trainer.search_env import Episode, SearchEnv, Task
 
 GOLD = Paragraph("Barber", "The Barber of Seville is an opera by Gioachino Rossini.")

@@ -1,0 +1,118 @@
+"""What is played: a store, how it is searched, how turns are worded and rewarded; and its questions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any, Self
+
+from stepsearch_data.core.errors import ConfigError
+from stepsearch_data.pipeline.store import Store
+from stepsearch_data.rewards import PRESETS, Preset, RewardConfig
+from stepsearch_data.schemas.rollouts import GoldRow
+from stepsearch_data.scoring.scorer import configure
+from stepsearch_data.sources.record import Record, validate
+from stepsearch_data.templates.examples import Paragraph
+from stepsearch_data.templates.files import load_template
+from stepsearch_data.templates.template import Template
+from stepsearch_data.trainer.config import Limits
+from stepsearch_data.trainer.data import load_examples, to_task
+from stepsearch_data.trainer.search_env import Task
+
+
+@dataclass(frozen=True)
+class EnvironmentConfig:
+    """A store to play in. Small to pickle, as trainers do: questions and index are read when they are first needed."""
+
+    store: str = "store"
+    engine: str = ""
+    """`NAME` or `NAME=URL`, as `--engine` takes it; by default the store's own index."""
+    template: str = "tools"
+    """How prompts and documents are worded: tools, or with tags musique or paper, or a file of yours."""
+    preset: Preset = "paper"
+    """Of the rewards: paper, reference, gain+key or outcome."""
+    switches: tuple[str, ...] = ()
+    """Parts of the preset that are set, each as NAME=VALUE (docs/rewards.md)."""
+    max_turns: int = 5
+    """Searches of a rollout."""
+    topk: int = 3
+    """Documents of a search."""
+    max_length: int = 4096
+    """Tokens of a rollout in tags; a token is taken as four characters where there is no tokenizer."""
+    max_obs_length: int = 600
+    """Tokens that the engine's answer is cut to in a rollout in tags."""
+    settings: tuple[str, ...] = ()
+    """Of engines, as `--set` takes them: `engines.http.timeout=60`."""
+
+    @classmethod
+    def of(cls, **options: Any) -> Self:
+        """Make a config of what a file of settings says. Raises ConfigError for a name that is not known."""
+        known = [field.name for field in fields(cls)]
+        unknown = [name for name in options if name not in known]
+        if unknown:
+            raise ConfigError(f"an environment has no setting {unknown[0]}", f"it has {', '.join(known)}")
+        lists: dict[str, Any] = {name: tuple(options[name]) for name in ("switches", "settings") if name in options}
+        return cls(**{**options, **lists})
+
+    @cached_property
+    def rewards(self) -> RewardConfig:
+        """Return how rollouts are scored. Raises ConfigError."""
+        if self.preset not in PRESETS:
+            raise ConfigError(f"there is no preset {self.preset!r}", f"known: {', '.join(PRESETS)}")
+        return configure(self.preset, self.switches)
+
+    @cached_property
+    def wording(self) -> Template:
+        """Return the template. Raises ConfigError."""
+        return _wording(self.template)
+
+    @property
+    def limits(self) -> Limits:
+        """Return how long a rollout in tags may be."""
+        return Limits(
+            max_turns=self.max_turns, topk=self.topk, max_length=self.max_length, max_obs_length=self.max_obs_length
+        )
+
+    def tasks(self, split: str | None = None) -> dict[str, Task]:
+        """Return the questions of a split, or of all, by id: complete trajectories that passed the gates.
+
+        They are read once in a process. Raises StoreError, ConfigError.
+        """
+        return _tasks(self.store, self.template, split)
+
+    def task(self, question_id: str) -> Task:
+        """Return a question. Raises ConfigError where the store has none of this id."""
+        tasks = self.tasks()
+        if question_id not in tasks:
+            example = next(iter(tasks), "")
+            raise ConfigError(f"{self.store} has no question {question_id!r}", f"one that it has is {example}")
+        return tasks[question_id]
+
+
+_wording = cache(load_template)
+
+
+@cache
+def _tasks(store: str, template: str, split: str | None) -> dict[str, Task]:
+    wording = _wording(template)
+    examples = load_examples(Store.open(Path(store)), split)
+    return {example.question_id: to_task(example, wording) for example in examples}
+
+
+def task_of(row: Mapping[str, Any]) -> Task:
+    """Make a task of a training row: of our exports, or of any that `score` reads.
+
+    Raises RowRejected for a row without answers.
+    """
+    gold = validate(GoldRow, Record(0, dict(row)))
+    return Task(
+        id=gold.id or "",
+        question=str(row.get("question") or ""),
+        prompt="",
+        answers=tuple(gold.target),
+        search_keys=gold.search_keys,
+        support_docs=tuple(Paragraph("", paragraph.paragraph_text) for paragraph in gold.support_docs),
+        source=gold.data_source or "",
+    )

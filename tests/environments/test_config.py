@@ -1,0 +1,54 @@
+"""What is played, and rows of trainers as tasks."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+
+from stepsearch_data.core.errors import ConfigError, RowRejected
+from stepsearch_data.environments import EnvironmentConfig, SearchEnvironment, task_of
+from stepsearch_data.exports.rl import trl_grpo, verl
+from stepsearch_data.pipeline.store import Store
+from stepsearch_data.templates.files import load_template
+from stepsearch_data.trainer.data import load_examples
+from tests.environments.conftest import GOLD_QUERIES, QUESTION
+
+
+def test_rows_of_exports_are_tasks(sample_store: Path, config: EnvironmentConfig) -> None:
+    template = load_template("tools")
+    for example in load_examples(Store.open(sample_store), "train"):
+        ours = config.tasks()[example.question_id]
+        for form in (trl_grpo, verl):
+            task = task_of(form(example, template)[0])
+            assert (task.answers, task.search_keys) == (ours.answers, ours.search_keys)
+            assert [gold.text for gold in task.support_docs] == [gold.text for gold in ours.support_docs]
+
+
+def test_a_row_without_answers_is_no_task() -> None:
+    with pytest.raises(RowRejected, match="target"):
+        task_of({"question": "Who?"})
+
+
+def test_the_questions_of_a_split_are_complete_and_passed(config: EnvironmentConfig) -> None:
+    assert len(config.tasks()) == 69
+    assert config.tasks("train").keys() | config.tasks("validation").keys() == config.tasks().keys()
+
+
+def test_settings_of_a_file_make_a_config() -> None:
+    config = EnvironmentConfig.of(store="s", preset="gain+key", switches=["key_weight=1"], topk=2)
+    assert config.rewards.key_weight == 1
+    assert not config.rewards.redundancy_penalty
+    with pytest.raises(ConfigError, match="no setting typo"):
+        EnvironmentConfig.of(typo=1)
+    with pytest.raises(ConfigError, match="no preset"):
+        _ = EnvironmentConfig.of(preset="papr").rewards
+
+
+def test_an_environment_can_be_pickled_while_it_is_played(config: EnvironmentConfig) -> None:
+    environment = SearchEnvironment(config)
+    environment.reset(QUESTION)
+    environment.search(GOLD_QUERIES[0])
+    sent = pickle.loads(pickle.dumps(environment))
+    assert sent.search(GOLD_QUERIES[1]) == environment.search(GOLD_QUERIES[1])
