@@ -25,7 +25,7 @@ from tests.faults import Questions, make
 from tests.llm_server import LlmServer
 from tests.reader import Reader
 
-STAGES = "load,index,verify,decide"
+STAGES = "load,mine,compose,index,verify,decide"
 
 
 def main() -> None:

@@ -325,11 +325,13 @@ class Store:
         template: str = "musique",
         split: str | None = None,
         everything: bool = False,
+        templates: bool = False,
         progress: bool = False,
     ) -> Written:
         """Write the trajectories in a trainer's format into a folder. Return files, rows and how to load them.
 
-        `everything` adds trajectories that are incomplete or failed the quality gates. Raises ConfigError for an
+        `everything` adds trajectories that are incomplete or failed the quality gates. Questions that templates have
+        written are refused, unless `templates`. Raises ConfigError for an
         unknown format, template or split, StoreError for a store that is not up to date.
 
         >>> ssd.open("store").export("trl-sft", "sft").rows
@@ -340,7 +342,8 @@ class Store:
 
         form, worded = find_format(format), load_template(template)
         with _writing(path), Reporter(quiet=not progress).stage("export") as meter:
-            return export(self.folder, form, worded, Path(path), meter, split=split, everything=everything)
+            chosen: dict[str, Any] = {"split": split, "everything": everything, "templates": templates}
+            return export(self.folder, form, worded, Path(path), meter, **chosen)
 
     def __repr__(self) -> str:
         return f"Store({self.folder.name!r})"

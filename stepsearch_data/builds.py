@@ -59,7 +59,7 @@ def row_settings(limit: int | None, llm: str | None, prompts: Sequence[str] | No
         if not separator:
             raise ConfigError(f"--prompt {text}: expected NAME=FILE", "for example --prompt decompose=mine.txt")
         files[f"prompts.{name}"] = file
-    return {"load.limit": limit, "decompose.llm": llm, "queries.llm": llm, **files}
+    return {"load.limit": limit, "compose.llm": llm, "decompose.llm": llm, "queries.llm": llm, **files}
 
 
 def engine_settings(values: Sequence[str] | None) -> list[str]:

@@ -8,6 +8,8 @@ from typing import Any
 
 from stepsearch_data.core.progress import Meter
 from stepsearch_data.schemas.rows import (
+    Chain,
+    Composed,
     Hit,
     Passage,
     Query,
@@ -42,6 +44,32 @@ def question(question_id: str = "q1", **fields: Any) -> Question:
         ],
     }
     return Question(question_id=question_id, **{**defaults, **fields})
+
+
+def composed(question_id: str = "corpus__c1", **fields: Any) -> Composed:
+    defaults: dict[str, Any] = {
+        "source": "corpus",
+        "question_type": "bridge",
+        "chain_id": question_id.removeprefix("corpus__"),
+        "relations": ["composer", "place of birth"],
+        "answer_type": "place",
+        "one_valued": True,
+        "attempts": 1,
+        "status": "kept",
+        "reason": "",
+    }
+    return Composed(**{**question(question_id).model_dump(), **defaults, **fields})
+
+
+def chain(*passage_ids: str, **fields: Any) -> Chain:
+    defaults: dict[str, Any] = {
+        "chain_id": "c1",
+        "kind": "bridge",
+        "hops": len(passage_ids),
+        "mentions": ["Gioachino Rossini"],
+        "score": 1.0,
+    }
+    return Chain(passage_ids=list(passage_ids), **{**defaults, **fields})
 
 
 def sub_question(hop: int = 1, **fields: Any) -> SubQuestion:

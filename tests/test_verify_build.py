@@ -3,77 +3,39 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from stepsearch_data.llm.money import tokens_in
-from stepsearch_data.pipeline.store import Store
 from stepsearch_data.remote.cache import WINDOW_REPLIES
-from stepsearch_data.sql import query as sql
 from tests.batch_api import BatchApi
-from tests.conftest import run_cli
 from tests.fake import Fault
 from tests.faults import FAULTS, GOOD, Questions, make
-from tests.llm_server import LlmServer, completion
+from tests.llm_server import LlmServer
+from tests.model_builds import PRICE, ModelBuilds, counted
 from tests.reader import Reader
 from tests.tree import tree
 
-STAGES = "load,index,verify,decide"
-PRICE = ("--set", "llm.prices={mock = [1.0, 4.0]}")
+STAGES = "load,mine,compose,index,verify,decide"
 
 
-class World:
-    """A server that reads, a file of questions, and a folder for stores and for the replay cache."""
+class World(ModelBuilds):
+    """Builds of a file of questions."""
 
     def __init__(self, folder: Path, server: LlmServer, questions: Questions) -> None:
-        self.folder, self.server, self.questions = folder, server, questions
-        self.env = {
-            "XDG_CACHE_HOME": str(folder / "cache"),
-            "OPENAI_BASE_URL": server.url,
-            "OPENAI_API_KEY": "sk-made-up",
-        }
+        source = f"musique={folder / 'questions.jsonl'}"
+        super().__init__(folder, server, "--source", source, "--stage", STAGES, "--set", "verify.llm=mock")
+        self.questions = questions
         rows = [json.dumps(row) for of in questions.rows.values() for row in of]
         (folder / "questions.jsonl").write_text("\n".join(rows) + "\n")
-
-    @property
-    def store(self) -> Path:
-        return self.folder / "store"
-
-    def command(self, *arguments: str | Path, store: Path | None = None) -> list[str]:
-        source = f"musique={self.folder / 'questions.jsonl'}"
-        given = ("build", "--store", store or self.store, "--source", source, "--stage", STAGES)
-        return [*map(str, given), "--set", "verify.llm=mock", *map(str, arguments)]
-
-    def build(self, *arguments: str | Path, store: Path | None = None, **env: str) -> subprocess.CompletedProcess[str]:
-        return run_cli(*self.command(*arguments, store=store), env={**self.env, **env})
-
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """A build that goes on in the background."""
-        command = [sys.executable, "-m", "stepsearch_data", *self.command(*arguments)]
-        pipe = subprocess.PIPE
-        return subprocess.Popen(command, env={**os.environ, **self.env}, stdout=pipe, stderr=pipe, text=True)
-
-    def rows(self, query: str, store: Path | None = None) -> list[dict[str, Any]]:
-        with sql(Store.open(store or self.store), query) as reader:
-            return reader.read_all().to_pylist()  # type: ignore[no-any-return]  # pyarrow ships no types
 
     def verdicts(self, store: Path | None = None) -> dict[str, str | None]:
         """The first check that each question failed, by question."""
         found = self.rows("SELECT question_id, passed, first_failed FROM verdicts", store)
         assert all(row["passed"] == (row["first_failed"] is None) for row in found)
         return {row["question_id"]: row["first_failed"] for row in found}
-
-    def sent_again(self) -> int:
-        """How many requests the server got more than once."""
-        return len(self.server.requests) - len({json.dumps(request) for request in self.server.requests})
 
 
 @pytest.fixture(scope="module")
@@ -85,19 +47,6 @@ def questions() -> Questions:
 def world(tmp_path: Path, questions: Questions) -> Iterator[World]:
     with LlmServer(counted(Reader(questions.known))) as server:
         yield World(tmp_path, server, questions)
-
-
-def counted(reader: Reader) -> Any:
-    """Answer with the usage that the texts have, instead of a fixed one."""
-
-    def answer(request: dict[str, Any]) -> dict[str, Any]:
-        said = reader(request)
-        reply = completion(said)
-        prompt = tokens_in(*(str(message["content"]) for message in request["messages"]))
-        reply["usage"] = {"prompt_tokens": prompt, "completion_tokens": tokens_in(said), "total_tokens": 0}
-        return reply
-
-    return answer
 
 
 CAUGHT_BY = {
@@ -146,17 +95,8 @@ def test_a_second_build_and_another_rule_send_nothing(world: World) -> None:
 
 
 def test_kill_9_in_the_middle_sends_little_again(world: World) -> None:
-    world.server.delay = 0.05
     command = ("--max-concurrency", "4", "--set", "verify.samples=5")
-    with world.start(*command) as process:
-        deadline = time.monotonic() + 60
-        while len(world.server.requests) < 60:
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
-        process.kill()
-        process.communicate()
-    assert process.returncode == -signal.SIGKILL
-    world.server.delay = 0.0
+    world.kill_after(60, *command)
     done = world.build(*command)
     assert done.returncode == 0, done.stderr
     assert len(world.server.requests) > 150
@@ -167,7 +107,7 @@ def test_a_budget_stops_inside_and_leaves_whole_verdicts(world: World) -> None:
     stopped = world.build(*PRICE, "--max-cost", "0.01", "--max-concurrency", "2")
     assert stopped.returncode == 4, stopped.stderr
     assert "the budget of $0.01 is reached" in stopped.stderr
-    assert "verdicts" not in {path.name.partition(".")[0] for path in world.store.rglob("*.parquet")}
+    assert "verdicts" not in world.tables()
     sent = len(world.server.requests)
     assert sent > 10
     done = world.build(*PRICE, "--max-cost", "10")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
@@ -123,7 +125,7 @@ def retry_failed(
     """
     flags = {**row_settings(None, llm, prompt), "llm.max_cost": max_cost}
     merged = [*engine_settings(engine), *merged_settings(flags, settings)]
-    job = make_build(("all", "verify", None), None, store, config, merged, teller(quiet))
+    job = make_build(("all", "compose", None), None, store, config, merged, teller(quiet))
     again = job.try_rejected_again()
     teller(quiet)(f"trying {again:,} questions again" if again else "no model and no engine failed")
     if again:
@@ -152,13 +154,11 @@ def _estimate(job: Runner) -> list[Estimate]:
     asking = {name for name in running if job.config.stages[name].uses_model}
     if not asking:
         return []
-    from stepsearch_data.pipeline.context import read_rows
-    from stepsearch_data.schemas.tables import QUESTIONS
-    from stepsearch_data.stages.model import estimate
+    from stepsearch_data.stages.model import asked_of, estimate
 
-    with job.questions() as path:
-        found = estimate(read_rows(path, QUESTIONS), job.config.stages, job.config.prompts, job.config.llm)
-    return [part for part in found if part.stage in asking]
+    with job.rehearsed() as found, TemporaryDirectory() as scratch:
+        asked = asked_of(found, Path(scratch))
+        return estimate(asked, asking, job.config.stages, job.config.prompts, job.config.llm)
 
 
 def _print_plan(decisions: Sequence[Decision], *, as_json: bool, estimates: Sequence[Estimate] = ()) -> None:
@@ -171,9 +171,11 @@ def _print_plan(decisions: Sequence[Decision], *, as_json: bool, estimates: Sequ
     grid(("stage", "would", "because"), rows)
     if estimates:
         print()
+        repaired = " (but in compose, at most)" if any(estimate.stage == "compose" for estimate in estimates) else ""
+        title = f"Estimate, without repairs{repaired}"
         columns = ("stage", "model", "calls", "replayed", "prompt tokens", "reply tokens", "US dollars")
         told = [line for estimate in estimates for line in _bounds(estimate)]
-        grid(columns, [tuple(asdict(line).values())[:-1] for line in told], title="Estimate, without repairs")
+        grid(columns, [tuple(asdict(line).values())[:-1] for line in told], title=title)
 
 
 def _bounds(estimate: Estimate) -> list[Estimate]:

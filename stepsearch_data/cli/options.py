@@ -154,10 +154,13 @@ Limit = Annotated[
         "--limit", "-n", min=1, max=1_000_000_000, help="Only the first N questions of each source (load.limit)."
     ),
 ]
+AllowTemplates = Annotated[
+    bool, typer.Option("--allow-templates", help="Take questions that templates have written, as demonstrations.")
+]
 Force = Annotated[bool, typer.Option("--force", help="Run the chosen stages even if they are current.")]
 Llm = Annotated[
     str | None,
-    of_model("--llm", metavar="MODEL", help="Model for decompose and queries; `offline` is rules."),
+    of_model("--llm", metavar="MODEL", help="Model for compose, decompose and queries; `offline` is rules."),
 ]
 Prompts = Annotated[
     list[str] | None,

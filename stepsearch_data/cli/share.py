@@ -6,7 +6,7 @@ import sys
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -59,6 +59,7 @@ def export(
             "--all", help="Include what is incomplete or failed a quality gate; of marks, all that is unmarked."
         ),
     ] = False,
+    allow_templates: options.AllowTemplates = False,
     config: options.Config = None,
     quiet: options.Quiet = False,
     _list: Annotated[
@@ -71,7 +72,8 @@ def export(
     Example: stepsearch-data export --format verl --template tools --output verl-data
     """
     opened = open_store(store, config)
-    written = opened.export(form, output, template=template, split=split, everything=everything, progress=not quiet)
+    chosen: dict[str, Any] = {"template": template, "split": split, "everything": everything}
+    written = opened.export(form, output, **chosen, templates=allow_templates, progress=not quiet)
     if not quiet:
         for path, rows in written.rows.items():
             tell(f"wrote {rows:,} rows: {path}")
@@ -97,6 +99,7 @@ def publish(
     allow_paths: Annotated[
         bool, typer.Option("--allow-paths", help="Publish settings even if they hold paths of this machine.")
     ] = False,
+    allow_templates: options.AllowTemplates = False,
     message: Annotated[str | None, typer.Option("--message", "-m", help="Message of the commit.")] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Write the folder, say what would change on the Hub, and send nothing.")
@@ -129,6 +132,7 @@ def publish(
         licences=options.licences_of(licences),
         max_rejects=max_rejects,
         allow_paths=allow_paths,
+        allow_templates=allow_templates,
     )
     if not dry_run:
         check_account(hub, private=private)

@@ -18,8 +18,9 @@ from stepsearch_data.exports.marks import marked
 from stepsearch_data.exports.reading import examples, split_names
 from stepsearch_data.pipeline.catalog import check_current
 from stepsearch_data.pipeline.context import read_rows
+from stepsearch_data.pipeline.demonstrations import refuse_templates
 from stepsearch_data.pipeline.store import Manifest, Store
-from stepsearch_data.schemas.tables import PASSAGES, TRAJECTORIES, Table
+from stepsearch_data.schemas.tables import PASSAGES, QUESTIONS, TRAJECTORIES, Table
 from stepsearch_data.templates.template import Template
 
 _NO_TRAJECTORY = ("no trajectory is complete and passed the quality gates", "take the others too: --all")
@@ -54,16 +55,20 @@ def export(
     *,
     split: str | None = None,
     everything: bool = False,
+    templates: bool = False,
 ) -> Written:
     """Write the format's files into a folder, and replace existing ones.
 
     Where all splits are written, other splits' files of earlier exports are removed from the folder.
 
-    Raises StoreError for a store that is incomplete or has nothing to write, ConfigError for a split
+    Raises StoreError for a store that is incomplete, has nothing to write, or has questions by templates (unless
+    `templates`), ConfigError for a split
     that it does not have, OSError.
     """
     _check(store, form, template, folder)
     with store.reading() as manifest, Files(folder, form.suffix, form.schema(template)) as written:
+        if not templates and form.of != "passages":
+            refuse_templates(store.tables(manifest, QUESTIONS)[QUESTIONS])
         known = [form.stem] if form.stem else split_names(store, manifest)
         if split not in (None, *known):
             raise ConfigError(f"there is no split {split!r}", f"this store has: {', '.join(known)}")

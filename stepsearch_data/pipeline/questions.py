@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 from contextlib import ExitStack
 from functools import partial
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -32,6 +32,17 @@ else:
 
 R = TypeVar("R", bound=Row)
 U = TypeVar("U")
+
+
+class Asked(Protocol):
+    """What a function is called with: a question, and what is known about it."""
+
+    @property
+    def question(self) -> Question:
+        """Return the question."""
+
+
+Q = TypeVar("Q", bound=Asked)
 
 _RANGE = 250  # questions that are sent to a worker at once
 _READ_ROWS = 2_000
@@ -111,20 +122,35 @@ def ask_for_each_question(
     base: Sequence[Table[Any]] = (QUESTIONS,),
 ) -> None:
     """Do what `for_each_question` does with a function that asks a model: many questions wait at a time."""
-    context.meter.expect(sum(map(context.count, base)))
-    asyncio.run(_ask(context, function, base, tables))
+    questions = partial(by_question, context.inputs, *tables, base=base)
+    ask_for_each(context, function, questions, sum(map(context.count, base)))
+
+
+def ask_for_each(
+    context: StageContext,
+    function: Callable[[Q], Awaitable[list[Any]]],
+    questions: Callable[[], Iterable[Q]],
+    count: int,
+    finish: Callable[[Any], Row] = lambda row: row,
+) -> None:
+    """Call a function that asks a model for each of these, and write its rows in their order.
+
+    `questions` may be called several times. `finish` is called with each row before it is written, in order.
+    """
+    context.meter.expect(count)
+    asyncio.run(_ask(context, function, questions, finish))
 
 
 async def _ask(
     context: StageContext,
-    function: Callable[[QuestionRows], Awaitable[list[Any]]],
-    base: Sequence[Table[Any]],
-    tables: Sequence[Table[Any]],
+    function: Callable[[Q], Awaitable[list[Any]]],
+    questions: Callable[[], Iterable[Q]],
+    finish: Callable[[Any], Row],
 ) -> None:
     in_flight = context.model.settings.max_concurrency if context.model else IN_FLIGHT
 
-    def everyone(work: Callable[[QuestionRows], Awaitable[U]]) -> AsyncIterator[U]:
-        return ordered(work, by_question(context.inputs, *tables, base=base), in_flight)
+    def everyone(work: Callable[[Q], Awaitable[U]]) -> AsyncIterator[U]:
+        return ordered(work, iter(questions()), in_flight)
 
     try:
         if context.model and context.model.settings.mode == "batch":
@@ -135,20 +161,18 @@ async def _ask(
             if context.model:
                 context.meter.note(context.model.describe)
             _settle(context, outcome)
-            for row in rows:
+            for row in map(finish, rows):
                 context.writer_of(row).append(row)
     finally:
         if context.model:
             await context.model.close()
 
 
-async def _attempt(
-    function: Callable[[QuestionRows], Awaitable[list[Any]]], rows: QuestionRows
-) -> tuple[_Outcome, list[Any]]:
+async def _attempt(function: Callable[[Q], Awaitable[list[Any]]], asked: Q) -> tuple[_Outcome, list[Any]]:
     try:
-        return (rows.question.source, None), await function(rows)
+        return (asked.question.source, None), await function(asked)
     except RowRejected as error:
-        return _rejected(rows.question, error), []
+        return _rejected(asked.question, error), []
 
 
 _Outcome = tuple[str, tuple[int, str, str, str] | None]

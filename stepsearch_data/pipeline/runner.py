@@ -26,7 +26,7 @@ from stepsearch_data.pipeline.context import StageContext, read_rows
 from stepsearch_data.pipeline.stage import Fingerprint, Needs, Stage, differences, digest
 from stepsearch_data.pipeline.store import Entry, Manifest, Output, Store
 from stepsearch_data.schemas.rows import Mark
-from stepsearch_data.schemas.tables import LOADED, QUESTIONS, REJECTS, Folder, Table
+from stepsearch_data.schemas.tables import QUESTIONS, REJECTS, Folder, Table
 from stepsearch_data.search.index import fingerprint_of
 from stepsearch_data.search.kinds import Engine, Service
 from stepsearch_data.sources.source import Source, parse_sources
@@ -110,27 +110,43 @@ class Runner:
         return decisions
 
     @contextmanager
-    def questions(self) -> Iterator[Path]:
-        """Yield the questions' file that the build would use: the committed one, or a temporary one loaded for this.
+    def rehearsed(self) -> Iterator[dict[Any, Path]]:
+        """Yield the files of the tables from which it can be told what the build would ask a model, by table.
 
-        What is loaded lacks the questions that stages after `load` would compose.
+        These are the questions where they are current, else what leads to them: committed tables, and temporary ones
+        of stages that ask nobody and search nothing.
         """
-        load = self._stages[0]
         last = next(number for number, stage in enumerate(self._stages) if QUESTIONS in stage.writes)
-        committed = self.store.manifest().output(QUESTIONS.name)
-        if committed and not self._plan(self._stages[: last + 1])[-1].runs:
-            yield self.store.table(QUESTIONS, committed)
-            return
+        stages, manifest = self._stages[: last + 1], self.store.manifest()
+        runs = {decision.stage: decision.runs for decision in self._plan(stages)}
+        found: dict[Any, Path] = {}
         with tempfile.TemporaryDirectory() as folder:
-            context = StageContext(
-                load.name, load.writes, self.config.stages[load.name], {}, Path(folder), sources=self._sources
-            )
-            try:
-                load.run(context)
-                context.finish()
-            finally:
-                context.close()
-            yield Path(folder) / f"{LOADED.name}.parquet"
+            for stage in stages if runs[stages[-1].name] else stages[-1:]:
+                if not runs[stage.name]:
+                    tables = {table: manifest.output(table.name) for table in stage.writes if isinstance(table, Table)}
+                    found |= {table: self.store.table(table, output) for table, output in tables.items() if output}
+                elif found.keys() >= {*stage.reads} and not self._asks(stage):
+                    found |= self._rehearse(stage, found, Path(folder) / stage.name)
+            yield found
+
+    def _asks(self, stage: Stage) -> bool:
+        """Tell whether a stage asks a model, or makes an index."""
+        return self.config.stages[stage.name].uses_model or any(isinstance(output, Folder) for output in stage.writes)
+
+    def _rehearse(self, stage: Stage, found: Mapping[Any, Path], folder: Path) -> dict[Any, Path]:
+        """Run a stage into a folder of its own; return the files of its tables."""
+        folder.mkdir()
+        inputs = {table: found[table] for table in stage.reads}
+        context = StageContext(
+            stage.name, stage.writes, self.config.stages[stage.name], inputs, folder, sources=self._sources
+        )
+        try:
+            if not (stage.only_with and not context.count(stage.only_with)):
+                stage.run(context)
+            context.finish()
+        finally:
+            context.close()
+        return {table: folder / f"{table.name}.parquet" for table in context.tables}
 
     def run(self, reporter: Reporter) -> list[Outcome]:
         """Run what is not current, in order. Each finished stage is committed at once."""

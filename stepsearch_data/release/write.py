@@ -21,6 +21,7 @@ from stepsearch_data.core.files import digest_of
 from stepsearch_data.core.progress import Meter
 from stepsearch_data.core.version import __version__
 from stepsearch_data.pipeline.catalog import LOGS, catalog, check_current
+from stepsearch_data.pipeline.demonstrations import refuse_templates
 from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.release.card import Statistics, card
 from stepsearch_data.release.dataset import CONFIGS, CORPUS, Config, Corpus, Item, items
@@ -61,6 +62,7 @@ class ReleaseSettings(BaseModel):
     licences: dict[str, str] = {}
     max_rejects: float = Field(default=0.05, ge=0, le=1)
     allow_paths: bool = False
+    allow_templates: bool = False
     shard_bytes: int = Field(default=500_000_000, ge=1)
 
 
@@ -73,6 +75,8 @@ def write_release(store: Store, folder: Path, settings: ReleaseSettings, meter: 
     _check_place(store, folder)
     with store.reading() as manifest:
         inputs = _check_store(store, manifest, settings.max_rejects)
+        if not settings.allow_templates:
+            refuse_templates(inputs[tables.QUESTIONS])
         if not settings.allow_paths:
             _check_private(manifest)
         found = origins(manifest.stages["load"].fingerprint, settings.licences)

@@ -131,6 +131,23 @@ class MiningCount(Row):
     count: int = Field(description="how many")
 
 
+class Composed(Question):
+    """A question composed from a chain, before it is verified, or the reason why there is none."""
+
+    chain_id: str = Field(description="chain that it was composed from")
+    relations: list[str] = Field(description="relation that each hop asks for, in the writer's words")
+    answer_type: str = Field(description="person, place, date, number, work or other; empty where there is no question")
+    one_valued: bool = Field(description="whether the writer says that each relation has one value only")
+    attempts: int = Field(description="replies that were asked for; 0 where a template wrote it")
+    status: str = Field(description="kept; skipped: the writer found no good question; faulty: it failed a check")
+    reason: str = Field(description="why it was not kept, in words; empty where it was")
+
+    @property
+    def kept(self) -> bool:
+        """Tell whether it is a question that can be verified."""
+        return self.status == "kept"
+
+
 class Check(Row):
     """What one check found out about a question: one row a check, or a sample of it where a model is asked."""
 

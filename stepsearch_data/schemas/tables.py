@@ -218,6 +218,7 @@ ORIGINS = Table("origins", rows.Origin, rows_per_group=50_000)
 LINKS = Table("links", rows.Link, rows_per_group=50_000)
 CHAINS = Table("chains", rows.Chain, rows_per_group=20_000)
 MINING = Table("mining", rows.MiningCount, rows_per_group=20_000)
+COMPOSED = Table("composed", rows.Composed, rows_per_group=2_000)
 CHECKS = Table("checks", rows.Check, rows_per_group=50_000)
 VERDICTS = Table("verdicts", rows.Verdict, rows_per_group=20_000)
 QUESTIONS = Table("questions", rows.Question, rows_per_group=2_000)
@@ -236,7 +237,7 @@ SEARCH_CALLS = Table("search_calls", rows.SearchCall, rows_per_group=50_000)
 MARKS = Table("marks", rows.Mark, rows_per_group=20_000)
 REJECTS = Table("rejects", rows.Reject, rows_per_group=20_000)
 
-CANDIDATES = (LOADED,)
+CANDIDATES: tuple[Table[Any], ...] = (LOADED, COMPOSED)
 """The tables of questions that are checked, one after the other."""
 
 INDEX = Folder("index", "documents, and an index of them for each local engine")
@@ -248,6 +249,7 @@ TABLES: tuple[Table[Any], ...] = (
     LINKS,
     CHAINS,
     MINING,
+    COMPOSED,
     CHECKS,
     VERDICTS,
     QUESTIONS,

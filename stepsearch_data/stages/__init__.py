@@ -6,6 +6,7 @@ from typing import Any
 from stepsearch_data.core.errors import ConfigError
 from stepsearch_data.core.validation import known_names
 from stepsearch_data.stages import (
+    compose,
     corpus,
     decide,
     decompose,
@@ -25,6 +26,7 @@ from stepsearch_data.stages import filter as voting
 STAGES = (
     load.STAGE,
     mine.STAGE,
+    compose.STAGE,
     index.STAGE,
     verify.STAGE,
     decide.STAGE,

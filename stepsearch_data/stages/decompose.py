@@ -12,6 +12,7 @@ from stepsearch_data.pipeline.questions import QuestionRows, ask_for_each_questi
 from stepsearch_data.pipeline.stage import Stage
 from stepsearch_data.schemas.rows import SubQuestion
 from stepsearch_data.schemas.tables import QUESTIONS, SUB_QUESTIONS
+from stepsearch_data.sources import CORPUS
 from stepsearch_data.stages import model, rules
 
 
@@ -44,7 +45,7 @@ def decompose(context: StageContext) -> None:
 
     async def by_model(rows: QuestionRows) -> list[SubQuestion]:
         question, sample = rows.question, context.sample(rows.question.question_id)
-        if not question.answerable:
+        if not question.answerable or question.source == CORPUS:  # a composed one has its hops
             return by_rules(rows)
         hops = await model.decompose(llm, prompts["decompose"], question, config, sample)
         if config.min_coherence:

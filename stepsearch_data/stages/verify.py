@@ -12,6 +12,7 @@ from itertools import chain, islice, repeat, zip_longest
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import Field, field_validator
 
@@ -19,7 +20,7 @@ from stepsearch_data.pipeline.context import StageContext
 from stepsearch_data.pipeline.questions import QuestionRows, ask_for_each_question, map_questions
 from stepsearch_data.pipeline.stage import Needs, Stage
 from stepsearch_data.schemas.rows import Check, Question, SubQuestion
-from stepsearch_data.schemas.tables import CANDIDATES, CHECKS, INDEX, PARAGRAPHS
+from stepsearch_data.schemas.tables import CANDIDATES, CHECKS, COMPOSED, INDEX, PARAGRAPHS
 from stepsearch_data.search.documents import Document
 from stepsearch_data.search.index import open_engine
 from stepsearch_data.search.kinds import Service, TextConfig
@@ -30,6 +31,7 @@ from stepsearch_data.stages.proof.signals import (
     UNASKED,
     Signal,
     is_chain,
+    is_checked,
     names_of_several,
     search_signals,
     static_signals,
@@ -113,7 +115,7 @@ def _by_rules(context: StageContext) -> None:
 def _static(several: frozenset[str], rows: QuestionRows) -> _Seen:
     """Check a question, in a worker."""
     question = rows.question
-    if not question.answerable:
+    if not is_checked(question):
         return _Seen(question.question_id, question.source)
     return _seen(question, rules.decompose(question), several)
 
@@ -206,12 +208,12 @@ class _Rows:
 def _by_model(context: StageContext, config: VerifyConfig) -> None:
     llm = context.model
     assert llm
-    several, drawn = names_of_several(_titles(context)), config.drawn(_column(context, "question_id"))
+    several, drawn = names_of_several(_titles(context)), config.drawn(_kept_ids(context))
     prompts = {name: model.Prompt(name, text) for name, text in context.prompts.items()}
 
     async def by_model(search: _Search, rows: QuestionRows) -> list[Check]:
         question = rows.question
-        if not question.answerable:
+        if not is_checked(question):
             return []
         hops = rules.decompose(question)
         (found,) = await search.documents([question.question])
@@ -290,6 +292,16 @@ def _column(context: StageContext, name: str) -> Iterator[str]:
         with pq.ParquetFile(context.inputs[table]) as file:
             for batch in file.iter_batches(columns=[name]):
                 yield from batch.column(0).to_pylist()
+
+
+def _kept_ids(context: StageContext) -> Iterator[str]:
+    """Yield the ids of all questions but those that `compose` has given up."""
+    for table in CANDIDATES:
+        columns = ["question_id", *(["status"] if table is COMPOSED else [])]
+        with pq.ParquetFile(context.inputs[table]) as file:
+            for batch in file.iter_batches(columns=columns):
+                rows = batch.filter(pc.field("status") == "kept") if table is COMPOSED else batch
+                yield from rows.column("question_id").to_pylist()
 
 
 STAGE = Stage(

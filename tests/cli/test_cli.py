@@ -293,7 +293,7 @@ def test_a_build_prints_data_on_stdout_and_its_log_on_stderr(cli: Run, tmp_path:
     done = cli("build", "--store", tmp_path / "store", "--to", "index", "--json")
     assert done.returncode == 0
     printed = json.loads(done.stdout)
-    ran = [("load", True), ("mine", True), ("index", True)]
+    ran = [("load", True), ("mine", True), ("compose", True), ("index", True)]
     assert [(stage["stage"], stage["ran"]) for stage in printed["stages"]] == ran
     assert [line.split()[0] for line in done.stderr.splitlines()] == ["load", "index"]  # nothing was mined
     again = cli("build", "--store", tmp_path / "store", "--to", "index", "--json")

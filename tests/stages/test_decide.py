@@ -12,7 +12,7 @@ from tests.stages.proof.test_decision import check, samples
 
 
 def run(run_stage: RunStage, checks: list[Check], config: DecideConfig | None = None) -> Tables:
-    tables = {"loaded": [question("q1"), question("q2")], "paragraphs": [passage("p1", "", "a")]}
+    tables = {"loaded": [question("q1"), question("q2")], "composed": [], "paragraphs": [passage("p1", "", "a")]}
     return run_stage(decide.STAGE, config, checks=checks, **tables)
 
 

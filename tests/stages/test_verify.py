@@ -1,16 +1,17 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from stepsearch_data.schemas.rows import Check, DecompositionStep, Question
+from stepsearch_data.schemas.rows import Check, Composed, DecompositionStep, Question
 from stepsearch_data.search.kinds import choose
 from stepsearch_data.stages import index, verify
 from stepsearch_data.stages.proof.decision import SIGNALS
 from stepsearch_data.stages.verify import VerifyConfig
-from tests.builders import passage, question, supporting
+from tests.builders import composed, passage, question, supporting
 from tests.stages.conftest import RunStage, Tables
 
 OPERA = ("p1", "The Barber of Seville", "The opera was composed by Gioachino Rossini.")
@@ -30,11 +31,25 @@ def asked(question_id: str = "q1", **fields: Any) -> Question:
     return question(question_id, **{**given, **fields})
 
 
-def run(run_stage: RunStage, *questions: Question, engines: Any = BM25, **config: Any) -> Tables:
+def run(
+    run_stage: RunStage, *questions: Question, made: Sequence[Composed] = (), engines: Any = BM25, **config: Any
+) -> Tables:
     passages = [passage(*of) for of in (OPERA, COMPOSER, *OTHERS)]
-    tables = {"loaded": list(questions), "paragraphs": passages}
-    made = run_stage(index.STAGE, engines=BM25, **{read.name: passages for read in index.STAGE.reads})
-    return run_stage(verify.STAGE, VerifyConfig(**config), engines, index=made["index"], **tables)
+    tables = {"loaded": list(questions), "composed": list(made), "paragraphs": passages}
+    indexed = run_stage(index.STAGE, engines=BM25, **{read.name: passages for read in index.STAGE.reads})
+    return run_stage(verify.STAGE, VerifyConfig(**config), engines, index=indexed["index"], **tables)
+
+
+def test_composed_questions_come_after_those_of_the_sources_where_they_were_kept(run_stage: RunStage) -> None:
+    skipped = composed("corpus__s", status="skipped", question="", answer="", reason="nothing joins them")
+    kept = composed("corpus__k", decomposition=asked().decomposition)
+    checks = run(run_stage, asked(), made=[skipped, kept])["checks"]
+    assert list(dict.fromkeys((check.question_id, check.source) for check in checks)) == [
+        ("q1", "musique"),
+        ("corpus__k", "corpus"),
+    ]
+    of_each = [[(c.check, c.outcome) for c in checks if c.question_id == name] for name in ("q1", "corpus__k")]
+    assert of_each[0] == of_each[1]
 
 
 def outcomes(checks: list[Check]) -> dict[str, str]:

@@ -71,6 +71,12 @@ _ATTRIBUTES = (
 )
 
 
+def value_of(attribute: str, text: str) -> str:
+    """Return the value of an attribute that a text states; empty where it states none."""
+    found = next(each.value for each in _ATTRIBUTES if each.name == attribute).search(text)
+    return next(group for group in found.groups() if group) if found else ""
+
+
 class Stated(NamedTuple):
     """What a passage says of its subject: an attribute that others of its kind have too."""
 

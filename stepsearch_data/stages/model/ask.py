@@ -24,8 +24,13 @@ async def ask(model: ChatModel, request: Request, check: Callable[[str], T], rep
     """Return the check's result for the first reply that passes it. The check raises Invalid.
 
     A failing reply is shown to the model with the complaints, at most `repairs` times. Raises RowRejected
-    with the last reply after that, or immediately when the provider refuses to answer.
+    with the last reply after that, because of its Invalid, or immediately when the provider refuses to answer.
     """
+    return (await converse(model, request, check, repairs))[0]
+
+
+async def converse(model: ChatModel, request: Request, check: Callable[[str], T], repairs: int) -> tuple[T, int]:
+    """Do what `ask` does, and return how many replies were asked for, too."""
     reply = Reply("")
     for attempt in range(1, repairs + 2):
         try:
@@ -37,11 +42,11 @@ async def ask(model: ChatModel, request: Request, check: Callable[[str], T], rep
         if reply.finish_reason in _REFUSALS:
             raise RowRejected(_REFUSALS[reply.finish_reason], raw=reply.text, attempts=attempt)
         try:
-            return _checked(reply, check)
+            return _checked(reply, check), attempt
         except Invalid as invalid:
             wrong = invalid
         request = _repair(request, reply, wrong)
-    raise RowRejected(str(wrong), raw=reply.text, attempts=attempt)
+    raise RowRejected(str(wrong), raw=reply.text, attempts=attempt) from wrong
 
 
 def _checked(reply: Reply, check: Callable[[str], T]) -> T:

@@ -43,8 +43,8 @@ class Bounds(NamedTuple):
     first: list[Request]
 
 
-def bounds_of(question: Question, prompts: Mapping[str, Prompt], config: Any) -> Bounds:
-    """Return the bounds for a question by the settings of `verify`.
+def bounds_of(question: Question, prompts: Mapping[str, Prompt], config: Any, *, written: bool = True) -> Bounds:
+    """Return the bounds for a question by the settings of `verify`; not `written` yet, it may pass all rules.
 
     A passage that is not known yet counts as long as the longest gold one.
     """
@@ -64,7 +64,7 @@ def bounds_of(question: Question, prompts: Mapping[str, Prompt], config: Any) ->
     asked = {} if closed else {"closed_book": recall}
     asked |= {"answerable": read, "left_one_out": without.times(number), "unique": unique}
     stop = () if config.whole(question.question_id) else config.stop
-    signals = static_signals(question, decompose(question), frozenset()) if config.signals else []
+    signals = static_signals(question, decompose(question), frozenset()) if config.signals and written else []
     if any(signal.outcome == FAILED and signal.check in stop for signal in signals):
         return Bounds(Calls(), Calls(), [])
     most = _all(checks).times(config.samples)

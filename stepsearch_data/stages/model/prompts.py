@@ -12,7 +12,7 @@ from stepsearch_data.core.errors import ConfigError
 from stepsearch_data.core.files import read_text
 from stepsearch_data.llm.chat import Message
 
-PROMPTS = ("decompose", "queries", "judge", "recall", "read", "unique", "same")
+PROMPTS = ("decompose", "queries", "judge", "recall", "read", "unique", "same", "compose", "compare")
 
 _USER_PART = re.compile(r"^=== user ===[ \t]*$", re.MULTILINE)
 _PLACEHOLDER = re.compile(r"\$\{(\w+)\}")

@@ -58,6 +58,28 @@ class Judgement(_Reply):
     score: int
 
 
+class Hop(_Reply):
+    """A hop of a composed question; `paragraph` and `sentence` count from 1, as the prompt shows them."""
+
+    question: Line
+    answer: Line
+    aliases: list[Line]
+    paragraph: int
+    sentence: int
+    relation: Line
+    one_valued: bool
+
+
+class Composition(_Reply):
+    """A reply to the prompts `compose` and `compare`: a question, or the reason why there is none."""
+
+    skip: Line
+    hops: list[Hop]
+    question: Line
+    answer: Line
+    answer_type: Line
+
+
 class Recollection(_Reply):
     """A reply to the prompt `recall`."""
 

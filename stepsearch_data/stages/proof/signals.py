@@ -13,7 +13,7 @@ from itertools import chain
 from typing import NamedTuple
 
 from stepsearch_data.core.text import contains, facts, mentions, normalise, tokens
-from stepsearch_data.schemas.rows import Question, SubQuestion, SupportingParagraph
+from stepsearch_data.schemas.rows import Composed, Question, SubQuestion, SupportingParagraph
 from stepsearch_data.stages.rules import STOP_WORDS
 
 PASSED, FAILED, VOID, UNASKED = "passed", "failed", "void", "unasked"
@@ -56,7 +56,7 @@ def static_signals(question: Question, hops: Sequence[SubQuestion], several: Col
         _signal("answer_in_several", chained and open_ended, holders if len(holders) > 1 else []),
         _signal("one_paragraph", chained and open_ended and len(gold) > 1, _says_all(question)),
         _signal("several_titles", chained, _ambiguous(question, hops, gold, several)),
-        _signal("time_dependent", applies=True, reasons=[found[0] for found in _NOW.finditer(question.question)]),
+        _signal("time_dependent", applies=True, reasons=time_cues(question.question)),
         _signal("closed_choice", applies=True, reasons=[question.answer] if is_closed_choice(question) else []),
     ]
 
@@ -77,6 +77,11 @@ def names_of_several(titles: Iterable[str]) -> frozenset[str]:
     """Return the normalised names that several of the titles have, which differ in what is added in brackets."""
     counts = Counter(_SENSE.sub("", title) for title in set(titles) if not title.endswith(_NO_SUBJECT))
     return frozenset(normalise(name) for name, count in counts.items() if count > 1)
+
+
+def is_checked(question: Question) -> bool:
+    """Tell whether a question is checked: an answerable one, unless its composer has given it up."""
+    return question.answerable and not (isinstance(question, Composed) and not question.kept)
 
 
 def is_chain(hops: Sequence[SubQuestion]) -> bool:
@@ -102,6 +107,11 @@ def _named_answer(question: Question) -> list[str]:
 def _compares(question: Question) -> bool:
     """Tell whether the wording compares, so that it has to name both sides."""
     return is_closed_choice(question) or bool(_COMPARES.search(question.question))
+
+
+def time_cues(question: str) -> list[str]:
+    """Return the words of a question that make its answer depend on when it is asked."""
+    return [found[0] for found in _NOW.finditer(question)]
 
 
 def accepted(question: Question) -> list[str]:

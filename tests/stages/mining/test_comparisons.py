@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stepsearch_data.stages.mining.comparisons import Comparisons
+from stepsearch_data.stages.mining.comparisons import Comparisons, value_of
 from stepsearch_data.stages.mining.links import Text
 
 
@@ -67,3 +67,8 @@ def test_two_passages_of_one_title_are_no_pair() -> None:
 
 def test_each_is_paired_with_the_next_one_only() -> None:
     assert len(pairs(*(f"F{year} is a {year} film." for year in range(1950, 1960)))) == 9
+
+
+def test_the_value_that_a_text_states() -> None:
+    assert value_of("population", "Brannoch is a city with a population of 218,000.") == "218,000"
+    assert value_of("born", "She was born in Eskerby.") == ""
