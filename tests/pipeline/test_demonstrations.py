@@ -43,7 +43,17 @@ def test_exports_and_releases_refuse_them_unless_asked(tmp_path: Path, cli: Run)
         assert not list((tmp_path / form).glob("*"))
     assert cli(*export, "corpus", "--output", tmp_path / "corpus").returncode == 0  # it has no questions
     assert cli(*export, "trl-sft", "--output", tmp_path / "sft", "--allow-templates").returncode == 0
-    publish = ("publish", "ann/data", "--store", store.root, "--dry-run", "--patience", "0.1", "--license", "corpus=mit")
+    publish = (
+        "publish",
+        "ann/data",
+        "--store",
+        store.root,
+        "--dry-run",
+        "--patience",
+        "0.1",
+        "--license",
+        "corpus=mit",
+    )
     assert "written by templates" in cli(*publish).stderr
     with pytest.raises(StoreError, match="written by templates"):
         release(store, tmp_path / "release", licences={"corpus": "mit"})
