@@ -23,7 +23,7 @@ from stepsearch_data.core.lazy import Lazy
 from stepsearch_data.core.ordered import IN_FLIGHT, ordered
 from stepsearch_data.pipeline.context import StageContext
 from stepsearch_data.schemas.rows import Question, Row
-from stepsearch_data.schemas.tables import QUESTIONS, Inputs, Rows, Table
+from stepsearch_data.schemas.tables import QUESTIONS, VERDICTS, Inputs, Rows, Table
 
 if TYPE_CHECKING:
     import pyarrow.compute as pc
@@ -257,7 +257,10 @@ def _ranges(inputs: Inputs, base: Sequence[Table[Any]], tables: Sequence[Table[A
     """Yield all rows of these tables by ranges of questions. Raises StoreError where their orders differ."""
     with ExitStack() as stack:
         files = {table.name: stack.enter_context(pq.ParquetFile(inputs[table])) for table in (*base, *tables)}
-        readers = {table.name: _ByQuestion(files[table.name]) for table in tables}
+        readers = {
+            table.name: _ByQuestion(_batches(files[table.name], table, base, inputs), files[table.name].schema_arrow)
+            for table in tables
+        }
         batches = ((table.name, batch) for table in base for batch in files[table.name].iter_batches(_RANGE))
         for name, batch in batches:
             ids = batch.column("question_id").to_pylist()
@@ -268,18 +271,34 @@ def _ranges(inputs: Inputs, base: Sequence[Table[Any]], tables: Sequence[Table[A
         raise StoreError(f"{', '.join(left)} does not follow the order of the questions", "build it again with --force")
 
 
+def _batches(
+    file: pq.ParquetFile, table: Table[Any], base: Sequence[Table[Any]], inputs: Inputs
+) -> Iterator[pa.RecordBatch]:
+    """Yield a table's rows; of verdicts those on the questions that `gather` took, where those are asked for."""
+    batches = file.iter_batches(batch_size=_READ_ROWS)
+    if table is not VERDICTS or tuple(base) != (QUESTIONS,):
+        yield from batches
+        return
+    taken = pq.read_table(inputs[QUESTIONS], columns=["question_id"])["question_id"]
+    known = pc.is_in(file.read(columns=["question_id"])["question_id"].combine_chunks(), value_set=taken)
+    start = 0
+    for batch in batches:
+        yield batch.filter(known.slice(start, batch.num_rows))
+        start += batch.num_rows
+
+
 class _ByQuestion:
     """Reads a table's rows by ranges of questions. Questions may have no rows."""
 
-    def __init__(self, file: pq.ParquetFile) -> None:
-        self._batches = file.iter_batches(batch_size=_READ_ROWS)
-        self._rows = file.schema_arrow.empty_table()
+    def __init__(self, batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> None:
+        self._batches = batches
+        self._rows = schema.empty_table()
         self._runs: deque[list[Any]] = deque()  # each question that rows are of, and their number
 
     @property
     def next(self) -> str | None:
         """Return the question that the next rows are of, or None after the last row."""
-        while len(self._runs) <= 1 and (batch := next(self._batches, None)):  # the next batch may go on with it
+        while len(self._runs) <= 1 and (batch := next(self._batches, None)) is not None:  # the next may go on with it
             self._rows = pa.concat_tables([self._rows, pa.Table.from_batches([batch])])
             runs = pc.run_end_encode(batch.column("question_id"))
             ends = runs.run_ends.to_pylist()

@@ -23,8 +23,8 @@ from stepsearch_data.pipeline.questions import (
 )
 from stepsearch_data.pipeline.stage import Stage
 from stepsearch_data.schemas.rows import Question, SubQuestion
-from stepsearch_data.schemas.tables import LOADED, QUERIES, QUESTIONS, REJECTS, SUB_QUESTIONS, Table
-from tests.builders import query, question, sub_question
+from stepsearch_data.schemas.tables import LOADED, QUERIES, QUESTIONS, REJECTS, SUB_QUESTIONS, VERDICTS, Table
+from tests.builders import query, question, sub_question, verdict
 from tests.pipeline.tiny import Plain
 
 
@@ -69,6 +69,19 @@ def test_questions_may_be_those_of_several_tables(tmp_path: Path) -> None:
     }
     found = by_question(inputs, QUERIES, base=(LOADED, QUESTIONS))
     assert [(rows.question.question_id, len(rows[QUERIES])) for rows in found] == [("q1", 0), ("q2", 1), ("q3", 1)]
+
+
+def test_verdicts_on_questions_that_were_not_taken_are_no_rows_of_others(tmp_path: Path) -> None:
+    names = [f"q{number}" for number in range(5_000)]
+    taken = [name for name in names if not name.endswith("7")]
+    inputs = {
+        QUESTIONS: write(tmp_path, QUESTIONS, [question(name) for name in taken]),
+        VERDICTS: write(tmp_path, VERDICTS, [verdict(question_id=name) for name in names]),
+    }
+    found = [
+        (rows.question.question_id, [of.question_id for of in rows[VERDICTS]]) for rows in by_question(inputs, VERDICTS)
+    ]
+    assert found == [(name, [name]) for name in taken]
 
 
 def test_a_question_meets_its_rows_of_other_tables(tmp_path: Path) -> None:
