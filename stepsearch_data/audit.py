@@ -8,12 +8,13 @@ from typing import Any
 
 import duckdb
 
+from stepsearch_data.attrition import steps
 from stepsearch_data.core.errors import StoreError
 from stepsearch_data.core.intervals import share_interval
 from stepsearch_data.pipeline.catalog import check_current
 from stepsearch_data.pipeline.questions import by_question
 from stepsearch_data.pipeline.store import Manifest, Store
-from stepsearch_data.schemas.tables import CHECKS, MINING, QUALITY, QUERIES, QUESTIONS, SUB_QUESTIONS, VERDICTS
+from stepsearch_data.schemas.tables import CHECKS, QUALITY, QUERIES, QUESTIONS, SUB_QUESTIONS, VERDICTS
 from stepsearch_data.sql import connect
 from stepsearch_data.stages.gates.config import GATES, unchecked
 from stepsearch_data.stages.proof.decision import CHECKS as IN_ORDER
@@ -74,14 +75,13 @@ FROM (SELECT *, substr(sha256('whole ' || question_id), 1, 16) < '{whole}' AS wh
 LEFT JOIN found f USING (question_id, "check") GROUP BY ALL
 """
 _WHOLE = ("by_source", "by_source_and_hops", "by_engine", "by_gate", "unchecked", "by_split")
-_FUNNEL = "SELECT trim(concat(step, ' ', part)) AS part, count FROM mining"
 _COMPLETE = "SELECT {group} AS part, count(*) FILTER (complete) AS complete FROM trajectories GROUP BY part"
 
 
 def audit(store: Store) -> dict[str, dict[str, Any]]:
     """Measure `by_source`, `by_source_and_hops`, `by_engine`, of trajectories `by_gate` and `by_split`, and `by_check`.
 
-    `by_funnel` counts what `mine` found in documents.
+    `by_funnel` counts what is left of documents after each step, with shares of the step before, and dollars.
 
     Gates that checked nothing have None for numbers, and `unchecked` holds the reason.
     A query leaks when it holds its own hop's answer, or a later one, that the question does not hold.
@@ -90,7 +90,7 @@ def audit(store: Store) -> dict[str, dict[str, Any]]:
     """
     check_current(store)
     with store.reading() as manifest, connect(store, manifest) as connection:
-        by_funnel = _numbers(connection, _FUNNEL) if manifest.output(MINING.name) else {}
+        by_funnel = _funnel(connection, manifest)
         try:
             by_source = measure(connection, "source")
             by_hops = measure(connection, "source || ' ' || hops || ' hops'")
@@ -99,9 +99,9 @@ def audit(store: Store) -> dict[str, dict[str, Any]]:
             idle = unchecked(manifest.stages[manifest.writer(QUALITY.name)].fingerprint)
             by_gate |= {gate: dict.fromkeys(by_source) for gate in idle}
             by_split = _trajectories(connection, _SPLITS, ("train", "validation", "rejected"), by_source)
-            by_check = _checks(connection, manifest)
+            by_check = count_checks(connection, manifest)
         except duckdb.CatalogException as error:
-            by_check = _checks(connection, manifest)
+            by_check = count_checks(connection, manifest)
             if by_check or by_funnel:
                 return {"by_funnel": by_funnel, **{part: {} for part in _WHOLE}, "by_check": by_check}
             raise StoreError(
@@ -130,7 +130,18 @@ def measure(connection: duckdb.DuckDBPyConnection, group: str) -> dict[str, Numb
     return {part: {**numbers, "complete": complete.get(part, 0), "leaks": 0} for part, numbers in measured.items()}
 
 
-def _checks(connection: duckdb.DuckDBPyConnection, manifest: Manifest) -> dict[str, Numbers]:
+def _funnel(connection: duckdb.DuckDBPyConnection, manifest: Manifest) -> dict[str, Numbers]:
+    """Return what is left of documents after each step, with the 95 % interval of its share of the step before."""
+    found = {}
+    for step in steps(connection, manifest):
+        share = share_interval(step.left, step.of) if step.of else None
+        numbers = {"count": step.left, "of": step.of, "share": share and share.mean}
+        numbers |= {"low": share and share.low, "high": share and share.high}
+        found[step.name] = {**numbers, "dollars": step.dollars, "dollars_each": step.each}
+    return found
+
+
+def count_checks(connection: duckdb.DuckDBPyConnection, manifest: Manifest) -> dict[str, Numbers]:
     """Return how many questions of each source fail each check, with the 95 % interval of their share.
 
     `asked_whole` and `failed_whole` count the questions that go through all checks, whatever fails first: only their

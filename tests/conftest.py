@@ -96,6 +96,14 @@ def sample_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def harvest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of questions that a model composed of documents, with some lost at most steps. Tests only read it."""
+    from tests.harvest import build as build_harvest
+
+    return build_harvest(tmp_path_factory.mktemp("harvest"))
+
+
+@pytest.fixture(scope="session")
 def sample_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The release of a store of the sample, a fifth of it for validation. Tests only read it."""
     folder = tmp_path_factory.mktemp("sample-release")

@@ -16,6 +16,7 @@ STORE = BASE | {"remote", "llm", "search", "sources", "pipeline"}
 TRAINER = STORE | {"rewards", "exports", "indexes", "sql"}
 CLI = TRAINER | {
     "stages",
+    "attrition",
     "audit",
     "compare",
     "release",
@@ -43,12 +44,14 @@ ALLOWED = {
     "indexes": {"core", "executors", "pipeline", "search"},
     "exports": BASE | {"pipeline", "sources"},
     "stages": STORE | {"rewards"},
-    "audit": BASE | {"pipeline", "stages", "sql"},
+    "attrition": BASE | {"pipeline", "stages"},
+    "audit": BASE | {"pipeline", "stages", "sql", "attrition"},
     "compare": BASE | {"pipeline", "remembered", "sql"},
     "scoring": BASE | {"executors", "pipeline", "rewards", "sources"},
     "serve": {"core", "indexes", "search", "sources"},
-    "release": BASE | {"pipeline", "stages", "audit", "sql", "trajectory", "remote", "report", "sources"},
-    "report": BASE | {"audit", "compare", "exports", "llm", "pipeline", "rewards", "serve", "sources", "sql", "stages"},
+    "release": BASE | {"pipeline", "stages", "attrition", "audit", "sql", "trajectory", "remote", "report", "sources"},
+    "report": BASE
+    | {"attrition", "audit", "compare", "exports", "llm", "pipeline", "rewards", "serve", "sources", "sql", "stages"},
     "trainer": TRAINER,
     "environments": TRAINER | {"builds", "scoring", "trainer"},
     "evaluation": TRAINER | {"environments", "trainer"},

@@ -74,6 +74,22 @@ def test_checks_are_counted_by_source_with_intervals_before_anything_else_is_bui
     assert "musique one_search" in printed
 
 
+def test_what_is_left_of_documents_is_told_with_intervals(harvest: Path, cli: Run) -> None:
+    by_funnel = audit(Store.open(harvest))["by_funnel"]
+    assert by_funnel["links"] == {**dict.fromkeys(by_funnel["links"]), "count": 168}
+    passed = by_funnel["passed"]
+    assert passed["low"] < passed["share"] == passed["count"] / passed["of"] < passed["high"]
+    assert passed["dollars_each"] == passed["dollars"] / passed["count"]
+    header, *lines = cli("audit", "--store", harvest).stdout.splitlines()
+    assert header.split()[3:] == ["count", "of", "share", "low", "high", "dollars", "dollars", "each"]
+    assert any(line.startswith("closed_book ") for line in lines)
+
+
+def test_stores_without_documents_have_no_steps(sample_store: Path, cli: Run) -> None:
+    assert audit(Store.open(sample_store))["by_funnel"] == {}
+    assert cli("audit", "--store", sample_store).stdout.startswith("source ")
+
+
 def test_gates_without_evaluation_data_were_not_checked(sample_store: Path, cli: Run) -> None:
     measures = audit(Store.open(sample_store))
     assert measures["unchecked"] == {

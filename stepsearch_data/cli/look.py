@@ -185,7 +185,7 @@ def audit(store: options.Store = None, config: options.Config = None, as_json: o
 def print_audit(measures: dict[str, Any]) -> None:
     """Print what was mined, quality by source, hops and engine, trajectories by gate and split, questions by check."""
     for group, shown, title in (
-        ("by_funnel", None, "found in documents"),
+        ("by_funnel", None, "left of documents"),
         ("by_source", _AUDITED, "source"),
         ("by_source_and_hops", _AUDITED, "source and hops"),
         ("by_engine", _VOTED, "engine"),
@@ -201,6 +201,11 @@ def print_audit(measures: dict[str, Any]) -> None:
         if group == "by_source_and_hops":
             parts = {part.removesuffix(" hops"): numbers for part, numbers in parts.items()}
         names = [name for name in next(iter(parts.values()), {}) if shown is None or name in shown]
+        if group == "by_funnel":
+            parts = {part: _cents(numbers) for part, numbers in parts.items()}
+            names = [name for name in names if any(numbers[name] is not None for numbers in parts.values())]
+        if not names:
+            continue
         short = [name.replace("_at_", "@").replace("_", " ") for name in names]
         grid(
             (title, *short), [(part, *(numbers[name] for name in names)) for part, numbers in parts.items()], tight=True
@@ -209,6 +214,12 @@ def print_audit(measures: dict[str, Any]) -> None:
     waiting = sum(numbers["waiting"] for numbers in measures["by_source"].values())
     if waiting:
         say(f"{waiting:,} queries wait for engines that did not answer: stepsearch-data retry-failed", style="yellow")
+
+
+def _cents(numbers: dict[str, Any]) -> dict[str, Any]:
+    """Write dollars with more digits than shares: a question costs parts of a cent."""
+    written = {name: None if numbers[name] is None else f"{numbers[name]:.5f}" for name in ("dollars", "dollars_each")}
+    return {**numbers, **written}
 
 
 def _said(counts: dict[str, Any], reason: str | None) -> dict[str, Any]:

@@ -56,10 +56,18 @@ CHECKED = {
 }
 
 
+STEP = {"count": 1_234, "of": 5_678, "share": 0.217, "low": 0.207, "high": 0.228, "dollars": None, "dollars_each": None}
+
+
 def printed(width: int, monkeypatch: pytest.MonkeyPatch) -> str:
     screen = screen_of(width, monkeypatch)
     parts = {"hotpotqa 2 hops": NUMBERS}
     measures = {
+        "by_funnel": {
+            "links": {**dict.fromkeys(STEP), "count": 123_456},
+            "not composed: no reply": STEP,
+            "passed": {**STEP, "dollars": 21.5, "dollars_each": 0.00234},
+        },
         "by_source": {"hotpotqa": NUMBERS},
         "by_source_and_hops": parts,
         "by_engine": {"rank-bm25": ENGINE_VOTES},
@@ -89,6 +97,12 @@ def test_gates_and_splits_are_counted_by_source(monkeypatch: pytest.MonkeyPatch)
     assert ["eval_overlap", "not", "checked", "not", "checked"] in lines
     assert ["validation", "1,234", "5,678"] in lines
     assert ["hotpotqa", "unlinked_hop", "81", "3", "0.037", "0.013", "0.103", "rules", "140,000"] in lines
+
+
+def test_steps_from_documents_are_told_with_shares_and_parts_of_a_cent(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [line.split() for line in printed(80, monkeypatch).splitlines()]
+    assert ["links", "123,456"] in lines
+    assert ["passed", "1,234", "5,678", "0.217", "0.207", "0.228", "21.50000", "0.00234"] in lines
 
 
 def test_an_audit_fits_a_common_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
