@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 _REASONS = 8  # that are told apart; the others are counted together
 _REJECTS = r"""
 SELECT stage, regexp_replace(reason, '''[^'']*''|"[^"]*"|\d+', '…', 'g') AS said, count(*) AS n
-FROM rejects WHERE list_contains(?, stage) GROUP BY ALL ORDER BY n DESC, stage, said
+FROM rejects WHERE list_contains(?, stage) AND (stage = 'load' AND source IN (SELECT source FROM origins)) = ?
+GROUP BY ALL ORDER BY n DESC, stage, said
 """
 _LEFT_OUT = """
 SELECT count(*) FROM questions ANTI JOIN sub_questions USING (question_id)
@@ -29,10 +30,15 @@ SELECT rejected_by, count(*) AS n FROM listing WHERE NOT passed GROUP BY rejecte
 
 
 def funnel(connection: duckdb.DuckDBPyConnection, manifest: Manifest, numbers: Mapping[str, Any]) -> list[Step]:
-    """Return the steps of which there is a number. Questions, hops and queries each have their own 100 %."""
+    """Return the steps of which there is a number. Questions, hops and queries each have their own 100 %.
+
+    There is none where no question was read, and none was composed of documents.
+    """
+    if not numbers["read"]:
+        return []
 
     def step(name: str, note: str, whole: str, lost: Sequence[Step] = (), link: str | None = None) -> Step:
-        reasons = [reason for reason in lost if reason["count"]]
+        reasons = [each for each in lost if each["count"]]
         return {
             "name": name,
             "count": numbers[name],
@@ -42,22 +48,23 @@ def funnel(connection: duckdb.DuckDBPyConnection, manifest: Manifest, numbers: M
             "lost": reasons,
         }
 
-    def rejected(*stages: str) -> list[Step]:
-        rows = connection.execute(_REJECTS, [list(stages)]).fetchall()
-        return _shortened([_lost(stage, said, n, rejects(stage=stage, reason=said)) for stage, said, n in rows])
-
     def queries(name: str, note: str, verdict: str) -> Step:
         link = trajectories({"queries.verdict": _VERDICTS[verdict]})
-        return _lost(name, note, numbers[verdict] or 0, None if numbers["trajectories"] is None else link)
+        return reason(name, note, numbers[verdict] or 0, None if numbers["trajectories"] is None else link)
 
     dropped = queries("voted out", "too few engines find a gold passage", "dropped")
     waiting = queries("waiting", "too few engines answered: stepsearch-data retry-failed", "waiting")
-    unusable = [*rejected("decompose"), *_left_out(connection, manifest)]
+    unusable = [*rejected(connection, "decompose"), *_left_out(connection, manifest)]
     have_all = numbers["questions"] == numbers["trajectories"]  # else the list has fewer than this
     steps = [
-        step("read", "rows of the sources", "read", rejected("load")),
+        step(
+            "read",
+            "questions, of documents too" if numbers["composed"] else "rows of the sources",
+            "read",
+            rejected(connection, "load"),
+        ),
         step("questions", "that can be used", "read", unusable, trajectories() if have_all else None),
-        step("hops", "sub-questions", "hops", rejected("queries"), trajectories({"hops.hop_min": 1})),
+        step("hops", "sub-questions", "hops", rejected(connection, "queries"), trajectories({"hops.hop_min": 1})),
         step(
             "queries",
             "search queries written for the hops",
@@ -69,7 +76,7 @@ def funnel(connection: duckdb.DuckDBPyConnection, manifest: Manifest, numbers: M
             "kept",
             "queries that pass the vote",
             "queries",
-            rejected("retrieve", "filter", "trajectories"),
+            rejected(connection, "retrieve", "filter", "trajectories"),
             trajectories({"queries.verdict": "kept"}),
         ),
         step(
@@ -88,13 +95,21 @@ _VERDICTS = {"dropped": "rejected", "waiting": "waiting"}
 """The verdicts of queries that are counted under these names."""
 
 
-def _lost(name: str, note: str, count: int, link: str | None = None) -> Step:
+def reason(name: str, note: str, count: int, link: str | None = None) -> Step:
+    """Make a reason for which rows are lost."""
     return {"name": name, "count": count, "note": note, "whole": None, "link": link, "lost": []}
 
 
-def _shortened(reasons: list[Step]) -> list[Step]:
+def rejected(connection: duckdb.DuckDBPyConnection, *stages: str, documents: bool = False) -> list[Step]:
+    """Count the rejects of stages by reason: documents that could not be read, or all others."""
+    rows = connection.execute(_REJECTS, [list(stages), documents]).fetchall()
+    return shortened([reason(stage, said, n, rejects(stage=stage, reason=said)) for stage, said, n in rows])
+
+
+def shortened(reasons: list[Step]) -> list[Step]:
+    """Keep the most frequent reasons, and count the others together."""
     others = reasons[_REASONS:]
-    rest = _lost("others", f"{len(others)} other reasons", sum(reason["count"] for reason in others))
+    rest = reason("others", f"{len(others)} other reasons", sum(each["count"] for each in others))
     return [*reasons[:_REASONS], *([rest] if others else [])]
 
 
@@ -103,7 +118,7 @@ def _left_out(connection: duckdb.DuckDBPyConnection, manifest: Manifest) -> list
     ((count,),) = connection.execute(_LEFT_OUT).fetchall()
     if not count or manifest.output(SUB_QUESTIONS.name) is None:
         return []
-    return [_lost("unanswerable", "left out: decompose.unanswerable is off", count)]
+    return [reason("unanswerable", "left out: decompose.unanswerable is off", count)]
 
 
 def _by_gate(connection: duckdb.DuckDBPyConnection, manifest: Manifest) -> list[Step]:
@@ -113,4 +128,4 @@ def _by_gate(connection: duckdb.DuckDBPyConnection, manifest: Manifest) -> list[
     rows = connection.execute(_GATES).fetchall()
     fields = QualityConfig.model_fields
     notes = {gate: fields[gate].description or "" if gate in fields else "" for gate, _ in rows}
-    return [_lost(gate, notes[gate], n, trajectories(passed=False, rejected_by=gate)) for gate, n in rows]
+    return [reason(gate, notes[gate], n, trajectories(passed=False, rejected_by=gate)) for gate, n in rows]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 Links = dict[str, str]
 """Of a row: addresses of what its counts count, by their columns; the first is that of its mark in a chart."""
@@ -13,6 +13,11 @@ Links = dict[str, str]
 def trajectories(asked: Mapping[str, Any] = {}, **more: Any) -> str:
     """Return the address of the trajectories that these filters keep; a list allows each of its values."""
     return _address("#/t", {**asked, **more})
+
+
+def trajectory(question_id: str) -> str:
+    """Return the address of a question's trajectory."""
+    return f"#/t/{quote(question_id, safe='')}"
 
 
 def rejects(**asked: str) -> str:

@@ -81,7 +81,9 @@ class Summary(TypedDict):
     policies: list[str]  # whose rollouts are shown
     verdict: Verdict
     tiles: list[Facts]  # a handful of headline numbers: title, [title], [[value]]
+    documents: list[Step]  # from documents to questions that pass their checks; empty without documents
     funnel: list[Step]  # read, questions, hops, queries, kept, trajectories, passed
+    checked: list[Facts]  # what checks found, and examples; empty where neither documents nor a model had a part
     marked: list[Facts]  # trajectories by what their reader says, where anything is said
     compared: list[Facts]  # policies, where some are shown
     charts: list[Chart]

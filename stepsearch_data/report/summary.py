@@ -8,6 +8,8 @@ from stepsearch_data.core.errors import StoreError
 from stepsearch_data.core.version import __version__
 from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.report.charts import charts
+from stepsearch_data.report.checks import checked
+from stepsearch_data.report.documents import documents
 from stepsearch_data.report.facts import marked, percent, tables
 from stepsearch_data.report.funnel import funnel
 from stepsearch_data.report.links import trajectories
@@ -29,7 +31,7 @@ SELECT (SELECT count(*) FROM loaded) AS loaded, (SELECT count(*) FROM questions)
        (SELECT count(*) FROM sub_questions) AS hops,
        queries, kept, waiting, dropped,
        (SELECT count(*) FROM trajectories) AS trajectories, (SELECT count(*) FROM quality WHERE passed) AS passed,
-       (SELECT count(*) FROM rejects WHERE stage = 'load') AS refused,
+       (SELECT count(*) FROM rejects WHERE stage = 'load' AND source NOT IN (SELECT source FROM origins)) AS refused,
        (SELECT avg(information_gain) FROM rounds WHERE role = 'gold') AS gain,
        (SELECT avg(found::INT) FROM (
            SELECT coalesce(bool_or(kept AND gold_rank <= 3), false) AS found
@@ -66,7 +68,8 @@ def summarize(
     """
     shown = up_to_date(manifest)
     numbers = _numbers(connection, shown)
-    if not numbers["questions"] and not numbers["read"]:
+    made = documents(connection, shown)
+    if not numbers["read"] and not made:
         raise StoreError(f"{store.name} has no questions to show", f"stepsearch-data build --store {store.name}")
     known = {question_id for (question_id,) in connection.execute("SELECT id FROM listing").fetchall()}
     return {
@@ -78,7 +81,9 @@ def summarize(
         "policies": rollouts.policies,
         "verdict": verdict(connection, shown),
         "tiles": _tiles(numbers),
+        "documents": made,
         "funnel": funnel(connection, shown, numbers),
+        "checked": checked(connection, shown),
         "marked": marked(connection),
         "charts": charts(connection),
         "compared": policies(connection, rollouts),
@@ -92,11 +97,15 @@ def _numbers(connection: duckdb.DuckDBPyConnection, manifest: Manifest) -> dict[
     names = [column[0] for column in cursor.description or []]
     counted = dict(zip(names, *cursor.fetchall(), strict=True))
     unknown = [name for name, table in _COUNTED_IN.items() if manifest.output(table.name) is None]
-    return {**counted, **dict.fromkeys(unknown), "read": counted["loaded"] + counted["refused"]}
+    composed = max(0, counted["questions"] - counted["loaded"])  # `gather` takes all that was loaded
+    read = counted["loaded"] + counted["refused"] + composed
+    return {**counted, **dict.fromkeys(unknown), "composed": composed, "read": read}
 
 
 def _title(connection: duckdb.DuckDBPyConnection) -> str:
-    rows = connection.execute("SELECT DISTINCT source FROM questions ORDER BY source").fetchall()
+    rows = connection.execute(
+        "SELECT source FROM questions UNION SELECT source FROM origins ORDER BY source"
+    ).fetchall()
     return f"Search trajectories of {', '.join(source for (source,) in rows)}"
 
 

@@ -304,6 +304,23 @@ def test_it_fits_a_phone(browser: Browser, sample: str, place: str) -> None:
     assert browser.run("return document.documentElement.scrollWidth") == 360
 
 
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_what_is_left_of_documents_is_shown_to_everybody(
+    browser: Browser, harvest: Path, tmp_path: Path, theme: Literal["light", "dark"]
+) -> None:
+    report = write_report(harvest, tmp_path)
+    browser.look(width=360, theme=theme)
+    browser.open(report, ".chart svg")
+    assert browser.run("return document.documentElement.scrollWidth") == 360
+    assert browser.barriers() == []
+    assert "Questions that failed a check" in browser.texts("h2")
+    *_, fit = browser.all("section[aria-labelledby=documents] .step .count a")
+    kept = fit.text
+    fit.click()
+    browser.wait(lambda: browser.hash() == "/t?source=corpus&complete=true&passed=true")
+    assert total(browser) == f"{kept} trajectories"
+
+
 def test_the_theme_is_chosen_and_remembered(browser: Browser, sample: str) -> None:
     browser.look(theme="light")
     browser.open(sample)

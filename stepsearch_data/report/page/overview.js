@@ -24,12 +24,9 @@ export async function overview(source) {
       ),
     el("dl.tiles", {}, about.tiles.map(tile)),
     verdict(about.verdict),
-    el(
-      "section",
-      { "aria-labelledby": "funnel" },
-      el("h2", { id: "funnel" }, "From questions to trajectories"),
-      funnel(about.funnel),
-    ),
+    steps("documents", "From documents to questions", about.documents),
+    steps("funnel", "From questions to trajectories", about.funnel),
+    about.checked.map(section),
     about.marked.map(section),
     about.compared.map(section),
     about.charts.length > 0 &&
@@ -56,9 +53,15 @@ function tile({ title, rows, links }) {
   return el("div", {}, el("dt", {}, title), el("dd", {}, counting(text, links[0]?.[title])));
 }
 
-/** Steps, each with a bar of its share of its unit, and below the reasons for which rows did not go on. @param {Step[]} steps */
-function funnel(steps) {
-  return el(
+/**
+ * Steps, each with a bar of its share of its unit, and below the reasons for which rows did not go on.
+ * @param {string} id
+ * @param {string} title
+ * @param {Step[]} steps
+ */
+function steps(id, title, steps) {
+  if (!steps.length) return null;
+  const list = el(
     "ol.funnel",
     {},
     steps.map((step) =>
@@ -77,6 +80,7 @@ function funnel(steps) {
       ),
     ),
   );
+  return el("section", { "aria-labelledby": id }, el("h2", { id }, title), list);
 }
 
 /** @param {Step} step */
