@@ -20,6 +20,7 @@ from stepsearch_data.audit import Numbers, audit
 from stepsearch_data.core.markdown import Markup, code, example, fence, plain, table
 from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.release.dataset import CONFIGS, TRAJECTORIES, Config
+from stepsearch_data.release.documents import documents
 from stepsearch_data.release.lineage import OTHER, Origin, attribution, citation
 from stepsearch_data.release.record import DATA, PICTURE, REPORT, Record
 from stepsearch_data.schemas.tables import REJECTS
@@ -45,6 +46,8 @@ _MEASURES = {
     "leaks": "leaks",
 }
 _VOTED = {"queries": "queries", "answered": "answered", "valid": "valid", "gold_at_1": "gold@1", "gold_at_3": "gold@3"}
+_WRITERS = {"compose", "decompose", "queries"}
+"""Stages whose model writes texts; that of `verify` only judges."""
 _FUNNEL = """
 SELECT q.source, count(*), count(t.question_id), {splits}
 FROM questions q LEFT JOIN trajectories t USING (question_id) LEFT JOIN quality USING (question_id)
@@ -89,6 +92,7 @@ def card(numbers: Statistics, found: Sequence[Origin]) -> str:
         example=example(numbers.first),
         package=record.package,
         stages=table(("stage", "what it does", "fingerprint"), _stages(record)),
+        documents=numbers.documents(),
         models="\n\n".join([_models(record), *_prompts(record)]),
         engines=f"{_engines(record)}\n\n{numbers.engines()}",
         gates=numbers.gates(),
@@ -204,10 +208,11 @@ def _cost(record: Record) -> str:
 
 def _limits(record: Record, licences: Sequence[str]) -> str:
     lines: list[str] = []
-    if record.lineage["models"]:
+    if wrote := _WRITERS & record.lineage["models"].keys():
+        written = "Questions, hops" if "compose" in wrote else "Hops"
         lines.append(
-            "- Hops or queries were written by a language model, whose provider's terms hold for them too. Asked again "
-            "it may write others: `stepsearch-data pull` gets these."
+            f"- {written} or queries were written by a language model, whose provider's terms hold for them too. Asked "
+            "again it may write others: `stepsearch-data pull` gets these."
         )
     if OTHER in licences:
         lines.append(
@@ -241,7 +246,7 @@ def front_matter(record: Record, found: Sequence[Origin], licences: Sequence[str
 def _writers(record: Record, found: Sequence[Origin]) -> list[str]:
     """Say who wrote the texts, in the Hub's words."""
     written = {"expert-generated" if origin.of == "sample" else "found" for origin in found}
-    return sorted(written | ({"machine-generated"} if record.lineage["models"] else set()))
+    return sorted(written | ({"machine-generated"} if _WRITERS & record.lineage["models"].keys() else set()))
 
 
 def _config(record: Record, name: str, *, default: bool) -> dict[str, Any]:
@@ -321,6 +326,11 @@ class Statistics:
         """Tabulate released trajectories by source and difficulty, and their mean rewards."""
         columns = ("source", "easy", "medium", "hard", "r_key", "r_step per round", "r_answer")
         return table(columns, self._sql(_DIFFICULTY))
+
+    def documents(self) -> str:
+        """Write what became of documents, where questions were composed of some."""
+        with connect(self.store, self.manifest) as connection:
+            return documents(connection, self.manifest, self._audited)
 
     def queries(self) -> str:
         """Tabulate what queries find, by source."""
