@@ -227,3 +227,9 @@ def test_the_figures_are_those_of_the_benchmarks() -> None:
         re.MULTILINE,
     )
     assert re.search(r"^growth: n\^\d\.\d\d$", figures, re.MULTILINE)
+
+
+def test_the_arithmetic_of_cost_is_that_of_its_script() -> None:
+    script, env = [sys.executable, str(ROOT / "benchmarks" / "cost.py")], {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(script, capture_output=True, text=True, env=env, check=True)
+    assert done.stdout in {block for name, block in blocks("text") if name == "yield.md"}
