@@ -8,7 +8,6 @@ a model that was trained here has seen.
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Sequence
 
 from stepsearch_data.core.errors import RowRejected
@@ -21,10 +20,7 @@ from stepsearch_data.trainer.characters import A_TOKEN, END, decode, encode, in_
 from stepsearch_data.trainer.config import Limits
 from stepsearch_data.trainer.rollout import Retrieve, roll_out
 from stepsearch_data.trainer.search_env import SearchEnv, Task
-from stepsearch_data.trainer.stops import STOPS
-
-_CLOSED = re.compile("|".join(STOPS))
-_OPEN = re.compile(r"<(search|answer)>")
+from stepsearch_data.trainer.stops import STOPS, close_turn
 
 
 class ServedPolicy:
@@ -146,14 +142,6 @@ class EndpointSampler:
 
 
 def turn_of(reply: Reply) -> tuple[str, bool]:
-    """Return what the policy wrote in its turn, and whether it ended its text rather than its turn.
-
-    Servers leave out the text that they stopped at: the tag that is open is closed again. What a server
-    wrote beyond it, where it takes no `stop`, is left out.
-    """
-    if closed := _CLOSED.search(reply.text):
-        return reply.text[: closed.end()], False
-    if reply.finish_reason != "stop":
-        return reply.text, False
-    opened = _OPEN.findall(reply.text)
-    return (f"{reply.text}</{opened[-1]}>", False) if opened else (reply.text, True)
+    """Return what the policy wrote in its turn, and whether it ended its text rather than its turn."""
+    text = close_turn(reply.text, stopped=reply.finish_reason == "stop")
+    return text, reply.finish_reason == "stop" and not text.endswith(STOPS)

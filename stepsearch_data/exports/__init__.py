@@ -17,6 +17,7 @@ _OURS = (
     "trl-stepwise",
     "llama-factory",
     "sharegpt",
+    "skyrl",
     "verifiers",
     "corpus",
     "marks-jsonl",

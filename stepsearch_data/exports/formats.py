@@ -10,7 +10,7 @@ from typing import Any, Literal
 import orjson
 import pyarrow as pa
 
-from stepsearch_data.exports import marks, preferences, rl, schema, sft
+from stepsearch_data.exports import marks, preferences, rl, schema, sft, taskset
 from stepsearch_data.schemas.rows import Passage
 from stepsearch_data.templates.template import Template
 
@@ -44,16 +44,26 @@ def _verl(files: Files) -> str:
     return " ".join(f"{options.get(split, f'data.{split}_files')}={shlex.quote(path)}" for split, path in files.items())
 
 
+def _skyrl(files: Files) -> str:
+    options = {"train": "data.train_data", "validation": "data.val_data"}
+    return " ".join(
+        f"{options.get(split, 'data.val_data')}={shlex.quote(str([path]))}" for split, path in files.items()
+    )
+
+
 def _datasets(files: Files) -> str:
     kind = "json" if next(iter(files.values())).endswith(".jsonl") else "parquet"
     return f'datasets.load_dataset("{kind}", data_files={dict(files)!r})'
 
 
+def _folder_of(files: Files) -> str:
+    return shlex.quote(next(iter(files.values())).rpartition("/")[0] or ".")
+
+
 def _llama_factory(files: Files) -> str:
-    folder = next(iter(files.values())).rpartition("/")[0] or "."
     names = {"train": "dataset", "validation": "eval_dataset"}
     chosen = " ".join(f"{names.get(split, 'dataset')}=stepsearch_{split}" for split in files)
-    return f"llamafactory-cli train YOURS.yaml dataset_dir={shlex.quote(folder)} {chosen}"
+    return f"llamafactory-cli train YOURS.yaml dataset_dir={_folder_of(files)} {chosen}"
 
 
 def _dataset_info(files: Files, template: Template) -> dict[str, bytes]:
@@ -151,12 +161,22 @@ SHAREGPT = Format(
     _datasets,
     suffix="jsonl",
 )
+SKYRL = Format(
+    "skyrl",
+    "SkyRL: prompts, the name of the environment, and columns for it",
+    lambda _: rl.SKYRL,
+    rl.skyrl,
+    _skyrl,
+    tags_only=True,
+)
 VERIFIERS = Format(
     "verifiers",
-    "verifiers environments: question, prompt, answer, info as JSON text",
-    lambda _: rl.VERIFIERS,
-    rl.verifiers,
-    _datasets,
+    "verifiers 0.4: a taskset to install, with a harness that searches your store",
+    lambda _: rl.TRL_GRPO,
+    rl.trl_grpo,
+    lambda files: f"pip install --no-deps {_folder_of(files)}; vf-eval {taskset.NAME} …  # docs/trainers.md",
+    suffix="jsonl",
+    beside=taskset.package,
 )
 CORPUS = Format(
     "corpus",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
 import pyarrow as pa
 
 from stepsearch_data.exports import schema
@@ -60,9 +59,8 @@ TRL_GRPO = pa.schema(
         "support_docs": schema.DOCUMENTS,
     }
 )
-VERIFIERS = pa.schema(
-    {"id": schema.TEXT, "question": schema.TEXT, "prompt": schema.CHAT, "answer": schema.TEXT, "info": schema.TEXT}
-)
+
+SKYRL = TRL_GRPO.append(pa.field("env_class", schema.TEXT))
 
 
 def search_r1(example: Example, template: Template) -> list[Row]:
@@ -85,12 +83,12 @@ def stepsearch(example: Example, template: Template) -> list[Row]:
 def verl(example: Example, template: Template) -> list[Row]:
     """Make a row for verl. Only with a tool, it has the columns that verl's agent loop and search tool read."""
     source = f"searchR1_{_source(example)}"
-    target = {"target": list(example.answers)}
+    truth = {"target": list(example.answers), "search_keys": example.keys}
     extra: Row = {"question": example.question, "support_docs": _gold(example)}
     if template.tool:
-        arguments = {"ground_truth": target, "question": example.question, "data_source": source}
+        arguments = {"ground_truth": truth, "data_source": source, **extra}
         extra |= {"need_tools_kwargs": True, "tools_kwargs": {template.tool["name"]: {"create_kwargs": arguments}}}
-    row = _task(example, template, source, target | {"search_keys": example.keys}, extra)
+    row = _task(example, template, source, truth, extra)
     return [row | {"agent_name": "tool_agent"} if template.tool else row]
 
 
@@ -99,7 +97,7 @@ def verl_schema(template: Template) -> pa.Schema:
     extra: list[tuple[str, pa.DataType]] = [("question", schema.TEXT), ("support_docs", schema.DOCUMENTS)]
     if template.tool is None:
         return _task_schema(_TARGET_AND_KEYS, *extra)
-    arguments = pa.struct([("ground_truth", _TARGET), ("question", schema.TEXT), ("data_source", schema.TEXT)])
+    arguments = pa.struct([("ground_truth", _TARGET_AND_KEYS), ("data_source", schema.TEXT), *extra])
     tool = pa.struct([(template.tool["name"], pa.struct([("create_kwargs", arguments)]))])
     extra += [("need_tools_kwargs", pa.bool_()), ("tools_kwargs", tool)]
     return _task_schema(_TARGET_AND_KEYS, *extra).append(pa.field("agent_name", schema.TEXT))
@@ -110,17 +108,9 @@ def trl_grpo(example: Example, template: Template) -> list[Row]:
     return [{"prompt": template.prompt(example.question), "question_id": example.question_id, **_to_score(example)}]
 
 
-def verifiers(example: Example, template: Template) -> list[Row]:
-    """Make a row for verifiers. `info` is JSON text, because Arrow would give all rows the union of its keys."""
-    return [
-        {
-            "id": example.question_id,
-            "question": example.question,
-            "prompt": template.prompt(example.question),
-            "answer": example.answers[0],
-            "info": orjson.dumps(_to_score(example)).decode(),
-        }
-    ]
+def skyrl(example: Example, template: Template) -> list[Row]:
+    """Make a row for SkyRL, which hands every column but the first two to the environment of that class."""
+    return [{**row, "env_class": "stepsearch"} for row in trl_grpo(example, template)]
 
 
 def _to_score(example: Example) -> Row:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 STOPS = ("</search>", "</answer>")
 _STOP = re.compile("|".join(STOPS))
+_OPEN = re.compile(r"<(search|answer)>")
 
 Encode = Callable[[str], list[int]]
 Decode = Callable[[Sequence[int]], str]
@@ -16,6 +17,16 @@ def cut_at_stop(text: str) -> str:
     """Return a turn's text up to its first closing tag, or the whole of it."""
     found = _STOP.search(text)
     return text[: found.end()] if found else text
+
+
+def close_turn(text: str, *, stopped: bool) -> str:
+    """Return what the policy wrote in its turn, of the text that a server gives; `stopped`: it ended by itself.
+
+    Servers leave out the text that they stopped at: the tag that is open is closed again. What a server wrote beyond
+    it, where it takes no `stop`, is left out.
+    """
+    opened = _OPEN.findall(text) if stopped and not _STOP.search(text) else []
+    return f"{text}</{opened[-1]}>" if opened else cut_at_stop(text)
 
 
 def replacement(tokens: Sequence[int], encode: Encode, decode: Decode, eos: frozenset[int]) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -106,9 +107,10 @@ def test_verl_reads_a_tools_arguments(export: Export, hub_cache: str) -> None:
         assert extra["tools_kwargs"] == {
             "search": {
                 "create_kwargs": {
-                    "ground_truth": {"target": row["reward_model"]["ground_truth"]["target"]},
-                    "question": extra["question"],
+                    "ground_truth": row["reward_model"]["ground_truth"],
                     "data_source": row["data_source"],
+                    "question": extra["question"],
+                    "support_docs": extra["support_docs"],
                 }
             }
         }
@@ -137,15 +139,10 @@ def test_grpo_hands_every_column_to_the_rewards(export: Export, sample_store: Pa
     assert rows["search_keys"][0] == keys_in(sample_store, rows["question_id"][0])
 
 
-def test_verifiers_info_is_json_text(export: Export, sample_store: Path, hub_cache: str) -> None:
-    file = str(path_of(export("verifiers", "tools")))
-    rows = datasets.load_dataset("parquet", data_files=file, cache_dir=hub_cache)["train"]
-    for row, whole in zip(rows, complete(sample_store).to_dicts(), strict=True):
-        assert [row["id"], row["question"], row["answer"]] == [
-            whole[name] for name in ("question_id", "question", "answer")
-        ]
-        assert row["prompt"][-1] == {"role": "user", "content": whole["question"]}
-        info = json.loads(row["info"])
-        assert info["target"] == [whole["answer"], *whole["answer_aliases"]]
-        assert info["search_keys"] == keys_in(sample_store, whole["question_id"])
-        assert len(info["support_docs"]) == len(gold_in(sample_store, whole["question_id"]))
+def test_the_package_for_verifiers_holds_its_rows(export: Export, sample_store: Path) -> None:
+    """`tests/environments/test_verifiers.py` installs one and has it played."""
+    path = path_of(export("verifiers", "tools"))
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert rows == rows_of(export("trl-grpo", "tools"))
+    assert tomllib.loads((path.parent / "pyproject.toml").read_text())["project"]["name"] == "stepsearch-questions"
+    compile((path.parent / "__init__.py").read_text(), "__init__.py", "exec")

@@ -1,0 +1,183 @@
+"""verifiers 0.4 (v1): questions of a store as a taskset, and a harness that plays them in its own process.
+
+`export --format verifiers` writes a package that exports both. What each turn earned is in `trace.info`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, ClassVar
+
+import httpx2
+import orjson
+import verifiers.v1 as vf
+
+from stepsearch_data.environments.config import EnvironmentConfig, task_of
+from stepsearch_data.environments.environment import SearchEnvironment, final_answer
+from stepsearch_data.environments.tagged import TaggedEnvironment
+from stepsearch_data.rewards import Scores
+from stepsearch_data.trainer.search_env import Task as Question
+from stepsearch_data.trainer.stops import STOPS, close_turn
+
+_SECONDS = 600.0  # for one reply
+_METRICS = ("answer_em", "answer_correct", "search_key_score", "format_ok")
+
+
+class SearchData(vf.TaskData):
+    """A question, with what its rollouts are scored against. The model is shown only the prompt."""
+
+    data_source: str
+    target: list[str]
+    search_keys: list[list[str]]
+    support_docs: list[dict[str, str]]
+
+
+class SearchTask(vf.Task[SearchData]):
+    """Scores what the harness has played."""
+
+    @vf.reward
+    async def earned(self, trace: vf.Trace) -> dict[str, float]:
+        """Return r_answer + γ_key · r_key, and the sum of the step rewards: together what the rollout earned."""
+        return {"score": trace.info["scores"]["score"], "step_rewards": sum(trace.info["scores"]["step_rewards"])}
+
+    @vf.metric
+    async def measured(self, trace: vf.Trace) -> dict[str, float]:
+        """Return the parts of the score, and how often was searched."""
+        scores = trace.info["scores"]
+        return {**{name: float(scores[name]) for name in _METRICS}, "searches": len(scores["information_gain"])}
+
+
+class SearchTasksetConfig(vf.TasksetConfig):
+    """Which questions are asked."""
+
+    split: str = "train"
+
+
+class SearchTaskset(vf.Taskset[SearchTask, SearchTasksetConfig]):
+    """The questions of an export: `SPLIT.jsonl` in `folder`, the package's own."""
+
+    folder: ClassVar[Path]
+
+    def load(self) -> Iterable[SearchTask]:
+        """Yield the questions of the split, in the order of the store."""
+        with open(self.folder / f"{self.config.split}.jsonl", "rb") as lines:
+            for line in lines:
+                row = orjson.loads(line)
+                yield SearchTask(SearchData(id=row.pop("question_id"), **row), self.config.task)
+
+
+class SearchHarnessConfig(vf.HarnessConfig):
+    """What is searched, and how rollouts are worded and rewarded: the fields of `EnvironmentConfig`."""
+
+    store: str = "store"
+    engine: str = ""
+    template: str = "tools"
+    preset: str = "paper"
+    switches: tuple[str, ...] = ()
+    max_turns: int = 5
+    topk: int = 3
+
+    @property
+    def environment(self) -> EnvironmentConfig:
+        """Return them. Raises ConfigError."""
+        return EnvironmentConfig.of(**{name: getattr(self, name) for name in SearchHarnessConfig.__annotations__})
+
+
+class SearchHarness(vf.Harness[SearchHarnessConfig]):
+    """Plays a question: asks the model for turns, searches in this process. The model gets no shell and no file."""
+
+    APPENDS_SYSTEM_PROMPT = True
+    EXECUTES_CODE = False
+    NEEDS_CONTAINER = False
+
+    async def launch(
+        self,
+        ctx: Any,
+        trace: vf.Trace,
+        runtime: Any,  # noqa: ARG002 - nothing runs outside of this process
+        endpoint: str,
+        secret: str,
+        mcp_urls: Mapping[str, str],  # noqa: ARG002
+        data: SearchData,
+        tool_interception_url: str | None = None,  # noqa: ARG002
+    ) -> vf.ProgramResult:
+        """See `Harness.launch`. A failing engine ends the rollout with an error, without a reward."""
+        config = self.config.environment
+        question, messages = task_of(data.model_dump()), _opening(data)
+        headers = {"Authorization": f"Bearer {secret}"}
+        async with httpx2.AsyncClient(base_url=endpoint, headers=headers, timeout=_SECONDS) as client:
+            chat = _Chat(client, ctx.model, messages)
+            scores, turns = await (_call_tools if config.wording.tool else _write_tags)(config, question, chat)
+        trace.info |= {"scores": vars(scores), "turn_rewards": turns}
+        return vf.ProgramResult(exit_code=0, stdout="", stderr="")
+
+
+class _Chat:
+    """A conversation that grows."""
+
+    def __init__(self, client: httpx2.AsyncClient, model: str, messages: list[dict[str, Any]]) -> None:
+        self._client, self._model, self.messages = client, model, messages
+
+    async def reply(self, **options: Any) -> dict[str, Any]:
+        """Ask for the next message, and add it; `finish_reason` says why it ended."""
+        body = {"model": self._model, "messages": self.messages, **options}
+        answer = await self._client.post("chat/completions", json=body)
+        answer.raise_for_status()
+        choice = answer.json()["choices"][0]
+        self.messages.append({name: value for name, value in choice["message"].items() if value is not None})
+        return {**choice["message"], "finish_reason": choice["finish_reason"]}
+
+    def add(self, role: str, content: str, **more: str) -> None:
+        """Add what the environment says."""
+        self.messages.append({"role": role, "content": content, **more})
+
+
+async def _call_tools(config: EnvironmentConfig, question: Question, chat: _Chat) -> tuple[Scores, list[float]]:
+    """Play with tool calls until a message calls none; return the scores and what each message earned."""
+    environment = SearchEnvironment(config)
+    environment.reset(question)
+    tools, turns = [{"type": "function", "function": config.wording.tool}], list[float]()
+    wrote: dict[str, Any] = {}
+    for _ in range(config.max_turns + 2):  # one more for who calls when no search is left
+        wrote = await chat.reply(tools=tools)
+        turns.append(0.0)
+        for call in wrote.get("tool_calls") or ():
+            found = await environment.search_async(_query(config, call["function"]))
+            chat.add("tool", found.text, tool_call_id=call["id"])
+            turns[-1] += found.reward
+        if not wrote.get("tool_calls"):
+            break
+    scores = environment.answer(None if wrote.get("tool_calls") else final_answer(wrote.get("content") or ""))
+    turns[-1] += environment.rewards[-1]
+    return scores, turns
+
+
+def _query(config: EnvironmentConfig, function: Mapping[str, Any]) -> str:
+    """Return the query of a call, empty where it has none."""
+    with suppress(orjson.JSONDecodeError, AttributeError, TypeError):
+        query = orjson.loads(function["arguments"]).get(config.wording.argument[0])
+        return str(query[0] if isinstance(query, list) and query else query or "")
+    return ""
+
+
+async def _write_tags(config: EnvironmentConfig, question: Question, chat: _Chat) -> tuple[Scores, list[float]]:
+    """Play in tags until the rules end it; return the scores and what each turn earned."""
+    environment = TaggedEnvironment(config)
+    environment.reset(question)
+    done = False
+    while not done:
+        wrote = await chat.reply(stop=list(STOPS))
+        text = close_turn(wrote.get("content") or "", stopped=wrote["finish_reason"] == "stop")
+        chat.messages[-1]["content"] = text
+        observation, _, done = await asyncio.to_thread(environment.step, text)
+        if not done:
+            chat.add("user", observation)
+    return environment.scores, environment.rewards
+
+
+def _opening(data: SearchData) -> list[dict[str, Any]]:
+    """Return the messages of the prompt."""
+    return [message.model_dump(exclude_none=True) for message in data.prompt or ()]
