@@ -1,6 +1,6 @@
 """SkyRL-Gym 0.4: an environment whose every step has its reward, which SkyRL puts on the turn's last token.
 
-    skyrl_gym.register(id="stepsearch", entry_point="stepsearch_data.environments.skyrl:SearchEnv")
+    register(id="stepsearch", entry_point="stepsearch_data.environments.skyrl:SearchEnv", kwargs={"store": "store"})
 
 Rows are those of the export `skyrl`. The extra `skyrl` installs skyrl-gym.
 """
@@ -19,14 +19,16 @@ NAME = "stepsearch"
 
 
 class SearchEnv(BaseTextEnv):
-    """Plays in tags. `env_config` has fields of `EnvironmentConfig`; `extras` are the columns of the row.
+    """Plays in tags. `options`, and `env_config` if it is any, have fields of `EnvironmentConfig`.
 
-    Raises ConfigError, RowRejected; a step raises SearchError where the engine failed.
+    `extras` are the columns of the row. Raises ConfigError, RowRejected; a step raises SearchError where the engine
+    failed.
     """
 
-    def __init__(self, env_config: Mapping[str, Any] | None = None, extras: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, env_config: Any = None, extras: Mapping[str, Any] | None = None, **options: Any) -> None:
         super().__init__()
-        config = EnvironmentConfig.of(**{"template": "musique", **(env_config or {})})
+        given = dict(env_config) if isinstance(env_config, Mapping) else {}
+        config = EnvironmentConfig.of(**{"template": "musique", **given, **options})
         self.max_turns = config.max_turns + 1  # one more, to answer in
         self.played = TaggedEnvironment(config)
         self._task = task_of(extras or {})

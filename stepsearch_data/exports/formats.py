@@ -174,7 +174,7 @@ VERIFIERS = Format(
     "verifiers 0.4: a taskset to install, with a harness that searches your store",
     lambda _: rl.TRL_GRPO,
     rl.trl_grpo,
-    lambda files: f"pip install --no-deps {_folder_of(files)}; vf-eval {taskset.NAME} …  # docs/trainers.md",
+    lambda files: f"cd {_folder_of(files)} && uv pip install . && vf-eval {taskset.NAME} …",
     suffix="jsonl",
     beside=taskset.package,
 )

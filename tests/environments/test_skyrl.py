@@ -32,9 +32,10 @@ def test_every_step_has_the_reward_of_its_turn(tagged_config: EnvironmentConfig)
     examples = load_examples(Store.open(Path(tagged_config.store)), None)
     example = next(each for each in examples if each.question_id == QUESTION)
     (row,) = skyrl(example, load_template("musique"))
-    skyrl_gym.register(id=row["env_class"], entry_point="stepsearch_data.environments.skyrl:SearchEnv")
+    entry_point = "stepsearch_data.environments.skyrl:SearchEnv"
+    skyrl_gym.register(id=row["env_class"], entry_point=entry_point, kwargs=asdict(tagged_config))
     extras = {name: value for name, value in row.items() if name not in {"prompt", "env_class"}}
-    made = skyrl_gym.make(row["env_class"], env_config=asdict(tagged_config), extras=extras)
+    made = skyrl_gym.make(row["env_class"], env_config=None, extras=extras)
     assert made.init(row["prompt"]) == (row["prompt"], {})
     steps = [made.step(turn) for turn in TURNS]
 
