@@ -1,16 +1,16 @@
 """BM25 in parts: each is weighed by the statistics of all passages, so that its scores are those of one index.
 
-Workers read the passages of a part and count its words; this process adds the counts up; then workers weigh the words
-of each part. So no process holds more than a part, and this one the words of all.
+Workers count the words of a part; this process adds the counts up; then workers weigh the words of each part. So a
+worker holds the words of a part and a block of postings (see `postings.py`), and this process the words of all.
 """
 
 from __future__ import annotations
 
-import os
+import shutil
 from array import array
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,12 +23,15 @@ from stepsearch_data.core.text import tokens
 from stepsearch_data.search.documents import Documents
 from stepsearch_data.search.kinds import Engine, no_words
 from stepsearch_data.search.parts import ranges, write_parts
+from stepsearch_data.search.postings import Array, Postings, merge
 
 ARRAYS = ("indptr.csc.index.npy", "indices.csc.index.npy", "data.csc.index.npy")  # as bm25s calls them
-_WORDS, _LENGTHS, _COUNTED = "words.npy", "lengths.npy", "counted.arrow"  # of a part until it is weighed
+_CHUNK = 16_384  # passages whose words are counted at once
+_CHUNKS = "chunks"  # folder of what is counted, until it is weighed
+_LENGTHS, _COUNTED = "lengths.npy", "counted.arrow"  # of a part until it is weighed
 
 
-class _Whole(NamedTuple):
+class Whole(NamedTuple):
     """Statistics of all passages."""
 
     passages: int
@@ -50,7 +53,7 @@ def build_parts(engine: Engine, documents: Documents, folder: Path, meter: Meter
         meter.advance(parts[number][1] - parts[number][0])
     if not words:
         raise no_words()
-    whole = _Whole(len(documents), np.float64(words) / len(documents))
+    whole = Whole(len(documents), np.float64(words) / len(documents))
     frequencies = (
         _read_counted(folder / str(number)).select("word").join(known, on="word", how="left", maintain_order="left")
         for number in range(len(parts))
@@ -69,59 +72,86 @@ def _read_counted(folder: Path) -> pl.DataFrame:
 def _count(documents: Documents, folder: Path, title_weight: int, part: tuple[int, tuple[int, int]]) -> int:
     """Count the words of a part, in a worker. Return how many there are."""
     number, (start, end) = part
-    vocabulary: dict[str, int] = {}
-    passages: Counter[int] = Counter()
-    words, lengths = array("i"), array("i")
-    for text in documents.texts(title_weight, start, end):
-        numbers = [vocabulary.setdefault(token, len(vocabulary)) for token in tokens(text)]
-        passages.update(set(numbers))
-        words.extend(numbers)
-        lengths.append(len(numbers))
     held = folder / str(number)
-    np.save(held / _WORDS, np.frombuffer(words, np.int32))
-    np.save(held / _LENGTHS, np.frombuffer(lengths, np.int32))
-    of_words = {"word": list(vocabulary), "passages": [passages[word] for word in range(len(vocabulary))]}
+    vocabulary, frequencies, lengths = count_words(documents.texts(title_weight, start, end), held)
+    np.save(held / _LENGTHS, lengths)
+    of_words = {"word": list(vocabulary), "passages": frequencies}
     pl.DataFrame(of_words, schema={"word": pl.String, "passages": pl.UInt32}).write_ipc(held / _COUNTED)
-    return len(words)
+    return int(lengths.sum())
 
 
-def _weigh(config: Any, whole: _Whole, folder: Path, part: tuple[int, Any]) -> None:
+def _weigh(config: Any, whole: Whole, folder: Path, part: tuple[int, Any]) -> None:
     """Weigh the words of a part, in a worker, and write it as bm25s would."""
-    os.environ["DISABLE_TQDM"] = "1"  # a bar that is not even shown leaves a semaphore behind in a worker
-    from bm25s import scoring
-
     number, frequencies = part
     held = folder / str(number)
-    counted = _read_counted(held)
-    lengths = np.load(held / _LENGTHS)
-    idf = scoring._select_idf_scorer("robertson" if config.variant == "atire" else config.variant)  # noqa: SLF001
-    weights, documents, words = scoring._build_scores_and_indices_for_matrix(  # noqa: SLF001
-        corpus_token_ids=_passages(np.load(held / _WORDS), lengths),
-        idf_array=scoring._build_idf_array(dict(enumerate(frequencies.tolist())), whole.passages, idf),  # noqa: SLF001
-        avg_doc_len=whole.mean_length,
-        doc_frequencies=dict(enumerate(counted["passages"])),
-        k1=config.k1,
-        b=config.b,
-        delta=None,
-        nonoccurrence_array=None,
-        method=config.variant,
-        show_progress=False,
-    )
-    order = np.argsort(words, kind="stable")
-    starts = np.concatenate([[0], np.cumsum(np.bincount(words, minlength=len(counted)))]).astype(np.int64)
-    for name, values in zip(ARRAYS, (starts, documents[order], weights[order]), strict=True):
-        np.save(held / name, values)
+    counted, lengths = _read_counted(held), np.load(held / _LENGTHS)
+    write_weights(Scores(config, frequencies, lengths, whole), counted["passages"].to_numpy().astype(np.int64), held)
     vocabulary = {word: place for place, word in enumerate(counted["word"])}
     (held / "vocab.index.json").write_bytes(orjson.dumps(vocabulary))
     params = {"num_docs": len(lengths), "method": config.variant}
     (held / "params.index.json").write_bytes(orjson.dumps(params))
-    for name in (_WORDS, _LENGTHS, _COUNTED):
+    for name in (_LENGTHS, _COUNTED):
         (held / name).unlink()
 
 
-def _passages(words: Any, lengths: Any) -> Iterator[Sequence[int]]:
-    """Yield the words of each passage."""
-    end = 0
-    for length in lengths.tolist():
-        yield words[end : end + length].tolist()
-        end += length
+# --- What an index in one part needs too ------------------------------------------------------------
+
+
+def count_words(
+    texts: Iterator[str], folder: Path, advance: Callable[[int], None] = lambda _: None
+) -> tuple[dict[str, int], Array, Array]:
+    """Write the postings of texts, a chunk at a time, for `write_weights`.
+
+    Return the number of each word, in how many texts it occurs, and the length of each text.
+    """
+    aside = folder / _CHUNKS
+    aside.mkdir()
+    vocabulary: dict[str, int] = {}
+    lengths = [np.empty(0, np.int64)]
+    while chunk := list(islice(texts, _CHUNK)):
+        lengths.append(_count_chunk(chunk, vocabulary, aside / str(len(lengths) - 1)))
+        advance(len(chunk))
+    frequencies = np.zeros(len(vocabulary), np.int64)
+    for number in range(len(lengths) - 1):
+        postings = Postings.load(aside / str(number))
+        frequencies[postings.keys] += postings.lengths
+    return vocabulary, frequencies, np.concatenate(lengths)
+
+
+def _count_chunk(texts: Sequence[str], vocabulary: dict[str, int], folder: Path) -> Array:
+    """Write the postings of a chunk of texts, and add their words to the vocabulary. Return the length of each."""
+    words = [array("i", [vocabulary.setdefault(token, len(vocabulary)) for token in tokens(text)]) for text in texts]
+    lengths = np.fromiter(map(len, words), np.int64)
+    keys, terms = np.unique(np.concatenate([np.empty(0, np.int32), *words]), return_inverse=True)
+    Postings.counted(keys, terms, np.repeat(np.arange(len(texts)), lengths), len(texts)).save(folder)
+    return lengths
+
+
+class Scores:
+    """The weights of words in documents, by bm25s; `frequencies` are those of all passages."""
+
+    def __init__(self, config: Any, frequencies: Array, lengths: Array, whole: Whole) -> None:
+        from bm25s import BM25, scoring
+
+        idf = "robertson" if config.variant == "atire" else config.variant
+        self.index = BM25(method=config.variant, idf_method=idf, k1=config.k1, b=config.b)
+        score = scoring._select_idf_scorer(idf)  # noqa: SLF001 - the formulas are its own
+        self._idf = np.array([score(frequency, N=whole.passages) for frequency in frequencies.tolist()], np.float32)
+        self._tfc = scoring._select_tfc_scorer(config.variant)  # noqa: SLF001
+        self.lengths, self._average = lengths, whole.mean_length
+
+    def weigh(self, words: Array, documents: Array, counts: Array) -> Any:
+        """See `Weigh`."""
+        of = self.index
+        shape = {"l_d": self.lengths[documents], "l_avg": self._average, "k1": of.k1, "b": of.b, "delta": of.delta}
+        return self._idf[words] * self._tfc(tf_array=counts.astype(np.float32), **shape)
+
+
+def write_weights(scores: Scores, frequencies: Array, folder: Path) -> None:
+    """Write the arrays of an index whose words `count_words` has counted, and remove what it has written."""
+    aside = folder / _CHUNKS
+    chunks = [aside / str(number) for number in range(-(-len(scores.lengths) // _CHUNK))]
+    indptr, *files = (folder / name for name in ARRAYS)
+    np.save(indptr, np.concatenate([[0], np.cumsum(frequencies)]))
+    merge(chunks, _CHUNK, np.arange(len(frequencies)), frequencies, scores.weigh, *files)
+    shutil.rmtree(aside)

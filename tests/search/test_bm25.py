@@ -10,7 +10,7 @@ import pytest
 from rank_bm25 import BM25Okapi
 
 from stepsearch_data.core.text import tokens
-from stepsearch_data.search import bm25
+from stepsearch_data.search import bm25_parts
 from stepsearch_data.search.bm25 import Bm25
 from tests.builders import build_index
 
@@ -47,7 +47,7 @@ def test_the_same_corpus_gives_the_same_bytes(tmp_path: Path) -> None:
 def test_its_files_are_those_of_bm25s(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variant: str, chunk: int
 ) -> None:
-    monkeypatch.setattr(bm25, "_CHUNK", chunk)
+    monkeypatch.setattr(bm25_parts, "_CHUNK", chunk)
     texts = [*TEXTS, "...", WORDS[0] * 3]
     folder = build_index(tmp_path, texts, variant=variant, k1=0.9, title_weight=0)
     idf = "robertson" if variant == "atire" else variant
