@@ -43,6 +43,7 @@ class ParquetWriter(Generic[T]):
         self._rows: list[T] = []
         self._extended = schema.empty_table()
         self._pending: list[pa.Table] = []
+        self._pending_rows = self._pending_bytes = 0
         self.count = 0
 
     def append(self, row: T) -> None:
@@ -93,13 +94,15 @@ class ParquetWriter(Generic[T]):
     def _add(self, rows: pa.Table) -> None:
         self.count += rows.num_rows
         self._pending.append(rows)
-        size = sum(table.num_rows for table in self._pending)
-        if size >= self._rows_per_group or sum(table.nbytes for table in self._pending) >= _GROUP_BYTES:
+        self._pending_rows += rows.num_rows
+        self._pending_bytes += rows.nbytes
+        if self._pending_rows >= self._rows_per_group or self._pending_bytes >= _GROUP_BYTES:
             self._flush()
 
     def _flush(self) -> None:
         if self._pending:
             rows, self._pending = pa.concat_tables(self._pending), []
+            self._pending_rows = self._pending_bytes = 0
             self.write_groups(rows, self._rows_per_group)
 
     def _pass_on(self) -> None:
