@@ -81,25 +81,38 @@ def measure(world: Path, store: Path, options: list[str]) -> Measured:
 
 def look(root: int) -> Seen:
     """Look at a process and its descendants; each holds its part of shared pages. Nothing is seen without /proc."""
-    tick = os.sysconf("SC_CLK_TCK")
+    total = Seen()
+    for process, seconds in processors(root).items():
+        anonymous, files = memory(process)
+        own, workers = (anonymous, 0.0) if process == root else (0.0, anonymous)
+        total = Seen(*map(sum, zip(total, (seconds, own, workers, files), strict=True)))
+    return total
+
+
+def processors(root: int) -> dict[int, float]:
+    """Return what a process and its descendants have used of the processors: seconds, with children that ended."""
     parents: dict[int, int] = {}
-    ticks: dict[int, int] = {}
+    seconds: dict[int, float] = {}
     with suppress(OSError):
         for path in Path("/proc").glob("[0-9]*/stat"):
             with suppress(OSError):
-                fields = path.read_text().rpartition(")")[2].split()
-                parents[int(path.parent.name)] = int(fields[1])
-                ticks[int(path.parent.name)] = sum(map(int, fields[11:15]))  # with those of children that have ended
-    total = Seen()
+                process = int(path.parent.name)
+                parents[process] = int(path.read_text().rpartition(")")[2].split()[1])
+                seconds[process] = sum(seconds_of(path))
+    found = {}
     for process in parents:
         ancestor: int | None = process
         while ancestor and ancestor != root:
             ancestor = parents.get(ancestor)
         if ancestor:
-            anonymous, files = memory(process)
-            own, workers = (anonymous, 0.0) if process == root else (0.0, anonymous)
-            total = Seen(*map(sum, zip(total, (ticks[process] / tick, own, workers, files), strict=True)))
-    return total
+            found[process] = seconds[process]
+    return found
+
+
+def seconds_of(stat: Path) -> list[float]:
+    """Return what a process or a thread has used of the processors: itself and for the system; so its children."""
+    ticks = stat.read_text().rpartition(")")[2].split()[11:15]
+    return [int(used) / os.sysconf("SC_CLK_TCK") for used in ticks]
 
 
 def memory(process: int) -> tuple[float, float]:
