@@ -91,21 +91,14 @@ def look(root: int) -> Seen:
 
 def processors(root: int) -> dict[int, float]:
     """Return what a process and its descendants have used of the processors: seconds, with children that ended."""
-    parents: dict[int, int] = {}
-    seconds: dict[int, float] = {}
-    with suppress(OSError):
-        for path in Path("/proc").glob("[0-9]*/stat"):
-            with suppress(OSError):
-                process = int(path.parent.name)
-                parents[process] = int(path.read_text().rpartition(")")[2].split()[1])
-                seconds[process] = sum(seconds_of(path))
-    found = {}
-    for process in parents:
-        ancestor: int | None = process
-        while ancestor and ancestor != root:
-            ancestor = parents.get(ancestor)
-        if ancestor:
-            found[process] = seconds[process]
+    found: dict[int, float] = {}
+    waiting = [root]
+    while waiting:
+        process = waiting.pop()
+        with suppress(OSError):
+            folder = Path(f"/proc/{process}")
+            found[process] = sum(seconds_of(folder / "stat"))
+            waiting += [int(child) for path in folder.glob("task/*/children") for child in path.read_text().split()]
     return found
 
 
