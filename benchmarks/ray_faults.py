@@ -2,8 +2,9 @@
 
 Plays clusters of several nodes on this machine, each node with one core. At random moments of a build, kills with
 SIGKILL a worker, all processes of a node, or the build, which is then started again. Each build must end with the files
-of one that worked in its own process. With `--model` the stages that ask a model do so, of a server on loopback: no
-call may be paid twice but those in flight, and those that the replay cache was about to write.
+of one that worked in its own process. With `--model` a model of a server on loopback writes the queries, and the moment
+is one of that stage: after a random share of its calls. No call may be paid twice but, where the build is killed, those
+in flight and those that the replay cache was about to write.
 
     python benchmarks/ray_faults.py [--nodes 2 4] [--times 10] [--questions 2000] [--model] [--seed 20]
 
@@ -37,6 +38,7 @@ from tests.tree import tree
 CLI = (sys.executable, "-m", "stepsearch_data")
 PARAGRAPHS_A_QUESTION = 5.6
 IN_FLIGHT, WINDOW = 64, 64  # calls at once, and replies that one commit of the replay cache holds
+DELAY = 0.02  # seconds of a call: the model's stage lasts some seconds
 FAULTS = ("worker", "node", "driver")
 
 
@@ -61,9 +63,10 @@ class Builds:
         done, self.files, self.seconds = self.run(None, "", lambda: False)
         if done:
             sys.exit(f"the build without a cluster failed: {done}")
+        self._calls = len(server.requests) if server else 0
 
     def run(self, at: float | None, address: str, fault: Callable[[], bool]) -> tuple[str, dict[str, str], float]:
-        """Build once, with a fault at a share of its usual time. Return errors, the files and the seconds.
+        """Build once, with a fault at a share of its usual time or calls. Return errors, the files and the seconds.
 
         A build that ends before that is done again, with an earlier fault.
         """
@@ -75,7 +78,7 @@ class Builds:
         began = time.perf_counter()
         build = begin()
         strikes = partial(driver, build) if fault is driver else fault
-        struck = at is None or strike(build, store, at * self.seconds, strikes)
+        struck = at is None or self._strike(build, store, at, strikes)
         code, errors = finish(build)
         if fault is driver and at is not None:
             code, errors = finish(begin())
@@ -89,6 +92,13 @@ class Builds:
             return self.run(0.8 * at, address, fault)
         self.seconds = seconds if at is None else self.seconds
         return errors, files, seconds
+
+    def _strike(self, build: subprocess.Popen[str], store: Path, at: float, fault: Callable[[], bool]) -> bool:
+        """Do the fault at this share of the usual calls of a model, or else of the usual time."""
+        server = self._server
+        if not server:
+            return strike(build, store, at * self.seconds, fault)
+        return strike(build, store, 0, lambda: len(server.requests) >= at * self._calls and fault())
 
     def paid_twice(self) -> int:
         """Return how many requests the server got more than once since the last call."""
@@ -143,11 +153,11 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=10, help="how often each is killed")
     parser.add_argument("--faults", nargs="+", choices=FAULTS, default=FAULTS)
     parser.add_argument("--questions", type=int, default=2_000)
-    parser.add_argument("--model", action="store_true", help="ask a model, of a server on loopback")
+    parser.add_argument("--model", action="store_true", help="let a model, of a server on loopback, write the queries")
     parser.add_argument("--seed", type=int, default=20)
     options = parser.parse_args()
     chance, good = random.Random(options.seed), True
-    with tempfile.TemporaryDirectory() as folder, LlmServer(answer) as server:
+    with tempfile.TemporaryDirectory() as folder, LlmServer(answer, DELAY) as server:
         builds = Builds(Path(folder), options.questions, server if options.model else None)
         builds.paid_twice()
         print(f"{options.questions:,} questions in one process: {builds.seconds:.1f} s", flush=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import random
 import signal
@@ -12,10 +14,12 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.conftest import run_cli
+from tests.llm_server import LlmServer
 from tests.ray_nodes import Nodes, finish, nodes, start, strike
 from tests.tree import tree
 
@@ -126,6 +130,33 @@ def files(world: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, st
 def kill(build: subprocess.Popen[str]) -> bool:
     build.kill()
     return True
+
+
+def queries(request: dict[str, Any]) -> str:
+    """Queries that depend only on what is asked."""
+    asked = hashlib.sha256(json.dumps(request["messages"]).encode()).hexdigest()
+    return json.dumps({"queries": [f"query q{asked[:8]} {number}" for number in range(4)]})
+
+
+def test_a_node_that_is_lost_while_a_model_is_asked_costs_no_call_twice(
+    cluster: Nodes, world: Path, tmp_path: Path
+) -> None:
+    asked = ("--source", f"musique={world}", "--set", "queries.llm=mock")
+    here, there = tmp_path / "here", tmp_path / "there"
+    with LlmServer(queries, delay=0.02) as server:
+        env = {"OPENAI_BASE_URL": server.url, "OPENAI_API_KEY": "none"}
+        replay = "llm.replay=" + str(tmp_path / "here.sqlite")
+        inline = ("build", "--quiet", "--executor", "inline", "--store", here, *asked, "--set", replay)
+        assert run_cli(*inline, env=env).returncode == 0
+        calls = len(server.requests)
+        build = start(there, cluster.address, *asked, XDG_CACHE_HOME=str(tmp_path), **env)
+        lose = partial(cluster.lose_node, random.Random(20))
+        assert strike(build, there, 0, lambda: len(server.requests) > 1.5 * calls and lose())
+        assert len(server.requests) < 2 * calls
+        assert finish(build) == (0, "")
+    cluster.mend(2)
+    assert len(server.requests) == 2 * calls
+    assert tree(there, "log") == tree(here, "log")
 
 
 @pytest.mark.parametrize("fault", ["worker", "node", "build"])
