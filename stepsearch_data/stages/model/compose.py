@@ -15,6 +15,8 @@ from stepsearch_data.stages.model.prompts import Prompt
 from stepsearch_data.stages.model.replies import Composition
 from stepsearch_data.stages.model.structured import Invalid, parse_json
 
+_REASON = 500  # characters
+
 
 class _Faulty(Invalid):
     """A reply that can be read, with a question that cannot be used."""
@@ -43,13 +45,15 @@ async def compose(
         if not isinstance(wrong := rejected.__cause__, _Faulty):
             raise
         return draft.row(FAULTY, str(wrong), rejected.attempts, wrong.reply)
-    return draft.row(SKIPPED, reply.skip, attempts) if reply.skip else draft.row(KEPT, "", attempts, reply)
+    return draft.row(SKIPPED, reply.skip[:_REASON], attempts) if reply.skip else draft.row(KEPT, "", attempts, reply)
 
 
 def compose_request(prompts: Mapping[str, Prompt], draft: Draft, config: ModelConfig, sample: int = 0) -> Request:
     """Make the first request for a chain."""
     passages = [
-        "\n".join([f"[{number}] {passage.title}", *(f"({n}) {text}" for n, text in enumerate(sentences, start=1))])
+        "\n".join(
+            [f"[{number}] {_line(passage.title)}", *(f"({n}) {text}" for n, text in enumerate(sentences, start=1))]
+        )
         for number, (passage, sentences) in enumerate(zip(draft.passages, draft.sentences, strict=True), start=1)
     ]
     links = [
@@ -59,3 +63,7 @@ def compose_request(prompts: Mapping[str, Prompt], draft: Draft, config: ModelCo
     shared = "kind: {}, attribute: {}".format(*draft.chain.mentions) if draft.compares else "\n".join(links)
     prompt = prompts["compare" if draft.compares else "compose"]
     return config.request(prompt.render(passages="\n\n".join(passages), links=shared), Composition, sample)
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())
