@@ -135,6 +135,15 @@ def test_a_dry_run_tells_bounds_that_hold_the_bill(world: World) -> None:
     assert 0 == estimates["queries"]["calls"] < queries["calls"] <= estimates["queries"]["most"]["calls"]
 
 
+def test_a_dry_run_knows_the_questions_of_templates(world: World) -> None:
+    told = world.build("--set", "compose.llm=offline", "--dry-run", "--json")
+    assert told.returncode == 0, told.stderr
+    estimates = {stage["stage"]: stage["estimate"] for stage in json.loads(told.stdout) if stage["estimate"]}
+    assert estimates.keys() == {"verify"}
+    assert 0 == estimates["verify"]["calls"] < estimates["verify"]["most"]["calls"]
+    assert not world.store.exists()
+
+
 def test_a_batch_gives_the_same_rows(world: World) -> None:
     assert world.build().returncode == 0
     BatchApi(world.server)

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from stepsearch_data.stages.model.replies import Composition
 
 _TRIES = 20
-_BEFORE, _AFTER = re.compile(r"(?:\S+\s*){0,5}$"), re.compile(r"(?:\s*\S+){0,4}")  # words around a gap
+_BEFORE, _AFTER = 5, 4  # words around a gap
 _NUMBER = re.compile(r"\b\d[\d,.]*\d\b")
+_PLAIN = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?")
 _NAME = re.compile(r"\b[A-Z][\w’'-]+(?: [A-Z][\w’'-]+)*")
 _WORD = re.compile(r"\w{4,}")
 _WORDINGS = {  # of an attribute: what is asked of one, what of both, and whether the lower value wins
@@ -76,6 +77,8 @@ def _chained(draft: Draft) -> Iterator[dict[str, Any]]:
 
 def _compared(draft: Draft) -> Iterator[dict[str, Any]]:
     attribute = draft.chain.mentions[-1]
+    if attribute not in _WORDINGS:
+        return
     of_one, of_both, lower = _WORDINGS[attribute]
     titles, values, hops = [passage.title for passage in draft.passages], [], []
     for number, (title, sentences) in enumerate(zip(titles, draft.sentences, strict=True), start=1):
@@ -84,7 +87,9 @@ def _compared(draft: Draft) -> Iterator[dict[str, Any]]:
         if not value:
             return
         hops.append(_hop(number, of_one.format(title), _Gap(sentence, "", "number", value)))
-        values.append(float(value.replace(",", "")))
+        values.append(float(value.replace(",", "")) if _PLAIN.fullmatch(value) else 0.0)
+    if values[0] == values[1]:
+        return
     winner = draft.names[(values[1] < values[0]) == lower]
     yield _reply(hops, of_both.format(*titles), winner, "name")
 
@@ -94,8 +99,9 @@ def _gaps(draft: Draft, number: int, pattern: re.Pattern[str], kind: str) -> Ite
     name = draft.names[number - 1]
     for at, sentence in enumerate(draft.sentences[number - 1], start=1):
         for found in pattern.finditer(sentence):
-            before, after = _BEFORE.search(sentence[: found.start()]), _AFTER.match(sentence[found.end() :])
-            around = f"{before and before[0]}___{after and after[0]}"
+            before = sentence[: found.start()].split(" ")[-_BEFORE - 1 :]
+            after = sentence[found.end() :].split(" ")[: _AFTER + 1]
+            around = f"{' '.join(before)}___{' '.join(after)}"
             if found[0] not in name:
                 yield _Gap(at, around.replace(name, "…").strip(".,; "), kind, found[0])
 
