@@ -8,7 +8,10 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Self
 
+from pydantic import TypeAdapter, ValidationError
+
 from stepsearch_data.core.errors import ConfigError
+from stepsearch_data.core.validation import in_words
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.rewards import PRESETS, Preset, RewardConfig
 from stepsearch_data.schemas.rollouts import GoldRow
@@ -48,13 +51,15 @@ class EnvironmentConfig:
 
     @classmethod
     def of(cls, **options: Any) -> Self:
-        """Make a config of what a file of settings says. Raises ConfigError for a name that is not known."""
+        """Make a config of what a file of settings says. Raises ConfigError for what is not known or mistyped."""
         known = [field.name for field in fields(cls)]
         unknown = [name for name in options if name not in known]
         if unknown:
             raise ConfigError(f"an environment has no setting {unknown[0]}", f"it has {', '.join(known)}")
-        lists: dict[str, Any] = {name: tuple(options[name]) for name in ("switches", "settings") if name in options}
-        return cls(**{**options, **lists})
+        try:
+            return TypeAdapter(cls).validate_python(options)
+        except ValidationError as error:
+            raise ConfigError(f"an environment's settings: {in_words(error)}") from None
 
     @cached_property
     def rewards(self) -> RewardConfig:

@@ -42,8 +42,10 @@ def test_settings_of_a_file_make_a_config() -> None:
     assert not config.rewards.redundancy_penalty
     with pytest.raises(ConfigError, match="no setting typo"):
         EnvironmentConfig.of(typo=1)
-    with pytest.raises(ConfigError, match="no preset"):
-        _ = EnvironmentConfig.of(preset="papr").rewards
+    with pytest.raises(ConfigError, match="preset"):
+        EnvironmentConfig.of(preset="papr")
+    with pytest.raises(ConfigError, match="max_turns"):
+        EnvironmentConfig.of(max_turns="many")
 
 
 def test_an_environment_can_be_pickled_while_it_is_played(config: EnvironmentConfig) -> None:

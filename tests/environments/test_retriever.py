@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from stepsearch_data.core.errors import SearchError, StoreError
-from stepsearch_data.environments import EnvironmentConfig
+from stepsearch_data.environments import EnvironmentConfig, SearchEnvironment
 from stepsearch_data.environments.retriever import find, retrieve
-from tests.environments.conftest import GOLD_QUERIES
+from tests.environments.conftest import GOLD_QUERIES, QUESTION
 
 
 def test_answers_do_not_depend_on_what_else_waits(config: EnvironmentConfig) -> None:
@@ -19,11 +22,15 @@ def test_answers_do_not_depend_on_what_else_waits(config: EnvironmentConfig) -> 
     assert together[2] == []
 
 
-def test_whoever_asks_is_told_that_there_is_no_store(config: EnvironmentConfig) -> None:
-    nowhere = replace(config, store=f"{config.store}-nowhere")
+def test_whoever_asks_is_told_that_there_is_no_store_until_there_is_one(
+    config: EnvironmentConfig, tmp_path: Path
+) -> None:
+    later = replace(config, store=str(tmp_path / "store"))
     for _ in range(2):
         with pytest.raises(StoreError):
-            retrieve(nowhere, ["Rossini"])
+            retrieve(later, ["Rossini"])
+    shutil.copytree(config.store, later.store)
+    assert retrieve(later, ["Rossini"]) == retrieve(config, ["Rossini"])
 
 
 def test_whoever_asks_is_told_that_the_engine_is_down(config: EnvironmentConfig) -> None:
@@ -32,3 +39,18 @@ def test_whoever_asks_is_told_that_the_engine_is_down(config: EnvironmentConfig)
     for _ in range(2):
         with pytest.raises(SearchError, match="does not answer"):
             retrieve(down, ["Rossini"])
+
+
+def test_a_search_that_nobody_waits_for_any_more_harms_no_other(config: EnvironmentConfig) -> None:
+    """A rollout that takes too long is cancelled."""
+
+    async def search() -> None:
+        environment = SearchEnvironment(config)
+        environment.reset(QUESTION)
+        task = asyncio.create_task(environment.search_async("Rossini"))
+        await asyncio.sleep(0)
+        task.cancel()
+
+    for _ in range(20):
+        asyncio.run(search())
+    assert retrieve(config, ["Rossini"])[0]
