@@ -9,6 +9,7 @@ from typing import NamedTuple
 from stepsearch_data.environments.config import EnvironmentConfig
 from stepsearch_data.environments.retriever import find
 from stepsearch_data.rewards import Scores, read, transcript
+from stepsearch_data.rewards.rollout import Texts
 from stepsearch_data.templates.examples import Paragraph
 from stepsearch_data.trainer.episode_score import score_task
 from stepsearch_data.trainer.search_env import Task
@@ -68,7 +69,7 @@ class SearchEnvironment:
     """Of each search that was run."""
     rewards: list[float]
     """What was paid: for each search, and for the answer."""
-    _searches: list[tuple[str, Sequence[str]]]
+    _searches: list[tuple[str, Texts]]
 
     def search(self, query: str) -> SearchResult:
         """Search. What cannot be searched is answered with words, and earns nothing. Raises SearchError, StoreError."""
@@ -101,7 +102,7 @@ class SearchEnvironment:
         return "" if isinstance(query, str) and query.strip() else NO_QUERY
 
     def _found(self, query: str, documents: Sequence[Paragraph]) -> SearchResult:
-        self._searches.append((query, [document.text for document in documents]))
+        self._searches.append((query, [(document.title, document.text) for document in documents]))
         scores = self._score(None)
         parts = scores.step_rewards, scores.information_gain, scores.redundancy_penalty
         reward, gain, penalty = (each[-1] if each else 0.0 for each in parts)

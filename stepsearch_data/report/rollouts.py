@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from stepsearch_data.core.errors import ConfigError, SourceError
 from stepsearch_data.core.files import open_regular
 from stepsearch_data.report import shapes
-from stepsearch_data.report.segments import segments
+from stepsearch_data.report.segments import segments, segments_of_calls
 from stepsearch_data.rewards import Scores, read, score_rollout
 from stepsearch_data.rewards.rollout import Rollout
 from stepsearch_data.schemas.rollouts import RolloutRow
@@ -171,7 +171,7 @@ def _shown(policy: str, row: RolloutRow, rollout: Rollout, scores: Scores) -> sh
         "format_ok": scores.format_ok,
         "answer_reward": scores.score,
         "key_reward": scores.search_key_score,
-        "segments": segments(rollout.text, len(rounds), row.observations),
+        "segments": segments(rollout.text, len(rounds), row.observations) or segments_of_calls(rollout),
         "rounds": rounds,
         "golds": len(row.support_docs),
     }

@@ -13,6 +13,7 @@ from stepsearch_data.rewards.answers import (
     wiki2_evidence,
     wiki2_support,
 )
+from stepsearch_data.rewards.conversation import read_conversation
 from stepsearch_data.rewards.positions import round_positions, token_positions, token_rewards
 from stepsearch_data.rewards.presets import (
     ABLATIONS,
@@ -59,6 +60,7 @@ __all__ = [
     "musique_support",
     "parse",
     "read",
+    "read_conversation",
     "redundancy_penalty",
     "round_positions",
     "score_rollout",

@@ -145,17 +145,30 @@ def parse(
     )
 
 
-def transcript(searches: Sequence[tuple[str, Sequence[str]]], answer: str | None = None) -> Rollout:
+Texts = Sequence[tuple[str, str]]
+"""Documents, each as (title, text)."""
+
+
+def transcript(searches: Sequence[tuple[str, Texts | None]], answer: str | None = None) -> Rollout:
     """Make a rollout of a conversation that calls tools, so has no tags: queries with the documents that they showed.
 
-    The format is right where something was searched for and an answer was given. Nothing has a place in a text.
+    None in place of documents is a search without an answer. The format is right where something was searched for and
+    an answer was given. Nothing has a place in a text.
     """
-    whole = [(_alone(query), tuple(ParsedDocument("", _alone(text)) for text in texts)) for query, texts in searches]
     answered = answer is not None
     return Rollout(
         text="",
-        rounds=tuple(ParsedRound(query, _alone(""), documents, searched=0, end=0) for query, documents in whole),
-        queries=tuple(query.text for query, _ in whole),
+        rounds=tuple(
+            ParsedRound(
+                query=_alone(query),
+                information=None if documents is None else _alone(""),
+                documents=tuple(ParsedDocument(title, _alone(text)) for title, text in documents or ()),
+                searched=0,
+                end=0,
+            )
+            for query, documents in searches
+        ),
+        queries=tuple(query for query, _ in searches),
         answer=None if answer is None else _alone(answer),
         answer_last=answered,
         format=Format(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stepsearch_data.rewards.answers import exact_match, token_f1
+from stepsearch_data.rewards.conversation import Message, read_conversation
 from stepsearch_data.rewards.presets import PAPER, RewardConfig
 from stepsearch_data.rewards.rollout import Places, Rollout, parse
 from stepsearch_data.rewards.steps import information_gain, redundancy_penalty, search_key_reward
@@ -31,8 +32,13 @@ class Scores:
     search_format_ok: bool
 
 
-def read(text: str, config: RewardConfig = PAPER, observations: Places | None = None) -> Rollout:
-    """Parse a rollout as this config does. `observations` are the parts that the environment wrote, if known."""
+def read(text: str | Sequence[Message], config: RewardConfig = PAPER, observations: Places | None = None) -> Rollout:
+    """Parse a rollout as this config does; messages as `read_conversation` does.
+
+    `observations` are the parts of a text that the environment wrote, if known.
+    """
+    if not isinstance(text, str):
+        return read_conversation(text)
     return parse(text, lazy=config.lazy_patterns, keep_next_label=config.keep_next_label, observations=observations)
 
 

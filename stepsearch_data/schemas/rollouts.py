@@ -14,7 +14,7 @@ from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 from stepsearch_data.schemas.rows import Row
 
 Fields = Mapping[str, Any]
-RESPONSES = ("response", "responses", "output", "rollout")
+RESPONSES = ("response", "responses", "output", "rollout", "completion", "messages")
 """Names that a response goes by, the first that is there wins."""
 READ = (
     *("id", "question_id", "data_source", *RESPONSES),
@@ -27,6 +27,12 @@ READ = (
 def _listed(value: Any) -> Any:
     """Return one text as a list of it."""
     return [value] if isinstance(value, str) else value
+
+
+def _responses(value: Any) -> Any:
+    """Return one text, or one conversation, as a list of it."""
+    is_conversation = isinstance(value, list) and bool(value) and all(isinstance(each, dict) for each in value)
+    return [value] if isinstance(value, str) or is_conversation else value
 
 
 def _groups(value: Any) -> Any:
@@ -86,7 +92,8 @@ class GoldRow(_InputRow):
 class RolloutRow(GoldRow):
     """A question's rollouts, one or several, with what they are scored against."""
 
-    responses: Annotated[list[str], BeforeValidator(_listed), Field(min_length=1)]
+    responses: Annotated[list[str | list[dict[str, Any]]], BeforeValidator(_responses), Field(min_length=1)]
+    """Texts, or conversations that call a tool."""
     observations: list[tuple[int, int]] | None = None
     """What the environment wrote of the response, as character offsets (start, end); by its tags where unknown."""
 

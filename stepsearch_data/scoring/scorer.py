@@ -75,7 +75,9 @@ class Scorer:
                 yield _rollout(record.position, sample, response, row, self.config)
 
 
-def _rollout(position: int, sample: int, response: str, row: RolloutRow, config: RewardConfig) -> dict[str, Any]:
+def _rollout(
+    position: int, sample: int, response: str | list[dict[str, Any]], row: RolloutRow, config: RewardConfig
+) -> dict[str, Any]:
     parsed = read(response, config, row.observations)
     scores = score_rollout(
         parsed, row.target, row.search_keys, [paragraph.paragraph_text for paragraph in row.support_docs], config

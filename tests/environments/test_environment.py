@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import stepsearch_data as ssd
 from stepsearch_data.core.errors import ConfigError
 from stepsearch_data.environments import EnvironmentConfig, SearchEnvironment, TaggedEnvironment, final_answer
 from stepsearch_data.environments.environment import NO_QUERY, NO_SEARCH_LEFT, OVER
-from stepsearch_data.rewards import Preset, read, score_rollout
+from stepsearch_data.rewards import Preset, read, read_conversation, score_rollout
+from stepsearch_data.trainer.episode_score import score_task
 from tests.environments.conftest import GOLD_QUERIES, QUESTION
 
 EXACT = 1e-12
@@ -145,3 +148,20 @@ def test_an_unknown_question_is_refused(config: EnvironmentConfig) -> None:
 def test_an_answer_stands_in_its_tags() -> None:
     assert final_answer("Found it.\n<answer> Pesaro </answer>") == "Pesaro"
     assert final_answer("Pesaro") is None
+
+
+def test_the_conversation_of_a_rollout_is_scored_alike(config: EnvironmentConfig) -> None:
+    environment = SearchEnvironment(config)
+    environment.reset(QUESTION)
+    messages: list[dict[str, Any]] = []
+    for query in (*GOLD_QUERIES, GOLD_QUERIES[0], "qqq zzyzx"):
+        function = {"name": "search", "arguments": {"query": query}}
+        messages.append({"role": "assistant", "tool_calls": [{"type": "function", "function": function}]})
+        messages.append({"role": "tool", "content": environment.search(query).text})
+    messages.append({"role": "assistant", "content": "<answer> Pesaro </answer>"})
+    scores = environment.answer("Pesaro")
+    assert score_task(read_conversation(messages), environment.task) == scores
+    task = environment.task
+    golds = [{"title": gold.title, "paragraph_text": gold.text} for gold in task.support_docs]
+    row = {"messages": messages, "target": task.answers, "search_keys": task.search_keys, "support_docs": golds}
+    assert ssd.score([row])["step_rewards"].to_pylist() == [scores.step_rewards]

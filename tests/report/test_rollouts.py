@@ -82,6 +82,21 @@ def test_one_that_searches_for_nothing_is_shown_as_it_is(sample: Store, gold: li
     assert Rollouts(files).of("nobody") == []
 
 
+def test_a_conversation_that_calls_a_tool_is_shown_by_rounds(gold: list[Record], tmp_path: Path) -> None:
+    record, messages = gold[0], []
+    for each in record["rounds"]:
+        function = {"name": "search", "arguments": json.dumps({"query": each["query"]})}
+        messages.append({"role": "assistant", "tool_calls": [{"type": "function", "function": function}]})
+        shown = (f"[{document['rank']}] {document['title']}\n{document['text']}" for document in each["documents"])
+        messages.append({"role": "tool", "content": "\n".join(shown)})
+    messages.append({"role": "assistant", "content": f"<answer> {record['answer']} </answer>"})
+    (tmp_path / "calls.jsonl").write_text(json.dumps({**json.loads(line(record, "")), "response": messages}))
+    (found,) = Rollouts([str(tmp_path / "calls.jsonl")]).of(record["id"])
+    assert (found["right"], found["format_ok"]) == (True, True)
+    assert [each["gain"] for each in found["rounds"]] == pytest.approx([each["gain"] for each in record["rounds"]])
+    assert [part["round"] for part in found["segments"]] == [0, 0, 1, 1, None]
+
+
 def test_a_question_is_found_by_id_with_its_rollouts(sample: Store, files: list[str]) -> None:
     shown = Rollouts(files)
     lookup = Lookup(sample, sample.manifest(), shown)

@@ -1,0 +1,90 @@
+"""Conversations with tool calls: queries, documents and answers are found where others write them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from stepsearch_data.rewards import read_conversation, score_rollout
+
+SHOWN = "[1] Ada\nAda was born in Rome.\n[2] Rome\nRome is a city.\n[7] is no header."
+ANSWER = {"role": "assistant", "content": "So it is.\n<answer> Rome </answer>"}
+
+
+def call(query: Any, **more: Any) -> dict[str, Any]:
+    function = {"name": "search", "arguments": {"query": query}}
+    return {"role": "assistant", "content": None, "tool_calls": [{"type": "function", "function": function, **more}]}
+
+
+def tool(content: Any, **more: Any) -> dict[str, Any]:
+    return {"role": "tool", "content": content, **more}
+
+
+def texts_of(messages: list[dict[str, Any]]) -> list[list[str]]:
+    return [[document.span.text for document in found.documents] for found in read_conversation(messages).rounds]
+
+
+def test_a_call_and_its_result_are_a_round() -> None:
+    rollout = read_conversation([{"role": "user", "content": "Where?"}, call("Ada birthplace"), tool(SHOWN), ANSWER])
+    assert rollout.answered == rollout.queries == ("Ada birthplace",)
+    assert rollout.answer
+    assert rollout.answer.text == "Rome"
+    assert rollout.format.ok
+
+
+def test_documents_are_cut_at_their_numbers() -> None:
+    assert texts_of([call("q"), tool(SHOWN)]) == [
+        ["Ada was born in Rome.", "Rome is a city.\n[7] is no header."],
+    ]
+    (found,) = read_conversation([call("q"), tool(SHOWN)]).rounds
+    assert [document.title for document in found.documents] == ["Ada", "Rome"]
+    assert texts_of([call("q"), tool("whatever")]) == [["whatever"]]
+    assert texts_of([call("q"), tool("")]) == [[]]
+    assert texts_of([call("q"), tool([{"type": "text", "text": "in parts"}])]) == [["in parts"]]
+
+
+@pytest.mark.parametrize("arguments", [{"query": "q"}, '{"query": "q"}', {"k": 3, "queries": ["q", "r"]}])
+def test_the_query_is_the_first_text_of_the_arguments(arguments: Any) -> None:
+    message = {"role": "assistant", "tool_calls": [{"function": {"name": "s", "arguments": arguments}}]}
+    assert read_conversation([message, tool("d")]).queries == ("q",)
+
+
+@pytest.mark.parametrize("arguments", [None, "{", "[1]", {"query": None}, {}])
+def test_a_call_without_a_query_is_no_round(arguments: Any) -> None:
+    message = {"role": "assistant", "tool_calls": [{"function": {"name": "s", "arguments": arguments}}]}
+    assert read_conversation([message, tool("error"), ANSWER]).rounds == ()
+
+
+def test_results_belong_to_the_call_of_their_id() -> None:
+    both = [call("a", id="1"), call("b", id="2")]
+    merged = {"role": "assistant", "tool_calls": [one["tool_calls"][0] for one in both]}
+    assert texts_of([merged, tool("of b", tool_call_id="2"), tool("of a", tool_call_id="1")]) == [["of a"], ["of b"]]
+    assert texts_of([merged, tool("of a"), tool("of b")]) == [["of a"], ["of b"]]
+
+
+def test_a_call_without_a_result_was_not_answered() -> None:
+    rollout = read_conversation([call("a"), tool("d"), call("b")])
+    assert (rollout.queries, rollout.answered) == (("a", "b"), ("a",))
+    assert rollout.answer is None
+
+
+@pytest.mark.parametrize(
+    ("last", "right"), [(ANSWER, True), ({"role": "assistant", "content": "Rome"}, False), (tool("Rome"), False)]
+)
+def test_only_a_last_message_with_an_answer_has_the_format(last: dict[str, Any], right: bool) -> None:
+    scores = score_rollout(
+        read_conversation([call("Ada"), tool("Ada of Rome"), last]), ["Rome"], [["Ada"]], ["Ada of Rome"]
+    )
+    assert scores.format_ok is right
+    assert scores.search_format_ok
+    assert scores.step_rewards == [pytest.approx(1)]
+    assert scores.score == pytest.approx(right + 0.618)
+
+
+def test_whatever_the_messages_hold_they_are_read() -> None:
+    odd = [{}, {"role": "assistant", "content": 3}, tool(None), {"role": "assistant", "tool_calls": [{}]}, call(5)]
+    assert read_conversation(odd).rounds == ()
+    assert read_conversation(json.loads(json.dumps(odd))).answer is None
+    assert read_conversation([]).answer is None
