@@ -107,7 +107,10 @@ def parse(record: Record) -> Loaded:
     if "question" in row:
         raise RowRejected("it is a question, not a document: --source jsonl=FILE takes both")
     identity_of(row)  # `load` keeps it
-    return None, [paragraph(*title_and_text(row))]
+    title, text = title_and_text(row)
+    if not text.strip():
+        raise RowRejected("it has no text")  # of nothing no passage could be cut, and nobody would know
+    return None, [paragraph(title, text)]
 
 
 DATASET = Dataset(

@@ -115,6 +115,8 @@ def test_markdown_gives_a_title_and_plain_text(tmp_path: Path, text: str, title:
         (ROW | {"id": 1.5}, "its id is neither a text nor a whole number"),
         (b"[]", "no JSON object"),
         (b'{"title": "Ada"', "Invalid JSON"),
+        ({"title": "Lodi", "text": ""}, "it has no text"),
+        ({"contents": '"Lodi"\n \n'}, "it has no text"),
     ],
 )
 def test_other_rows_are_refused_with_the_reason(row: Any, reason: str) -> None:
