@@ -1,5 +1,7 @@
 """A writer of questions about the synthetic world: it parses the passages of a prompt back into facts.
 
+It also compares years of birth and death, in any passages.
+
 It sees no id and no store, so a wrong prompt gives wrong questions. What it cannot join it skips.
 """
 
@@ -11,6 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from stepsearch_data.stages.mining.comparisons import value_of
 from stepsearch_data.synth.vocabulary import RELATIONS
 from stepsearch_data.synth.world import WorldConfig, rows
 from tests.llm_server import Answer
@@ -18,6 +21,7 @@ from tests.reader import facts_of
 
 _PASSAGE = re.compile(r"^\[\d+\] (.*)\n((?:\(\d+\) .*\n?)+)", re.MULTILINE)
 _SENTENCE = re.compile(r"^\(\d+\) (.*)$", re.MULTILINE)
+_SHARED = re.compile(r"^kind: .*, attribute: (born|died)$", re.MULTILINE)
 _LINK = re.compile(r"^passage \d+ names '(.*)', which passage \d+ is about$", re.MULTILINE)
 SKIPPED = {"skip": "no fact joins the passages", "hops": [], "question": "", "answer": "", "answer_type": ""}
 
@@ -38,7 +42,21 @@ def write(request: dict[str, Any]) -> str:
     """The reply: a question over the facts of the passages that a prompt shows, or none."""
     text = _opening(request)
     passages = [Shown(found[1], _SENTENCE.findall(found[2])) for found in _PASSAGE.finditer(text)]
-    return json.dumps(compose(passages, _LINK.findall(text)))
+    shared = _SHARED.search(text)
+    return json.dumps(compare(passages, shared[1]) if shared else compose(passages, _LINK.findall(text)))
+
+
+def compare(passages: list[Shown], attribute: str) -> dict[str, Any]:
+    """A question which of two was earlier."""
+    hops: list[dict[str, Any]] = []
+    for number, passage in enumerate(passages, start=1):
+        said = [(n, value_of(attribute, sentence)) for n, sentence in enumerate(passage.sentences, start=1)]
+        sentence, year = next((n, value) for n, value in said if value)
+        asked = {"born": "In which year was {} born?", "died": "In which year did {} die?"}[attribute]
+        hops.append(_hop(asked.format(passage.title), year, number, sentence, attribute))
+    first = min(zip(hops, passages, strict=True), key=lambda pair: int(pair[0]["answer"]))[1].title
+    question = f"Who {'was born' if attribute == 'born' else 'died'} first, {passages[0].title} or {passages[1].title}?"
+    return {"skip": "", "hops": hops, "question": question, "answer": first, "answer_type": "person"}
 
 
 def compose(passages: list[Shown], mentions: list[str]) -> dict[str, Any]:
@@ -58,19 +76,16 @@ def compose(passages: list[Shown], mentions: list[str]) -> dict[str, Any]:
         relation, fact = RELATIONS[told[0][0]], told[0][1]
         question, value = relation.question.format(phrase), fact.value
         phrase = relation.noun.format(phrase)
-        hop = {
-            "question": relation.question.format(f"#{number - 1}" if hops else passage.title),
-            "answer": value,
-            "aliases": [],
-            "paragraph": number,
-            "sentence": passage.sentences.index(fact.text) + 1,
-            "relation": relation.name,
-            "one_valued": True,
-        }
-        hops.append(hop)
+        asked = relation.question.format(f"#{number - 1}" if hops else passage.title)
+        hops.append(_hop(asked, value, number, passage.sentences.index(fact.text) + 1, relation.name))
     if len(hops) < max(len(passages), 2):
         return SKIPPED
     return {"skip": "", "hops": hops, "question": question, "answer": value, "answer_type": "other"}
+
+
+def _hop(question: str, answer: str, paragraph: int, sentence: int, relation: str) -> dict[str, Any]:
+    said = {"question": question, "answer": answer, "paragraph": paragraph, "sentence": sentence}
+    return {**said, "aliases": [], "relation": relation, "one_valued": True}
 
 
 def writing(reads: Answer) -> Answer:

@@ -62,6 +62,20 @@ def test_documents_become_questions_that_the_reader_can_prove(world: World) -> N
     assert hops == {"most": 4, "whole": True}
 
 
+def test_pairs_are_compared(world: World) -> None:
+    world.given = ("--source", "corpus=sample", *MODELS, "--to", "compose")
+    done = world.build()
+    assert done.returncode == 0, done.stderr
+    compared = "SELECT * FROM composed WHERE question_type = 'comparison' AND question LIKE 'Who%'"
+    found = world.rows(compared)
+    assert len(found) >= 5
+    for row in found:
+        earlier, later = sorted(row["decomposition"], key=lambda step: step["answer"])
+        titles = {passage["passage_id"]: passage["title"] for passage in row["supporting"]}
+        assert (row["status"], row["answer"]) == ("kept", titles[earlier["passage_id"]])
+        assert titles[later["passage_id"]] in row["question"]
+
+
 def test_a_second_build_and_another_rule_send_nothing(world: World) -> None:
     assert world.build().returncode == 0
     sent = len(world.server.requests)
