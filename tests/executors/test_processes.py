@@ -60,6 +60,13 @@ def process_of(_: int) -> int:
     return os.getpid()
 
 
+def imported_for_arrays(_: int) -> set[str]:
+    """The modules that Arrow imports when it makes its first array."""
+    before = set(sys.modules)
+    pa.array(["text"])
+    return set(sys.modules) - before
+
+
 def wait(mark: Path) -> None:
     mark.write_text(str(os.getpid()))
     time.sleep(60)
@@ -169,6 +176,10 @@ def test_a_worker_without_memory_ends_the_work_with_one_line() -> None:
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="reads /proc")
+def test_workers_import_nothing_that_the_server_could_have_imported_for_all() -> None:
+    assert list(Processes(2).map(imported_for_arrays, range(2))) == [set(), set()]
+
+
 def test_workers_end_with_their_executor() -> None:
     executor = Processes(2)
     results = executor.map(process_of, range(99))
