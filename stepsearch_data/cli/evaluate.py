@@ -85,6 +85,10 @@ def evaluate(
             help="Tokens of a rollout and its prompt (default: as trained, or 4096).",
         ),
     ] = None,
+    samples: Annotated[
+        int,
+        _of_rollouts("--samples", min=1, max=10_000, help="Rollouts of each question. A higher number adds to DIR."),
+    ] = 1,
     temperature: Annotated[
         float,
         _of_rollouts("--temperature", min=0, max=100, callback=options.finite, help="0 takes the likeliest token."),
@@ -102,6 +106,9 @@ def evaluate(
         Path | None,
         options.output(metavar="DIR", help="Folder for rollouts and metrics. A stopped run goes on."),
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be asked at most, and ask nothing.")
+    ] = False,
     config: options.Config = None,
     settings: options.Settings = None,
     quiet: options.Quiet = False,
@@ -114,6 +121,7 @@ def evaluate(
     if output:
         end_at_once()
     from stepsearch_data.evaluation.evaluate import evaluate as run
+    from stepsearch_data.evaluation.evaluate import rehearse
     from stepsearch_data.evaluation.setup import Options
     from stepsearch_data.indexes import Choice
 
@@ -130,14 +138,28 @@ def evaluate(
         lengths={name: value for name, value in lengths.items() if value is not None},
         limit=limit,
         batch=batch,
+        samples=samples,
         temperature=temperature,
         seed=seed,
         output=output,
     )
     load = partial(run_config_over, config, [*engine_settings(engine), *merged_settings(flags, settings)])
+    if dry_run:
+        _print_rehearsal(rehearse(setup, load), as_json=as_json)
+        return
     report = run(setup, load, Reporter(quiet=quiet))
     _print_evaluation(report, output, as_json=as_json)
     raise typer.Exit(QUARANTINED if report.rejects or report.refused else OK)
+
+
+def _print_rehearsal(found: dict[str, Any], *, as_json: bool) -> None:
+    """Print what an evaluation would ask for."""
+    if as_json:
+        print_json(found)
+        return
+    cost = "" if found["cost_at_most"] is None else f", ${found['cost_at_most']:,.2f}"
+    say(f"{found['rollouts']:,} rollouts, of which {found['there']:,} are there")
+    say(f"at most {found['turns_at_most']:,} turns, {found['completion_tokens_at_most']:,} tokens written{cost}")
 
 
 def _print_evaluation(report: Report, output: Path | None, *, as_json: bool) -> None:

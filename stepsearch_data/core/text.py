@@ -32,6 +32,11 @@ def normalise(text: str) -> str:
     return " ".join(_ARTICLES.sub(" ", plain).split())
 
 
+def joined_lines(text: str) -> str:
+    """Return a text as one line with single spaces, as servers of documents may have joined its lines."""
+    return " ".join(text.split())
+
+
 def without_punctuation(text: str) -> str:
     """Remove ASCII punctuation, and put nothing in its place."""
     return text.translate(_PUNCTUATION) if text.isascii() else _PUNCTUATIONS.sub("", text)  # each is the faster one

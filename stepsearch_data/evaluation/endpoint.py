@@ -46,6 +46,7 @@ class ServedPolicy:
 
     def play(self, tasks: Sequence[Task], retrieve: Retrieve) -> list[Played]:
         """See `Policy.play`."""
+        self._sampler.draws = [task.sample - 1 for task in tasks]
         episodes = roll_out(tasks, self._env, self._sampler, retrieve)
         spent, refused = self._sampler.spent, self._sampler.refused
         return [Played(episode, spent[at], refused.get(at, "")) for at, episode in enumerate(episodes)]
@@ -70,8 +71,11 @@ class EndpointSampler:
     """A `Sampler` that asks `llm`, all rows of a turn at once.
 
     A row that the server refuses ends its text; `refused` says why, by the row's place in the batch. `spent` counts
-    the tokens that a row's replies had, as the server says or else estimated.
+    the tokens that a row's replies had, as the server says or else estimated. `draws` are added to the seed, one for
+    each row of the next batch.
     """
+
+    draws: Sequence[int] = ()
 
     def __init__(
         self,
@@ -126,7 +130,7 @@ class EndpointSampler:
             messages=(Message("user", "".join(said)),) if self._raw else chat,
             temperature=self._temperature,
             max_tokens=max(1, budget // A_TOKEN),
-            sample=self._seed,
+            sample=self._seed + (self.draws[row] if self.draws else 0),
             stop=STOPS,
             raw=self._raw,
         )

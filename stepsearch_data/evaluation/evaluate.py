@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
@@ -13,9 +13,11 @@ from stepsearch_data.core.progress import Meter, Reporter
 from stepsearch_data.evaluation.measure import Row, Tally, row_of
 from stepsearch_data.evaluation.policy import Policy
 from stepsearch_data.evaluation.questions import Questions
-from stepsearch_data.evaluation.rollout_file import RolloutFolder
+from stepsearch_data.evaluation.rollout_file import RolloutFolder, count_played
 from stepsearch_data.evaluation.setup import Options, open_policy, questions_of, set_up, settings_of
 from stepsearch_data.indexes import Load
+from stepsearch_data.llm.chat import Usage
+from stepsearch_data.llm.money import price_of
 from stepsearch_data.trainer.retrieval import open_retriever
 from stepsearch_data.trainer.rollout import Retrieve
 from stepsearch_data.trainer.search_env import Task
@@ -36,12 +38,33 @@ class Report:
         whole = self.measures["all"]["all"]
         ended = ", ".join(f"{share:.0%} {end}" for end, share in whole["ended"].items() if share)
         if not whole["ended"]["answer"]:
-            return [f"none of the {whole['questions']:,} rollouts ends with an answer ({ended}): look at some of them"]
+            return [f"none of the {whole['rollouts']:,} rollouts ends with an answer ({ended}): look at some of them"]
         if not whole["searches"]:
             return ["the policy never searches: is it told to by its --template?"]
         if whole["empty_searches"] == 1:
             return ["the search engine found nothing at all: is it the right index?"]
         return []
+
+
+def rehearse(options: Options, load: Load) -> Row:
+    """Return what `evaluate` would ask a policy for, at most; None where it is not known. Nothing is asked or written.
+
+    Raises StepSearchError.
+    """
+    config = load(())
+    setup = set_up(options)
+    rollouts = questions_of(options, setup, config).total * options.samples
+    there = count_played(options.output)
+    calls = max(0, rollouts - there) * (setup.limits.max_turns + 1)
+    read, written = (calls * length for length in (setup.limits.max_length, setup.limits.max_new_tokens))
+    price = price_of(setup.model, config.llm.prices)
+    return {
+        "rollouts": rollouts,
+        "there": there,
+        "turns_at_most": calls,
+        "completion_tokens_at_most": written,
+        "cost_at_most": price.of(Usage(read, written)) if price and options.llm else None,
+    }
 
 
 def evaluate(options: Options, load: Load, reporter: Reporter) -> Report:
@@ -59,19 +82,25 @@ def evaluate(options: Options, load: Load, reporter: Reporter) -> Report:
         folder = stack.enter_context(RolloutFolder(options.output, settings))
         report = Report(settings, rejects=questions.rejects)
         meter = stack.enter_context(reporter.stage("eval"))
-        meter.expect(questions.total)
-        _play(questions, policy, retrieve, folder, report, meter)
+        meter.expect(questions.total * options.samples)
+        _play(_samples(questions, options.samples), policy, retrieve, folder, report, meter)
         folder.write_metrics({"settings": settings, **report.measures, "usage": report.usage})
     return report
 
 
+def _samples(questions: Questions, count: int) -> Iterator[Task]:
+    """Yield every question so many times, one after the other."""
+    for task in questions.tasks:
+        yield from (replace(task, sample=sample) for sample in range(1, count + 1))
+
+
 def _play(
-    questions: Questions, policy: Policy, retrieve: Retrieve, folder: RolloutFolder, report: Report, meter: Meter
+    tasks: Iterable[Task], policy: Policy, retrieve: Retrieve, folder: RolloutFolder, report: Report, meter: Meter
 ) -> None:
     tally = Tally()
 
     def fresh() -> Iterator[Task]:
-        for task in questions.tasks:
+        for task in tasks:
             row = folder.take_earlier(task)
             if row is None:
                 yield task

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stepsearch_data.core.text import normalise
+from stepsearch_data.core.text import joined_lines, normalise
 from stepsearch_data.evaluation.policy import Played
 from stepsearch_data.rewards import read
 from stepsearch_data.sources.dataset import dataset_of
@@ -18,6 +18,7 @@ from stepsearch_data.trainer.search_env import Search
 
 Row = dict[str, Any]
 Group = tuple[str, ...]
+Asked = tuple[str, str, int]  # source and id of a question, and which of those with this id
 _ENDS = ("answer", "no answer", "end of text", "length", "refused")
 
 
@@ -33,6 +34,7 @@ def row_of(played: Played) -> Row:
     em, f1 = (0, 0.0) if prediction is None else dataset_of(task.source).score(prediction, task.answers)
     return {
         "id": task.id,
+        "sample": task.sample,
         "data_source": task.source,
         "hops": task.hops,
         "question": task.question,
@@ -59,9 +61,9 @@ def _searches(searches: Sequence[Search], golds: Sequence[Paragraph]) -> list[Ro
     rows: list[Row] = []
     shown: set[str] = set()
     asked: set[str] = set()
-    texts = [_plain(gold.text) for gold in golds]
+    texts = [joined_lines(gold.text) for gold in golds]
     for search in searches:
-        found = [_plain(document.text) for document in search.documents]
+        found = [joined_lines(document.text) for document in search.documents]
         query = normalise(search.query)
         rows.append(
             {
@@ -77,23 +79,22 @@ def _searches(searches: Sequence[Search], golds: Sequence[Paragraph]) -> list[Ro
     return rows
 
 
-def _plain(text: str) -> str:
-    """Normalise a text whose white space does not matter: servers join lines."""
-    return " ".join(text.split())
-
-
 class Tally:
     """Counts rows of rollouts: in all, by source, and by source and hops."""
 
     def __init__(self) -> None:
-        self._answers: defaultdict[Group, list[tuple[float, float]]] = defaultdict(list)
+        self._seen: Counter[tuple[str, str, int]] = Counter()  # samples by source, id and number
+        self._answers: defaultdict[Group, dict[Asked, list[tuple[float, float]]]] = defaultdict(dict)
         self._sums: defaultdict[Group, defaultdict[str, float]] = defaultdict(lambda: defaultdict(float))
 
     def add(self, row: Row) -> None:
         """Count a row."""
         hops = f"{row['hops']} hops" if row["hops"] else "hops unknown"
-        for group in ((), (row["data_source"],), (row["data_source"], hops)):
-            self._answers[group].append((row["em"], row["f1"]))
+        source, name, sample = row["data_source"], row["id"], row.get("sample", 1)
+        self._seen[source, name, sample] += 1
+        asked = source, name, self._seen[source, name, sample]
+        for group in ((), (source,), (source, hops)):
+            self._answers[group].setdefault(asked, []).append((row["em"], row["f1"]))
             for name, number in _counted(row).items():
                 self._sums[group][name] += number
 
@@ -102,7 +103,9 @@ class Tally:
         found: dict[str, dict[str, Row]] = {"all": {}, "by_source": {}, "by_source_and_hops": {}}
         levels = list(found.values())
         for group in sorted(self._sums):
-            levels[len(group)][", ".join(group) or "all"] = _measures(self._sums[group], self._answers[group])
+            levels[len(group)][", ".join(group) or "all"] = _measures(
+                self._sums[group], list(self._answers[group].values())
+            )
         return found
 
 
@@ -124,31 +127,36 @@ def _counted(row: Row) -> dict[str, float]:
     }
 
 
-def _measures(sums: Mapping[str, float], answers: Sequence[tuple[float, float]]) -> Row:
-    """Average over questions; shares of searches are None where there was none, recall where no gold is known."""
-    scores = np.array(answers)
-    questions = len(scores)
+def _measures(sums: Mapping[str, float], answers: Sequence[Sequence[tuple[float, float]]]) -> Row:
+    """Average over questions, each with the mean of its rollouts; all but `questions`, EM and F1 is of rollouts.
+
+    Shares of searches are None where there was none, recall where no gold is known.
+    """
+    scores = np.array([np.mean(samples, axis=0) for samples in answers])
+    rollouts = sum(map(len, answers))
     (em, f1), (low, high) = scores.mean(axis=0).tolist(), interval(scores)
 
     def share(name: str, of: str) -> float | None:
         return sums[name] / sums[of] if sums[of] else None
 
     return {
-        "questions": questions,
+        "questions": len(answers),
+        "rollouts": rollouts,
+        "solved": sum(any(em for em, _ in samples) for samples in answers) / len(answers),
         "em": em,
         "em_interval": [low[0], high[0]],
         "f1": f1,
         "f1_interval": [low[1], high[1]],
         "support_recall": share("recall", "with_golds"),
-        "searches": sums["searches"] / questions,
+        "searches": sums["searches"] / rollouts,
         "redundant_searches": share("redundant", "searches"),
         "partly_redundant_searches": share("partly_redundant", "searches"),
         "repeated_queries": share("repeated", "searches"),
         "empty_searches": share("empty", "searches"),
-        "format_errors": sums["format_errors"] / questions,
-        "invalid_turns": sums["invalid"] / questions,
-        "own_tokens": sums["own_tokens"] / questions,
-        "ended": {end: sums[end] / questions for end in _ENDS},
+        "format_errors": sums["format_errors"] / rollouts,
+        "invalid_turns": sums["invalid"] / rollouts,
+        "own_tokens": sums["own_tokens"] / rollouts,
+        "ended": {end: sums[end] / rollouts for end in _ENDS},
     }
 
 

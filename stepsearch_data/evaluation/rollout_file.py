@@ -17,15 +17,16 @@ from stepsearch_data.trainer.search_env import Task
 
 ROLLOUTS, SETTINGS, METRICS, REPLIES = "rollouts.jsonl", "settings.json", "metrics.json", "replies.sqlite"
 _TEXTS = ("question", "prompt", "response", "target", "search_keys")  # of a row, not needed to measure it
+_ANOTHER = "name another folder with --output"
 
-Key = tuple[str, str, str]  # source, id and question: two files may number theirs alike
+Key = tuple[str, str, str, int]  # source, id, question and sample: two files may number theirs alike
 
 
 class RolloutFolder:
     """Appends to `rollouts.jsonl`, in which each row is whole. `folder` None keeps nothing.
 
     `settings` say what is evaluated: a folder takes rollouts of one evaluation only. Rows that a server refused are
-    dropped, to be played again.
+    dropped, to be played again. More samples of each question may be added to those that are there.
     Raises ConfigError for a folder of another evaluation, StepSearchError where it cannot be written.
     """
 
@@ -42,8 +43,7 @@ class RolloutFolder:
                 self._claim(self.folder / SETTINGS)
                 self._file = self._reopened(self.folder / ROLLOUTS)
             except (ValueError, TypeError, KeyError, AttributeError) as error:
-                hint = "name another folder with --output"
-                raise ConfigError(f"{self.folder} holds what no evaluation wrote: {error!r}", hint) from error
+                raise ConfigError(f"{self.folder} holds what no evaluation wrote: {error!r}", _ANOTHER) from error
             except OSError as error:
                 raise _unwritable(self.folder, error) from error
         return self
@@ -54,7 +54,7 @@ class RolloutFolder:
 
     def take_earlier(self, task: Task) -> Row | None:
         """Return the row of a question that was played before, without its long texts; each is given once."""
-        rows = self._earlier.get((task.source, task.id, task.question))
+        rows = self._earlier.get((task.source, task.id, task.question, task.sample))
         return rows.popleft() if rows else None
 
     def append(self, rows: Iterable[Row]) -> None:
@@ -75,13 +75,11 @@ class RolloutFolder:
         """Make the folder this evaluation's, unless it is another's."""
         ours = orjson.dumps(self._settings, option=orjson.OPT_INDENT_2) + b"\n"
         before = read_text(path).encode() if path.exists() else ours
-        if before != ours:
-            theirs = orjson.loads(before)
-            names = [name for name in {**theirs, **self._settings} if theirs.get(name) != self._settings.get(name)]
+        theirs = orjson.loads(before)
+        names = [name for name in {**theirs, **self._settings} if theirs.get(name) != self._settings.get(name)]
+        if names not in ([], ["samples"]):
             changed = [f"{name} {theirs.get(name)} → {self._settings.get(name)}" for name in names]
-            raise ConfigError(
-                f"{self.folder} holds another evaluation: {', '.join(changed)}", "name another folder with --output"
-            )
+            raise ConfigError(f"{self.folder} holds another evaluation: {', '.join(changed)}", _ANOTHER)
         write_whole(path, ours)
 
     def _reopened(self, path: Path) -> BinaryIO:
@@ -89,14 +87,24 @@ class RolloutFolder:
         lines = read_lines(path) if path.exists() else []
         kept = []
         for line in lines:
-            row = orjson.loads(line) if line.endswith(b"\n") else {"ended": "refused"}
+            row: Row = orjson.loads(line) if line.endswith(b"\n") else {"ended": "refused"}
             if row["ended"] != "refused":
                 kept.append(line)
-                key = (row["data_source"], row["id"], row["question"])
+                key: Key = (row["data_source"], row["id"], row["question"], row.get("sample", 1))
                 self._earlier[key].append({k: v for k, v in row.items() if k not in _TEXTS})
         if len(kept) < len(lines):
             write_whole(path, b"".join(kept))
         return open(path, "ab")
+
+
+def count_played(folder: Path | None) -> int:
+    """Count the rollouts of a folder that are not played again. Raises ConfigError."""
+    path = folder / ROLLOUTS if folder else None
+    try:
+        lines = read_lines(path) if path and path.exists() else []
+        return sum(orjson.loads(line)["ended"] != "refused" for line in lines if line.endswith(b"\n"))
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ConfigError(f"{folder} holds what no evaluation wrote: {error!r}", _ANOTHER) from error
 
 
 def _unwritable(folder: Path, error: OSError) -> StepSearchError:

@@ -48,6 +48,7 @@ class Options:
     lengths: Mapping[str, int] = field(default_factory=dict)
     limit: int | None = None
     batch: int | None = None
+    samples: int = 1
     temperature: float = 0.0
     seed: int = 0
     output: Path | None = None
@@ -88,6 +89,8 @@ def set_up(options: Options) -> Setup:
     """
     if bool(options.checkpoint) == bool(options.llm):
         raise ConfigError("expected one policy", "name a CHECKPOINT or --llm MODEL, not both")
+    if options.samples > 1 and not options.temperature:
+        raise ConfigError(f"{options.samples} samples at temperature 0 are one and the same", "--temperature 1")
     if options.output and options.output.exists() and not options.output.is_dir():
         raise ConfigError(f"{options.output} is not a folder", "name another with --output")
     model = options.llm or find_checkpoint(options.checkpoint or "")
@@ -156,4 +159,5 @@ def settings_of(options: Options, setup: Setup, config: RunConfig, questions: Qu
         "limits": vars(setup.limits),
         "temperature": options.temperature,
         "seed": options.seed,
+        **({"samples": options.samples} if options.samples > 1 else {}),
     }

@@ -40,6 +40,8 @@ class Task:
     source: str = ""
     hops: int = 0
     """0 if unknown."""
+    sample: int = 1
+    """Which of several rollouts of the question, from 1."""
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+import zlib
 from pathlib import Path
 from typing import Any
 
 from stepsearch_data.pipeline.store import Store
+from stepsearch_data.templates.examples import Example
 from stepsearch_data.templates.files import load_template
 from stepsearch_data.trainer.data import load_examples
 from tests.llm_server import LlmServer
@@ -41,3 +44,25 @@ class GoldPolicy:
         for stop in STOPS:
             text = text.removesuffix(stop)
         return text
+
+
+class ScriptedPolicy(GoldPolicy):
+    """Answers right in so many of `samples` rollouts of a question, which its id decides: from none to all."""
+
+    def __init__(self, store: Path, samples: int, split: str = "train") -> None:
+        super().__init__(store, split)
+        self._samples = samples
+
+    def passes(self) -> dict[str, int]:
+        """How many of the rollouts are right, by question id."""
+        return {each.question_id: self._right(each) for each in self._examples.values()}
+
+    def __call__(self, request: dict[str, Any]) -> str:
+        """The next turn of the rollout that the seed numbers, of a chat."""
+        text = super().__call__(request)
+        example = self._examples[request["messages"][0]["content"]]
+        is_right = (request.get("seed") or 0) < self._right(example)
+        return text if is_right else re.sub("<answer>.*", "<answer> nobody knows", text)
+
+    def _right(self, example: Example) -> int:
+        return zlib.crc32(example.question_id.encode()) % (self._samples + 1)
