@@ -27,7 +27,7 @@ from stepsearch_data.sql import query as run_query
 if TYPE_CHECKING:
     import polars as pl
 
-    from stepsearch_data.exports.export import Written
+    from stepsearch_data.exports.export import Origin, Written
     from stepsearch_data.report.write import Written as ReportWritten
     from stepsearch_data.rewards import Preset
     from stepsearch_data.schemas.rows import Check
@@ -278,6 +278,8 @@ class Store:
         rows = []
         for stage in STAGES:
             entry = manifest.stages.get(stage.name)
+            if stage.optional and entry is None:
+                continue
             fresh = stage.name in manifest.fresh
             outputs = entry.outputs if entry else {}
             rows.append(
@@ -326,23 +328,29 @@ class Store:
         split: str | None = None,
         everything: bool = False,
         templates: bool = False,
+        pass_rate: str | None = None,
+        origin: Origin = "gold",
         progress: bool = False,
     ) -> Written:
         """Write the trajectories in a trainer's format into a folder. Return files, rows and how to load them.
 
-        `everything` adds trajectories that are incomplete or failed the quality gates. Questions that templates have
-        written are refused, unless `templates`. Raises ConfigError for an
-        unknown format, template or split, StoreError for a store that is not up to date.
+        `everything` adds trajectories that are incomplete or failed the quality gates. `pass_rate` takes only those
+        whose question a policy of the table `rollouts` passes so often: "0.2-0.8", or a band such as "medium".
+        `origin` is "gold", "teacher" (trajectories that `pick` took of a policy's rollouts) or "all". Questions that
+        templates have written are refused, unless `templates`.
+        Raises ConfigError for an unknown format, template, split or band, StoreError for a store that is not up to
+        date.
 
         >>> ssd.open("store").export("trl-sft", "sft").rows
         {PosixPath('sft/train.parquet'): 236, PosixPath('sft/validation.parquet'): 11}
         """
-        from stepsearch_data.exports.export import export, find_format
+        from stepsearch_data.exports.export import export, find_format, parse_rates
         from stepsearch_data.templates.files import load_template
 
-        form, worded = find_format(format), load_template(template)
+        form, worded, wanted = find_format(format), load_template(template), pass_rate and parse_rates(pass_rate)
         with _writing(path), Reporter(quiet=not progress).stage("export") as meter:
             chosen: dict[str, Any] = {"split": split, "everything": everything, "templates": templates}
+            chosen |= {"wanted": wanted or None, "origin": origin}
             return export(self.folder, form, worded, Path(path), meter, **chosen)
 
     def __repr__(self) -> str:

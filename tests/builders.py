@@ -14,6 +14,7 @@ from stepsearch_data.schemas.rows import (
     Passage,
     Query,
     Question,
+    Rollout,
     Round,
     SubQuestion,
     SupportingParagraph,
@@ -187,3 +188,24 @@ def build_index(folder: Path, texts: Sequence[str | tuple[str, str]], kind: str 
     assert engine.kind.build is not None
     engine.kind.build(engine, documents(folder, texts), part, Meter(None, kind))
     return part
+
+
+def rollout(question_id: str = "q1", policy: str = "mine", sample: int = 1, **fields: Any) -> Rollout:
+    """A rollout that neither searches nor answers."""
+    defaults: dict[str, Any] = {
+        "source": "musique",
+        "answer": None,
+        "right": False,
+        "f1": 0.0,
+        "format_ok": False,
+        "ended": "",
+        "searches": 0,
+        "gold": 2,
+        "gold_found": 0,
+        "information_gain": 0.0,
+        "redundancy_penalty": 0.0,
+        "own_tokens": None,
+        "response": "",
+        "observations": None,
+    }
+    return Rollout(question_id=question_id, policy=policy, sample=sample, **{**defaults, **fields})

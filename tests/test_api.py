@@ -22,7 +22,7 @@ import pytest
 import stepsearch_data as ssd
 from stepsearch_data import api, trajectory
 from stepsearch_data.core.progress import Reporter
-from stepsearch_data.schemas.tables import TABLES
+from stepsearch_data.schemas.tables import OPTIONAL, TABLES, Table
 from tests.conftest import Run
 from tests.rows import QUESTION, jsonl, musique, write_lines
 
@@ -156,7 +156,7 @@ def test_what_cannot_be_is_an_error_of_the_package(call: Any, error: str, said: 
     assert said in raised.value.message + raised.value.hint
 
 
-@pytest.mark.parametrize("name", [table.name for table in TABLES])
+@pytest.mark.parametrize("name", [table.name for table in TABLES if table not in OPTIONAL])
 def test_a_table_has_the_rows_and_columns_of_its_view(name: str, sample_store: Path) -> None:
     store = ssd.open(sample_store)
     frame, view = store.table(name).collect(), pl.DataFrame(store.sql(f"FROM {name}"))
@@ -164,6 +164,12 @@ def test_a_table_has_the_rows_and_columns_of_its_view(name: str, sample_store: P
     order = [column for column, kind in view.schema.items() if not kind.is_nested()]
     assert frame.sort(order).to_dicts() == view.sort(order).to_dicts()
     assert name.endswith("_calls") or name == "marks" or store.tables[name] == frame.height
+
+
+@pytest.mark.parametrize("table", OPTIONAL, ids=lambda table: table.name)
+def test_a_table_that_only_some_stores_have(table: Table[Any], sample_store: Path) -> None:
+    with pytest.raises(ssd.errors.StepSearchError, match=f"the store has no table {table.name}"):
+        ssd.open(sample_store).table(table.name)
 
 
 def test_a_table_is_what_the_manifest_names(here: Path) -> None:

@@ -42,7 +42,7 @@ ALLOWED = {
     "pipeline": BASE | {"executors", "remote", "llm", "search", "sources"},
     "sql": {"core", "schemas", "pipeline"},
     "indexes": {"core", "executors", "pipeline", "search"},
-    "exports": BASE | {"pipeline", "sources"},
+    "exports": BASE | {"pipeline", "rewards", "sources"},
     "stages": STORE | {"rewards"},
     "attrition": BASE | {"pipeline", "stages"},
     "audit": BASE | {"pipeline", "stages", "sql", "attrition"},

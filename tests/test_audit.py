@@ -97,6 +97,7 @@ def test_gates_without_evaluation_data_were_not_checked(sample_store: Path, cli:
         "eval_single_hop": "not checked",
         "unproven": "off",
         "marks": "off",
+        "pass_rate": "off",
     }
     assert set(measures["by_gate"]["eval_overlap"].values()) == {None}
     assert set(measures["by_gate"]["leak"].values()) == {0}
@@ -115,6 +116,6 @@ def test_gates_without_evaluation_data_were_not_checked(sample_store: Path, cli:
 )
 def test_which_gates_looked_at_nothing(files: dict[str, str], config: dict[str, str], found: Any) -> None:
     expected = dict.fromkeys(config, "off") if found == "off" else found
-    assert unchecked({"config": config, "files": files}) == {**expected, "marks": "off"}
-    asked = {"config": {**config, "marks": "drop-bad"}, "files": files}
+    assert unchecked({"config": config, "files": files}) == {**expected, "marks": "off", "pass_rate": "off"}
+    asked = {"config": {**config, "marks": "drop-bad", "pass_rate": [0.2, 0.8]}, "files": files}
     assert unchecked(asked) == expected

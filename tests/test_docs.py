@@ -22,6 +22,7 @@ from stepsearch_data.pipeline.config import RunSettings
 from stepsearch_data.search.kinds import kind_of, kinds
 from stepsearch_data.stages import STAGES
 from tests.conftest import Run
+from tests.releases import build
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -33,9 +34,22 @@ def blocks(language: str) -> list[tuple[str, str]]:
     return [(path.name, block) for path in DOCUMENTS for block in pattern.findall(path.read_text())]
 
 
+@pytest.fixture(scope="module")
+def played_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sample, which keeps its gold trajectories, and one that is wrong, as rollouts of a policy that teaches."""
+    folder = tmp_path_factory.mktemp("played")
+    store = build(folder / "store")
+    rows = [{"id": each.question_id, "response": each.rollout} for each in ssd.load_trajectories(store.root)]
+    rows.append({**rows[0], "response": "<answer> nobody knows </answer>"})
+    (folder / "gold.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    policies = f'rollouts.policies=["gold={folder / "gold.jsonl"}"]'
+    return build(folder / "store", policies, "pick.teacher=gold").root
+
+
 @pytest.mark.parametrize(("document", "query"), blocks("sql"))
-def test_sql_examples_run(document: str, query: str, sample_store: Path, cli: Run) -> None:
-    found = cli("sql", "-", "--store", sample_store, "--format", "json", stdin=query)
+def test_sql_examples_run(document: str, query: str, sample_store: Path, played_store: Path, cli: Run) -> None:
+    store = played_store if document == "rollouts.md" else sample_store
+    found = cli("sql", "-", "--store", store, "--format", "json", stdin=query)
     assert found.returncode == 0, f"{document}: {found.stderr}"
     rows = json.loads(found.stdout)
     assert rows or "rejects" in query or "NOT bool_or" in query
@@ -210,7 +224,7 @@ def test_every_setting_that_is_named_exists() -> None:
             rf"(?<![\w/.\[])(?:{names})\.(?:[a-z0-9-]+\.)?[a-z_0-9]+\b(?!\.|/|\()", path.read_text()
         ):
             assert setting in known or setting.endswith(
-                (".json", ".jsonl", ".sql", ".md", ".toml", ".html", ".txt", ".yaml", ".png")
+                (".json", ".jsonl", ".parquet", ".sql", ".md", ".toml", ".html", ".txt", ".yaml", ".png")
             ), f"{path.name}: {setting}"
 
 

@@ -6,7 +6,7 @@ import sys
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -60,6 +60,18 @@ def export(
         ),
     ] = False,
     allow_templates: options.AllowTemplates = False,
+    origin: Annotated[
+        Literal["gold", "teacher", "all"],
+        typer.Option("--origin", help="Whose trajectories: gold ones, those taken of a teacher's rollouts, or both."),
+    ] = "gold",
+    pass_rate: Annotated[
+        str | None,
+        typer.Option(
+            "--pass-rate",
+            metavar="LOW-HIGH|BAND",
+            help="Only questions that a policy passes so often: 0.2-0.8, or unsolved, hard, medium, easy, solved.",
+        ),
+    ] = None,
     config: options.Config = None,
     quiet: options.Quiet = False,
     _list: Annotated[
@@ -73,6 +85,7 @@ def export(
     """
     opened = open_store(store, config)
     chosen: dict[str, Any] = {"template": template, "split": split, "everything": everything}
+    chosen |= {"pass_rate": pass_rate, "origin": origin}
     written = opened.export(form, output, **chosen, templates=allow_templates, progress=not quiet)
     if not quiet:
         for path, rows in written.rows.items():

@@ -1,9 +1,10 @@
-"""How sure a share is."""
+"""How sure a share is, and how often a policy passes."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
 @dataclass(frozen=True)
@@ -28,3 +29,32 @@ def share_interval(hits: int, n: int) -> Interval:
     centre = (share + spread / 2) / (1 + spread)
     half = math.sqrt(share * (1 - share) * spread + spread * spread / 4) / (1 + spread)
     return Interval(n, share, max(0.0, centre - half), min(1.0, centre + half))
+
+
+BANDS = ("unsolved", "hard", "medium", "easy", "solved")
+"""Bands of pass rates: 0, below 0.2, to 0.8, above 0.8, and 1."""
+_HARD, _EASY = 0.2, 0.8
+
+
+class Passes(NamedTuple):
+    """The rollouts of a question, and how many of them are right."""
+
+    right: int
+    rollouts: int
+
+    @property
+    def rate(self) -> float:
+        """Return the pass rate."""
+        return self.right / self.rollouts
+
+    @property
+    def interval(self) -> Interval:
+        """Return the pass rate with Wilson's interval."""
+        return share_interval(self.right, self.rollouts)
+
+    @property
+    def band(self) -> str:
+        """Return the band of the pass rate."""
+        if self.right in (0, self.rollouts):
+            return "solved" if self.right else "unsolved"
+        return "hard" if self.rate < _HARD else "easy" if self.rate > _EASY else "medium"

@@ -13,6 +13,7 @@ _OURS = (
     "verl-sft",
     "trl-sft",
     "trl-grpo",
+    "curriculum",
     "trl-dpo",
     "trl-stepwise",
     "llama-factory",

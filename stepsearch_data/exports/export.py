@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow.parquet as pq
 
 from stepsearch_data.core.errors import ConfigError, StoreError
+from stepsearch_data.core.intervals import BANDS, Passes
 from stepsearch_data.core.progress import Meter
 from stepsearch_data.exports import FORMATS
 from stepsearch_data.exports.files import Files
 from stepsearch_data.exports.formats import Format
 from stepsearch_data.exports.marks import marked
-from stepsearch_data.exports.reading import examples, split_names
+from stepsearch_data.exports.reading import examples, split_names, taken
 from stepsearch_data.pipeline.catalog import check_current
 from stepsearch_data.pipeline.context import read_rows
 from stepsearch_data.pipeline.demonstrations import refuse_templates
 from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.schemas.tables import PASSAGES, QUESTIONS, TRAJECTORIES, Table
+from stepsearch_data.templates.examples import Example
 from stepsearch_data.templates.template import Template
 
 _NO_TRAJECTORY = ("no trajectory is complete and passed the quality gates", "take the others too: --all")
@@ -30,7 +33,15 @@ _NOTHING = {
         "no hop has both a good search and one that the vote rejected",
         "more queries: --set queries.per_sub_question=6",
     ),
+    "curriculum": (
+        "no trajectory has rollouts with such a pass rate",
+        "keep some: stepsearch-data build --set 'rollouts.policies=[\"NAME=DIR\"]'",
+    ),
 }
+
+
+Wanted = Callable[[Passes], bool]
+Origin = Literal["gold", "teacher", "all"]
 
 
 @dataclass(frozen=True)
@@ -56,28 +67,33 @@ def export(
     split: str | None = None,
     everything: bool = False,
     templates: bool = False,
+    wanted: Wanted | None = None,
+    origin: Origin = "gold",
 ) -> Written:
     """Write the format's files into a folder, and replace existing ones.
 
+    `origin` says whose trajectories: the gold ones, those taken of a teacher's rollouts, or both.
+    With `wanted`, only trajectories whose question a policy passes so often (`parse_rates`).
     Where all splits are written, other splits' files of earlier exports are removed from the folder.
 
     Raises StoreError for a store that is incomplete, has nothing to write, or has questions by templates (unless
     `templates`), ConfigError for a split
     that it does not have, OSError.
     """
-    _check(store, form, template, folder)
+    _check(store, form, template, folder, origin)
     with store.reading() as manifest, Files(folder, form.suffix, form.schema(template)) as written:
         if not templates and form.of != "passages":
             refuse_templates(store.tables(manifest, QUESTIONS)[QUESTIONS])
         known = [form.stem] if form.stem else split_names(store, manifest)
         if split not in (None, *known):
             raise ConfigError(f"there is no split {split!r}", f"this store has: {', '.join(known)}")
-        for own_split, item in _items(store, manifest, form, meter, everything=everything):
-            if split in (None, own_split):
+        for own_split, item in _items(store, manifest, form, meter, everything=everything, origin=origin):
+            if split in (None, own_split) and (wanted is None or _is_wanted(item, wanted)):
                 for row in form.rows(item, template):
                     written.append(own_split, row)
         if not written.rows:
-            raise StoreError(*_NOTHING.get(form.of, _NOTHING.get(form.name, _NO_TRAJECTORY)))
+            nothing = _NOTHING.get(form.of, _NOTHING.get(form.name, _NO_TRAJECTORY))
+            raise StoreError(*(_NOTHING["curriculum"] if wanted else nothing))
         written.commit(alone=split is None and form.of == "trajectories")
         paths = {name: str(written.path(name)) for name in written.rows}
         if form.beside:
@@ -85,7 +101,27 @@ def export(
     return Written({written.path(name): count for name, count in written.rows.items()}, form.load(paths))
 
 
-def _check(store: Store, form: Format, template: Template, folder: Path) -> None:
+def parse_rates(text: str) -> Wanted:
+    """Return what tells whether a pass rate is in a band, or in a range LOW-HIGH. Raises ConfigError."""
+    if text in BANDS:
+        return lambda passes: passes.band == text
+    try:
+        low, high = map(float, text.split("-"))
+    except ValueError:
+        low, high = 1.0, 0.0
+    if not 0 <= low <= high <= 1:
+        raise ConfigError(f"{text} is no range of pass rates", f"such as 0.2-0.8, or one of {', '.join(BANDS)}")
+    return lambda passes: low <= passes.rate <= high
+
+
+def _is_wanted(item: Any, wanted: Wanted) -> bool:
+    """Tell whether this is a trajectory whose question a policy passes as often as wanted."""
+    return isinstance(item, Example) and item.passes is not None and wanted(item.passes)
+
+
+def _check(store: Store, form: Format, template: Template, folder: Path, origin: Origin) -> None:
+    if origin != "gold" and (form.asks or form.of != "trajectories"):
+        raise ConfigError(f"{form.name} holds no searches: it is the same of any origin", "leave out --origin")
     if form.tags_only and template.tool:
         raise ConfigError(
             f"the trainer of {form.name} reads tags, and template {template.name} calls a tool",
@@ -97,7 +133,7 @@ def _check(store: Store, form: Format, template: Template, folder: Path) -> None
 
 
 def _items(
-    store: Store, manifest: Manifest, form: Format, meter: Meter, *, everything: bool
+    store: Store, manifest: Manifest, form: Format, meter: Meter, *, everything: bool, origin: Origin
 ) -> Iterator[tuple[str, Any]]:
     """Return what the format makes rows of, each with its split."""
     if form.of == "marks":
@@ -107,5 +143,6 @@ def _items(
     total = pq.read_metadata(path).num_rows
     if form.of == "passages":
         return ((form.stem, passage) for passage in meter.track(read_rows(path, PASSAGES), total))
-    found = examples(store, manifest, everything=everything, with_rejected=form.with_rejected)
+    gold = examples(store, manifest, everything=everything, with_rejected=form.with_rejected)
+    found = chain(gold if origin != "teacher" else (), taken(store, manifest) if origin != "gold" else ())
     return ((example.split, example) for example in meter.track(found, total))

@@ -35,6 +35,7 @@ class Format:
     stem: str = ""
     with_rejected: bool = False  # its examples need the searches that the vote rejected
     tags_only: bool = False  # its trainer reads tags, not tool calls
+    asks: bool = False  # its rows hold a question and what scores an answer, whoever has searched
     beside: Callable[[Files, Template], dict[str, bytes]] | None = None  # further files, by name
 
 
@@ -90,6 +91,7 @@ VERL = Format(
     rl.verl_schema,
     rl.verl,
     _verl,
+    asks=True,
 )
 STEPSEARCH = Format(
     "stepsearch",
@@ -98,6 +100,7 @@ STEPSEARCH = Format(
     rl.stepsearch,
     _verl,
     tags_only=True,
+    asks=True,
 )
 SEARCH_R1 = Format(
     "search-r1",
@@ -106,6 +109,7 @@ SEARCH_R1 = Format(
     rl.search_r1,
     _verl,
     tags_only=True,
+    asks=True,
 )
 VERL_SFT = Format(
     "verl-sft",
@@ -127,6 +131,15 @@ TRL_GRPO = Format(
     lambda _: rl.TRL_GRPO,
     rl.trl_grpo,
     _datasets,
+    asks=True,
+)
+CURRICULUM = Format(
+    "curriculum",
+    "as trl-grpo, with each question's pass rate, its interval and its band",
+    lambda _: rl.CURRICULUM,
+    rl.curriculum,
+    _datasets,
+    asks=True,
 )
 TRL_DPO = Format(
     "trl-dpo",
@@ -168,6 +181,7 @@ SKYRL = Format(
     rl.skyrl,
     _skyrl,
     tags_only=True,
+    asks=True,
 )
 VERIFIERS = Format(
     "verifiers",
@@ -177,6 +191,7 @@ VERIFIERS = Format(
     lambda files: f"cd {_folder_of(files)} && uv pip install . && vf-eval {taskset.NAME} …",
     suffix="jsonl",
     beside=taskset.package,
+    asks=True,
 )
 CORPUS = Format(
     "corpus",

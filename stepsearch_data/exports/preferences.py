@@ -6,9 +6,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from stepsearch_data.core.errors import ConfigError
 from stepsearch_data.exports import schema
 from stepsearch_data.exports.sft import tools_text
-from stepsearch_data.templates.examples import Example, Search
+from stepsearch_data.templates.examples import Example, Preferred, Search
 from stepsearch_data.templates.template import Template
 
 Row = dict[str, Any]
@@ -19,8 +20,11 @@ def trl_dpo(example: Example, template: Template) -> list[Row]:
     """Make TRL's rows for DPO: per hop, the good search with each search that the vote rejected.
 
     DPO learns every token of both sides, so they end with the query. What the bad search found is in
-    `rejected_documents`, to show why it was bad. A hop without a good or without a bad search makes no pair.
+    `rejected_documents`, to show why it was bad. A hop without a good or without a bad search makes no pair. Of a
+    teacher, pairs are what it wrote in a right and in a wrong rollout, where the two part; `hop` is the turn.
     """
+    if example.final:
+        return [_parted(example, template, each) for each in example.preferred]
     return [
         {
             **_sides(example, template, at, search),
@@ -33,6 +37,15 @@ def trl_dpo(example: Example, template: Template) -> list[Row]:
         if step.role == "gold" and step.search.good
         for search in step.rejected
     ]
+
+
+def _parted(example: Example, template: Template, pair: Preferred) -> Row:
+    if template.tool:
+        raise ConfigError("a teacher's pairs are written in tags", "--template musique or paper")
+    sides = {"chosen": pair.chosen, "rejected": pair.rejected}
+    about = {"question_id": example.question_id, "hop": pair.turn, "rejected_documents": []}
+    before = f"{pair.context.strip()}\n" if pair.context else ""
+    return {"prompt": template.opening(example.question) + before, **sides, **about}
 
 
 def _sides(example: Example, template: Template, at: int, search: Search) -> Row:

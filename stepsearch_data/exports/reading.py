@@ -4,18 +4,84 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import pyarrow.parquet as pq
 
+from stepsearch_data.core.errors import StoreError
+from stepsearch_data.core.intervals import Passes
+from stepsearch_data.pipeline.passes import count_passes
 from stepsearch_data.pipeline.questions import QuestionRows, by_question
 from stepsearch_data.pipeline.store import Manifest, Store
+from stepsearch_data.rewards import own_turns, read
 from stepsearch_data.schemas import tables
-from stepsearch_data.schemas.rows import Round, Trajectory
-from stepsearch_data.templates.examples import Example, Search
+from stepsearch_data.schemas.rows import Rollout, Round, Trajectory
+from stepsearch_data.templates.examples import Example, Paragraph, Preferred, Search, Step
 from stepsearch_data.templates.passages import Passages
 
 _ALWAYS = (tables.SUB_QUESTIONS, tables.TRAJECTORIES, tables.ROUNDS)
+_TAUGHT = (tables.ROLLOUTS, tables.ROLLOUT_TURNS, tables.PICKS, tables.PREFERENCES)
 _FOR_REJECTED = (tables.QUERIES, tables.VOTES, tables.HITS)
+
+
+def taken(store: Store, manifest: Manifest) -> Iterator[Example]:
+    """Yield the teacher's trajectories that `pick` has taken, in the order of the questions. Raises StoreError."""
+    if not all(manifest.output(table.name) for table in _TAUGHT):
+        raise StoreError(
+            "the store has no trajectories of a teacher", "stepsearch-data build --set pick.teacher=POLICY"
+        )
+    inputs = store.tables(manifest, tables.QUESTIONS, *_TAUGHT)
+    splits, passes = _splits(store, manifest, everything=False) or {}, _passes(store, manifest)
+    counts: Counter[str] = Counter()
+    for rows in by_question(inputs, *_TAUGHT):
+        picks = {(pick.policy, pick.sample) for pick in rows[tables.PICKS] if pick.taken}
+        for rollout in rows[tables.ROLLOUTS]:
+            if (rollout.policy, rollout.sample) in picks:
+                split = splits[rollout.question_id]
+                example = _taught(counts[split], split, rollout, rows)
+                yield replace(example, passes=passes.get(example.question_id))
+                counts[split] += 1
+
+
+def _taught(index: int, split: str, rollout: Rollout, rows: QuestionRows) -> Example:
+    """Return a rollout as an example: the policy's own words, and the documents as it was shown them."""
+    question, of = rows.question, (rollout.policy, rollout.sample)
+    places = None if rollout.observations is None else [(start, end) for start, end in rollout.observations]
+    parsed = read(rollout.response, observations=places)
+    *wrote, final = own_turns(parsed, places)
+    turns = [turn for turn in rows[tables.ROLLOUT_TURNS] if (turn.policy, turn.sample) == of]
+    steps = [
+        Step(
+            hop=turn.turn,
+            role="gold",
+            sub_question="",
+            found="",
+            search=Search(
+                turn.query,
+                tuple(Paragraph(document.title, document.span.text) for document in found.documents),
+                good=turn.new_gold > 0,
+                text=text,
+            ),
+            keys=(turn.query,),
+        )
+        for turn, found, text in zip(turns, parsed.rounds, wrote, strict=True)
+    ]
+    return Example(
+        index=index,
+        split=split,
+        question_id=question.question_id,
+        source=question.source,
+        question=question.question,
+        answers=(question.answer, *question.answer_aliases),
+        hops=question.hops,
+        steps=tuple(steps),
+        final=final,
+        preferred=tuple(
+            Preferred(each.turn, each.context, each.chosen, each.rejected)
+            for each in rows[tables.PREFERENCES]
+            if (each.policy, each.chosen_sample) == of
+        ),
+    )
 
 
 def examples(store: Store, manifest: Manifest, *, everything: bool, with_rejected: bool) -> Iterator[Example]:
@@ -28,12 +94,14 @@ def examples(store: Store, manifest: Manifest, *, everything: bool, with_rejecte
     inputs = store.tables(manifest, tables.QUESTIONS, tables.PASSAGES, *related)
     passages = Passages(inputs[tables.PASSAGES])
     splits = _splits(store, manifest, everything=everything)
+    passes = _passes(store, manifest)
     counts: Counter[str] = Counter()
     for rows in by_question(inputs, *related):
         found = rows[tables.TRAJECTORIES]
         split = "train" if splits is None else splits.get(rows.question.question_id, "train" if everything else "")
         if found and split and (everything or found[0].complete):
-            yield _example(counts[split], split, found[0], rows, passages)
+            example = _example(counts[split], split, found[0], rows, passages)
+            yield replace(example, passes=passes.get(example.question_id))
             counts[split] += 1
 
 
@@ -58,6 +126,13 @@ def _splits(store: Store, manifest: Manifest, *, everything: bool) -> dict[str, 
         return {key: split for key, split, _, passed in rows if split and passed}
     of_group = {group: split for _, split, group, _ in rows if split}
     return {key: split or of_group.get(group, "train") for key, split, group, _ in rows}
+
+
+def _passes(store: Store, manifest: Manifest) -> dict[str, Passes]:
+    """Count the rollouts of each question, of the policy that the quality gates look at; none where none are kept."""
+    output, quality = manifest.output(tables.ROLLOUTS.name), manifest.stages.get("quality")
+    policy = quality.fingerprint["config"].get("policy", "") if quality else ""
+    return count_passes(store.table(tables.ROLLOUTS, output), policy) if output else {}
 
 
 def _example(index: int, split: str, trajectory: Trajectory, rows: QuestionRows, passages: Passages) -> Example:

@@ -59,8 +59,18 @@ TRL_GRPO = pa.schema(
         "support_docs": schema.DOCUMENTS,
     }
 )
-
 SKYRL = TRL_GRPO.append(pa.field("env_class", schema.TEXT))
+CURRICULUM = pa.schema(
+    [
+        *TRL_GRPO,
+        ("band", schema.TEXT),
+        ("pass_rate", pa.float64()),
+        ("pass_rate_low", pa.float64()),
+        ("pass_rate_high", pa.float64()),
+        ("right", pa.int64()),
+        ("rollouts", pa.int64()),
+    ]
+)
 
 
 def search_r1(example: Example, template: Template) -> list[Row]:
@@ -111,6 +121,16 @@ def trl_grpo(example: Example, template: Template) -> list[Row]:
 def skyrl(example: Example, template: Template) -> list[Row]:
     """Make a row for SkyRL, which hands every column but the first two to the environment of that class."""
     return [{**row, "env_class": "stepsearch"} for row in trl_grpo(example, template)]
+
+
+def curriculum(example: Example, template: Template) -> list[Row]:
+    """Make a row for TRL's GRPO with how often a policy passes the question; none of one that it has not played."""
+    passes = example.passes
+    if passes is None:
+        return []
+    bounds = {"pass_rate_low": passes.interval.low, "pass_rate_high": passes.interval.high}
+    counted = {"band": passes.band, "pass_rate": passes.rate, **bounds, **passes._asdict()}
+    return [row | counted for row in trl_grpo(example, template)]
 
 
 def _to_score(example: Example) -> Row:

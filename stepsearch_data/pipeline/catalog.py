@@ -17,6 +17,7 @@ from stepsearch_data.schemas.tables import (
     HITS,
     LLM_CALLS,
     MARKS,
+    OPTIONAL,
     QUERIES,
     REJECTS,
     SEARCH_CALLS,
@@ -133,6 +134,8 @@ def frame(store: Store, manifest: Manifest, name: str) -> pl.LazyFrame:
     if table is REJECTS:
         outputs = [entry.outputs[REJECTS.name] for entry in manifest.stages.values()]
         return pl.concat([pl.scan_parquet(store.table(REJECTS, output), glob=False) for output in outputs])
+    if table in OPTIONAL and manifest.output(name) is None:
+        raise StoreError(f"the store has no table {name}", "stepsearch-data schema says what it is")
     rows = pl.scan_parquet(store.tables(manifest, table)[table], glob=False)
     judged = JUDGED.get(name)
     if judged is None:

@@ -80,8 +80,8 @@ class Runner:
     ) -> None:
         self.store = Store(config.store)
         self._stages = stages
-        self._selected = [stage for stage in stages if stage.name in selected]
         self.config = config
+        self._selected = [stage for stage in stages if stage.name in selected and not self._is_left_out(stage)]
         self._force = force
         self._started = started
         self._say: Callable[[str], None] = lambda _: None
@@ -183,6 +183,11 @@ class Runner:
         sample = parse_sources(SAMPLE)
         is_sample = committed is None or committed.fingerprint["inputs"] == _digests(sample)
         return sample if is_sample else ()
+
+    def _is_left_out(self, stage: Stage) -> bool:
+        """Tell whether neither the settings nor the store know an optional stage."""
+        wanted = self.config.stages[stage.name] != stage.config()
+        return stage.optional and not wanted and stage.name not in self.store.manifest().stages
 
     def _inputs(self, stage: Stage, manifest: Manifest) -> dict[str, str]:
         """Return the content digests of what the stage reads, without missing inputs."""
@@ -334,8 +339,11 @@ class Runner:
                 continue
             output = manifest.output(name)
             if output is None:
-                writer = next(s.name for s in self._stages if name in {o.name for o in s.writes})
-                raise ConfigError(f"{stage.name} reads {name}, which is not in the store yet", _from(writer, stage))
+                maker = next(s for s in self._stages if name in {o.name for o in s.writes})
+                if self._is_left_out(maker):
+                    continue
+                missing = f"{stage.name} reads {name}, which is not in the store yet"
+                raise ConfigError(missing, _from(maker.name, stage))
             writer = manifest.writer(name)
             if writer not in manifest.fresh:
                 raise ConfigError(f"{stage.name} reads {name}, which is out of date", _from(writer, stage))

@@ -84,7 +84,7 @@ class Stage:
     """A stage's declaration. `version` goes up when the code changes the rows it writes.
 
     `only_with` is an input without whose rows there is nothing to do: the stage then writes empty tables, and a build
-    does not mention it.
+    does not mention it. An `optional` stage is left out until one of its settings is given.
     """
 
     name: str
@@ -96,6 +96,7 @@ class Stage:
     version: int = 1
     needs: Needs = Needs.NOTHING
     only_with: Table[Any] | None = None
+    optional: bool = False
 
     def fingerprint(
         self,

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from stepsearch_data.audit import Numbers, audit
 from stepsearch_data.core.markdown import Markup, code, example, fence, plain, table
 from stepsearch_data.pipeline.store import Manifest, Store
-from stepsearch_data.release.dataset import CONFIGS, TRAJECTORIES, Config
+from stepsearch_data.release.dataset import TRAJECTORIES, Config, configs_of
 from stepsearch_data.release.documents import documents
 from stepsearch_data.release.lineage import OTHER, Origin, attribution, citation
 from stepsearch_data.release.record import DATA, PICTURE, REPORT, Record
@@ -84,7 +84,7 @@ def card(numbers: Statistics, found: Sequence[Origin]) -> str:
         configs=_configs(record),
         schemas="\n\n".join(
             f"### {config.name}\n\n{table(('column', 'type', 'meaning'), _columns(config.schema))}"
-            for config in CONFIGS
+            for config in configs_of(record)
         ),
         picture=f"\n\n![{_SEEN}]({PICTURE})" if PICTURE in record.files else "",
         trajectory=numbers.trajectory(),
@@ -131,7 +131,7 @@ def _report(record: Record) -> str:
 
 def _configs(record: Record) -> str:
     names = list(record.configs[TRAJECTORIES.name])
-    parts = {config: record.configs[config.name] for config in CONFIGS}
+    parts = {config: record.configs[config.name] for config in configs_of(record)}
     rows = (
         (code(config.name), config.doc, *(splits[name].rows if name in splits else None for name in names))
         for config, splits in parts.items()
@@ -237,8 +237,8 @@ def front_matter(record: Record, found: Sequence[Origin], licences: Sequence[str
         "size_categories": [_SIZES[bisect((1_000, 10_000, 100_000, 1_000_000), rows)]],
         "task_categories": ["question-answering", "text-generation", "reinforcement-learning"],
         "tags": ["multi-hop", "search-agents", "retrieval", "trajectories", "stepsearch"],
-        "configs": [_config(record, config.name, default=config is TRAJECTORIES) for config in CONFIGS],
-        "dataset_info": [_info(record, config) for config in CONFIGS],
+        "configs": [_config(record, config.name, default=config is TRAJECTORIES) for config in configs_of(record)],
+        "dataset_info": [_info(record, config) for config in configs_of(record)],
     }
     return f"---\n{yaml.safe_dump(fields, sort_keys=False, allow_unicode=True, width=1_000_000)}---"
 

@@ -15,6 +15,7 @@ from pydantic import Field
 from stepsearch_data.pipeline.context import read_rows
 from stepsearch_data.pipeline.questions import QuestionRows, by_question
 from stepsearch_data.release.lineage import OTHER, combined
+from stepsearch_data.release.record import Record
 from stepsearch_data.schemas import tables
 from stepsearch_data.schemas.rows import (
     Paragraph,
@@ -22,6 +23,8 @@ from stepsearch_data.schemas.rows import (
     Quality,
     Query,
     RetrievedDocument,
+    Rollout,
+    RolloutTurn,
     Round,
     Row,
     SubQuestion,
@@ -132,6 +135,42 @@ class ReleasedQuery(Query):
     gold_rank: int | None
 
 
+@_like(RolloutTurn)
+class ReleasedTurn(Row):
+    """A turn of a rollout that searches."""
+
+    turn: int
+    query: str
+    titles: list[str]
+    gold_passage_ids: list[str]
+    new_gold: int
+    repeated: bool
+    information_gain: float
+    redundancy_penalty: float
+    step_reward: float
+
+
+@_like(Rollout, Quality)
+class ReleasedRollout(Row):
+    """What a policy did with a question, turn by turn."""
+
+    question_id: str
+    source: str
+    licence: str = Field(description=_LICENCE)
+    policy: str = Field(description="name of the policy, as the publisher calls it")
+    sample: int
+    answer: str | None
+    right: bool
+    f1: float
+    format_ok: bool
+    ended: str
+    gold: int
+    gold_found: int
+    turns: list[ReleasedTurn] = Field(description="its searches, in order")
+    response: str
+    split_group: str
+
+
 class ReleasedPassage(Passage):
     """A passage of the corpus that the engines searched."""
 
@@ -147,6 +186,13 @@ QUERIES = Config("queries", ReleasedQuery, rows_per_group=10_000)
 CORPUS = Config("corpus", ReleasedPassage, rows_per_group=5_000)
 CONFIGS = (TRAJECTORIES, SUB_QUESTIONS, QUERIES, CORPUS)
 """The first is the default."""
+ROLLOUTS = Config("rollouts", ReleasedRollout, rows_per_group=200)
+"""A config of those stores that keep rollouts."""
+
+
+def configs_of(record: Record) -> list[Config]:
+    """Return the configs that a release has."""
+    return [*CONFIGS, *([ROLLOUTS] if ROLLOUTS.name in record.configs else [])]
 
 
 class Item(NamedTuple):
@@ -196,6 +242,11 @@ class Corpus:
         found = {self._licences.get(name, OTHER) for name in sources}
         return combined(found | ({OTHER} if None in passage_ids else set()))
 
+    @property
+    def strictest(self) -> str:
+        """Return the licence of a row that may hold any passage."""
+        return combined(self._licences.values())
+
     def rows(self) -> Iterator[ReleasedPassage]:
         """Yield all passages, in order."""
         for passage in read_rows(self._path, tables.PASSAGES):
@@ -209,7 +260,8 @@ def items(inputs: tables.Inputs, corpus: Corpus) -> Iterator[list[Item]]:
 
     The list is empty where its trajectory is not fit for training.
     """
-    for rows in by_question(inputs, *_RELATED):
+    kept = [table for table in tables.OPTIONAL if table in inputs]
+    for rows in by_question(inputs, *_RELATED, *kept):
         quality = rows[tables.QUALITY]
         trajectories = rows[tables.TRAJECTORIES]
         fit = trajectories and trajectories[0].complete and quality and quality[0].passed
@@ -247,8 +299,20 @@ def _rows_of(rows: QuestionRows, quality: Quality, corpus: Corpus) -> list[Item]
         (TRAJECTORIES, ReleasedTrajectory(**of_trajectory)),
         *((SUB_QUESTIONS, ReleasedSubQuestion(**hop.model_dump(), **of_hop)) for hop in hops),
         *((QUERIES, ReleasedQuery(**of_query(query))) for query in rows[tables.QUERIES]),
+        *((ROLLOUTS, _rollout(rollout, rows, quality, corpus)) for rollout in rows.get(tables.ROLLOUTS)),
     ]
     return [Item(config, quality.split, row) for config, row in released]
+
+
+def _rollout(rollout: Rollout, rows: QuestionRows, quality: Quality, corpus: Corpus) -> ReleasedRollout:
+    """Return a rollout with its turns. It may show any passage of the corpus, so the strictest licence holds."""
+    turns = [
+        ReleasedTurn(**turn.model_dump(exclude={"question_id", "policy", "sample"}))
+        for turn in rows[tables.ROLLOUT_TURNS]
+        if (turn.policy, turn.sample) == (rollout.policy, rollout.sample)
+    ]
+    own = rollout.model_dump(include=ReleasedRollout.model_fields.keys() - {"turns", "licence", "split_group"})
+    return ReleasedRollout(**own, turns=turns, licence=corpus.strictest, split_group=quality.split_group)
 
 
 def _round(step: Round, rows: QuestionRows, votes: Mapping[str, Vote], corpus: Corpus) -> ReleasedRound:

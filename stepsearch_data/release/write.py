@@ -47,7 +47,7 @@ from stepsearch_data.report.write import report
 from stepsearch_data.schemas import tables
 
 _PATH = re.compile(r"(file:)?(/|~|\\\\|\.\.?/|[A-Za-z]:[\\/])")
-_COMMITTED = tuple(table for table in tables.TABLES if table not in (tables.REJECTS, *LOGS))
+_COMMITTED = tuple(table for table in tables.TABLES if table not in (tables.REJECTS, *tables.OPTIONAL, *LOGS))
 _REPORTED = 25_000  # trajectories of a report: it is one file, which a browser reads whole
 _COMMAND = f"stepsearch-data build --config {RUN_FILE}"
 
@@ -126,7 +126,7 @@ def _write_data(
         configs: dict[str, dict[str, Split]] = {config.name: {} for config in CONFIGS}
         for (config, split), file in sorted(open_files.items(), key=lambda item: item[0][1]):
             paths = tuple(path.relative_to(staging).as_posix() for path in file.finish())
-            configs[config.name][split] = Split(rows=file.rows, bytes=file.bytes, files=paths)
+            configs.setdefault(config.name, {})[split] = Split(rows=file.rows, bytes=file.bytes, files=paths)
     return configs
 
 
@@ -183,7 +183,7 @@ def _check_store(store: Store, manifest: Manifest, max_rejects: float) -> tables
     Raises StoreError where it is unfinished, out of date or damaged, PublishError where it holds nothing to release, or
     where the share of rejected rows of its sources exceeds `max_rejects`.
     """
-    inputs = store.tables(manifest, *_COMMITTED)
+    inputs = store.tables(manifest, *_COMMITTED, *(t for t in tables.OPTIONAL if manifest.output(t.name)))
     check_current(store)
     store.check(manifest)
     if not _fit(inputs):

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from stepsearch_data.pipeline.questions import QuestionRows, by_question
 from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.report import shapes
-from stepsearch_data.report.rollouts import NONE, Rollouts
+from stepsearch_data.report.rollouts import NONE, Rollouts, kept
 from stepsearch_data.report.segments import segments
 from stepsearch_data.schemas.rows import EngineVote, Mark, RetrievedDocument, Round, Vote
 from stepsearch_data.schemas.tables import (
@@ -21,6 +21,7 @@ from stepsearch_data.schemas.tables import (
     QUALITY,
     QUERIES,
     QUESTIONS,
+    ROLLOUTS,
     ROUNDS,
     TRAJECTORIES,
     VOTES,
@@ -37,7 +38,7 @@ NO_MARKS: Marks = {}
 Verdict = Literal["chosen", "kept", "rejected", "waiting", "not voted"]
 
 _ALWAYS = (TRAJECTORIES, ROUNDS, QUERIES)
-_WHERE_BUILT = (VOTES, ENGINE_VOTES, QUALITY)
+_WHERE_BUILT = (VOTES, ENGINE_VOTES, QUALITY, ROLLOUTS)
 _VERDICTS = ("chosen", "kept", "waiting", "not voted", "rejected")  # in the order in which a hop's queries are shown
 
 
@@ -90,7 +91,7 @@ def record(rows: QuestionRows, shown: Shown, rollouts: Rollouts = NONE, marks: M
         "gold": [(paragraph.title, paragraph.text) for paragraph in rows.question.supporting],
         "segments": segments(whole.rollout, len(rounds)),
         "rounds": [_round(step, rows, shown) for step in rounds],
-        "rollouts": rollouts.of(whole.question_id),
+        "rollouts": rollouts.of(whole.question_id, kept(rows)),
         "mark": shown_mark(marks.get(whole.question_id)),
     }
 

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from copy import copy
 from pathlib import Path
-from typing import NamedTuple
-
-import orjson
-from pydantic import ValidationError
+from typing import TYPE_CHECKING, NamedTuple
 
 from stepsearch_data.core.errors import ConfigError, SourceError
 from stepsearch_data.core.files import open_regular
+from stepsearch_data.core.lazy import Lazy
+from stepsearch_data.core.text import joined_lines
+from stepsearch_data.pipeline.questions import QuestionRows, by_question
+from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.report import shapes
 from stepsearch_data.report.segments import segments, segments_of_calls
 from stepsearch_data.rewards import Scores, read, score_rollout
 from stepsearch_data.rewards.rollout import Rollout
 from stepsearch_data.schemas.rollouts import RolloutRow
+from stepsearch_data.schemas.tables import QUESTIONS, ROLLOUTS, ROUNDS
 from stepsearch_data.sources.files import LONGEST_ROW
+from stepsearch_data.sources.rollouts import policy_file, read_rollout
 
-_FILE = "rollouts.jsonl"  # of the folder that `eval` writes
+if TYPE_CHECKING:
+    import polars as pl
+else:
+    pl = Lazy("polars")
 
 
 class Tally(NamedTuple):
@@ -39,6 +46,10 @@ class Tally(NamedTuple):
         return 2 * self.right > self.rollouts
 
 
+Kept = Sequence[tuple[str, RolloutRow]]
+"""Rollouts of a question that the store keeps, each with its policy."""
+
+
 class Rollouts:
     """Rollouts by question, from JSON Lines as `eval` writes them; only their places are kept in memory.
 
@@ -47,7 +58,8 @@ class Rollouts:
     """
 
     def __init__(self, given: Sequence[str] = ()) -> None:
-        self._files = dict(_named(each) for each in given)
+        self._files = dict(policy_file(each) for each in given)
+        self._kept: list[str] = []
         self._tallies: dict[str, Mapping[str, Tally]] = {}
         if len(self._files) < len(given):
             raise ConfigError("two files of rollouts have one name", "name them: --rollouts NAME=FILE")
@@ -61,7 +73,7 @@ class Rollouts:
         try:
             with open_regular(path) as file:
                 while line := file.readline(LONGEST_ROW):
-                    row = _row(line)
+                    row = read_rollout(line)
                     if row and row.id:
                         self._places[row.id].append((policy, at, len(line)))
                     elif line.strip():
@@ -70,13 +82,34 @@ class Rollouts:
         except OSError as error:
             raise SourceError(f"cannot read {path}: {error.strerror}") from error
 
-    def of(self, question_id: str) -> list[shapes.Rollout]:
-        """Return what each policy did with a question, in the order of the files."""
-        return [_shown(*judged) for judged in self._judge(question_id)]
+    def with_kept(self, store: Store, manifest: Manifest, *, scored: bool) -> Rollouts:
+        """Return these rollouts with those that the store keeps, which are scored at once or when they are shown.
 
-    def _judge(self, question_id: str) -> list[tuple[str, RolloutRow, Rollout, Scores]]:
+        Raises ConfigError where two policies have one name.
+        """
+        output = manifest.output(ROLLOUTS.name)
+        if not (output and output.rows and manifest.output(ROUNDS.name)):
+            return self
+        inputs = store.tables(manifest, QUESTIONS, ROUNDS, ROLLOUTS)
+        named = pl.scan_parquet(inputs[ROLLOUTS], glob=False).select(pl.col("policy").unique(maintain_order=True))
+        policies = named.collect()["policy"].to_list()
+        if twice := self._files.keys() & policies:
+            raise ConfigError(f"the store keeps rollouts of {min(twice)} too", "name them: --rollouts NAME=FILE")
+        both = copy(self)
+        vars(both).update(_kept=policies, _tallies={})
+        for rows in by_question(inputs, ROUNDS, ROLLOUTS) if scored else ():
+            if rows[ROLLOUTS]:
+                both.tally(rows.question.question_id, kept(rows))
+        return both
+
+    def of(self, question_id: str, kept: Kept = ()) -> list[shapes.Rollout]:
+        """Return what each policy did with a question: those that the store keeps, then in the order of the files."""
+        return [_shown(*judged) for judged in self._judge(question_id, kept)]
+
+    def _judge(self, question_id: str, kept: Kept = ()) -> list[tuple[str, RolloutRow, Rollout, Scores]]:
         """Score the rollouts of a question, and keep their tallies."""
-        found = [(policy, row, *scored) for policy, row in self._rows(question_id) for scored in _scored(row)]
+        rows = [*kept, *self._rows(question_id)]
+        found = [(policy, row, *scored) for policy, row in rows for scored in _scored(row)]
         tallies: defaultdict[str, list[Tally]] = defaultdict(list)
         for policy, _, rollout, scores in found:
             tallies[policy].append(_tally(rollout, scores))
@@ -89,25 +122,25 @@ class Rollouts:
         for policy, at, length in self._places.get(question_id, ()):
             with open(self._files[policy], "rb") as file:
                 file.seek(at)
-                row = _row(file.read(length))
+                row = read_rollout(file.read(length))
             if row:
                 yield policy, row
 
     @property
     def policies(self) -> list[str]:
-        """Their names, in the order of the files."""
-        return list(self._files)
+        """Their names: of those that the store keeps, then in the order of the files."""
+        return [*self._kept, *self._files]
 
-    def tally(self, question_id: str) -> Mapping[str, Tally]:
+    def tally(self, question_id: str, kept: Kept = ()) -> Mapping[str, Tally]:
         """Return what each policy that has rollouts of a question did with it; `of` has perhaps scored them already."""
         if question_id not in self._tallies:
-            self._judge(question_id)
+            self._judge(question_id, kept)
         return self._tallies[question_id]
 
     def right(self, known: Collection[str]) -> dict[str, list[bool | None]]:
         """Say of the known questions whether each policy is right; None where it has no rollout."""
         found = {}
-        for question_id in (each for each in self._places if each in known):  # in the order of the files
+        for question_id in (each for each in {**self._tallies, **self._places} if each in known):
             tallies = self.tally(question_id)
             found[question_id] = [tallies[policy].is_right if policy in tallies else None for policy in self.policies]
         return found
@@ -126,19 +159,24 @@ class Rollouts:
 NONE = Rollouts()
 
 
-def _named(given: str) -> tuple[str, Path]:
-    name, _, place = ("", "", given) if Path(given).exists() else given.rpartition("=")
-    path = Path(place)
-    path = path / _FILE if path.is_dir() else path
-    return name or (path.parent.resolve().name if path.name == _FILE else path.stem), path
-
-
-def _row(line: bytes) -> RolloutRow | None:
-    """Read the line as a rollout, if it is one."""
-    try:
-        return RolloutRow.model_validate(orjson.loads(line))
-    except (orjson.JSONDecodeError, ValidationError):
-        return None
+def kept(rows: QuestionRows) -> list[tuple[str, RolloutRow]]:
+    """Return the rollouts of a question that the store keeps, with what they are scored against."""
+    question = rows.question
+    searched = [[step.query, *step.alternatives] for step in rows.get(ROUNDS) if step.role != "distractor"]
+    against = {
+        "target": [question.answer, *question.answer_aliases],
+        "search_keys": searched,
+        "support_docs": [gold.text for gold in question.supporting],
+    }
+    return [
+        (
+            row.policy,
+            RolloutRow.model_validate(
+                {**against, "id": row.question_id, "response": row.response, "observations": row.observations}
+            ),
+        )
+        for row in rows.get(ROLLOUTS)
+    ]
 
 
 def _scored(row: RolloutRow) -> Iterator[tuple[Rollout, Scores]]:
@@ -161,7 +199,7 @@ def _tally(rollout: Rollout, scores: Scores) -> Tally:
 
 
 def _shown(policy: str, row: RolloutRow, rollout: Rollout, scores: Scores) -> shapes.Rollout:
-    golds = {" ".join(paragraph.paragraph_text.split()) for paragraph in row.support_docs}
+    golds = {joined_lines(paragraph.paragraph_text) for paragraph in row.support_docs}
     rounds = [_round(rollout, at, scores, golds) for at in range(len(rollout.rounds))]
     return {
         "policy": policy,
@@ -201,7 +239,7 @@ def _round(rollout: Rollout, at: int, scores: Scores, golds: Collection[str]) ->
                 "url": None,
                 "engine": "",
                 "score": None,
-                "gold": " ".join(document.span.text.split()) in golds,
+                "gold": joined_lines(document.span.text) in golds,
             }
             for rank, document in enumerate(found.documents, start=1)
         ],

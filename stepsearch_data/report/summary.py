@@ -111,7 +111,7 @@ def _title(connection: duckdb.DuckDBPyConnection) -> str:
 
 def _notes(committed: Manifest, shown: Manifest) -> list[str]:
     """Say what of the pipeline is not in the report."""
-    missing = [stage.name for stage in STAGES if stage.name not in committed.stages]
+    missing = [stage.name for stage in STAGES if stage.name not in committed.stages and not stage.optional]
     outdated = [stage.name for stage in STAGES if stage.name in committed.stages and stage.name not in shown.stages]
     notes = []
     if missing:

@@ -93,9 +93,10 @@ class View:
     def _look(self, committed: Manifest) -> _Snapshot:
         manifest = up_to_date(committed)
         connection = open_tables(self._store, manifest)
-        make_listing(connection, rejecting(manifest), answered(connection, self._rollouts))
-        summary = summarize(self._store, committed, connection, self._title, self._rollouts)
-        lookup = Lookup(self._store, manifest, self._rollouts) if manifest.output(TRAJECTORIES.name) else None
+        rollouts = self._rollouts.with_kept(self._store, manifest, scored=True)
+        make_listing(connection, rejecting(manifest), answered(connection, rollouts))
+        summary = summarize(self._store, committed, connection, self._title, rollouts)
+        lookup = Lookup(self._store, manifest, rollouts) if manifest.output(TRAJECTORIES.name) else None
         return _Snapshot(committed, connection, summary, lookup, {})
 
 

@@ -25,7 +25,16 @@ from stepsearch_data.rewards.presets import (
     step_weight,
     without,
 )
-from stepsearch_data.rewards.rollout import Format, ParsedDocument, ParsedRound, Rollout, Span, parse, transcript
+from stepsearch_data.rewards.rollout import (
+    Format,
+    ParsedDocument,
+    ParsedRound,
+    Rollout,
+    Span,
+    own_turns,
+    parse,
+    transcript,
+)
 from stepsearch_data.rewards.scoring import Scores, read, score_rollout
 from stepsearch_data.rewards.steps import (
     Gains,
@@ -58,6 +67,7 @@ __all__ = [
     "joint",
     "musique_answer",
     "musique_support",
+    "own_turns",
     "parse",
     "read",
     "read_conversation",

@@ -124,6 +124,30 @@ class _Block(NamedTuple):
     closed: bool
 
 
+_WARNING = re.compile("<warning>.*?</warning>", re.DOTALL)
+
+
+def own_turns(rollout: Rollout, observations: Places | None = None) -> list[str]:
+    """Return what the policy wrote: up to each `</search>` of its rounds, and after the last round.
+
+    `observations` are what the environment wrote; where they are not known, warnings are.
+    """
+    cut = [found.span() for found in _WARNING.finditer(rollout.text)] if observations is None else observations
+    starts = [0, *(found.end for found in rollout.rounds)]
+    ends = [*(found.searched for found in rollout.rounds), len(rollout.text)]
+    return [_without(rollout.text, start, end, cut) for start, end in zip(starts, ends, strict=True)]
+
+
+def _without(text: str, start: int, end: int, cut: Places) -> str:
+    """Return a part of a text without other parts of it, in order."""
+    pieces = []
+    for first, after in cut:
+        if first < end and after > start:
+            pieces.append(text[start:first])
+            start = after
+    return "".join([*pieces, text[start:end]]).strip()
+
+
 def parse(
     text: str, *, lazy: bool = False, keep_next_label: bool = False, observations: Places | None = None
 ) -> Rollout:

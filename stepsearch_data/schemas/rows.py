@@ -377,6 +377,82 @@ class Pair(Row):
     rejected_query: str = Field(description="query of `rejected`")
 
 
+class Rollout(Row):
+    """What a policy did with a question: one row a sample."""
+
+    question_id: str = Field(description="question that was asked")
+    source: str = Field(description="format that the question came from")
+    policy: str = Field(description="name of the policy, as rollouts.policies has it")
+    sample: int = Field(description="position among the policy's rollouts of the question, from 1")
+    answer: str | None = Field(description="its last closed answer; null where there is none")
+    right: bool = Field(description="whether that is an exact match by the official script of the source")
+    f1: float = Field(description="word F1 of the answer, by the same script")
+    format_ok: bool = Field(description="whether it is in the paper's format")
+    ended: str = Field(
+        description="why it ended: answer, no answer, end of text or length; empty where its file does not say"
+    )
+    searches: int = Field(description="searches that the engine answered")
+    gold: int = Field(description="gold passages of the question")
+    gold_found: int = Field(description="gold passages that a search has shown")
+    information_gain: float = Field(description="sum of G^t over its turns, 1 at most")
+    redundancy_penalty: float = Field(description="sum of P^t over its turns")
+    own_tokens: int | None = Field(description="tokens that the policy wrote; null where its file does not say")
+    response: str = Field(description="the whole text, of policy and environment")
+    observations: list[list[int]] | None = Field(
+        description="parts of the text that the environment wrote, [start, end) in characters; null where its file "
+        "does not say, and tags decide"
+    )
+
+
+class RolloutTurn(Row):
+    """A turn of a rollout that searches, and what it is worth."""
+
+    question_id: str = Field(description="question that was asked")
+    policy: str = Field(description="name of the policy")
+    sample: int = Field(description="position of the rollout among the policy's of the question, from 1")
+    turn: int = Field(description="position of the search in the rollout, from 1")
+    query: str = Field(description="query of the search")
+    titles: list[str] = Field(description="titles of the documents that it showed, best first")
+    gold_passage_ids: list[str] = Field(description="gold passages among these documents, by their texts")
+    new_gold: int = Field(description="how many of them no earlier turn has shown")
+    repeated: bool = Field(description="whether an earlier turn asked the same query, after official normalisation")
+    information_gain: float = Field(
+        description="G^t of the paper: what its documents add to what is known of the gold paragraphs, 0 to 1"
+    )
+    redundancy_penalty: float = Field(
+        description="P^t of the paper: share of its documents that an earlier turn has shown"
+    )
+    step_reward: float = Field(description="G^t - P^t, the paper's reward of the turn")
+
+
+class Pick(Row):
+    """Whether a rollout is taken as a trajectory of a teacher, and why not."""
+
+    question_id: str = Field(description="question that was asked")
+    source: str = Field(description="format that the question came from")
+    policy: str = Field(description="policy that played it")
+    sample: int = Field(description="position among the policy's rollouts of the question, from 1")
+    taken: bool = Field(description="whether it is taken")
+    failed: str = Field(
+        description="first test that it fails: gates, teacher, answer, format, searched, leak or best; empty if taken"
+    )
+    reason: str = Field(description="why it is not taken, in words; empty where it is")
+
+
+class Preference(Row):
+    """A right rollout of a teacher against a wrong one of the same question, where the two part."""
+
+    question_id: str = Field(description="question that was asked")
+    source: str = Field(description="format that the question came from")
+    policy: str = Field(description="policy that played both")
+    chosen_sample: int = Field(description="position of the right rollout among the policy's of the question, from 1")
+    rejected_sample: int = Field(description="position of the wrong one")
+    turn: int = Field(description="turn from which on they differ, from 1")
+    context: str = Field(description="the text that both begin with; empty where they part in the first turn")
+    chosen: str = Field(description="what the policy wrote next in the right one: thought and search, or answer")
+    rejected: str = Field(description="what it wrote next in the wrong one")
+
+
 class LlmCall(Row):
     """A reply of a language model: what it took and what it cost."""
 

@@ -232,6 +232,10 @@ TRAJECTORIES = Table("trajectories", rows.Trajectory, rows_per_group=2_000)
 ROUNDS = Table("rounds", rows.Round, rows_per_group=10_000)
 QUALITY = Table("quality", rows.Quality, rows_per_group=20_000)
 PAIRS = Table("pairs", rows.Pair, rows_per_group=2_000)
+ROLLOUTS = Table("rollouts", rows.Rollout, rows_per_group=500)
+ROLLOUT_TURNS = Table("rollout_turns", rows.RolloutTurn, rows_per_group=20_000)
+PICKS = Table("picks", rows.Pick, rows_per_group=50_000)
+PREFERENCES = Table("preferences", rows.Preference, rows_per_group=2_000)
 LLM_CALLS = Table("llm_calls", rows.LlmCall, rows_per_group=50_000)
 SEARCH_CALLS = Table("search_calls", rows.SearchCall, rows_per_group=50_000)
 MARKS = Table("marks", rows.Mark, rows_per_group=20_000)
@@ -239,6 +243,9 @@ REJECTS = Table("rejects", rows.Reject, rows_per_group=20_000)
 
 CANDIDATES: tuple[Table[Any], ...] = (LOADED, COMPOSED)
 """The tables of questions that are checked, one after the other."""
+
+OPTIONAL = (ROLLOUTS, ROLLOUT_TURNS, PICKS, PREFERENCES)
+"""Tables that only some stores have."""
 
 INDEX = Folder("index", "documents, and an index of them for each local engine")
 
@@ -263,6 +270,10 @@ TABLES: tuple[Table[Any], ...] = (
     ROUNDS,
     QUALITY,
     PAIRS,
+    ROLLOUTS,
+    ROLLOUT_TURNS,
+    PICKS,
+    PREFERENCES,
     LLM_CALLS,
     SEARCH_CALLS,
     MARKS,

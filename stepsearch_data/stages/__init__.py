@@ -15,9 +15,11 @@ from stepsearch_data.stages import (
     load,
     mine,
     pairs,
+    pick,
     quality,
     queries,
     retrieve,
+    rollouts,
     trajectories,
     verify,
 )
@@ -36,9 +38,11 @@ STAGES = (
     queries.STAGE,
     retrieve.STAGE,
     voting.STAGE,
+    rollouts.STAGE,
     trajectories.STAGE,
     quality.STAGE,
     pairs.STAGE,
+    pick.STAGE,
 )
 
 

@@ -12,11 +12,13 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from stepsearch_data.core.arrow import Sent
+from stepsearch_data.core.errors import ConfigError
 from stepsearch_data.pipeline.context import StageContext
+from stepsearch_data.pipeline.passes import count_passes
 from stepsearch_data.pipeline.questions import QuestionRows, map_questions
 from stepsearch_data.pipeline.stage import Stage
 from stepsearch_data.schemas.rows import Quality, Round, Vote
-from stepsearch_data.schemas.tables import QUALITY, QUESTIONS, ROUNDS, SUB_QUESTIONS, VERDICTS, VOTES
+from stepsearch_data.schemas.tables import QUALITY, QUESTIONS, ROLLOUTS, ROUNDS, SUB_QUESTIONS, VERDICTS, VOTES
 from stepsearch_data.stages.gates.checks import (
     Case,
     Lengths,
@@ -26,7 +28,7 @@ from stepsearch_data.stages.gates.checks import (
     usual_lengths,
     verdict_findings,
 )
-from stepsearch_data.stages.gates.config import GATES, MARKS, Finding, QualityConfig
+from stepsearch_data.stages.gates.config import GATES, MARKS, PASS_RATE, Finding, QualityConfig
 from stepsearch_data.stages.gates.duplicates import Duplicates, Keys, band_keys
 from stepsearch_data.stages.gates.outside import EvalData, read_eval, read_rollouts
 from stepsearch_data.stages.gates.splits import Groups, split_of, wording
@@ -72,22 +74,21 @@ class _Judge:
     def __init__(self, context: StageContext, config: QualityConfig) -> None:
         self._config = config
         self._groups, self._duplicates = _survey(context, config)
-        self._pass_rates = read_rollouts(context, config.rollouts)
+        self._pass_rates = _pass_rates(context, config)
         self._marked = context.marked
 
     def judge(self, place: int, seen: _Examined, reasons: dict[str, str]) -> Quality:
         """Return the row of the trajectory whose question is at this place, from 0."""
         config = self._config
         repeats = self._repeats(place, seen)
-        reasons = (
-            reasons | {finding.gate: finding.reason for finding in repeats.values()} | self._said(seen.question_id)
-        )
+        rate = self._pass_rates.get(seen.question_id)
+        reasons = reasons | {finding.gate: finding.reason for finding in repeats.values()}
+        reasons |= self._said(seen.question_id) | self._played(rate)
         flags = [gate for gate in GATES if gate in reasons and config.action(gate) != "off"]
         passed = not any(config.action(gate) == "reject" for gate in flags)
         if passed:
             self._duplicates.keep(place, seen.question_id, seen.question, seen.answer, answerable=seen.answerable)
         group = self._groups.name(place)
-        rate = self._pass_rates.get(seen.question_id)
         score = with_pass_rate(seen.difficulty, rate)
         return Quality(
             question_id=seen.question_id,
@@ -110,6 +111,12 @@ class _Judge:
         fails = wanted != "ignore" and (question_id in self._marked) == (wanted == "drop-bad")
         return {MARKS: against[wanted]} if fails else {}
 
+    def _played(self, rate: float | None) -> dict[str, str]:
+        """Return what a policy's rollouts say against a trajectory; nothing where there are none."""
+        low, high = self._config.pass_rate or (0.0, 1.0)
+        fails = rate is not None and not low <= rate <= high
+        return {PASS_RATE: f"{rate:.3g} of the rollouts are right, not {low:g} to {high:g}"} if fails else {}
+
     def _repeats(self, place: int, seen: _Examined) -> dict[str, Finding]:
         """Return the id of the earlier question that this one repeats, with the gate's finding."""
         same = self._duplicates.same(place, seen.question, answerable=seen.answerable)
@@ -129,6 +136,16 @@ def quality(context: StageContext) -> None:
         if seen.reasons is not None:
             context.writer(QUALITY).append(judge(place, seen, seen.reasons))
         context.accept(seen.source)
+
+
+def _pass_rates(context: StageContext, config: QualityConfig) -> dict[str, float]:
+    """Return the pass rate of each question: by the file of the settings, else by the rollouts of the store."""
+    if config.rollouts or ROLLOUTS not in context.inputs:
+        if not config.rollouts and (config.policy or config.pass_rate):
+            raise ConfigError("quality.pass_rate needs rollouts", "--set 'rollouts.policies=[\"NAME=DIR\"]'")
+        return read_rollouts(context, config.rollouts)
+    counted = count_passes(context.inputs[ROLLOUTS], config.policy)
+    return {question_id: passes.rate for question_id, passes in counted.items()}
 
 
 def _survey(context: StageContext, config: QualityConfig) -> tuple[Groups, Duplicates]:
@@ -184,7 +201,7 @@ def band(score: float) -> str:
 STAGE = Stage(
     name="quality",
     doc="judge the trajectories, and split them for training",
-    reads=(QUESTIONS, SUB_QUESTIONS, VOTES, ROUNDS, VERDICTS),
+    reads=(QUESTIONS, SUB_QUESTIONS, VOTES, ROUNDS, VERDICTS, ROLLOUTS),
     writes=(QUALITY,),
     config=QualityConfig,
     run=quality,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from stepsearch_data.core.intervals import Passes
+
 
 @dataclass(frozen=True)
 class Paragraph:
@@ -15,11 +17,16 @@ class Paragraph:
 
 @dataclass(frozen=True)
 class Search:
-    """A query and the documents that it showed, best first. `good`: it passed the vote and shows a gold paragraph."""
+    """A query and the documents that it showed, best first. `good`: it passed the vote and shows a gold paragraph.
+
+    `text` is the turn in a policy's own words, with tags; empty where a template words it. A policy's search is good
+    when it shows a gold paragraph that no earlier one has shown.
+    """
 
     query: str
     documents: tuple[Paragraph, ...]
     good: bool
+    text: str = ""
 
 
 @dataclass(frozen=True)
@@ -43,8 +50,22 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Preferred:
+    """What a policy wrote after the same text in a right and in a wrong rollout, in `turn`, from 1."""
+
+    turn: int
+    context: str
+    chosen: str
+    rejected: str
+
+
+@dataclass(frozen=True)
 class Example:
-    """A trajectory with all that a format may want. `index` counts from 0 in its split; `answers[0]` is gold."""
+    """A trajectory with all that a format may want. `index` counts from 0 in its split; `answers[0]` is gold.
+
+    `passes` are the rollouts of a policy; None where it has played none. A trajectory of a teacher has its last turn,
+    with tags, as `final`, and no reference queries.
+    """
 
     index: int
     split: str
@@ -54,6 +75,9 @@ class Example:
     answers: tuple[str, ...]
     hops: int
     steps: tuple[Step, ...]
+    passes: Passes | None = None
+    final: str = ""
+    preferred: tuple[Preferred, ...] = ()
 
     @property
     def gold(self) -> tuple[Paragraph, ...]:

@@ -23,6 +23,7 @@ Message = dict[str, Any]
 
 PLACEHOLDER = re.compile(r"\$\{(\w+)\}")
 _TAG = re.compile(r"</?(\w+)>")
+_SEARCH, _THOUGHT = re.compile("<search>.*?</search>", re.DOTALL), re.compile("</?(?:think|plan|observation)>")
 _DIALECTS = ("think", "plan", "search", "information", "observation", "answer")  # what rewards read as tags
 
 
@@ -66,7 +67,9 @@ class Template:
     def turn(self, example: Example, at: int, search: Search | None = None) -> Turn:
         """Return the model's turn at a step, from 0: with the trajectory's search, or with another one."""
         step = example.steps[at]
-        query = (search or step.search).query
+        query, own = (search or step.search).query, (search or step.search).text
+        if own:
+            return Turn(self._own(own), query)
         part = "next" if at else "start"
         if at and example.steps[at - 1].hop == step.hop:
             part = "again"
@@ -75,6 +78,8 @@ class Template:
 
     def last(self, example: Example) -> Turn:
         """Return the model's last turn, which answers."""
+        if example.final:
+            return Turn(self._own(example.final), None)
         part = "abstain" if example.abstains else "last"
         return Turn(self._fill(part, **self._values(example, len(example.steps)), answer=example.answers[0]), None)
 
@@ -127,6 +132,10 @@ class Template:
 
     def _fill(self, part: str, **values: str) -> str:
         return PLACEHOLDER.sub(lambda match: self._inert(values[match[1]]), self.parts[part])
+
+    def _own(self, text: str) -> str:
+        """Return a turn that a policy wrote with tags; a template with a tool has a call in place of the search."""
+        return _THOUGHT.sub("", _SEARCH.sub("", text)).strip() if self.tool else text
 
     def _inert(self, text: str) -> str:
         """Remove the angle brackets of tags in a text of the data, and of tags that this leaves behind."""

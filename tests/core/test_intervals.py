@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stepsearch_data.core.intervals import share_interval
+from stepsearch_data.core.intervals import BANDS, Passes, share_interval
 
 
 def test_wilsons_interval_of_a_share_is_the_one_computed_by_hand() -> None:
@@ -16,3 +16,10 @@ def test_wilsons_interval_of_a_share_is_the_one_computed_by_hand() -> None:
     assert share_interval(8, 8).low == pytest.approx(1 / (1 + 3.841459 / 8), abs=1e-5)
     assert share_interval(8, 8).high == pytest.approx(1.0)
     assert share_interval(0, 8).low == 0.0
+
+
+def test_a_band_is_a_part_of_the_pass_rates() -> None:
+    bands = {right: Passes(right, 10).band for right in range(11)}
+    assert bands == {0: "unsolved", 1: "hard", **dict.fromkeys(range(2, 9), "medium"), 9: "easy", 10: "solved"}
+    assert set(bands.values()) == set(BANDS)
+    assert (Passes(3, 8).rate, Passes(3, 8).interval) == (3 / 8, share_interval(3, 8))

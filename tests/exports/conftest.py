@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from stepsearch_data.core.progress import Meter
-from stepsearch_data.exports.export import Written, find_format
+from stepsearch_data.exports.export import Origin, Written, find_format, parse_rates
 from stepsearch_data.exports.export import export as write
 from stepsearch_data.pipeline.marks import Change, write_marks
 from stepsearch_data.pipeline.store import Store
@@ -31,11 +31,18 @@ Rows = list[dict[str, Any]]
 def sample_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sample without its last stages: no gate has judged it, so all that is complete is exported, in one split.
 
-    Two trajectories are marked.
+    Two trajectories are marked. A policy plays the questions of all but the last: the first one right and wrong, the
+    others right.
     """
     store = tmp_path_factory.mktemp("ungated") / "store"
-    built = run_cli("build", "--store", store, "--quiet", "--to", "trajectories")
+    build = ("build", "--store", store, "--quiet", "--to", "trajectories")
+    built = run_cli(*build)
     assert built.returncode == 0, built.stderr
+    whole = table(store, "trajectories").filter("complete").select("question_id", "rollout").rows()
+    played = [{"id": whole[0][0], "response": "no"}, *({"id": name, "response": text} for name, text in whole[:-1])]
+    (store.parent / "mine.jsonl").write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in played))
+    kept = run_cli(*build, "--set", f'rollouts.policies=["mine={store.parent / "mine.jsonl"}"]')
+    assert kept.returncode == 0, kept.stderr
     first, second = table(store, "trajectories")["question_id"][:2]
     write_marks(Store(store), {first: Change(mark="bad", note=NOTE), second: Change(mark="good")})
     return store
@@ -52,11 +59,23 @@ def export(sample_store: Path, tmp_path: Path) -> Export:
         store: Path = sample_store,
         split: str | None = None,
         everything: bool = False,
+        pass_rate: str | None = None,
+        origin: Origin = "gold",
     ) -> Written:
         folder = tmp_path / f"{form}-{Path(template).stem}"
         meter = Meter(None, "export")
         chosen = find_format(form)
-        return write(Store(store), chosen, load_template(template), folder, meter, split=split, everything=everything)
+        return write(
+            Store(store),
+            chosen,
+            load_template(template),
+            folder,
+            meter,
+            split=split,
+            everything=everything,
+            wanted=parse_rates(pass_rate) if pass_rate else None,
+            origin=origin,
+        )
 
     return run
 

@@ -273,3 +273,21 @@ def test_a_link_in_the_place_of_an_unfinished_file_is_not_followed(suffix: str, 
         files.commit(alone=True)
     assert (tmp_path / "mine").read_text() == "mine"
     assert not (tmp_path / f"train.{suffix}").is_symlink()
+
+
+def test_only_what_a_policy_passes_as_often_as_asked(export: Export, sample_store: Path) -> None:
+    whole = complete(sample_store)["question_id"].to_list()
+    rows = {row["question_id"]: row for row in rows_of(export("curriculum"))}
+    assert list(rows) == whole[:-1]  # the last one was not played
+    assert {name: rows[name]["band"] for name in whole[:2]} == {whole[0]: "medium", whole[1]: "solved"}
+    assert [rows[whole[0]][name] for name in ("right", "rollouts", "pass_rate")] == [1, 2, 0.5]
+    for wanted, named in {"medium": whole[:1], "0.2-0.8": whole[:1], "1-1": whole[1:-1], "0-1": whole[:-1]}.items():
+        assert [row["question_id"] for row in rows_of(export("trl-grpo", pass_rate=wanted))] == named
+    with pytest.raises(StoreError, match="no trajectory has rollouts with such a pass rate"):
+        export("trl-grpo", pass_rate="unsolved")
+
+
+@pytest.mark.parametrize("text", ["", "0.8-0.2", "0-2", "x-y", "0.5", "nan-nan", "0-0.5-1"])
+def test_what_is_no_range_of_pass_rates(text: str) -> None:
+    with pytest.raises(ConfigError, match="is no range of pass rates"):
+        module.parse_rates(text)

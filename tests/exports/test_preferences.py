@@ -5,9 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import datasets
+import orjson
 import polars as pl
+import pytest
 
+from stepsearch_data.core.errors import ConfigError, StoreError
+from stepsearch_data.trajectory import read_trajectories
 from tests.exports.conftest import Export, complete, path_of, rows_of, table
+from tests.releases import build
 
 
 def voted_out(store: Path) -> pl.DataFrame:
@@ -85,3 +90,42 @@ def test_with_all_an_incomplete_trajectory_has_a_wrong_step(export: Export, samp
 def test_the_formats_agree_on_what_a_prompt_is(export: Export) -> None:
     prompts = {row["prompt"] for row in rows_of(export("trl-stepwise", "paper"))}
     assert {row["prompt"] for row in rows_of(export("trl-sft", "paper"))} >= prompts
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sample with a teacher who does as the gold trajectories do, and then once says no."""
+    folder = tmp_path_factory.mktemp("taught")
+    store = build(folder / "store", "quality.validation=0")
+    played = [{"id": each.question_id, "response": each.rollout} for each in read_trajectories(store) if each.complete]
+    no = {**played[0], "response": "no"}
+    (folder / "rollouts.jsonl").write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in [*played, no]))
+    return build(
+        folder / "store", "quality.validation=0", f'rollouts.policies=["mine={folder}"]', "pick.teacher=mine"
+    ).root
+
+
+def test_a_teachers_trajectories_are_exported_alone_or_with_the_gold_ones(export: Export, taught: Path) -> None:
+    gold, own = (rows_of(export("trl-sft", store=taught, origin=origin)) for origin in ("gold", "teacher"))
+    assert own == gold
+    assert rows_of(export("trl-sft", store=taught, origin="all")) == gold + own
+    (pair,) = rows_of(export("trl-dpo", store=taught, origin="teacher"))
+    assert (pair["hop"], pair["rejected"]) == (1, "no")
+    assert (pair["prompt"], pair["chosen"]) == (own[0]["prompt"], own[0]["completion"])
+    calls = rows_of(export("verl-sft", "tools", store=taught, origin="teacher"))
+    assert len(calls) == sum("<answer>" in row["completion"] for row in own)
+    assert calls[0]["messages"][2]["tool_calls"]
+    assert "<search>" not in str(calls)
+    labels = rows_of(export("trl-stepwise", store=taught, origin="teacher"))[0]["labels"]
+    assert labels == [True] * len(labels)
+
+
+def test_what_a_teacher_cannot_give(export: Export, taught: Path) -> None:
+    with pytest.raises(ConfigError, match="verl holds no searches"):
+        export("verl", origin="teacher")
+    with pytest.raises(ConfigError, match="corpus holds no searches"):
+        export("corpus", origin="all")
+    with pytest.raises(ConfigError, match="pairs are written in tags"):
+        export("trl-dpo", "tools", store=taught, origin="teacher")
+    with pytest.raises(StoreError, match="no trajectories of a teacher"):
+        export("trl-sft", origin="teacher")

@@ -106,6 +106,25 @@ def test_queries_name_the_engines_on_which_they_are_valid(tmp_path: Path) -> Non
         assert row["engines"] == 2
 
 
+def test_kept_rollouts_are_a_config_with_their_turns(sample_release: Path, tmp_path: Path) -> None:
+    shown = written(sample_release, "trajectories", "train")
+    lines = [orjson.dumps({"id": row["question_id"], "response": row["rollout"]}) for row in shown]
+    (tmp_path / "gold.jsonl").write_bytes(b"\n".join(lines))
+    settings = ("quality.validation=0.2", f'rollouts.policies=["gold={tmp_path / "gold.jsonl"}"]', "pick.teacher=gold")
+    made = release(build(tmp_path / "store", *settings), tmp_path / "release")
+    assert list(made.record.configs) == [*NAMES, "rollouts"]
+    rows = written(tmp_path / "release", "rollouts", "train")
+    assert [row["response"] for row in rows] == [row["rollout"] for row in shown]
+    for row, whole in zip(rows, shown, strict=True):
+        assert row["right"]
+        assert [turn["query"] for turn in row["turns"]] == [step["query"] for step in whole["rounds"]]
+        gains = [step["information_gain"] for step in whole["rounds"]]
+        assert [turn["information_gain"] for turn in row["turns"]] == pytest.approx(gains)
+    loaded = datasets.load_dataset(str(tmp_path / "release"), "rollouts", cache_dir=str(tmp_path / "cache"))
+    assert loaded["train"].to_list() == rows
+    assert output(Store(tmp_path / "release" / "store"), "picks").rows == len(shown)
+
+
 def test_files_have_a_page_index_and_small_row_groups(sample_release: Path) -> None:
     paths = sorted((sample_release / "data").rglob("*.parquet"))
     assert len(paths) == 7

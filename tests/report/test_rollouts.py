@@ -15,6 +15,7 @@ from stepsearch_data.report.records import records
 from stepsearch_data.report.rollouts import Rollouts, Tally
 from stepsearch_data.report.shapes import Record
 from tests.conftest import Run
+from tests.releases import build
 from tests.report.holds import check
 
 BLIND = "<think> I know it. </think>\n<answer> Atlantis </answer>"
@@ -117,6 +118,24 @@ def test_policies_are_judged_and_what_is_not_shown_is_said(gold: list[Record], f
     ]
     assert not Rollouts().right(known)
     assert not Rollouts().notes(known)
+
+
+def test_those_that_the_store_keeps_are_shown_as_those_of_a_file(
+    gold: list[Record], files: list[str], tmp_path: Path
+) -> None:
+    store = build(tmp_path / "store", f'rollouts.policies=["kept={files[0]}"]')
+    manifest = store.manifest()
+    seen, shown = (Rollouts([files[0]]).with_kept(store, manifest, scored=scored) for scored in (True, False))
+    assert seen.policies == ["kept", "steppo"]
+    for each in records(store, manifest, shown):
+        kept, given = each["rollouts"]
+        assert {**kept, "policy": "steppo"} == given
+        assert seen.tally(each["id"]) == shown.tally(each["id"])
+        assert Lookup(store, manifest, seen).find(each["id"]) == each
+    known = {each["id"] for each in gold}
+    assert seen.right(known) == shown.right(known) == {name: [True, True] for name in known}
+    with pytest.raises(ConfigError, match="the store keeps rollouts of kept too"):
+        Rollouts([f"kept={files[0]}"]).with_kept(store, manifest, scored=False)
 
 
 def test_of_several_rollouts_most_must_be_right() -> None:

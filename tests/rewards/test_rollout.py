@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from stepsearch_data.rewards import Format, Rollout, Span, parse
+from stepsearch_data.rewards import Format, Rollout, Span, own_turns, parse
 from stepsearch_data.rewards.rollout import sections
 
 THINK = """<think> first </think>
@@ -257,3 +257,12 @@ def test_only_the_policys_tags_count(parts: list[str]) -> None:
     for span in (*(step.query for step in rollout.rounds), *([rollout.answer] if rollout.answer else [])):
         assert not any(start <= span.start - 1 < end for start, end in places)  # the opening tag ends before it
     assert all(0 <= span.start <= span.end <= len(text) for span in spans(rollout))
+
+
+def test_a_policys_own_turns_are_what_the_environment_did_not_write() -> None:
+    search = "<think> a </think> <search> q </search>"
+    shown = "\n<information> found </information>\n<warning> last </warning>\n"
+    text, places = joined(search, shown, "Hm.", "<warning> again </warning>", "<answer> b </answer>")
+    turns = [search, "Hm.<answer> b </answer>"]
+    assert own_turns(parse(text, observations=places), places) == own_turns(parse(text)) == turns
+    assert own_turns(parse("no search")) == ["no search"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from stepsearch_data.core.errors import SourceError
-from stepsearch_data.schemas.rows import Quality, Verdict
+from stepsearch_data.core.errors import ConfigError, SourceError
+from stepsearch_data.schemas.rows import Quality, Rollout, Verdict
 from stepsearch_data.stages import quality
 from stepsearch_data.stages.gates.config import GATES, QualityConfig
-from tests.builders import query, question, search_round, sub_question, supporting, verdict, vote
+from tests.builders import query, question, rollout, search_round, sub_question, supporting, verdict, vote
 from tests.rows import hotpotqa, musique, write_lines
 from tests.stages.conftest import RunStage, Tables
 
@@ -58,7 +58,14 @@ class World:
         return self
 
 
-def run(run_stage: RunStage, *worlds: World, marked: Collection[str] = (), **config: Any) -> Tables:
+def run(
+    run_stage: RunStage,
+    *worlds: World,
+    marked: Collection[str] = (),
+    played: Sequence[Rollout] = (),
+    **config: Any,
+) -> Tables:
+    kept = {"rollouts": list(played)} if played else {}
     return run_stage(
         quality.STAGE,
         QualityConfig(**config),
@@ -68,6 +75,7 @@ def run(run_stage: RunStage, *worlds: World, marked: Collection[str] = (), **con
         votes=[v for world in worlds for v in world.votes],
         rounds=[step for world in worlds for step in world.rounds],
         verdicts=[verdict for world in worlds for verdict in world.verdicts],
+        **kept,
     )
 
 
@@ -159,7 +167,7 @@ def test_near_misses_pass(name: str, run_stage: RunStage) -> None:
 
 def test_every_gate_has_a_case_here() -> None:
     elsewhere = {"duplicate", "near_duplicate", "eval_overlap", "eval_single_hop", "length", "not_english"}
-    elsewhere |= {"unproven", "marks"}
+    elsewhere |= {"unproven", "marks", "pass_rate"}
     assert {name.partition(" ")[0].rstrip(",") for name in FAILS} | elsewhere == set(GATES)
 
 
@@ -182,6 +190,28 @@ def test_what_a_reader_marks_fails_or_passes(
         ["marks"] if reason else [],
         [reason] if reason else [],
     )
+
+
+def test_a_pass_rate_out_of_its_range_is_rejected(run_stage: RunStage) -> None:
+    worlds = [World(f"q{n}", question=f"Where was the composer of Opera {n:03} born?") for n in range(4)]
+    played = [rollout(f"q{n}", sample=at, right=at <= n) for n in range(3) for at in (1, 2)]
+    rows = judge(run_stage, *worlds, played=played, pass_rate=(0.2, 0.8))
+    assert [(row.pass_rate, row.passed) for row in rows] == [(0, False), (0.5, True), (1, False), (None, True)]
+    assert (rows[0].flags, rows[0].reasons) == (["pass_rate"], ["0 of the rollouts are right, not 0.2 to 0.8"])
+    assert [row.difficulty_score for row in judge(run_stage, *worlds, played=played)[:3]] == [0.5, 0.25, 0]
+    other = [rollout("q0", "other", right=True)]
+    assert judge(run_stage, *worlds, played=[*other, *played], policy="other")[0].pass_rate == 1
+    with pytest.raises(ConfigError, match="rollouts of 2 policies"):
+        judge(run_stage, *worlds, played=[*other, *played])
+    with pytest.raises(ConfigError, match=r"quality\.pass_rate needs rollouts"):
+        judge(run_stage, *worlds, pass_rate=(0.2, 0.8))
+    with pytest.raises(ValueError, match="the lower end first"):
+        QualityConfig(pass_rate=(0.8, 0.2))
+
+
+def test_later_settings_that_decide_nothing_leave_a_store_current() -> None:
+    assert not {"marks", "pass_rate", "policy"} & QualityConfig().model_dump().keys()
+    assert {"pass_rate", "policy"} <= QualityConfig(pass_rate=(0.2, 0.8), policy="a").model_dump().keys()
 
 
 def test_a_copy_of_what_a_reader_marks_bad_may_pass(run_stage: RunStage) -> None:

@@ -152,3 +152,17 @@ def test_a_template_that_is_not_there_is_named(tmp_path: Path) -> None:
     (tmp_path / "latin").write_bytes(b"\xe9\xff")
     with pytest.raises(ConfigError, match="not UTF-8 text"):
         load_template(str(tmp_path / "latin"))
+
+
+def test_a_policys_own_words_stay_and_a_tool_is_called_in_place_of_its_search() -> None:
+    said = "<think> Who made it? </think>\n<search> opera composer </search>"
+    one = example()
+    step = dataclasses.replace(one.steps[0], search=dataclasses.replace(one.steps[0].search, text=said))
+    own = dataclasses.replace(one, steps=(step,), final="<think> There. </think>\n<answer> Pesaro </answer>")
+    assert whole("musique", own).startswith(said)
+    assert whole("paper", own).endswith(own.final)
+    _, _, call, shown, last = load_template("tools").conversation(own)
+    assert call["content"] == "Who made it?"
+    assert call["tool_calls"][0]["function"]["arguments"] == {"query": "opera composer"}
+    assert shown["content"].endswith("Composed by Rossini.")
+    assert last["content"] == "There. \n<answer> Pesaro </answer>"

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, get_args
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, get_args
 
-from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from stepsearch_data.pipeline.stage import StageConfig
 from stepsearch_data.sources.dataset import dataset_of
 from stepsearch_data.sources.source import parse_source
 
 Action = Literal["reject", "flag", "off"]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Finding(NamedTuple):
@@ -62,6 +63,11 @@ class QualityConfig(StageConfig):
         default="ignore", description="it is marked bad (drop-bad), or is not marked good (only-good)"
     )
 
+    pass_rate: tuple[Share, Share] | None = Field(
+        default=None,
+        description="a policy passes the question more or less often than in this range, such as [0.2, 0.8]",
+    )
+
     near_duplicate_likeness: float = Field(
         default=0.8, gt=0, le=1, description="share of common 4-grams of characters, from which on texts are similar"
     )
@@ -86,6 +92,9 @@ class QualityConfig(StageConfig):
     rollouts: Path | None = Field(
         default=None, description="JSON Lines of a model's rollouts, {question_id, score}: their mean is the pass rate"
     )
+    policy: str = Field(
+        default="", description="policy of the table rollouts whose pass rates count; needed where it has several"
+    )
     validation: float = Field(
         default=0.05, ge=0, lt=1, description="share of the groups of questions that become the split validation"
     )
@@ -104,11 +113,18 @@ class QualityConfig(StageConfig):
             parse_source(text, "quality.eval_sources", asked=True)
         return texts
 
+    @model_validator(mode="after")
+    def _is_range(self) -> Self:
+        if self.pass_rate and self.pass_rate[0] > self.pass_rate[1]:
+            raise ValueError("pass_rate: expected the lower end first")
+        return self
+
     @model_serializer(mode="wrap")
-    def _as_before_marks(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out marks that decide nothing: stores of earlier versions stay current."""
+    def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out later settings that decide nothing: stores of earlier versions stay current."""
         values: dict[str, Any] = dump(self)
-        return {name: value for name, value in values.items() if (name, value) != (MARKS, "ignore")}
+        idle = {MARKS: "ignore", PASS_RATE: None, "policy": ""}
+        return {name: value for name, value in values.items() if name not in idle or value != idle[name]}
 
     @property
     def marked(self) -> str:
@@ -121,10 +137,11 @@ class QualityConfig(StageConfig):
 
 
 NOT_CHECKED = "not checked"
-MARKS = "marks"
+MARKS, PASS_RATE = "marks", "pass_rate"
 GATES = (
     *(name for name, info in QualityConfig.model_fields.items() if get_args(info.annotation) == get_args(Action)),
     MARKS,
+    PASS_RATE,
 )
 
 
@@ -132,6 +149,8 @@ def action(gate: str, value: Any) -> Action:
     """Return what a gate does whose setting has this value."""
     if gate == MARKS:
         return "reject" if value in ("drop-bad", "only-good") else "off"
+    if gate == PASS_RATE:
+        return "reject" if value else "off"
     return value  # type: ignore[no-any-return]  # a setting of this type
 
 

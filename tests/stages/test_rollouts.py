@@ -1,0 +1,148 @@
+"""Rollouts of policies become rows: scored turn by turn, in the order of the questions, nothing lost silently."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stepsearch_data.core.errors import SourceError, StepSearchError
+from stepsearch_data.stages.rollouts import STAGE, RolloutsConfig
+from tests.builders import question
+from tests.stages.conftest import RunStage, Tables
+
+GOLD_1, GOLD_2 = "The opera was composed by Gioachino Rossini.", "Rossini was born in Pesaro."
+QUESTIONS = [question("q1"), question("q2", question="Who?", answer="Ada", answer_aliases=["Lovelace"], position=2)]
+Line = dict[str, Any] | bytes
+
+
+def search(query: str, *texts: str) -> str:
+    shown = "\n".join(f"Doc {at}<## Title: T{at} ##> {text}" for at, text in enumerate(texts, start=1))
+    return f"<think> hm </think>\n<search> {query} </search>\n<information>\n{shown}\n</information>\n"
+
+
+def answer(text: str) -> str:
+    return f"<think> so </think>\n<answer> {text} </answer>"
+
+
+def line(text: str, question_id: str = "q1", **fields: Any) -> Line:
+    return {"id": question_id, "response": text, **fields}
+
+
+def write(folder: Path, *lines: Line, name: str = "a.jsonl") -> Path:
+    path = folder / name
+    path.write_bytes(
+        b"".join((each if isinstance(each, bytes) else json.dumps(each).encode()) + b"\n" for each in lines)
+    )
+    return path
+
+
+def keep(run_stage: RunStage, *policies: str, **options: Any) -> Tables:
+    return run_stage(STAGE, RolloutsConfig(policies=policies), questions=QUESTIONS, **options)
+
+
+def test_a_rollout_is_scored_turn_by_turn(run_stage: RunStage, tmp_path: Path) -> None:
+    text = (
+        search("Barber", GOLD_1, "Else.")
+        + search("barber?", "Rossini was\nborn in  Pesaro.", GOLD_1)
+        + answer("Pesaro")
+    )
+    path = write(tmp_path, line(text, ended="answer", own_tokens=9))
+    found = keep(run_stage, f"mine={path}")
+    (rollout,), turns = found["rollouts"], found["rollout_turns"]
+    assert (rollout.policy, rollout.sample, rollout.answer, rollout.right, rollout.f1) == ("mine", 1, "Pesaro", True, 1)
+    assert (rollout.searches, rollout.gold, rollout.gold_found, rollout.format_ok) == (2, 2, 2, True)
+    assert (rollout.ended, rollout.own_tokens, rollout.response, rollout.observations) == ("answer", 9, text, None)
+    assert [(turn.turn, turn.query, turn.titles) for turn in turns] == [
+        (1, "Barber", ["T1", "T2"]),
+        (2, "barber?", ["T1", "T2"]),
+    ]
+    assert [(turn.gold_passage_ids, turn.new_gold, turn.repeated) for turn in turns] == [
+        (["p1"], 1, False),
+        (["p1", "p2"], 1, True),
+    ]
+    assert [turn.redundancy_penalty for turn in turns] == [0, 0.5]
+    assert sum(turn.information_gain for turn in turns) == pytest.approx(rollout.information_gain)
+    assert rollout.information_gain == pytest.approx(1)
+    assert all(turn.step_reward == turn.information_gain - turn.redundancy_penalty for turn in turns)
+
+
+def test_they_stand_in_the_order_of_questions_policies_and_samples(run_stage: RunStage, tmp_path: Path) -> None:
+    """Whatever order a run that was killed has left in its file."""
+    scattered = [
+        line(answer("Ada"), "q2", sample=2),
+        line(answer("x"), "q1", sample=1),
+        line(answer("Lovelace"), "q2", sample=1),
+    ]
+    one = write(tmp_path, *scattered, name="one.jsonl")
+    more = write(tmp_path, {"question_id": "q1", "responses": [answer("y"), answer("z")]}, name="more.jsonl")
+    other = write(tmp_path, line(answer("w")), name="other.jsonl")
+    found = keep(run_stage, f"b={one}", f"a={other}", f"b={more}")["rollouts"]
+    assert [(row.question_id, row.policy, row.sample, row.answer) for row in found] == [
+        ("q1", "b", 1, "x"),
+        ("q1", "b", 2, "y"),
+        ("q1", "b", 3, "z"),
+        ("q1", "a", 1, "w"),
+        ("q2", "b", 1, "Lovelace"),
+        ("q2", "b", 2, "Ada"),
+    ]
+    assert [row.right for row in found[-2:]] == [True, True]
+
+
+def test_what_the_environment_wrote_is_not_the_policys(run_stage: RunStage, tmp_path: Path) -> None:
+    theirs = "<answer> Pesaro </answer>"
+    text = f"{theirs} <think> no </think> <answer> Rome </answer>"
+    path = write(tmp_path, line(text, observations=[[0, len(theirs)]]))
+    (row,) = keep(run_stage, f"a={path}")["rollouts"]
+    assert (row.answer, row.right, row.observations) == ("Rome", False, [[0, len(theirs)]])
+
+
+def test_an_unanswerable_question_has_the_answer_that_its_line_says(run_stage: RunStage, tmp_path: Path) -> None:
+    path = write(tmp_path, line(answer("it cannot be known"), target=["It cannot be known."]))
+    rows = run_stage(STAGE, RolloutsConfig(policies=(f"a={path}",)), questions=[question("q1", answerable=False)])
+    assert rows["rollouts"][0].right
+
+
+def test_a_line_that_is_no_rollout_of_a_question_is_rejected(run_stage: RunStage, tmp_path: Path) -> None:
+    lines: list[Line] = [
+        b"{",
+        b"[]",
+        {"response": "x"},
+        line("x", "q9"),
+        line("x", question="Another?"),
+        {"id": "q1"},
+        line("", ended="refused", error="content policy"),
+        b"",
+        line(answer("Pesaro"), question=QUESTIONS[0].question),
+    ]
+    found = keep(run_stage, f"a={write(tmp_path, *lines)}")
+    assert [row.answer for row in found["rollouts"]] == ["Pesaro"]
+    reasons = {row.position: row.reason.partition(":")[0] for row in found["rejects"]}
+    assert reasons == {
+        1: "no JSON",
+        2: "a rollout is a JSON object",
+        3: "it has no question_id or id",
+        4: "the store has no question q9",
+        5: "the store's question of this id is another one",
+        6: "responses",
+        7: "the server refused it",
+    }
+    with pytest.raises(StepSearchError, match="7 of 8 rows of a were rejected"):
+        keep(run_stage, f"a={write(tmp_path, *lines)}", max_reject_share=0.2)
+
+
+def test_the_folder_of_an_evaluation_is_its_file(run_stage: RunStage, tmp_path: Path) -> None:
+    (tmp_path / "evals").mkdir()
+    write(tmp_path / "evals", line(answer("Pesaro")), name="rollouts.jsonl")
+    config = RolloutsConfig(policies=(f"a={tmp_path / 'evals'}",))
+    assert config.digests() == {"policies 1": f"a {config.digests()['policies 1'][2:]}"}
+    assert len(run_stage(STAGE, config, questions=QUESTIONS)["rollouts"]) == 1
+
+
+def test_a_policy_has_a_name_and_a_file() -> None:
+    with pytest.raises(ValueError, match="expected NAME=PATH"):
+        RolloutsConfig(policies=("evals/qwen",))
+    with pytest.raises(SourceError, match="cannot read none"):
+        RolloutsConfig(policies=("a=none",)).digests()
