@@ -18,6 +18,8 @@ from stepsearch_data.trainer.rollout import Retrieve, roll_out
 from stepsearch_data.trainer.sampler import CachedSampler
 from stepsearch_data.trainer.search_env import Task
 
+_APART = 1_000_003  # seeds of a question's samples, more than there are batches
+
 
 class LocalPolicy:
     """See `Policy`. The model's own limit on the length of a text holds too. Raises TrainError."""
@@ -47,7 +49,8 @@ class LocalPolicy:
 
     def play(self, tasks: Sequence[Task], retrieve: Retrieve) -> list[Played]:
         """See `Policy.play`."""
-        torch.manual_seed(self._seed + self._played)
+        # More samples of the same prompts, in a run that goes on, must not be those that were drawn before.
+        torch.manual_seed(self._seed + self._played + _APART * (tasks[0].sample - 1))
         begun = time.perf_counter()
         try:
             episodes = roll_out(tasks, self._env, self._sampler, retrieve)

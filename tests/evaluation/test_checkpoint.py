@@ -87,6 +87,17 @@ def test_the_newest_checkpoint_of_a_run_plays_what_it_has_learnt(run: Path, stor
     assert [row["response"] for row in rows] == ["".join(text for text, _ in parts) for parts in golds]
 
 
+def test_more_samples_are_other_rollouts(run: Path, tmp_path: Path) -> None:
+    """Also where a run that goes on begins with the same prompts as the first one did."""
+    policy = run / "checkpoint-000009"
+    for samples in (2, 4):
+        report = ask(policy, limit=2, samples=samples, temperature=1.0, output=tmp_path)
+    rows = [json.loads(line) for line in (tmp_path / "rollouts.jsonl").read_text().splitlines()]
+    assert [row["sample"] for row in rows] == [1, 2, 1, 2, 3, 4, 3, 4]
+    assert len({(row["id"], row["response"]) for row in rows}) == len(rows) == whole(report)["rollouts"]
+    assert whole(report)["questions"] == 2
+
+
 def test_batches_change_nothing(run: Path, tmp_path: Path) -> None:
     one, many = ask(run, batch=1, output=tmp_path / "one"), ask(run, batch=5, output=tmp_path / "many")
     assert one.measures == many.measures
