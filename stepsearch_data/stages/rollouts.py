@@ -227,6 +227,8 @@ def _rows(question: Question, policy: str, earlier: int, line: bytes) -> list[tu
     golds = [gold.text for gold in question.supporting]
     made = []
     for sample, response in enumerate(row.responses, start=earlier + 1):
+        if not isinstance(response, str):
+            raise RowRejected("a conversation that calls a tool: only texts with tags are kept; `score` reads it")
         parsed = read(response, observations=row.observations)
         scores = score_rollout(parsed, targets, support_docs=golds)
         turns = _turns(question, policy, sample, parsed, scores)

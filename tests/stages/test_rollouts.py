@@ -114,6 +114,7 @@ def test_a_line_that_is_no_rollout_of_a_question_is_rejected(run_stage: RunStage
         line("x", question="Another?"),
         {"id": "q1"},
         line("", ended="refused", error="content policy"),
+        {"id": "q1", "messages": [{"role": "assistant", "content": "no"}]},
         b"",
         line(answer("Pesaro"), question=QUESTIONS[0].question),
     ]
@@ -128,8 +129,9 @@ def test_a_line_that_is_no_rollout_of_a_question_is_rejected(run_stage: RunStage
         5: "the store's question of this id is another one",
         6: "responses",
         7: "the server refused it",
+        8: "a conversation that calls a tool",
     }
-    with pytest.raises(StepSearchError, match="7 of 8 rows of a were rejected"):
+    with pytest.raises(StepSearchError, match="8 of 9 rows of a were rejected"):
         keep(run_stage, f"a={write(tmp_path, *lines)}", max_reject_share=0.2)
 
 
