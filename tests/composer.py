@@ -40,10 +40,16 @@ def is_about_a_chain(request: dict[str, Any]) -> bool:
 
 def write(request: dict[str, Any]) -> str:
     """The reply: a question over the facts of the passages that a prompt shows, or none."""
+    passages, mentions = shown(request)
+    shared = _SHARED.search(_opening(request))
+    return json.dumps(compare(passages, shared[1]) if shared else compose(passages, mentions))
+
+
+def shown(request: dict[str, Any]) -> tuple[list[Shown], list[str]]:
+    """The passages of a prompt, and the names that lead from each to the next."""
     text = _opening(request)
     passages = [Shown(found[1], _SENTENCE.findall(found[2])) for found in _PASSAGE.finditer(text)]
-    shared = _SHARED.search(text)
-    return json.dumps(compare(passages, shared[1]) if shared else compose(passages, _LINK.findall(text)))
+    return passages, _LINK.findall(text)
 
 
 def compare(passages: list[Shown], attribute: str) -> dict[str, Any]:
@@ -53,7 +59,7 @@ def compare(passages: list[Shown], attribute: str) -> dict[str, Any]:
         said = [(n, value_of(attribute, sentence)) for n, sentence in enumerate(passage.sentences, start=1)]
         sentence, year = next((n, value) for n, value in said if value)
         asked = {"born": "In which year was {} born?", "died": "In which year did {} die?"}[attribute]
-        hops.append(_hop(asked.format(passage.title), year, number, sentence, attribute))
+        hops.append(hop_of(asked.format(passage.title), year, number, sentence, attribute))
     first = min(zip(hops, passages, strict=True), key=lambda pair: int(pair[0]["answer"]))[1].title
     question = f"Who {'was born' if attribute == 'born' else 'died'} first, {passages[0].title} or {passages[1].title}?"
     return {"skip": "", "hops": hops, "question": question, "answer": first, "answer_type": "person"}
@@ -77,20 +83,21 @@ def compose(passages: list[Shown], mentions: list[str]) -> dict[str, Any]:
         question, value = relation.question.format(phrase), fact.value
         phrase = relation.noun.format(phrase)
         asked = relation.question.format(f"#{number - 1}" if hops else passage.title)
-        hops.append(_hop(asked, value, number, passage.sentences.index(fact.text) + 1, relation.name))
+        hops.append(hop_of(asked, value, number, passage.sentences.index(fact.text) + 1, relation.name))
     if len(hops) < max(len(passages), 2):
         return SKIPPED
     return {"skip": "", "hops": hops, "question": question, "answer": value, "answer_type": "other"}
 
 
-def _hop(question: str, answer: str, paragraph: int, sentence: int, relation: str) -> dict[str, Any]:
+def hop_of(question: str, answer: str, paragraph: int, sentence: int, relation: str) -> dict[str, Any]:
+    """A hop of a reply."""
     said = {"question": question, "answer": answer, "paragraph": paragraph, "sentence": sentence}
     return {**said, "aliases": [], "relation": relation, "one_valued": True}
 
 
-def writing(reads: Answer) -> Answer:
-    """Answer requests for a question here, and all others by a reader."""
-    return lambda request: write(request) if is_about_a_chain(request) else reads(request)
+def writing(reads: Answer, writes: Answer = write) -> Answer:
+    """Answer requests for a question by a writer, and all others by a reader."""
+    return lambda request: (writes if is_about_a_chain(request) else reads)(request)
 
 
 def write_documents(path: Path, questions: int, **world: Any) -> int:

@@ -14,28 +14,10 @@ from tests.batch_api import BatchApi
 from tests.fake import Fault
 from tests.faults import FAULTS, GOOD, Questions, make
 from tests.llm_server import LlmServer
-from tests.model_builds import PRICE, ModelBuilds, counted
+from tests.model_builds import PRICE, counted
+from tests.proof import GivenQuestions
 from tests.reader import Reader
 from tests.tree import tree
-
-STAGES = "load,mine,compose,index,verify,decide"
-
-
-class World(ModelBuilds):
-    """Builds of a file of questions."""
-
-    def __init__(self, folder: Path, server: LlmServer, questions: Questions) -> None:
-        source = f"musique={folder / 'questions.jsonl'}"
-        super().__init__(folder, server, "--source", source, "--stage", STAGES, "--set", "verify.llm=mock")
-        self.questions = questions
-        rows = [json.dumps(row) for of in questions.rows.values() for row in of]
-        (folder / "questions.jsonl").write_text("\n".join(rows) + "\n")
-
-    def verdicts(self, store: Path | None = None) -> dict[str, str | None]:
-        """The first check that each question failed, by question."""
-        found = self.rows("SELECT question_id, passed, first_failed FROM verdicts", store)
-        assert all(row["passed"] == (row["first_failed"] is None) for row in found)
-        return {row["question_id"]: row["first_failed"] for row in found}
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +26,9 @@ def questions() -> Questions:
 
 
 @pytest.fixture
-def world(tmp_path: Path, questions: Questions) -> Iterator[World]:
+def world(tmp_path: Path, questions: Questions) -> Iterator[GivenQuestions]:
     with LlmServer(counted(Reader(questions.known))) as server:
-        yield World(tmp_path, server, questions)
+        yield GivenQuestions(tmp_path, server, questions)
 
 
 CAUGHT_BY = {
@@ -62,25 +44,25 @@ CAUGHT_BY = {
 }
 
 
-def test_every_fault_is_caught_by_its_check_and_no_good_question(world: World) -> None:
+def test_every_fault_is_caught_by_its_check_and_no_good_question(world: GivenQuestions) -> None:
     assert CAUGHT_BY.keys() == FAULTS.keys()
     done = world.build()
     assert done.returncode == 0, done.stderr
-    found = world.verdicts()
+    found = world.outcomes()
     assert {name: found[f"{name}__0"] for name in CAUGHT_BY} == CAUGHT_BY
     assert [found[row["id"]] for row in world.questions.rows[GOOD]] == [None] * 6
 
 
-def test_readings_alone_find_what_signals_find(world: World) -> None:
+def test_readings_alone_find_what_signals_find(world: GivenQuestions) -> None:
     alone = '["closed_book", "answerable", "left_one_out", "unique"]'
     done = world.build("--set", f"verify.stop={alone}", "--set", f"decide.gates={alone}")
     assert done.returncode == 0, done.stderr
-    found = world.verdicts()
+    found = world.outcomes()
     assert found["one_paragraph__0"] == found["bridge_leak__0"] == "left_one_out"
     assert [found[row["id"]] for row in world.questions.rows[GOOD]] == [None] * 6
 
 
-def test_a_second_build_and_another_rule_send_nothing(world: World) -> None:
+def test_a_second_build_and_another_rule_send_nothing(world: GivenQuestions) -> None:
     assert world.build().returncode == 0
     sent = len(world.server.requests)
     assert sent == world.rows("SELECT count(*) AS n FROM llm_calls")[0]["n"]
@@ -91,10 +73,10 @@ def test_a_second_build_and_another_rule_send_nothing(world: World) -> None:
     assert strict.returncode == 0, strict.stderr
     assert len(world.server.requests) == sent
     assert "verify        current" in strict.stderr
-    assert [world.verdicts()[row["id"]] for row in world.questions.rows[GOOD]] == [None] * 6
+    assert [world.outcomes()[row["id"]] for row in world.questions.rows[GOOD]] == [None] * 6
 
 
-def test_kill_9_in_the_middle_sends_little_again(world: World) -> None:
+def test_kill_9_in_the_middle_sends_little_again(world: GivenQuestions) -> None:
     command = ("--max-concurrency", "4", "--set", "verify.samples=5")
     world.kill_after(60, *command)
     done = world.build(*command)
@@ -103,7 +85,7 @@ def test_kill_9_in_the_middle_sends_little_again(world: World) -> None:
     assert world.sent_again() <= 4 + WINDOW_REPLIES
 
 
-def test_a_budget_stops_inside_and_leaves_whole_verdicts(world: World) -> None:
+def test_a_budget_stops_inside_and_leaves_whole_verdicts(world: GivenQuestions) -> None:
     stopped = world.build(*PRICE, "--max-cost", "0.01", "--max-concurrency", "2")
     assert stopped.returncode == 4, stopped.stderr
     assert "the budget of $0.01 is reached" in stopped.stderr
@@ -116,7 +98,7 @@ def test_a_budget_stops_inside_and_leaves_whole_verdicts(world: World) -> None:
     assert world.rows("SELECT count(*) AS n FROM verdicts WHERE complete") == [{"n": 15}]
 
 
-def test_a_dry_run_tells_bounds_that_hold_the_bill(world: World) -> None:
+def test_a_dry_run_tells_bounds_that_hold_the_bill(world: GivenQuestions) -> None:
     told = world.build(*PRICE, "--dry-run", "--json")
     assert told.returncode == 0, told.stderr
     least = next(stage["estimate"] for stage in json.loads(told.stdout) if stage["stage"] == "verify")
@@ -131,7 +113,7 @@ def test_a_dry_run_tells_bounds_that_hold_the_bill(world: World) -> None:
     assert "verify, at most" in lines
 
 
-def test_a_batch_gives_the_same_rows(world: World) -> None:
+def test_a_batch_gives_the_same_rows(world: GivenQuestions) -> None:
     assert world.build().returncode == 0
     BatchApi(world.server)
     other = world.folder / "batch"
@@ -142,7 +124,7 @@ def test_a_batch_gives_the_same_rows(world: World) -> None:
     assert world.rows("SELECT count(*) AS n FROM llm_calls WHERE batch", other)[0]["n"] > 100
 
 
-def test_a_model_that_refuses_one_question_rejects_it_alone(world: World) -> None:
+def test_a_model_that_refuses_one_question_rejects_it_alone(world: GivenQuestions) -> None:
     refused = world.questions.rows[GOOD][0]
     reads = world.server.answer
 
@@ -153,10 +135,10 @@ def test_a_model_that_refuses_one_question_rejects_it_alone(world: World) -> Non
     done = world.build()
     assert done.returncode == 3, done.stderr
     assert [row["question_id"] for row in world.rows("SELECT question_id FROM rejects")] == [refused["id"]]
-    assert refused["id"] not in world.verdicts()
+    assert refused["id"] not in world.outcomes()
 
 
-def test_a_few_may_be_drawn_and_go_through_all_checks(world: World) -> None:
+def test_a_few_may_be_drawn_and_go_through_all_checks(world: GivenQuestions) -> None:
     done = world.build("--set", "verify.sample_all=1", "--set", "verify.samples=1", "--set", "verify.sample=4")
     assert done.returncode == 0, done.stderr
     assert world.rows("SELECT count(*) AS n FROM checks WHERE outcome = 'unasked'") == [{"n": 0}]

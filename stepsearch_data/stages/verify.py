@@ -42,6 +42,7 @@ _TOP = 10  # documents of a search
 _FOLLOWED = 2  # documents of a hop that may hold another answer to it, and lead elsewhere
 _WRITE = 20_000  # rows
 _REFERENCE = re.compile(r"#\d+")
+_WORD = re.compile(r"\w+")
 
 
 class VerifyConfig(model.ModelConfig):
@@ -269,21 +270,32 @@ async def _case(
 ) -> model.Case:
     """Return a question with its gold paragraphs, and the best other passages of all its searches, in turn.
 
-    What is found for a hop may answer it otherwise. So the hops that need it are searched for with its words too.
+    What is found for a hop may answer it otherwise. So the hops that need it are searched for with its names too.
     """
     gold = [Document(p.passage_id, p.title, p.text) for p in question.supporting]
     known = {document.id for document in gold}
     of_hops = await search.documents([hop.sub_question for hop in hops])
     others = [[document for document in of if document.id not in known] for of in (found, *of_hops)]
-    leads = [(hop, document) for hop in hops for needed in hop.depends_on for document in others[needed][:_FOLLOWED]]
-    queries = [f"{_REFERENCE.sub('', hop.template)} {document.text}" for hop, document in leads]
+    leads = [
+        (lead, f"{_REFERENCE.sub('', hop.template)} {_names(lead, hops[needed - 1].sub_question)}")
+        for hop in hops
+        for needed in hop.depends_on
+        for lead in others[needed][:_FOLLOWED]
+    ]
     led = [
         [document for document in of if document.id not in {lead.id, *known}]
-        for (_, lead), of in zip(leads, await search.documents(queries), strict=True)
+        for (lead, _), of in zip(leads, await search.documents([query for _, query in leads]), strict=True)
     ]
     in_turn = chain.from_iterable(zip_longest(*others, *led))
     around = {document.id: document for document in in_turn if document}
     return model.Case(question, gold, others[0], list(around.values())[: model.AROUND])
+
+
+def _names(document: Document, question: str) -> str:
+    """Return the capitalised words and numbers that a document adds to a question; its whole text if there are none."""
+    asked = set(_WORD.findall(f"{document.title} {question}"))
+    said = (word for word in _WORD.findall(document.text) if word[0].isupper() or word[0].isdigit())
+    return " ".join(word for word in dict.fromkeys(said) if word not in asked) or document.text
 
 
 def _column(context: StageContext, name: str) -> Iterator[str]:
