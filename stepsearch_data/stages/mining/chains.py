@@ -57,17 +57,21 @@ class Chains:
         self._by_source = np.argsort(links.source, kind="stable")
         self._first = np.searchsorted(links.source[self._by_source], np.arange(links.titles + 1))
         self._hops = {f"{count} hops": count for count in hops}
-        self.counts = {part: self._lowest(part, 0, 0)[0] for part in [*self._hops, COMPARISON]}
+        self._lowest_of_all = {part: self._lowest(part, 0, _FIRST) for part in [*self._hops, COMPARISON]}
+        self.counts = {part: count for part, (count, *_) in self._lowest_of_all.items()}
         """How many chains there are of each part."""
 
     def in_order(self, part: str) -> Iterator[Candidate]:
         """Yield the chains of a part in the order of their ids, some at a time."""
-        least, most, seen = 0, _FIRST, 0
-        while seen < self.counts[part]:
-            _, digests, paths = self._lowest(part, least, most)
+        count, digests, paths = self._lowest_of_all[part]
+        seen, most = len(digests), _FIRST
+        while True:
             yield from (self._candidate(part, int(digest), path) for digest, path in zip(digests, paths.T, strict=True))
+            if seen == count:
+                return
+            most = min(most * 4, _MOST)
+            _, digests, paths = self._lowest(part, int(digests[-1]) + 1, most)
             seen += len(digests)
-            least, most = int(digests[-1]) + 1, min(most * 4, _MOST)
 
     def _candidate(self, part: str, digest: int, path: Numbers) -> Candidate:
         links = self._links
@@ -92,8 +96,6 @@ class Chains:
         paths = np.empty((max(1, self._hops.get(part, 2) - 1), 0), np.int64)
         for found in self._paths(part):
             count += found.shape[1]
-            if not most:
-                continue
             new = self._digests(part, found)
             kept = new >= np.uint64(least)
             if len(digests) == most:
