@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ REBUILD = (
     "build it again: remove the whole index folder, then run the same command with --corpus;"
     " in a run: stepsearch-data build --force --stage index"
 )
+
+_POSTINGS = 16  # between two entries of a table, at most on average
 
 
 @contextmanager
@@ -47,6 +50,10 @@ class Arrays:
 
     Documents ascend; weights are finite, and above 0 where they are `positive`, else from 0 up. `maxima` holds the
     largest weight of each word that was checked. Raises SearchError for other shapes.
+
+    A word of many documents may have a table, which tells where a document is among its postings. It begins at
+    `places[word]` in `tables`; 0 there is none. It holds for every `2**tables[places[word] - 1]` documents how many
+    postings come before them.
     """
 
     def __init__(self, folder: Path, arrays: Sequence[Any], size: int, *, positive: bool) -> None:
@@ -59,6 +66,9 @@ class Arrays:
         if held != (0, len(self.weights), len(self.weights)) or np.any(self.starts[1:] < self.starts[:-1]):
             raise self._damage("its arrays have other lengths")
         self.maxima: NDArray[np.float32] = np.full(len(self), -1, np.float32)
+        self.places: NDArray[np.int64] = np.zeros(len(self), np.int64)
+        self.tables: NDArray[np.int32] = np.zeros(1, np.int32)
+        self._used, self._lock = 1, Lock()
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -75,6 +85,25 @@ class Arrays:
                 raise self._damage("its vocabulary names words that it does not have")
             if self.maxima[word] < 0:
                 self.maxima[word] = self._maximum(*self.postings(word))
+
+    @property
+    def held(self) -> tuple[NDArray[Any], ...]:
+        """Return all arrays."""
+        return self.starts, self.documents, self.weights, self.maxima, self.places, self.tables
+
+    def tabulate(self, words: NDArray[np.int64]) -> None:
+        """Make the tables of words that have postings, were checked, and have no table yet."""
+        with self._lock:
+            for word in np.unique(words[self.places[words] == 0]).tolist():
+                documents, _ = self.postings(word)
+                shift = (_POSTINGS * self.size // len(documents)).bit_length() - 1
+                table = documents.searchsorted(np.arange((self.size >> shift) + 2) << shift)
+                begin = self._used + 1
+                self._used = begin + len(table)
+                if self._used > len(self.tables):  # searches that run keep the array that they were given
+                    self.tables = np.concatenate([self.tables, np.zeros(self._used, np.int32)])
+                self.tables[begin - 1], self.tables[begin : self._used] = shift, table
+                self.places[word] = begin
 
     def _maximum(self, documents: NDArray[np.int32], weights: NDArray[np.float32]) -> Any:
         if not len(documents):

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from itertools import accumulate, chain, pairwise
+from threading import local
 from typing import Any
 
 import numpy as np
@@ -28,12 +29,18 @@ _LESS = 1 - 1e-4  # sums of float32s in another order differ by less
 _FEW = 64  # documents that are scored in full without a further look at which of them may be dropped
 _MANY_WORDS = 32  # of a query, above which adding up all postings is faster
 _SPARE = 8  # documents beyond k that are scored early
-_COMMON = 2_048  # documents that a common word is in, at least
-_READ = 0.05  # of the postings of common words: once so many were read, their best documents are worth learning
+_COMMON = 512  # documents that a common word is in, at least
+_LONG = 1_024  # documents that a word is in which has a table
 _KEPT = 2**16  # queries' common words that are remembered, at most
 
 Found = tuple[NDArray[np.int64], NDArray[np.float32]]
 """Documents and scores of a query, best first."""
+
+_Known = tuple[NDArray[np.int64], float]
+"""Documents of common words, and the score that no other document of these words reaches unless k of the former do."""
+
+_NOTHING: _Known = (np.empty(0, np.int64), np.inf)
+_ALL: _Known = (np.empty(0, np.int64), 0.0)
 
 
 class SparseIndex(ABC):
@@ -43,16 +50,16 @@ class SparseIndex(ABC):
     in their order as float32, and divided by the query's length.
 
     Common words are in more documents the larger the index is. But a document that has only common words of a query can
-    only be among its k best if it is among the k best of these words alone. The compiled search remembers those, for
-    many queries have the same common words: then it reads the documents of rare words only.
+    only be among its k best if it is among the k best of these words alone. The compiled search remembers what it finds
+    of those, for many queries have the same common words: then it reads the documents of rare words only.
     """
 
     def __init__(self, arrays: Arrays, workers: int) -> None:
         self.size = arrays.size
         self._arrays, self._workers, self._asked = arrays, workers, 0
         self._threads = ThreadPoolExecutor(workers)
-        self._read: dict[bytes, float] = {}
-        self._best: dict[bytes, NDArray[np.int64]] = {}
+        self._known: dict[bytes, _Known] = {}
+        self._local = local()
 
     @abstractmethod
     def words_of(self, query: str) -> tuple[list[int], float]:
@@ -82,42 +89,34 @@ class SparseIndex(ABC):
         return Hits(counts, numbers, scores / np.repeat([length for _, length in asked], counts))
 
     def _by_kernel(self, search: Callable[..., None], asked: Sequence[list[int]], k: int) -> Any:
-        """Search with what is known of the queries' common words alone, which is learned when it is worth it."""
+        """Search with what is known of the queries' common words alone, and remember what was learned of them."""
         words, ends = np.fromiter(chain.from_iterable(asked), np.int64), [0, *accumulate(map(len, asked))]
         lengths = self._arrays.starts[words + 1] - self._arrays.starts[words]
-        common = lengths >= _COMMON
-        first, rest = np.int32(k).tobytes(), words[common].astype(np.int32).tobytes()
-        cuts = 4 * np.append(0, np.cumsum(common))[ends]
+        self._arrays.tabulate(words[lengths >= _LONG])
+        first, rest = np.int32(k).tobytes(), words[lengths >= _COMMON].astype(np.int32).tobytes()
+        cuts = 4 * np.append(0, np.cumsum(lengths >= _COMMON))[ends]
         keys = [first + rest[start:end] for start, end in pairwise(cuts.tolist())]
-        if len(self._read) > _KEPT:
-            self._read.clear()
-            self._best.clear()
-        new = [key for key in set(keys) if self._read.get(key, 0) >= _READ and key not in self._best]
-        if new:
-            alone = [np.frombuffer(key, np.int32)[1:].tolist() for key in new]
-            counts, numbers, *_ = self._searched(search, alone, k, [()] * len(new))
-            self._best.update(zip(new, np.split(numbers, np.cumsum(counts)[:-1]), strict=True))
-        *found, read = self._searched(search, asked, k, [self._best.get(key, ()) for key in keys])
-        postings = np.diff(np.append(0, np.cumsum(lengths * common))[ends])
-        for place in np.flatnonzero(read).tolist():
-            share = float(read[place] / postings[place])
-            self._read[keys[place]] = self._read.get(keys[place], 0) + share
-        return found
-
-    def _searched(self, search: Callable[..., None], asked: Sequence[list[int]], k: int, best: Sequence[Any]) -> Any:
-        """Return what `kernel.search` finds: counts, numbers, scores, and how much was read."""
+        known = [self._known.get(key, _NOTHING) if len(key) > len(first) else _ALL for key in keys]
+        given, least = zip(*known, strict=True)
         numbers, scores = np.empty((len(asked), k), np.int64), np.empty((len(asked), k), np.float32)
-        counts, read = np.empty(len(asked), np.int64), np.empty(len(asked), np.int64)
-        queries = [
-            np.fromiter(values, np.int64)
-            for each in (asked, best)
-            for values in (chain.from_iterable(each), accumulate(map(len, each)))
-        ]
-        held, sums = self._arrays, np.zeros(self.size, np.float32)
-        arrays = (held.starts, held.documents, held.weights, held.maxima, sums)
-        search(*queries, _COMMON, k, *arrays, numbers, scores, counts, read)
+        learned, counts, learned_counts = np.empty_like(numbers), *np.empty((2, len(asked)), np.int64)
+        bounds = np.array(least, np.float32)
+        given_ends = np.cumsum(np.fromiter(map(len, given), np.int64))
+        queries = (words, np.array(ends[1:], np.int64), np.concatenate(given), given_ends, bounds, _COMMON)
+        search(*queries, self._arrays.held, *self._room(), numbers, scores, counts, learned, learned_counts)
+        if len(self._known) > _KEPT:
+            self._known.clear()
+        for place in np.flatnonzero(learned_counts >= 0).tolist():
+            self._known[keys[place]] = learned[place, : learned_counts[place]].copy(), float(bounds[place])
         there = np.arange(k) < counts[:, np.newaxis]
-        return counts, numbers[there], scores[there], read
+        return counts, numbers[there], scores[there]
+
+    def _room(self) -> Any:
+        """Return what `kernel.search` needs room for, of this thread."""
+        if not hasattr(self._local, "room"):
+            sums, taken, totals = np.zeros(self.size, np.float32), np.empty(self.size, np.int64), (2, self.size)
+            self._local.room = sums, taken, np.empty(totals, np.float32)
+        return self._local.room
 
     def _by_numpy(self, asked: Sequence[list[int]], k: int) -> Any:
         found = [self._summed(words, k) if len(words) > _MANY_WORDS else self._pruned(words, k) for words in asked]

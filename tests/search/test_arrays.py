@@ -12,6 +12,7 @@ import pytest
 
 from stepsearch_data.core.errors import SearchError
 from stepsearch_data.search import sparse
+from stepsearch_data.search.arrays import Arrays
 from stepsearch_data.search.bm25 import Bm25
 from stepsearch_data.search.chargram import Chargram
 from tests.builders import build_index
@@ -139,3 +140,18 @@ def test_the_postings_of_other_words_are_not_read(built: Path, tmp_path: Path) -
     assert search(part) == search(built / "bm25")
     with pytest.raises(SearchError, match="it names documents that do not exist"):
         search(part, ["number39"])
+
+
+def test_a_table_tells_how_many_postings_come_before_a_document() -> None:
+    documents = np.array([0, 5, 6, 900, 999], np.int32)
+    arrays = Arrays(
+        Path(), [np.array([0, 5, 8]), np.append(documents, documents[:3]), np.ones(8, np.float32)], 1_000, positive=True
+    )
+    arrays.tabulate(np.array([1, 0, 1]))
+    arrays.tabulate(np.array([0]))
+    for word, postings in enumerate((documents, documents[:3])):
+        begin = arrays.places[word]
+        blocks = 1_000 >> arrays.tables[begin - 1]
+        steps = np.arange(blocks + 2) << arrays.tables[begin - 1]
+        assert arrays.tables[begin : begin + blocks + 2].tolist() == [int((postings < step).sum()) for step in steps]
+    assert np.all(arrays.places > 0)

@@ -71,11 +71,12 @@ def plain(arrays: Arrays, words: list[int], k: int) -> Pairs:
     weights=st.sampled_from([1, 3, 1_000_000]),
     k=st.sampled_from([1, 5, 40, 10_000]),
     common=st.sampled_from([0, 1, 40, 1_000, 10_000]),
+    long=st.sampled_from([1, 40, 10_000]),
     seed=st.integers(0, 2**32),
 )
 @settings(deadline=None, max_examples=60)
 def test_the_best_are_those_of_adding_up_everything(
-    way: str, size: int, shares: list[float], weights: int, k: int, common: int, seed: int
+    way: str, size: int, shares: list[float], weights: int, k: int, common: int, long: int, seed: int
 ) -> None:
     arrays = made(size, shares, weights, seed)
     draw = np.random.default_rng(seed)
@@ -84,22 +85,24 @@ def test_the_best_are_those_of_adding_up_everything(
     with pytest.MonkeyPatch.context() as patch:
         use(way, patch)
         patch.setattr(sparse, "_COMMON", common)
-        for _ in range(3):  # the best of common words are unknown, learned, known
+        patch.setattr(sparse, "_LONG", long)
+        for _ in range(2):  # the best of common words are unknown, known
             assert index.find([" ".join(map(str, words)) for words in asked], k) == expected
 
 
-def test_the_best_of_common_words_are_learned_once_their_postings_were_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_found_of_common_words_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     use("numba", monkeypatch)
     monkeypatch.setattr(sparse, "_COMMON", 100)
-    monkeypatch.setattr(sparse, "_KEPT", 1)
+    monkeypatch.setattr(sparse, "_KEPT", 2)
     arrays = made(1_000, [0.5, 0.5, 0.01, 0.05], 1_000, 1)
     arrays.weights[:] += np.float32(1e-3)
     index = Numbers(arrays, 1)
     states = []
-    for query in ("2 3", "3 0", "0 2", "1 2 0", "0", "1"):
-        assert index.find([query], 100) == [plain(arrays, [int(word) for word in query.split()], 100)]
-        states.append((len(index._read), len(index._best)))
-    assert states == [(0, 0), (1, 0), (1, 1), (2, 1), (1, 0), (2, 0)]
+    for query in ("2 3", "3 0", "0 2", "0", "1 2 0", "1", "3 1"):
+        assert index.find([query], 20) == [plain(arrays, [int(word) for word in query.split()], 20)]
+        states.append([(len(documents), bound > 0) for documents, bound in index._known.values()])
+    none, few, more, all_ = (0, True), (17, True), (18, True), (20, False)
+    assert states == [[], [none], [few], [all_], [all_, more], [all_, more, all_], []]
 
 
 @pytest.mark.parametrize("kind", [Bm25, Chargram])
