@@ -44,6 +44,8 @@ class EnvironmentConfig:
     """Documents of a search."""
     max_length: int = 4096
     """Tokens of a rollout in tags; a token is taken as four characters where there is no tokenizer."""
+    max_new_tokens: int = 500
+    """Tokens that the policy writes in a turn of a rollout in tags, where it is sampled here."""
     max_obs_length: int = 600
     """Tokens that the engine's answer is cut to in a rollout in tags."""
     settings: tuple[str, ...] = ()
@@ -76,9 +78,7 @@ class EnvironmentConfig:
     @property
     def limits(self) -> Limits:
         """Return how long a rollout in tags may be."""
-        return Limits(
-            max_turns=self.max_turns, topk=self.topk, max_length=self.max_length, max_obs_length=self.max_obs_length
-        )
+        return Limits(**{field.name: getattr(self, field.name) for field in fields(Limits)})
 
     def tasks(self, split: str | None = None) -> dict[str, Task]:
         """Return the questions of a split, or of all, by id: complete trajectories that passed the gates.
