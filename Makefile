@@ -4,9 +4,10 @@ MODEL ?= Qwen/Qwen2.5-7B-Instruct
 PORT ?= 8000
 AXE := 4.14.1
 ZENSICAL := 0.0.73
+PLAYERS := verifiers skyrl openenv verl
 
 .DEFAULT_GOAL := help
-.PHONY: help build test test-lowest test-long train test-train test-train-lowest bench-train serve-llm check resolve format pictures docs bench dist clean
+.PHONY: help build test test-lowest test-long train test-train test-train-lowest test-environments bench-train serve-llm check resolve format pictures docs bench dist clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -30,11 +31,14 @@ bench-train: .venv-train/done  ## measure rollouts and updates of the trainer, o
 	.venv-train/bin/python benchmarks/rollouts.py
 
 test-train: .venv-train/done  ## test the trainer, TRL's trainers and a real server with tiny models (installs torch)
-	.venv-train/bin/python -m pytest tests/trainer tests/evaluation
+	.venv-train/bin/python -m pytest tests/trainer tests/evaluation tests/environments/test_trl.py
 	.venv-train/bin/python -m pytest -m slow tests/test_real_server.py tests/exports/test_trl.py
 
 test-train-lowest: .venv-train-lowest/done  ## the trainer's own tests, but that of all architectures, with the lowest versions
 	.venv-train-lowest/bin/python -m pytest -m "not slow" tests/trainer tests/evaluation
+
+test-environments: $(PLAYERS:%=.venv-%/done)  ## play in a store by verifiers, SkyRL-Gym, OpenEnv and verl, each installed by itself (2.5 GB)
+	for name in $(PLAYERS); do .venv-$$name/bin/python -m pytest -W default tests/environments/test_$$name.py || exit 1; done
 
 serve-llm: .venv-vllm/done  ## serve MODEL with vLLM on PORT for --llm (needs a CUDA GPU)
 	.venv-vllm/bin/vllm serve $(MODEL) --host 127.0.0.1 --port $(PORT) \
@@ -76,7 +80,7 @@ dist: .venv/base  ## build the wheel and try it in a clean environment
 	dist/env/bin/stepsearch-data build --store dist/store --quiet && rm -rf dist/env dist/store
 
 clean:  ## remove everything that make made
-	rm -rf .venv .venv-docs .venv-lowest .venv-train .venv-train-lowest .venv-vllm store dist site .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis node_modules
+	rm -rf .venv .venv-docs .venv-lowest .venv-train .venv-train-lowest .venv-vllm $(PLAYERS:%=.venv-%) store dist site .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis node_modules
 
 # Stamps: an extra is installed anew only when pyproject.toml changes.
 .venv/bin/python:
@@ -116,6 +120,20 @@ node_modules/.package-lock.json: package-lock.json
 .venv-train/done: pyproject.toml
 	$(PYTHON) -m venv .venv-train
 	.venv-train/bin/pip install --quiet --disable-pip-version-check --editable ".[test,train-test]" && touch $@
+
+# What plays a store: their pins exclude each other. verl needs a torch, here the ready wheel without CUDA; verifiers asks for
+# an openai that is older than ours, which playing does not use.
+PLAY_TEST := "pytest>=9,<10" "anyio>=4.10,<5" "hypothesis>=6.130,<7"
+
+$(filter-out .venv-verifiers/done,$(PLAYERS:%=.venv-%/done)): .venv-%/done: pyproject.toml
+	$(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/pip install --quiet --disable-pip-version-check $(PLAY_TEST) $(if $(filter verl,$*),torch==2.13.0) \
+	  --editable ".[$*]" && touch $@
+
+.venv-verifiers/done: pyproject.toml | .venv/check
+	$(PYTHON) -m venv .venv-verifiers && echo 'openai>=2.54,<3' >.venv-verifiers/older.txt
+	$(BIN)/uv pip install --quiet --python .venv-verifiers/bin/python --override .venv-verifiers/older.txt \
+	  $(PLAY_TEST) "verifiers>=0.4,<0.5" pip --editable . && touch $@
 
 # The site's generator needs nothing of the package.
 .venv-docs/done: Makefile
