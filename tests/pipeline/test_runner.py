@@ -226,3 +226,18 @@ def test_a_stage_without_work_writes_empty_tables_and_is_not_mentioned(
     assert world.rows(SIGNS) == world.rows(COUNTS) == []
     world.source.write_text("7")
     assert world.ran() == ALL
+
+
+def test_an_optional_stage_is_left_out_until_one_of_its_settings_is_given(world: World) -> None:
+    """What reads its tables does without them. Once they are there, they stay, and follow their inputs."""
+
+    def counted(context: StageContext) -> None:
+        assert (SIGNS in context.inputs) == bool(world.store.manifest().output(SIGNS.name))
+
+    stages = (LOAD, replace(SIGN, optional=True), replace(COUNT, run=counted))
+    assert world.ran(stages=stages) == ["load", "count"]
+    assert world.planned(stages=stages) == {"load": (), "count": ()}
+    assert world.ran(stages=stages, sign=SignConfig(flip=True)) == ["sign", "count"]
+    assert world.ran(stages=stages) == ["sign", "count"]
+    world.source.write_text("7")
+    assert world.ran(stages=stages) == ["load", "sign", "count"]
