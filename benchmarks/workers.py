@@ -7,8 +7,9 @@ nothing can share, its other threads, and the workers. `start` is what a build t
     python benchmarks/workers.py [--executors processes ray] [--questions 25000] [--runs 3]
 
 Seconds on the clock tell something on a quiet machine of two cores or more; those of the processors on a busy one too.
-From them follows how many times as fast two cores can be: at least, where the main thread and the workers always wait
-for each other, and at most, where they never do. `ray` needs the extra of that name, and starts a cluster of its own.
+The last figure follows from them: how many times as fast two cores can do that work as one, where the main thread never
+works at the same time as the workers. What workers cost shows in the sum, beside that of one process. `ray` needs the
+extra of that name, and starts a cluster of its own.
 """
 
 from __future__ import annotations
@@ -84,15 +85,13 @@ def look(build: int) -> Seconds:
 
 
 def compare(one: Sequence[Seconds], two: Sequence[Seconds]) -> str:
-    """Return a table's cells: what two workers took, and how many times as fast they are and can be."""
+    """Return a table's cells: what two workers took, how many times as fast they were, and how many they can be."""
     alone, shared = (Seconds(*map(statistics.median, zip(*runs, strict=True))) for runs in (one, two))
-    rest = shared.busy - shared.main
-    parts = f"{shared.main:>7.1f}{shared.threads:>8.1f}{shared.workers:>8.1f}"
     clock = f"{shared.clock:>7.1f} s ({alone.clock / shared.clock:.2f} ×)"
     if not shared.busy:
         return clock
-    least, most = (alone.busy / wait for wait in (shared.main + rest / 2, max(shared.main, shared.busy / 2)))
-    return f"{clock}{parts} s ({least:.2f} to {most:.2f} ×)"
+    most = shared.busy / (shared.main + (shared.threads + shared.workers) / 2)
+    return f"{clock}{shared.main:>7.1f}{shared.threads:>8.1f}{shared.workers:>8.1f} s ({most:.2f} ×)"
 
 
 def main() -> None:
