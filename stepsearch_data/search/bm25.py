@@ -13,7 +13,15 @@ from pydantic import Field
 from stepsearch_data.core.progress import Meter
 from stepsearch_data.core.text import tokens
 from stepsearch_data.search.arrays import Arrays, reading
-from stepsearch_data.search.bm25_parts import ARRAYS, Scores, Whole, build_parts, count_words, write_weights
+from stepsearch_data.search.bm25_parts import (
+    ARRAYS,
+    Scores,
+    Whole,
+    build_parts,
+    count_words,
+    remove_counted,
+    write_weights,
+)
 from stepsearch_data.search.documents import Documents
 from stepsearch_data.search.engine import Index
 from stepsearch_data.search.kinds import Engine, Kind, Service, TextConfig, local_opener, no_words
@@ -50,6 +58,7 @@ def build(engine: Engine, documents: Documents, folder: Path, meter: Meter) -> N
     index.vocab_dict, index.nonoccurrence_array = vocabulary, None
     index.save(folder, show_progress=False)
     write_weights(scores, frequencies, folder)
+    remove_counted(folder)
     prepare(len(documents), meter)
 
 

@@ -2,6 +2,7 @@
 
 Workers count the words of a part; this process adds the counts up; then workers weigh the words of each part. So a
 worker holds the words of a part and a block of postings (see `postings.py`), and this process the words of all.
+Each is done again where a worker died: what is counted stays until all parts are weighed.
 """
 
 from __future__ import annotations
@@ -61,6 +62,8 @@ def build_parts(engine: Engine, documents: Documents, folder: Path, meter: Meter
     items = ((number, found["passages"].to_numpy()) for number, found in enumerate(frequencies))
     for _ in engine.executor.map(partial(_weigh, engine.config, whole, folder), items):
         pass
+    for number in range(len(parts)):
+        remove_counted(folder / str(number))
     write_parts(folder, parts)
 
 
@@ -90,8 +93,6 @@ def _weigh(config: Any, whole: Whole, folder: Path, part: tuple[int, Any]) -> No
     (held / "vocab.index.json").write_bytes(orjson.dumps(vocabulary))
     params = {"num_docs": len(lengths), "method": config.variant}
     (held / "params.index.json").write_bytes(orjson.dumps(params))
-    for name in (_LENGTHS, _COUNTED):
-        (held / name).unlink()
 
 
 # --- What an index in one part needs too ------------------------------------------------------------
@@ -105,6 +106,7 @@ def count_words(
     Return the number of each word, in how many texts it occurs, and the length of each text.
     """
     aside = folder / _CHUNKS
+    shutil.rmtree(aside, ignore_errors=True)  # of a worker that died
     aside.mkdir()
     vocabulary: dict[str, int] = {}
     lengths = [np.empty(0, np.int64)]
@@ -148,10 +150,16 @@ class Scores:
 
 
 def write_weights(scores: Scores, frequencies: Array, folder: Path) -> None:
-    """Write the arrays of an index whose words `count_words` has counted, and remove what it has written."""
+    """Write the arrays of an index whose words `count_words` has counted."""
     aside = folder / _CHUNKS
     chunks = [aside / str(number) for number in range(-(-len(scores.lengths) // _CHUNK))]
     indptr, *files = (folder / name for name in ARRAYS)
     np.save(indptr, np.concatenate([[0], np.cumsum(frequencies)]))
     merge(chunks, _CHUNK, np.arange(len(frequencies)), frequencies, scores.weigh, *files)
-    shutil.rmtree(aside)
+
+
+def remove_counted(folder: Path) -> None:
+    """Remove what was written only to be weighed."""
+    shutil.rmtree(folder / _CHUNKS)
+    for name in (_LENGTHS, _COUNTED):
+        (folder / name).unlink(missing_ok=True)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from stepsearch_data.core.errors import SearchError
 from stepsearch_data.executors import Executor, open_executor
+from stepsearch_data.executors.executor import Inline
 from stepsearch_data.search import dense
 from stepsearch_data.search.documents import Document
 from stepsearch_data.search.embeddings_http import RemoteEmbedder
@@ -53,6 +55,26 @@ def test_bm25_finds_what_one_index_does(parts: int, variant: str, tmp_path: Path
     for k in (1, 5, 400):
         again = opened(chosen("bm25", variant=variant), tmp_path / "several")
         assert ask(one, QUERIES, k) == ask(again, QUERIES, k)
+
+
+class Twice(Inline):
+    """Sends each item again, as where its worker died before it said that it was done."""
+
+    def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+        """See `Executor.map`."""
+        return super().map(lambda item: (function(item), function(item))[1], items)
+
+
+def test_work_that_is_done_again_gives_the_same_files(tmp_path: Path) -> None:
+    engine = chosen("bm25", parts=3)
+    found = []
+    for executor in (Inline(), Twice()):
+        folder = tmp_path / type(executor).__name__
+        write(folder, CORPUS)
+        build(replace(engine, executor=executor), folder)
+        found.append({path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()})
+    assert found[0] == found[1]
+    assert not [path for path in found[0] if "chunks" in path.parts or path.name in {"lengths.npy", "counted.arrow"}]
 
 
 @pytest.mark.parametrize("factory", ["Flat", "IVF8,SQ8"])
