@@ -77,8 +77,7 @@ def export(
     Where all splits are written, other splits' files of earlier exports are removed from the folder.
 
     Raises StoreError for a store that is incomplete, has nothing to write, or has questions by templates (unless
-    `templates`), ConfigError for a split
-    that it does not have, OSError.
+    `templates`), ConfigError for a split that it does not have, OSError.
     """
     _check(store, form, template, folder, origin)
     with store.reading() as manifest, Files(folder, form.suffix, form.schema(template)) as written:

@@ -1,4 +1,4 @@
-"""Reading a conversation whose policy calls a tool, so writes no tags but those of its answer."""
+"""Reading a conversation: its policy calls a tool, so writes no tags but those of its answer, or writes all in tags."""
 
 from __future__ import annotations
 
@@ -8,19 +8,42 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from stepsearch_data.rewards.rollout import Rollout, Texts, parse, transcript
+from stepsearch_data.rewards.rollout import Places, Rollout, Texts, parse, transcript
 
 Message = Mapping[str, Any]
+NO_SEARCH_LEFT = "No search is left. Answer now."
+NO_QUERY = "There is no query. Search for a few words."
+OVER = "The question has been answered. Nothing more can be searched."
+# What is said of a call that no engine has seen: by the environments here, TRL and verl.
+_REFUSED = re.compile(
+    "|".join(
+        [
+            *(rf"{re.escape(said)}\s*\Z" for said in (NO_SEARCH_LEFT, NO_QUERY, OVER)),
+            r"\{'error': .(?:Tool .{1,200} not found\.|Unsupported tool call type: )",
+            "Unknown function '",
+            "Invalid JSON in arguments for '",
+        ]
+    )
+)
+_FAILED = re.compile(r"\{'error': |Error executing tool '")
+_DONE = object()  # in place of the id of a call that has its result
 _HEADER = re.compile(r"^\[(\d{1,5})\] (.*)$", re.MULTILINE)
 
 
-def read_conversation(messages: Sequence[Message]) -> Rollout:
+def read_conversation(messages: Sequence[Message], *, lazy: bool = False, keep_next_label: bool = False) -> Rollout:
     """Read messages as OpenAI, TRL and verl write them; those before the first of the assistant are the prompt.
 
     A call's query is the first text among its arguments. What it returned is cut where documents begin, at `[1] Title`,
-    `[2] Title`, …, each on a line of its own, as the template `tools` writes them; else it is one document. The answer
-    stands in the last message, which calls nothing, between `<answer>` and `</answer>`.
+    `[2] Title`, …, each on a line of its own, as the template `tools` writes them; else it is one document. A call that
+    was refused is no search, and one that failed has no result. The answer stands in the last message, which calls
+    nothing, between `<answer>` and `</answer>`.
+
+    Where no tool is called and a result stands in tags, the messages are one text, which is parsed as `parse` does.
+    What others than the assistant say in between, the environment wrote.
     """
+    text, observations = _joined(messages)
+    if "<information>" in text and not any(message.get("tool_calls") for message in messages):
+        return parse(text, lazy=lazy, keep_next_label=keep_next_label, observations=observations or None)
     calls: list[tuple[str, Texts | None]] = []
     ids: list[Any] = []
     last: Message = {}
@@ -31,19 +54,35 @@ def read_conversation(messages: Sequence[Message]) -> Rollout:
                 calls.append((_query(call), None))
                 ids.append(call.get("id"))
         elif message.get("role") in {"tool", "function"}:
-            at = _answered(calls, ids, message.get("tool_call_id"))
+            at = _answered(ids, message.get("tool_call_id"))
             last = message
             if at is not None:
-                calls[at] = (calls[at][0], list(_documents(_text(message))))
+                said = _text(message).strip()
+                ids[at] = _DONE
+                query = "" if _REFUSED.match(said) else calls[at][0]
+                calls[at] = (query, None if _FAILED.match(said) else list(_documents(_text(message))))
     ended = last.get("role") == "assistant" and not last.get("tool_calls")
     answer = parse(_text(last)).answer if ended else None
     return transcript([(query, documents) for query, documents in calls if query], answer.text if answer else None)
 
 
-def _answered(calls: Sequence[tuple[str, Any]], ids: Sequence[Any], wanted: Any) -> int | None:
+def _joined(messages: Sequence[Message]) -> tuple[str, Places]:
+    """Return what follows the prompt as one text, and which parts of it the assistant did not write."""
+    text, observations = "", []
+    for message in messages:
+        said = _text(message)
+        if message.get("role") == "assistant":
+            text += said
+        elif text:
+            observations.append((len(text), len(text) + len(said)))
+            text += said
+    return text, observations
+
+
+def _answered(ids: Sequence[Any], wanted: Any) -> int | None:
     """Return which call a result belongs to: the one of its id, else the first that has none."""
-    open_calls = [at for at, (_, documents) in enumerate(calls) if documents is None]
-    return next((at for at in open_calls if wanted is None or ids[at] in {None, wanted}), None)
+    waiting = [at for at, identity in enumerate(ids) if identity is not _DONE]
+    return next((at for at in waiting if wanted is None or ids[at] in {None, wanted}), None)
 
 
 def _query(call: Mapping[str, Any]) -> str:

@@ -38,7 +38,7 @@ def read(text: str | Sequence[Message], config: RewardConfig = PAPER, observatio
     `observations` are the parts of a text that the environment wrote, if known.
     """
     if not isinstance(text, str):
-        return read_conversation(text)
+        return read_conversation(text, lazy=config.lazy_patterns, keep_next_label=config.keep_next_label)
     return parse(text, lazy=config.lazy_patterns, keep_next_label=config.keep_next_label, observations=observations)
 
 

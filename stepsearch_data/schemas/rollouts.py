@@ -93,7 +93,7 @@ class RolloutRow(GoldRow):
     """A question's rollouts, one or several, with what they are scored against."""
 
     responses: Annotated[list[str | list[dict[str, Any]]], BeforeValidator(_responses), Field(min_length=1)]
-    """Texts, or conversations that call a tool."""
+    """Texts, or conversations."""
     observations: list[tuple[int, int]] | None = None
     """What the environment wrote of the response, as character offsets (start, end); by its tags where unknown."""
 

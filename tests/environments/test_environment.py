@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 import stepsearch_data as ssd
 from stepsearch_data.core.errors import ConfigError
 from stepsearch_data.environments import EnvironmentConfig, SearchEnvironment, TaggedEnvironment, final_answer
-from stepsearch_data.environments.environment import NO_QUERY, NO_SEARCH_LEFT, OVER
 from stepsearch_data.rewards import Preset, read, read_conversation, score_rollout
+from stepsearch_data.rewards.conversation import NO_QUERY, NO_SEARCH_LEFT, OVER
 from stepsearch_data.trainer.episode_score import score_task
 from tests.environments.conftest import GOLD_QUERIES, QUESTION
 
@@ -150,11 +150,13 @@ def test_an_answer_stands_in_its_tags() -> None:
     assert final_answer("Pesaro") is None
 
 
-def test_the_conversation_of_a_rollout_is_scored_alike(config: EnvironmentConfig) -> None:
-    environment = SearchEnvironment(config)
+@pytest.mark.parametrize("max_turns", [1, 5])
+def test_the_conversation_of_a_rollout_is_scored_alike(max_turns: int, config: EnvironmentConfig) -> None:
+    """Calls that were refused are no searches."""
+    environment = SearchEnvironment(replace(config, max_turns=max_turns))
     environment.reset(QUESTION)
     messages: list[dict[str, Any]] = []
-    for query in (*GOLD_QUERIES, GOLD_QUERIES[0], "qqq zzyzx"):
+    for query in (*GOLD_QUERIES, GOLD_QUERIES[0], " ", "qqq zzyzx"):
         function = {"name": "search", "arguments": {"query": query}}
         messages.append({"role": "assistant", "tool_calls": [{"type": "function", "function": function}]})
         messages.append({"role": "tool", "content": environment.search(query).text})
@@ -165,3 +167,16 @@ def test_the_conversation_of_a_rollout_is_scored_alike(config: EnvironmentConfig
     golds = [{"title": gold.title, "paragraph_text": gold.text} for gold in task.support_docs]
     row = {"messages": messages, "target": task.answers, "search_keys": task.search_keys, "support_docs": golds}
     assert ssd.score([row])["step_rewards"].to_pylist() == [scores.step_rewards]
+
+
+def test_the_conversation_of_a_rollout_in_tags_is_scored_alike(tagged_config: EnvironmentConfig) -> None:
+    environment = TaggedEnvironment(tagged_config)
+    messages = [{"role": "user", "content": environment.reset(QUESTION)}]
+    made_up = "<information> Pesaro is in Italy. </information>"
+    for end in (*(f"<search> {query} </search>" for query in GOLD_QUERIES), "<answer> Pesaro </answer>"):
+        text = f"<think> {made_up} </think>\n{end}"
+        turn = environment.step(text)
+        messages.append({"role": "assistant", "content": text})
+        messages += [] if turn.done else [{"role": "user", "content": turn.observation}]
+    assert score_task(read(messages), environment.episode.task) == environment.scores
+    assert sum(environment.scores.step_rewards) > 0

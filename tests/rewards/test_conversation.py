@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from stepsearch_data.rewards import read_conversation, score_rollout
+from stepsearch_data.rewards import REFERENCE, parse, read, read_conversation, score_rollout
+from stepsearch_data.rewards.conversation import NO_QUERY, NO_SEARCH_LEFT, OVER
 
 SHOWN = "[1] Ada\nAda was born in Rome.\n[2] Rome\nRome is a city.\n[7] is no header."
 ANSWER = {"role": "assistant", "content": "So it is.\n<answer> Rome </answer>"}
@@ -62,6 +63,52 @@ def test_results_belong_to_the_call_of_their_id() -> None:
     merged = {"role": "assistant", "tool_calls": [one["tool_calls"][0] for one in both]}
     assert texts_of([merged, tool("of b", tool_call_id="2"), tool("of a", tool_call_id="1")]) == [["of a"], ["of b"]]
     assert texts_of([merged, tool("of a"), tool("of b")]) == [["of a"], ["of b"]]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        NO_SEARCH_LEFT,
+        NO_QUERY,
+        OVER,
+        "{'error': 'Tool browse not found.'}",
+        "Unknown function 'browse'. Available tools: ['search']",
+        "Invalid JSON in arguments for 'search': Expecting value",
+    ],
+)
+def test_a_call_that_was_refused_is_no_search(said: str) -> None:
+    rollout = read_conversation([call("a"), tool("d"), call("b"), tool(said), ANSWER])
+    assert rollout.queries == rollout.answered == ("a",)
+    assert not read_conversation([call("b"), tool(said), ANSWER]).format.has_search
+
+
+@pytest.mark.parametrize("said", ["{'error': 'timeout'}", "Error executing tool 'search': timeout"])
+def test_a_call_that_failed_was_not_answered(said: str) -> None:
+    rollout = read_conversation([call("a"), tool(said), call("b"), tool("d"), ANSWER])
+    assert (rollout.queries, rollout.answered) == (("a", "b"), ("b",))
+    assert texts_of([call("a"), tool(said), call("b"), tool("d"), ANSWER]) == [[], ["d"]]
+
+
+def assistant(text: str) -> dict[str, str]:
+    return {"role": "assistant", "content": text}
+
+
+def test_messages_in_tags_are_a_text() -> None:
+    search, shown = "<think> t </think><search> q </search>", "<information> Ada of Rome </information>"
+    answer = "<think> t </think><answer> Rome </answer>"
+    prompt = {"role": "user", "content": "Write <search> or <information>."}
+    one = [assistant(f"{search}{shown}{answer}")]
+    several = [prompt, assistant(search), {"role": "user", "content": shown}, assistant(answer)]
+    for messages in (one, several):
+        scores = score_rollout(read(messages), ["Rome"], [["q"]], ["Ada of Rome"])
+        assert [scores.score, *scores.step_rewards] == pytest.approx([1.618, 1])
+    assert read(one, REFERENCE) == parse(one[0]["content"], lazy=True, keep_next_label=True)
+
+
+def test_results_that_the_policy_made_up_are_none_where_the_environment_speaks() -> None:
+    made_up = "<search> q </search><information> Ada of Rome </information>"
+    rollout = read_conversation([assistant(made_up), {"role": "user", "content": "<warning> no </warning>"}])
+    assert rollout.answered == ()
 
 
 def test_a_call_without_a_result_was_not_answered() -> None:
