@@ -54,13 +54,16 @@ class _Corpus:
 
     def __init__(self, context: StageContext) -> None:
         self._path = context.inputs[PARAGRAPHS]
-        self._mined = pq.read_table(context.inputs[ORIGINS], columns=["passage_id"])["passage_id"].combine_chunks()
+        ids, mined = (pq.read_table(context.inputs[of], columns=["passage_id"])[0] for of in (PARAGRAPHS, ORIGINS))
+        self._is_mined = pc.is_in(ids, value_set=mined).combine_chunks()
 
     def read(self, *columns: str) -> Iterator[tuple[str, ...]]:
         """Yield these columns of every passage."""
+        start = 0
         with pq.ParquetFile(self._path) as file:
-            for batch in file.iter_batches(_BATCH, columns=list(dict.fromkeys(("passage_id", *columns)))):
-                kept = batch.filter(pc.is_in(batch["passage_id"], value_set=self._mined))
+            for batch in file.iter_batches(_BATCH, columns=columns):
+                kept = batch.filter(self._is_mined.slice(start, len(batch)))
+                start += len(batch)
                 yield from zip(*(kept[column].to_pylist() for column in columns), strict=True)
 
 

@@ -118,9 +118,10 @@ def is_name(name: str) -> bool:
 
 def is_whole(text: str, start: int, end: int) -> bool:
     """Tell whether a part of a text is not cut out of a word. Scripts without spaces have no such words."""
+    before, after = text[max(0, start - 1) : start], text[end : end + 1]
     return not (
-        (start > 0 and _in_word(text[start - 1]) and _in_word(text[start]))
-        or (end < len(text) and _in_word(text[end]) and _in_word(text[end - 1]))
+        (before not in ("", " ") and _in_word(before) and _in_word(text[start]))
+        or (after not in ("", " ") and _in_word(after) and _in_word(text[end - 1]))
     )
 
 
