@@ -137,7 +137,7 @@ def compare(sizes: Sequence[int], small: dict[str, Seen], large: dict[str, Seen]
     yield f"{'stage':<13}{columns}   (and KiB per question)"
     for stage, one in small.items():
         other = large[stage]
-        grows = f"n^{growth(sizes, one.seconds, other.seconds):.2f}" if one.seconds > 1 else ""
+        grows = f"n^{growth(sizes, one.seconds, other.seconds):.2f}" if min(one.seconds, other.seconds) > 1 else ""
         line = f"{stage:<13}{one.seconds:>7.1f} → {other.seconds:>7.1f}{grows:>7} "
         for before, after in zip(one[1:], other[1:], strict=True):
             added = (after - before) * 1024 / (sizes[1] - sizes[0])
@@ -154,6 +154,7 @@ def make(size: int, folder: Path) -> Path:
     """Make the world of so many questions, unless it is there."""
     world = folder / f"{size}.jsonl.gz"
     if not world.exists():
+        folder.mkdir(parents=True, exist_ok=True)
         number, paragraphs = str(size), str(paragraphs_of(size))
         made: list[str | Path] = ["--questions", number, "--paragraphs", paragraphs, "--output", world]
         subprocess.run([*CLI, "synth", "--quiet", *made], check=True)
