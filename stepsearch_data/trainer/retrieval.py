@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 from stepsearch_data.core.errors import ConfigError, SearchError
 from stepsearch_data.core.progress import Reporter
 from stepsearch_data.indexes import Choice, Load, opened
 from stepsearch_data.pipeline.config import RunConfig
-from stepsearch_data.search import Service
+from stepsearch_data.search import Answer, Service
 from stepsearch_data.search.engine import LocalEngine, SearchEngine
 from stepsearch_data.search.index import open_engine
 from stepsearch_data.templates.examples import Paragraph
 from stepsearch_data.trainer.rollout import Retrieve
+
+Find = Callable[[Sequence[str], int], Sequence[list[Paragraph] | SearchError]]
+"""Finds at most so many documents for each query, or tells why there is no answer."""
 
 
 @contextmanager
@@ -24,8 +28,27 @@ def open_retriever(
 ) -> Iterator[tuple[dict[str, Any], Retrieve]]:
     """Open the engine that is searched; yield what decides its answers, and how it is asked.
 
+    It raises SearchError where a query gets no answer: an episode must not learn from a retriever that is down.
     Raises SearchError, StoreError.
     """
+    with open_finder(choice, config, load, reporter) as (settings, find):
+        yield settings, partial(_retrieve, find)
+
+
+def _retrieve(find: Find, queries: Sequence[str], k: int) -> list[list[Paragraph]]:
+    found: list[list[Paragraph]] = []
+    for answer in find(queries, k):
+        if isinstance(answer, SearchError):
+            raise answer
+        found.append(answer)
+    return found
+
+
+@contextmanager
+def open_finder(
+    choice: Choice, config: RunConfig, load: Load, reporter: Reporter
+) -> Iterator[tuple[dict[str, Any], Find]]:
+    """Do as `open_retriever`, but for whom one query's failure is not that of the others."""
     engines = config.engines
     if len(engines) > 1:
         names = ", ".join(engine.name for engine in engines)
@@ -42,11 +65,11 @@ def open_retriever(
             "index": str(engines[0].index or ""),
             "corpus": corpus,
         }
-        yield settings, stack.enter_context(retriever(found))
+        yield settings, stack.enter_context(_finder(found))
 
 
 @contextmanager
-def retriever(engine: SearchEngine) -> Iterator[Retrieve]:
+def _finder(engine: SearchEngine) -> Iterator[Find]:
     """Search with an engine until the block ends."""
     with asyncio.Runner() as runner:
         try:
@@ -55,25 +78,24 @@ def retriever(engine: SearchEngine) -> Iterator[Retrieve]:
             runner.run(engine.close())
 
 
-def _local(engine: LocalEngine) -> Retrieve:
-    def retrieve(queries: Sequence[str], k: int) -> list[list[Paragraph]]:
+def _local(engine: LocalEngine) -> Find:
+    def find(queries: Sequence[str], k: int) -> list[list[Paragraph]]:
         found = engine.index.find(queries, k)
         documents = [[engine.documents[number] for number, _ in hits] for hits in found]
         return [[Paragraph(document.title, document.text) for document in each] for each in documents]
 
-    return retrieve
+    return find
 
 
-def _remote(engine: SearchEngine, runner: asyncio.Runner) -> Retrieve:
-    def retrieve(queries: Sequence[str], k: int) -> list[list[Paragraph]]:
-        """Search for all queries at once.
+def _remote(engine: SearchEngine, runner: asyncio.Runner) -> Find:
+    def find(queries: Sequence[str], k: int) -> list[list[Paragraph] | SearchError]:
+        """Search for all queries at once."""
+        return [_read(engine.name, answer) for answer in runner.run(engine.search(queries, k))]
 
-        Raises SearchError where one gets no answer: an episode must not learn from a retriever that is down.
-        """
-        answers = runner.run(engine.search(queries, k))
-        error = next((answer.error for answer in answers if answer.error), None)
-        if error:
-            raise SearchError(f"{engine.name} does not answer: {error}", "start it again; the same command goes on")
-        return [[Paragraph(found.title, found.text) for found in answer.found] for answer in answers]
+    return find
 
-    return retrieve
+
+def _read(name: str, answer: Answer) -> list[Paragraph] | SearchError:
+    if answer.error:
+        return SearchError(f"{name} does not answer: {answer.error}", "start it again; the same command goes on")
+    return [Paragraph(found.title, found.text) for found in answer.found]
