@@ -171,8 +171,8 @@ def _print_plan(decisions: Sequence[Decision], *, as_json: bool, estimates: Sequ
     grid(("stage", "would", "because"), rows)
     if estimates:
         print()
-        repaired = " (but in compose, at most)" if any(estimate.stage == "compose" for estimate in estimates) else ""
-        title = f"Estimate, without repairs{repaired}"
+        composes = any(estimate.stage == "compose" for estimate in estimates)
+        title = "Estimate. Only 'compose, at most' counts repairs." if composes else "Estimate, without repairs"
         columns = ("stage", "model", "calls", "replayed", "prompt tokens", "reply tokens", "US dollars")
         told = [line for estimate in estimates for line in _bounds(estimate)]
         grid(columns, [tuple(asdict(line).values())[:-1] for line in told], title=title)

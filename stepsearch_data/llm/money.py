@@ -13,7 +13,7 @@ from stepsearch_data.core.errors import BudgetError
 from stepsearch_data.llm.chat import Usage
 
 BATCH_SHARE = 0.5  # of an online call's price
-_CHARACTERS_A_TOKEN = 4  # of English prose, as a rule of thumb; used before the server's own count is known
+CHARACTERS_A_TOKEN = 4  # of English prose, as a rule of thumb; used before the server's own count is known
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def _packaged() -> dict[str, tuple[float, float]]:
 
 def tokens_in(*texts: str) -> int:
     """Estimate the number of tokens of some texts."""
-    return sum(map(len, texts)) // _CHARACTERS_A_TOKEN + 1
+    return sum(map(len, texts)) // CHARACTERS_A_TOKEN + 1
 
 
 class Budget:

@@ -8,11 +8,16 @@ from typing import TypeVar
 
 from stepsearch_data.core.errors import RowRejected
 from stepsearch_data.llm.chat import ChatModel, Message, Reply, Request
-from stepsearch_data.stages.model.structured import Invalid, without_thoughts
+from stepsearch_data.stages.model.structured import COMPLAINT, SHOWN, Invalid, without_thoughts
 
 T = TypeVar("T")
 
-_QUOTED = 8_000  # characters of a failed reply that are shown to the model again
+QUOTED = 8_000  # characters of a failed reply that are shown to the model again
+_WANTED = """Your reply cannot be used:
+{}
+
+Reply again with the complete, corrected JSON object and nothing else."""
+COMPLAINTS = len(_WANTED) + SHOWN * (COMPLAINT + len("- …\n"))  # characters of what is said of it, at most
 _THOUGHTS = "the model thought and did not answer within {:,} tokens; raise max_tokens, or lower reasoning_effort"
 _REFUSALS = {
     "content_filter": "the provider's content filter blocked the reply",
@@ -57,10 +62,6 @@ def _checked(reply: Reply, check: Callable[[str], T]) -> T:
 
 def _repair(request: Request, reply: Reply, wrong: Invalid) -> Request:
     # Chat templates want turns to alternate, and some servers refuse an empty one.
-    said = Message("assistant", without_thoughts(reply.text)[:_QUOTED] or "(no answer)")
+    said = Message("assistant", without_thoughts(reply.text)[:QUOTED] or "(no answer)")
     listed = "\n".join(f"- {complaint}" for complaint in wrong.complaints)
-    wanted = (
-        f"Your reply cannot be used:\n{listed}\n\n"
-        "Reply again with the complete, corrected JSON object and nothing else."
-    )
-    return replace(request, messages=(*request.messages, said, Message("user", wanted)))
+    return replace(request, messages=(*request.messages, said, Message("user", _WANTED.format(listed))))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from heapq import nlargest
+from heapq import heappop, heappush
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
+
+import pyarrow.parquet as pq
 
 from stepsearch_data.llm.chat import Request, Usage
-from stepsearch_data.llm.money import BATCH_SHARE, price_of, tokens_in
+from stepsearch_data.llm.money import BATCH_SHARE, CHARACTERS_A_TOKEN, price_of, tokens_in
 from stepsearch_data.llm.replay import Replay
 from stepsearch_data.llm.settings import LlmSettings
 from stepsearch_data.pipeline.context import read_rows
@@ -18,6 +21,7 @@ from stepsearch_data.schemas.tables import CHAINS, COMPOSED, LOADED, QUESTIONS, 
 from stepsearch_data.sources import CORPUS
 from stepsearch_data.stages import rules
 from stepsearch_data.stages.composing.drafts import Draft, Drafts
+from stepsearch_data.stages.model.ask import COMPLAINTS, QUOTED
 from stepsearch_data.stages.model.bounds import Calls, bounds_of
 from stepsearch_data.stages.model.compose import compose_request
 from stepsearch_data.stages.model.config import ModelConfig
@@ -28,8 +32,9 @@ from stepsearch_data.stages.model.queries import queries_request
 _TOKENS_A_HOP = 60  # of a decomposition's reply, as JSON
 _TOKENS_A_QUERY = 12
 _TOKENS_A_SKIP = 40  # of a reply that composes nothing
-_TOKENS_A_COMPOSED_HOP = 120
-_TOKENS_A_REPAIR = 250  # of the complaints
+_NONE = Calls()
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,7 @@ class Estimate:
     """The estimate of one stage. `replayed` calls were paid before. `cost` is None for a model without a price.
 
     Where the replies decide what is asked, these are the least; `most` is then the other bound.
+    Only `most` of `compose` has repairs.
     """
 
     stage: str
@@ -50,36 +56,54 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Asked:
+class ToAsk:
     """What a build would ask about: `sure` questions, chains of which a model would compose some, and their questions.
 
     Of `maybe`, a question may still fail a check, or not be written at all: then it is as long as one can be.
     """
 
-    sure: Sequence[Question]
-    chains: Sequence[Draft] = ()
-    maybe: Sequence[Composed] = ()
+    sure: Iterable[Question]
+    chains: Drafts | Sequence[Draft] = ()
+    maybe: Iterable[Composed] = ()
+
+    @property
+    def exact(self) -> bool:
+        """Tell whether all questions are known."""
+        return not any(True for _ in self.maybe)
 
 
-def asked_of(found: Inputs, scratch: Path) -> Asked:
-    """Read in a build's tables what it would ask about; `found` are those that can be known before it."""
-    if QUESTIONS in found:
-        return Asked([question for question in read_rows(found[QUESTIONS], QUESTIONS) if question.answerable])
-    loaded = [question for question in read_rows(found[LOADED], LOADED) if question.answerable]
-    chains = list(Drafts(found, scratch)) if CHAINS in found else []
+@dataclass(frozen=True)
+class _Anew(Generic[T]):
+    """Rows that are read anew each time, since memory may not hold them all."""
+
+    read: Callable[[], Iterable[T]]
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(self.read())
+
+
+def asked_of(found: Inputs, scratch: Path) -> ToAsk:
+    """Find in a build's tables what it would ask about; `found` are those that can be known before it."""
+    table = QUESTIONS if QUESTIONS in found else LOADED
+    sure = _Anew(lambda: (question for question in read_rows(found[table], table) if question.answerable))
+    if table is QUESTIONS:
+        return ToAsk(sure)
     if COMPOSED in found:
-        return Asked(loaded, chains, [question for question in read_rows(found[COMPOSED], COMPOSED) if question.kept])
-    return Asked(loaded, chains, [chain.longest() for chain in chains])
+        return ToAsk(sure, (), _Anew(lambda: (row for row in read_rows(found[COMPOSED], COMPOSED) if row.kept)))
+    if CHAINS not in found or not pq.read_metadata(found[CHAINS]).num_rows:
+        return ToAsk(sure)
+    drafts = Drafts(found, scratch)
+    return ToAsk(sure, drafts, _Anew(lambda: (draft.longest() for draft in drafts)))
 
 
 def estimate(
-    asked: Asked,
+    asked: ToAsk,
     asking: Collection[str],
     configs: Mapping[str, Any],
     prompts: Mapping[str, Path],
     settings: LlmSettings,
 ) -> list[Estimate]:
-    """Estimate calls, tokens and cost of the stages without repairs. Unknown hops are guessed by the offline rules."""
+    """Estimate calls, tokens and cost of the stages. Unknown hops are guessed by the offline rules."""
     estimates = {"compose": _compose, "verify": _verify, "decompose": _decompose, "queries": _queries}
     replay = Replay(settings.replay)
     try:
@@ -93,39 +117,42 @@ def estimate(
 
 
 def _compose(
-    asked: Asked, config: ModelConfig, prompts: Mapping[str, Path], settings: LlmSettings, replay: Replay
+    asked: ToAsk, config: ModelConfig, prompts: Mapping[str, Path], settings: LlmSettings, replay: Replay
 ) -> Estimate:
-    """Return what `compose` asks where every chain is skipped, and where each needs all repairs."""
+    """Return what `compose` asks where every chain is skipped, and where each reply is as long as it may be and faulty.
+
+    What follows a replayed reply may not be paid yet.
+    """
     loaded = {name: load_prompt(name, prompts.get(name)) for name in config.asks}
-    url, replayed, least, most = settings.base_url.rstrip("/"), 0, Calls(), Calls()
+    url, replayed, least, first, repairs = settings.base_url.rstrip("/"), 0, Calls(), Calls(), Calls()
+    again = min(config.max_tokens, QUOTED // CHARACTERS_A_TOKEN) + COMPLAINTS // CHARACTERS_A_TOKEN
     for draft in asked.chains:
         request = compose_request(loaded, draft, config)
+        prompt = tokens_in(*(message.content for message in request.messages))
+        for number in range(1, config.repairs + 1):
+            repairs = repairs.plus(Calls(1, prompt + number * again, config.max_tokens))
         if replay.get(request.digest(url)):
             replayed += 1
             continue
-        prompt = tokens_in(*(message.content for message in request.messages))
-        reply = (draft.chain.hops + 1) * _TOKENS_A_COMPOSED_HOP
         least = least.plus(Calls(1, prompt, _TOKENS_A_SKIP))
-        for repairs in range(config.repairs + 1):
-            most = most.plus(Calls(1, prompt + repairs * (reply + _TOKENS_A_REPAIR), reply))
-    return replace(
-        _priced("compose", config, least, replayed, settings), most=_priced("compose", config, most, replayed, settings)
-    )
+        first = first.plus(Calls(1, prompt, config.max_tokens))
+    most = _priced("compose", config, first, replayed, settings, repairs)
+    return replace(_priced("compose", config, least, replayed, settings), most=most)
 
 
 def _decompose(
-    asked: Asked, config: ModelConfig, prompts: Mapping[str, Path], settings: LlmSettings, replay: Replay
+    asked: ToAsk, config: ModelConfig, prompts: Mapping[str, Path], settings: LlmSettings, replay: Replay
 ) -> Estimate:
     return _sum("decompose", config, _decompositions(asked.sure, config, prompts), settings, replay)
 
 
 def _queries(
-    asked: Asked, config: ModelConfig, prompts: Mapping[str, Path], settings: LlmSettings, replay: Replay
+    asked: ToAsk, config: ModelConfig, prompts: Mapping[str, Path], settings: LlmSettings, replay: Replay
 ) -> Estimate:
     least = _sum("queries", config, _searches(asked.sure, config, prompts), settings, replay)
-    if not asked.maybe:
+    if asked.exact:
         return least
-    most = _sum("queries", config, _searches([*asked.sure, *asked.maybe], config, prompts), settings, replay)
+    most = _sum("queries", config, _searches(chain(asked.sure, asked.maybe), config, prompts), settings, replay)
     return replace(least, most=most)
 
 
@@ -162,34 +189,43 @@ def _sum(
     return _priced(stage, config, Calls(calls, prompt_tokens, completion_tokens), replayed, settings)
 
 
-def _verify(asked: Asked, config: Any, prompts: Mapping[str, Path], settings: LlmSettings, replay: Replay) -> Estimate:
+def _verify(asked: ToAsk, config: Any, prompts: Mapping[str, Path], settings: LlmSettings, replay: Replay) -> Estimate:
     """Return what `verify` asks where every question fails as soon as it may, and where none fails."""
     loaded = {name: load_prompt(name, prompts.get(name)) for name in config.asks}
     url = settings.base_url.rstrip("/")
-    least, mosts, replayed = Calls(), [], 0
-    drawn = config.drawn(question.question_id for question in (*asked.sure, *asked.maybe))
-    maybe = {question.question_id: question.kept for question in asked.maybe}
-    for question in (*asked.sure, *asked.maybe):
+    least, most, replayed = Calls(), Calls(), 0
+    largest: list[Calls] = []
+    drawn = config.drawn(question.question_id for question in chain(asked.sure, asked.maybe))
+    exact = asked.exact
+    known = ((question, True, True) for question in asked.sure)
+    for question, sure, written in chain(known, ((question, False, question.kept) for question in asked.maybe)):
         out = drawn is not None and question.question_id not in drawn
-        if out and not maybe:
+        if out and exact:
             continue
-        bounds = bounds_of(question, loaded, config, written=maybe.get(question.question_id, True))
-        mosts.append(bounds.most)
-        if out or question.question_id in maybe:
+        bounds = bounds_of(question, loaded, config, written=written)
+        if config.sample is None:
+            most = most.plus(bounds.most)
+        else:  # any of them may be drawn
+            heappush(largest, bounds.most)
+            if len(largest) > config.sample:
+                heappop(largest)
+        if out or not sure:
             continue
         first = [request for request in bounds.first if replay.get(request.digest(url))]
         replayed += len(first)
         least = least if first else least.plus(bounds.least)
-    most = Calls()
-    for calls in nlargest(config.sample or len(mosts), mosts):
+    for calls in largest:
         most = most.plus(calls)
     return replace(
         _priced("verify", config, least, replayed, settings), most=_priced("verify", config, most, replayed, settings)
     )
 
 
-def _priced(stage: str, config: ModelConfig, calls: Calls, replayed: int, settings: LlmSettings) -> Estimate:
-    price = price_of(config.llm, settings.prices)
+def _priced(
+    stage: str, config: ModelConfig, first: Calls, replayed: int, settings: LlmSettings, repairs: Calls = _NONE
+) -> Estimate:
+    """Return the estimate of first turns and of repairs, which are never sent in batches."""
+    price, calls = price_of(config.llm, settings.prices), first.plus(repairs)
     share = BATCH_SHARE if settings.mode == "batch" else 1.0
-    cost = price.of(Usage(calls.prompt_tokens, calls.completion_tokens)) * share if price else None
+    cost = price.of(Usage(*first[1:])) * share + price.of(Usage(*repairs[1:])) if price else None
     return Estimate(stage, config.llm, calls.number, replayed, calls.prompt_tokens, calls.completion_tokens, cost)

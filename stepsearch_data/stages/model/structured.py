@@ -17,8 +17,8 @@ M = TypeVar("M", bound=BaseModel)
 _LONGEST = 1_000_000  # characters; with the number of tries it bounds the work on a hostile reply
 _TRIES = 32
 _ERRORS = 5
-_SHOWN = 10  # complaints in one turn
-_COMPLAINT = 300  # characters of each: it may hold what the model wrote
+SHOWN = 10  # complaints in one turn
+COMPLAINT = 300  # characters of each: it may hold what the model wrote
 _OPENING = re.compile(r'\{\s*["}]')  # where a JSON object may begin; prose and LaTeX braces mostly do not match
 _DECODER = json.JSONDecoder()
 
@@ -28,8 +28,8 @@ class Invalid(Exception):
 
     def __init__(self, complaints: Sequence[str]) -> None:
         self.complaints = [
-            complaint if len(complaint) <= _COMPLAINT else f"{complaint[:_COMPLAINT]}…"
-            for complaint in complaints[:_SHOWN]
+            complaint if len(complaint) <= COMPLAINT else f"{complaint[:COMPLAINT]}…"
+            for complaint in complaints[:SHOWN]
         ]
         super().__init__("; ".join(self.complaints))
 
