@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stepsearch_data.pipeline.store import Manifest
@@ -34,7 +33,7 @@ _WHOLE = """
 SELECT count(*), count(*) FILTER (complete), count(*) FILTER (complete AND {passed})
 FROM trajectories {quality} SEMI JOIN composed USING (question_id)
 """
-_PAID = "SELECT stage, count(*) FILTER (NOT cached), sum(cost) FROM llm_calls GROUP BY stage"
+_PAID = "SELECT stage, bool_and(cached OR cost > 0), sum(cost) FROM llm_calls GROUP BY stage"
 _OWN = "SELECT avg((question_id IN (SELECT question_id FROM composed))::INT) FROM {rows}"
 _ASKS = {
     "compose": "composed",
@@ -48,7 +47,7 @@ _ASKS = {
 class Step(NamedTuple):
     """How many are left after a step, of how many, and the US dollars that all calls up to it cost.
 
-    `of` is None where it is no share of a step before; `dollars` where nothing was paid, or it is not known.
+    `of` is None where it is no share of a step before; `dollars` where no model was asked, or the cost is not known.
     """
 
     name: str
@@ -136,16 +135,17 @@ def unasked(connection: duckdb.DuckDBPyConnection, manifest: Manifest) -> list[s
 
 
 def _dollars(connection: duckdb.DuckDBPyConnection, manifest: Manifest, *stages: str) -> float | None:
-    """Return what composed questions have cost in these stages; None where nothing, or a price or record is missing.
+    """Return what composed questions have cost in these stages; None where none asked, or a price or record is missing.
 
     A stage that also asked about questions of other sources shares its cost by the number of rows.
     """
-    paid = {stage: (calls, dollars) for stage, calls, dollars in connection.execute(_PAID).fetchall()}
+    paid = {stage: (known, dollars) for stage, known, dollars in _rows(connection, _PAID)}
+    asking = [stage for stage in stages if model_of(manifest, stage)]
     total = 0.0
-    for stage in filter(partial(model_of, manifest), stages):
-        ((own,),) = connection.execute(_OWN.format(rows=_ASKS[stage])).fetchall()
-        calls, dollars = paid.get(stage, (0, 0.0))
-        if own and not (calls and dollars):
+    for stage in asking:
+        ((own,),) = _rows(connection, _OWN.format(rows=_ASKS[stage]))
+        known, dollars = paid.get(stage, (False, 0.0))
+        if own and not known:
             return None
         total += (own or 0.0) * dollars
-    return total or None
+    return total if asking else None

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -93,6 +96,25 @@ def test_without_a_price_or_a_log_dollars_are_not_known(harvest: Path, tmp_path:
     assert steps_of(store)["composed"].dollars is None
     (store / "log" / "llm_calls.jsonl").unlink()
     assert steps_of(store)["composed"].dollars is None
+
+
+def test_replayed_calls_cost_nothing_and_one_without_a_price_makes_the_sum_unknown(
+    harvest: Path, tmp_path: Path
+) -> None:
+    store = shutil.copytree(harvest, tmp_path / "store")
+    log = store / "log" / "llm_calls.jsonl"
+    calls = [json.loads(line) for line in log.read_text().splitlines()]
+
+    def told(changed: Iterable[dict[str, Any]]) -> tuple[float | None, float | None]:
+        log.write_text("".join(json.dumps(call) + "\n" for call in changed))
+        found = steps_of(store)
+        return found["composed"].dollars, found["passed"].dollars
+
+    verified = sum(call["cost"] for call in calls if call["stage"] == "verify")
+    replayed = [{**call, "cached": True, "cost": 0.0} if call["stage"] == "compose" else call for call in calls]
+    assert told(replayed) == (0.0, pytest.approx(verified))
+    first = next(call for call in calls if call["stage"] == "compose")
+    assert told({**call, "cost": 0.0} if call is first else call for call in calls) == (None, None)
 
 
 def test_what_no_model_has_read_is_told(tmp_path: Path) -> None:
