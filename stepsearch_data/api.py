@@ -327,7 +327,7 @@ class Store:
         template: str = "musique",
         split: str | None = None,
         everything: bool = False,
-        templates: bool = False,
+        allow_templates: bool = False,
         pass_rate: str | None = None,
         origin: Origin = "gold",
         progress: bool = False,
@@ -336,10 +336,9 @@ class Store:
 
         `everything` adds trajectories that are incomplete or failed the quality gates. `pass_rate` takes only those
         whose question a policy of the table `rollouts` passes so often: "0.2-0.8", or a band such as "medium".
-        `origin` is "gold", "teacher" (trajectories that `pick` took of a policy's rollouts) or "all". Questions that
-        templates have written are refused, unless `templates`.
+        `origin` is "gold", "teacher" (trajectories that `pick` took of a policy's rollouts) or "all".
         Raises ConfigError for an unknown format, template, split or band, StoreError for a store that is not up to
-        date.
+        date, or has questions that templates have written (unless `allow_templates`).
 
         >>> ssd.open("store").export("trl-sft", "sft").rows
         {PosixPath('sft/train.parquet'): 236, PosixPath('sft/validation.parquet'): 11}
@@ -349,7 +348,7 @@ class Store:
 
         form, worded, wanted = find_format(format), load_template(template), pass_rate and parse_rates(pass_rate)
         with _writing(path), Reporter(quiet=not progress).stage("export") as meter:
-            chosen: dict[str, Any] = {"split": split, "everything": everything, "templates": templates}
+            chosen: dict[str, Any] = {"split": split, "everything": everything, "allow_templates": allow_templates}
             chosen |= {"wanted": wanted or None, "origin": origin}
             return export(self.folder, form, worded, Path(path), meter, **chosen)
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from importlib import resources
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from stepsearch_data.sources import BUILT, OWN
+
+_PROMPTS = sorted(Path(file.name).stem for file in (resources.files("stepsearch_data") / "stages/prompts").iterdir())
 
 
 def _stage_names(incomplete: str) -> list[str]:
@@ -164,7 +167,7 @@ Llm = Annotated[
 ]
 Prompts = Annotated[
     list[str] | None,
-    of_model("--prompt", metavar="NAME=FILE", help="Your own prompt: decompose, queries or judge."),
+    of_model("--prompt", metavar="NAME=FILE", help=f"Your own prompt: one of {', '.join(_PROMPTS)}."),
 ]
 MaxCost = Annotated[
     float | None, of_model("--max-cost", help="US dollars for this store before the build stops (llm.max_cost).")

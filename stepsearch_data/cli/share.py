@@ -86,7 +86,7 @@ def export(
     opened = open_store(store, config)
     chosen: dict[str, Any] = {"template": template, "split": split, "everything": everything}
     chosen |= {"pass_rate": pass_rate, "origin": origin}
-    written = opened.export(form, output, **chosen, templates=allow_templates, progress=not quiet)
+    written = opened.export(form, output, **chosen, allow_templates=allow_templates, progress=not quiet)
     if not quiet:
         for path, rows in written.rows.items():
             tell(f"wrote {rows:,} rows: {path}")

@@ -66,7 +66,7 @@ def export(
     *,
     split: str | None = None,
     everything: bool = False,
-    templates: bool = False,
+    allow_templates: bool = False,
     wanted: Wanted | None = None,
     origin: Origin = "gold",
 ) -> Written:
@@ -77,11 +77,11 @@ def export(
     Where all splits are written, other splits' files of earlier exports are removed from the folder.
 
     Raises StoreError for a store that is incomplete, has nothing to write, or has questions by templates (unless
-    `templates`), ConfigError for a split that it does not have, OSError.
+    `allow_templates`), ConfigError for a split that it does not have, OSError.
     """
     _check(store, form, template, folder, origin)
     with store.reading() as manifest, Files(folder, form.suffix, form.schema(template)) as written:
-        if not templates and form.of != "passages":
+        if not allow_templates and form.of != "passages":
             refuse_templates(store.tables(manifest, QUESTIONS)[QUESTIONS])
         known = [form.stem] if form.stem else split_names(store, manifest)
         if split not in (None, *known):

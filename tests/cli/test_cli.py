@@ -20,6 +20,7 @@ from stepsearch_data import __version__
 from stepsearch_data.cli import app
 from stepsearch_data.schemas.tables import TABLES
 from stepsearch_data.stages import STAGES
+from stepsearch_data.stages.model import PROMPTS
 from tests.conftest import Run
 from tests.rows import QUESTION, jsonl, musique, write_lines
 from tests.tree import tree
@@ -46,6 +47,11 @@ def test_help_is_there_for_every_verb_and_imports_nothing_heavy() -> None:
     assert done.stderr == "heavy: []\n"
     assert {"audit", "build", "explain", "init", "schema", "show", "sql", "stages", "status", "synth"} <= set(VERBS)
     assert all(verb in done.stdout for verb in VERBS)
+
+
+def test_help_names_every_prompt(cli: Run) -> None:
+    told = " ".join(cli("build", "--help", env={"COLUMNS": "500"}).stdout.split())
+    assert f"Your own prompt: one of {', '.join(sorted(PROMPTS))}." in told
 
 
 def test_a_build_that_asks_nobody_imports_no_client(tmp_path: Path) -> None:

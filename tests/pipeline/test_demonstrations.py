@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+import stepsearch_data as ssd
 from stepsearch_data.core.errors import StoreError
 from stepsearch_data.pipeline.demonstrations import TEMPLATE, refuse_templates
 from stepsearch_data.schemas.tables import QUESTIONS
@@ -43,6 +44,7 @@ def test_exports_and_releases_refuse_them_unless_asked(tmp_path: Path, cli: Run)
         assert not list((tmp_path / form).glob("*"))
     assert cli(*export, "corpus", "--output", tmp_path / "corpus").returncode == 0  # it has no questions
     assert cli(*export, "trl-sft", "--output", tmp_path / "sft", "--allow-templates").returncode == 0
+    assert ssd.open(store.root).export("trl-sft", tmp_path / "api", allow_templates=True).rows
     publish = (
         "publish",
         "ann/data",
