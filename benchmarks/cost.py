@@ -18,9 +18,11 @@ from typing import NamedTuple
 
 from stepsearch_data.llm.money import BATCH_SHARE, price_of, tokens_in
 from stepsearch_data.stages.model import AROUND, load_prompt
+from stepsearch_data.stages.model.bounds import TOKENS_A_QUOTE, TOKENS_AN_ANSWER
+from stepsearch_data.stages.model.estimate import TOKENS_A_QUERY
 
 KEEPS = {"compose": 0.85, "rules": 0.95, "closed_book": 0.80, "answerable": 0.85, "left_one_out": 0.75, "unique": 0.85}
-ANSWER, QUOTE, HOP, QUERY = 20, 60, 120, 12  # tokens of replies as JSON, as `build --dry-run` counts them
+HOP = 120  # tokens of a hop that is written, as JSON
 MILLION = 1e6
 
 
@@ -61,13 +63,13 @@ class Arithmetic:
 
     def lines(self) -> Iterator[Line]:
         """Yield what is asked, in the order of the build."""
-        question, gold, read = self.question, self.hops * self.passage, self.hops * QUOTE + ANSWER
+        question, gold, read = self.question, self.hops * self.passage, self.hops * TOKENS_A_QUOTE + TOKENS_AN_ANSWER
         yield self._line("compose", self.chains, "compose", gold, (self.hops + 1) * HOP)
         asked = self.chains * self.keeps["compose"]
         all_checks = asked * self.whole  # they go on, whatever fails
         asked *= self.keeps["rules"]
         readings = {
-            "closed_book": ("recall", 1, question, ANSWER),
+            "closed_book": ("recall", 1, question, TOKENS_AN_ANSWER),
             "answerable": ("read", 1, question + gold, read),
             "left_one_out": ("read", self.hops, question + gold, read),
             "unique": ("unique", 1, question + gold + AROUND * self.passage, read),
@@ -78,8 +80,8 @@ class Arithmetic:
             yield self._line(check, calls, prompt, passages, reply)
             compared += calls * self.compared
             asked *= self.keeps[check]
-        yield self._line("same", compared, "same", question + 2 * ANSWER, ANSWER)
-        yield self._line("queries", self.kept * self.hops, "queries", 3 * question, self.queries * QUERY)
+        yield self._line("same", compared, "same", question + 2 * TOKENS_AN_ANSWER, TOKENS_AN_ANSWER)
+        yield self._line("queries", self.kept * self.hops, "queries", 3 * question, self.queries * TOKENS_A_QUERY)
 
     def total(self) -> Line:
         """Return all lines together."""

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stepsearch_data.pipeline.store import Manifest
+from stepsearch_data.schemas.rows import KEPT
 from stepsearch_data.schemas.tables import COMPOSED, MINING, QUALITY, TRAJECTORIES, VERDICTS, Table
-from stepsearch_data.stages.composing.drafts import KEPT
 from stepsearch_data.stages.model.config import OFFLINE
 from stepsearch_data.stages.proof.decision import CHECKS, READINGS
 

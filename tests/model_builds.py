@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -13,10 +14,12 @@ from typing import Any
 
 from stepsearch_data.llm.money import tokens_in
 from stepsearch_data.pipeline.store import Store
+from stepsearch_data.remote.cache import WINDOW_SECONDS
 from stepsearch_data.sql import query as sql
 from tests.conftest import run_cli
 from tests.llm_server import Answer, LlmServer, completion
 
+DELAY = 0.05  # seconds of a call in a build that is killed
 PRICE = ("--set", "llm.prices={mock = [1.0, 4.0]}")
 
 
@@ -53,7 +56,7 @@ class ModelBuilds:
 
     def kill_after(self, requests: int, *arguments: str) -> None:
         """Begin a build, and kill it once the server has got so many requests."""
-        self.server.delay = 0.05
+        self.server.delay = DELAY
         with self.start(*arguments) as process:
             deadline = time.monotonic() + 60
             while len(self.server.requests) < requests:
@@ -63,6 +66,10 @@ class ModelBuilds:
             process.communicate()
         assert process.returncode == -signal.SIGKILL
         self.server.delay = 0.0
+
+    def lost_at_most(self, in_flight: int) -> int:
+        """How many replies such a kill may lose: of the cache's last window, one before it, and one on its way."""
+        return in_flight * (math.ceil(WINDOW_SECONDS / DELAY) + 2)
 
     def rows(self, query: str, store: Path | None = None) -> list[dict[str, Any]]:
         with sql(Store.open(store or self.store), query) as reader:

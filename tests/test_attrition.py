@@ -112,7 +112,7 @@ def test_replayed_calls_cost_nothing_and_one_without_a_price_makes_the_sum_unkno
 
     verified = sum(call["cost"] for call in calls if call["stage"] == "verify")
     replayed = [{**call, "cached": True, "cost": 0.0} if call["stage"] == "compose" else call for call in calls]
-    assert told(replayed) == (0.0, pytest.approx(verified))
+    assert told(replayed) == pytest.approx((0.0, verified))
     first = next(call for call in calls if call["stage"] == "compose")
     assert told({**call, "cost": 0.0} if call is first else call for call in calls) == (None, None)
 

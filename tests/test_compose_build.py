@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from stepsearch_data.remote.cache import WINDOW_REPLIES
 from tests import rows
 from tests.batch_api import BatchApi
 from tests.composer import SKIPPED, is_about_a_chain, write_documents, writing
@@ -21,6 +20,12 @@ from tests.tree import tree
 
 MODELS = ("--set", "compose.llm=mock", "--set", "verify.llm=mock", "--set", "verify.samples=1")
 CHAINS = 30
+NEW = [
+    ("Quillon Works", "Alda Vexley", "Marrowick"),
+    ("Thistle Yards", "Bram Okonjo", "Felstone"),
+    ("Umber Foundry", "Cora Lindqvist", "Harrowgate"),
+]
+"""Firms, their founders, and where these were born: documents that come later."""
 
 
 class World(ModelBuilds):
@@ -91,27 +96,35 @@ def test_a_second_build_and_another_rule_send_nothing(world: World) -> None:
 
 def test_kill_9_in_the_middle_sends_little_again(world: World) -> None:
     command = ("--max-concurrency", "2")
-    world.kill_after(12, *command)
+    world.kill_after(25, *command)
     assert "composed" not in world.tables()
     done = world.build(*command)
     assert done.returncode == 0, done.stderr
     assert {*world.composed().values()} >= {"kept", "faulty"}
-    assert world.sent_again() <= 2 + WINDOW_REPLIES
+    assert world.sent_again() <= world.lost_at_most(2) < 25
 
 
 def test_more_documents_ask_about_new_chains_only(world: World) -> None:
     assert world.build().returncode == 0
     before, sent = world.composed(), len(world.asked())
     with (world.folder / "docs.jsonl").open("a") as file:
-        for number in range(10):
-            line = {"title": f"Nothing {number}", "text": "The founder of Nothing is Alda Nobody."}
-            file.write(json.dumps(line) + "\n")
+        for firm, founder, town in NEW:
+            for title, text in (
+                (firm, f"{firm} was founded by {founder}, the founder and first director of the firm."),
+                (founder, f"{founder} was born in the city of {town}, the recorded place of birth."),
+            ):
+                file.write(json.dumps({"title": title, "text": text}) + "\n")
     done = world.build("--set", "mine.questions=1000")
     assert done.returncode == 0, done.stderr
     after = world.composed()
-    assert before.items() <= after.items()
-    assert len(world.asked()) - sent == len(after) - len(before)
+    stayed = before.keys() & after.keys()  # a new chain may take another one's place
+    assert len(stayed) > CHAINS / 2
+    assert [after[chain] for chain in stayed] == [before[chain] for chain in stayed]
+    assert len(world.asked()) - sent == len(after) - len(stayed)
     assert world.sent_again() == 0
+    kept = world.rows("SELECT supporting FROM composed WHERE status = 'kept'")
+    found = [[passage["title"] for passage in row["supporting"]] for row in kept]
+    assert [[firm, founder] in found for firm, founder, _ in NEW] == [True] * len(NEW)
 
 
 def test_a_budget_stops_inside_and_leaves_whole_rows(world: World) -> None:

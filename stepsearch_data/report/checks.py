@@ -10,6 +10,7 @@ from stepsearch_data.pipeline.store import Manifest
 from stepsearch_data.report.facts import percent
 from stepsearch_data.report.links import trajectory
 from stepsearch_data.report.shapes import Facts
+from stepsearch_data.schemas.rows import FAULTY
 from stepsearch_data.schemas.tables import CANDIDATES, COMPOSED, MINING, VERDICTS
 from stepsearch_data.stages.proof.decision import CHECKS
 
@@ -33,7 +34,7 @@ FROM against JOIN asked USING (question_id) ORDER BY list_position(?, "check"), 
 """
 _FAULTY = f"""
 SELECT 'composed', source, question_id, question, answer, reason, '', [], 'rules', false
-FROM composed WHERE status = 'faulty' ORDER BY md5(question_id) LIMIT {_MOST}
+FROM composed WHERE status = '{FAULTY}' ORDER BY md5(question_id) LIMIT {_MOST}
 """
 
 

@@ -10,6 +10,7 @@ from stepsearch_data.pipeline.store import Manifest
 from stepsearch_data.report.funnel import reason, rejected, shortened
 from stepsearch_data.report.links import trajectories
 from stepsearch_data.report.shapes import Step
+from stepsearch_data.schemas.rows import KEPT
 from stepsearch_data.stages.proof.decision import CHECKS
 
 if TYPE_CHECKING:
@@ -17,9 +18,9 @@ if TYPE_CHECKING:
 
 _READ = "SELECT count(*) FROM (SELECT DISTINCT source, position FROM origins)"
 _LEFT_OUT = "SELECT part, count FROM mining WHERE step = 'left out' ORDER BY count DESC, part"
-_NOT_COMPOSED = r"""
+_NOT_COMPOSED = rf"""
 SELECT status, regexp_replace(reason, '''[^'']*''|"[^"]*"|\d+', '…', 'g') AS said, count(*) AS n
-FROM composed WHERE status <> 'kept' GROUP BY ALL ORDER BY n DESC, status, said
+FROM composed WHERE status <> '{KEPT}' GROUP BY ALL ORDER BY n DESC, status, said
 """
 _SOURCES = "SELECT DISTINCT source FROM composed ORDER BY source"
 _ENDS = {"complete": {"complete": True}, "fit": {"complete": True, "passed": True}}

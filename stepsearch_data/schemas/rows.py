@@ -131,6 +131,10 @@ class MiningCount(Row):
     count: int = Field(description="how many")
 
 
+KEPT, SKIPPED, FAULTY = "kept", "skipped", "faulty"
+"""What may become of a chain."""
+
+
 class Composed(Question):
     """A question composed from a chain, before it is verified, or the reason why there is none."""
 
@@ -145,7 +149,7 @@ class Composed(Question):
     @property
     def kept(self) -> bool:
         """Tell whether it is a question that can be verified."""
-        return self.status == "kept"
+        return self.status == KEPT
 
 
 class Check(Row):

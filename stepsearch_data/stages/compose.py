@@ -12,10 +12,10 @@ from stepsearch_data.pipeline.context import StageContext
 from stepsearch_data.pipeline.demonstrations import TEMPLATE
 from stepsearch_data.pipeline.questions import ask_for_each
 from stepsearch_data.pipeline.stage import Stage
-from stepsearch_data.schemas.rows import Composed
+from stepsearch_data.schemas.rows import FAULTY, KEPT, Composed
 from stepsearch_data.schemas.tables import CHAINS, COMPOSED, PARAGRAPHS
 from stepsearch_data.stages import model
-from stepsearch_data.stages.composing.drafts import FAULTY, KEPT, Draft, Drafts
+from stepsearch_data.stages.composing.drafts import Draft, Drafts
 from stepsearch_data.stages.composing.templates import by_template
 
 _BY_TEMPLATES = "questions by templates are demonstrations, which exports and releases refuse; a model: --llm MODEL"

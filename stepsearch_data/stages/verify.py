@@ -19,7 +19,7 @@ from pydantic import Field, field_validator
 from stepsearch_data.pipeline.context import StageContext
 from stepsearch_data.pipeline.questions import QuestionRows, ask_for_each_question, map_questions
 from stepsearch_data.pipeline.stage import Needs, Stage
-from stepsearch_data.schemas.rows import Check, Question, SubQuestion
+from stepsearch_data.schemas.rows import KEPT, Check, Question, SubQuestion
 from stepsearch_data.schemas.tables import CANDIDATES, CHECKS, COMPOSED, INDEX, PARAGRAPHS
 from stepsearch_data.search.documents import Document
 from stepsearch_data.search.index import open_engine
@@ -312,7 +312,7 @@ def _kept_ids(context: StageContext) -> Iterator[str]:
         columns = ["question_id", *(["status"] if table is COMPOSED else [])]
         with pq.ParquetFile(context.inputs[table]) as file:
             for batch in file.iter_batches(columns=columns):
-                rows = batch.filter(pc.field("status") == "kept") if table is COMPOSED else batch
+                rows = batch.filter(pc.field("status") == KEPT) if table is COMPOSED else batch
                 yield from rows.column("question_id").to_pylist()
 
 

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from stepsearch_data.core.text import normalise
 from stepsearch_data.pipeline.context import read_rows
-from stepsearch_data.schemas.rows import Chain, Composed, DecompositionStep, SupportingParagraph
+from stepsearch_data.schemas.rows import KEPT, Chain, Composed, DecompositionStep, SupportingParagraph
 from stepsearch_data.schemas.tables import CHAINS, PARAGRAPHS, Inputs
 from stepsearch_data.search.documents import Document, Documents, write_documents
 from stepsearch_data.sources import CORPUS
@@ -25,7 +25,6 @@ from stepsearch_data.stages.mining.titles import split_sense
 if TYPE_CHECKING:
     from stepsearch_data.stages.model.replies import Composition
 
-KEPT, SKIPPED, FAULTY = "kept", "skipped", "faulty"
 TYPES = ("person", "place", "date", "number", "work", "other")
 
 LONGEST, LONGEST_ANSWER = 500, 150  # characters of a question, and of an answer

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from stepsearch_data.schemas.rows import Composed
+from stepsearch_data.schemas.rows import FAULTY, KEPT, SKIPPED, Composed
 from stepsearch_data.stages.composing.checks import faults
-from stepsearch_data.stages.composing.drafts import FAULTY, KEPT, SKIPPED, Draft
+from stepsearch_data.stages.composing.drafts import Draft
 from stepsearch_data.stages.mining.comparisons import value_of
 
 if TYPE_CHECKING:

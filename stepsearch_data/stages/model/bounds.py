@@ -14,8 +14,8 @@ from stepsearch_data.stages.proof.signals import FAILED, is_closed_choice, stati
 from stepsearch_data.stages.rules import decompose
 
 AROUND = 10  # passages that a reader gets beside the gold ones
-_SAID = 20  # tokens of an answer, as JSON
-_QUOTED = 60  # tokens of a quote, as JSON
+TOKENS_AN_ANSWER = 20  # tokens of an answer, as JSON
+TOKENS_A_QUOTE = 60  # tokens of a quote, as JSON
 _OF_CORPUS = {"several_titles", "one_search", "shown_at_once"}  # checks that need its passages, so may end any question
 
 
@@ -55,10 +55,10 @@ def bounds_of(question: Question, prompts: Mapping[str, Prompt], config: Any, *,
     def calls(prompt: str, passages: int, reply: int) -> Calls:
         return Calls(1, tokens_in(prompts[prompt].text, question.question) + passages, reply)
 
-    recall, same = calls("recall", 0, _SAID), calls("same", 0, _SAID)
-    read = calls("read", gold, number * _QUOTED + _SAID)
-    without = calls("read", gold - min(gold, longest) + longest, number * _QUOTED + _SAID)
-    unique = calls("unique", gold + AROUND * longest, MOST_ANSWERS * (number * _QUOTED + _SAID))
+    recall, same = calls("recall", 0, TOKENS_AN_ANSWER), calls("same", 0, TOKENS_AN_ANSWER)
+    read = calls("read", gold, number * TOKENS_A_QUOTE + TOKENS_AN_ANSWER)
+    without = calls("read", gold - min(gold, longest) + longest, number * TOKENS_A_QUOTE + TOKENS_AN_ANSWER)
+    unique = calls("unique", gold + AROUND * longest, MOST_ANSWERS * (number * TOKENS_A_QUOTE + TOKENS_AN_ANSWER))
     checks = [] if closed else [recall.plus(same)]
     checks += [read.plus(same), without.plus(same).times(number), unique.plus(same.times(MOST_ANSWERS))]
     asked = {} if closed else {"closed_book": recall}

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from stepsearch_data.core.errors import RowRejected
 from stepsearch_data.llm.chat import ChatModel, Request
-from stepsearch_data.schemas.rows import Composed
+from stepsearch_data.schemas.rows import FAULTY, KEPT, SKIPPED, Composed
 from stepsearch_data.stages.composing.checks import faults
-from stepsearch_data.stages.composing.drafts import FAULTY, KEPT, SKIPPED, Draft
+from stepsearch_data.stages.composing.drafts import Draft
 from stepsearch_data.stages.model.ask import converse
 from stepsearch_data.stages.model.config import ModelConfig
 from stepsearch_data.stages.model.prompts import Prompt

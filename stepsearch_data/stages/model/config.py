@@ -1,4 +1,4 @@
-"""The settings that `decompose` and `queries` share: who answers, and how."""
+"""The settings that all stages share which may ask a model: who answers, and how."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ from stepsearch_data.stages.model.prompts import load_prompt
 from stepsearch_data.stages.model.queries import queries_request
 
 _TOKENS_A_HOP = 60  # of a decomposition's reply, as JSON
-_TOKENS_A_QUERY = 12
+TOKENS_A_QUERY = 12
 _TOKENS_A_SKIP = 40  # of a reply that composes nothing
 _NONE = Calls()
 
@@ -172,7 +172,7 @@ def _searches(questions: Iterable[Question], config: Any, prompts: Mapping[str, 
         for hop in hops:
             if config.given and rules.given_queries(question, hops, hop, count):
                 continue
-            yield queries_request(prompt, question, hops, hop, count, config), count * _TOKENS_A_QUERY
+            yield queries_request(prompt, question, hops, hop, count, config), count * TOKENS_A_QUERY
 
 
 def _sum(
