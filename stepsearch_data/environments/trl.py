@@ -41,8 +41,9 @@ class ToolEnvironment:
         self.turn_rewards: list[float] = []
 
     def reset(self, **row: Any) -> None:
-        """Begin with the question of a row."""
+        """Begin with the question of a row. TRL plays one rollout after the other in the same environment."""
         self.state.reset(task_of(row))
+        self.failure, self.turn_rewards = None, []
 
     def search(self, query: str) -> str:
         """Looks up documents in the corpus and returns the best matches with their titles.
@@ -91,8 +92,10 @@ def tagged_rollouts(
         sampler = (make_sampler or _cached)(trainer)
         training = model.training
         model.eval()
-        episodes = roll_out(tasks, env, sampler, lambda queries, _: retrieve(config, queries))
-        model.train(training)
+        try:
+            episodes = roll_out(tasks, env, sampler, lambda queries, _: retrieve(config, queries))
+        finally:
+            model.train(training)
         return {
             "prompt_ids": [episode.prompt_ids for episode in episodes],
             "completion_ids": [episode.response_ids for episode in episodes],
@@ -190,9 +193,16 @@ class TurnGRPOTrainer(GRPOTrainer):
         output: dict[str, Any] = super()._generate_and_score_completions(inputs)
         environments = self.environments or [row["environments"] for row in inputs]
         own = output["completion_mask"] * output.get("tool_mask", 1)
-        before = earned_before(own, [environment.turn_rewards for environment in environments])
+        before = self._weight() * earned_before(own, [environment.turn_rewards for environment in environments])
         output["advantages"] = output["advantages"][:, None] - before / self._divisors(len(inputs))[:, None]
         return output
+
+    def _weight(self) -> float:
+        """Return what TRL multiplies the rewards of searches by. Raises ConfigError where it is not given them."""
+        weights = dict(zip(self.reward_funcs, self.reward_weights.tolist(), strict=True))
+        if search_reward not in weights:
+            raise ConfigError("turns have no rewards: search_reward is not among the reward functions", "add it")
+        return float(weights[search_reward])
 
     def _divisors(self, rows: int) -> Tensor:
         """Return what TRL divided the advantages of this process's rows by."""

@@ -145,9 +145,11 @@ class Scripted(Recorded):
 def trainer(kind: Any, model: Any, tokenizer: Any, config: EnvironmentConfig, folder: Path, **options: Any) -> Any:
     settings: dict[str, Any] = {"report_to": "none", "use_cpu": True, "max_steps": 2, "per_device_train_batch_size": 4}
     settings |= {"num_generations": 4, "max_completion_length": 8_000, "bf16": False, "logging_steps": 1}
-    asked = {name: options.pop(name) for name in list(options) if name in {"max_completion_length", "scale_rewards"}}
+    own = {"max_completion_length", "scale_rewards", "reward_weights"}
+    asked = {name: options.pop(name) for name in list(options) if name in own}
     arguments = GRPOConfig(str(folder), **{**settings, **asked})
-    return kind(model, search_reward, arguments, rows(config), processing_class=tokenizer, **options)
+    rewards = options.pop("rewards", search_reward)
+    return kind(model, rewards, arguments, rows(config), processing_class=tokenizer, **options)
 
 
 def played(config: EnvironmentConfig, queries: Sequence[str], answer: str | None) -> list[float]:
@@ -185,6 +187,44 @@ def check_advantages(learnt: Any, expected: list[list[float]], divisor: Any) -> 
 
 def by_group(returns: list[float]) -> float:
     return float(torch.tensor(returns).std()) + 1e-4
+
+
+def number(completions: Sequence[Any], **_: Any) -> list[float]:
+    """Another reward of a rollout: its place in the group."""
+    return [float(at) for at in range(len(completions))]
+
+
+def test_what_was_earned_before_is_weighed_as_the_reward_is(
+    calling: EnvironmentConfig, model: Any, tokenizer: Any, tmp_path: Path
+) -> None:
+    learnt = trainer(
+        Scripted,
+        model,
+        tokenizer,
+        calling,
+        tmp_path,
+        environment_factory=tool_environments(calling),
+        scale_rewards="batch",
+        rewards=[search_reward, number],
+        reward_weights=[0.5, 2.0],
+    )
+    learnt.train()
+    batch = learnt.batch
+    own = batch["completion_mask"] * batch["tool_mask"]
+    returns = [0.5 * sum(rewards) + 2.0 * at for at, rewards in enumerate(learnt.turn_rewards)]
+    for row, rewards in enumerate(learnt.turn_rewards):
+        before = [0.5 * sum(rewards[:turn]) for turn in range(len(rewards))]
+        wanted = [(returns[row] - each - sum(returns) / 4) / by_group(returns) for each in before]
+        assert turns_of(batch["advantages"][row], own[row]) == pytest.approx(wanted, abs=2e-4)
+
+
+def test_a_reset_forgets_a_failure(calling: EnvironmentConfig) -> None:
+    """TRL plays one rollout after the other in the same environment."""
+    environment = tool_environments(calling)()
+    environment.failure, environment.turn_rewards = SearchError("down"), [1.0]
+    environment.reset(**rows(calling)[0])
+    assert environment.failure is None
+    assert environment.turn_rewards == []
 
 
 def check_learnt(model: Any, learnt: Any) -> None:
