@@ -47,7 +47,7 @@ class SearchEnvironment:
     @property
     def searches_left(self) -> int:
         """Return how many searches are still answered."""
-        return 0 if self.scores else self.config.max_turns - len(self._searches)
+        return 0 if self.scores else self.config.max_turns - len(self._searches) - self._waiting
 
     def reset(self, question: str | Task) -> str:
         """Begin with a question, of the store by its id, or of any task; return its text. Raises ConfigError."""
@@ -58,6 +58,7 @@ class SearchEnvironment:
         self.task, self.scores = task, None
         self.results, self.rewards = [], []
         self._searches = []
+        self._waiting = 0
 
     task: Task
     scores: Scores | None
@@ -67,6 +68,8 @@ class SearchEnvironment:
     rewards: list[float]
     """What was paid: for each search, and for the answer."""
     _searches: list[tuple[str, Texts]]
+    _waiting: int
+    """Searches that have no answer yet."""
 
     def search(self, query: str) -> SearchResult:
         """Search. What cannot be searched is answered with words, and earns nothing. Raises SearchError, StoreError."""
@@ -74,12 +77,21 @@ class SearchEnvironment:
         return SearchResult(refusal) if refusal else self._found(query, find(self.config, query).result())
 
     async def search_async(self, query: str) -> SearchResult:
-        """Search while other environments do: the engine gets all of their queries at once."""
+        """Search while other environments do: the engine gets all of their queries at once.
+
+        What is found after the question was answered, or another one was begun, comes too late: it earns nothing.
+        """
         refusal = self._refusal(query)
         if refusal:
             return SearchResult(refusal)
-        documents: list[Paragraph] = await asyncio.wrap_future(find(self.config, query))
-        return self._found(query, documents)
+        searches = self._searches
+        self._waiting += 1
+        try:
+            documents: list[Paragraph] = await asyncio.wrap_future(find(self.config, query))
+        finally:
+            if searches is self._searches:
+                self._waiting -= 1
+        return SearchResult(OVER) if self.scores or searches is not self._searches else self._found(query, documents)
 
     def answer(self, text: str | None) -> Scores:
         """End with an answer, or without one; return the scores of the rollout. The reward is the last of `rewards`."""

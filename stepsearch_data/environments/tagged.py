@@ -51,7 +51,9 @@ class TaggedEnvironment:
         return score_task(read(self.episode.text, rewards, self.episode.observations), self.episode.task, rewards)
 
     def step(self, text: str) -> Turn:
-        """Take what the policy wrote in a turn. Raises SearchError, StoreError."""
+        """Take what the policy wrote in a turn; after the end, nothing. Raises SearchError, StoreError."""
+        if self.episode.ended:
+            return Turn("", 0.0, done=True)
         before = len(self.episode.observations)
         query = self._rules.step(self.episode, encode(cut_at_stop(text)))
         if query is not None:

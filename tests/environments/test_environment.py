@@ -12,7 +12,13 @@ from hypothesis import strategies as st
 
 import stepsearch_data as ssd
 from stepsearch_data.core.errors import ConfigError
-from stepsearch_data.environments import EnvironmentConfig, SearchEnvironment, TaggedEnvironment, final_answer
+from stepsearch_data.environments import (
+    EnvironmentConfig,
+    SearchEnvironment,
+    SearchResult,
+    TaggedEnvironment,
+    final_answer,
+)
 from stepsearch_data.rewards import Preset, read, read_conversation, score_rollout
 from stepsearch_data.rewards.conversation import NO_QUERY, NO_SEARCH_LEFT, OVER
 from stepsearch_data.trainer.episode_score import score_task
@@ -79,17 +85,54 @@ def test_a_search_shows_documents_and_what_it_earned(config: EnvironmentConfig) 
 
 
 def test_queries_of_many_environments_wait_for_each_other(config: EnvironmentConfig) -> None:
-    environments = [SearchEnvironment(config) for _ in range(50)]
+    """Each gets what its own query finds."""
+    queries = [*WORDS, *GOLD_QUERIES] * 4
 
-    async def search() -> list[float]:
+    async def search() -> list[SearchResult]:
+        environments = [SearchEnvironment(config) for _ in queries]
         for environment in environments:
             environment.reset(QUESTION)
-        found = await asyncio.gather(*(environment.search_async(GOLD_QUERIES[0]) for environment in environments))
-        return [result.reward for result in found]
+        asked = zip(environments, queries, strict=True)
+        return await asyncio.gather(*(environment.search_async(query) for environment, query in asked))
 
-    alone = SearchEnvironment(config)
-    alone.reset(QUESTION)
-    assert asyncio.run(search()) == [alone.search(GOLD_QUERIES[0]).reward] * 50
+    alone = []
+    for query in queries:
+        environment = SearchEnvironment(config)
+        environment.reset(QUESTION)
+        alone.append(environment.search(query))
+    assert asyncio.run(search()) == alone
+
+
+def test_searches_at_the_same_time_are_no_more_than_are_left(config: EnvironmentConfig) -> None:
+    environment = SearchEnvironment(replace(config, max_turns=1))
+    environment.reset(QUESTION)
+
+    async def search() -> list[str]:
+        found = await asyncio.gather(*(environment.search_async(query) for query in GOLD_QUERIES))
+        return [result.text for result in found]
+
+    assert asyncio.run(search())[1] == NO_SEARCH_LEFT
+    assert environment.searches_left == 0
+    assert len(environment.results) == 1
+
+
+@pytest.mark.parametrize("begins_another", [True, False])
+def test_what_is_found_too_late_earns_nothing(config: EnvironmentConfig, begins_another: bool) -> None:
+    environment = SearchEnvironment(config)
+    environment.reset(QUESTION)
+
+    async def search() -> str:
+        late = asyncio.create_task(environment.search_async(GOLD_QUERIES[0]))
+        await asyncio.sleep(0)
+        if begins_another:
+            environment.reset(QUESTION)
+        else:
+            environment.answer("Pesaro")
+        return (await late).text
+
+    assert asyncio.run(search()) == OVER
+    assert not environment.results
+    assert environment.searches_left == (5 if begins_another else 0)
 
 
 def test_what_cannot_be_searched_is_said_and_earns_nothing(config: EnvironmentConfig) -> None:

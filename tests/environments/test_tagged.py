@@ -31,6 +31,9 @@ def test_an_answer_ends_the_rollout(tagged_config: EnvironmentConfig) -> None:
     assert (turn.observation, turn.done) == ("", True)
     assert turn.reward == environment.scores.score > 1
     assert environment.episode.ended == "answer"
+    earned = sum(environment.rewards)
+    assert environment.step(SEARCH) == ("", 0.0, True)
+    assert sum(environment.rewards) == earned == sum(environment.scores.step_rewards) + environment.scores.score
 
 
 def test_the_last_turn_is_announced_and_ends_it(tagged_config: EnvironmentConfig) -> None:
