@@ -78,8 +78,9 @@ def look(build: int) -> Seconds:
     """Return what the processors have done for a build so far; nothing is seen without /proc."""
     of_all, main = processors(build), 0.0
     with suppress(OSError):
-        main = sum(seconds_of(Path(f"/proc/{build}/task/{build}/stat")))
-        own = sum(seconds_of(Path(f"/proc/{build}/stat"))[:2])  # without those of children
+        # [:2]: without those of children
+        main = sum(seconds_of(Path(f"/proc/{build}/task/{build}/stat"))[:2])
+        own = sum(seconds_of(Path(f"/proc/{build}/stat"))[:2])
         return Seconds(0.0, main, own - main, sum(of_all.values()) - own)
     return Seconds()
 
