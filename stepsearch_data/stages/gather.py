@@ -26,12 +26,13 @@ def gather(context: StageContext) -> None:
     for batch in _batches(context, LOADED):
         context.writer(QUESTIONS).extend(batch)
         context.meter.advance(batch.num_rows)
-    passed = pa.chunked_array(
-        [batch["question_id"].filter(batch["passed"]).combine_chunks() for batch in _batches(context, VERDICTS)],
-        pa.string(),
-    )
+    verdicts = pq.read_table(context.inputs[VERDICTS], columns=["question_id", "passed"])
+    ids = pq.read_table(context.inputs[COMPOSED], columns=["question_id"])[0]
+    have_passed = pc.is_in(ids, value_set=verdicts["question_id"].filter(verdicts["passed"])).combine_chunks()
+    start = 0
     for batch in _batches(context, COMPOSED):
-        kept = batch.filter(pc.is_in(batch["question_id"], value_set=passed))
+        kept = batch.filter(have_passed.slice(start, len(batch)))
+        start += len(batch)
         context.writer(QUESTIONS).extend(kept.select(QUESTIONS.schema.names).cast(QUESTIONS.schema))
         context.meter.advance(batch.num_rows)
 
