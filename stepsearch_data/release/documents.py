@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from stepsearch_data.attrition import gates, model_of, unasked
 from stepsearch_data.core.markdown import code, plain, table
 from stepsearch_data.pipeline.store import Manifest
+from stepsearch_data.report.checks import SHARES, shares
+from stepsearch_data.report.facts import interval
 from stepsearch_data.stages.proof.decision import majority
 
 if TYPE_CHECKING:
@@ -37,11 +39,12 @@ def documents(connection: duckdb.DuckDBPyConnection, manifest: Manifest, audited
     if "composed" not in audited["by_funnel"]:
         return ""
     writer, samples = model_of(manifest, "compose"), _samples(manifest)
+    checks = shares(audited["by_check"], gates(manifest))
     return _SECTION.format(
         writer=plain(writer) if writer else "A template",
         steps=_steps(audited["by_funnel"]),
         samples=f" {samples}" if samples else "",
-        checks=_checks(audited["by_check"], gates(manifest)),
+        checks=table(SHARES, [[source, code(check), *rest] for source, check, *rest in checks]),
         unverified="\n".join(f"- {line}" for line in _unverified(connection, manifest, audited["by_funnel"])),
     )
 
@@ -53,38 +56,13 @@ def _steps(by_funnel: Mapping[str, Mapping[str, Any]]) -> str:
             of["count"],
             of["of"],
             of["share"],
-            _interval(of),
+            interval(of["low"], of["high"]),
             _dollars(of["dollars"], 2),
             _dollars(of["dollars_each"], 5),
         )
         for name, of in by_funnel.items()
     ]
     return table(("step", "left", "of", "share", "95 % interval", "US dollars up to here", "for each"), rows)
-
-
-def _checks(by_check: Mapping[str, Mapping[str, Any]], gating: list[str]) -> str:
-    rows = []
-    for part, of in by_check.items():
-        source, _, check = part.rpartition(" ")
-        kind = "gate" if check in gating else "hint"
-        counts = (of["asked"], of["failed"], of["share"], _interval(of))
-        rows.append((source, code(check), kind, *counts, of["judge"], of["passages"]))
-    columns = (
-        "source",
-        "check",
-        "kind",
-        "asked",
-        "failed",
-        "share",
-        "95 % interval",
-        "judged by",
-        "passages of the corpus",
-    )
-    return table(columns, rows)
-
-
-def _interval(of: Mapping[str, Any]) -> str | None:
-    return None if of["low"] is None else f"{100 * of['low']:.1f}–{100 * of['high']:.1f} %"
 
 
 def _dollars(value: float | None, digits: int) -> str | None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any
 
 from stepsearch_data.attrition import READ, gates
 from stepsearch_data.audit import count_checks
 from stepsearch_data.pipeline.store import Manifest
-from stepsearch_data.report.facts import percent
+from stepsearch_data.report.facts import interval, percent
 from stepsearch_data.report.links import trajectory
 from stepsearch_data.report.shapes import Facts
 from stepsearch_data.schemas.rows import FAULTY
@@ -17,6 +18,7 @@ from stepsearch_data.stages.proof.decision import CHECKS
 if TYPE_CHECKING:
     import duckdb
 
+SHARES = ("source", "check", "kind", "asked", "failed", "share", "95 % interval", "judged by", "passages of the corpus")
 _MOST = 3  # examples of a check
 _BY_MODEL = f"SELECT count(*) > 0 FROM checks WHERE {READ}"
 _EXAMPLES = """
@@ -47,17 +49,20 @@ def checked(connection: duckdb.DuckDBPyConnection, manifest: Manifest) -> list[F
     return [each for each in (_shares(connection, manifest), _examples(connection, manifest)) if each["rows"]]
 
 
-def _shares(connection: duckdb.DuckDBPyConnection, manifest: Manifest) -> Facts:
-    deciding = gates(manifest)
-    columns = ["source", "check", "kind", "asked", "failed", "share", "95 % interval", "judged by", "passages"]
-    found: Facts = {"title": "What checks speak against", "columns": columns, "rows": [], "links": []}
-    for part, of in count_checks(connection, manifest).items():
+def shares(by_check: Mapping[str, Mapping[str, Any]], deciding: Collection[str]) -> list[list[Any]]:
+    """List what `audit` counted of each source and check, with the columns `SHARES`."""
+    listed = []
+    for part, of in by_check.items():
         source, _, check = part.rpartition(" ")
-        interval = f"{100 * of['low']:.1f} – {100 * of['high']:.1f} %"
-        kind = "gate" if check in deciding else "hint"
-        shown = [source, check, kind, of["asked"], of["failed"], percent(of["share"]), interval]
-        found["rows"].append([*shown, of["judge"], of["passages"]])
-    return found
+        kind, told = "gate" if check in deciding else "hint", interval(of["low"], of["high"])
+        listed.append([source, check, kind, of["asked"], of["failed"], of["share"], told, of["judge"], of["passages"]])
+    return listed
+
+
+def _shares(connection: duckdb.DuckDBPyConnection, manifest: Manifest) -> Facts:
+    listed = shares(count_checks(connection, manifest), gates(manifest))
+    rows = [[*row[:5], percent(row[5]), *row[6:]] for row in listed]
+    return {"title": "What checks speak against", "columns": [*SHARES], "rows": rows, "links": []}
 
 
 def _examples(connection: duckdb.DuckDBPyConnection, manifest: Manifest) -> Facts:

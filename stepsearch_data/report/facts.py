@@ -198,3 +198,8 @@ def _settings(config: Mapping[str, Any]) -> str:
 def percent(share: float | None) -> str | None:
     """Write a share in percent."""
     return None if share is None else f"{100 * share:.1f} %"
+
+
+def interval(low: float | None, high: float | None) -> str | None:
+    """Write an interval of a share in percent."""
+    return None if low is None or high is None else f"{100 * low:.1f} – {100 * high:.1f} %"

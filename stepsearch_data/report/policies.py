@@ -7,7 +7,7 @@ from itertools import permutations
 from typing import TYPE_CHECKING, Any
 
 from stepsearch_data.core.intervals import share_interval
-from stepsearch_data.report.facts import percent
+from stepsearch_data.report.facts import interval, percent
 from stepsearch_data.report.links import trajectories
 from stepsearch_data.report.listing import POLICY, Answered
 from stepsearch_data.report.rollouts import Rollouts, Tally
@@ -68,8 +68,8 @@ def _by_hops(connection: duckdb.DuckDBPyConnection, rollouts: Rollouts) -> Facts
         "links": [],
     }
     for asked, policy, (questions, right) in _shares(connection, rollouts):
-        interval = share_interval(right, questions)
-        told = f"{100 * (interval.low or 0):.1f} – {100 * (interval.high or 0):.1f} %"
+        sure = share_interval(right, questions)
+        told = interval(sure.low, sure.high)
         part = [asked.get("source", "all"), asked.get("hops", "all")]
         found["rows"].append([*part, policy, questions, right, questions - right, percent(right / questions), told])
         states = {"questions": "some", "right": "right", "wrong": "wrong"}

@@ -25,7 +25,7 @@ def test_shares_are_those_of_the_audit(harvest: Path, tables: list[Facts]) -> No
     assert told(shares, "failed") == [of["failed"] for of in measured.values()]
     kinds = dict(zip(told(shares, "check"), told(shares, "kind"), strict=True))
     assert (kinds["closed_book"], kinds["one_search"]) == ("gate", "hint")
-    assert set(told(shares, "passages")) == {168}
+    assert set(told(shares, "passages of the corpus")) == {168}
 
 
 def test_up_to_three_questions_show_what_each_check_finds(harvest: Path, tables: list[Facts]) -> None:
