@@ -9,8 +9,8 @@ from typing import NamedTuple
 from stepsearch_data.environments.config import EnvironmentConfig
 from stepsearch_data.environments.retriever import find
 from stepsearch_data.rewards import Scores, read, transcript
-from stepsearch_data.rewards.conversation import NO_QUERY, NO_SEARCH_LEFT, OVER
-from stepsearch_data.rewards.rollout import Texts
+from stepsearch_data.rewards.conversation import NO_QUERY, OVER
+from stepsearch_data.rewards.rollout import NO_SEARCH_LEFT, Texts
 from stepsearch_data.templates.examples import Paragraph
 from stepsearch_data.trainer.episode_score import score_task
 from stepsearch_data.trainer.search_env import Task

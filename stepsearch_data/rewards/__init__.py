@@ -34,6 +34,7 @@ from stepsearch_data.rewards.rollout import (
     own_turns,
     parse,
     transcript,
+    warned,
 )
 from stepsearch_data.rewards.scoring import Scores, read, score_rollout
 from stepsearch_data.rewards.steps import (
@@ -80,6 +81,7 @@ __all__ = [
     "token_positions",
     "token_rewards",
     "transcript",
+    "warned",
     "wiki2_answer",
     "wiki2_evidence",
     "wiki2_support",

@@ -8,10 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from stepsearch_data.rewards.rollout import Places, Rollout, Texts, parse, transcript
+from stepsearch_data.rewards.rollout import NO_SEARCH_LEFT, Places, Rollout, Texts, parse, transcript
 
 Message = Mapping[str, Any]
-NO_SEARCH_LEFT = "No search is left. Answer now."
 NO_QUERY = "There is no query. Search for a few words."
 OVER = "The question has been answered. Nothing more can be searched."
 # What is said of a call that no engine has seen: by the environments here, TRL and verl.

@@ -24,6 +24,7 @@ from typing import NamedTuple
 _TAG = re.compile(r"<(/?)(think|plan|search|information|observation|answer|warning)>")
 _THOUGHTS = ("think", "plan")
 _ENVIRONMENT = ("information", "warning")
+NO_SEARCH_LEFT = "No search is left. Answer now."
 _SEARCH_R1_WARNING = re.compile(
     r"My previous action is invalid\. If I want to search, I should put the query between <search> and </search>\. "
     r"If I want to give the final answer, I should put the answer between <answer> and </answer>\."
@@ -146,6 +147,14 @@ def _without(text: str, start: int, end: int, cut: Places) -> str:
             pieces.append(text[start:first])
             start = after
     return "".join([*pieces, text[start:end]]).strip()
+
+
+def warned(text: str, observations: Places | None = None) -> bool:
+    """Tell whether the environment warned of a turn that was neither a search nor an answer."""
+    said = [span.text for name, span in sections(text, observations) if name == "warning"]
+    return any(warning != NO_SEARCH_LEFT for warning in said) or bool(
+        observations is None and _SEARCH_R1_WARNING.search(text)
+    )
 
 
 def parse(

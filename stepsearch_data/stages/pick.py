@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from itertools import takewhile
+from itertools import islice, takewhile
 from typing import Literal, NamedTuple
 
 from pydantic import Field
@@ -15,7 +15,7 @@ from stepsearch_data.pipeline.context import StageContext
 from stepsearch_data.pipeline.questions import QuestionRows, for_each_question
 from stepsearch_data.pipeline.stage import Stage, StageConfig
 from stepsearch_data.rewards import Rollout as Parsed
-from stepsearch_data.rewards import own_turns, read
+from stepsearch_data.rewards import own_turns, read, warned
 from stepsearch_data.schemas.rows import Pick, Preference, Question, Rollout, Row
 from stepsearch_data.schemas.tables import PICKS, PREFERENCES, QUALITY, QUESTIONS, ROLLOUTS
 from stepsearch_data.stages.rules import leaked
@@ -60,7 +60,7 @@ def _picked(config: PickConfig, rows: QuestionRows) -> list[Row]:
     for at in good[config.per_question :]:
         taken = ", ".join(str(rows[ROLLOUTS][other].sample) for other in sorted(good[: config.per_question]))
         faults[at] = _Fault("best", f"not the {_BEST[config.best]}: taken is sample {taken}")
-    picks = [
+    picks: list[Row] = [
         Pick(
             question_id=rollout.question_id,
             source=rollout.source,
@@ -73,8 +73,10 @@ def _picked(config: PickConfig, rows: QuestionRows) -> list[Row]:
         for rollout, fault in zip(rows[ROLLOUTS], faults, strict=True)
     ]
     wrong = [at for at, fault in enumerate(faults) if fault and fault.test == "answer"]
-    pairs = [_pair(rows[ROLLOUTS], parsed, chosen, wrong[0]) for chosen in good[: config.per_question] if wrong]
-    return [*picks, *(pair for pair in pairs if pair.chosen != pair.rejected)]
+    for chosen in good[: config.per_question]:
+        pairs = (_pair(rows[ROLLOUTS], parsed, chosen, rejected) for rejected in wrong)
+        picks += islice((pair for pair in pairs if pair.rejected not in ("", pair.chosen)), 1)
+    return picks
 
 
 _BEST = {"shortest": "shortest", "informative": "most informative"}
@@ -95,8 +97,7 @@ def _fault(config: PickConfig, question: Question, rollout: Rollout, parsed: Par
         return _Fault("answer", f"wrong: {rollout.answer}" if rollout.answer is not None else "it has no answer")
     if not rollout.format_ok:
         return _Fault("format", "it is not in the paper's format")
-    warned = rollout.response.count("<warning>") if rollout.observations is None else len(rollout.observations)
-    if warned > rollout.searches:
+    if warned(rollout.response, _places(rollout)) or len(rollout.observations or ()) > rollout.searches:
         return _Fault("format", "a turn is neither a search nor an answer")
     if rollout.gold_found < config.gold * rollout.gold or not rollout.searches:
         return _Fault("searched", f"guessed: {rollout.gold_found} of {rollout.gold} gold passages were shown")
@@ -157,5 +158,6 @@ STAGE = Stage(
     writes=(PICKS, PREFERENCES),
     config=PickConfig,
     run=pick,
+    version=2,  # turns that a warning answered count without `observations` too; the first wrong one that makes a pair
     optional=True,
 )

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+from stepsearch_data.rewards.rollout import NO_SEARCH_LEFT
 from stepsearch_data.templates.examples import Paragraph
 from stepsearch_data.templates.template import Template
 from stepsearch_data.trainer.config import Limits
@@ -24,7 +25,7 @@ _TRY_AGAIN = (
     "\n<warning> This is neither a search nor an answer. Write <search> a query </search> or "
     "<answer> the answer </answer>. </warning>\n"
 )
-_NO_SEARCH_LEFT = "<warning> No search is left. Answer now. </warning>\n"
+_NO_SEARCH_LEFT = f"<warning> {NO_SEARCH_LEFT} </warning>\n"
 
 
 @dataclass(frozen=True)

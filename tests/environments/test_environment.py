@@ -20,7 +20,8 @@ from stepsearch_data.environments import (
     final_answer,
 )
 from stepsearch_data.rewards import Preset, read, read_conversation, score_rollout
-from stepsearch_data.rewards.conversation import NO_QUERY, NO_SEARCH_LEFT, OVER
+from stepsearch_data.rewards.conversation import NO_QUERY, OVER
+from stepsearch_data.rewards.rollout import NO_SEARCH_LEFT
 from stepsearch_data.trainer.episode_score import score_task
 from tests.environments.conftest import GOLD_QUERIES, QUESTION
 

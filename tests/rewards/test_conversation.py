@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from stepsearch_data.rewards import REFERENCE, parse, read, read_conversation, score_rollout
-from stepsearch_data.rewards.conversation import NO_QUERY, NO_SEARCH_LEFT, OVER
+from stepsearch_data.rewards.conversation import NO_QUERY, OVER
+from stepsearch_data.rewards.rollout import NO_SEARCH_LEFT
 
 SHOWN = "[1] Ada\nAda was born in Rome.\n[2] Rome\nRome is a city.\n[7] is no header."
 ANSWER = {"role": "assistant", "content": "So it is.\n<answer> Rome </answer>"}

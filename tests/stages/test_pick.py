@@ -142,10 +142,35 @@ def test_a_right_and_a_wrong_rollout_part_somewhere(run_stage: RunStage) -> None
     assert not pick(run_stage, ROLLOUTS[0])["preferences"]
 
 
+def test_a_pair_is_with_the_first_wrong_one_that_wrote_something_else(run_stage: RunStage) -> None:
+    cut_off = played(2, FIRST + SECOND, right=False, answer=None)
+    the_same = played(3, FIRST + SECOND + answer("Pesaro"), right=False)
+    wrong = [played(at, FIRST + SECOND + answer(text), right=False) for at, text in ((4, "Rome"), (5, "Milan"))]
+    (pair,) = pick(run_stage, ROLLOUTS[0], cut_off, the_same, *wrong)["preferences"]
+    assert (pair.chosen_sample, pair.rejected_sample) == (1, 4)
+    assert not pick(run_stage, ROLLOUTS[0], cut_off, the_same)["preferences"]
+
+
+SEARCH_R1_WARNED = (
+    "Hm.\nMy previous action is invalid. If I want to search, I should put the query between <search> and </search>. "
+    "If I want to give the final answer, I should put the answer between <answer> and </answer>. Let me try again.\n"
+)
+LAST = "<warning> No search is left. Answer now. </warning>\n"
+
+
+@pytest.mark.parametrize("warning", [WARNED, SEARCH_R1_WARNED])
+def test_a_turn_that_was_neither_is_found_by_its_warning(run_stage: RunStage, warning: str) -> None:
+    """Other programs' files have no `observations`."""
+    for text in (warning + GOOD, FIRST + warning + SECOND + answer("Pesaro")):
+        (row,) = pick(run_stage, played(1, text))["picks"]
+        assert (row.failed, row.reason) == ("format", "a turn is neither a search nor an answer")
+    told = search("Barber composer", GOLD_1, ("Manners", WARNED)) + SECOND + LAST + answer("Pesaro")
+    assert pick(run_stage, played(1, told))["picks"][0].taken
+
+
 def test_what_the_environment_wrote_is_in_neither_side(run_stage: RunStage) -> None:
-    last = "<warning> No search is left. Answer now. </warning>\n"
-    right, wrong = (FIRST + last + answer(text) for text in ("Pesaro", "Rome"))
-    places = [[FIRST.index("<information>"), len(FIRST + last)]]
+    right, wrong = (FIRST + LAST + answer(text) for text in ("Pesaro", "Rome"))
+    places = [[FIRST.index("<information>"), len(FIRST + LAST)]]
     rows = [played(1, right, searches=1, observations=places), played(2, wrong, right=False, observations=places)]
     (pair,) = pick(run_stage, *rows)["preferences"]
     assert (pair.turn, pair.chosen, pair.rejected) == (2, answer("Pesaro"), answer("Rome"))
