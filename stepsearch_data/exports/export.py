@@ -17,7 +17,7 @@ from stepsearch_data.exports import FORMATS
 from stepsearch_data.exports.files import Files
 from stepsearch_data.exports.formats import Format
 from stepsearch_data.exports.marks import marked
-from stepsearch_data.exports.reading import examples, split_names, taken
+from stepsearch_data.exports.reading import count_taken, examples, split_names, taken
 from stepsearch_data.pipeline.catalog import check_current
 from stepsearch_data.pipeline.context import read_rows
 from stepsearch_data.pipeline.demonstrations import refuse_templates
@@ -29,6 +29,10 @@ from stepsearch_data.templates.template import Template
 _NO_TRAJECTORY = ("no trajectory is complete and passed the quality gates", "take the others too: --all")
 _NOTHING = {
     "marks": ("no trajectory is marked", "mark some in `stepsearch-data view`, or take the others too: --all"),
+    "teacher": (
+        "of no rollout of a teacher is there a row of this format",
+        "see why: stepsearch-data sql 'SELECT failed, count(*) FROM picks GROUP BY failed'",
+    ),
     "trl-dpo": (
         "no hop has both a good search and one that the vote rejected",
         "more queries: --set queries.per_sub_question=6",
@@ -79,20 +83,23 @@ def export(
     Raises StoreError for a store that is incomplete, has nothing to write, or has questions by templates (unless
     `allow_templates`), ConfigError for a split that it does not have, OSError.
     """
-    _check(store, form, template, folder, origin)
+    _check(store, form, template, folder, origin, everything=everything)
     with store.reading() as manifest, Files(folder, form.suffix, form.schema(template)) as written:
         if not allow_templates and form.of != "passages":
             refuse_templates(store.tables(manifest, QUESTIONS)[QUESTIONS])
         known = [form.stem] if form.stem else split_names(store, manifest)
         if split not in (None, *known):
             raise ConfigError(f"there is no split {split!r}", f"this store has: {', '.join(known)}")
-        for own_split, item in _items(store, manifest, form, meter, everything=everything, origin=origin):
+        found = _items(
+            store, manifest, form, meter, everything=everything, origin=origin, with_passes=wanted is not None
+        )
+        for own_split, item in found:
             if split in (None, own_split) and (wanted is None or _is_wanted(item, wanted)):
                 for row in form.rows(item, template):
                     written.append(own_split, row)
         if not written.rows:
-            nothing = _NOTHING.get(form.of, _NOTHING.get(form.name, _NO_TRAJECTORY))
-            raise StoreError(*(_NOTHING["curriculum"] if wanted else nothing))
+            keys = ("curriculum" if wanted else "", origin, form.of, form.name)
+            raise StoreError(*next((_NOTHING[key] for key in keys if key in _NOTHING), _NO_TRAJECTORY))
         written.commit(alone=split is None and form.of == "trajectories")
         paths = {name: str(written.path(name)) for name in written.rows}
         if form.beside:
@@ -118,7 +125,9 @@ def _is_wanted(item: Any, wanted: Wanted) -> bool:
     return isinstance(item, Example) and item.passes is not None and wanted(item.passes)
 
 
-def _check(store: Store, form: Format, template: Template, folder: Path, origin: Origin) -> None:
+def _check(store: Store, form: Format, template: Template, folder: Path, origin: Origin, *, everything: bool) -> None:
+    if everything and origin == "teacher":
+        raise ConfigError("a teacher's trajectories are those that were taken", "leave out --all")
     if origin != "gold" and (form.asks or form.of != "trajectories"):
         raise ConfigError(f"{form.name} holds no searches: it is the same of any origin", "leave out --origin")
     if form.tags_only and template.tool:
@@ -132,7 +141,14 @@ def _check(store: Store, form: Format, template: Template, folder: Path, origin:
 
 
 def _items(
-    store: Store, manifest: Manifest, form: Format, meter: Meter, *, everything: bool, origin: Origin
+    store: Store,
+    manifest: Manifest,
+    form: Format,
+    meter: Meter,
+    *,
+    everything: bool,
+    origin: Origin,
+    with_passes: bool,
 ) -> Iterator[tuple[str, Any]]:
     """Return what the format makes rows of, each with its split."""
     if form.of == "marks":
@@ -142,6 +158,13 @@ def _items(
     total = pq.read_metadata(path).num_rows
     if form.of == "passages":
         return ((form.stem, passage) for passage in meter.track(read_rows(path, PASSAGES), total))
-    gold = examples(store, manifest, everything=everything, with_rejected=form.with_rejected)
-    found = chain(gold if origin != "teacher" else (), taken(store, manifest) if origin != "gold" else ())
-    return ((example.split, example) for example in meter.track(found, total))
+    counted = with_passes or form.with_passes
+    found: list[Iterator[Example]] = []
+    if origin != "teacher":
+        found.append(
+            examples(store, manifest, everything=everything, with_rejected=form.with_rejected, with_passes=counted)
+        )
+    if origin != "gold":
+        found.append(taken(store, manifest, with_passes=counted))
+    total = (total if origin != "teacher" else 0) + (count_taken(store, manifest) if origin != "gold" else 0)
+    return ((example.split, example) for example in meter.track(chain(*found), total))

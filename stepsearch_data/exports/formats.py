@@ -34,6 +34,7 @@ class Format:
     of: Literal["trajectories", "passages", "marks"] = "trajectories"
     stem: str = ""
     with_rejected: bool = False  # its examples need the searches that the vote rejected
+    with_passes: bool = False  # its rows say how often a policy passes the question
     tags_only: bool = False  # its trainer reads tags, not tool calls
     asks: bool = False  # its rows hold a question and what scores an answer, whoever has searched
     beside: Callable[[Files, Template], dict[str, bytes]] | None = None  # further files, by name
@@ -139,6 +140,7 @@ CURRICULUM = Format(
     lambda _: rl.CURRICULUM,
     rl.curriculum,
     _datasets,
+    with_passes=True,
     asks=True,
 )
 TRL_DPO = Format(

@@ -69,11 +69,11 @@ def trl_stepwise(example: Example, template: Template) -> list[Row]:
     """Make TRL's stepwise rows: one of the trajectory, and one for each bad search, which ends with it.
 
     A step is a turn and the environment's answer to it. A search is right when it passed the vote and
-    shows a gold paragraph. The answer is right when the search of every gold round is right.
+    shows a gold paragraph. The answer is right when the search of every gold round is right, and a teacher's always.
     """
     steps = [_step(template, example, at) for at in range(len(example.steps))]
     labels = [step.search.good for step in example.steps]
-    supported = all(step.search.good for step in example.steps if step.role == "gold")
+    supported = bool(example.final) or all(step.search.good for step in example.steps if step.role == "gold")
     prompt, last = template.opening(example.question), template.last(example).text
     return [{"prompt": prompt, "completions": [*steps, last], "labels": [*labels, supported]}] + [
         {

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pyarrow.parquet as pq
 
-from stepsearch_data.core.errors import StoreError
+from stepsearch_data.core.errors import ConfigError, StoreError
 from stepsearch_data.core.intervals import Passes
 from stepsearch_data.pipeline.passes import count_passes
 from stepsearch_data.pipeline.questions import QuestionRows, by_question
@@ -24,14 +24,18 @@ _TAUGHT = (tables.ROLLOUTS, tables.ROLLOUT_TURNS, tables.PICKS, tables.PREFERENC
 _FOR_REJECTED = (tables.QUERIES, tables.VOTES, tables.HITS)
 
 
-def taken(store: Store, manifest: Manifest) -> Iterator[Example]:
-    """Yield the teacher's trajectories that `pick` has taken, in the order of the questions. Raises StoreError."""
+def taken(store: Store, manifest: Manifest, *, with_passes: bool) -> Iterator[Example]:
+    """Yield the teacher's trajectories that `pick` has taken, in the order of the questions.
+
+    `with_passes` is as in `examples`. Raises StoreError.
+    """
     if not all(manifest.output(table.name) for table in _TAUGHT):
         raise StoreError(
             "the store has no trajectories of a teacher", "stepsearch-data build --set pick.teacher=POLICY"
         )
     inputs = store.tables(manifest, tables.QUESTIONS, *_TAUGHT)
-    splits, passes = _splits(store, manifest, everything=False) or {}, _passes(store, manifest)
+    splits = _splits(store, manifest, everything=False) or {}
+    passes = _passes(store, manifest) if with_passes else {}
     counts: Counter[str] = Counter()
     for rows in by_question(inputs, *_TAUGHT):
         picks = {(pick.policy, pick.sample) for pick in rows[tables.PICKS] if pick.taken}
@@ -41,6 +45,13 @@ def taken(store: Store, manifest: Manifest) -> Iterator[Example]:
                 example = _taught(counts[split], split, rollout, rows)
                 yield replace(example, passes=passes.get(example.question_id))
                 counts[split] += 1
+
+
+def count_taken(store: Store, manifest: Manifest) -> int:
+    """Count the teacher's trajectories that `pick` has taken."""
+    output = manifest.output(tables.PICKS.name)
+    path = store.table(tables.PICKS, output) if output else None
+    return pq.read_table(path, columns=["taken"], filters=[("taken", "=", True)]).num_rows if path else 0
 
 
 def _taught(index: int, split: str, rollout: Rollout, rows: QuestionRows) -> Example:
@@ -84,17 +95,20 @@ def _taught(index: int, split: str, rollout: Rollout, rows: QuestionRows) -> Exa
     )
 
 
-def examples(store: Store, manifest: Manifest, *, everything: bool, with_rejected: bool) -> Iterator[Example]:
+def examples(
+    store: Store, manifest: Manifest, *, everything: bool, with_rejected: bool, with_passes: bool = False
+) -> Iterator[Example]:
     """Yield the examples of a store, in the order of its questions. Raises StoreError for an incomplete store.
 
     By default these are complete trajectories that passed the quality gates, if the store has gates. `everything`
-    takes all trajectories. One without a split then gets that of its group, else `train`.
+    takes all trajectories. One without a split then gets that of its group, else `train`. `with_passes` counts the
+    rollouts of each question, and raises ConfigError where it is not clear which.
     """
     related = (*_ALWAYS, *(_FOR_REJECTED if with_rejected else ()))
     inputs = store.tables(manifest, tables.QUESTIONS, tables.PASSAGES, *related)
     passages = Passages(inputs[tables.PASSAGES])
     splits = _splits(store, manifest, everything=everything)
-    passes = _passes(store, manifest)
+    passes = _passes(store, manifest) if with_passes else {}
     counts: Counter[str] = Counter()
     for rows in by_question(inputs, *related):
         found = rows[tables.TRAJECTORIES]
@@ -129,9 +143,15 @@ def _splits(store: Store, manifest: Manifest, *, everything: bool) -> dict[str, 
 
 
 def _passes(store: Store, manifest: Manifest) -> dict[str, Passes]:
-    """Count the rollouts of each question, of the policy that the quality gates look at; none where none are kept."""
+    """Count the rollouts of each question, of the policy that the quality gates look at; none where none are kept.
+
+    Raises ConfigError where the gates look at a file instead, whose scores are no counts.
+    """
     output, quality = manifest.output(tables.ROLLOUTS.name), manifest.stages.get("quality")
-    policy = quality.fingerprint["config"].get("policy", "") if quality else ""
+    fingerprint = quality.fingerprint if quality else {}
+    if output and any(name.startswith("rollouts ") for name in fingerprint.get("files", ())):
+        raise ConfigError("the pass rates of this store are those of a file", "build it without quality.rollouts")
+    policy = fingerprint.get("config", {}).get("policy", "")
     return count_passes(store.table(tables.ROLLOUTS, output), policy) if output else {}
 
 

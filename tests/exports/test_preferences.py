@@ -116,8 +116,44 @@ def test_a_teachers_trajectories_are_exported_alone_or_with_the_gold_ones(export
     assert len(calls) == sum("<answer>" in row["completion"] for row in own)
     assert calls[0]["messages"][2]["tool_calls"]
     assert "<search>" not in str(calls)
-    labels = rows_of(export("trl-stepwise", store=taught, origin="teacher"))[0]["labels"]
-    assert labels == [True] * len(labels)
+    for row in rows_of(export("trl-stepwise", store=taught, origin="teacher")):
+        assert row["labels"][-1] is True
+
+
+def test_a_search_that_shows_nothing_new_makes_no_right_answer_wrong(export: Export, twice: Path) -> None:
+    row = rows_of(export("trl-stepwise", store=twice, origin="teacher"))[0]
+    assert row["labels"] == [True, False, *[True] * (len(row["labels"]) - 2)]
+
+
+@pytest.fixture(scope="module")
+def twice(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sample with two policies, one of which repeats its first search, and scores of a third in a file."""
+    folder = tmp_path_factory.mktemp("twice")
+    store = build(folder / "store", "quality.validation=0")
+    whole = next(each for each in read_trajectories(store) if each.complete)
+    first, end, rest = whole.rollout.partition("</information>")
+    (folder / "mine.jsonl").write_bytes(
+        orjson.dumps({"id": whole.question_id, "response": f"{first}{end}\n{first}{end}{rest}"})
+    )
+    (folder / "other.jsonl").write_bytes(orjson.dumps({"id": whole.question_id, "response": "no"}))
+    (folder / "scores.jsonl").write_bytes(orjson.dumps({"question_id": whole.question_id, "score": 0.5}))
+    policies = orjson.dumps([f"{name}={folder / name}.jsonl" for name in ("mine", "other")]).decode()
+    kept = (f"rollouts.policies={policies}", f"quality.rollouts={folder / 'scores.jsonl'}", "pick.teacher=mine")
+    return build(folder / "store", "quality.validation=0", *kept).root
+
+
+def test_only_what_needs_pass_rates_asks_whose_they_are(export: Export, twice: Path) -> None:
+    for origin in ("gold", "teacher"):
+        assert rows_of(export("trl-sft", store=twice, origin=origin))
+        with pytest.raises(ConfigError, match="the pass rates of this store are those of a file"):
+            export("trl-sft", store=twice, origin=origin, pass_rate="0-1")
+    with pytest.raises(ConfigError, match="the pass rates of this store are those of a file"):
+        export("curriculum", store=twice)
+
+
+def test_nothing_of_a_teacher_says_why(export: Export, twice: Path) -> None:
+    with pytest.raises(StoreError, match="of no rollout of a teacher"):
+        export("trl-dpo", store=twice, origin="teacher")
 
 
 def test_what_a_teacher_cannot_give(export: Export, taught: Path) -> None:
@@ -127,5 +163,7 @@ def test_what_a_teacher_cannot_give(export: Export, taught: Path) -> None:
         export("corpus", origin="all")
     with pytest.raises(ConfigError, match="pairs are written in tags"):
         export("trl-dpo", "tools", store=taught, origin="teacher")
+    with pytest.raises(ConfigError, match="those that were taken"):
+        export("trl-sft", store=taught, origin="teacher", everything=True)
     with pytest.raises(StoreError, match="no trajectories of a teacher"):
         export("trl-sft", origin="teacher")
