@@ -49,7 +49,8 @@ ALLOWED = {
     "compare": BASE | {"pipeline", "remembered", "sql"},
     "scoring": BASE | {"executors", "pipeline", "rewards", "sources"},
     "serve": {"core", "indexes", "search", "sources"},
-    "release": BASE | {"pipeline", "stages", "attrition", "audit", "sql", "trajectory", "remote", "report", "sources"},
+    "release": BASE
+    | {"pipeline", "stages", "attrition", "audit", "sql", "trajectory", "remote", "report", "rewards", "sources"},
     "report": BASE
     | {"attrition", "audit", "compare", "exports", "llm", "pipeline", "rewards", "serve", "sources", "sql", "stages"},
     "trainer": TRAINER,

@@ -7,15 +7,20 @@ and under which licence it may be used.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 from pydantic import Field
 
+from stepsearch_data.core.text import joined_lines
 from stepsearch_data.pipeline.context import read_rows
 from stepsearch_data.pipeline.questions import QuestionRows, by_question
 from stepsearch_data.release.lineage import OTHER, combined
 from stepsearch_data.release.record import Record
+from stepsearch_data.rewards import read
 from stepsearch_data.schemas import tables
 from stepsearch_data.schemas.rows import (
     Paragraph,
@@ -203,6 +208,10 @@ class Item(NamedTuple):
     row: Row
 
 
+def _hash(title: str) -> np.uint64:
+    return np.uint64(hash(title.strip()) % (1 << 64))
+
+
 class Corpus:
     """The corpus of a store: texts by passage id, and the sources whose questions come with them."""
 
@@ -242,10 +251,21 @@ class Corpus:
         found = {self._licences.get(name, OTHER) for name in sources}
         return combined(found | ({OTHER} if None in passage_ids else set()))
 
-    @property
-    def strictest(self) -> str:
-        """Return the licence of a row that may hold any passage."""
-        return combined(self._licences.values())
+    def find(self, title: str, text: str) -> list[str | None]:
+        """Return the passages of this title that begin so, as a policy may see the first part; None where none does."""
+        hashes, ids = self._titles
+        first, after = (hashes.searchsorted(_hash(title), side) for side in ("left", "right"))
+        named = ids[first:after].to_list()
+        begun = joined_lines(text)
+        return [each for each in named if joined_lines(self._passages[each].text).startswith(begun)] or [None]
+
+    @cached_property
+    def _titles(self) -> tuple[NDArray[np.uint64], pl.Series]:
+        """Return the hashes of the passages' titles, ascending, and their ids."""
+        table = pl.read_parquet(self._path, glob=False, columns=["title", "passage_id"])
+        hashes = np.fromiter(map(_hash, table["title"]), np.uint64, len(table))
+        order = hashes.argsort(kind="stable")
+        return hashes[order], table["passage_id"].gather(order)
 
     def rows(self) -> Iterator[ReleasedPassage]:
         """Yield all passages, in order."""
@@ -305,14 +325,18 @@ def _rows_of(rows: QuestionRows, quality: Quality, corpus: Corpus) -> list[Item]
 
 
 def _rollout(rollout: Rollout, rows: QuestionRows, quality: Quality, corpus: Corpus) -> ReleasedRollout:
-    """Return a rollout with its turns. It may show any passage of the corpus, so the strictest licence holds."""
+    """Return a rollout with its turns, under the licence of its question and of all that it shows."""
     turns = [
         ReleasedTurn(**turn.model_dump(exclude={"question_id", "policy", "sample"}))
         for turn in rows[tables.ROLLOUT_TURNS]
         if (turn.policy, turn.sample) == (rollout.policy, rollout.sample)
     ]
     own = rollout.model_dump(include=ReleasedRollout.model_fields.keys() - {"turns", "licence", "split_group"})
-    return ReleasedRollout(**own, turns=turns, licence=corpus.strictest, split_group=quality.split_group)
+    places = None if rollout.observations is None else [(start, end) for start, end in rollout.observations]
+    parsed = read(rollout.response, observations=places)
+    shown = [corpus.find(each.title, each.span.text) for found in parsed.rounds for each in found.documents]
+    licence = corpus.licence(rollout.source, [passage_id for found in shown for passage_id in found])
+    return ReleasedRollout(**own, turns=turns, licence=licence, split_group=quality.split_group)
 
 
 def _round(step: Round, rows: QuestionRows, votes: Mapping[str, Vote], corpus: Corpus) -> ReleasedRound:

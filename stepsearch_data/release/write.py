@@ -234,8 +234,15 @@ def _fit(inputs: tables.Inputs) -> int:
 
 
 def _check_rejects(manifest: Manifest, inputs: tables.Inputs, most: float) -> None:
-    """Raise PublishError where stages rejected more than this share of what was read: questions and own documents."""
-    rejects = {stage: entry.outputs[tables.REJECTS.name].rows or 0 for stage, entry in manifest.stages.items()}
+    """Raise PublishError where stages rejected more than this share of what was read: questions and own documents.
+
+    Rollouts are neither.
+    """
+    rejects = {
+        stage: entry.outputs[tables.REJECTS.name].rows or 0
+        for stage, entry in manifest.stages.items()
+        if tables.ROLLOUTS.name not in entry.outputs
+    }
     documents = pl.scan_parquet(inputs[tables.PASSAGES], glob=False).filter(pl.col("questions") == 0).select(pl.len())
     loaded = pq.read_metadata(inputs[tables.QUESTIONS]).num_rows + rejects[manifest.writer(tables.PARAGRAPHS.name)]
     rejected, read = sum(rejects.values()), loaded + int(documents.collect().item())

@@ -125,6 +125,26 @@ def test_kept_rollouts_are_a_config_with_their_turns(sample_release: Path, tmp_p
     assert output(Store(tmp_path / "release" / "store"), "picks").rows == len(shown)
 
 
+def test_a_rollout_has_the_licence_of_what_it_shows(sample_release: Path, tmp_path: Path) -> None:
+    """A document of a web engine is nobody's; the last one of a search may be cut."""
+    shown = written(sample_release, "trajectories", "train")[0]
+    whole, text = shown["rollout"], shown["rounds"][0]["documents"][0]["text"]
+    texts = [whole, *(whole.replace(text, other, 1) for other in (text[:20], "From the web."))]
+    lines = [orjson.dumps({"id": shown["question_id"], "response": text}) for text in texts]
+    (tmp_path / "mine.jsonl").write_bytes(b"\n".join(lines))
+    store = build(tmp_path / "store", "quality.validation=0.2", f'rollouts.policies=["mine={tmp_path / "mine.jsonl"}"]')
+    release(store, tmp_path / "release")
+    rows = written(tmp_path / "release", "rollouts", "train")
+    assert [row["licence"] for row in rows] == [shown["licence"], shown["licence"], "other"]
+    assert shown["licence"] != "other"
+
+
+def test_rejected_rollouts_are_no_rejected_questions(tmp_path: Path) -> None:
+    (tmp_path / "mine.jsonl").write_bytes(b'{"id": "nobody", "response": "no"}\n' * 99)
+    settings = (f'rollouts.policies=["mine={tmp_path / "mine.jsonl"}"]', "run.max_reject_share=1")
+    release(build(tmp_path / "store", *settings), tmp_path / "release")
+
+
 def test_files_have_a_page_index_and_small_row_groups(sample_release: Path) -> None:
     paths = sorted((sample_release / "data").rglob("*.parquet"))
     assert len(paths) == 7
