@@ -6,20 +6,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import httpx2
 import orjson
 import verifiers.v1 as vf
+from pydantic import BeforeValidator, Field
 
 from stepsearch_data.environments.config import EnvironmentConfig, task_of
 from stepsearch_data.environments.environment import SearchEnvironment, final_answer
 from stepsearch_data.environments.tagged import TaggedEnvironment
-from stepsearch_data.rewards import Scores
-from stepsearch_data.trainer.search_env import Task as Question
 from stepsearch_data.trainer.stops import STOPS, close_turn
 
 _SECONDS = 600.0  # for one reply
@@ -69,6 +69,16 @@ class SearchTaskset(vf.Taskset[SearchTask, SearchTasksetConfig]):
                 yield SearchTask(SearchData(id=row.pop("question_id"), **row), self.config.task)
 
 
+def _listed(value: Any) -> Any:
+    """Return what a command line says as a list: one text, or several as JSON."""
+    if not isinstance(value, str):
+        return value
+    return orjson.loads(value) if value.startswith("[") else [value]
+
+
+_Texts = Annotated[list[str], BeforeValidator(_listed)]
+
+
 class SearchHarnessConfig(vf.HarnessConfig):
     """What is searched, and how rollouts are worded and rewarded: the fields of `EnvironmentConfig`."""
 
@@ -76,14 +86,18 @@ class SearchHarnessConfig(vf.HarnessConfig):
     engine: str = ""
     template: str = "tools"
     preset: str = "paper"
-    switches: tuple[str, ...] = ()
+    switches: _Texts = Field(default_factory=list)
     max_turns: int = 5
     topk: int = 3
+    max_length: int = 4096
+    max_new_tokens: int = 500
+    max_obs_length: int = 600
+    settings: _Texts = Field(default_factory=list)
 
     @property
     def environment(self) -> EnvironmentConfig:
         """Return them. Raises ConfigError."""
-        return EnvironmentConfig.of(**{name: getattr(self, name) for name in SearchHarnessConfig.__annotations__})
+        return EnvironmentConfig.of(**{field.name: getattr(self, field.name) for field in fields(EnvironmentConfig)})
 
 
 class SearchHarness(vf.Harness[SearchHarnessConfig]):
@@ -104,14 +118,20 @@ class SearchHarness(vf.Harness[SearchHarnessConfig]):
         data: SearchData,
         tool_interception_url: str | None = None,  # noqa: ARG002
     ) -> vf.ProgramResult:
-        """See `Harness.launch`. A failing engine ends the rollout with an error, without a reward."""
+        """See `Harness.launch`. A failing engine ends the rollout with an error; verifiers does not score it."""
         config = self.config.environment
-        question, messages = task_of(data.model_dump()), _opening(data)
-        headers = {"Authorization": f"Bearer {secret}"}
-        async with httpx2.AsyncClient(base_url=endpoint, headers=headers, timeout=_SECONDS) as client:
-            chat = _Chat(client, ctx.model, messages)
-            scores, turns = await (_call_tools if config.wording.tool else _write_tags)(config, question, chat)
-        trace.info |= {"scores": vars(scores), "turn_rewards": turns}
+        environment = SearchEnvironment(config) if config.wording.tool else TaggedEnvironment(config)
+        environment.reset(task_of(data.model_dump()))
+        headers, turns = {"Authorization": f"Bearer {secret}"}, list[float]()
+        try:
+            async with httpx2.AsyncClient(base_url=endpoint, headers=headers, timeout=_SECONDS) as client:
+                chat = _Chat(client, ctx.model, _opening(data))
+                if isinstance(environment, SearchEnvironment):
+                    await _call_tools(environment, chat, turns)
+                else:
+                    await _write_tags(environment, chat, turns)
+        finally:  # verifiers scores rollouts that it stops: by turns, tokens or time
+            trace.info |= _settled(environment, turns)
         return vf.ProgramResult(exit_code=0, stdout="", stderr="")
 
 
@@ -135,12 +155,10 @@ class _Chat:
         self.messages.append({"role": role, "content": content, **more})
 
 
-async def _call_tools(config: EnvironmentConfig, question: Question, chat: _Chat) -> tuple[Scores, list[float]]:
-    """Play with tool calls until a message calls none; return the scores and what each message earned."""
-    environment = SearchEnvironment(config)
-    environment.reset(question)
-    tools, turns = [{"type": "function", "function": config.wording.tool}], list[float]()
-    wrote: dict[str, Any] = {}
+async def _call_tools(environment: SearchEnvironment, chat: _Chat, turns: list[float]) -> None:
+    """Play with tool calls until a message calls none; add what each message earned to `turns`."""
+    config = environment.config
+    tools = [{"type": "function", "function": config.wording.tool}]
     for _ in range(config.max_turns + 2):  # one more for who calls when no search is left
         wrote = await chat.reply(tools=tools)
         turns.append(0.0)
@@ -149,10 +167,8 @@ async def _call_tools(config: EnvironmentConfig, question: Question, chat: _Chat
             chat.add("tool", found.text, tool_call_id=call["id"])
             turns[-1] += found.reward
         if not wrote.get("tool_calls"):
-            break
-    scores = environment.answer(None if wrote.get("tool_calls") else final_answer(wrote.get("content") or ""))
-    turns[-1] += environment.rewards[-1]
-    return scores, turns
+            environment.answer(final_answer(wrote.get("content") or ""))
+            return
 
 
 def _query(config: EnvironmentConfig, function: Mapping[str, Any]) -> str:
@@ -163,19 +179,28 @@ def _query(config: EnvironmentConfig, function: Mapping[str, Any]) -> str:
     return ""
 
 
-async def _write_tags(config: EnvironmentConfig, question: Question, chat: _Chat) -> tuple[Scores, list[float]]:
-    """Play in tags until the rules end it; return the scores and what each turn earned."""
-    environment = TaggedEnvironment(config)
-    environment.reset(question)
+async def _write_tags(environment: TaggedEnvironment, chat: _Chat, turns: list[float]) -> None:
+    """Play in tags until the rules end it; add what each turn earned to `turns`."""
     done = False
     while not done:
         wrote = await chat.reply(stop=list(STOPS))
         text = close_turn(wrote.get("content") or "", stopped=wrote["finish_reason"] == "stop")
         chat.messages[-1]["content"] = text
-        observation, _, done = await asyncio.to_thread(environment.step, text)
+        observation, reward, done = await asyncio.to_thread(environment.step, text)
+        turns.append(reward)
         if not done:
             chat.add("user", observation)
-    return environment.scores, environment.rewards
+
+
+def _settled(environment: SearchEnvironment | TaggedEnvironment, turns: Sequence[float]) -> dict[str, Any]:
+    """Return what is kept of a rollout: its scores, and what each turn earned; the last has all that is left."""
+    if isinstance(environment, SearchEnvironment) and not environment.scores:
+        environment.answer(None)
+    scores = environment.scores
+    assert scores
+    *earlier, last = turns or [0.0]
+    rest = sum(scores.step_rewards, scores.score) - sum(earlier, last)
+    return {"scores": vars(scores), "turn_rewards": [*earlier, last + rest]}
 
 
 def _opening(data: SearchData) -> list[dict[str, Any]]:

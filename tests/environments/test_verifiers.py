@@ -59,44 +59,76 @@ def install(tmp_path_factory: pytest.TempPathFactory, config: EnvironmentConfig)
     return made
 
 
-@pytest.mark.parametrize(("template", "model"), [("tools", calls), ("musique", tags)])
-def test_vf_eval_plays_the_package_and_keeps_what_each_turn_earned(
-    template: str, model: Any, install: Any, config: EnvironmentConfig, tagged_config: EnvironmentConfig, tmp_path: Path
-) -> None:
+def play(package: Path, model: Any, folder: Path, harness: dict[str, Any], *more: str) -> dict[str, Any]:
+    """Have `vf-eval` play the package's question; return the episode."""
     with LlmServer(model) as server:
-        harness = {"id": "stepsearch-questions", "store": config.store, "template": template}
-        settings = [part for name, value in harness.items() for part in (f"--env.agent.harness.{name}", value)]
+        named = {"id": "stepsearch-questions", **harness}.items()
+        settings = [part for name, value in named for part in (f"--env.agent.harness.{name}", str(value))]
         client = ["--model", "mock", "--client.base-url", server.url, "--client.api-key-var", "NO_KEY"]
         command = [str(Path(sys.executable).with_name("vf-eval")), "stepsearch-questions", *client, *FLAGS, *settings]
         found = subprocess.run(
-            command,
-            cwd=tmp_path,
-            env={**os.environ, "NO_KEY": "x", "PYTHONPATH": os.pathsep.join([str(install(template)), str(Path.cwd())])},
+            [*command, *more],
+            cwd=folder,
+            env={**os.environ, "NO_KEY": "x", "PYTHONPATH": os.pathsep.join([str(package), str(Path.cwd())])},
             capture_output=True,
             text=True,
             timeout=300,
             check=False,
         )
-    assert found.returncode == 0, found.stdout + found.stderr
-    (traces,) = tmp_path.rglob("traces.jsonl")
+    assert list(folder.rglob("traces.jsonl")), found.stdout + found.stderr
+    (traces,) = folder.rglob("traces.jsonl")
     (line,) = traces.read_text().splitlines()
-    episode = json.loads(line)
+    episode: dict[str, Any] = json.loads(line)
+    return episode
+
+
+def expected(template: str, config: EnvironmentConfig, tagged_config: EnvironmentConfig, *, ends: bool) -> list[float]:
+    """What the turns of two searches, and perhaps of an answer, earn."""
+    if template == "tools":
+        calling = SearchEnvironment(config)
+        calling.reset(QUESTION)
+        for query in GOLD_QUERIES:
+            calling.search(query)
+        calling.answer("Pesaro" if ends else None)
+        return calling.rewards if ends else [calling.rewards[0], sum(calling.rewards[1:])]
+    tagging = TaggedEnvironment(tagged_config)
+    tagging.reset(QUESTION)
+    for end in (*(f"<search> {query} </search>" for query in GOLD_QUERIES), "<answer> Pesaro </answer>")[: 2 + ends]:
+        tagging.step(f"<think> t </think>\n{end}")
+    return tagging.rewards if ends else [tagging.rewards[0], tagging.rewards[1] + tagging.scores.score]
+
+
+@pytest.mark.parametrize("ends", [True, False], ids=["answered", "stopped"])
+@pytest.mark.parametrize(("template", "model"), [("tools", calls), ("musique", tags)])
+def test_vf_eval_plays_the_package_and_keeps_what_each_turn_earned(
+    template: str,
+    model: Any,
+    ends: bool,
+    install: Any,
+    config: EnvironmentConfig,
+    tagged_config: EnvironmentConfig,
+    tmp_path: Path,
+) -> None:
+    """Also where verifiers stops the rollout."""
+    harness = {"store": config.store, "template": template, "max_length": 100_000, "max_obs_length": 10_000}
+    episode = play(install(template), model, tmp_path, harness, *([] if ends else ["--env.agent.max-turns", "2"]))
     assert episode["ok"], episode["errors"]
     (trace,) = episode["traces"]
-
-    played: SearchEnvironment | TaggedEnvironment
-    if template == "tools":
-        played = SearchEnvironment(config)
-        played.reset(QUESTION)
-        for query in GOLD_QUERIES:
-            played.search(query)
-        played.answer("Pesaro")
-    else:
-        played = TaggedEnvironment(tagged_config)
-        played.reset(QUESTION)
-        for end in (*(f"<search> {query} </search>" for query in GOLD_QUERIES), "<answer> Pesaro </answer>"):
-            played.step(f"<think> t </think>\n{end}")
-    assert trace["info"]["turn_rewards"] == pytest.approx(played.rewards, abs=1e-12)
+    wanted = expected(template, config, tagged_config, ends=ends)
+    assert trace["info"]["turn_rewards"] == pytest.approx(wanted, abs=1e-12)
     earned = sum(reward["score"] * reward["weight"] for reward in trace["rewards"].values())
-    assert earned == pytest.approx(sum(played.rewards), abs=1e-12)
-    assert trace["metrics"]["answer_em"] == 1
+    assert earned == pytest.approx(sum(wanted), abs=1e-12)
+    assert trace["metrics"]["answer_em"] == ends
+
+
+def test_an_engine_that_is_down_is_an_error_and_no_reward(
+    install: Any, config: EnvironmentConfig, tmp_path: Path
+) -> None:
+    harness = {"store": config.store, "engine": "http=http://127.0.0.1:9"}
+    fast = json.dumps(["engines.http.max_attempts=1", "engines.http.patience=0.1"])
+    settings = ["--env.agent.harness.settings", fast]
+    episode = play(install("tools"), calls, tmp_path, harness, *settings)
+    assert not episode["ok"]
+    (trace,) = episode["traces"]
+    assert not trace["rewards"]
+    assert "does not answer" in json.dumps(episode)
