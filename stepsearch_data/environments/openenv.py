@@ -49,14 +49,19 @@ class SearchServer(Environment[SearchAction, SearchObservation, State]):
     def reset(
         self, seed: int | None = None, episode_id: str | None = None, question_id: str | None = None, **_: Any
     ) -> SearchObservation:
-        """Begin with a question: that of this id, or one drawn with the seed. Raises ConfigError."""
+        """Begin with a question of the split: that of this id, or one drawn with the seed. Raises ConfigError."""
+        tasks = self._played.config.tasks(self._split)
         if question_id is None:
-            question_id = Random(seed).choice(list(self._played.config.tasks(self._split)))
+            question_id = Random(seed).choice(list(tasks))
+        if question_id not in tasks:
+            raise ConfigError(f"the split {self._split} has no question {question_id!r}", f"one is {next(iter(tasks))}")
         self._state = State(episode_id=episode_id)
-        return self._shown(self._played.reset(question_id))
+        return self._shown(self._played.reset(tasks[question_id]))
 
     def step(self, action: SearchAction, timeout_s: float | None = None, **_: Any) -> SearchObservation:  # noqa: ARG002
-        """Search or answer. Raises ConfigError for an action that is neither, SearchError."""
+        """Search or answer. Raises ConfigError for an action that is neither and before `reset`, SearchError."""
+        if not self._played.task.id:
+            raise ConfigError("there is no question yet", "reset first")
         if (action.query is None) == (action.answer is None):
             raise ConfigError("an action has a query or an answer")
         self._state.step_count += 1

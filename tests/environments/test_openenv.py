@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from stepsearch_data.core.errors import ConfigError
 from stepsearch_data.environments import EnvironmentConfig, SearchEnvironment
 from tests.environments.conftest import GOLD_QUERIES, QUESTION
 
@@ -21,6 +22,8 @@ if importlib.util.find_spec("openenv") is None:
 pytestmark = pytest.mark.filterwarnings("default")  # these are OpenEnv's own
 
 from openenv.core import GenericEnvClient  # noqa: E402
+
+from stepsearch_data.environments.openenv import SearchAction, SearchServer  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +59,16 @@ def test_every_step_has_its_reward(server: str, config: EnvironmentConfig) -> No
     assert [result.observation["text"] for result in results] == [*texts, ""]
     assert [result.done for result in results] == [False, False, True]
     assert [result.observation["searches_left"] for result in results] == [4, 3, 0]
+
+
+def test_what_is_not_of_the_split_and_what_comes_before_a_question_is_refused(config: EnvironmentConfig) -> None:
+    other = next(iter(config.tasks("validation")))
+    assert SearchServer(config, "validation").reset(question_id=other).text
+    played = SearchServer(config, "train")
+    with pytest.raises(ConfigError, match="no question yet"):
+        played.step(SearchAction(answer="Pesaro"))
+    with pytest.raises(ConfigError, match="train has no question"):
+        played.reset(question_id=other)
 
 
 def test_connections_play_apart_and_a_seed_draws_the_same_question(server: str) -> None:
