@@ -20,7 +20,7 @@ from stepsearch_data.sources.record import Record, validate
 from stepsearch_data.templates.examples import Paragraph
 from stepsearch_data.templates.files import load_template
 from stepsearch_data.templates.template import Template
-from stepsearch_data.trainer.config import Limits
+from stepsearch_data.trainer.config import Count, Limits, Natural
 from stepsearch_data.trainer.data import load_examples, to_task
 from stepsearch_data.trainer.search_env import Task
 
@@ -38,18 +38,23 @@ class EnvironmentConfig:
     """Of the rewards: paper, reference, gain+key or outcome."""
     switches: tuple[str, ...] = ()
     """Parts of the preset that are set, each as NAME=VALUE (docs/rewards.md)."""
-    max_turns: int = 5
+    max_turns: Natural = 5
     """Searches of a rollout."""
-    topk: int = 3
+    topk: Count = 3
     """Documents of a search."""
-    max_length: int = 4096
+    max_length: Count = 4096
     """Tokens of a rollout in tags; a token is taken as four characters where there is no tokenizer."""
-    max_new_tokens: int = 500
+    max_new_tokens: Count = 500
     """Tokens that the policy writes in a turn of a rollout in tags, where it is sampled here."""
-    max_obs_length: int = 600
+    max_obs_length: Count = 600
     """Tokens that the engine's answer is cut to in a rollout in tags."""
     settings: tuple[str, ...] = ()
     """Of engines, as `--set` takes them: `engines.http.timeout=60`."""
+
+    def __post_init__(self) -> None:
+        """Make tuples of lists: a config is a key."""
+        for name in ("switches", "settings"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
 
     @classmethod
     def of(cls, **options: Any) -> Self:
@@ -59,9 +64,11 @@ class EnvironmentConfig:
         if unknown:
             raise ConfigError(f"an environment has no setting {unknown[0]}", f"it has {', '.join(known)}")
         try:
-            return TypeAdapter(cls).validate_python(options)
+            made = TypeAdapter(cls).validate_python(options)
         except ValidationError as error:
             raise ConfigError(f"an environment's settings: {in_words(error)}") from None
+        _ = made.rewards
+        return made
 
     @cached_property
     def rewards(self) -> RewardConfig:

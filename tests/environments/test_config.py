@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,6 +48,27 @@ def test_settings_of_a_file_make_a_config() -> None:
         EnvironmentConfig.of(preset="papr")
     with pytest.raises(ConfigError, match="max_turns"):
         EnvironmentConfig.of(max_turns="many")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("topk", 0, "topk"),
+        ("topk", -1, "topk"),
+        ("topk", 10**12, "topk"),
+        ("max_turns", -1, "max_turns"),
+        ("max_length", 0, "max_length"),
+        ("switches", ["key_wait=1"], "key_wait"),
+    ],
+)
+def test_a_setting_that_cannot_be_played_is_refused(name: str, value: Any, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        EnvironmentConfig.of(**{name: value})
+
+
+def test_a_list_of_settings_is_as_good_as_a_tuple(config: EnvironmentConfig) -> None:
+    settings: Any = ["engines.bm25.workers=1"]
+    assert hash(replace(config, settings=settings)) == hash(replace(config, settings=tuple(settings)))
 
 
 def test_an_environment_can_be_pickled_while_it_is_played(config: EnvironmentConfig) -> None:
