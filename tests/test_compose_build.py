@@ -160,6 +160,8 @@ def test_a_dry_run_tells_bounds_that_hold_the_bill(world: World) -> None:
     (queries,) = [stage["estimate"] for stage in exact if stage["stage"] == "queries"]
     assert (queries["most"], queries["calls"] > 0) == (None, True)
     assert 0 == estimates["queries"]["calls"] < queries["calls"] <= estimates["queries"]["most"]["calls"]
+    again = world.build(*PRICE, "--dry-run", store=world.folder / "other").stdout
+    assert "Estimate. Only 'compose, at most' counts repairs." in again
 
 
 def test_a_dry_run_knows_the_questions_of_templates(world: World) -> None:
