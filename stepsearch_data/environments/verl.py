@@ -22,7 +22,7 @@ from verl.tools.schemas import OpenAIFunctionToolSchema, ToolResponse
 from stepsearch_data.core.errors import ConfigError, StepSearchError
 from stepsearch_data.environments.config import EnvironmentConfig, task_of
 from stepsearch_data.environments.environment import SearchEnvironment, final_answer
-from stepsearch_data.rewards import PRESETS, Preset, Scores, read
+from stepsearch_data.rewards import Preset, Scores, read
 from stepsearch_data.trainer.episode_score import score_task
 
 _KEY = "stepsearch"
@@ -123,7 +123,9 @@ class SearchAgentLoop(ToolAgentLoop):
         shown = sum(end < len(output.response_mask) for _, end in runs)  # turns after which the environment spoke
         memory.played.keep(sum(turn < shown for turn in memory.turns))
         words = output.response_ids[slice(*runs[-1])] if runs and shown < len(runs) else []
-        scores = memory.played.answer(final_answer(self.tokenizer.decode(words, skip_special_tokens=True)))
+        _, calls = await self.tool_parser.extract_tool_calls(words, [tool.tool_schema])
+        said = self.tokenizer.decode(words, skip_special_tokens=True)
+        scores = memory.played.answer(None if calls else final_answer(said))
         ends = [end - 1 for _, end in runs]
         rewards = [(ends[turn], reward) for turn, reward in zip(memory.turns, scores.step_rewards, strict=False)]
         rewards += [(end, scores.score) for end in ends[-1:]]
@@ -160,12 +162,15 @@ def compute_score(
     ground_truth: Mapping[str, Any],
     extra_info: Mapping[str, Any] | None = None,
     preset: Preset = "paper",
+    switches: Sequence[str] = (),
     **_: Any,
 ) -> dict[str, float]:
     """Score a response in tags: verl's `custom_reward_function`, for loops of your own and for validation.
 
-    verl puts the whole `score` on the last token; the rewards of rounds are in it.
+    verl puts the whole `score` on the last token; the rewards of rounds are in it. An `<information>` is believed,
+    whoever wrote it. Raises ConfigError.
     """
+    rewards = EnvironmentConfig.of(preset=preset, switches=list(switches)).rewards
     row = {"data_source": data_source, "ground_truth": ground_truth, "extra_info": dict(extra_info or {})}
-    scores = score_task(read(solution_str, PRESETS[preset]), task_of(row), PRESETS[preset])
+    scores = score_task(read(solution_str, rewards), task_of(row), rewards)
     return {"score": sum(scores.step_rewards, scores.score), **measures(scores)}

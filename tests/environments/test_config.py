@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -69,6 +71,11 @@ def test_a_setting_that_cannot_be_played_is_refused(name: str, value: Any, said:
 def test_a_list_of_settings_is_as_good_as_a_tuple(config: EnvironmentConfig) -> None:
     settings: Any = ["engines.bm25.workers=1"]
     assert hash(replace(config, settings=settings)) == hash(replace(config, settings=tuple(settings)))
+
+
+def test_an_environment_needs_no_torch() -> None:
+    code = "import sys, stepsearch_data.environments.retriever; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_an_environment_can_be_pickled_while_it_is_played(config: EnvironmentConfig) -> None:

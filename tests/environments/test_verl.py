@@ -157,6 +157,18 @@ def test_who_answers_at_once_is_scored_too(play: Any, config: EnvironmentConfig)
     assert output.token_rewards == [(len(output.response_ids) - 1, expected(config, (), "Pesaro")[0])]
 
 
+def test_a_message_that_calls_is_no_answer(play: Any, config: EnvironmentConfig) -> None:
+    """Verl ends the rollout before it searches."""
+    output = play([call(GOLD_QUERIES[0]), f"{ANSWER}\n{call(GOLD_QUERIES[1])}"], max_assistant_turns=2)
+    assert [reward for _, reward in output.token_rewards] == pytest.approx(expected(config, GOLD_QUERIES[:1], None))
+
+
+def test_calls_at_the_same_time_are_no_more_than_are_left(play: Any, config: EnvironmentConfig) -> None:
+    once = replace(config, max_turns=1)
+    output = play(["\n".join(map(call, GOLD_QUERIES)), ANSWER], once, max_parallel_calls=2)
+    assert [reward for _, reward in output.token_rewards] == pytest.approx(expected(once, GOLD_QUERIES[:1], "Pesaro"))
+
+
 def test_what_did_not_fit_is_not_paid_for(play: Any, config: EnvironmentConfig) -> None:
     """Verl ends the rollout with the call, after the search."""
     output = play([*map(call, GOLD_QUERIES), ANSWER], response_length=1_600)
@@ -185,3 +197,9 @@ def test_a_response_in_tags_is_scored(tagged_config: EnvironmentConfig) -> None:
     scored = compute_score(row.data_source, played.episode.text, truth, row.extra_info)
     assert scored["score"] == pytest.approx(sum(played.rewards))
     assert scored["answer_em"] == 1
+    given = (row.data_source, played.episode.text, truth, row.extra_info)
+    assert compute_score(*given, switches=["key_weight=0"])["score"] == pytest.approx(
+        scored["score"] - scored["search_key_score"] * 0.618
+    )
+    with pytest.raises(ConfigError, match="preset"):
+        compute_score(*given, preset="papr")  # type: ignore[arg-type]
