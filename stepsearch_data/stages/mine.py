@@ -123,10 +123,13 @@ class _Mine:
             target=found.target,
             rank=found.rank,
             named=found.named,
+            held=np.asarray(self._titles.held(), np.int64),
+            name_of=np.asarray(self._titles.name_of, np.int64),
             ids=np.fromiter((int(each, 16) for each in self._ids), np.uint64, len(self._ids)),
             titles=len(self._titles.texts),
+            names=len(self._titles.names),
         )
-        chains = Chains(links, self._comparisons.pairs(), config.hops, self._titles.name)
+        chains = Chains(links, self._comparisons.pairs(self._titles.texts), config.hops, self._titles.name)
         drawn = draw(chains, config.questions, per_title=config.per_title, per_passage=config.per_passage)
         for chain in drawn:
             self._context.writer(CHAINS).append(chain)
@@ -158,5 +161,6 @@ STAGE = Stage(
     writes=(LINKS, CHAINS, MINING),
     config=MineConfig,
     run=mine,
+    version=2,
     only_with=ORIGINS,
 )

@@ -9,6 +9,7 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from stepsearch_data.schemas.rows import Chain
 from stepsearch_data.stages.mining.comparisons import Comparison
@@ -31,7 +32,8 @@ class Links:
     """Links as columns: the number of the passage, that of its title, and those of the title and passage it leads to.
 
     `source` is -1 for a passage without a title. `named` holds `passage * titles + title`, sorted, for all titles that
-    passages name. `ids` are the ids of passages as numbers.
+    passages name; `held` holds `title * names + name` for all names that stand in titles (`Titles.held`). `ids` are the
+    ids of passages as numbers.
     """
 
     passage: Numbers
@@ -40,8 +42,11 @@ class Links:
     target: Numbers
     rank: Numbers
     named: Numbers
+    held: Numbers
+    name_of: Numbers
     ids: Numbers
     titles: int
+    names: int
 
 
 class Chains:
@@ -138,7 +143,7 @@ class Chains:
     def _longer(self, paths: Numbers, ways: Numbers) -> Numbers:
         """Return the paths with each link that may follow.
 
-        Titles are distinct, and no passage names a title that the question has to find later.
+        Titles are distinct, and no passage names a title that the question has to find later, in its own title neither.
         """
         links = self._links
         which = np.repeat(np.arange(paths.shape[1]), ways)
@@ -148,10 +153,16 @@ class Chains:
         found = links.title[later]
         apart = np.ones(len(which), bool)
         for link in longer[:-1]:
-            pair = links.passage[link] * links.titles + found
-            near = np.searchsorted(links.named, pair)
-            apart &= (links.source[link] != found) & (links.named[np.minimum(near, len(links.named) - 1)] != pair)
+            source = links.source[link]
+            named = _among(links.named, links.passage[link] * links.titles + found)
+            apart &= ~(named | _among(links.held, source * links.names + links.name_of[found])) & (source != found)
         return longer[:, apart]
+
+
+def _among(known: Numbers, values: Numbers) -> npt.NDArray[np.bool_]:
+    """Tell of each value whether it is among the sorted ones."""
+    found: npt.NDArray[np.bool_] = known[np.minimum(np.searchsorted(known, values), len(known) - 1)] == values
+    return found
 
 
 def digest(columns: Sequence[Numbers]) -> Numbers:

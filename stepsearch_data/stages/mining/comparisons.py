@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
+from stepsearch_data.core.text import normalise
 from stepsearch_data.stages.mining.links import Text
+from stepsearch_data.stages.mining.titles import split_sense
+from stepsearch_data.stages.rules import leaked
 
 SOON = 300  # characters of a passage that say what its subject is
 _YEAR = r"\b(1[0-9]\d\d|20\d\d)\b"
@@ -101,7 +105,7 @@ class Comparisons:
         self._stated: defaultdict[tuple[str, str], list[Stated]] = defaultdict(list)
 
     def add(self, passage: Text, title: int) -> None:
-        """Gather what a passage states of the subject that its title names."""
+        """Gather what a passage states of the subject that its title names, and the title does not."""
         found = _KIND.search(passage.text, 0, SOON)
         if not found:
             return
@@ -109,13 +113,24 @@ class Comparisons:
         for attribute in _ATTRIBUTES:
             if attribute.kinds.fullmatch(found[1]) and (value := attribute.value.search(passage.text)):
                 said = next(group for group in value.groups() if group)
-                self._stated[kind, attribute.name].append(Stated(passage.passage_id, title, said))
+                if not leaked(passage.title, "", [said]):
+                    self._stated[kind, attribute.name].append(Stated(passage.passage_id, title, said))
 
-    def pairs(self) -> list[Comparison]:
-        """Return each passage with the next one in the order of ids, which are digests: a sample of all pairs."""
+    def pairs(self, titles: Sequence[str]) -> list[Comparison]:
+        """Return each passage with the next one in the order of ids, which are digests: a sample of all pairs.
+
+        Their names differ without the sense, too, and no title says the value of the other one.
+        """
         return [
             Comparison(first, second, kind, attribute)
             for (kind, attribute), stated in sorted(self._stated.items())
             for first, second in pairwise(sorted(stated))
-            if first.title != second.title and first.value != second.value
+            if first.value != second.value
+            and _name(titles[first.title]) != _name(titles[second.title])
+            and not leaked(titles[first.title], "", [second.value])
+            and not leaked(titles[second.title], "", [first.value])
         ]
+
+
+def _name(title: str) -> str:
+    return normalise(split_sense(title)[0])

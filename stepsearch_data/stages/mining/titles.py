@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from array import array
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
+
+from stepsearch_data.core.text import contains, normalise
 
 _SENSE = re.compile(r"(.*\S)\s*\(([^()]+)\)")
 _WORD = re.compile(r"\w+")
@@ -17,6 +20,10 @@ _NO_NAME = re.compile(  # years, numbers, dates, lists
 _SPACELESS = re.compile(  # Thai to Khmer, Chinese, Japanese; Korean, where particles follow a name without a space
     r"[\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]"
 )
+_PART = re.compile(
+    rf"{_SPACELESS.pattern}|(?:(?!{_SPACELESS.pattern})\w)+"
+)  # of a title, where a name may begin or end
+_MOST_PARTS = 20  # of a name in a longer title
 _FEWEST = 3  # characters of a name, in a script with spaces
 
 
@@ -71,6 +78,16 @@ class Titles:
         place = self.name_of[number] if number >= 0 else -1
         return self.names[place] if place >= 0 else ""
 
+    def held(self) -> array[int]:
+        """Return what stands in each title, as `title * names + place` and sorted: "Paris" in "Paris Opera House"."""
+        found = (number * len(self.names) + place for number, text in enumerate(self.texts) for place in self._in(text))
+        return array("q", sorted(found))
+
+    def _in(self, title: str) -> set[int]:
+        parts = [found.span() for found in _PART.finditer(title)]
+        spans = ((start, end) for n, (start, _) in enumerate(parts) for _, end in parts[n : n + _MOST_PARTS])
+        return {self._names[title[start:end]] for start, end in spans if title[start:end] in self._names}
+
     def words(self) -> dict[str, int]:
         """Return names of one word as they would stand in a text if they were no names, with their places."""
         words = ((name.lower(), place) for place, name in enumerate(self.names) if not any(map(str.isspace, name)))
@@ -103,6 +120,22 @@ def split_sense(title: str) -> tuple[str, frozenset[str]]:
     """Split "Manhattan (1979 film)" into its name and the words in parentheses."""
     found = _SENSE.fullmatch(title.strip())
     return (found[1], words_of(found[2])) if found else (title.strip(), frozenset())
+
+
+def says(text: str, name: str) -> bool:
+    """Tell whether a text says a name, whatever its case; in scripts without spaces inside of other letters, too."""
+    plain, words = normalise(text), normalise(name)
+    found = re.finditer(re.escape(words), plain) if words else ()
+    return contains(text, name) or any(is_whole(plain, *place.span()) for place in found)
+
+
+def without(text: str, names: Iterable[str]) -> str:
+    """Return a text with a space in the place of each name, whatever its case."""
+    for name in filter(None, names):
+        text = re.sub(
+            re.escape(name), lambda at: " " if is_whole(at.string, *at.span()) else at[0], text, flags=re.IGNORECASE
+        )
+    return text
 
 
 def words_of(text: str) -> frozenset[str]:

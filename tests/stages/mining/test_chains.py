@@ -11,8 +11,17 @@ from stepsearch_data.schemas.rows import Chain
 from stepsearch_data.stages.mining.chains import Chains, Links, digest, draw
 
 
-def graph(edges: Sequence[str], named: Sequence[str] = (), hops: Sequence[int] = (2, 3, 4)) -> Chains:
-    """Passages a, b, c …, each with a title of its own name; "ab" is a link, and in `named` a mention without one."""
+def number(pair: str) -> int:
+    return ord(pair[0]) * 128 + ord(pair[1])
+
+
+def graph(
+    edges: Sequence[str], named: Sequence[str] = (), hops: Sequence[int] = (2, 3, 4), held: Sequence[str] = ()
+) -> Chains:
+    """Passages a, b, c …, each with a title of its own name; "ab" is a link, and in `named` a mention without one.
+
+    In `held`, "ab" says that the title of a holds the name of b.
+    """
     one, other = (np.array([ord(edge[side]) for edge in edges], np.int64) for side in (0, 1))
     links = Links(
         passage=one,
@@ -20,9 +29,12 @@ def graph(edges: Sequence[str], named: Sequence[str] = (), hops: Sequence[int] =
         title=other,
         target=other,
         rank=np.array([0.5 if "z" in edge else 1.0 for edge in edges]),
-        named=np.array(sorted(ord(pair[0]) * 128 + ord(pair[1]) for pair in (*edges, *named)), np.int64),
+        named=np.array(sorted(map(number, (*edges, *named))), np.int64),
+        held=np.array(sorted([*(128 * letter + letter for letter in range(128)), *map(number, held)]), np.int64),
+        name_of=np.arange(128),
         ids=np.arange(128, dtype=np.uint64),
         titles=128,
+        names=128,
     )
     return Chains(links, [], hops, chr)
 
@@ -51,6 +63,12 @@ def found(chains: Chains) -> list[str]:
 )
 def test_a_chain_has_no_shortcut_and_no_circle(edges: list[str], named: list[str], expected: list[str]) -> None:
     assert found(graph(edges, named)) == expected
+
+
+@pytest.mark.parametrize(("held", "lost"), [("ac", {"abc", "abcd"}), ("ad", {"abcd"}), ("bd", {"bcd", "abcd"})])
+def test_no_later_title_stands_in_an_earlier_one(held: str, lost: set[str]) -> None:
+    edges = ["ab", "bc", "cd"]
+    assert {*found(graph(edges))} - {*found(graph(edges, held=[held]))} == lost
 
 
 def test_a_chain_says_what_joins_it_and_its_lowest_rank() -> None:

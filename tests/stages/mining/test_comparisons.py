@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import string
+from collections.abc import Sequence
+
 import pytest
 
 from stepsearch_data.stages.mining.comparisons import Comparisons, value_of
 from stepsearch_data.stages.mining.links import Text
 
 
-def pairs(*texts: str, titles: list[int] | None = None) -> list[tuple[str, str, str, str]]:
+def pairs(*texts: str, titles: Sequence[str] = string.ascii_letters) -> list[tuple[str, str, str, str]]:
     """Kind, attribute and both values of each pair."""
     comparisons = Comparisons()
     for number, text in enumerate(texts):
-        comparisons.add(Text(f"{number:016x}", "", text), titles[number] if titles else number)
-    return [(kind, attribute, one.value, other.value) for one, other, kind, attribute in comparisons.pairs()]
+        comparisons.add(Text(f"{number:016x}", titles[number], text), number)
+    return [(kind, attribute, one.value, other.value) for one, other, kind, attribute in comparisons.pairs(titles)]
 
 
 @pytest.mark.parametrize(
@@ -61,8 +64,22 @@ def test_others_are_no_pair(one: str, other: str) -> None:
     assert pairs(one, other) == []
 
 
-def test_two_passages_of_one_title_are_no_pair() -> None:
-    assert pairs("Lark is a 1984 film.", "Lark is a 1990 film.", titles=[5, 5]) == []
+LARK, OWL = "Lark is a 1984 film.", "Owl is a 1990 film."
+
+
+@pytest.mark.parametrize("other", ["Lark", "Lark (play)", "lark (1990s film)"])
+def test_two_passages_of_one_name_are_no_pair(other: str) -> None:
+    assert pairs(LARK, OWL, titles=["Lark", other]) == []
+
+
+@pytest.mark.parametrize("title", ["Owl (1990 film)", "Owl (1984 song)"])
+def test_a_title_that_says_a_value_is_in_no_pair(title: str) -> None:
+    assert pairs(LARK, OWL, titles=["Lark", title]) == []
+
+
+def test_one_whose_title_says_its_value_parts_no_pair() -> None:
+    asked = pairs(LARK, "Kite is a 1988 film.", OWL, titles=["Lark", "Kite (1988 film)", "Owl"])
+    assert asked == [("film", "released", "1984", "1990")]
 
 
 def test_each_is_paired_with_the_next_one_only() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stepsearch_data.stages.mining.titles import Titles, in_longer_name, is_name, is_whole, split_sense
+from stepsearch_data.stages.mining.titles import Titles, in_longer_name, is_name, is_whole, says, split_sense, without
 
 
 @pytest.mark.parametrize(
@@ -17,6 +17,40 @@ def test_numbers_dates_lists_and_very_short_titles_are_no_names(title: str) -> N
 @pytest.mark.parametrize("title", ["Ada Ferro", "1990 FIFA World Cup", "May Sarton", "北京", "서울", "IBM", "iPhone"])
 def test_other_titles_are_names(title: str) -> None:
     assert is_name(title)
+
+
+@pytest.mark.parametrize(
+    ("title", "held"),
+    [
+        ("Paris Opera House", {"Paris", "Paris Opera House"}),
+        ("Comparison of Parisians", set()),
+        ("Paris (film)", {"Paris"}),
+        ("東京タワー", {"東京", "東京タワー"}),
+        ("1984 in Paris", {"1984 in Paris", "Paris"}),
+    ],
+)
+def test_names_that_stand_in_a_title(title: str, held: set[str]) -> None:
+    titles = Titles(dict.fromkeys(["Paris", "東京", title]))
+    places = {number % len(titles.names) for number in titles.held() if number // len(titles.names) == 2}
+    assert {titles.names[place] for place in places} - {title} == held - {title}
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "said"),
+    [
+        ("東京タワーの設計者は誰か？", "東京タワー", True),
+        ("東京ABCは", "abc", True),
+        ("In Annapolis?", "Ann", False),
+        ("by ann?", "Ann", True),
+        ("anything", "", False),
+    ],
+)
+def test_a_text_says_a_name(text: str, name: str, said: bool) -> None:
+    assert says(text, name) == said
+
+
+def test_names_can_be_taken_out_of_a_text() -> None:
+    assert without("Is now in The Now, nowhere?", ["The Now", ""]) == "Is now in  , nowhere?"
 
 
 def test_words_in_parentheses_tell_the_sense() -> None:
