@@ -75,5 +75,6 @@ STAGE = Stage(
     writes=(COMPOSED,),
     config=ComposeConfig,
     run=compose,
+    version=2,
     only_with=CHAINS,
 )

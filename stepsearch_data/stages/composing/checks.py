@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from stepsearch_data.core.text import contains, normalise
+from stepsearch_data.core.text import normalise
 from stepsearch_data.stages.composing.drafts import LONGEST, LONGEST_ANSWER, Draft
-from stepsearch_data.stages.mining.titles import split_sense, words_of
+from stepsearch_data.stages.mining.titles import says, split_sense, without, words_of
 from stepsearch_data.stages.proof.signals import time_cues
 from stepsearch_data.stages.rules import leaked
 from stepsearch_data.stages.rules.verbalise import references
@@ -16,6 +16,7 @@ from stepsearch_data.stages.rules.verbalise import references
 if TYPE_CHECKING:
     from stepsearch_data.stages.model.replies import Composition
 
+_ENDS = ("?", "？", "؟")
 _DATE = re.compile(r"\d{3}")
 _OR = re.compile(r"\bor\b", re.IGNORECASE)
 _OF_TEXTS = re.compile(
@@ -41,12 +42,15 @@ def _wording(number: int, reply: Composition, draft: Draft) -> Iterator[str]:
     needed = 0 if draft.compares else number - 1
     if not normalise(hop.question) or len(hop.question) > LONGEST:
         yield f"its question must be a sentence of at most {LONGEST} characters"
-    if references(hop.question) != [needed][: bool(needed)]:
-        yield f"its question must hold #{needed} and no other" if needed else "its question must hold no # number"
+    found = references(hop.question)
+    if needed and found != [needed]:
+        yield f"its question must hold #{needed} and no other"
+    elif not needed and any(each in range(1, number) or each not in references(title) for each in found):
+        yield "its question must hold no # number"
     if not needed and not _names(hop.question, title):
         yield f"its question must name {title!r} in full"
     later = [hop] if draft.compares else reply.hops[number - 1 :]
-    for answer in leaked(hop.question, "", [each.answer for each in later]):
+    for answer in _given_away(hop.question, [each.answer for each in later]):
         yield f"its question gives away {answer!r}"
 
 
@@ -66,16 +70,18 @@ def _answer(number: int, reply: Composition, draft: Draft) -> Iterator[str]:
 
 
 def _question(reply: Composition, draft: Draft) -> Iterator[str]:
-    asked, cues = reply.question, time_cues(reply.question)
-    if not asked.endswith("?") or len(asked) > LONGEST or references(asked):
+    asked, titles = reply.question, [passage.title for passage in draft.passages]
+    plain = without(asked, [*titles, *draft.names])
+    cues = time_cues(plain)
+    if not asked.endswith(_ENDS) or len(asked) > LONGEST or references(plain):
         yield f"the question must be a sentence of at most {LONGEST} characters that ends in ? and holds no # number"
-    for passage in draft.passages if draft.compares else draft.passages[:1]:
-        if not _names(asked, passage.title):
-            yield f"the question must name {passage.title!r} in full"
+    for title in titles if draft.compares else titles[:1]:
+        if not _names(asked, title):
+            yield f"the question must name {title!r} in full"
     hidden = [name for hop in reply.hops for name in (hop.answer, *draft.aliases(hop.aliases, hop.answer))]
-    for secret in leaked(asked, "", dict.fromkeys(hidden if draft.compares else [*hidden, *draft.names[1:]])):
+    for secret in _given_away(asked, dict.fromkeys(hidden if draft.compares else [*hidden, *draft.names[1:]])):
         yield f"the question gives away {secret!r}"
-    for of_texts in _OF_TEXTS.findall(asked):
+    for of_texts in _OF_TEXTS.findall(plain):
         yield f"the question must make sense without the passages, and says {of_texts!r}"
     if cues and not _DATE.search(asked):
         yield f"the question says {cues[0]!r} and no date"
@@ -92,4 +98,9 @@ def _result(reply: Composition, draft: Draft) -> Iterator[str]:
 def _names(question: str, title: str) -> bool:
     """Tell whether a question names the subject of a title, with the words of its sense."""
     name, sense = split_sense(title)
-    return contains(question, name) and sense <= words_of(question)
+    words = words_of(question)
+    return says(question, name) and all(word in words or says(question, word) for word in sense)
+
+
+def _given_away(question: str, names: Iterable[str]) -> list[str]:
+    return [name for name in names if leaked(question, "", [name]) or (len(name) > 1 and says(question, name))]

@@ -62,11 +62,11 @@ def _number(question: Question, hops: Sequence[_Hop], method: str) -> list[SubQu
 
 
 def _official(question: Question) -> list[_Hop]:
-    """Make hops of official steps. Every `#k` is a placeholder: `load` has checked that it names an earlier step."""
+    """Make hops of official steps. Every `#k` of an earlier step is a placeholder: another is part of a name."""
     answers = [step.answer for step in question.decomposition]
-    hops = []
+    hops: list[_Hop] = []
     for step in question.decomposition:
-        template, depends = as_question(step.text), references(step.text)
+        template, depends = as_question(step.text), [k for k in references(step.text) if 0 < k <= len(hops)]
         relation_form = step.text if ">>" in step.text else ""
         asked = fill(template, answers, depends)
         gold = [step.passage_id] if step.passage_id else []  # an unanswerable twin lacks some

@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
+from stepsearch_data.search.documents import Document
 from stepsearch_data.stages.composing.checks import faults
-from stepsearch_data.stages.composing.drafts import Draft
+from stepsearch_data.stages.composing.drafts import Draft, draft_of
 from stepsearch_data.stages.model.replies import Composition
-from tests.stages.composing.replies import COMPOSER, OPERA, bridge, compared, comparison, composition, with_hop
+from tests.builders import chain
+from tests.stages.composing.replies import COMPOSER, OPERA, bridge, compared, comparison, composition, hop, with_hop
 
 GOOD, PAIR = composition(), compared()
 
@@ -111,3 +113,44 @@ def test_a_comparison_is_refused(fields: dict[str, Any], complaint: str) -> None
 def test_a_comparison_takes_the_passages_in_any_order() -> None:
     swapped = compared(hops=[{**PAIR["hops"][1]}, {**PAIR["hops"][0]}])
     assert found(swapped, comparison()) == []
+
+
+TOWER = Document("p1", "東京タワー", "東京タワーは内藤多仲が設計した。高さは333メートルである。")
+DESIGNER = Document("p2", "内藤多仲", "内藤多仲は山梨県に生まれた。")
+TOKYO = composition(
+    hops=[hop("東京タワーを設計したのは誰か？", "内藤多仲", 1, 1), hop("#1はどこに生まれたか？", "山梨県", 2, 1)],
+    question="東京タワーの設計者はどこに生まれた？",
+    answer="山梨県",
+)
+
+
+def draft(first: Document, second: Document) -> Draft:
+    return draft_of(chain("p1", "p2", mentions=[second.title]), 1, (first, second))
+
+
+def test_a_script_without_spaces_has_good_and_bad_questions() -> None:
+    asked = draft(TOWER, DESIGNER)
+    assert found(TOKYO, asked) == []
+    assert found({**TOKYO, "question": "塔の設計者はどこに生まれた？"}, asked) == [
+        "the question must name '東京タワー' in full"
+    ]
+    assert found({**TOKYO, "question": "東京タワーの設計者は山梨県に生まれたか？"}, asked) == [
+        "the question gives away '山梨県'"
+    ]
+    sense = TOWER._replace(title="東京タワー (映画)")
+    assert found(with_hop(1, TOKYO, question="東京タワー"), draft(sense, DESIGNER))
+    film = {**TOKYO, "question": "映画東京タワーの設計者はどこに生まれた？"}
+    assert found(with_hop(1, film, question="映画の東京タワーを設計したのは誰か？"), draft(sense, DESIGNER)) == []
+
+
+def test_a_question_may_end_in_another_mark() -> None:
+    assert found(composition(question=GOOD["question"].replace("?", "؟"))) == []
+
+
+@pytest.mark.parametrize("title", ["Sector #4", "Northwest passage", "the now", "They still sing"])
+def test_a_title_may_say_what_a_question_may_not(title: str) -> None:
+    opera = OPERA._replace(title=title)
+    asked = composition(question=f"In which town was the composer of {title} born?")
+    assert found(with_hop(1, asked, question=f"Who composed {title}?"), bridge(opera, COMPOSER)) == []
+    worse = {**asked, "question": f"In which town of this text was the composer of {title} born, as of now?"}
+    assert len(found(with_hop(1, worse, question=f"Who composed {title}?"), bridge(opera, COMPOSER))) == 2

@@ -21,6 +21,16 @@ def test_an_official_decomposition_is_verbalised_and_kept() -> None:
     assert (second.depends_on, second.gold_passage_ids, second.hops) == ([1], ["p2"], 2)
 
 
+def test_an_official_step_may_name_what_looks_like_a_placeholder() -> None:
+    steps = [
+        DecompositionStep(text="Who designed Sector #4?", answer="Gioachino Rossini", passage_id="p1"),
+        DecompositionStep(text="Where was #1 born?", answer="Pesaro", passage_id="p2"),
+    ]
+    first, second = decompose(question(decomposition=steps))
+    assert (first.sub_question, first.depends_on) == ("Who designed Sector #4?", [])
+    assert (second.sub_question, second.depends_on) == ("Where was Gioachino Rossini born?", [1])
+
+
 def test_a_bridge_question_reads_the_paragraph_that_names_the_other_first() -> None:
     bridge = question(source="hotpotqa", question_type="bridge", supporting=list(reversed(question().supporting)))
     first, second = decompose(bridge)
