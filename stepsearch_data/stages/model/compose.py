@@ -16,6 +16,7 @@ from stepsearch_data.stages.model.replies import Composition
 from stepsearch_data.stages.model.structured import Invalid, parse_json
 
 _REASON = 500  # characters
+_BOTH = "there is a question and a reason in skip: leave skip empty, or hops and texts"
 
 
 class _Faulty(Invalid):
@@ -33,7 +34,8 @@ async def compose(
 
     def check(text: str) -> Composition:
         reply = parse_json(text, Composition)
-        wrong = [] if reply.skip else faults(reply, draft)
+        both = reply.skip and reply.hops and reply.question
+        wrong = [_BOTH] if both else [] if reply.skip else faults(reply, draft)
         if wrong:
             raise _Faulty(reply, wrong)
         return reply

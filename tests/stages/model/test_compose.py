@@ -39,6 +39,12 @@ def test_a_skip_is_no_fault_and_is_not_repaired() -> None:
     assert (row.status, row.reason, row.attempts, len(model.requests)) == ("skipped", "nothing joins them", 1, 1)
 
 
+def test_a_skip_beside_a_question_is_asked_about() -> None:
+    row, model = run(composition(skip="none"), composition())
+    assert (row.status, row.attempts) == ("kept", 2)
+    assert "there is a question and a reason in skip" in model.last_complaint
+
+
 def test_a_faulty_reply_is_repaired() -> None:
     row, model = run("nonsense", FAULTY, composition())
     assert (row.status, row.attempts) == ("kept", 3)
