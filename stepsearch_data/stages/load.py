@@ -20,6 +20,7 @@ from stepsearch_data.pipeline.context import StageContext
 from stepsearch_data.pipeline.stage import Needs, Stage, StageConfig
 from stepsearch_data.schemas.rows import Origin, Paragraph, Question, SupportingParagraph
 from stepsearch_data.schemas.tables import LOADED, ORIGINS, PARAGRAPHS
+from stepsearch_data.sources import CORPUS
 from stepsearch_data.sources.corpus import cut
 from stepsearch_data.sources.dataset import Dataset, dataset_of
 from stepsearch_data.sources.passages import identity_of
@@ -142,6 +143,7 @@ class _Loader:
         self._paragraphs: set[str] = set()
         self._origins: set[str] = set()
         self._notes: Counter[str] = Counter()
+        self._composes = any(source.dataset.documents for source in context.sources)
 
     def read(self, source: Source) -> None:
         """Read one source to its end, or to the limit."""
@@ -174,11 +176,10 @@ class _Loader:
         for record, outcome in zip(records, parsed.outcomes, strict=True):
             if before + len(questions) == self._config.limit:
                 break
-            duplicate = outcome.question_id in self._questions
-            if outcome.reason or duplicate:
+            reason = outcome.reason or self._clash(outcome.question_id or "")
+            if reason:
                 if outcome.lacks_gold:
                     self._notes[_NO_GOLD] += 1
-                reason = outcome.reason or f"duplicate id {outcome.question_id}"
                 self._reject(source, record, reason, counts=not outcome.lacks_gold)
             else:
                 self._context.accept(source.label)
@@ -199,6 +200,14 @@ class _Loader:
         self._context.writer(PARAGRAPHS).extend(_taken(parsed.paragraphs, paragraphs))
         self._context.writer(ORIGINS).extend(_taken(parsed.origins, origins))
         return len(questions)
+
+    def _clash(self, question_id: str) -> str:
+        """Return why a question cannot have this id; empty if it can."""
+        if question_id in self._questions:
+            return f"duplicate id {question_id}"
+        if self._composes and question_id.startswith(f"{CORPUS}__"):
+            return f"the id {question_id} is like those that compose gives to questions of the corpus"
+        return ""
 
     def _reject(self, source: Source, record: Record, reason: str, *, counts: bool = False) -> None:
         self._context.reject(source.label, record.position, _id_of(record), reason, record.data, counts=counts)

@@ -21,7 +21,7 @@ BAD: list[tuple[Any, str]] = [
     ({"title": "Milan"}, "neither `contents` nor `text`"),
     ({"title": 5, "text": "A city."}, "its title is not a text"),
     ({"id": [], "title": "Milan", "text": "A city."}, "neither a text nor a whole number"),
-    ({"title": "Milan", "text": " \n"}, "paragraph 0 is empty"),
+    ({"title": "Milan", "text": " \n"}, "it has no text"),
     ({"title": "Milan", "text": "a\0"}, "paragraph 0 holds a NUL byte"),
     ({"id": "\0", "title": "Milan", "text": "A city."}, "id holds a NUL byte"),
     ({"title": "\ud800", "text": "A city."}, "Invalid JSON|surrogate"),
@@ -93,3 +93,17 @@ def test_the_parts_of_a_document_are_its_text(store: Path) -> None:
 
 def test_documents_are_no_questions(store: Path) -> None:
     assert [row["question_id"] for row in table(store, "loaded")] == ["q"]
+
+
+def test_a_question_with_an_id_as_composed_ones_have_is_rejected_beside_documents(tmp_path: Path) -> None:
+    (tmp_path / "own.jsonl").write_text(json.dumps(GOOD[0]))
+    paragraphs = [GOOD[0] | {"supporting": True}]
+    asked = {"id": "corpus__0123456789abcdef", "question": "Where?", "answer": "Tuscany", "paragraphs": paragraphs}
+    (tmp_path / "questions.jsonl").write_text(json.dumps(asked))
+    alone = ("build", "--to", "load", "--quiet", f"--source=jsonl={tmp_path}/questions.jsonl", "--store")
+    assert run_cli(*alone, tmp_path / "alone").returncode == 0
+    beside = run_cli(*alone, tmp_path / "store", f"--source=corpus={tmp_path}/own.jsonl")
+    assert beside.returncode == 1
+    assert (
+        "the id corpus__0123456789abcdef is like those that compose gives to questions of the corpus" in beside.stderr
+    )
