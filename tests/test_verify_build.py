@@ -137,6 +137,17 @@ def test_a_model_that_refuses_one_question_rejects_it_alone(world: GivenQuestion
     assert refused["id"] not in world.outcomes()
 
 
+def test_no_unanswerable_twin_takes_the_place_of_a_question_that_is_drawn(world: GivenQuestions) -> None:
+    file = world.folder / "questions.jsonl"
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    twins = [row | {"id": f"{row['id']}_{n}", "answerable": False} for row in rows for n in range(5)]
+    file.write_text("".join(f"{json.dumps(row)}\n" for row in (*rows, *twins)))
+    done = world.build("--set", "verify.sample_all=1", "--set", "verify.samples=1", "--set", "verify.sample=4")
+    assert done.returncode == 0, done.stderr
+    (counts,) = world.rows("SELECT count(DISTINCT question_id) AS n FROM checks WHERE \"check\" = 'unique'")
+    assert counts == {"n": 4}
+
+
 def test_a_few_may_be_drawn_and_go_through_all_checks(world: GivenQuestions) -> None:
     done = world.build("--set", "verify.sample_all=1", "--set", "verify.samples=1", "--set", "verify.sample=4")
     assert done.returncode == 0, done.stderr

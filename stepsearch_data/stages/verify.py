@@ -307,12 +307,13 @@ def _column(context: StageContext, name: str) -> Iterator[str]:
 
 
 def _kept_ids(context: StageContext) -> Iterator[str]:
-    """Yield the ids of all questions but those that `compose` has given up."""
+    """Yield the ids of the questions that are checked."""
     for table in CANDIDATES:
-        columns = ["question_id", *(["status"] if table is COMPOSED else [])]
+        columns = ["question_id", "answerable", *(["status"] if table is COMPOSED else [])]
         with pq.ParquetFile(context.inputs[table]) as file:
             for batch in file.iter_batches(columns=columns):
-                rows = batch.filter(pc.field("status") == KEPT) if table is COMPOSED else batch
+                asked = batch.filter(pc.field("answerable"))
+                rows = asked.filter(pc.field("status") == KEPT) if table is COMPOSED else asked
                 yield from rows.column("question_id").to_pylist()
 
 
@@ -323,5 +324,6 @@ STAGE = Stage(
     writes=(CHECKS,),
     config=VerifyConfig,
     run=verify,
+    version=2,
     needs=Needs.OWN_ENGINES,
 )
