@@ -48,6 +48,8 @@ class EnvironmentConfig:
     """Tokens that the policy writes in a turn of a rollout in tags, where it is sampled here."""
     max_obs_length: Count = 600
     """Tokens that the engine's answer is cut to in a rollout in tags."""
+    allow_templates: bool = False
+    """Whether questions by templates, which are demonstrations, are played."""
     settings: tuple[str, ...] = ()
     """Of engines, as `--set` takes them: `engines.http.timeout=60`."""
 
@@ -92,7 +94,7 @@ class EnvironmentConfig:
 
         They are read once in a process. Raises StoreError, ConfigError.
         """
-        return _tasks(self.store, self.template, split)
+        return _tasks(self.store, self.template, split, self.allow_templates)
 
     def task(self, question_id: str) -> Task:
         """Return a question. Raises ConfigError where the store has none of this id."""
@@ -107,9 +109,9 @@ _wording = cache(load_template)
 
 
 @cache
-def _tasks(store: str, template: str, split: str | None) -> dict[str, Task]:
+def _tasks(store: str, template: str, split: str | None, allow_templates: bool) -> dict[str, Task]:  # noqa: FBT001
     wording = _wording(template)
-    examples = load_examples(Store.open(Path(store)), split)
+    examples = load_examples(Store.open(Path(store)), split, allow_templates=allow_templates)
     return {example.question_id: to_task(example, wording) for example in examples}
 
 

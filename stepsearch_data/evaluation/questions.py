@@ -46,7 +46,7 @@ def questions_of_store(store: Store, split: str, template: Template, limit: int 
     """
 
     def tasks() -> Iterator[Task]:
-        examples = load_examples(store, split)
+        examples = load_examples(store, split, allow_templates=True)  # nothing is learnt of them
         for example in examples if limit is None else subsample(examples, limit, each_source=True):
             yield to_task(example, template)
 

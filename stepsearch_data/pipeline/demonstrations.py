@@ -13,12 +13,12 @@ TEMPLATE = "written by a template: a demonstration, not for training"
 """The note of such a question."""
 
 
-def refuse_templates(questions: Path) -> None:
-    """Raise StoreError where some questions of a file were written by templates."""
+def refuse_templates(questions: Path, switch: str = "--allow-templates") -> None:
+    """Raise StoreError where some questions of a file were written by templates; `switch` is what would allow them."""
     notes = pc.list_flatten(pq.read_table(questions, columns=["notes"])["notes"].combine_chunks())
     count = pc.sum(pc.equal(notes, TEMPLATE)).as_py() or 0
     if count:
         raise StoreError(
             f"{count:,} questions were written by templates, for demonstrations",
-            "let a model write them: stepsearch-data build --llm MODEL; or take them all the same: --allow-templates",
+            f"let a model write them: stepsearch-data build --llm MODEL; or take them all the same: {switch}",
         )

@@ -11,7 +11,9 @@ import numpy as np
 
 from stepsearch_data.core.errors import ConfigError
 from stepsearch_data.exports.reading import examples
+from stepsearch_data.pipeline.demonstrations import refuse_templates
 from stepsearch_data.pipeline.store import Store
+from stepsearch_data.schemas.tables import QUESTIONS
 from stepsearch_data.templates.examples import Example
 from stepsearch_data.templates.files import load_template
 from stepsearch_data.templates.template import Template
@@ -19,12 +21,14 @@ from stepsearch_data.trainer.search_env import Task
 from stepsearch_data.trainer.stops import Encode
 
 
-def load_examples(store: Store, split: str | None) -> Iterator[Example]:
+def load_examples(store: Store, split: str | None, *, allow_templates: bool = False) -> Iterator[Example]:
     """Yield the complete trajectories of a split, or of all, that passed the gates, in the order of the store.
 
-    Raises StoreError.
+    Raises StoreError, also for questions by templates, unless they are allowed.
     """
     with store.reading() as manifest:
+        if not allow_templates:
+            refuse_templates(store.tables(manifest, QUESTIONS)[QUESTIONS], "allow_templates = true")
         found = examples(store, manifest, everything=False, with_rejected=False)
         yield from (example for example in found if split in {None, example.split})
 

@@ -43,8 +43,9 @@ def launch(recipe: Recipe, retrieve: Retrieve, *, resume: bool, say: Say, consol
     recipe = recipe.anywhere()
     template = load_tag_template(recipe.template)
     store = Store.open(recipe.store)
-    examples = list(load_examples(store, "train"))
-    held_out = subsample(load_examples(store, "validation"), recipe.held_out)
+    allow = recipe.allow_templates
+    examples = list(load_examples(store, "train", allow_templates=allow))
+    held_out = subsample(load_examples(store, "validation", allow_templates=allow), recipe.held_out)
     if not examples:
         raise TrainError(f"no trajectory of {store.name} is for training", "stepsearch-data audit tells why")
     _claim(recipe.output, resume=resume)

@@ -118,6 +118,7 @@ class Recipe(Section):
     held_out: int = Field(
         default=200, ge=0, le=1_000_000_000, description="questions that are asked, drawn from the validation split"
     )
+    allow_templates: bool = Field(default=False, description="take questions by templates, which are demonstrations")
     bf16: bool = Field(default=False, description="mixed precision, weights stay float32 (needs a GPU that has it)")
     report_to: str = Field(default="none", description="tensorboard, wandb, trackio or none")
     model: Model
