@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from copy import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,6 +20,7 @@ from stepsearch_data.report.segments import segments, segments_of_calls
 from stepsearch_data.rewards import Scores, read, score_rollout
 from stepsearch_data.rewards.rollout import Rollout
 from stepsearch_data.schemas.rollouts import RolloutRow
+from stepsearch_data.schemas.rows import Rollout as Stored
 from stepsearch_data.schemas.tables import QUESTIONS, ROLLOUTS, ROUNDS
 from stepsearch_data.sources.files import LONGEST_ROW
 from stepsearch_data.sources.rollouts import policy_file, read_rollout
@@ -46,15 +48,16 @@ class Tally(NamedTuple):
         return 2 * self.right > self.rollouts
 
 
-Kept = Sequence[tuple[str, RolloutRow]]
-"""Rollouts of a question that the store keeps, each with its policy."""
+Kept = Sequence[tuple[RolloutRow, Stored]]
+"""Rollouts of a question that the store keeps, each as it is scored and as it is stored."""
 
 
 class Rollouts:
     """Rollouts by question, from JSON Lines as `eval` writes them; only their places are kept in memory.
 
     A file is given as `POLICY=FILE`, or as a file or a folder of `eval`, whose name is then the policy's. They are
-    scored against what their rows hold, as `score` does with the paper's rewards. Raises ConfigError, SourceError.
+    scored against what their rows hold, as `score` does with the paper's rewards; those that a store keeps are as right
+    as it says. Raises ConfigError, SourceError.
     """
 
     def __init__(self, given: Sequence[str] = ()) -> None:
@@ -108,8 +111,8 @@ class Rollouts:
 
     def _judge(self, question_id: str, kept: Kept = ()) -> list[tuple[str, RolloutRow, Rollout, Scores]]:
         """Score the rollouts of a question, and keep their tallies."""
-        rows = [*kept, *self._rows(question_id)]
-        found = [(policy, row, *scored) for policy, row in rows for scored in _scored(row)]
+        found = [(stored.policy, row, *scored) for row, stored in kept for scored in _scored(row, stored)]
+        found += [(policy, row, *scored) for policy, row in self._rows(question_id) for scored in _scored(row)]
         tallies: defaultdict[str, list[Tally]] = defaultdict(list)
         for policy, _, rollout, scores in found:
             tallies[policy].append(_tally(rollout, scores))
@@ -159,7 +162,7 @@ class Rollouts:
 NONE = Rollouts()
 
 
-def kept(rows: QuestionRows) -> list[tuple[str, RolloutRow]]:
+def kept(rows: QuestionRows) -> list[tuple[RolloutRow, Stored]]:
     """Return the rollouts of a question that the store keeps, with what they are scored against."""
     question = rows.question
     searched = [[step.query, *step.alternatives] for step in rows.get(ROUNDS) if step.role != "distractor"]
@@ -170,20 +173,23 @@ def kept(rows: QuestionRows) -> list[tuple[str, RolloutRow]]:
     }
     return [
         (
-            row.policy,
             RolloutRow.model_validate(
                 {**against, "id": row.question_id, "response": row.response, "observations": row.observations}
             ),
+            row,
         )
         for row in rows.get(ROLLOUTS)
     ]
 
 
-def _scored(row: RolloutRow) -> Iterator[tuple[Rollout, Scores]]:
+def _scored(row: RolloutRow, stored: Stored | None = None) -> Iterator[tuple[Rollout, Scores]]:
     golds = [paragraph.paragraph_text for paragraph in row.support_docs]
     for response in row.responses:
         rollout = read(response, observations=row.observations)
-        yield rollout, score_rollout(rollout, row.target, row.search_keys, golds)
+        scores = score_rollout(rollout, row.target, row.search_keys, golds)
+        if stored:  # by its source's script, and of an unanswerable question against what its file said
+            scores = replace(scores, answer_em=int(stored.right), answer_correct=stored.f1)
+        yield rollout, scores
 
 
 def _tally(rollout: Rollout, scores: Scores) -> Tally:

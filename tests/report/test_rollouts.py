@@ -9,11 +9,14 @@ from typing import Any
 import pytest
 
 from stepsearch_data.core.errors import ConfigError, SourceError
+from stepsearch_data.pipeline.questions import QuestionRows
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.report.lookup import Lookup
 from stepsearch_data.report.records import records
-from stepsearch_data.report.rollouts import Rollouts, Tally
+from stepsearch_data.report.rollouts import Rollouts, Tally, kept
 from stepsearch_data.report.shapes import Record
+from stepsearch_data.schemas.tables import ROLLOUTS
+from tests.builders import question, rollout
 from tests.conftest import Run
 from tests.releases import build
 from tests.report.holds import check
@@ -128,14 +131,24 @@ def test_those_that_the_store_keeps_are_shown_as_those_of_a_file(
     seen, shown = (Rollouts([files[0]]).with_kept(store, manifest, scored=scored) for scored in (True, False))
     assert seen.policies == ["kept", "steppo"]
     for each in records(store, manifest, shown):
-        kept, given = each["rollouts"]
-        assert {**kept, "policy": "steppo"} == given
+        own, given = each["rollouts"]
+        assert {**own, "policy": "steppo"} == given
         assert seen.tally(each["id"]) == shown.tally(each["id"])
         assert Lookup(store, manifest, seen).find(each["id"]) == each
     known = {each["id"] for each in gold}
     assert seen.right(known) == shown.right(known) == {name: [True, True] for name in known}
     with pytest.raises(ConfigError, match="the store keeps rollouts of kept too"):
         Rollouts([f"kept={files[0]}"]).with_kept(store, manifest, scored=False)
+
+
+def test_those_that_the_store_keeps_are_as_right_as_it_says() -> None:
+    """Of an unanswerable question, it scored them against what their file said."""
+    unknown = "<answer> it cannot be known </answer>"
+    stored = [rollout(response=unknown, right=True, f1=1.0), rollout(response="<answer> Pesaro </answer>", sample=2)]
+    rows = kept(QuestionRows(question("q1", answerable=False), {ROLLOUTS: stored}))
+    shown = Rollouts()
+    assert [(each["right"], each["f1"]) for each in shown.of("q1", rows)] == [(True, 1.0), (False, 0.0)]
+    assert shown.tally("q1")["mine"][:3] == (2, 1, 1.0)
 
 
 def test_of_several_rollouts_most_must_be_right() -> None:
