@@ -152,6 +152,8 @@ def publish(
     with reporter.stage("release") as meter:
         release = write_release(opened, output or _beside(opened, ".release"), settings, meter)
     reporter.line(f"wrote {release.folder}")
+    if (kept := opened.manifest().output("rollouts")) and kept.rows:
+        reporter.line(f"note: rollouts go out with it, all that policies wrote and were shown: {kept.rows:,}")
     if dry_run:
         _print_rehearsal(*rehearse(hub, release, private=private), hub.repo)
         return

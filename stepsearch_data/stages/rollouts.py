@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import Field, ValidationError, field_validator
 
 from stepsearch_data.core.arrow import Sent
-from stepsearch_data.core.errors import RowRejected, SourceError
+from stepsearch_data.core.errors import ConfigError, RowRejected, SourceError
 from stepsearch_data.core.files import digest_of_file, open_regular
 from stepsearch_data.core.text import joined_lines, normalise
 from stepsearch_data.core.validation import in_words
@@ -61,8 +61,14 @@ class RolloutsConfig(StageConfig):
 
     @property
     def named(self) -> list[tuple[str, Path]]:
-        """Return the files, each with its policy's name; those of a policy stand together."""
+        """Return the files, each with its policy's name; those of a policy stand together.
+
+        Raises ConfigError where a policy has a file twice, which would double its rollouts.
+        """
         found = [(name, policy_file(place)[1]) for name, _, place in (text.partition("=") for text in self.policies)]
+        times = Counter((name, path.resolve()) for name, path in found)
+        for name, path in (each for each, count in times.items() if count > 1):
+            raise ConfigError(f"{name} has {path} twice", "name each file once in rollouts.policies")
         order = list(dict.fromkeys(name for name, _ in found))
         return sorted(found, key=lambda each: order.index(each[0]))
 

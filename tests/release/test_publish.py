@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import shutil
@@ -19,8 +20,10 @@ from stepsearch_data.release.hub import Hub as Repository
 from stepsearch_data.release.publish import carry_out, prepare
 from stepsearch_data.release.record import Release
 from stepsearch_data.release.write import ReleaseSettings, write_release
+from stepsearch_data.trajectory import read_trajectories
 from tests.hub_server import Fault, Files, Hub
 from tests.release.conftest import REPO, TOKEN, Command
+from tests.releases import build
 
 pytestmark = pytest.mark.long
 
@@ -167,6 +170,15 @@ def test_a_dry_run_writes_the_folder_and_sends_nothing(hub: Hub, publish: Comman
     assert "add" in said.out
     assert (tmp_path / "release" / "release.json").is_file()
     assert not [request for request in hub.requests if not request.startswith("GET")]
+
+
+def test_a_dry_run_says_that_rollouts_go_out(publish: Command, small_store: Path, tmp_path: Path) -> None:
+    assert "rollouts" not in publish("--dry-run").err
+    first = next(iter(read_trajectories(Store(small_store)))).question_id
+    (tmp_path / "mine.jsonl").write_text(json.dumps({"id": first, "response": "no"}))
+    kept = ("load.limit=4", f'rollouts.policies=["mine={tmp_path / "mine.jsonl"}"]')
+    said = publish("--dry-run", store=build(tmp_path / "store", *kept).root)
+    assert "note: rollouts go out with it, all that policies wrote and were shown: 1" in said.err
 
 
 def test_a_dry_run_says_what_would_change(hub: Hub, publish: Command, other_store: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from stepsearch_data.core.errors import SourceError, StepSearchError
+from stepsearch_data.core.errors import ConfigError, SourceError, StepSearchError
 from stepsearch_data.stages.rollouts import STAGE, RolloutsConfig
 from tests.builders import question
 from tests.stages.conftest import RunStage, Tables
@@ -148,3 +148,11 @@ def test_a_policy_has_a_name_and_a_file() -> None:
         RolloutsConfig(policies=("evals/qwen",))
     with pytest.raises(SourceError, match="cannot read none"):
         RolloutsConfig(policies=("a=none",)).digests()
+
+
+def test_a_policy_has_a_file_once(tmp_path: Path) -> None:
+    """The folder of an evaluation is its file."""
+    path = write(tmp_path, line(answer("Pesaro")), name="rollouts.jsonl")
+    with pytest.raises(ConfigError, match=r"a has .*rollouts\.jsonl twice"):
+        RolloutsConfig(policies=(f"a={path}", f"a={tmp_path}")).digests()
+    assert len(RolloutsConfig(policies=(f"a={path}", f"b={path}")).digests()) == 2
