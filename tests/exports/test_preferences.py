@@ -10,6 +10,8 @@ import polars as pl
 import pytest
 
 from stepsearch_data.core.errors import ConfigError, StoreError
+from stepsearch_data.exports.reading import count_taken, taken
+from stepsearch_data.pipeline.store import Store
 from stepsearch_data.trajectory import read_trajectories
 from tests.exports.conftest import Export, complete, path_of, rows_of, table
 from tests.releases import build
@@ -149,6 +151,12 @@ def test_only_what_needs_pass_rates_asks_whose_they_are(export: Export, twice: P
             export("trl-sft", store=twice, origin=origin, pass_rate="0-1")
     with pytest.raises(ConfigError, match="the pass rates of this store are those of a file"):
         export("curriculum", store=twice)
+
+
+def test_progress_counts_what_was_taken(taught: Path, twice: Path) -> None:
+    for store in map(Store, (taught, twice)):
+        found = list(taken(store, store.manifest(), with_passes=False))
+        assert count_taken(store, store.manifest()) == len(found) > 0
 
 
 def test_nothing_of_a_teacher_says_why(export: Export, twice: Path) -> None:
