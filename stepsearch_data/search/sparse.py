@@ -32,6 +32,8 @@ _SPARE = 8  # documents beyond k that are scored early
 _COMMON = 512  # documents that a common word is in, at least
 _LONG = 1_024  # documents that a word is in which has a table
 _KEPT = 2**16  # queries' common words that are remembered, at most
+_KEPT_BYTES = 2**26  # of the documents that are remembered of them, at most
+_KEPT_WORDS = 2**8  # common words of a query that is remembered, at most
 
 Found = tuple[NDArray[np.int64], NDArray[np.float32]]
 """Documents and scores of a query, best first."""
@@ -104,9 +106,10 @@ class SparseIndex(ABC):
         given_ends = np.cumsum(np.fromiter(map(len, given), np.int64))
         queries = (words, np.array(ends[1:], np.int64), np.concatenate(given), given_ends, bounds, _COMMON)
         search(*queries, self._arrays.held, *self._room(), numbers, scores, counts, learned, learned_counts)
-        if len(self._known) > _KEPT:
+        if len(self._known) > min(_KEPT, _KEPT_BYTES // (8 * k)):
             self._known.clear()
-        for place in np.flatnonzero(learned_counts >= 0).tolist():
+        is_short = np.diff(cuts) <= 4 * _KEPT_WORDS
+        for place in np.flatnonzero((learned_counts >= 0) & is_short).tolist():
             self._known[keys[place]] = learned[place, : learned_counts[place]].copy(), float(bounds[place])
         there = np.arange(k) < counts[:, np.newaxis]
         return counts, numbers[there], scores[there]

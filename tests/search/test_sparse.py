@@ -105,6 +105,27 @@ def test_what_is_found_of_common_words_is_remembered(monkeypatch: pytest.MonkeyP
     assert states == [[], [none], [few], [all_], [all_, more], [all_, more, all_], []]
 
 
+def test_what_is_remembered_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    use("numba", monkeypatch)
+    monkeypatch.setattr(sparse, "_COMMON", 100)
+    monkeypatch.setattr(sparse, "_KEPT_BYTES", 40_000)
+    index = Numbers(made(2_000, [0.9] * 8, 1_000_000, 1), 1)
+    held = []
+    for at in range(1, 2**8):
+        assert len(index.find([" ".join(str(word) for word in range(8) if at >> word & 1)], 1_000)[0]) == 1_000
+        held.append(sum(documents.nbytes for documents, _ in index._known.values()))
+    assert 0 < max(held) < 2 * 40_000
+
+
+def test_long_queries_are_not_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    use("numba", monkeypatch)
+    monkeypatch.setattr(sparse, "_COMMON", 100)
+    index = Numbers(made(1_000, [0.5, 0.5], 1_000, 1), 1)
+    for length, remembered in ((257, 0), (256, 1)):
+        index.find([" ".join(["0", "1"] * 129)[: 2 * length - 1]], 20)
+        assert len(index._known) == remembered
+
+
 @pytest.mark.parametrize("kind", [Bm25, Chargram])
 def test_both_ways_find_the_same_texts(kind: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     draw = np.random.default_rng(1)
