@@ -13,7 +13,7 @@ from stepsearch_data.core.progress import Meter, Reporter
 from stepsearch_data.evaluation.measure import Row, Tally, row_of
 from stepsearch_data.evaluation.policy import Policy
 from stepsearch_data.evaluation.questions import Questions
-from stepsearch_data.evaluation.rollout_file import RolloutFolder, count_played
+from stepsearch_data.evaluation.rollout_file import RolloutFolder
 from stepsearch_data.evaluation.setup import Options, open_policy, questions_of, set_up, settings_of
 from stepsearch_data.indexes import Load
 from stepsearch_data.llm.chat import Usage
@@ -53,8 +53,11 @@ def rehearse(options: Options, load: Load) -> Row:
     """
     config = load(())
     setup = set_up(options)
-    rollouts = questions_of(options, setup, config).total * options.samples
-    there = count_played(options.output)
+    questions = questions_of(options, setup, config)
+    rollouts, there = questions.total * options.samples, 0
+    with RolloutFolder(options.output, settings_of(options, setup, config, questions, {}), dry=True) as folder:
+        if folder.earlier:
+            there = sum(folder.take_earlier(task) is not None for task in _samples(questions, options.samples))
     calls = max(0, rollouts - there) * (setup.limits.max_turns + 1)
     read, written = (calls * length for length in (setup.limits.max_length, setup.limits.max_new_tokens))
     price = price_of(setup.model, config.llm.prices)

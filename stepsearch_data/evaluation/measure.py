@@ -14,7 +14,7 @@ from stepsearch_data.evaluation.policy import Played
 from stepsearch_data.rewards import read
 from stepsearch_data.sources.dataset import dataset_of
 from stepsearch_data.templates.examples import Paragraph
-from stepsearch_data.trainer.search_env import Search
+from stepsearch_data.trainer.search_env import Search, Task
 
 Row = dict[str, Any]
 Group = tuple[str, ...]
@@ -28,7 +28,7 @@ def row_of(played: Played) -> Row:
     Exact match and F1 are by the official script of the source, zeros where nothing was answered.
     """
     episode, own_tokens, refused = played
-    task = episode.task
+    task, asked = episode.task, described(episode.task)
     rollout = read(episode.text, observations=episode.observations)
     prediction = rollout.answer.text if rollout.answer else None
     em, f1 = (0, 0.0) if prediction is None else dataset_of(task.source).score(prediction, task.answers)
@@ -41,9 +41,9 @@ def row_of(played: Played) -> Row:
         "prompt": task.prompt,
         "response": episode.text,
         "observations": episode.observations,
-        "target": list(task.answers),
+        "target": asked["target"],
         "search_keys": task.search_keys,
-        "support_docs": [{"title": gold.title, "paragraph_text": gold.text} for gold in task.support_docs],
+        "support_docs": asked["support_docs"],
         "searches": _searches(episode.searches, task.support_docs),
         "prediction": prediction,
         "em": float(em),
@@ -54,6 +54,12 @@ def row_of(played: Played) -> Row:
         "own_tokens": own_tokens,
         **({"error": refused} if refused else {}),
     }
+
+
+def described(task: Task) -> Row:
+    """Return the part of a row that its measures are by: the right answers and the gold paragraphs."""
+    golds = [{"title": gold.title, "paragraph_text": gold.text} for gold in task.support_docs]
+    return {"target": list(task.answers), "support_docs": golds}
 
 
 def _searches(searches: Sequence[Search], golds: Sequence[Paragraph]) -> list[Row]:

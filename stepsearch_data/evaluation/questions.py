@@ -28,8 +28,9 @@ _FIRST = 5  # rows that must agree that a file was called by the wrong kind's na
 class Questions:
     """The questions of an evaluation, always in the same order.
 
-    There are at most `total`, 0 if unknown; `digest` identifies them. Reading `tasks` adds to `rejects` each row that
-    cannot be asked, and raises StepSearchError where there is none that can.
+    There are at most `total`, 0 if unknown. `digest` identifies files; it is "" for a store, whose builds may add
+    questions. Reading `tasks` adds to `rejects` each row that cannot be asked, and raises StepSearchError where there
+    is none that can.
     """
 
     name: str
@@ -50,7 +51,7 @@ def questions_of_store(store: Store, split: str, template: Template, limit: int 
         for example in examples if limit is None else subsample(examples, limit, each_source=True):
             yield to_task(example, template)
 
-    return Questions(f"{store.name}:{split}", _count(store, split, limit), store.digest(), tasks(), [])
+    return Questions(f"{store.name}:{split}", _count(store, split, limit), "", tasks(), [])
 
 
 def _count(store: Store, split: str, limit: int | None) -> int:

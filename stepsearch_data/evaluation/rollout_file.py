@@ -2,60 +2,74 @@
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from hashlib import blake2b
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import BinaryIO, Self
 
 import orjson
 
-from stepsearch_data.core.atomic import write_whole
+from stepsearch_data.core.atomic import write_whole, writing
 from stepsearch_data.core.errors import ConfigError, StepSearchError
-from stepsearch_data.core.files import read_lines, read_text
-from stepsearch_data.evaluation.measure import Row
+from stepsearch_data.core.files import open_regular, read_text
+from stepsearch_data.evaluation.measure import Row, described
 from stepsearch_data.trainer.search_env import Task
 
 ROLLOUTS, SETTINGS, METRICS, REPLIES = "rollouts.jsonl", "settings.json", "metrics.json", "replies.sqlite"
-_TEXTS = ("question", "prompt", "response", "target", "search_keys")  # of a row, not needed to measure it
 _ANOTHER = "name another folder with --output"
-
-Key = tuple[str, str, str, int]  # source, id, question and sample: two files may number theirs alike
 
 
 class RolloutFolder:
     """Appends to `rollouts.jsonl`, in which each row is whole. `folder` None keeps nothing.
 
     `settings` say what is evaluated: a folder takes rollouts of one evaluation only. Rows that a server refused are
-    dropped, to be played again. More samples of each question may be added to those that are there.
+    dropped, to be played again. Questions, and samples of each, may be added to those that are there. `dry` writes
+    nothing, and needs no engine. Only the places of rows are held in memory.
     Raises ConfigError for a folder of another evaluation, StepSearchError where it cannot be written.
     """
 
-    def __init__(self, folder: Path | None, settings: dict[str, Any]) -> None:
+    def __init__(self, folder: Path | None, settings: Row, *, dry: bool = False) -> None:
         self.folder = folder
-        self._settings = settings
-        self._earlier: defaultdict[Key, deque[Row]] = defaultdict(deque)
+        self.earlier: dict[bytes, list[int]] = {}
+        """Offsets of the rows that were played before and are not taken yet, by question and sample."""
+        self._settings, self._dry = settings, dry
+        self._stack = ExitStack()
         self._file: BinaryIO | None = None
+        self._reader: BinaryIO | None = None
 
     def __enter__(self) -> Self:
         if self.folder:
             try:
-                self.folder.mkdir(parents=True, exist_ok=True)
-                self._claim(self.folder / SETTINGS)
-                self._file = self._reopened(self.folder / ROLLOUTS)
+                self._open(self.folder, self.folder / ROLLOUTS)
             except (ValueError, TypeError, KeyError, AttributeError) as error:
                 raise ConfigError(f"{self.folder} holds what no evaluation wrote: {error!r}", _ANOTHER) from error
             except OSError as error:
-                raise _unwritable(self.folder, error) from error
+                raise _unusable(self.folder, error) from error
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._file:
-            self._file.close()
+        self._stack.close()
 
     def take_earlier(self, task: Task) -> Row | None:
-        """Return the row of a question that was played before, without its long texts; each is given once."""
-        rows = self._earlier.get((task.source, task.id, task.question, task.sample))
-        return rows.popleft() if rows else None
+        """Return the row of a question that was played before; each is given once.
+
+        A file may ask a question twice, with other answers. Raises ConfigError where a store's answer, or gold
+        paragraphs, are others than the row was measured by.
+        """
+        offsets = self.earlier.get(_key(task.source, task.id, task.question, task.sample), [])
+        for offset in offsets:
+            assert self._reader
+            self._reader.seek(offset)
+            row: Row = orjson.loads(self._reader.readline())
+            changed = [name for name, now in described(task).items() if row.get(name) != now]
+            if not changed:
+                offsets.remove(offset)
+                return row
+            if "digest" not in self._settings:
+                why = f"{self.folder} holds rollouts of {task.id} with another {' and '.join(changed)}"
+                raise ConfigError(why, _ANOTHER)
+        return None
 
     def append(self, rows: Iterable[Row]) -> None:
         """Add rollouts, on the disk when this returns."""
@@ -64,48 +78,66 @@ class RolloutFolder:
                 self._file.write(b"".join(orjson.dumps(row) + b"\n" for row in rows))
                 self._file.flush()
             except OSError as error:
-                raise _unwritable(self.folder, error) from error
+                raise _unusable(self.folder, error) from error
 
     def write_metrics(self, metrics: Row) -> None:
         """Write `metrics.json`."""
         if self.folder:
             write_whole(self.folder / METRICS, orjson.dumps(metrics, option=orjson.OPT_INDENT_2) + b"\n")
 
-    def _claim(self, path: Path) -> None:
-        """Make the folder this evaluation's, unless it is another's."""
-        ours = orjson.dumps(self._settings, option=orjson.OPT_INDENT_2) + b"\n"
-        before = read_text(path).encode() if path.exists() else ours
-        theirs = orjson.loads(before)
+    def _open(self, folder: Path, path: Path) -> None:
+        ours = self._agreed(folder / SETTINGS)
+        if not self._dry:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_whole(folder / SETTINGS, orjson.dumps(ours, option=orjson.OPT_INDENT_2) + b"\n")
+        if path.exists():
+            if not self._dry:
+                _drop_refused(path)
+            with open_regular(path) as file:
+                for offset, _, row in _lines(file):
+                    if row is not None:
+                        key = _key(row["data_source"], row["id"], row["question"], row.get("sample", 1))
+                        self.earlier.setdefault(key, []).append(offset)
+            self._reader = self._stack.enter_context(open_regular(path))
+        if not self._dry:
+            self._file = self._stack.enter_context(path.open("ab"))
+
+    def _agreed(self, path: Path) -> Row:
+        """Return the folder's settings, with the most samples so far. Raises ConfigError for another evaluation."""
+        theirs: Row = orjson.loads(read_text(path)) if path.exists() else self._settings
+        ignored = {"samples", *(["engine"] if self._dry else [])}
+        if "digest" not in self._settings:
+            ignored.add("digest")  # of a store's manifest, which earlier versions wrote: any build changed it
         names = [name for name in {**theirs, **self._settings} if theirs.get(name) != self._settings.get(name)]
-        if names not in ([], ["samples"]):
-            changed = [f"{name} {theirs.get(name)} → {self._settings.get(name)}" for name in names]
+        changed = [f"{name} {theirs.get(name)} → {self._settings.get(name)}" for name in names if name not in ignored]
+        if changed:
             raise ConfigError(f"{self.folder} holds another evaluation: {', '.join(changed)}", _ANOTHER)
-        write_whole(path, ours)
-
-    def _reopened(self, path: Path) -> BinaryIO:
-        """Open the file at its end, without a row that was cut off and without refused ones."""
-        lines = read_lines(path) if path.exists() else []
-        kept = []
-        for line in lines:
-            row: Row = orjson.loads(line) if line.endswith(b"\n") else {"ended": "refused"}
-            if row["ended"] != "refused":
-                kept.append(line)
-                key: Key = (row["data_source"], row["id"], row["question"], row.get("sample", 1))
-                self._earlier[key].append({k: v for k, v in row.items() if k not in _TEXTS})
-        if len(kept) < len(lines):
-            write_whole(path, b"".join(kept))
-        return open(path, "ab")
+        samples = max(each.get("samples", 1) for each in (theirs, self._settings))
+        return {**self._settings, **({"samples": samples} if samples > 1 else {})}
 
 
-def count_played(folder: Path | None) -> int:
-    """Count the rollouts of a folder that are not played again. Raises ConfigError."""
-    path = folder / ROLLOUTS if folder else None
-    try:
-        lines = read_lines(path) if path and path.exists() else []
-        return sum(orjson.loads(line)["ended"] != "refused" for line in lines if line.endswith(b"\n"))
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise ConfigError(f"{folder} holds what no evaluation wrote: {error!r}", _ANOTHER) from error
+def _drop_refused(path: Path) -> None:
+    """Write the file anew where `_lines` finds some that are no row. Raises OSError."""
+    with open_regular(path) as file:
+        if any(row is None for *_, row in _lines(file)):
+            file.seek(0)
+            with writing(path) as part, open(part, "xb") as kept:
+                kept.writelines(line for _, line, row in _lines(file) if row is not None)
 
 
-def _unwritable(folder: Path, error: OSError) -> StepSearchError:
-    return StepSearchError(f"cannot write {folder}: {error.strerror or error}", "the same command goes on")
+def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes, Row | None]]:
+    """Yield each line after its offset, with its row, None where it was cut off or a server refused it."""
+    offset = 0
+    for line in file:
+        row = orjson.loads(line) if line.endswith(b"\n") else None
+        yield offset, line, None if row is None or row["ended"] == "refused" else row
+        offset += len(line)
+
+
+def _key(source: str, question_id: str, question: str, sample: int) -> bytes:
+    """Return what is known of a rollout before it is played: two files may number their questions alike."""
+    return blake2b(orjson.dumps([source, question_id, question, sample]), digest_size=16).digest()
+
+
+def _unusable(folder: Path, error: OSError) -> StepSearchError:
+    return StepSearchError(f"cannot use {folder}: {error.strerror or error}", "the same command goes on")

@@ -143,7 +143,7 @@ def questions_of(options: Options, setup: Setup, config: RunConfig) -> Questions
 
 
 def settings_of(options: Options, setup: Setup, config: RunConfig, questions: Questions, engine: Row) -> Row:
-    """Collect all that decides the rollouts."""
+    """Collect all that decides the rollouts. The questions of a store are compared one by one instead."""
     policy: Row = {"model": setup.model}
     if options.llm:
         policy |= {"base_url": show_url(config.llm.base_url), "raw": options.raw}
@@ -153,7 +153,7 @@ def settings_of(options: Options, setup: Setup, config: RunConfig, questions: Qu
     return {
         **policy,
         "questions": questions.name,
-        "digest": questions.digest,
+        **({"digest": questions.digest} if questions.digest else {}),
         "engine": engine,
         "template": f"{setup.template.name} {wording}",
         "limits": vars(setup.limits),
