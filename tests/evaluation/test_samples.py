@@ -20,6 +20,7 @@ from stepsearch_data.api import Store
 from stepsearch_data.api import open as open_store
 from stepsearch_data.core.errors import ConfigError
 from stepsearch_data.core.intervals import Passes
+from stepsearch_data.remote.cache import WINDOW_REPLIES
 from tests.conftest import Run
 from tests.evaluation.policies import ScriptedPolicy
 
@@ -68,12 +69,17 @@ def test_samples_are_played_once_counted_and_made_a_curriculum(
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        assert 0 < len(rows(output)) < whole
+        kept = {(row["prompt"].strip(), row["sample"] - 1) for row in rows(output)}
+        assert 0 < len(kept) < whole
+        earlier = len(server.requests)
         done = run(command(store, server.url, output, samples, "--batch", "16"))
         assert done.returncode == 0, done.stderr
         needed = len(server.requests)
-        # A reply that was on its way when the process was killed was not kept; all others were asked for once.
-        assert needed - len(asked(server.requests)) <= 16
+        played = [(each["messages"][0]["content"], each.get("seed") or 0) for each in server.requests]
+        assert kept <= set(played[:earlier])
+        assert not kept & set(played[earlier:])
+        # Of unfinished rollouts, replies are asked for again that were on their way or in the cache's last window.
+        assert needed - len(asked(server.requests)) < WINDOW_REPLIES + 16
         again = run(command(store, server.url, output, samples, "--batch", "16"))
         assert json.loads(again.stdout)["all"] == json.loads(done.stdout)["all"]
         assert len(server.requests) == needed
@@ -86,8 +92,8 @@ def test_samples_are_played_once_counted_and_made_a_curriculum(
     assert measures["solved"] == sum(map(bool, found.values())) / len(policy.passes())
 
     before = {name: path.read_bytes() for name, path in tables(store).items()}
-    kept = cli("build", "--store", store, "--set", f'rollouts.policies=["mine={output}"]', "--quiet")
-    assert kept.returncode == 0, kept.stderr
+    built = cli("build", "--store", store, "--set", f'rollouts.policies=["mine={output}"]', "--quiet")
+    assert built.returncode == 0, built.stderr
     opened = open_store(store)
     assert opened.tables["rollouts"] == whole
     assert {
