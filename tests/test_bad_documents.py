@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.composer import hop_of, shown
+from tests.conftest import Run
 from tests.llm_server import LlmServer
 from tests.model_builds import ModelBuilds
 
@@ -181,3 +182,23 @@ def test_no_reader_loses_a_row_or_is_paid_twice(reads: Callable[[str, list[str]]
     assert counts["questions"] == 0
     assert counts["unread"] == (counts["kept"] if reads is unreadable else 0)
     assert {row["first_failed"] for row in failed} == STOPPED_BY[reads]
+
+
+POOR: dict[str, tuple[list[tuple[str, str]], tuple[int, str]]] = {  # documents; how a build ends, and with what words
+    "none": ([], (1, "error: ")),
+    "one": (DOCUMENTS[:1], (0, "0 questions, 1 passages")),
+    "no links": ([("Hill", "It is high."), ("Lake", "It is deep.")], (0, "0 questions, 2 passages")),
+    "10 MB": ([*DOCUMENTS[:3], ("Tome", f"Tome is about Eskerby. {'word ' * 2_000_000}")], (0, "0 rejects")),
+}
+
+
+@pytest.mark.parametrize(("documents", "ends"), POOR.values(), ids=POOR)
+def test_poor_documents_end_cleanly(
+    documents: list[tuple[str, str]], ends: tuple[int, str], tmp_path: Path, cli: Run
+) -> None:
+    (tmp_path / "docs.jsonl").write_text("\n".join(json.dumps({"title": t, "text": text}) for t, text in documents))
+    build = ("build", "--store", tmp_path / "store", "--source", f"corpus={tmp_path / 'docs.jsonl'}")
+    for _ in range(2):
+        done = cli(*build)
+        assert (done.returncode, "Traceback" in done.stderr) == (ends[0], False)
+        assert ends[1] in done.stdout + done.stderr

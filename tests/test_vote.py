@@ -64,9 +64,9 @@ def test_three_engines_vote_and_our_own_server_is_one_of_them(
     assert list(audited["by_engine"]) == ["bm25", "chargram", "http"]
     assert audited["by_engine"]["bm25"]["valid"] == audited["by_engine"]["http"]["valid"] > 0.9
     assert all(numbers["leaks"] == 0 for numbers in audited["by_source"].values())
-    built = [stage for stage in STAGES if not stage.optional]
-    assert cli("explain", "--store", store, *engines).stdout.count("current") == len(built)
-    assert cli("explain", "--store", store).stdout.count("current") == len(built)  # engines are remembered
+    listed = [stage for stage in STAGES if not stage.optional]
+    assert cli("explain", "--store", store, *engines).stdout.count("current") == len(listed)
+    assert cli("explain", "--store", store).stdout.count("current") == len(listed)  # engines are remembered
     one = cli("explain", "--store", store, "-e", "bm25").stdout
     assert "engines.chargram.kind: chargram → absent" in one
 
