@@ -234,9 +234,9 @@ def _fit(inputs: tables.Inputs) -> int:
 
 
 def _check_rejects(manifest: Manifest, inputs: tables.Inputs, most: float) -> None:
-    """Raise PublishError where stages rejected more than this share of what was read: questions and own documents.
+    """Raise PublishError where stages rejected more than this share of what was read.
 
-    Rollouts are neither.
+    That is questions, own documents and chains, no rollouts.
     """
     rejects = {
         stage: entry.outputs[tables.REJECTS.name].rows or 0
@@ -245,7 +245,8 @@ def _check_rejects(manifest: Manifest, inputs: tables.Inputs, most: float) -> No
     }
     documents = pl.scan_parquet(inputs[tables.PASSAGES], glob=False).filter(pl.col("questions") == 0).select(pl.len())
     loaded = pq.read_metadata(inputs[tables.QUESTIONS]).num_rows + rejects[manifest.writer(tables.PARAGRAPHS.name)]
-    rejected, read = sum(rejects.values()), loaded + int(documents.collect().item())
+    chains = pq.read_metadata(inputs[tables.CHAINS]).num_rows
+    rejected, read = sum(rejects.values()), loaded + int(documents.collect().item()) + chains
     if rejected > most * read:
         raise PublishError(
             f"{rejected:,} of {read:,} rows were rejected, more than {most:.1%}",
