@@ -92,6 +92,7 @@ class SearchHarnessConfig(vf.HarnessConfig):
     max_length: int = 4096
     max_new_tokens: int = 500
     max_obs_length: int = 600
+    allow_templates: bool = False
     settings: _Texts = Field(default_factory=list)
 
     @property
