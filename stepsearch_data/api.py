@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pyarrow as pa
 
 from stepsearch_data.builds import engine_settings, make_build, row_settings
-from stepsearch_data.core.errors import ConfigError, SourceError, StepSearchError
+from stepsearch_data.core.errors import SourceError, StepSearchError
 from stepsearch_data.core.progress import Reporter
 from stepsearch_data.pipeline.catalog import frame
 from stepsearch_data.pipeline.store import Store as Folder
@@ -115,14 +115,11 @@ def score(
     >>> ssd.score([{"response": response, "target": "Rome"}])["answer_em"].to_pylist()
     [1]
     """
-    from stepsearch_data.rewards import PRESETS
     from stepsearch_data.scoring.files import TABLES as SCORES
     from stepsearch_data.scoring.files import read_chunks
     from stepsearch_data.scoring.scorer import Chunk, Scorer, configure
     from stepsearch_data.sources.record import Record
 
-    if preset not in PRESETS:
-        raise ConfigError(f"there is no preset {preset!r}", f"known: {', '.join(PRESETS)}")
     scorer = Scorer("rollouts", configure(preset, [f"{name}={value}" for name, value in (switches or {}).items()]))
     schema = SCORES["rollouts"].schema
     scored = [pa.Table.from_pylist([], schema=schema)]
@@ -346,11 +343,21 @@ class Store:
         from stepsearch_data.exports.export import export, find_format, parse_rates
         from stepsearch_data.templates.files import load_template
 
-        form, worded, wanted = find_format(format), load_template(template), pass_rate and parse_rates(pass_rate)
+        form, worded = find_format(format), load_template(template)
+        wanted = None if pass_rate is None else parse_rates(pass_rate)
         with _writing(path), Reporter(quiet=not progress).stage("export") as meter:
-            chosen: dict[str, Any] = {"split": split, "everything": everything, "allow_templates": allow_templates}
-            chosen |= {"wanted": wanted or None, "origin": origin}
-            return export(self.folder, form, worded, Path(path), meter, **chosen)
+            return export(
+                self.folder,
+                form,
+                worded,
+                Path(path),
+                meter,
+                split=split,
+                everything=everything,
+                allow_templates=allow_templates,
+                wanted=wanted,
+                origin=origin,
+            )
 
     def __repr__(self) -> str:
         return f"Store({self.folder.name!r})"

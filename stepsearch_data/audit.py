@@ -81,7 +81,7 @@ _COMPLETE = "SELECT {group} AS part, count(*) FILTER (complete) AS complete FROM
 def audit(store: Store) -> dict[str, dict[str, Any]]:
     """Measure `by_source`, `by_source_and_hops`, `by_engine`, of trajectories `by_gate` and `by_split`, and `by_check`.
 
-    `by_funnel` counts what is left of documents after each step, with shares of the step before, and dollars.
+    `by_funnel` counts what is left of documents after each step, with the share of its `of`, and dollars.
 
     Gates that checked nothing have None for numbers, and `unchecked` holds the reason.
     A query leaks when it holds its own hop's answer, or a later one, that the question does not hold.
@@ -131,7 +131,7 @@ def measure(connection: duckdb.DuckDBPyConnection, group: str) -> dict[str, Numb
 
 
 def _funnel(connection: duckdb.DuckDBPyConnection, manifest: Manifest) -> dict[str, Numbers]:
-    """Return what is left of documents after each step, with the 95 % interval of its share of the step before."""
+    """Return what is left of documents after each step, with the 95 % interval of the share of its `of`."""
     found = {}
     for step in steps(connection, manifest):
         share = share_interval(step.left, step.of) if step.of else None

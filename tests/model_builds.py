@@ -18,6 +18,7 @@ from stepsearch_data.remote.cache import WINDOW_SECONDS
 from stepsearch_data.sql import query as sql
 from tests.conftest import run_cli
 from tests.llm_server import Answer, LlmServer, completion
+from tests.tree import tree
 
 DELAY = 0.05  # seconds of a call in a build that is killed
 PRICE = ("--set", "llm.prices={mock = [1.0, 4.0]}")
@@ -47,6 +48,16 @@ class ModelBuilds:
     def run(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
         """Another command."""
         return run_cli(*map(str, arguments), env=self.env)
+
+    def sent_by_builds(self) -> int:
+        """Build here and in another folder, which sends nothing more and has the same bytes; return what was sent."""
+        assert self.build().returncode == 0
+        sent = len(self.server.requests)
+        assert sent == self.rows("SELECT count(*) AS n FROM llm_calls")[0]["n"]
+        again = self.folder / "again"
+        assert self.build(store=again).returncode == 0
+        assert tree(again / "stages") == tree(self.store / "stages")
+        return sent
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """A build that goes on in the background."""

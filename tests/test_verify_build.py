@@ -62,12 +62,7 @@ def test_readings_alone_find_what_signals_find(world: GivenQuestions) -> None:
 
 
 def test_a_second_build_and_another_rule_send_nothing(world: GivenQuestions) -> None:
-    assert world.build().returncode == 0
-    sent = len(world.server.requests)
-    assert sent == world.rows("SELECT count(*) AS n FROM llm_calls")[0]["n"]
-    again = world.folder / "again"
-    assert world.build(store=again).returncode == 0
-    assert tree(again / "stages") == tree(world.store / "stages")
+    sent = world.sent_by_builds()
     strict = world.build("--set", "decide.need=3")
     assert strict.returncode == 0, strict.stderr
     assert len(world.server.requests) == sent

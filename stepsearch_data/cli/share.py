@@ -6,7 +6,7 @@ import sys
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -84,9 +84,17 @@ def export(
     Example: stepsearch-data export --format verl --template tools --output verl-data
     """
     opened = open_store(store, config)
-    chosen: dict[str, Any] = {"template": template, "split": split, "everything": everything}
-    chosen |= {"pass_rate": pass_rate, "origin": origin}
-    written = opened.export(form, output, **chosen, allow_templates=allow_templates, progress=not quiet)
+    written = opened.export(
+        form,
+        output,
+        template=template,
+        split=split,
+        everything=everything,
+        allow_templates=allow_templates,
+        pass_rate=pass_rate,
+        origin=origin,
+        progress=not quiet,
+    )
     if not quiet:
         for path, rows in written.rows.items():
             tell(f"wrote {rows:,} rows: {path}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,14 @@ class Sent:
 
 def _received(data: bytes) -> Sent:
     return Sent(from_bytes(data))
+
+
+def filtered(batches: Iterable[Any], mask: pa.Array) -> Iterator[Any]:
+    """Yield each batch of a table with the rows that a mask of the whole table takes."""
+    start = 0
+    for batch in batches:
+        yield batch.filter(mask.slice(start, batch.num_rows))
+        start += batch.num_rows
 
 
 def gather(table: pa.Table, rows: NDArray[np.int64]) -> pa.Table:

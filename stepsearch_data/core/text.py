@@ -33,7 +33,7 @@ def normalise(text: str) -> str:
 
 
 def joined_lines(text: str) -> str:
-    """Return a text as one line with single spaces, as servers of documents may have joined its lines."""
+    """Return a text as one line with single spaces."""
     return " ".join(text.split())
 
 

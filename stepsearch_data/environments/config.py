@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from stepsearch_data.core.errors import ConfigError
 from stepsearch_data.core.validation import in_words
 from stepsearch_data.pipeline.store import Store
-from stepsearch_data.rewards import PRESETS, Preset, RewardConfig
+from stepsearch_data.rewards import Preset, RewardConfig
 from stepsearch_data.schemas.rollouts import GoldRow
 from stepsearch_data.scoring.scorer import configure
 from stepsearch_data.sources.record import Record, validate
@@ -75,11 +75,9 @@ class EnvironmentConfig:
     @cached_property
     def rewards(self) -> RewardConfig:
         """Return how rollouts are scored. Raises ConfigError."""
-        if self.preset not in PRESETS:
-            raise ConfigError(f"there is no preset {self.preset!r}", f"known: {', '.join(PRESETS)}")
         return configure(self.preset, self.switches)
 
-    @cached_property
+    @property
     def wording(self) -> Template:
         """Return the template. Raises ConfigError."""
         return _wording(self.template)
@@ -94,7 +92,7 @@ class EnvironmentConfig:
 
         They are read once in a process. Raises StoreError, ConfigError.
         """
-        return _tasks(self.store, self.template, split, self.allow_templates)
+        return _tasks(self.store, self.template, split, allow_templates=self.allow_templates)
 
     def task(self, question_id: str) -> Task:
         """Return a question. Raises ConfigError where the store has none of this id."""
@@ -109,7 +107,7 @@ _wording = cache(load_template)
 
 
 @cache
-def _tasks(store: str, template: str, split: str | None, allow_templates: bool) -> dict[str, Task]:  # noqa: FBT001
+def _tasks(store: str, template: str, split: str | None, *, allow_templates: bool) -> dict[str, Task]:
     wording = _wording(template)
     examples = load_examples(Store.open(Path(store)), split, allow_templates=allow_templates)
     return {example.question_id: to_task(example, wording) for example in examples}

@@ -58,7 +58,12 @@ class SearchServer(Environment[SearchAction, SearchObservation, State]):
         self._state = State(episode_id=episode_id)
         return self._shown(self._played.reset(tasks[question_id]))
 
-    def step(self, action: SearchAction, timeout_s: float | None = None, **_: Any) -> SearchObservation:  # noqa: ARG002
+    def step(
+        self,
+        action: SearchAction,
+        timeout_s: float | None = None,  # noqa: ARG002 - OpenEnv passes it
+        **_: Any,
+    ) -> SearchObservation:
         """Search or answer. Raises ConfigError for an action that is neither and before `reset`, SearchError."""
         if not self._played.task.id:
             raise ConfigError("there is no question yet", "reset first")

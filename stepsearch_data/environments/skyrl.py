@@ -15,8 +15,6 @@ from skyrl_gym.envs.base_text_env import BaseTextEnv, BaseTextEnvStepOutput, Con
 from stepsearch_data.environments.config import EnvironmentConfig, task_of
 from stepsearch_data.environments.tagged import TaggedEnvironment
 
-NAME = "stepsearch"
-
 
 class SearchEnv(BaseTextEnv):
     """Plays in tags. `options`, and `env_config` if it is any, have fields of `EnvironmentConfig`.

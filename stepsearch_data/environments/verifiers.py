@@ -115,9 +115,9 @@ class SearchHarness(vf.Harness[SearchHarnessConfig]):
         runtime: Any,  # noqa: ARG002 - nothing runs outside of this process
         endpoint: str,
         secret: str,
-        mcp_urls: Mapping[str, str],  # noqa: ARG002
+        mcp_urls: Mapping[str, str],  # noqa: ARG002 - no tools but ours
         data: SearchData,
-        tool_interception_url: str | None = None,  # noqa: ARG002
+        tool_interception_url: str | None = None,  # noqa: ARG002 - no tools but ours
     ) -> vf.ProgramResult:
         """See `Harness.launch`. A failing engine ends the rollout with an error; verifiers does not score it."""
         config = self.config.environment

@@ -23,6 +23,7 @@ from stepsearch_data.core.errors import ConfigError, StepSearchError
 from stepsearch_data.environments.config import EnvironmentConfig, task_of
 from stepsearch_data.environments.environment import SearchEnvironment, final_answer
 from stepsearch_data.rewards import Preset, Scores, read
+from stepsearch_data.scoring.scorer import configure
 from stepsearch_data.trainer.episode_score import score_task
 
 _KEY = "stepsearch"
@@ -170,7 +171,7 @@ def compute_score(
     verl puts the whole `score` on the last token; the rewards of rounds are in it. An `<information>` is believed,
     whoever wrote it. Raises ConfigError.
     """
-    rewards = EnvironmentConfig.of(preset=preset, switches=list(switches)).rewards
+    rewards = configure(preset, switches)
     row = {"data_source": data_source, "ground_truth": ground_truth, "extra_info": dict(extra_info or {})}
     scores = score_task(read(solution_str, rewards), task_of(row), rewards)
     return {"score": sum(scores.step_rewards, scores.score), **measures(scores)}

@@ -58,8 +58,7 @@ def row_of(played: Played) -> Row:
 
 def described(task: Task) -> Row:
     """Return the part of a row that its measures are by: the right answers and the gold paragraphs."""
-    golds = [{"title": gold.title, "paragraph_text": gold.text} for gold in task.support_docs]
-    return {"target": list(task.answers), "support_docs": golds}
+    return {"target": list(task.answers), "support_docs": [gold.row() for gold in task.support_docs]}
 
 
 def _searches(searches: Sequence[Search], golds: Sequence[Paragraph]) -> list[Row]:

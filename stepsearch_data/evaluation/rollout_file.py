@@ -14,9 +14,10 @@ from stepsearch_data.core.atomic import write_whole, writing
 from stepsearch_data.core.errors import ConfigError, StepSearchError
 from stepsearch_data.core.files import open_regular, read_text
 from stepsearch_data.evaluation.measure import Row, described
+from stepsearch_data.sources.rollouts import ROLLOUTS
 from stepsearch_data.trainer.search_env import Task
 
-ROLLOUTS, SETTINGS, METRICS, REPLIES = "rollouts.jsonl", "settings.json", "metrics.json", "replies.sqlite"
+SETTINGS, METRICS, REPLIES = "settings.json", "metrics.json", "replies.sqlite"
 _ANOTHER = "name another folder with --output"
 
 

@@ -21,6 +21,7 @@ from stepsearch_data.exports.reading import count_taken, examples, split_names, 
 from stepsearch_data.pipeline.catalog import check_current
 from stepsearch_data.pipeline.context import read_rows
 from stepsearch_data.pipeline.demonstrations import refuse_templates
+from stepsearch_data.pipeline.passes import KEEP_SOME
 from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.schemas.tables import PASSAGES, QUESTIONS, TRAJECTORIES, Table
 from stepsearch_data.templates.examples import Example
@@ -39,7 +40,7 @@ _NOTHING = {
     ),
     "curriculum": (
         "no trajectory has rollouts with such a pass rate",
-        "keep some: stepsearch-data build --set 'rollouts.policies=[\"NAME=DIR\"]'",
+        f"keep some: stepsearch-data build {KEEP_SOME}",
     ),
 }
 

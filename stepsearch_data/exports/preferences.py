@@ -31,7 +31,7 @@ def trl_dpo(example: Example, template: Template) -> list[Row]:
             **tools_text(template),
             "question_id": example.question_id,
             "hop": step.hop,
-            "rejected_documents": [{"title": d.title, "paragraph_text": d.text} for d in search.documents],
+            "rejected_documents": [document.row() for document in search.documents],
         }
         for at, step in enumerate(example.steps)
         if step.role == "gold" and step.search.good

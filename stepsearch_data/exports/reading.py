@@ -56,11 +56,9 @@ def count_taken(store: Store, manifest: Manifest) -> int:
 
 def _taught(index: int, split: str, rollout: Rollout, rows: QuestionRows) -> Example:
     """Return a rollout as an example: the policy's own words, and the documents as it was shown them."""
-    question, of = rows.question, (rollout.policy, rollout.sample)
-    places = None if rollout.observations is None else [(start, end) for start, end in rollout.observations]
-    parsed = read(rollout.response, observations=places)
-    *wrote, final = own_turns(parsed, places)
-    turns = [turn for turn in rows[tables.ROLLOUT_TURNS] if (turn.policy, turn.sample) == of]
+    question, parsed = rows.question, read(rollout.response, observations=rollout.places)
+    *wrote, final = own_turns(parsed, rollout.places)
+    turns = filter(rollout.has, rows[tables.ROLLOUT_TURNS])
     steps = [
         Step(
             hop=turn.turn,
@@ -90,7 +88,7 @@ def _taught(index: int, split: str, rollout: Rollout, rows: QuestionRows) -> Exa
         preferred=tuple(
             Preferred(each.turn, each.context, each.chosen, each.rejected)
             for each in rows[tables.PREFERENCES]
-            if (each.policy, each.chosen_sample) == of
+            if (each.policy, each.chosen_sample) == (rollout.policy, rollout.sample)
         ),
     )
 

@@ -19,7 +19,7 @@ def _source(example: Example) -> str:
 
 
 def _gold(example: Example) -> list[Row]:
-    return [{"title": paragraph.title, "paragraph_text": paragraph.text} for paragraph in example.gold]
+    return [paragraph.row() for paragraph in example.gold]
 
 
 def _task(example: Example, template: Template, source: str, truth: Row, extra: Row) -> Row:

@@ -7,6 +7,8 @@ from pathlib import Path
 from stepsearch_data.core.errors import ConfigError
 from stepsearch_data.core.intervals import Passes
 
+KEEP_SOME = "--set 'rollouts.policies=[\"NAME=DIR\"]'"  # rollouts: what to say where there are none
+
 
 def count_passes(rollouts: Path, policy: str) -> dict[str, Passes]:
     """Count the rollouts of each question, of a policy or of the only one. Raises ConfigError where it is not clear."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stepsearch_data.core.arrow import Sent
+from stepsearch_data.core.arrow import Sent, filtered
 from stepsearch_data.core.errors import RowRejected, StoreError
 from stepsearch_data.core.lazy import Lazy
 from stepsearch_data.core.ordered import IN_FLIGHT, ordered
@@ -281,10 +281,7 @@ def _batches(
         return
     taken = pq.read_table(inputs[QUESTIONS], columns=["question_id"])["question_id"]
     known = pc.is_in(file.read(columns=["question_id"])["question_id"].combine_chunks(), value_set=taken)
-    start = 0
-    for batch in batches:
-        yield batch.filter(known.slice(start, batch.num_rows))
-        start += batch.num_rows
+    yield from filtered(batches, known)
 
 
 class _ByQuestion:

@@ -328,12 +328,10 @@ def _rollout(rollout: Rollout, rows: QuestionRows, quality: Quality, corpus: Cor
     """Return a rollout with its turns, under the licence of its question and of all that it shows."""
     turns = [
         ReleasedTurn(**turn.model_dump(exclude={"question_id", "policy", "sample"}))
-        for turn in rows[tables.ROLLOUT_TURNS]
-        if (turn.policy, turn.sample) == (rollout.policy, rollout.sample)
+        for turn in filter(rollout.has, rows[tables.ROLLOUT_TURNS])
     ]
     own = rollout.model_dump(include=ReleasedRollout.model_fields.keys() - {"turns", "licence", "split_group"})
-    places = None if rollout.observations is None else [(start, end) for start, end in rollout.observations]
-    parsed = read(rollout.response, observations=places)
+    parsed = read(rollout.response, observations=rollout.places)
     shown = [corpus.find(each.title, each.span.text) for found in parsed.rounds for each in found.documents]
     licence = corpus.licence(rollout.source, [passage_id for found in shown for passage_id in found])
     return ReleasedRollout(**own, turns=turns, licence=licence, split_group=quality.split_group)

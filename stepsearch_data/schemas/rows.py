@@ -407,6 +407,15 @@ class Rollout(Row):
         "does not say, and tags decide"
     )
 
+    @property
+    def places(self) -> list[tuple[int, int]] | None:
+        """Return `observations` as `read` takes them."""
+        return None if self.observations is None else [(start, end) for start, end in self.observations]
+
+    def has(self, turn: "RolloutTurn") -> bool:
+        """Tell whether a turn of its question is its own."""
+        return (turn.policy, turn.sample) == (self.policy, self.sample)
+
 
 class RolloutTurn(Row):
     """A turn of a rollout that searches, and what it is worth."""

@@ -125,6 +125,8 @@ def _sums(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 def configure(preset: Preset, settings: Sequence[str]) -> RewardConfig:
     """Return a preset with some switches set, each as NAME=VALUE. Raises ConfigError."""
+    if preset not in PRESETS:
+        raise ConfigError(f"there is no preset {preset!r}", f"known: {', '.join(PRESETS)}")
     kinds = get_type_hints(RewardConfig)
     values: dict[str, Any] = {}
     for setting in settings:

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from stepsearch_data.core.arrow import filtered
 from stepsearch_data.pipeline.context import StageContext
 from stepsearch_data.pipeline.stage import Stage, StageConfig
 from stepsearch_data.schemas.tables import CANDIDATES, COMPOSED, LOADED, QUESTIONS, VERDICTS, Table
@@ -29,12 +30,9 @@ def gather(context: StageContext) -> None:
     verdicts = pq.read_table(context.inputs[VERDICTS], columns=["question_id", "passed"])
     ids = pq.read_table(context.inputs[COMPOSED], columns=["question_id"])[0]
     have_passed = pc.is_in(ids, value_set=verdicts["question_id"].filter(verdicts["passed"])).combine_chunks()
-    start = 0
-    for batch in _batches(context, COMPOSED):
-        kept = batch.filter(have_passed.slice(start, len(batch)))
-        start += len(batch)
+    for kept in filtered(_batches(context, COMPOSED), have_passed):
         context.writer(QUESTIONS).extend(kept.select(QUESTIONS.schema.names).cast(QUESTIONS.schema))
-        context.meter.advance(batch.num_rows)
+    context.meter.advance(len(ids))
 
 
 def _batches(context: StageContext, table: Table[Any]) -> Iterator[pa.Table]:

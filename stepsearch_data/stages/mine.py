@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import Field
 
+from stepsearch_data.core.arrow import filtered
 from stepsearch_data.pipeline.context import StageContext
 from stepsearch_data.pipeline.stage import Stage, StageConfig
 from stepsearch_data.schemas.rows import MiningCount
@@ -59,11 +60,8 @@ class _Corpus:
 
     def read(self, *columns: str) -> Iterator[tuple[str, ...]]:
         """Yield these columns of every passage."""
-        start = 0
         with pq.ParquetFile(self._path) as file:
-            for batch in file.iter_batches(_BATCH, columns=columns):
-                kept = batch.filter(self._is_mined.slice(start, len(batch)))
-                start += len(batch)
+            for kept in filtered(file.iter_batches(_BATCH, columns=columns), self._is_mined):
                 yield from zip(*(kept[column].to_pylist() for column in columns), strict=True)
 
 

@@ -12,6 +12,7 @@ from pydantic import Field
 from stepsearch_data.core.errors import ConfigError
 from stepsearch_data.core.text import mentions
 from stepsearch_data.pipeline.context import StageContext
+from stepsearch_data.pipeline.passes import KEEP_SOME
 from stepsearch_data.pipeline.questions import QuestionRows, for_each_question
 from stepsearch_data.pipeline.stage import Stage, StageConfig
 from stepsearch_data.rewards import Rollout as Parsed
@@ -46,14 +47,14 @@ class _Fault(NamedTuple):
 def pick(context: StageContext) -> None:
     """Judge every rollout of the store. Raises ConfigError where it has none."""
     if ROLLOUTS not in context.inputs:
-        raise ConfigError("pick.teacher needs rollouts", "--set 'rollouts.policies=[\"NAME=DIR\"]'")
+        raise ConfigError("pick.teacher needs rollouts", KEEP_SOME)
     for_each_question(context, partial(_picked, context.config(PickConfig)), QUALITY, ROLLOUTS)
 
 
 def _picked(config: PickConfig, rows: QuestionRows) -> list[Row]:
     quality = next(iter(rows[QUALITY]), None)
     gate = _gate(quality.reasons if quality else None, passed=bool(quality and quality.passed))
-    parsed = [read(rollout.response, observations=_places(rollout)) for rollout in rows[ROLLOUTS]]
+    parsed = [read(rollout.response, observations=rollout.places) for rollout in rows[ROLLOUTS]]
     faults = [gate or _fault(config, rows.question, *each) for each in zip(rows[ROLLOUTS], parsed, strict=True)]
     good = [at for at, fault in enumerate(faults) if fault is None]
     good.sort(key=lambda at: _merit(config.best, rows[ROLLOUTS][at]))
@@ -97,7 +98,7 @@ def _fault(config: PickConfig, question: Question, rollout: Rollout, parsed: Par
         return _Fault("answer", f"wrong: {rollout.answer}" if rollout.answer is not None else "it has no answer")
     if not rollout.format_ok:
         return _Fault("format", "it is not in the paper's format")
-    if warned(rollout.response, _places(rollout)) or len(rollout.observations or ()) > rollout.searches:
+    if warned(rollout.response, rollout.places) or len(rollout.observations or ()) > rollout.searches:
         return _Fault("format", "a turn is neither a search nor an answer")
     if rollout.gold_found < config.gold * rollout.gold or not rollout.searches:
         return _Fault("searched", f"guessed: {rollout.gold_found} of {rollout.gold} gold passages were shown")
@@ -126,10 +127,6 @@ def _merit(best: Best, rollout: Rollout) -> tuple[float, int]:
     return (rollout.redundancy_penalty - rollout.information_gain) / rollout.searches, rollout.sample
 
 
-def _places(rollout: Rollout) -> list[tuple[int, int]] | None:
-    return None if rollout.observations is None else [(start, end) for start, end in rollout.observations]
-
-
 def _pair(rollouts: Sequence[Rollout], parsed: Sequence[Parsed], chosen: int, rejected: int) -> Preference:
     """Pair two rollouts where they part: the text that both share, and what each wrote next."""
     ends = [[0, *(found.end for found in parsed[at].rounds)] for at in (chosen, rejected)]
@@ -137,7 +134,7 @@ def _pair(rollouts: Sequence[Rollout], parsed: Sequence[Parsed], chosen: int, re
     same = takewhile(lambda both: texts[0][: both[0]] == texts[1][: both[1]], zip(*ends, strict=False))
     *_, (start, _) = same  # both begin with nothing
     turn = ends[0].index(start)
-    wrote = [own_turns(parsed[at], _places(rollouts[at]))[turn] for at in (chosen, rejected)]
+    wrote = [own_turns(parsed[at], rollouts[at].places)[turn] for at in (chosen, rejected)]
     return Preference(
         question_id=rollouts[chosen].question_id,
         source=rollouts[chosen].source,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from stepsearch_data.core.arrow import Sent
 from stepsearch_data.core.errors import ConfigError
 from stepsearch_data.pipeline.context import StageContext
-from stepsearch_data.pipeline.passes import count_passes
+from stepsearch_data.pipeline.passes import KEEP_SOME, count_passes
 from stepsearch_data.pipeline.questions import QuestionRows, map_questions
 from stepsearch_data.pipeline.stage import Stage
 from stepsearch_data.schemas.rows import Quality, Round, Vote
@@ -142,7 +142,7 @@ def _pass_rates(context: StageContext, config: QualityConfig) -> dict[str, float
     """Return the pass rate of each question: by the file of the settings, else by the rollouts of the store."""
     if config.rollouts or ROLLOUTS not in context.inputs:
         if not config.rollouts and (config.policy or config.pass_rate):
-            raise ConfigError("quality.pass_rate needs rollouts", "--set 'rollouts.policies=[\"NAME=DIR\"]'")
+            raise ConfigError("quality.pass_rate needs rollouts", KEEP_SOME)
         return read_rollouts(context, config.rollouts)
     counted = count_passes(context.inputs[ROLLOUTS], config.policy)
     return {question_id: passes.rate for question_id, passes in counted.items()}

@@ -209,7 +209,7 @@ class _Rows:
 def _by_model(context: StageContext, config: VerifyConfig) -> None:
     llm = context.model
     assert llm
-    several, drawn = names_of_several(_titles(context)), config.drawn(_kept_ids(context))
+    several, drawn = names_of_several(_titles(context)), config.drawn(_checked_ids(context))
     prompts = {name: model.Prompt(name, text) for name, text in context.prompts.items()}
 
     async def by_model(search: _Search, rows: QuestionRows) -> list[Check]:
@@ -299,15 +299,15 @@ def _names(document: Document, question: str) -> str:
 
 
 def _column(context: StageContext, name: str) -> Iterator[str]:
-    """Yield a column of all questions that are checked."""
+    """Yield a column of all candidates."""
     for table in CANDIDATES:
         with pq.ParquetFile(context.inputs[table]) as file:
             for batch in file.iter_batches(columns=[name]):
                 yield from batch.column(0).to_pylist()
 
 
-def _kept_ids(context: StageContext) -> Iterator[str]:
-    """Yield the ids of the questions that are checked."""
+def _checked_ids(context: StageContext) -> Iterator[str]:
+    """Yield the ids of the questions that are checked: `is_checked`, by columns."""
     for table in CANDIDATES:
         columns = ["question_id", "answerable", *(["status"] if table is COMPOSED else [])]
         with pq.ParquetFile(context.inputs[table]) as file:

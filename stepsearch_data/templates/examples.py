@@ -14,6 +14,10 @@ class Paragraph:
     title: str
     text: str
 
+    def row(self) -> dict[str, str]:
+        """Return it by the names that trainers' files have for its parts."""
+        return {"title": self.title, "paragraph_text": self.text}
+
 
 @dataclass(frozen=True)
 class Search:

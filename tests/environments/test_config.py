@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import pickle
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from stepsearch_data import environments
 from stepsearch_data.core.errors import ConfigError, RowRejected
 from stepsearch_data.environments import EnvironmentConfig, SearchEnvironment, task_of
 from stepsearch_data.exports.rl import trl_grpo, verl
@@ -84,3 +86,15 @@ def test_an_environment_can_be_pickled_while_it_is_played(config: EnvironmentCon
     environment.search(GOLD_QUERIES[0])
     sent = pickle.loads(pickle.dumps(environment))
     assert sent.search(GOLD_QUERIES[1]) == environment.search(GOLD_QUERIES[1])
+
+
+def test_the_harness_of_verifiers_has_each_setting_with_its_default() -> None:
+    """Read as text, because verifiers is not installed here."""
+    module = ast.parse((Path(environments.__file__).parent / "verifiers.py").read_text())
+    (harness,) = (each for each in module.body if isinstance(each, ast.ClassDef) and each.name == "SearchHarnessConfig")
+    settings = [each for each in harness.body if isinstance(each, ast.AnnAssign)]
+    assert [each.target.id for each in settings if isinstance(each.target, ast.Name)] == [
+        field.name for field in fields(EnvironmentConfig)
+    ]
+    defaults = [each.value.value if isinstance(each.value, ast.Constant) else () for each in settings]
+    assert defaults == [field.default for field in fields(EnvironmentConfig)]

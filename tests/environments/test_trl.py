@@ -22,12 +22,12 @@ _MISSING = [name for name in ("torch", "transformers", "trl") if importlib.util.
 if _MISSING:
     pytest.skip(f"needs {', '.join(_MISSING)}: make test-train installs it", allow_module_level=True)
 
-import torch  # noqa: E402
-from datasets import Dataset  # noqa: E402
-from transformers import Qwen3Config, Qwen3ForCausalLM  # noqa: E402
-from trl import GRPOConfig  # noqa: E402
+import torch  # noqa: E402 - after the skip
+from datasets import Dataset  # noqa: E402 - after the skip
+from transformers import Qwen3Config, Qwen3ForCausalLM  # noqa: E402 - after the skip
+from trl import GRPOConfig  # noqa: E402 - after the skip
 
-from stepsearch_data.environments.trl import (  # noqa: E402
+from stepsearch_data.environments.trl import (  # noqa: E402 - after the skip
     TurnGRPOTrainer,
     earned_before,
     search_reward,

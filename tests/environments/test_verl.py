@@ -24,15 +24,14 @@ if importlib.util.find_spec("verl") is None:
 
 pytestmark = pytest.mark.filterwarnings("default")  # these are verl's own
 
-from omegaconf import OmegaConf  # noqa: E402
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers  # noqa: E402
-from transformers import PreTrainedTokenizerFast  # noqa: E402
-from verl.experimental.agent_loop.agent_loop import DictConfigWrap, ToolListWrap  # noqa: E402
-from verl.tools.tool_registry import initialize_tools_from_config  # noqa: E402
-from verl.utils.dataset.rl_dataset import RLHFDataset  # noqa: E402
-from verl.workers.rollout.replica import TokenOutput  # noqa: E402
+from omegaconf import OmegaConf  # noqa: E402 - after the skip
+from verl.experimental.agent_loop.agent_loop import DictConfigWrap, ToolListWrap  # noqa: E402 - after the skip
+from verl.tools.tool_registry import initialize_tools_from_config  # noqa: E402 - after the skip
+from verl.utils.dataset.rl_dataset import RLHFDataset  # noqa: E402 - after the skip
+from verl.workers.rollout.replica import TokenOutput  # noqa: E402 - after the skip
 
-from stepsearch_data.environments.verl import SearchAgentLoop, SearchOutput, compute_score  # noqa: E402
+from stepsearch_data.environments.verl import SearchAgentLoop, SearchOutput, compute_score  # noqa: E402 - after the skip
+from tests.byte_tokenizer import byte_tokenizer  # noqa: E402 - after the skip
 
 ANSWER = "So it is. <answer> Pesaro </answer>"
 CHAT = (
@@ -59,14 +58,7 @@ class Server:
 @pytest.fixture(scope="module")
 def tokenizer() -> Any:
     """A tokenizer of single bytes, and a chat template that calls tools as Hermes does."""
-    letters = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
-    core = Tokenizer(models.BPE(vocab={letter: n for n, letter in enumerate(letters)}, merges=[]))
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    core.decoder = decoders.ByteLevel()
-    made = PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<|im_end|>", pad_token="<|endoftext|>")
-    made.add_special_tokens({"additional_special_tokens": ["<|im_start|>"]})
-    made.chat_template = CHAT
-    return made
+    return byte_tokenizer(CHAT)
 
 
 @pytest.fixture

@@ -32,18 +32,11 @@ def _no_telemetry(monkeypatch: pytest.MonkeyPatch) -> None:
 def tokenizer() -> Any:
     """A tokenizer of single bytes with Qwen2.5's chat template, in the version that marks what the assistant wrote."""
     import trl
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
 
-    letters = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
-    core = Tokenizer(models.BPE(vocab={letter: n for n, letter in enumerate(letters)}, merges=[]))
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    core.decoder = decoders.ByteLevel()
-    made = PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<|im_end|>", pad_token="<|endoftext|>")
-    made.add_special_tokens({"additional_special_tokens": ["<|im_start|>"]})
+    from tests.byte_tokenizer import byte_tokenizer
+
     templates = Path(trl.__file__).parent / "chat_templates"
-    made.chat_template = (templates / "qwen2_5_training.jinja").read_text()
-    return made
+    return byte_tokenizer((templates / "qwen2_5_training.jinja").read_text())
 
 
 @pytest.fixture

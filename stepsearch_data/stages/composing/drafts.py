@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from stepsearch_data.core.text import normalise
+from stepsearch_data.core.arrow import filtered
+from stepsearch_data.core.text import joined_lines, normalise
 from stepsearch_data.pipeline.context import read_rows
 from stepsearch_data.schemas.rows import KEPT, Chain, Composed, DecompositionStep, SupportingParagraph
 from stepsearch_data.schemas.tables import CHAINS, PARAGRAPHS, Inputs
@@ -110,8 +111,9 @@ class Drafts:
         self._inputs = inputs
         needed = pc.list_flatten(pq.read_table(inputs[CHAINS], columns=["passage_ids"])["passage_ids"]).unique()
         with pq.ParquetFile(inputs[PARAGRAPHS]) as file:
-            batches = file.iter_batches(_BATCH, columns=["passage_id", "title", "text"])
-            found = (batch.filter(pc.is_in(batch["passage_id"], value_set=needed)) for batch in batches)
+            ids = file.read(columns=["passage_id"])["passage_id"]
+            is_needed = pc.is_in(ids, value_set=needed).combine_chunks()
+            found = filtered(file.iter_batches(_BATCH, columns=["passage_id", "title", "text"]), is_needed)
             rows = (Document(*row) for batch in found for row in zip(*batch.to_pydict().values(), strict=True))
             write_documents(rows, folder)
         self._documents = Documents(folder)
@@ -161,7 +163,7 @@ def draft_of(chain: Chain, position: int, passages: Sequence[Document]) -> Draft
 def sentences_of(passage: SupportingParagraph) -> list[str]:
     """Return the sentences of a passage, each in one line."""
     starts = [0, *passage.sentence_ends]
-    return [" ".join(passage.text[start:end].split()) for start, end in pairwise(starts)]
+    return [joined_lines(passage.text[start:end]) for start, end in pairwise(starts)]
 
 
 def _ends(text: str) -> list[int]:

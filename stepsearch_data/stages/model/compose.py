@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from stepsearch_data.core.errors import RowRejected
+from stepsearch_data.core.text import joined_lines
 from stepsearch_data.llm.chat import ChatModel, Request
 from stepsearch_data.schemas.rows import FAULTY, KEPT, SKIPPED, Composed
 from stepsearch_data.stages.composing.checks import faults
@@ -54,9 +55,9 @@ def compose_request(prompts: Mapping[str, Prompt], draft: Draft, config: ModelCo
     """Make the first request for a chain."""
     passages = [
         "\n".join(
-            [f"[{number}] {_line(passage.title)}", *(f"({n}) {text}" for n, text in enumerate(sentences, start=1))]
+            [f"[{number}] {joined_lines(passage.title)}", *(f"({n}) {text}" for n, text in enumerate(said, start=1))]
         )
-        for number, (passage, sentences) in enumerate(zip(draft.passages, draft.sentences, strict=True), start=1)
+        for number, (passage, said) in enumerate(zip(draft.passages, draft.sentences, strict=True), start=1)
     ]
     links = [
         f"passage {number} names {mention!r}, which passage {number + 1} is about"
@@ -65,7 +66,3 @@ def compose_request(prompts: Mapping[str, Prompt], draft: Draft, config: ModelCo
     shared = "kind: {}, attribute: {}".format(*draft.chain.mentions) if draft.compares else "\n".join(links)
     prompt = prompts["compare" if draft.compares else "compose"]
     return config.request(prompt.render(passages="\n\n".join(passages), links=shared), Composition, sample)
-
-
-def _line(text: str) -> str:
-    return " ".join(text.split())
