@@ -54,11 +54,12 @@ def rehearse(options: Options, load: Load) -> Row:
     config = load(())
     setup = set_up(options)
     questions = questions_of(options, setup, config)
-    rollouts, there = questions.total * options.samples, 0
+    rollouts = there = 0
     with RolloutFolder(options.output, settings_of(options, setup, config, questions, {}), dry=True) as folder:
-        if folder.earlier:
-            there = sum(folder.take_earlier(task) is not None for task in _samples(questions, options.samples))
-    calls = max(0, rollouts - there) * (setup.limits.max_turns + 1)
+        for task in _samples(questions, options.samples):
+            rollouts += 1
+            there += folder.take_earlier(task) is not None
+    calls = (rollouts - there) * (setup.limits.max_turns + 1)
     read, written = (calls * length for length in (setup.limits.max_length, setup.limits.max_new_tokens))
     price = price_of(setup.model, config.llm.prices)
     return {
