@@ -13,10 +13,11 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
+from multiprocessing.connection import wait as any_ready
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -28,6 +29,7 @@ U = TypeVar("U")
 
 _AHEAD = 2  # items per worker that are sent before their turn
 _TRIES = 3
+_LOOK_SECONDS = 1.0  # between two looks for a worker that has ended
 _FEWER = "use fewer: --workers 1"
 
 
@@ -75,7 +77,7 @@ def _first(waiting: deque[tuple[T, Future[U]]], pool: _Pool) -> U:
     """Return the result of the first item. Where a worker has ended, all items that wait are sent again."""
     for _ in range(_TRIES):
         try:
-            result = waiting[0][1].result()
+            result = pool.result(waiting[0][1])
         except BrokenProcessPool:
             pool.restart()
             again = [(item, pool.submit(item)) for item, _ in waiting]
@@ -119,6 +121,8 @@ class _Pool:
     def _start(self) -> None:
         self._inner, self._outer = self._context.Pipe(duplex=False)
         self._pool = ProcessPoolExecutor(self._workers, self._context, _begin, (self._pickled, self._inner))
+        # Private, as nothing public ends the executor's wait for the rest of a result: see `_end`.
+        self._results: Any = self._pool._result_queue  # noqa: SLF001
 
     def submit(self, item: Any) -> Future[Any]:
         """Send an item. In a broken pool its future fails like those of the others."""
@@ -130,6 +134,14 @@ class _Pool:
             failed.set_exception(error)
             return failed
 
+    def result(self, future: Future[U]) -> U:
+        """Return a future's result. Raises BrokenProcessPool where a worker has ended, perhaps while it sent one."""
+        while not wait([future], _LOOK_SECONDS).done:
+            processes = list(self._pool._processes.values())  # noqa: SLF001 - as above
+            if any_ready([process.sentinel for process in processes], 0):
+                self._end()
+        return future.result()
+
     def restart(self) -> None:
         """End all processes, and start others."""
         self.close()
@@ -137,9 +149,14 @@ class _Pool:
 
     def close(self) -> None:
         """End all processes, whatever they are doing."""
-        self._outer.close()
+        self._end()
         self._pool.shutdown(cancel_futures=True)
         self._inner.close()
+
+    def _end(self) -> None:
+        """End the processes, and the wait of the executor for the rest of a result that one of them was sending."""
+        self._outer.close()
+        self._results._writer.close()  # noqa: SLF001 - were it open, the executor would never see the pipe's end
 
 
 @contextmanager

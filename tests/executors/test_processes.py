@@ -7,6 +7,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -45,6 +46,21 @@ def kill_once(mark: Path, number: int) -> int:
         mark.touch()
         os.kill(os.getpid(), signal.SIGKILL)
     return number
+
+
+def kill_while_sending(mark: Path, size: int) -> bytes:
+    """Kill the worker, the first time, when it has begun to send its result, which takes a tenth of a second."""
+
+    def kill() -> None:
+        time.sleep(0.01)  # the other thread goes on when the result is pickled,
+        time.sleep(0.01)  # and then when it is being written
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    result = bytes(size)
+    if not mark.exists():
+        mark.touch()
+        threading.Thread(target=kill).start()
+    return result
 
 
 def kill_always(number: int) -> int:
@@ -161,6 +177,20 @@ def test_one_worker_needs_no_process() -> None:
 def test_the_work_of_a_killed_worker_is_done_again(tmp_path: Path) -> None:
     assert list(Processes(2).map(partial(kill_once, tmp_path / "mark"), range(9))) == list(range(9))
     assert (tmp_path / "mark").exists()
+
+
+def test_the_work_of_a_worker_that_is_killed_while_it_sends_is_done_again(tmp_path: Path) -> None:
+    """Other processes hold the pipe open, so the executor alone would wait for the rest for ever."""
+    results = Processes(2).map(partial(kill_while_sending, tmp_path / "mark"), [300_000_000])
+    assert [len(result) for result in results] == [300_000_000]
+
+
+def test_work_ends_within_a_result() -> None:
+    """No worker sends the rest of the result that the executor has begun to take."""
+    for _ in range(5):
+        results = Processes(2).map(bytes, [30_000_000] * 9)
+        assert len(next(results)) == 30_000_000
+        results.close()  # type: ignore[attr-defined]  # a generator, as Iterator says not
 
 
 def test_work_that_always_kills_its_worker_ends_with_one_line() -> None:
