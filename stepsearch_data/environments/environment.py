@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from stepsearch_data.environments.config import EnvironmentConfig
 from stepsearch_data.environments.retriever import find
@@ -124,6 +124,13 @@ class SearchEnvironment:
 
     def _score(self, answer: str | None) -> Scores:
         return score_task(transcript(self._searches, answer), self.task, self.config.rewards)
+
+
+def query_of(config: EnvironmentConfig, arguments: Any) -> str:
+    """Return the query among a call's arguments, of several the first; empty where there is none."""
+    query = arguments.get(config.wording.argument[0]) if isinstance(arguments, Mapping) else None
+    query = query[0] if isinstance(query, list) and query else query
+    return query if isinstance(query, str) else ""
 
 
 def final_answer(text: str) -> str | None:

@@ -18,7 +18,7 @@ import verifiers.v1 as vf
 from pydantic import BeforeValidator, Field
 
 from stepsearch_data.environments.config import EnvironmentConfig, task_of
-from stepsearch_data.environments.environment import SearchEnvironment, final_answer
+from stepsearch_data.environments.environment import SearchEnvironment, final_answer, query_of
 from stepsearch_data.environments.tagged import TaggedEnvironment
 from stepsearch_data.trainer.stops import STOPS, close_turn
 
@@ -164,7 +164,7 @@ async def _call_tools(environment: SearchEnvironment, chat: _Chat, turns: list[f
         wrote = await chat.reply(tools=tools)
         turns.append(0.0)
         for call in wrote.get("tool_calls") or ():
-            found = await environment.search_async(_query(config, call["function"]))
+            found = await environment.search_async(query_of(config, _arguments(call["function"])))
             chat.add("tool", found.text, tool_call_id=call["id"])
             turns[-1] += found.reward
         if not wrote.get("tool_calls"):
@@ -172,12 +172,11 @@ async def _call_tools(environment: SearchEnvironment, chat: _Chat, turns: list[f
             return
 
 
-def _query(config: EnvironmentConfig, function: Mapping[str, Any]) -> str:
-    """Return the query of a call, empty where it has none."""
-    with suppress(orjson.JSONDecodeError, AttributeError, TypeError):
-        query = orjson.loads(function["arguments"]).get(config.wording.argument[0])
-        return str(query[0] if isinstance(query, list) and query else query or "")
-    return ""
+def _arguments(function: Mapping[str, Any]) -> Any:
+    """Return the arguments of a call, None where they are no JSON."""
+    with suppress(orjson.JSONDecodeError, TypeError):
+        return orjson.loads(function["arguments"])
+    return None
 
 
 async def _write_tags(environment: TaggedEnvironment, chat: _Chat, turns: list[float]) -> None:

@@ -21,7 +21,7 @@ from verl.tools.schemas import OpenAIFunctionToolSchema, ToolResponse
 
 from stepsearch_data.core.errors import ConfigError, StepSearchError
 from stepsearch_data.environments.config import EnvironmentConfig, task_of
-from stepsearch_data.environments.environment import SearchEnvironment, final_answer
+from stepsearch_data.environments.environment import SearchEnvironment, final_answer, query_of
 from stepsearch_data.rewards import Preset, Scores, read
 from stepsearch_data.scoring.scorer import configure
 from stepsearch_data.trainer.episode_score import score_task
@@ -73,9 +73,8 @@ class SearchTool(BaseTool):
         if _KEY not in agent_data.extra_fields:
             agent_data.extra_fields[_KEY] = self.begin(self._rows[instance_id])
         memory: Memory = agent_data.extra_fields[_KEY]
-        query = parameters.get(self.environment.wording.argument[0])
         try:
-            found = await memory.played.search_async(query[0] if isinstance(query, list) and query else query or "")
+            found = await memory.played.search_async(query_of(self.environment, parameters))
         except StepSearchError as error:  # verl would show it to the model and go on
             memory.failure = error
             raise

@@ -19,6 +19,7 @@ from stepsearch_data.environments import (
     TaggedEnvironment,
     final_answer,
 )
+from stepsearch_data.environments.environment import query_of
 from stepsearch_data.rewards import Preset, read, read_conversation, score_rollout
 from stepsearch_data.rewards.conversation import NO_QUERY, OVER
 from stepsearch_data.rewards.rollout import NO_SEARCH_LEFT
@@ -224,3 +225,19 @@ def test_the_conversation_of_a_rollout_in_tags_is_scored_alike(tagged_config: En
         messages += [] if turn.done else [{"role": "user", "content": turn.observation}]
     assert score_task(read(messages), environment.episode.task) == environment.scores
     assert sum(environment.scores.step_rewards) > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "query"),
+    [
+        ({"query": "a river"}, "a river"),
+        ({"query": ["a river", "a town"]}, "a river"),
+        *(({"query": other}, "") for other in (None, [], {"a": "river"}, 5)),
+        ({"words": "a river"}, ""),
+        (["a river"], ""),
+        (None, ""),
+    ],
+    ids=repr,
+)
+def test_a_query_is_read_from_the_arguments_of_a_call(config: EnvironmentConfig, arguments: Any, query: str) -> None:
+    assert query_of(config, arguments) == query
