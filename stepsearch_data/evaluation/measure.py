@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stepsearch_data.core.text import joined_lines, normalise
 from stepsearch_data.evaluation.policy import Played
-from stepsearch_data.rewards import read
+from stepsearch_data.rewards import found_by, read
 from stepsearch_data.sources.dataset import dataset_of
 from stepsearch_data.templates.examples import Paragraph
 from stepsearch_data.trainer.search_env import Search, Task
@@ -63,25 +62,17 @@ def described(task: Task) -> Row:
 
 def _searches(searches: Sequence[Search], golds: Sequence[Paragraph]) -> list[Row]:
     """Describe the searches of an episode: how many documents were seen before, which golds were found, from 0."""
-    rows: list[Row] = []
-    shown: set[str] = set()
-    asked: set[str] = set()
-    texts = [joined_lines(gold.text) for gold in golds]
-    for search in searches:
-        found = [joined_lines(document.text) for document in search.documents]
-        query = normalise(search.query)
-        rows.append(
-            {
-                "query": search.query,
-                "titles": [document.title for document in search.documents],
-                "seen": sum(text in shown for text in found),
-                "repeated": query in asked,
-                "gold": [at for at, text in enumerate(texts) if text in found],
-            }
-        )
-        shown.update(found)
-        asked.add(query)
-    return rows
+    asked = ((search.query, [document.text for document in search.documents]) for search in searches)
+    return [
+        {
+            "query": search.query,
+            "titles": [document.title for document in search.documents],
+            "seen": found.seen,
+            "repeated": found.repeated,
+            "gold": found.gold,
+        }
+        for search, found in zip(searches, found_by(asked, [gold.text for gold in golds]), strict=True)
+    ]
 
 
 class Tally:

@@ -14,6 +14,7 @@ from stepsearch_data.rewards.answers import (
     wiki2_support,
 )
 from stepsearch_data.rewards.conversation import read_conversation
+from stepsearch_data.rewards.found import Found, found_by
 from stepsearch_data.rewards.positions import round_positions, token_positions, token_rewards
 from stepsearch_data.rewards.presets import (
     ABLATIONS,
@@ -51,6 +52,7 @@ __all__ = [
     "PRESETS",
     "REFERENCE",
     "Format",
+    "Found",
     "Gains",
     "GoldMatcher",
     "Metric",
@@ -62,6 +64,7 @@ __all__ = [
     "Scores",
     "Span",
     "exact_match",
+    "found_by",
     "hotpotqa_answer",
     "hotpotqa_support",
     "information_gain",

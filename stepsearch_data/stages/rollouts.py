@@ -19,12 +19,11 @@ from pydantic import Field, ValidationError, field_validator
 from stepsearch_data.core.arrow import Sent
 from stepsearch_data.core.errors import ConfigError, RowRejected, SourceError
 from stepsearch_data.core.files import digest_of_file, open_regular
-from stepsearch_data.core.text import joined_lines, normalise
 from stepsearch_data.core.validation import in_words
 from stepsearch_data.pipeline.context import StageContext, read_rows
 from stepsearch_data.pipeline.stage import Stage, StageConfig
 from stepsearch_data.rewards import Rollout as Parsed
-from stepsearch_data.rewards import Scores, read, score_rollout
+from stepsearch_data.rewards import Scores, found_by, read, score_rollout
 from stepsearch_data.schemas.rollouts import RolloutRow
 from stepsearch_data.schemas.rows import Question, Rollout, RolloutTurn
 from stepsearch_data.schemas.tables import QUESTIONS, ROLLOUT_TURNS, ROLLOUTS
@@ -264,34 +263,34 @@ def _rows(question: Question, policy: str, earlier: int, line: bytes) -> list[tu
 
 
 def _turns(question: Question, policy: str, sample: int, parsed: Parsed, scores: Scores) -> list[RolloutTurn]:
-    golds = {gold.passage_id: joined_lines(gold.text) for gold in question.supporting}
-    shown: set[str] = set()
-    asked: set[str] = set()
-    turns = []
-    steps = zip(parsed.rounds, scores.information_gain, scores.redundancy_penalty, scores.step_scores, strict=True)
-    for number, (found, gain, penalty, reward) in enumerate(steps, start=1):
-        texts = {joined_lines(document.span.text) for document in found.documents}
-        gold = [passage_id for passage_id, text in golds.items() if text in texts]
-        query = normalise(found.query.text)
-        turns.append(
-            RolloutTurn(
-                question_id=question.question_id,
-                policy=policy,
-                sample=sample,
-                turn=number,
-                query=found.query.text,
-                titles=[document.title for document in found.documents],
-                gold_passage_ids=gold,
-                new_gold=len(set(gold) - shown),
-                repeated=query in asked,
-                information_gain=gain,
-                redundancy_penalty=penalty,
-                step_reward=reward,
-            )
+    golds = {gold.passage_id: gold.text for gold in question.supporting}
+    passage_ids = list(golds)
+    asked = ((turn.query.text, [document.span.text for document in turn.documents]) for turn in parsed.rounds)
+    steps = zip(
+        parsed.rounds,
+        found_by(asked, list(golds.values())),
+        scores.information_gain,
+        scores.redundancy_penalty,
+        scores.step_scores,
+        strict=True,
+    )
+    return [
+        RolloutTurn(
+            question_id=question.question_id,
+            policy=policy,
+            sample=sample,
+            turn=number,
+            query=turn.query.text,
+            titles=[document.title for document in turn.documents],
+            gold_passage_ids=[passage_ids[at] for at in found.gold],
+            new_gold=found.new_gold,
+            repeated=found.repeated,
+            information_gain=gain,
+            redundancy_penalty=penalty,
+            step_reward=reward,
         )
-        shown.update(gold)
-        asked.add(query)
-    return turns
+        for number, (turn, found, gain, penalty, reward) in enumerate(steps, start=1)
+    ]
 
 
 STAGE = Stage(
