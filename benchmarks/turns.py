@@ -29,6 +29,7 @@ from stepsearch_data.exports.rl import trl_grpo
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.rewards import PRESETS
 from stepsearch_data.templates.files import load_template
+from stepsearch_data.trainer.config import Chat
 from stepsearch_data.trainer.data import to_task
 from stepsearch_data.trainer.demo.experiment import LIMITS, STARTS, TEMPLATE, cold, make_world, parts
 from stepsearch_data.trainer.episode_score import score_episode
@@ -54,7 +55,7 @@ class Asked(TrainerCallback):
             return
         model, tokenizer = given["model"], given["processing_class"]
         model.eval()
-        env = make_search_env(model, tokenizer, WORDING, self._config.limits, chat=False)
+        env = make_search_env(model, tokenizer, WORDING, self._config.limits, Chat(template=False))
         right = 0
         for first in range(0, len(self._tasks), 64):
             sampler = CachedSampler(model, tokenizer, temperature=0)

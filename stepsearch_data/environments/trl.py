@@ -21,6 +21,7 @@ from stepsearch_data.core.errors import ConfigError, StepSearchError
 from stepsearch_data.environments.config import EnvironmentConfig, task_of
 from stepsearch_data.environments.environment import SearchEnvironment, final_answer
 from stepsearch_data.environments.retriever import retrieve
+from stepsearch_data.trainer.config import Chat
 from stepsearch_data.trainer.data import load_tag_template
 from stepsearch_data.trainer.episode_score import score_episode
 from stepsearch_data.trainer.loading import make_search_env
@@ -87,7 +88,7 @@ def tagged_rollouts(
 
     def play(prompts: list[Any], trainer: GRPOTrainer) -> dict[str, Any]:
         tokenizer, model = trainer.processing_class, trainer.accelerator.unwrap_model(trainer.model)
-        env = make_search_env(model, tokenizer, template, config.limits, chat=False)
+        env = make_search_env(model, tokenizer, template, config.limits, Chat(template=False))
         tasks = [Task("", "", _as_text(prompt, tokenizer), ()) for prompt in prompts]
         sampler = (make_sampler or _cached)(trainer)
         training = model.training

@@ -12,7 +12,7 @@ from stepsearch_data.core.errors import TrainError
 from stepsearch_data.evaluation.policy import Played
 from stepsearch_data.templates.template import Template
 from stepsearch_data.trainer.architecture import check_architecture
-from stepsearch_data.trainer.config import Limits
+from stepsearch_data.trainer.config import Chat, Limits
 from stepsearch_data.trainer.loading import load_model, load_tokenizer, make_search_env
 from stepsearch_data.trainer.rollout import Retrieve, roll_out
 from stepsearch_data.trainer.sampler import CachedSampler
@@ -30,7 +30,7 @@ class LocalPolicy:
         template: Template,
         limits: Limits,
         *,
-        chat: bool,
+        chat: Chat,
         batch: int,
         temperature: float,
         seed: int,
@@ -41,7 +41,7 @@ class LocalPolicy:
         longest = getattr(model.config, "max_position_embeddings", limits.max_length)
         limits = replace(limits, max_length=min(limits.max_length, longest))
         self.batch = batch
-        self._env = make_search_env(model, tokenizer, template, limits, chat=chat)
+        self._env = make_search_env(model, tokenizer, template, limits, chat)
         self._sampler = CachedSampler(model, tokenizer, temperature=temperature)
         self._seed = seed
         self._played = self._written = 0

@@ -22,7 +22,7 @@ from stepsearch_data.pipeline.config import RunConfig
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.remote.secrets import show_url
 from stepsearch_data.templates.template import Template
-from stepsearch_data.trainer.config import Limits
+from stepsearch_data.trainer.config import Chat, Limits
 from stepsearch_data.trainer.data import load_tag_template
 from stepsearch_data.trainer.recipe import Recipe, read_recipe
 from stepsearch_data.trainer.run_folder import RECIPE
@@ -62,7 +62,7 @@ class Setup:
     template: Template
     limits: Limits
     choice: Choice
-    chat: bool
+    chat: Chat
 
 
 def find_checkpoint(location: str) -> str:
@@ -98,7 +98,7 @@ def set_up(options: Options) -> Setup:
     template = load_tag_template(options.template or (recipe.template if recipe else "musique"))
     limits = replace(recipe.limits if recipe else Limits(), **options.lengths)
     choice = options.choice if options.choice.store or not recipe else replace(options.choice, store=recipe.store)
-    return Setup(model, template, limits, choice, recipe.model.chat_template if recipe else True)
+    return Setup(model, template, limits, choice, recipe.model.chat if recipe else Chat())
 
 
 def _recipe(model: Path) -> Recipe | None:

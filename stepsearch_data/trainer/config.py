@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from pydantic import Field
@@ -72,6 +73,19 @@ class PPOConfig:
     """Largest weight of a token that the trainer finds likelier than vLLM, which sampled it, did; 0: all weigh 1."""
     max_grad_norm: Positive = 1.0
     """Norm that the gradients of the policy, and of the critic, are clipped to."""
+
+
+@dataclass(frozen=True)
+class Chat:
+    """How prompts become conversations."""
+
+    template: bool = True
+    """Prompts are a user's message, where the tokenizer has a chat template; else plain text."""
+    variables: Mapping[str, str | bool | int | float] = field(default_factory=dict)
+    """Variables of the chat template, such as `enable_thinking`."""
+
+
+CHAT = Chat()
 
 
 @dataclass(frozen=True)

@@ -97,7 +97,7 @@ def make_trainer(
         policy,
         load_critic(recipe.critic or start, recipe),
         tokenizer,
-        make_search_env(policy, tokenizer, template, recipe.limits, chat=recipe.model.chat_template),
+        make_search_env(policy, tokenizer, template, recipe.limits, recipe.model.chat),
         retrieve,
         [to_task(each, template) for each in examples],
         recipe.output,
@@ -123,7 +123,7 @@ def cold_start(
     """
     folder = recipe.output / COLD_START
     settings = recipe.model_dump_json(
-        include={"sft": True, "model": {"chat_template"}}, exclude={"sft": {"micro_batch_size"}}
+        include={"sft": True, "model": {"chat_template", "chat_template_kwargs"}}, exclude={"sft": {"micro_batch_size"}}
     )
     if folder.exists():
         if (folder / _SETTINGS).read_text(encoding="utf-8") != settings:
@@ -144,7 +144,7 @@ def cold_start(
     with accelerator.autocast():
         check_architecture(policy.to(accelerator.device), tokenizer)
     part = folder.with_name(f".{COLD_START}")
-    chat = recipe.model.chat_template
+    chat = recipe.model.chat
     saving = {"bf16": recipe.bf16, CHECKPOINTING: recipe.model.gradient_checkpointing}
     told = fine_tune(policy, tokenizer, examples, template, part, recipe.sft, chat=chat, say=say, **saving)
     if accelerator.is_main_process:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from torch import nn
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -19,7 +20,8 @@ from transformers.utils import logging
 from stepsearch_data.core.errors import TrainError
 from stepsearch_data.templates.template import Template
 from stepsearch_data.trainer.causal_lm import trunk_of
-from stepsearch_data.trainer.config import Limits
+from stepsearch_data.trainer.chat import ChatFormat
+from stepsearch_data.trainer.config import CHAT, Chat, Limits
 from stepsearch_data.trainer.model import Critic
 from stepsearch_data.trainer.recipe import Model, Recipe
 from stepsearch_data.trainer.sampler import end_tokens
@@ -64,39 +66,49 @@ def make_search_env(
     tokenizer: PreTrainedTokenizerBase,
     template: Template,
     limits: Limits,
-    *,
-    chat: bool = True,
+    chat: Chat = CHAT,
 ) -> SearchEnv:
-    """Make the rules of an episode for a model's tokenizer; `chat` as in `encoders`."""
-    encode, encode_prompt = encoders(tokenizer, chat=chat)
+    """Make the rules of an episode for a model's tokenizer."""
+    encode, encode_prompt = encoders(tokenizer, chat)
 
     def decode(tokens: Sequence[int]) -> str:
-        text: str = tokenizer.decode(list(tokens))
+        # Llama 3 asks for a clean-up that takes spaces away: rewards would read another text than was written.
+        text: str = tokenizer.decode(list(tokens), clean_up_tokenization_spaces=False)
         return text
 
     return SearchEnv(template, limits, encode, decode, end_tokens(policy, tokenizer), encode_prompt)
 
 
-def encoders(tokenizer: PreTrainedTokenizerBase, *, chat: bool) -> tuple[Encode, Encode]:
-    """Return how texts become tokens, and how prompts do.
-
-    With `chat`, a prompt is the user's message where the tokenizer has a chat template.
-    """
+def encoders(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> tuple[Encode, Encode]:
+    """Return how texts become tokens, and how prompts do."""
 
     def encode(text: str) -> list[int]:
         found: list[int] = tokenizer.encode(text, add_special_tokens=False)
         return found
 
     def encode_chat(text: str) -> list[int]:
-        message = [{"role": "user", "content": text}]
-        return encode(str(tokenizer.apply_chat_template(message, add_generation_prompt=True, tokenize=False)))
+        return encode(ChatFormat(tokenizer, chat.variables).prompt([{"role": "user", "content": text}]))
 
     def encode_plain(text: str) -> list[int]:
         tokens, whole = encode(text), list(tokenizer.encode(text))
         starts_with_bos = whole[:1] == [tokenizer.bos_token_id] != tokens[:1]
         return [*whole[:1], *tokens] if starts_with_bos else tokens
 
-    return encode, encode_chat if chat and tokenizer.chat_template else encode_plain
+    return encode, encode_chat if chat.template and tokenizer.chat_template else encode_plain
+
+
+def _freeze_unread(model: PreTrainedModel) -> list[str]:
+    """Freeze the linear layers and all else that reads no text, as Gemma 3's vision tower; name these linear layers.
+
+    No gradient reaches them, and DDP would wait for it.
+    """
+    trunk = trunk_of(model)
+    text = set(trunk.parameters())
+    for parameter in model.base_model.parameters():
+        parameter.requires_grad_(parameter in text)
+    read = set(trunk.modules())
+    layers = model.base_model.named_modules()
+    return [name for name, layer in layers if isinstance(layer, nn.Linear) and layer not in read]
 
 
 def _load(kind: Any, location: str, **options: Any) -> Any:
@@ -125,6 +137,7 @@ def _revision(location: str, recipe: Recipe) -> dict[str, str]:
 
 
 def _prepared(model: PreTrainedModel, config: Model, task: str | None = None) -> PreTrainedModel:
+    unread = _freeze_unread(model)
     if config.lora_rank:
         from peft import LoraConfig, get_peft_model
 
@@ -132,6 +145,7 @@ def _prepared(model: PreTrainedModel, config: Model, task: str | None = None) ->
             r=config.lora_rank,
             lora_alpha=config.lora_alpha,
             target_modules="all-linear",
+            exclude_modules=unread or None,
             task_type=task,
         )
         with warnings.catch_warnings():  # peft asks for checkpointing by a name that transformers deprecates

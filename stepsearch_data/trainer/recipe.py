@@ -14,7 +14,7 @@ from stepsearch_data.core.toml import parse_value, read_toml
 from stepsearch_data.core.validation import in_words
 from stepsearch_data.rewards import PRESETS, Preset, RewardConfig, without
 from stepsearch_data.templates.files import TEMPLATES
-from stepsearch_data.trainer.config import Amount, Count, Limits, Natural, PPOConfig, Schedule, Share
+from stepsearch_data.trainer.config import Amount, Chat, Count, Limits, Natural, PPOConfig, Schedule, Share
 
 Part = Literal["key", "gain", "penalty", "step"]
 
@@ -51,9 +51,17 @@ class Model(Section):
     chat_template: bool = Field(
         default=True, description="prompts are a user's message, where the tokenizer has a chat template"
     )
+    chat_template_kwargs: dict[str, str | bool | int | float] = Field(
+        default={}, description="variables of the chat template, such as enable_thinking or date_string"
+    )
     lora_rank: int = Field(default=0, ge=0, le=65_536, description="rank of LoRA adapters; 0 trains all weights")
     lora_alpha: int = Field(default=32, ge=0, le=1_000_000, description="scale of LoRA adapters")
     gradient_checkpointing: bool = Field(default=False, description="less memory for a third more time")
+
+    @property
+    def chat(self) -> Chat:
+        """Return how prompts become conversations."""
+        return Chat(self.chat_template, self.chat_template_kwargs)
 
 
 class Rewards(Section):

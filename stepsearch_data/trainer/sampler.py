@@ -10,6 +10,7 @@ from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.cache_utils import DynamicLayer
 
 from stepsearch_data.trainer.causal_lm import logits_of, run_trunk, trunk_of, unwrap_adapters
+from stepsearch_data.trainer.chat import turn_end
 from stepsearch_data.trainer.stops import STOPS
 
 _OF_PLACES = {"DynamicLayer", "DynamicSlidingWindowLayer", "DummyLayer"}  # by name: the last is new
@@ -136,7 +137,10 @@ def _kinds(model: PreTrainedModel) -> set[type]:
 
 
 def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """Return the tokens with which a model ends its text: its tokenizer's, and those of its generation config."""
+    """Return the tokens with which a model ends its text, by its tokenizer, generation config and chat template.
+
+    Base models often know the end of text alone, also where their template ends messages otherwise.
+    """
     configured = getattr(model.generation_config, "eos_token_id", None)
     many = configured if isinstance(configured, list) else [configured]
-    return frozenset(token for token in (tokenizer.eos_token_id, *many) if token is not None)
+    return frozenset(token for token in (tokenizer.eos_token_id, turn_end(tokenizer), *many) if token is not None)

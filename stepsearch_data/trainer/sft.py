@@ -15,6 +15,8 @@ from trl import SFTConfig, SFTTrainer
 from stepsearch_data.core.errors import TrainError
 from stepsearch_data.templates.examples import Example
 from stepsearch_data.templates.template import Template
+from stepsearch_data.trainer.chat import turn_end
+from stepsearch_data.trainer.config import CHAT, Chat
 from stepsearch_data.trainer.data import demonstration, encode_demonstration
 from stepsearch_data.trainer.loading import CHECKPOINTING, encoders
 from stepsearch_data.trainer.recipe import SFT
@@ -30,17 +32,18 @@ def cold_start(
     output: Path,
     config: SFT,
     *,
-    chat: bool = True,
+    chat: Chat = CHAT,
     say: Callable[[str], None] | None = None,
     **options: Any,
 ) -> dict[str, float]:
     """Fine-tune the model in place on what the policy writes in these trajectories, not on what the engine writes.
 
-    `chat` as in `encoders`; `say` is told the loss along the way; `options` are further ones of `trl.SFTConfig`.
+    `say` is told the loss along the way; `options` are further ones of `trl.SFTConfig`.
     Returns the mean loss, and how many trajectories were too long. Raises TrainError where none is left.
     """
-    encode = encoders(tokenizer, chat=chat)
-    rows = [encode_demonstration(demonstration(each, template), *encode, tokenizer.eos_token_id) for each in examples]
+    encode = encoders(tokenizer, chat)
+    end = (turn_end(tokenizer) if chat.template else None) or tokenizer.eos_token_id
+    rows = [encode_demonstration(demonstration(each, template), *encode, end) for each in examples]
     kept = [row for row in rows if len(row["input_ids"]) <= config.max_length]
     if not kept:
         raise TrainError(

@@ -18,6 +18,7 @@ from stepsearch_data.core.errors import ConfigError, StepSearchError, TrainError
 from stepsearch_data.remote.secrets import check_address, redact
 from stepsearch_data.trainer.config import Limits
 from stepsearch_data.trainer.recipe import Vllm
+from stepsearch_data.trainer.sampler import end_tokens
 from stepsearch_data.trainer.stops import STOPS
 
 _SERVE = (
@@ -60,7 +61,11 @@ class VllmSampler:
                 enable_sleep_mode=config.enable_sleep_mode,
                 temperature=temperature,
                 logprobs=0,  # of the tokens that were sampled, and of no other
-                generation_kwargs={"stop": list(STOPS), "include_stop_str_in_output": True},
+                generation_kwargs={
+                    "stop": list(STOPS),
+                    "stop_token_ids": sorted(end_tokens(policy, tokenizer)),
+                    "include_stop_str_in_output": True,
+                },
             )
             if self._serve:
                 self._check(self._vllm.vllm_client.get_server_info()["model_config"], limits)

@@ -11,6 +11,7 @@ pytest.importorskip("torch", reason="needs torch: make test-train")
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
+from stepsearch_data.trainer.config import Chat
 from stepsearch_data.trainer.loading import encoders
 
 WORDS = {word: at for at, word in enumerate(["<unk>", "<bos>", "<eos>", "<user>", "<model>", "who", "wrote", "Tosca"])}
@@ -33,7 +34,7 @@ def tokenizer(*, bos: bool = False, eos: bool = False, chat: bool = False) -> An
 
 
 def prompt(made: Any, *, chat: bool = True) -> list[str]:
-    _, encode_prompt = encoders(made, chat=chat)
+    _, encode_prompt = encoders(made, Chat(template=chat))
     return list(made.convert_ids_to_tokens(encode_prompt("who wrote Tosca")))
 
 
@@ -50,5 +51,5 @@ def test_a_prompt_begins_as_texts_of_the_model_do(eos: bool) -> None:
 
 def test_what_follows_the_prompt_has_no_special_tokens() -> None:
     made = tokenizer(bos=True, eos=True, chat=True)
-    encode, _ = encoders(made, chat=True)
+    encode, _ = encoders(made, Chat())
     assert made.convert_ids_to_tokens(encode("who wrote")) == ["who", "wrote"]

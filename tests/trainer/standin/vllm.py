@@ -117,7 +117,7 @@ class LLM:
             tokens.append(token)
             logprobs.append({token: SimpleNamespace(logprob=float(likely[token]), rank=1)})
             text = self.tokenizer.decode(tokens)
-            if token == self.tokenizer.eos_token_id or any(stop in text for stop in how.stop):
+            if token in how.stop_token_ids or any(stop in text for stop in how.stop):
                 break
         whole = prompt + tokens
         self._known |= {tuple(whole[:end]) for end in range(1, len(whole))}  # the last token has not been read

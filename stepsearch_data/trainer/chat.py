@@ -1,0 +1,52 @@
+"""Conversations as a tokenizer's chat template writes them: the prompt, and what follows a turn of the policy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+from jinja2 import TemplateError
+from transformers import PreTrainedTokenizerBase
+
+from stepsearch_data.core.errors import TrainError
+
+_MARK = "\ue000"  # for private use: in no text
+Message = Mapping[str, Any]
+
+
+class ChatFormat:
+    """Writes messages by the chat template of a tokenizer, which has one. `options` are variables of the template.
+
+    Raises TrainError where the template refuses messages.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, options: Mapping[str, Any]) -> None:
+        self._tokenizer, self._options = tokenizer, dict(options)
+
+    def prompt(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None = None) -> str:
+        """Write the messages that open a conversation, up to where the policy begins its first."""
+        return self._write(messages, tools=tools, add_generation_prompt=True)
+
+    @cached_property
+    def turn_end(self) -> int | None:
+        """Return the special token that ends a message of the model; None where the template has none."""
+        written = self._write([{"role": "user", "content": "?"}, {"role": "assistant", "content": _MARK}])
+        tokens = self._tokenizer.encode(written.rpartition(_MARK)[2], add_special_tokens=False)
+        return tokens[0] if tokens and tokens[0] in self._tokenizer.added_tokens_decoder else None
+
+    def _write(self, messages: Sequence[Message], **options: Any) -> str:
+        try:
+            return str(
+                self._tokenizer.apply_chat_template(list(messages), tokenize=False, **{**self._options, **options})
+            )
+        except TemplateError as error:
+            raise TrainError(
+                f"the chat template of {self._tokenizer.name_or_path} refuses: {error}",
+                "model.chat_template = false writes prompts without it",
+            ) from error
+
+
+def turn_end(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """Return the token that ends a model's message in a tokenizer's chat template, if there are both."""
+    return ChatFormat(tokenizer, {}).turn_end if tokenizer.chat_template else None
