@@ -26,6 +26,9 @@ def evaluate(
         str | None,
         typer.Argument(help="A run of `train`, one of its checkpoints, or a language model of `transformers`."),
     ] = None,
+    best: Annotated[
+        bool, typer.Option("--best", help="Of a run, the checkpoint with the highest held-out exact match.")
+    ] = False,
     llm: Annotated[
         str | None, options.of_model("--llm", metavar="MODEL", help="Model of an OpenAI-compatible server, instead.")
     ] = None,
@@ -129,6 +132,7 @@ def evaluate(
     flags = {"llm.base_url": base_url, "llm.max_concurrency": max_concurrency, "llm.max_cost": max_cost}
     setup = Options(
         checkpoint=checkpoint,
+        best=best,
         llm=llm,
         raw=raw,
         questions=tuple(questions or ()),

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+from pydantic import ValidationError
 
 from stepsearch_data.core.errors import ConfigError
+from stepsearch_data.core.validation import in_words
 from stepsearch_data.evaluation.measure import Row
 from stepsearch_data.evaluation.policy import Policy
 from stepsearch_data.evaluation.questions import Questions, questions_of_files, questions_of_store
@@ -25,7 +27,7 @@ from stepsearch_data.templates.template import Template
 from stepsearch_data.trainer.config import Chat, Limits
 from stepsearch_data.trainer.data import load_tag_template
 from stepsearch_data.trainer.recipe import Recipe, read_recipe
-from stepsearch_data.trainer.run_folder import RECIPE
+from stepsearch_data.trainer.run_folder import BEST, RECIPE, Best
 
 _MODEL_FILES = ("config.json", "adapter_config.json")
 
@@ -39,6 +41,7 @@ class Options:
     """
 
     checkpoint: str | None = None
+    best: bool = False
     llm: str | None = None
     raw: bool = False
     questions: tuple[str, ...] = ()
@@ -65,12 +68,14 @@ class Setup:
     chat: Chat
 
 
-def find_checkpoint(location: str) -> str:
-    """Find the folder of a model: the location itself, a checkpoint's policy, or a run's newest checkpoint.
+def find_checkpoint(location: str, *, best: bool = False) -> str:
+    """Find the folder of a model: the location itself, a checkpoint's policy, or a run's newest checkpoint, or `best`.
 
     A name that is not a folder may be one of the Hub. Raises ConfigError where there is no model.
     """
     folder = Path(location)
+    if best:
+        return find_checkpoint(str(folder / _best(folder).checkpoint))
     if not folder.exists() and location.count("/") == 1 and not location.startswith((".", "/")):
         return location
     numbered = {int(path.name[11:]): path for path in folder.glob("checkpoint-*") if path.name[11:].isdigit()}
@@ -82,6 +87,16 @@ def find_checkpoint(location: str) -> str:
     raise ConfigError(f"{location} {missing}", "name a run, one of its checkpoints, or a folder with a config.json")
 
 
+def _best(run: Path) -> Best:
+    try:
+        return Best.model_validate_json((run / BEST).read_bytes())
+    except OSError as error:
+        hint = "it needs a run of `train` that has held-out questions and has asked them"
+        raise ConfigError(f"{run} names no best checkpoint", hint) from error
+    except ValidationError as error:
+        raise ConfigError(f"{run / BEST} does not name a checkpoint: {in_words(error)}", "name one yourself") from error
+
+
 def set_up(options: Options) -> Setup:
     """Choose each setting: what is named, or was trained with, or is the default, in this order.
 
@@ -89,11 +104,13 @@ def set_up(options: Options) -> Setup:
     """
     if bool(options.checkpoint) == bool(options.llm):
         raise ConfigError("expected one policy", "name a CHECKPOINT or --llm MODEL, not both")
+    if options.best and options.llm:
+        raise ConfigError("--best chooses a checkpoint of a run, and --llm is another policy", "leave one out")
     if options.samples > 1 and not options.temperature:
         raise ConfigError(f"{options.samples} samples at temperature 0 are one and the same", "--temperature 1")
     if options.output and options.output.exists() and not options.output.is_dir():
         raise ConfigError(f"{options.output} is not a folder", "name another with --output")
-    model = options.llm or find_checkpoint(options.checkpoint or "")
+    model = options.llm or find_checkpoint(options.checkpoint or "", best=options.best)
     recipe = None if options.llm else _recipe(Path(model))
     template = load_tag_template(options.template or (recipe.template if recipe else "musique"))
     limits = replace(recipe.limits if recipe else Limits(), **options.lengths)

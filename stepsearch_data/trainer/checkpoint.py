@@ -11,30 +11,48 @@ from pathlib import Path
 import orjson
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from stepsearch_data.core.atomic import part_of, place, write_whole
 from stepsearch_data.trainer.metrics import Metrics
-from stepsearch_data.trainer.run_folder import METRICS
+from stepsearch_data.trainer.run_folder import BEST, METRICS, Best, checkpoint_name
 
 # Tied weights are saved under one name, as they should be; accelerate would say so at every checkpoint.
 logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)
 
 
 class Checkpoints:
-    """The checkpoints of a run, each of which appears only when it is whole; the newest `keep` stay."""
+    """The checkpoints of a run, each of which appears only when it is whole; the newest `keep` and the best stay."""
 
     def __init__(self, output: Path, keep: int, accelerator: Accelerator) -> None:
         self._output, self._keep, self._accelerator = output, keep, accelerator
 
-    def save(self, update: int, policy: Callable[[], PreTrainedModel], tokenizer: PreTrainedTokenizerBase) -> Path:
-        """Write the checkpoint of an update, unless it is there; return its folder. Every process calls it."""
-        folder = self._output / f"checkpoint-{update:06}"
+    def save(
+        self, update: int, policy: Callable[[], PreTrainedModel], tokenizer: PreTrainedTokenizerBase, best: Best | None
+    ) -> Path:
+        """Write the checkpoint of an update, unless it is there; return its folder. Every process calls it.
+
+        `best` is named in the run's folder, once its checkpoint is there.
+        """
+        folder = self._output / checkpoint_name(update)
+        self._accelerator.wait_for_everyone()  # so that all processes see the same folders
+        if not folder.exists():
+            self._write(folder, update, policy, tokenizer)
+        if self._accelerator.is_main_process:
+            if best and (self._output / best.checkpoint).is_dir():  # an earlier version did not keep it
+                write_whole(self._output / BEST, best.model_dump_json().encode())
+            for old in sorted(self._output.glob("checkpoint-*"))[: -self._keep]:
+                if best is None or old.name != best.checkpoint:
+                    shutil.rmtree(old)
+        self._accelerator.wait_for_everyone()
+        return folder
+
+    def _write(
+        self, folder: Path, update: int, policy: Callable[[], PreTrainedModel], tokenizer: PreTrainedTokenizerBase
+    ) -> None:
         part = part_of(folder)
         main, wait = self._accelerator.is_main_process, self._accelerator.wait_for_everyone
-        wait()  # so that all processes see the same folders
-        if folder.exists():
-            return folder
         if main:
             shutil.rmtree(part, ignore_errors=True)
         wait()
@@ -46,10 +64,6 @@ class Checkpoints:
             tokenizer.save_pretrained(part / "policy")
             (part / "update.json").write_bytes(orjson.dumps({"update": update}))
             place(part, folder)
-            for old in sorted(self._output.glob("checkpoint-*"))[: -self._keep]:
-                shutil.rmtree(old)
-        wait()
-        return folder
 
     def load(self) -> int | None:
         """Restore weights, optimiser and random state of the newest checkpoint.
@@ -88,3 +102,13 @@ def drop_metrics_after(output: Path, update: int) -> None:
         lines = file.read_bytes().splitlines(keepends=True) if update else []
         whole = [line for line in lines if line.endswith(b"\n")]  # a full disk may leave half a line
         write_whole(file, b"".join(line for line in whole if orjson.loads(line)["update"] <= update))
+
+
+def read_held_out(output: Path, accelerator: Accelerator) -> list[Best]:
+    """Return the held-out exact match of each evaluation that the run has recorded. Every process calls it."""
+    told: list[list[Best]] = [[]]
+    if accelerator.is_main_process and (file := output / METRICS).exists():
+        rows = map(orjson.loads, file.read_bytes().splitlines())
+        told = [[Best(update=row["update"], eval_em=row["eval_em"]) for row in rows if "eval_em" in row]]
+    found: list[Best] = broadcast_object_list(told)[0]  # only the main process may have the file
+    return found

@@ -38,9 +38,11 @@ class Schedule:
     save_steps: Natural = 50
     """Updates between checkpoints; 0 saves the last only."""
     save_total_limit: Count = 2
-    """Checkpoints that are kept."""
+    """Checkpoints that are kept; the best one is kept beside them."""
     eval_steps: Natural = 50
     """Updates between evaluations; 0 never evaluates."""
+    early_stop: Natural = 0
+    """Evaluations in a row without a higher held-out exact match, after which training ends; 0 goes on."""
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,10 @@ def launch(recipe: Recipe, retrieve: Retrieve, *, resume: bool, say: Say, consol
             tell(f"goes on after update {training.updates_done}")
         training.train()
         saved = training.save()
+        if training.updates_done < recipe.schedule.num_updates:
+            tell(f"ended early: held-out exact match was not higher in {recipe.schedule.early_stop} evaluations")
+        if best := training.best:
+            tell(f"best held-out exact match {best.eval_em:.3f}: {recipe.output / best.checkpoint}")
     accelerator.state.destroy_process_group()  # a process that ends with an open one aborts now and then
     return saved
 

@@ -1,10 +1,10 @@
-"""The folder of a run: what its files are called, and what `run.json` says of it."""
+"""The folder of a run: what its files are called, and what `run.json` and `best.json` say."""
 
 from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
-METRICS, RUN_INFO, RECIPE = "metrics.jsonl", "run.json", "recipe.json"
+METRICS, RUN_INFO, RECIPE, BEST = "metrics.jsonl", "run.json", "recipe.json", "best.json"
 
 Pair = tuple[str, int | None, int]
 
@@ -25,3 +25,22 @@ class RunInfo(BaseModel):
     def pair(self) -> Pair:
         """Return what runs of several variants share."""
         return self.start, self.sft_seed, self.seed
+
+
+class Best(BaseModel):
+    """What `best.json` says: which checkpoint answered the held-out questions best, the first of equals."""
+
+    model_config = ConfigDict(frozen=True)
+
+    update: int
+    eval_em: float
+
+    @property
+    def checkpoint(self) -> str:
+        """Return the name of its folder."""
+        return checkpoint_name(self.update)
+
+
+def checkpoint_name(update: int) -> str:
+    """Return the name of the folder of an update's checkpoint; names sort by updates."""
+    return f"checkpoint-{update:06}"

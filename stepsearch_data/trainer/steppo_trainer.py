@@ -20,7 +20,13 @@ from stepsearch_data.trainer.answer_gain import add_answer_gains
 from stepsearch_data.trainer.architecture import check_architecture
 from stepsearch_data.trainer.batch import collate
 from stepsearch_data.trainer.callbacks import Callback
-from stepsearch_data.trainer.checkpoint import Checkpoints, append_metrics, drop_metrics_after, repeatable
+from stepsearch_data.trainer.checkpoint import (
+    Checkpoints,
+    append_metrics,
+    drop_metrics_after,
+    read_held_out,
+    repeatable,
+)
 from stepsearch_data.trainer.config import PPOConfig, Schedule
 from stepsearch_data.trainer.data import task_index
 from stepsearch_data.trainer.distributed import WholePolicy, failing_together, mean_over_processes, set_batch_sizes
@@ -30,6 +36,7 @@ from stepsearch_data.trainer.metrics import Clock, Metrics, episode_metrics
 from stepsearch_data.trainer.model import ActorCritic, Critic, ReferencePolicy
 from stepsearch_data.trainer.optimizer import make_optimizer
 from stepsearch_data.trainer.rollout import Retrieve, Sampler, roll_out
+from stepsearch_data.trainer.run_folder import Best
 from stepsearch_data.trainer.sampler import CachedSampler
 from stepsearch_data.trainer.search_env import Episode, SearchEnv, Task
 from stepsearch_data.trainer.update import compute_advantages, ppo_update
@@ -70,6 +77,7 @@ class StePPOTrainer:
         self.tokenizer, self.callbacks = tokenizer, callbacks
         self.checkpoints = Checkpoints(output, schedule.save_total_limit, self.accelerator)
         self.output, self.updates_done = output, 0
+        self.evaluations: list[Best] = []
         with self.accelerator.autocast():
             check_architecture(policy.to(self.accelerator.device), tokenizer)
         self._whole = WholePolicy(policy, self.accelerator)
@@ -93,16 +101,31 @@ class StePPOTrainer:
         self.output.mkdir(parents=True, exist_ok=True)
         if self.accelerator.is_main_process:
             drop_metrics_after(self.output, self.updates_done)
+        self.evaluations = read_held_out(self.output, self.accelerator)
         if self.held_out and self.schedule.eval_steps and self.updates_done == 0:
             self._report({"update": 0, **self.evaluate()}, [], [])
-        while self.updates_done < self.schedule.num_updates:
+        while self.updates_done < self.schedule.num_updates and not self.stalled:
             metrics, episodes, scored = self.training_step()
             if self.held_out and self._is_due(self.schedule.eval_steps):
                 metrics |= self.evaluate()
             self._report(metrics, episodes, scored)
-            if self._is_due(self.schedule.save_steps):
+            if self._is_due(self.schedule.save_steps) or (self.best and self.best.update == self.updates_done):
                 self.save()
         self.save()
+
+    @property
+    def best(self) -> Best | None:
+        """Return the evaluation of a checkpoint with the highest held-out exact match, the first of equals.
+
+        That before training, of which there is no checkpoint, is left out.
+        """
+        return max((each for each in self.evaluations if each.update), key=lambda each: each.eval_em, default=None)
+
+    @property
+    def stalled(self) -> bool:
+        """Tell whether the last `Schedule.early_stop` evaluations found nothing higher than those before them."""
+        patience, ems = self.schedule.early_stop, [each.eval_em for each in self.evaluations]
+        return 0 < patience < len(ems) and max(ems[-patience:]) <= max(ems[:-patience])
 
     def training_step(self) -> tuple[Metrics, list[Episode], list[EpisodeScore]]:
         """Roll out one batch and learn from it; return metrics, and this process's episodes and their scores."""
@@ -154,7 +177,7 @@ class StePPOTrainer:
 
     def save(self) -> Path:
         """Write a checkpoint; return its folder."""
-        return self.checkpoints.save(self.updates_done, self.whole_policy, self.tokenizer)
+        return self.checkpoints.save(self.updates_done, self.whole_policy, self.tokenizer, self.best)
 
     def resume(self) -> bool:
         """Go back to the newest checkpoint of `output`, if there is one: weights, random state, place in the data."""
@@ -178,6 +201,8 @@ class StePPOTrainer:
 
     def _report(self, metrics: Metrics, episodes: Sequence[Episode], scored: Sequence[EpisodeScore]) -> None:
         """Record an update's metrics, and tell the callbacks."""
+        if "eval_em" in metrics:
+            self.evaluations.append(Best(update=int(metrics["update"]), eval_em=metrics["eval_em"]))
         if self.accelerator.is_main_process:
             append_metrics(self.output, metrics)
             for callback in self.callbacks:

@@ -11,10 +11,10 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch: make test-train")
 
-from stepsearch_data.core.errors import StepSearchError  # noqa: E402
+from stepsearch_data.core.errors import ConfigError, StepSearchError  # noqa: E402
 from stepsearch_data.core.progress import Reporter  # noqa: E402
 from stepsearch_data.evaluation.evaluate import Report, evaluate  # noqa: E402
-from stepsearch_data.evaluation.setup import Options  # noqa: E402
+from stepsearch_data.evaluation.setup import Options, find_checkpoint, set_up  # noqa: E402
 from stepsearch_data.indexes import Choice  # noqa: E402
 from stepsearch_data.pipeline.store import Store  # noqa: E402
 from stepsearch_data.templates.files import load_template  # noqa: E402 - torch must be there
@@ -85,6 +85,24 @@ def test_the_newest_checkpoint_of_a_run_plays_what_it_has_learnt(run: Path, stor
     golds = [demonstration(each, template)[1:] for each in subsample(load_examples(Store.open(store), "train"), KNOWN)]
     rows = [json.loads(line) for line in (tmp_path / "rollouts.jsonl").read_text().splitlines()]
     assert [row["response"] for row in rows] == ["".join(text for text, _ in parts) for parts in golds]
+
+
+def test_the_best_checkpoint_of_a_run_is_asked_where_it_is_wanted(run: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    with pytest.raises(ConfigError, match="names no best checkpoint") as refused:
+        find_checkpoint(str(copy), best=True)
+    assert "held-out questions" in refused.value.hint
+    (copy / "best.json").write_text('{"update": 9, "eval_em": 0.5}')
+    assert find_checkpoint(str(copy), best=True) == str(copy / "checkpoint-000009" / "policy")
+    assert find_checkpoint(str(copy)) == str(copy / "checkpoint-000010" / "policy")
+    asked = run_cli("eval", copy, "--best", "--split", "train", "--limit", "1", "--dry-run")
+    assert asked.returncode == 0, asked.stderr
+    (copy / "best.json").write_text('{"update": "soon"}')
+    with pytest.raises(ConfigError, match="does not name a checkpoint: update: "):
+        find_checkpoint(str(copy), best=True)
+    with pytest.raises(ConfigError, match="--best chooses a checkpoint"):
+        set_up(Options(llm="m", best=True))
 
 
 def test_more_samples_are_other_rollouts(run: Path, tmp_path: Path) -> None:

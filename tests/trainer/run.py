@@ -1,7 +1,8 @@
-"""A short training in processes of its own, to be killed or to fail: run.py MODEL OUTPUT [PROCESS THAT FAILS]."""
+"""A short training in processes of its own, to be killed or to fail: run.py MODEL OUTPUT SCHEDULE [WHO FAILS]."""
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from tests.trainer.test_steppo_trainer import trainer
 from tests.trainer.tiny import retrieve
 
 torch.set_num_threads(1)
-model, output, *failing = sys.argv[1:]
+model, output, schedule, *failing = sys.argv[1:]
 tokenizer, policy = AutoTokenizer.from_pretrained(model), AutoModelForCausalLM.from_pretrained(model)
 limits = Limits(max_turns=3, topk=2, max_length=300, max_new_tokens=12, max_obs_length=60)
 env = make_search_env(policy, tokenizer, load_template("musique"), limits)
@@ -32,7 +33,7 @@ def search(queries: Sequence[str], k: int) -> list[list[Paragraph]]:
     return retrieve(queries, k)
 
 
-run = trainer(Path(output), policy, tokenizer, env, search)
+run = trainer(Path(output), policy, tokenizer, env, search, **json.loads(schedule))
 run.resume()
 run.train()
 run.accelerator.state.destroy_process_group()  # a process that ends with an open one aborts now and then

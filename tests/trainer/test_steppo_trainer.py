@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 import random
 import signal
@@ -26,6 +27,7 @@ from stepsearch_data.templates.examples import Paragraph  # noqa: E402
 from stepsearch_data.trainer.causal_lm import trunk_of  # noqa: E402
 from stepsearch_data.trainer.config import PPOConfig, Schedule  # noqa: E402
 from stepsearch_data.trainer.model import Critic  # noqa: E402
+from stepsearch_data.trainer.run_folder import Best  # noqa: E402
 from stepsearch_data.trainer.search_env import Episode  # noqa: E402
 from stepsearch_data.trainer.steppo_trainer import StePPOTrainer  # noqa: E402
 from tests.trainer.processes import torchrun  # noqa: E402
@@ -54,6 +56,17 @@ def policy(policy: Any, tokenizer: Any) -> Any:
         optimizer.step()
         optimizer.zero_grad()
     return policy
+
+
+def learn_answers(policy: Any, tokenizer: Any) -> None:
+    """Teach the policy to answer without a search; a few updates later it has some answers right, for a while."""
+    texts = [f"{task.prompt} <answer> {task.answers[0]} </answer>" for task in TASKS]
+    rows = tokenizer(texts, return_tensors="pt", return_token_type_ids=False, padding=True)
+    optimizer = torch.optim.Adam(policy.parameters(), lr=1e-2)
+    for _ in range(12):
+        policy(**rows, labels=rows["input_ids"]).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
 
 
 def trainer(
@@ -92,7 +105,9 @@ def test_metrics_and_checkpoints_are_written(make: Make, tmp_path: Path) -> None
     rows = metrics(tmp_path)
     assert [row["update"] for row in rows] == [0, 1, 2, 3, 4, 5, 6]
     assert [row["update"] for row in rows if "eval_em" in row] == [0, 3, 6]
-    assert sorted(path.name for path in tmp_path.glob("checkpoint-*")) == [f"checkpoint-{n:06}" for n in (2, 4, 6)]
+    best = json.loads((tmp_path / "best.json").read_text())["update"]
+    kept = sorted({2, 4, 6, best, 3})  # the first after training began is the best so far
+    assert sorted(path.name for path in tmp_path.glob("checkpoint-*")) == [f"checkpoint-{n:06}" for n in kept]
     assert not list(tmp_path.glob(".*"))
 
 
@@ -124,9 +139,53 @@ def test_step_rewards_are_annealed_by_the_updates_done(make: Make, tmp_path: Pat
     assert sum(each.total - each.scores.score for each in training.training_step()[2]) == 0
 
 
-def test_old_checkpoints_are_removed(make: Make, tmp_path: Path) -> None:
-    make(save_total_limit=1).train()
-    assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-000006"]
+def test_old_checkpoints_are_removed_but_the_best(make: Make, tmp_path: Path) -> None:
+    run = make(save_total_limit=1, eval_steps=2)
+    run.train()
+    assert run.best
+    assert {path.name for path in tmp_path.glob("checkpoint-*")} == {run.best.checkpoint, "checkpoint-000006"}
+    assert Best.model_validate_json((tmp_path / "best.json").read_bytes()) == run.best
+
+
+def test_nothing_held_out_has_no_best(make: Make, tmp_path: Path) -> None:
+    run = make(save_total_limit=1, num_updates=2, early_stop=1, eval_steps=0)
+    run.train()
+    assert (run.best, run.updates_done) == (None, 2)
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint-000002", "metrics.jsonl"}
+
+
+@pytest.mark.parametrize(
+    ("ems", "best", "stalled"),
+    [
+        ((0.5,), None, False),
+        ((0.5, 0.5), 1, False),
+        ((0.5, 0.2, 0.3), 2, True),  # the start counts, but has no checkpoint
+        ((0.1, 0.2, 0.2, 0.1), 1, True),  # equal is not better, and the first of equals is the best
+        ((0.1, 0.2, 0.1, 0.3), 3, False),
+    ],
+)
+def test_the_best_and_when_nothing_better_comes(
+    make: Make, ems: tuple[float, ...], best: int | None, stalled: bool
+) -> None:
+    run = make(early_stop=2)
+    run.evaluations = [Best(update=at, eval_em=em) for at, em in enumerate(ems)]
+    assert (run.best.update if run.best else None, run.stalled) == (best, stalled)
+    run.schedule = replace(run.schedule, early_stop=0)
+    assert not run.stalled
+
+
+def test_a_stopped_run_goes_on_where_it_no_longer_stops_early(make: Make, tmp_path: Path) -> None:
+    stopping = {"eval_steps": 1, "early_stop": 1, "learning_rate": 0.0}
+    make(**stopping).train()
+    assert [row["update"] for row in metrics(tmp_path)] == [0, 1]
+    again = make(**stopping)
+    again.resume()
+    again.train()
+    assert [row["update"] for row in metrics(tmp_path)] == [0, 1]
+    further = make(**stopping | {"early_stop": 0})
+    further.resume()
+    further.train()
+    assert [row["update"] for row in metrics(tmp_path)] == [*range(7)]
 
 
 @pytest.mark.parametrize("beyond", [{}, {"answer_gain": 1.0, "step_until": 5}], ids=["paper", "beyond"])
@@ -180,7 +239,7 @@ def test_half_a_line_of_metrics_is_forgotten(make: Make, tmp_path: Path) -> None
 def test_where_one_process_fails_all_end_and_go_on_together(tmp_path: Path, policy: Any, tokenizer: Any) -> None:
     policy.save_pretrained(tmp_path / "start")
     tokenizer.save_pretrained(tmp_path / "start")
-    arguments = (Path(__file__).with_name("run.py"), tmp_path / "start", tmp_path / "run")
+    arguments = (Path(__file__).with_name("run.py"), tmp_path / "start", tmp_path / "run", "{}")
     failed = torchrun(2, *arguments, "1")
     assert failed.returncode != 0
     assert "SearchError: the engine of process 1 is down" in failed.stderr
@@ -190,21 +249,32 @@ def test_where_one_process_fails_all_end_and_go_on_together(tmp_path: Path, poli
     assert [row["update"] for row in metrics(tmp_path / "run")] == [0, 1, 2, 3, 4, 5, 6]
 
 
-def test_kill_and_resume(tmp_path: Path, policy: Any, tokenizer: Any) -> None:
-    """Kill -9 at a random moment, twice; in the end the metrics are those of a run that nobody disturbed."""
+STOPPING = {"num_updates": 12, "eval_steps": 1, "early_stop": 5, "save_total_limit": 1, "learning_rate": 1e-2}
+
+
+@pytest.mark.parametrize("schedule", [{}, STOPPING], ids=["all updates", "early stop"])
+def test_kill_and_resume(tmp_path: Path, policy: Any, tokenizer: Any, schedule: dict[str, float]) -> None:
+    """Kill -9 at a random moment, twice; in the end the metrics are those of a run that nobody disturbed.
+
+    So are the update that an early stop ends it at, and the checkpoints that are kept.
+    """
+    if schedule:
+        learn_answers(policy, tokenizer)
     policy.save_pretrained(tmp_path / "start")
     tokenizer.save_pretrained(tmp_path / "start")
     program = [sys.executable, "-W", "ignore", str(Path(__file__).with_name("run.py")), str(tmp_path / "start")]
 
     def start(output: str) -> subprocess.Popen[bytes]:
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-        return subprocess.Popen([*program, str(tmp_path / output)], env=environment)
+        return subprocess.Popen([*program, str(tmp_path / output), json.dumps(schedule)], env=environment)
+
+    def names(output: str) -> set[str]:
+        return {path.name for path in (tmp_path / output).glob("checkpoint-*")}
 
     assert start("whole").wait() == 0
     for _ in range(2):
-        running = start("killed")
-        wanted = len(list((tmp_path / "killed").glob("checkpoint-*"))) + 1
-        while running.poll() is None and len(list((tmp_path / "killed").glob("checkpoint-*"))) < wanted:
+        running, before = start("killed"), names("killed")
+        while running.poll() is None and not names("killed") - before:
             pass
         with_luck = random.random() * 0.3
         try:
@@ -214,6 +284,13 @@ def test_kill_and_resume(tmp_path: Path, policy: Any, tokenizer: Any) -> None:
             running.wait()
     assert start("killed").wait() == 0
     assert metrics(tmp_path / "killed") == metrics(tmp_path / "whole")
+    assert names("killed") == names("whole")
+    assert json.loads((tmp_path / "whole" / "best.json").read_text())["update"] in {
+        row["update"] for row in metrics(tmp_path / "whole") if "eval_em" in row
+    }
+    if schedule:
+        assert len(metrics(tmp_path / "whole")) < 13
+        assert (tmp_path / "killed" / "best.json").read_bytes() == (tmp_path / "whole" / "best.json").read_bytes()
 
 
 def test_the_policy_learns_what_is_rewarded(make: Make, tmp_path: Path) -> None:
