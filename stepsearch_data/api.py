@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from html import escape
 from os import PathLike
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 
-from stepsearch_data.builds import engine_settings, make_build, row_settings
+from stepsearch_data.builds import engine_settings, make_build, row_settings, run_config_over
 from stepsearch_data.core.errors import SourceError, StepSearchError
 from stepsearch_data.core.progress import Reporter
 from stepsearch_data.pipeline.catalog import frame
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from stepsearch_data.report.write import Written as ReportWritten
     from stepsearch_data.rewards import Preset
     from stepsearch_data.schemas.rows import Check
+    from stepsearch_data.trainer.rollout import Retrieve
     from stepsearch_data.trajectory import Trajectory
 
 T = TypeVar("T")
@@ -238,6 +240,25 @@ class Store:
         if question_id not in self.folder.marks():  # a mark stays when its question has gone
             self.trajectory(question_id)
         write_marks(self.folder, {question_id: change})
+
+    @contextmanager
+    def retriever(self, engine: str | None = None, settings: Mapping[str, Any] | None = None) -> Iterator[Retrieve]:
+        """Open a search engine until the block ends: it takes queries, and how many documents to return for each.
+
+        Without `engine` (NAME or NAME=LOCATION) it is the store's own. `settings` are those of engines, by name.
+        Raises SearchError where a query gets no answer, StoreError and ConfigError where there is no such engine.
+
+        >>> with ssd.open("store").retriever() as retrieve:
+        ...     [found.title for found in retrieve(["The Barber of Seville composer"], 1)[0]]
+        ['The Barber of Seville']
+        """
+        from stepsearch_data.indexes import Choice
+        from stepsearch_data.trainer.retrieval import open_retriever
+
+        chosen = [f"{key}={_text(value)}" for key, value in (settings or {}).items()]
+        load = partial(run_config_over, None, [*engine_settings(_listed(engine or ())), *chosen])
+        with open_retriever(Choice(store=self.path), load(()), load, Reporter(quiet=True)) as (_, retrieve):
+            yield retrieve
 
     def audit(self) -> dict[str, Any]:
         """Measure the data's quality, as `stepsearch-data audit --json` prints it. Raises StoreError.

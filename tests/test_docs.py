@@ -104,7 +104,7 @@ NOT_RUN = {
     r"stepsearch-data (train|eval|plot)": "needs torch, or what a training wrote",
     r".*( evals/|=evals/|wiki-18\.|train\.jsonl|run\.toml| mixed$)": "reads a file or a store of the reader's",
 }
-NOT_RUN_PYTHON = {"release.md": "needs the Hub"}
+NOT_RUN_PYTHON = {"release.md": "needs the Hub", "training.md": "needs torch: tests/trainer/test_steppo.py runs it"}
 NAMES = """
 import re
 

@@ -1,5 +1,7 @@
 """StePPO: step-wise PPO for language models that search.
 
+    from stepsearch_data.trainer import Schedule, StePPO
+
 Nine files hold what there is to understand. Read them in this order:
 
 config          the settings, named as TRL and verl name them
@@ -13,8 +15,27 @@ update          compute_advantages and ppo_update: one update from a batch
 steppo_trainer  the loop around it
 
 Beside them stands what makes it run. Which tokens: sampler (`transformers`), vllm, stops, characters. Models:
-causal_lm, architecture (which ones can be trained), loading, optimizer. A run: start, launch, recipe, data, retrieval,
-sft (the cold start), run_folder, checkpoint, metrics, held_out, distributed, callbacks. Beyond the paper: answer_gain.
-The experiment: demo. `evaluation`, a package of its own, asks a policy questions and compares runs; `environments`,
-another, is for other trainers.
+causal_lm, architecture (which ones can be trained), loading, optimizer. A run: steppo (from Python), start, launch,
+recipe, data, retrieval, sft (the cold start), run_folder, checkpoint, metrics, held_out, distributed, callbacks. Beyond
+the paper: answer_gain. The experiment: demo. `evaluation`, a package of its own, asks a policy questions and compares
+runs; `environments`, another, is for other trainers.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from stepsearch_data.trainer.config import Limits, PPOConfig, Schedule
+    from stepsearch_data.trainer.recipe import SFT, Rewards
+    from stepsearch_data.trainer.steppo import StePPO
+    from stepsearch_data.trainer.steppo_trainer import StePPOTrainer
+
+__all__ = ["SFT", "Limits", "PPOConfig", "Rewards", "Schedule", "StePPO", "StePPOTrainer"]
+_FILES = {"SFT": "recipe", "Rewards": "recipe", "StePPO": "steppo", "StePPOTrainer": "steppo_trainer"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is named from its file: most commands need no torch."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__} has no attribute {name}")
+    return getattr(import_module(f"{__name__}.{_FILES.get(name, 'config')}"), name)

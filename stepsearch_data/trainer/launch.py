@@ -10,6 +10,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
 from rich.console import Console
+from transformers import TrainerCallback
 
 from stepsearch_data.core.atomic import place
 from stepsearch_data.core.errors import ConfigError, TrainError
@@ -17,6 +18,7 @@ from stepsearch_data.pipeline.store import Store
 from stepsearch_data.templates.examples import Example
 from stepsearch_data.templates.template import Template
 from stepsearch_data.trainer.architecture import check_architecture
+from stepsearch_data.trainer.callbacks import Callback
 from stepsearch_data.trainer.callbacks.console import console_callback
 from stepsearch_data.trainer.callbacks.trackers import tracker_callback, tracker_options
 from stepsearch_data.trainer.data import load_examples, load_tag_template, subsample, to_task
@@ -33,7 +35,15 @@ _SHARDED = {DistributedType.FSDP, DistributedType.DEEPSPEED}
 Say = Callable[[str], None]
 
 
-def launch(recipe: Recipe, retrieve: Retrieve, *, resume: bool, say: Say, console: Console | None = None) -> Path:
+def launch(
+    recipe: Recipe,
+    retrieve: Retrieve,
+    *,
+    resume: bool,
+    say: Say,
+    console: Console | None = None,
+    callbacks: Sequence[Callback | TrainerCallback] = (),
+) -> Path:
     """Train as the recipe says, shown on the console; return the folder of the last checkpoint.
 
     Under accelerate every process calls it.
@@ -67,12 +77,12 @@ def launch(recipe: Recipe, retrieve: Retrieve, *, resume: bool, say: Say, consol
             (recipe.output / RECIPE).write_text(recipe.model_dump_json(indent=1), encoding="utf-8")
         screen = stack.enter_context(console_callback(recipe.schedule.num_updates, console=console))
         tracker = stack.enter_context(tracker_callback(accelerator, recipe.model_dump(mode="json"), recipe.output.name))
-        training.callbacks = (screen, tracker)
+        training.callbacks = (screen, tracker, *callbacks)
         if resume and training.resume():
             tell(f"goes on after update {training.updates_done}")
         training.train()
         saved = training.save()
-        if training.updates_done < recipe.schedule.num_updates:
+        if training.stalled and training.updates_done < recipe.schedule.num_updates:
             tell(f"ended early: held-out exact match was not higher in {recipe.schedule.early_stop} evaluations")
         if best := training.best:
             tell(f"best held-out exact match {best.eval_em:.3f}: {recipe.output / best.checkpoint}")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
 from stepsearch_data.core.errors import StepSearchError
 from stepsearch_data.rewards import PAPER, RewardConfig, step_weight
@@ -20,6 +20,7 @@ from stepsearch_data.trainer.answer_gain import add_answer_gains
 from stepsearch_data.trainer.architecture import check_architecture
 from stepsearch_data.trainer.batch import collate
 from stepsearch_data.trainer.callbacks import Callback
+from stepsearch_data.trainer.callbacks.events import Events
 from stepsearch_data.trainer.checkpoint import (
     Checkpoints,
     append_metrics,
@@ -66,7 +67,7 @@ class StePPOTrainer:
         answer_gain: float = 0.0,
         accelerator: Accelerator | None = None,
         sampler: Sampler | None = None,
-        callbacks: Sequence[Callback] = (),
+        callbacks: Sequence[Callback | TrainerCallback] = (),
     ) -> None:
         self.schedule, self.ppo, self.rewards = schedule, ppo, rewards
         self.step_until, self.answer_gain = step_until, answer_gain
@@ -87,6 +88,8 @@ class StePPOTrainer:
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         self.model.eval()
         self.accelerator.register_for_checkpointing(self.scheduler)
+        told = {"model": policy, "processing_class": tokenizer, "optimizer": self.optimizer}
+        self.events = Events(schedule, output, self.accelerator, lr_scheduler=self.scheduler, **told)
         self.inner: ActorCritic = self.accelerator.unwrap_model(self.model)
         self._parameters = {  # FSDP shows others in their place between a forward and a backward pass
             "policy": list(self.inner.policy.parameters()),
@@ -102,16 +105,27 @@ class StePPOTrainer:
         if self.accelerator.is_main_process:
             drop_metrics_after(self.output, self.updates_done)
         self.evaluations = read_held_out(self.output, self.accelerator)
+        self.events.begin(self.callbacks, self.updates_done, self.evaluations)
         if self.held_out and self.schedule.eval_steps and self.updates_done == 0:
             self._report({"update": 0, **self.evaluate()}, [], [])
-        while self.updates_done < self.schedule.num_updates and not self.stalled:
+        while not self._is_over():
+            self.events.begin_step()
             metrics, episodes, scored = self.training_step()
-            if self.held_out and self._is_due(self.schedule.eval_steps):
+            self.events.end_step(self.updates_done)
+            if self.held_out and (self._is_due(self.schedule.eval_steps) or self.events.wish("should_evaluate")):
                 metrics |= self.evaluate()
             self._report(metrics, episodes, scored)
-            if self._is_due(self.schedule.save_steps) or (self.best and self.best.update == self.updates_done):
+            is_best = self.best is not None and self.best.update == self.updates_done
+            if is_best or self._is_due(self.schedule.save_steps) or self.events.wish("should_save"):
                 self.save()
+                self.events.tell("on_save")
         self.save()
+        self.events.tell("on_train_end")
+
+    def _is_over(self) -> bool:
+        return (
+            self.updates_done >= self.schedule.num_updates or self.stalled or self.events.wish("should_training_stop")
+        )
 
     @property
     def best(self) -> Best | None:
@@ -206,4 +220,6 @@ class StePPOTrainer:
         if self.accelerator.is_main_process:
             append_metrics(self.output, metrics)
             for callback in self.callbacks:
-                callback(metrics, episodes, scored)
+                if not isinstance(callback, TrainerCallback):
+                    callback(metrics, episodes, scored)
+        self.events.report(metrics, episodes, scored)
