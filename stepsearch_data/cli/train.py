@@ -20,6 +20,7 @@ from stepsearch_data.core.errors import ConfigError
 if TYPE_CHECKING:
     from stepsearch_data.core.intervals import Interval
     from stepsearch_data.evaluation.plot.curves import Comparison
+    from stepsearch_data.trainer.estimate import Estimate
 
 
 def train(
@@ -39,6 +40,9 @@ def train(
         list[str] | None,
         typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override one setting of the recipe, or of an engine."),
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what memory and time a recipe needs, by arithmetic, and stop.")
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint of the output.")] = False,
     report_to: Annotated[
         str | None, typer.Option("--report-to", help="tensorboard, wandb, trackio or none (report_to).")
@@ -68,8 +72,8 @@ def train(
 
     if (recipe is None) == (demo is None):
         raise ConfigError("expected a recipe or the demo", "give one: --config RECIPE, or --demo quick")
-    of_recipes = {"--index": index, "--corpus": corpus, "--report-to": report_to, "--resume": resume}
-    of_demo = {"--workers": workers, "--seed": seed, "--json": as_json}
+    of_recipes = {"--index": index, "--corpus": corpus, "--report-to": report_to, "--resume": resume, "--dry-run": dry_run}
+    of_demo = {"--workers": workers, "--seed": seed, "--json": as_json and not dry_run}
     for flag in (name for name, value in (of_recipes if demo else of_demo).items() if value not in (None, False)):
         raise ConfigError(f"{flag} means nothing {'to' if demo else 'without'} --demo", "leave it out")
     say = teller(quiet)
@@ -89,10 +93,30 @@ def train(
     flags = {"store": store, "output": output, "report_to": report_to}
     named = [f"{key}={json.dumps(str(value))}" for key, value in flags.items() if value is not None]
     chosen = load_recipe(recipe, [*named, *of_training])
+    if dry_run:
+        with require_torch():
+            from stepsearch_data.trainer.estimate import estimate
+        _print_estimate(estimate(chosen), chosen.hardware.memory_gb, as_json=as_json)
+        return
     choice = Choice(corpus, chosen.store, index)
     last = run(chosen, choice, load, say, resume=resume, quiet=quiet)
     if os.environ.get("RANK", "0") == "0":  # under accelerate, one process speaks for all
         typer.echo(last)
+
+
+def _print_estimate(told: Estimate, memory_gb: float, *, as_json: bool) -> None:
+    """Print what a recipe needs, part by part, and what was assumed."""
+    if as_json:
+        print_json({**asdict(told), "peak": told.peak, "hours": told.hours})
+        return
+    parts = [(part.name, part.phase, f"{part.size / 1e9:.1f}", part.counted) for part in told.parts]
+    grid(("memory of a GPU", "when", "GB", "counted"), [*parts, ("peak", "", f"{told.peak / 1e9:.1f}", f"of {memory_gb:g}")])
+    print()
+    seconds = [(name, f"{value:,.0f} s") for name, value in told.seconds.items()]
+    grid(("time of an update", ""), [*seconds, ("the whole training", f"{told.hours:,.0f} h")])
+    print()
+    for line in told.assumptions:
+        typer.echo(line)
 
 
 def plot(

@@ -10,8 +10,10 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -51,6 +53,12 @@ def load_critic(location: str, recipe: Recipe) -> Critic:
 def load_model(location: str) -> PreTrainedModel:
     """Load a language model as it was saved, or the base of an adapter with it. Raises TrainError."""
     return _load(AutoModelForCausalLM, location, dtype="auto")
+
+
+def load_config(location: str, recipe: Recipe) -> PreTrainedConfig:
+    """Load the configuration of a model, without its weights. Raises TrainError."""
+    found: PreTrainedConfig = _load(AutoConfig, location, **_revision(location, recipe))
+    return found
 
 
 def load_tokenizer(location: str, **options: Any) -> PreTrainedTokenizerBase:

@@ -14,7 +14,7 @@ from stepsearch_data.core.toml import parse_value, read_toml
 from stepsearch_data.core.validation import in_words
 from stepsearch_data.rewards import PRESETS, Preset, RewardConfig, without
 from stepsearch_data.templates.files import TEMPLATES
-from stepsearch_data.trainer.config import Amount, Chat, Count, Limits, Natural, PPOConfig, Schedule, Share
+from stepsearch_data.trainer.config import Amount, Chat, Count, Limits, Natural, Positive, PPOConfig, Schedule, Share
 
 Part = Literal["key", "gain", "penalty", "step"]
 
@@ -114,6 +114,18 @@ class Vllm(Section):
     )
 
 
+class Hardware(Section):
+    """What `--dry-run` reckons with: GPUs, and what is reached of their speed. A training does not read it."""
+
+    gpus: int = Field(default=1, ge=1, le=1_000_000, description="how many")
+    sharding: Literal["ddp", "zero2", "fsdp2"] = Field(
+        default="ddp", description="what is cut over them: nothing, or as recipes/accelerate/zero2.yaml, fsdp2.yaml"
+    )
+    memory_gb: Positive = Field(default=80, description="of each, in 10^9 bytes")
+    tflops: Positive = Field(default=400, description="10^12 operations a second that each reaches (an H100: 40 % of its 989)")
+    tb_s: Positive = Field(default=2.0, description="10^12 bytes of its memory that each reads in a second")
+
+
 _DATACLASSES = {"sft": SFT, "schedule": Schedule, "ppo": PPOConfig, "limits": Limits}
 
 
@@ -137,6 +149,7 @@ class Recipe(Section):
     limits: Limits = Limits()
     rewards: Rewards = Rewards()
     vllm: Vllm | None = None
+    hardware: Hardware = Hardware()
 
     def anywhere(self) -> Recipe:
         """Return the recipe with absolute paths, so that it can be read from any folder."""

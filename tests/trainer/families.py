@@ -76,6 +76,11 @@ FAMILIES = [
 ]
 
 
+def named(recipe: str) -> Family:
+    """The family of a recipe."""
+    return next(family for family in FAMILIES if family.recipe == recipe)
+
+
 def chat_template(name: str) -> str:
     """A published chat template."""
     return (resources.files("trl") / "chat_templates" / f"{name}.jinja").read_text(encoding="utf-8")

@@ -23,7 +23,7 @@ from stepsearch_data.trainer.loading import encoders, load_policy, load_tokenize
 from stepsearch_data.trainer.recipe import SFT, Recipe, load_recipe  # noqa: E402
 from stepsearch_data.trainer.sampler import end_tokens  # noqa: E402
 from stepsearch_data.trainer.start import train  # noqa: E402
-from tests.trainer.families import CONFIGS, FAMILIES, Family, config_of, save_tiny  # noqa: E402
+from tests.trainer.families import CONFIGS, FAMILIES, Family, config_of, named, save_tiny  # noqa: E402
 from tests.trainer.test_steppo_trainer import metrics  # noqa: E402
 from tests.trainer.tiny import load  # noqa: E402
 
@@ -64,10 +64,6 @@ def save(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Save:
 
 def recipe_of(family: Family, *settings: str) -> Recipe:
     return load_recipe(RECIPES / f"{family.recipe}.toml", settings)
-
-
-def named(recipe: str) -> Family:
-    return next(family for family in FAMILIES if family.recipe == recipe)
 
 
 KINDS = pytest.mark.parametrize("instruct", [False, True], ids=["base", "instruct"])

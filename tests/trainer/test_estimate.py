@@ -1,0 +1,161 @@
+"""What is reckoned is what an update of a small model takes, and what docs/training.md says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs torch: make test-train")
+
+from accelerate import Accelerator  # noqa: E402 - torch must be there
+from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
+from transformers import AutoModelForCausalLM  # noqa: E402
+
+from stepsearch_data.trainer import estimate as reckoning  # noqa: E402
+from stepsearch_data.trainer.batch import collate  # noqa: E402
+from stepsearch_data.trainer.estimate import Estimate, estimate_for  # noqa: E402
+from stepsearch_data.trainer.loading import load_critic, load_policy  # noqa: E402
+from stepsearch_data.trainer.model import ActorCritic, ReferencePolicy  # noqa: E402
+from stepsearch_data.trainer.optimizer import make_optimizer  # noqa: E402
+from stepsearch_data.trainer.recipe import Recipe, load_recipe  # noqa: E402
+from stepsearch_data.trainer.search_env import Episode, Task  # noqa: E402
+from stepsearch_data.trainer.update import compute_advantages, ppo_update  # noqa: E402
+from tests.conftest import run_cli  # noqa: E402
+from tests.trainer.families import config_of, make_tokenizer, named  # noqa: E402
+from tests.trainer.live import LiveTensors  # noqa: E402
+
+ROOT = Path(__file__).parents[2]
+SIZES = {
+    "hidden_size": 64,
+    "intermediate_size": 256,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "vocab_size": 2000,
+}
+LENGTH, ROWS = 160, 4
+SHIPPED = {
+    "qwen2.5-3b": "qwen2.5-3b",
+    "qwen2.5-3b-reference": "qwen2.5-3b",
+    "qwen2.5-7b": "qwen2.5-7b",
+    "qwen3-4b": "qwen3-4b",
+    "llama-3.2-3b": "llama-3.2-3b",
+    "gemma-3-4b": "gemma-3-4b",
+    "one-gpu-1.5b-lora": "qwen2.5-1.5b",
+}
+"""Recipes and the configurations of their models."""
+
+
+def recipe_of(folder: Path, *, rank: int = 0, checkpointing: bool = False) -> Recipe:
+    return Recipe.model_validate(
+        {
+            "model": {"path": str(folder), "lora_rank": rank, "gradient_checkpointing": checkpointing},
+            "schedule": {"rollout_batch_size": ROWS, "num_updates": 2},
+            "ppo": {"mini_batch_size": ROWS, "micro_batch_size": 2},
+            "limits": {"max_length": LENGTH},
+        }
+    )
+
+
+def episodes() -> list[Episode]:
+    """As long as they may be, in two turns, of which the policy wrote the share that is reckoned with."""
+    own = round(reckoning.OWN * LENGTH / 2)
+    mask = ([True] * own + [False] * (LENGTH // 2 - own)) * 2
+    task = Task("q", "", "", ("a",))
+    return [Episode(task, [1], list(range(2, LENGTH + 1)), mask[: LENGTH - 1]) for _ in range(ROWS)]
+
+
+def measured(recipe: Recipe) -> tuple[int, int]:
+    """The most bytes of tensors at a time in two updates, the second with Adam's moments, and operations of one."""
+    policy, critic = load_policy(recipe.model.path, recipe)[0], load_critic(recipe.model.path, recipe)
+    accelerator = Accelerator(cpu=True, gradient_accumulation_steps=ROWS // recipe.ppo.micro_batch_size)
+    reference = ReferencePolicy(policy)
+    optimizer, scheduler = make_optimizer(policy, critic, recipe.schedule, 2)
+    model, optimizer = accelerator.prepare(ActorCritic(policy, critic), optimizer)
+    batch = collate(episodes(), [[(0, 1.0)] for _ in range(ROWS)], 0, torch.device("cpu"))
+    parameters = {"policy": [*policy.parameters()], "critic": [*critic.parameters()]}
+
+    def update() -> None:
+        compute_advantages(model.eval(), reference, batch, recipe.ppo, accelerator)
+        ppo_update(model.train(), parameters, optimizer, scheduler, batch, recipe.ppo, accelerator)
+
+    frozen = reference._copy.parameters() if reference._copy else ()
+    with LiveTensors([*model.parameters(), *frozen]) as live:
+        update()
+        update()
+    with FlopCounterMode(display=False) as operations:
+        update()
+    return live.peak, operations.get_total_flops()
+
+
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")  # transformers asks for it itself
+@pytest.mark.parametrize("kept", ["all", "between layers", "adapters"])
+@pytest.mark.parametrize("name", ["qwen2.5-7b", "qwen3-4b"])
+def test_memory_and_operations_are_those_of_an_update(name: str, kept: str, tmp_path: Path) -> None:
+    """By a third at most too much, by a tenth too little: memory that is missing costs more than memory that is left.
+
+    Operations of attention are not counted on CPU.
+    """
+    torch.set_num_threads(1)
+    config = config_of(name, **SIZES)
+    AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(tmp_path)
+    make_tokenizer(named(name), ["a b c"], instruct=True).save_pretrained(tmp_path)
+    recipe = recipe_of(tmp_path, rank=8 if kept == "adapters" else 0, checkpointing=kept == "between layers")
+    told = estimate_for(recipe, config, config)
+    size, operations = measured(recipe)
+    reckoned = sum(part.size for part in told.parts if part.phase in {"always", "update"})
+    assert 0.9 < reckoned / size < 1.33
+    assert 0.9 < told.operations / reckoning.FILLED / operations < 1.33
+
+
+def told_by_recipe() -> dict[str, tuple[Recipe, Estimate]]:
+    found = {}
+    for name, model in SHIPPED.items():
+        recipe, config = load_recipe(ROOT / "recipes" / f"{name}.toml"), config_of(model)
+        found[name] = recipe, estimate_for(recipe, config, config)
+    return found
+
+
+def row_of(name: str, recipe: Recipe, told: Estimate) -> str:
+    """A row of the table in docs/training.md."""
+    phases = [sum(part.size for part in told.parts if part.phase == phase) / 1e9 for phase in ("always", "update")]
+    later = max(sum(part.size for part in told.parts if part.phase == phase) / 1e9 for phase in ("rollouts", "evaluation"))
+    machine, (rollouts, update) = recipe.hardware, told.seconds.values()
+    cells = [
+        f"`{name}`", f"{told.parameters / 1e9:.2f}", f"{machine.gpus} of {machine.memory_gb:g} GB, {machine.sharding}",
+        *(f"{size:.1f}" for size in (*phases, later)), f"**{told.peak / 1e9:.0f}**", f"{update:.0f} s", f"{rollouts:.0f} s",
+        f"{told.hours:.0f} h",
+    ]  # fmt: skip
+    return f"| {' | '.join(cells)} |"
+
+
+def test_the_documentation_says_what_is_reckoned() -> None:
+    page = (ROOT / "docs" / "training.md").read_text()
+    for name, (recipe, told) in told_by_recipe().items():
+        assert row_of(name, recipe, told) in page
+        assert told.peak < recipe.hardware.memory_gb * 1e9, name
+    assert SHIPPED.keys() == {file.stem for file in (ROOT / "recipes").glob("*.toml")}
+
+
+def test_a_dry_run_prints_it_and_trains_nothing(tmp_path: Path) -> None:
+    """From a configuration alone: there are no weights, and no store."""
+    config_of("qwen3-4b").save_pretrained(tmp_path / "model")
+    given = ("train", "--config", ROOT / "recipes" / "qwen3-4b.toml", "--set", f"model.path={tmp_path / 'model'}", "--dry-run")
+    done = run_cli(*given, "-o", tmp_path / "run")
+    assert (done.returncode, done.stderr) == (0, "")
+    for said in ("reference", "peak", "of 80", "4.02 x 10^9 parameters", "Guessed: a rollout has 60% of limits.max_length"):
+        assert said in done.stdout
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_model_that_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    done = run_cli("train", "--config", ROOT / "recipes" / "qwen3-4b.toml", "--set", f"model.path={tmp_path / 'model'}", "--dry-run")
+    assert done.returncode != 0
+    assert "error: cannot load" in done.stderr
+
+
+if __name__ == "__main__":  # the rows of docs/training.md
+    for name, (recipe, told) in told_by_recipe().items():
+        print(row_of(name, recipe, told))
