@@ -59,9 +59,10 @@ ALLOWED = {
     "demo": TRAINER | {"trainer", "evaluation", "synth"},
     "remembered": STORE,
     "builds": STORE | {"stages", "remembered"},
+    "rollouts": BASE | {"builds", "evaluation", "pipeline", "sources", "sql"},
     "trajectory": BASE | {"pipeline"},
     "api": CLI | {"builds", "trajectory"},
-    "cli": CLI | {"api", "builds", "remembered"},
+    "cli": CLI | {"api", "builds", "remembered", "rollouts"},
     "__main__": {"cli"},
 }
 

@@ -25,6 +25,7 @@ from tests.conftest import Run
 from tests.releases import build
 
 ROOT = Path(__file__).resolve().parents[1]
+PLAYED = {"rollouts.md", "rewards.md"}  # their store keeps rollouts
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
@@ -48,7 +49,7 @@ def played_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(("document", "query"), blocks("sql"))
 def test_sql_examples_run(document: str, query: str, sample_store: Path, played_store: Path, cli: Run) -> None:
-    store = played_store if document == "rollouts.md" else sample_store
+    store = played_store if document in PLAYED else sample_store
     found = cli("sql", "-", "--store", store, "--format", "json", stdin=query)
     assert found.returncode == 0, f"{document}: {found.stderr}"
     rows = json.loads(found.stdout)
@@ -101,7 +102,7 @@ NOT_RUN = {
     r"stepsearch-data (serve|view)": "runs until it is stopped",
     r"stepsearch-data doctor|.* --llm ": "asks a model",
     r".*http=": "asks a server",
-    r"stepsearch-data (train|eval|plot)": "needs torch, or what a training wrote",
+    r"stepsearch-data (train|eval|rollouts|plot)": "needs torch, or what a training wrote",
     r".*( evals/|=evals/|wiki-18\.|train\.jsonl|run\.toml| mixed$)": "reads a file or a store of the reader's",
 }
 NOT_RUN_PYTHON = {"release.md": "needs the Hub", "training.md": "needs torch: tests/trainer/test_steppo.py runs it"}
@@ -158,9 +159,9 @@ def test_every_reason_is_that_of_some_command() -> None:
 
 
 @pytest.mark.parametrize("path", [path for path in DOCUMENTS if steps(path)], ids=lambda path: path.name)
-def test_python_and_bash_blocks_run(path: Path, sample_store: Path, tmp_path: Path) -> None:
+def test_python_and_bash_blocks_run(path: Path, sample_store: Path, played_store: Path, tmp_path: Path) -> None:
     """In order, beside a store and rollouts, in a process that has the base install alone."""
-    shutil.copytree(sample_store, tmp_path / "store")
+    shutil.copytree(played_store if path.name in PLAYED else sample_store, tmp_path / "store")
     gold = ssd.open(sample_store).sql("SELECT rollout, answer, answer_aliases FROM trajectories LIMIT 3").to_pylist()
     (tmp_path / "rollouts.jsonl").write_text("\n".join(map(json.dumps, gold)))
     answers = [{"prediction": row["answer"], "answers": [row["answer"]]} for row in gold]

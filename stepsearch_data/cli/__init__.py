@@ -14,7 +14,21 @@ import typer
 from typer.core import TyperGroup
 from typer.models import CommandInfo
 
-from stepsearch_data.cli import build, compare, evaluate, look, mark, prepare, score, search, share, show, status, train
+from stepsearch_data.cli import (
+    build,
+    compare,
+    evaluate,
+    look,
+    mark,
+    prepare,
+    rollouts,
+    score,
+    search,
+    share,
+    show,
+    status,
+    train,
+)
 from stepsearch_data.cli.common import INTERRUPTED, OK
 from stepsearch_data.cli.printing import tell
 from stepsearch_data.core.errors import ConfigError, StepSearchError
@@ -30,6 +44,7 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "stages": status.stages,
         "status": status.status,
         "retry-failed": build.retry_failed,
+        "rollouts": rollouts.rollouts,
         "doctor": prepare.doctor,
     },
     "Look into it": {

@@ -1,4 +1,4 @@
-"""What several commands need: the store, and an end at any moment."""
+"""What several commands need: the store and what lies beside it, and an end at any moment."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from stepsearch_data.builds import run_config
 
 if TYPE_CHECKING:
     from stepsearch_data.api import Store
+    from stepsearch_data.pipeline.store import Store as Folder
 
 OK, QUARANTINED, INTERRUPTED = 0, 3, 130
 _GOES_ON = "interrupted; the same command goes on where it stopped"
@@ -23,6 +24,13 @@ def open_store(store: Path | None, config: Path | None) -> Store:
     from stepsearch_data.api import Store
 
     return Store(store or (run_config(config).store if config else "store"))
+
+
+def beside(store: Folder, suffix: str) -> Path:
+    """Return the path beside a store's folder with its name and a suffix, of a URL one in the current folder."""
+    folder = Path(store.label) if store.mirror else store.root
+    named = folder if folder.name.strip(".") else folder.resolve()
+    return named.with_name(f"{named.name}{suffix}")
 
 
 def end_at_once() -> None:

@@ -12,14 +12,13 @@ import typer
 
 from stepsearch_data.builds import run_config
 from stepsearch_data.cli import options
-from stepsearch_data.cli.common import OK, end_at_once, open_store
+from stepsearch_data.cli.common import OK, beside, end_at_once, open_store
 from stepsearch_data.cli.printing import grid, print_json, say, size, store_flag, tell
 from stepsearch_data.core.errors import ConfigError, PublishError, StepSearchError
 from stepsearch_data.core.progress import Reporter
 from stepsearch_data.exports import FORMATS
 
 if TYPE_CHECKING:
-    from stepsearch_data.pipeline.store import Store
     from stepsearch_data.release.hub import Hub
     from stepsearch_data.release.publish import Plan
     from stepsearch_data.release.pull import Restored
@@ -158,7 +157,7 @@ def publish(
     if not dry_run:
         check_account(hub, private=private)
     with reporter.stage("release") as meter:
-        release = write_release(opened, output or _beside(opened, ".release"), settings, meter)
+        release = write_release(opened, output or beside(opened, ".release"), settings, meter)
     reporter.line(f"wrote {release.folder}")
     if (kept := opened.manifest().output("rollouts")) and kept.rows:
         reporter.line(f"note: rollouts go out with it, all that policies wrote and were shown: {kept.rows:,}")
@@ -244,13 +243,6 @@ def _find_hub(repo: str, patience: float | None, reporter: Reporter) -> tuple[Hu
         raise PublishError(f"the Hub needs an extra: there is no {error.name}", hint) from error
     name, revision = parse_name(repo)
     return Hub(name, patience or PATIENCE, reporter.line), revision
-
-
-def _beside(store: Store, suffix: str) -> Path:
-    """Return the path beside a store's folder with its name and a suffix, of a URL one in the current folder."""
-    folder = Path(store.label) if store.mirror else store.root
-    named = folder if folder.name.strip(".") else folder.resolve()
-    return named.with_name(f"{named.name}{suffix}")
 
 
 def _is_name(text: str) -> bool:

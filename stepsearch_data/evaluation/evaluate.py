@@ -54,15 +54,17 @@ def rehearse(options: Options, load: Load) -> Row:
     config = load(())
     setup = set_up(options)
     questions = questions_of(options, setup, config)
-    rollouts = there = 0
+    asked = rollouts = there = 0
     with RolloutFolder(options.output, settings_of(options, setup, config, questions, {}), dry=True) as folder:
         for task in _samples(questions, options.samples):
             rollouts += 1
+            asked += task.sample == 1
             there += folder.take_earlier(task) is not None
     calls = (rollouts - there) * (setup.limits.max_turns + 1)
     read, written = (calls * length for length in (setup.limits.max_length, setup.limits.max_new_tokens))
     price = price_of(setup.model, config.llm.prices)
     return {
+        "questions": asked,
         "rollouts": rollouts,
         "there": there,
         "turns_at_most": calls,

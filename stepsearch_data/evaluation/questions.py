@@ -40,8 +40,8 @@ class Questions:
     rejects: list[str]
 
 
-def questions_of_store(store: Store, split: str, template: Template, limit: int | None) -> Questions:
-    """Ask the complete trajectories of a split that passed the gates; `limit` of each source, drawn.
+def questions_of_store(store: Store, split: str | None, template: Template, limit: int | None) -> Questions:
+    """Ask the complete trajectories of a split, or of all, that passed the gates; `limit` of each source, drawn.
 
     Raises ConfigError for a split that is not there, SourceError for one without questions, StoreError.
     """
@@ -51,22 +51,25 @@ def questions_of_store(store: Store, split: str, template: Template, limit: int 
         for example in examples if limit is None else subsample(examples, limit, each_source=True):
             yield to_task(example, template)
 
-    return Questions(f"{store.name}:{split}", _count(store, split, limit), "", tasks(), [])
+    return Questions(f"{store.name}:{split or 'all'}", _count(store, split, limit), "", tasks(), [])
 
 
-def _count(store: Store, split: str, limit: int | None) -> int:
+def _count(store: Store, split: str | None, limit: int | None) -> int:
     with store.reading() as manifest:
         store.tables(manifest, TRAJECTORIES)
         known = split_names(store, manifest)
-        if split not in known:
+        if split not in {None, *known}:
             raise ConfigError(f"the store has no split {split}", f"it has {' and '.join(known)}")
         gates = manifest.output(QUALITY.name) is not None
-        passed = " JOIN quality USING (question_id) WHERE passed AND split = $split AND" if gates else " WHERE"
+        passed = " JOIN quality USING (question_id) WHERE passed AND split IN $splits AND" if gates else " WHERE"
         sql = f"SELECT trajectories.source, count(*) FROM trajectories{passed} complete GROUP BY ALL"
         with connect(store, manifest, query=sql) as connection:
-            rows = connection.sql(sql, params={"split": split} if gates else {}).fetchall()
+            splits = {"splits": known if split is None else [split]}
+            rows = connection.sql(sql, params=splits if gates else {}).fetchall()
     total = sum(min(int(count), limit or count) for _, count in rows)
     if not total:
+        if split is None:
+            raise SourceError(f"{store.name} holds no question that passed the gates", "see why: stepsearch-data audit")
         raise SourceError(
             f"the split {split} of {store.name} holds no question",
             "another with --split, or build the store with --set quality.validation=0.1",

@@ -10,7 +10,7 @@ from typing import BinaryIO, Self
 
 import orjson
 
-from stepsearch_data.core.atomic import write_whole, writing
+from stepsearch_data.core.atomic import lock, write_whole, writing
 from stepsearch_data.core.errors import ConfigError, StepSearchError
 from stepsearch_data.core.files import open_regular, read_text
 from stepsearch_data.evaluation.measure import Row, described
@@ -27,7 +27,8 @@ class RolloutFolder:
     `settings` say what is evaluated: a folder takes rollouts of one evaluation only. Rows that a server refused are
     dropped, to be played again. Questions, and samples of each, may be added to those that are there. `dry` writes
     nothing, and needs no engine. Only the places of rows are held in memory.
-    Raises ConfigError for a folder of another evaluation, StepSearchError where it cannot be written.
+    Raises ConfigError for a folder of another evaluation, or that another process writes, StepSearchError where it
+    cannot be written.
     """
 
     def __init__(self, folder: Path | None, settings: Row, *, dry: bool = False) -> None:
@@ -90,6 +91,9 @@ class RolloutFolder:
         ours = self._agreed(folder / SETTINGS)
         if not self._dry:
             folder.mkdir(parents=True, exist_ok=True)
+            if not lock(self._stack.enter_context((folder / ".lock").open("a")), seconds=0):
+                self._stack.close()
+                raise ConfigError(f"another evaluation is writing {folder}", f"wait for it, or {_ANOTHER}")
             write_whole(folder / SETTINGS, orjson.dumps(ours, option=orjson.OPT_INDENT_2) + b"\n")
         if path.exists():
             if not self._dry:
@@ -109,6 +113,8 @@ class RolloutFolder:
         ignored = {"samples", *(["engine"] if self._dry else [])}
         if "digest" not in self._settings:
             ignored.add("digest")  # of a store's manifest, which earlier versions wrote: any build changed it
+        if "questions" not in self._settings:
+            ignored.add("questions")  # the folder grows, and may have begun as one of an evaluation
         names = [name for name in {**theirs, **self._settings} if theirs.get(name) != self._settings.get(name)]
         changed = [f"{name} {theirs.get(name)} → {self._settings.get(name)}" for name in names if name not in ignored]
         if changed:

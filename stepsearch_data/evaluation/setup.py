@@ -37,7 +37,8 @@ class Options:
     """What is evaluated, on what, and how: a checkpoint, or the model `llm` of an endpoint.
 
     A store, a template and the `lengths` (fields of `Limits`) that are not named are those that a checkpoint was
-    trained with.
+    trained with. Without a `split` all of the store's are asked. A folder that `grows` takes any questions, else those
+    of one evaluation.
     """
 
     checkpoint: str | None = None
@@ -45,7 +46,7 @@ class Options:
     llm: str | None = None
     raw: bool = False
     questions: tuple[str, ...] = ()
-    split: str = "validation"
+    split: str | None = "validation"
     choice: Choice = field(default_factory=Choice)
     template: str | None = None
     lengths: Mapping[str, int] = field(default_factory=dict)
@@ -55,6 +56,7 @@ class Options:
     temperature: float = 0.0
     seed: int = 0
     output: Path | None = None
+    grows: bool = False
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,10 @@ def questions_of(options: Options, setup: Setup, config: RunConfig) -> Questions
 
 
 def settings_of(options: Options, setup: Setup, config: RunConfig, questions: Questions, engine: Row) -> Row:
-    """Collect all that decides the rollouts. The questions of a store are compared one by one instead."""
+    """Collect all that decides the rollouts. The questions of a store are compared one by one instead.
+
+    Of a folder that grows, it is not said which they are.
+    """
     policy: Row = {"model": setup.model}
     if options.llm:
         policy |= {"base_url": show_url(config.llm.base_url), "raw": options.raw}
@@ -169,7 +174,7 @@ def settings_of(options: Options, setup: Setup, config: RunConfig, questions: Qu
     wording = hashlib.sha256(orjson.dumps(setup.template.parts, option=orjson.OPT_SORT_KEYS)).hexdigest()[:12]
     return {
         **policy,
-        "questions": questions.name,
+        **({} if options.grows else {"questions": questions.name}),
         **({"digest": questions.digest} if questions.digest else {}),
         "engine": engine,
         "template": f"{setup.template.name} {wording}",

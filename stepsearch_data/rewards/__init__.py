@@ -13,7 +13,7 @@ from stepsearch_data.rewards.answers import (
     wiki2_evidence,
     wiki2_support,
 )
-from stepsearch_data.rewards.conversation import read_conversation
+from stepsearch_data.rewards.conversation import in_tags, read_conversation
 from stepsearch_data.rewards.found import Found, found_by
 from stepsearch_data.rewards.positions import round_positions, token_positions, token_rewards
 from stepsearch_data.rewards.presets import (
@@ -67,6 +67,7 @@ __all__ = [
     "found_by",
     "hotpotqa_answer",
     "hotpotqa_support",
+    "in_tags",
     "information_gain",
     "joint",
     "musique_answer",

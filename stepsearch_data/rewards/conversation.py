@@ -40,9 +40,9 @@ def read_conversation(messages: Sequence[Message], *, lazy: bool = False, keep_n
     Where no tool is called and a result stands in tags, the messages are one text, which is parsed as `parse` does.
     What others than the assistant say in between, the environment wrote.
     """
-    text, observations = _joined(messages)
-    if "<information>" in text and not any(message.get("tool_calls") for message in messages):
-        return parse(text, lazy=lazy, keep_next_label=keep_next_label, observations=observations or None)
+    joined = in_tags(messages)
+    if joined and "<information>" in joined[0]:
+        return parse(joined[0], lazy=lazy, keep_next_label=keep_next_label, observations=joined[1])
     calls: list[tuple[str, Texts | None]] = []
     ids: list[Any] = []
     last: Message = {}
@@ -65,8 +65,13 @@ def read_conversation(messages: Sequence[Message], *, lazy: bool = False, keep_n
     return transcript([(query, documents) for query, documents in calls if query], answer.text if answer else None)
 
 
-def _joined(messages: Sequence[Message]) -> tuple[str, Places]:
-    """Return what follows the prompt as one text, and which parts of it the assistant did not write."""
+def in_tags(messages: Sequence[Message]) -> tuple[str, Places | None] | None:
+    """Return what follows the prompt as one text, and which parts the assistant did not write, if any.
+
+    None where a tool is called: what was searched for is then not in a text.
+    """
+    if any(message.get("tool_calls") for message in messages):
+        return None
     text, observations = "", []
     for message in messages:
         said = _text(message)
@@ -75,7 +80,7 @@ def _joined(messages: Sequence[Message]) -> tuple[str, Places]:
         elif text:
             observations.append((len(text), len(text) + len(said)))
             text += said
-    return text, observations
+    return text, observations or None
 
 
 def _answered(ids: Sequence[Any], wanted: Any) -> int | None:

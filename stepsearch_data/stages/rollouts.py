@@ -23,7 +23,7 @@ from stepsearch_data.core.validation import in_words
 from stepsearch_data.pipeline.context import StageContext, read_rows
 from stepsearch_data.pipeline.stage import Stage, StageConfig
 from stepsearch_data.rewards import Rollout as Parsed
-from stepsearch_data.rewards import Scores, found_by, read, score_rollout
+from stepsearch_data.rewards import Scores, found_by, in_tags, read, score_rollout
 from stepsearch_data.schemas.rollouts import RolloutRow
 from stepsearch_data.schemas.rows import Question, Rollout, RolloutTurn
 from stepsearch_data.schemas.tables import QUESTIONS, ROLLOUT_TURNS, ROLLOUTS
@@ -232,9 +232,11 @@ def _rows(question: Question, policy: str, earlier: int, line: bytes) -> list[tu
     golds = [gold.text for gold in question.supporting]
     made = []
     for sample, response in enumerate(row.responses, start=earlier + 1):
-        if not isinstance(response, str):
+        told = (response, row.observations) if isinstance(response, str) else in_tags(response)
+        if told is None:
             raise RowRejected("a conversation that calls a tool: only texts with tags are kept; `score` reads it")
-        parsed = read(response, observations=row.observations)
+        text, observations = told
+        parsed = read(text, observations=observations)
         scores = score_rollout(parsed, targets, support_docs=golds)
         turns = _turns(question, policy, sample, parsed, scores)
         answer = parsed.answer.text if parsed.answer else None
@@ -255,8 +257,8 @@ def _rows(question: Question, policy: str, earlier: int, line: bytes) -> list[tu
             information_gain=sum(scores.information_gain),
             redundancy_penalty=sum(scores.redundancy_penalty),
             own_tokens=found["own_tokens"] if isinstance(found.get("own_tokens"), int) else None,
-            response=response,
-            observations=None if row.observations is None else [list(part) for part in row.observations],
+            response=text,
+            observations=None if observations is None else [list(part) for part in observations],
         )
         made.append((rollout, turns))
     return made
@@ -300,5 +302,6 @@ STAGE = Stage(
     writes=(ROLLOUTS, ROLLOUT_TURNS),
     config=RolloutsConfig,
     run=rollouts,
+    version=2,  # conversations in tags are kept
     optional=True,
 )

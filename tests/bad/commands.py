@@ -37,6 +37,7 @@ def good(verb: str, base: Path, folder: Path) -> Case:
         "stages": [],
         "status": store,
         "retry-failed": ["--store", f"{folder}/store", "-q"],
+        "rollouts": ["--llm", "m", "--base-url", NOWHERE, *store, "-o", f"{folder}/played", "-q", *IMPATIENT],
         "doctor": ["--llm", "m", "--set", "llm.timeout=1", *IMPATIENT],
         "sql": ["SELECT * FROM trajectories", *store],
         "schema": [],

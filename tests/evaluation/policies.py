@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import zlib
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +14,32 @@ from stepsearch_data.pipeline.store import Store
 from stepsearch_data.templates.examples import Example
 from stepsearch_data.templates.files import load_template
 from stepsearch_data.trainer.data import load_examples
+from tests.conftest import Run
 from tests.llm_server import LlmServer
 
+ENVIRONMENT = {**os.environ, "OPENAI_API_KEY": "sk-made-up"}
+Row = dict[str, Any]
 STOPS = ("</search>", "</answer>")
+
+
+def world(cli: Run, folder: Path, questions: int) -> Path:
+    """A store of a made-up world, all of it for training."""
+    assert cli("synth", "-o", folder / "world.jsonl", "-n", questions, "-q").returncode == 0
+    source = f"musique={folder / 'world.jsonl'}"
+    built = cli("build", "--store", folder / "store", "--source", source, "--set", "quality.validation=0", "--quiet")
+    assert built.returncode == 0, built.stderr
+    return folder / "store"
+
+
+def rows(output: Path) -> list[Row]:
+    """The rollouts of a folder that are whole."""
+    lines = (output / "rollouts.jsonl").read_text().splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def asked(requests: list[Row]) -> Counter[str]:
+    """How often each request came."""
+    return Counter(json.dumps(request, sort_keys=True) for request in requests)
 
 
 class GoldPolicy:

@@ -110,3 +110,22 @@ def test_only_places_of_rows_are_held_in_memory(tmp_path: Path) -> None:
         peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 20 * len(text) < count * len(text) / 10
+
+
+def test_a_folder_has_one_writer_and_any_number_of_rehearsals(tmp_path: Path) -> None:
+    """Two would play, and pay, the same rollouts."""
+    with RolloutFolder(tmp_path, SETTINGS):
+        with pytest.raises(ConfigError, match="another evaluation is writing"), RolloutFolder(tmp_path, SETTINGS):
+            pass
+        with RolloutFolder(tmp_path, SETTINGS, dry=True) as rehearsed:
+            assert rehearsed.take_earlier(TASK) is None
+    write(tmp_path, row(TASK))
+
+
+def test_a_folder_that_grows_goes_on_with_one_of_an_evaluation(tmp_path: Path) -> None:
+    write(tmp_path, row(TASK), questions="store:train")
+    with pytest.raises(ConfigError, match="questions store:train → store:test"):
+        write(tmp_path, questions="store:test")
+    with RolloutFolder(tmp_path, SETTINGS) as opened:
+        assert opened.take_earlier(TASK) == row(TASK)
+    assert json.loads((tmp_path / "settings.json").read_text()) == SETTINGS

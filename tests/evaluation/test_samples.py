@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -11,7 +10,6 @@ import time
 from collections import Counter
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -22,35 +20,13 @@ from stepsearch_data.core.errors import ConfigError
 from stepsearch_data.core.intervals import Passes
 from stepsearch_data.remote.cache import WINDOW_REPLIES
 from tests.conftest import Run
-from tests.evaluation.policies import ScriptedPolicy
-
-ENVIRONMENT = {**os.environ, "OPENAI_API_KEY": "sk-made-up"}
-Row = dict[str, Any]
-
-
-def world(cli: Run, folder: Path, questions: int) -> Path:
-    """A store of a made-up world, all of it for training."""
-    assert cli("synth", "-o", folder / "world.jsonl", "-n", questions, "-q").returncode == 0
-    source = f"musique={folder / 'world.jsonl'}"
-    built = cli("build", "--store", folder / "store", "--source", source, "--set", "quality.validation=0", "--quiet")
-    assert built.returncode == 0, built.stderr
-    return folder / "store"
+from tests.evaluation.policies import ENVIRONMENT, ScriptedPolicy, asked, rows, world
 
 
 def command(store: Path, url: str, output: Path, samples: int, *more: str) -> list[str]:
     served = ["--llm", "mock", "--base-url", url, "--temperature", "1", "--samples", str(samples), *more]
     chosen = ["--store", str(store), "--split", "train", "--output", str(output), "--json", "--quiet"]
     return [sys.executable, "-m", "stepsearch_data", "eval", *served, *chosen]
-
-
-def rows(output: Path) -> list[Row]:
-    """The rows that are whole."""
-    lines = (output / "rollouts.jsonl").read_text().splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
-
-
-def asked(requests: list[Row]) -> Counter[str]:
-    return Counter(json.dumps(request, sort_keys=True) for request in requests)
 
 
 @pytest.mark.parametrize(
@@ -180,6 +156,7 @@ def test_more_samples_add_to_the_folder(cli: Run, sample_store: Path, tmp_path: 
         dry = cli(*command(sample_store, server.url, output, 4, "-n", "2", "--dry-run", *prices)[3:], env=ENVIRONMENT)
     assert json.loads((output / "settings.json").read_text())["samples"] == 3
     assert json.loads(dry.stdout) == {
+        "questions": 4,
         "rollouts": 16,
         "there": 12,
         "turns_at_most": 4 * 6,

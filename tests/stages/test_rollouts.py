@@ -99,6 +99,22 @@ def test_what_the_environment_wrote_is_not_the_policys(run_stage: RunStage, tmp_
     assert (row.answer, row.right, row.observations) == ("Rome", False, [[0, len(theirs)]])
 
 
+def test_a_conversation_in_tags_is_kept_as_its_text(run_stage: RunStage, tmp_path: Path) -> None:
+    """As `score` reads it: what follows the prompt, in which others than the assistant are the environment."""
+    own, tag, shown = search("Barber", GOLD_1, "<answer> no </answer>").partition("<information>")
+    environment = tag + shown
+    said = [("user", "Who?"), ("assistant", own), ("user", environment), ("assistant", answer("Pesaro"))]
+    messages = [{"role": role, "content": text} for role, text in said]
+    found = keep(run_stage, f"a={write(tmp_path, {'id': 'q1', 'messages': messages})}")
+    (row,), (turn,) = found["rollouts"], found["rollout_turns"]
+    assert row.response == own + environment + answer("Pesaro")
+    assert row.observations == [[len(own), len(own) + len(environment)]]
+    assert (row.answer, row.gold_found, row.searches, turn.query) == ("Pesaro", 1, 1, "Barber")
+    alone = [{"role": "assistant", "content": own + environment + answer("Pesaro")}]
+    (row,) = keep(run_stage, f"a={write(tmp_path, {'id': 'q1', 'messages': alone})}")["rollouts"]
+    assert (row.observations, row.answer, row.gold_found) == (None, "Pesaro", 1)
+
+
 def test_an_unanswerable_question_has_the_answer_that_its_line_says(run_stage: RunStage, tmp_path: Path) -> None:
     path = write(tmp_path, line(answer("it cannot be known"), target=["It cannot be known."]))
     rows = run_stage(STAGE, RolloutsConfig(policies=(f"a={path}",)), questions=[question("q1", answerable=False)])
@@ -114,7 +130,7 @@ def test_a_line_that_is_no_rollout_of_a_question_is_rejected(run_stage: RunStage
         line("x", question="Another?"),
         {"id": "q1"},
         line("", ended="refused", error="content policy"),
-        {"id": "q1", "messages": [{"role": "assistant", "content": "no"}]},
+        {"id": "q1", "messages": [{"role": "assistant", "tool_calls": [{"function": {"arguments": "{}"}}]}]},
         b"",
         line(answer("Pesaro"), question=QUESTIONS[0].question),
     ]

@@ -1,0 +1,144 @@
+"""`rollouts`: a policy plays the questions of a store many times, and the store keeps what it did."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from stepsearch_data.builds import make_build
+from stepsearch_data.cli import options
+from stepsearch_data.cli.common import OK, QUARANTINED, beside, end_at_once
+from stepsearch_data.cli.evaluate import lengths_of, loader, print_rehearsal, tell_faults
+from stepsearch_data.cli.printing import REASONS, grid, print_json, say, store_flag, tell, teller
+from stepsearch_data.core.progress import Reporter
+
+if TYPE_CHECKING:
+    from stepsearch_data.rollouts import Keeping
+
+_RATES = {"unsolved": "0", "hard": "below 0.2", "medium": "0.2 to 0.8", "easy": "above 0.8", "solved": "1"}
+
+
+def rollouts(
+    checkpoint: options.Checkpoint = None,
+    best: options.Best = False,
+    llm: options.Policy = None,
+    base_url: options.BaseUrl = None,
+    raw: options.Raw = False,
+    store: options.Store = None,
+    split: Annotated[str | None, typer.Option("--split", help="Split of the store to play (default: all).")] = None,
+    limit: options.EachLimit = None,
+    engine: options.OneEngine = None,
+    index: options.Index = None,
+    corpus: options.Corpus = None,
+    template: options.Wording = None,
+    turns: options.Turns = None,
+    k: options.Shown = None,
+    max_tokens: options.TurnTokens = None,
+    length: options.Length = None,
+    samples: options.Samples = 8,
+    temperature: options.Temperature = 1.0,
+    seed: options.Seed = 0,
+    batch: options.Batch = None,
+    max_concurrency: options.MaxConcurrency = None,
+    max_cost: options.OwnCost = None,
+    policy: Annotated[
+        str | None,
+        typer.Option("--policy", metavar="NAME", help="Name in the tables (default: of DIR, or the model's)."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        options.output(
+            metavar="DIR", help="Folder of the rollouts (default STORE.rollouts/POLICY). A stopped run goes on."
+        ),
+    ] = None,
+    dry_run: options.AskNothing = False,
+    config: options.Config = None,
+    settings: options.Settings = None,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+) -> None:
+    """Let a policy play every question of a store many times, and keep what it did in the store, scored turn by turn.
+
+    `eval` measures a policy, and leaves the store as it is. `rollouts` makes data: it plays as `eval` does, then builds
+    the tables rollouts and rollout_turns, pass rates, and with --set pick.teacher=POLICY a teacher's trajectories.
+    After an interruption, the same command goes on, and nothing is paid twice. Later builds know the folder.
+
+    Example: stepsearch-data rollouts --llm gpt-4o-mini --limit 50 --samples 4 --max-cost 2 --dry-run
+    """
+    end_at_once()
+    from stepsearch_data.evaluation.evaluate import evaluate, rehearse
+    from stepsearch_data.evaluation.setup import Options, set_up
+    from stepsearch_data.indexes import Choice
+    from stepsearch_data.pipeline.store import Store
+    from stepsearch_data.rollouts import describe, name_policy, plan_keeping
+
+    setup = Options(
+        checkpoint=checkpoint,
+        best=best,
+        llm=llm,
+        raw=raw,
+        split=split,
+        choice=Choice(corpus, store, index),
+        template=template,
+        lengths=lengths_of(turns, k, max_tokens, length),
+        limit=limit,
+        batch=batch,
+        samples=samples,
+        temperature=temperature,
+        seed=seed,
+        output=output,
+        grows=True,
+    )
+    load = loader(config, engine, base_url, max_concurrency, max_cost, settings)
+    place = set_up(setup).choice.store or load(()).store
+    opened = Store.open(place)
+    folder = output or beside(opened, ".rollouts") / (policy or name_policy(llm or checkpoint or ""))
+    keeping = plan_keeping(place, folder, policy, config, settings or ())
+    setup = replace(setup, output=folder)
+    if dry_run:
+        found = rehearse(setup, load)
+        print_rehearsal({**found, "policy": keeping.policy, "folder": str(folder)}, as_json=as_json)
+        if not as_json:
+            say(f"then {opened.name} keeps them as policy {keeping.policy}, from {folder}")
+        return
+    reporter = Reporter(quiet=quiet)
+    report = evaluate(setup, load, reporter)
+    job = make_build(("all", "rollouts", None), None, place, config, keeping.settings, teller(quiet))
+    job.run(reporter)
+    held = describe(job.store, keeping.policy)
+    if as_json:
+        print_json({"policy": keeping.policy, "folder": str(folder), **held, "usage": report.usage})
+    else:
+        _print_held(held, keeping)
+        say("try next:", style="bold")
+        say(f"  stepsearch-data view{store_flag(opened)}")
+    if not keeping.told:
+        tell(f"note: builds with {config} lose them, unless it has: [rollouts] policies = …")
+    tell_faults(report)
+    raise typer.Exit(QUARANTINED if held["rejected"] else OK)
+
+
+def _print_held(held: dict[str, Any], keeping: Keeping) -> None:
+    """Print how often a policy passes, the bands of its questions, and what was kept and taken of its rollouts."""
+    low, high = held["pass_rate_interval"] or (None, None)
+    told = "" if low is None else f"{low:.3f}–{high:.3f}"
+    columns = ("policy", "questions", "rollouts", "pass rate", "95 %")
+    grid(columns, [(keeping.policy, held["questions"], held["rollouts"], held["pass_rate"], told)])
+    print()
+    grid(("band", "pass rate", "questions"), [(band, _RATES[band], n) for band, n in held["bands"].items()])
+    print()
+    shown = held["rejected"][:REASONS]
+    others = sum(each["rollouts"] for each in held["rejected"][REASONS:])
+    rows = [("kept", held["rollouts"], "")]
+    rows += [("rejected", each["rollouts"], each["reason"]) for each in shown]
+    rows += [("rejected", others, "for other reasons")] if others else []
+    rows += [
+        (f"not taken: {each['failed']}" if each["failed"] else "taken", each["rollouts"], each["example"])
+        for each in held["picks"]
+    ]
+    grid(("rollouts", "count", "because, or for example"), rows)
+    if keeping.counted not in {"", keeping.policy}:
+        tell(f"note: pass rates are those of {keeping.counted}; of this one: --set quality.policy={keeping.policy}")
