@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from stepsearch_data.cli import options
-from stepsearch_data.cli.common import QUARANTINED
+from stepsearch_data.cli.common import QUARANTINED, beside, open_store
 from stepsearch_data.cli.printing import REASONS, grid, say, tell
 from stepsearch_data.core.errors import ConfigError
 from stepsearch_data.core.progress import Reporter
@@ -25,6 +25,7 @@ def score(
     answers: Annotated[
         Path | None, typer.Option("--answers", help="Score answers instead: a file of `prediction` and `answers`.")
     ] = None,
+    store: options.Store = None,
     preset: Annotated[
         Literal["paper", "reference", "gain+key", "outcome"],
         typer.Option(
@@ -36,7 +37,8 @@ def score(
     output: Annotated[
         Path | None,
         options.output(
-            help="Parquet file to write (default ROLLOUTS.scores.parquet, of answers FILE.answer-scores.parquet).",
+            help="Parquet file to write (default ROLLOUTS.scores.parquet, of a store STORE.scores.parquet, of answers "
+            "FILE.answer-scores.parquet).",
         ),
     ] = None,
     workers: Annotated[
@@ -48,20 +50,29 @@ def score(
     """Score any model's rollouts with StepSearch's rewards: every component, for every round.
 
     Reads `response, target, search_keys, support_docs`, and the names that verl and Search-R1 have for them.
+    Without a file, --store names a store, whose kept rollouts are scored against its questions.
     """
-    from stepsearch_data.scoring.files import default_output, rejects_of, score_file
+    from stepsearch_data.scoring.files import default_output, rejects_of, score_file, score_store
     from stepsearch_data.scoring.scorer import Scorer, configure
 
     file = rollouts or answers
-    if file is None or (rollouts and answers):
-        raise ConfigError("expected one file: ROLLOUTS, or --answers FILE")
+    if (file or store) is None or (rollouts and answers):
+        raise ConfigError("expected one file: ROLLOUTS, or --answers FILE; or --store STORE, which keeps rollouts")
     if answers and switches:
         raise ConfigError("--set is for rollouts: the official answer metrics have no switches")
     if as_json and output:
         raise ConfigError("--json prints, --output writes Parquet", "leave one out")
     scorer = Scorer("answers" if answers else "rollouts", configure(preset, switches or ()))
-    target = output or default_output(file, scorer.kind)
-    report = score_file(file, scorer, None if as_json else target, workers=workers, reporter=Reporter(quiet=quiet))
+    reporter = Reporter(quiet=quiet)
+    if file:
+        target = output or default_output(file, scorer.kind)
+        report = score_file(file, scorer, None if as_json else target, workers=workers, reporter=reporter)
+    else:
+        folder = open_store(store, None).folder
+        target = output or beside(folder, ".scores.parquet")
+        report = score_store(
+            folder, scorer, None if as_json else target, rejects_of(target), workers=workers, reporter=reporter
+        )
     if not (as_json or quiet):
         _print_scores(report, target, kind=scorer.kind)
     if report.rejected:

@@ -10,7 +10,7 @@ from stepsearch_data.core.intervals import share_interval
 from stepsearch_data.report.facts import interval, percent
 from stepsearch_data.report.links import trajectories
 from stepsearch_data.report.listing import POLICY, Answered
-from stepsearch_data.report.rollouts import Rollouts, Tally
+from stepsearch_data.report.rollouts import Rollouts, summed
 from stepsearch_data.report.shapes import Facts
 
 if TYPE_CHECKING:
@@ -53,8 +53,9 @@ def _means(rollouts: Rollouts, known: list[str]) -> Facts:
     for policy in rollouts.policies:
         tallies = [tally for name in known if (tally := rollouts.tally(name).get(policy))]
         if tallies:
-            total = Tally(*(sum(values) for values in zip(*tallies, strict=True)))
-            found["rows"].append([policy, total.rollouts, *(value / total.rollouts for value in total[1:])])
+            total = summed(tallies)
+            means = (None if value is None else value / total.rollouts for value in total[1:])
+            found["rows"].append([policy, total.rollouts, *means])
             found["links"].append({"Rollouts": trajectories({POLICY + policy: "some"})})
     return found
 

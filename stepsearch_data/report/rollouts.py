@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stepsearch_data.core.errors import ConfigError, SourceError
 from stepsearch_data.core.files import open_regular
 from stepsearch_data.core.lazy import Lazy
 from stepsearch_data.core.text import joined_lines
-from stepsearch_data.pipeline.questions import QuestionRows, by_question
+from stepsearch_data.pipeline.kept import kept as kept_rows
+from stepsearch_data.pipeline.questions import QuestionRows
 from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.report import shapes
 from stepsearch_data.report.segments import segments, segments_of_calls
@@ -21,7 +22,7 @@ from stepsearch_data.rewards import Scores, read, score_rollout
 from stepsearch_data.rewards.rollout import Rollout
 from stepsearch_data.schemas.rollouts import RolloutRow
 from stepsearch_data.schemas.rows import Rollout as Stored
-from stepsearch_data.schemas.tables import QUESTIONS, ROLLOUTS, ROUNDS
+from stepsearch_data.schemas.tables import ROLLOUTS, ROUNDS
 from stepsearch_data.sources.files import LONGEST_ROW
 from stepsearch_data.sources.rollouts import policy_file, read_rollout
 
@@ -37,7 +38,7 @@ class Tally(NamedTuple):
     rollouts: int
     right: int  # of them
     f1: float  # this and what follows are sums
-    keys: float
+    keys: float | None  # None where not all of them are scored
     steps: float  # Σ (G - P)
     searches: int
     formatted: int
@@ -46,6 +47,25 @@ class Tally(NamedTuple):
     def is_right(self) -> bool:
         """Whether most of its rollouts are right."""
         return 2 * self.right > self.rollouts
+
+
+def summed(tallies: Iterable[Tally]) -> Tally:
+    """Add tallies up."""
+    sums: Iterator[Any] = (None if None in values else sum(values) for values in zip(*tallies, strict=True))
+    return Tally(*sums)
+
+
+def _held_columns() -> list[pl.Expr]:
+    """Return a tally's numbers as the table of rollouts has them."""
+    named = ("right", "f1", "information_gain", "redundancy_penalty", "searches", "format_ok")
+    right, f1, gain, penalty, searches, formatted = (pl.col(name).sum() for name in named)
+    keys = pl.lit(None, pl.Float64)
+    return [
+        expression.alias(name)
+        for name, expression in zip(
+            Tally._fields, (pl.len(), right, f1, keys, gain - penalty, searches, formatted), strict=True
+        )
+    ]
 
 
 Kept = Sequence[tuple[RolloutRow, Stored]]
@@ -63,7 +83,8 @@ class Rollouts:
     def __init__(self, given: Sequence[str] = ()) -> None:
         self._files = dict(policy_file(each) for each in given)
         self._kept: list[str] = []
-        self._tallies: dict[str, Mapping[str, Tally]] = {}
+        self._held: dict[str, dict[str, Tally]] = {}  # of those that the store keeps, as it says
+        self._tallies: dict[str, Mapping[str, Tally]] = {}  # of those that were scored here
         if len(self._files) < len(given):
             raise ConfigError("two files of rollouts have one name", "name them: --rollouts NAME=FILE")
         self._places: defaultdict[str, list[tuple[str, int, int]]] = defaultdict(list)
@@ -85,24 +106,26 @@ class Rollouts:
         except OSError as error:
             raise SourceError(f"cannot read {path}: {error.strerror}") from error
 
-    def with_kept(self, store: Store, manifest: Manifest, *, scored: bool) -> Rollouts:
-        """Return these rollouts with those that the store keeps, which are scored at once or when they are shown.
+    def with_kept(self, store: Store, manifest: Manifest) -> Rollouts:
+        """Return these rollouts with those that the store keeps, each of which is scored when it is shown.
 
+        Until then, their tallies are by what the store says of them, which knows no reference queries.
         Raises ConfigError where two policies have one name.
         """
         output = manifest.output(ROLLOUTS.name)
         if not (output and output.rows and manifest.output(ROUNDS.name)):
             return self
-        inputs = store.tables(manifest, QUESTIONS, ROUNDS, ROLLOUTS)
-        named = pl.scan_parquet(inputs[ROLLOUTS], glob=False).select(pl.col("policy").unique(maintain_order=True))
-        policies = named.collect()["policy"].to_list()
+        table = pl.scan_parquet(store.tables(manifest, ROLLOUTS)[ROLLOUTS], glob=False)
+        policies = table.select(pl.col("policy").unique(maintain_order=True)).collect()["policy"].to_list()
         if twice := self._files.keys() & policies:
             raise ConfigError(f"the store keeps rollouts of {min(twice)} too", "name them: --rollouts NAME=FILE")
+        held: defaultdict[str, dict[str, Tally]] = defaultdict(dict)
+        for question_id, policy, *sums in (
+            table.group_by("question_id", "policy", maintain_order=True).agg(*_held_columns()).collect().rows()
+        ):
+            held[question_id][policy] = Tally(*sums)
         both = copy(self)
-        vars(both).update(_kept=policies, _tallies={})
-        for rows in by_question(inputs, ROUNDS, ROLLOUTS) if scored else ():
-            if rows[ROLLOUTS]:
-                both.tally(rows.question.question_id, kept(rows))
+        vars(both).update(_kept=policies, _held=held, _tallies={})
         return both
 
     def of(self, question_id: str, kept: Kept = ()) -> list[shapes.Rollout]:
@@ -116,9 +139,7 @@ class Rollouts:
         tallies: defaultdict[str, list[Tally]] = defaultdict(list)
         for policy, _, rollout, scores in found:
             tallies[policy].append(_tally(rollout, scores))
-        self._tallies[question_id] = {
-            policy: Tally(*(sum(values) for values in zip(*each, strict=True))) for policy, each in tallies.items()
-        }
+        self._tallies[question_id] = {policy: summed(each) for policy, each in tallies.items()}
         return found
 
     def _rows(self, question_id: str) -> Iterator[tuple[str, RolloutRow]]:
@@ -138,12 +159,12 @@ class Rollouts:
         """Return what each policy that has rollouts of a question did with it; `of` has perhaps scored them already."""
         if question_id not in self._tallies:
             self._judge(question_id, kept)
-        return self._tallies[question_id]
+        return {**self._held.get(question_id, {}), **self._tallies[question_id]}
 
     def right(self, known: Collection[str]) -> dict[str, list[bool | None]]:
         """Say of the known questions whether each policy is right; None where it has no rollout."""
         found = {}
-        for question_id in (each for each in {**self._tallies, **self._places} if each in known):
+        for question_id in (each for each in {**self._held, **self._places} if each in known):
             tallies = self.tally(question_id)
             found[question_id] = [tallies[policy].is_right if policy in tallies else None for policy in self.policies]
         return found
@@ -164,22 +185,7 @@ NONE = Rollouts()
 
 def kept(rows: QuestionRows) -> list[tuple[RolloutRow, Stored]]:
     """Return the rollouts of a question that the store keeps, with what they are scored against."""
-    question = rows.question
-    searched = [[step.query, *step.alternatives] for step in rows.get(ROUNDS) if step.role != "distractor"]
-    against = {
-        "target": [question.answer, *question.answer_aliases],
-        "search_keys": searched,
-        "support_docs": [gold.text for gold in question.supporting],
-    }
-    return [
-        (
-            RolloutRow.model_validate(
-                {**against, "id": row.question_id, "response": row.response, "observations": row.observations}
-            ),
-            row,
-        )
-        for row in rows.get(ROLLOUTS)
-    ]
+    return [(RolloutRow.model_validate(fields), stored) for fields, stored in kept_rows(rows)]
 
 
 def _scored(row: RolloutRow, stored: Stored | None = None) -> Iterator[tuple[Rollout, Scores]]:

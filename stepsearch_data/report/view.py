@@ -93,7 +93,7 @@ class View:
     def _look(self, committed: Manifest) -> _Snapshot:
         manifest = up_to_date(committed)
         connection = open_tables(self._store, manifest)
-        rollouts = self._rollouts.with_kept(self._store, manifest, scored=True)
+        rollouts = self._rollouts.with_kept(self._store, manifest)
         make_listing(connection, rejecting(manifest), answered(connection, rollouts))
         summary = summarize(self._store, committed, connection, self._title, rollouts)
         lookup = Lookup(self._store, manifest, rollouts) if manifest.output(TRAJECTORIES.name) else None

@@ -143,7 +143,7 @@ def _gather(
     made = manifest.output(TRAJECTORIES.name)
     meter.expect(made.rows or 0 if made else 0)
     found = comparison(compared, store) if compared else None
-    rollouts = rollouts.with_kept(store, manifest, scored=False)
+    rollouts = rollouts.with_kept(store, manifest)
     with open(packed, "wb") as file:
         for number, chunk in enumerate(_chunks(records(store, manifest, rollouts)), start=1):
             file.write(pack(chunk) + b"\n")

@@ -17,7 +17,7 @@ Fields = Mapping[str, Any]
 RESPONSES = ("response", "responses", "output", "rollout", "completion", "messages")
 """Names that a response goes by, the first that is there wins."""
 READ = (
-    *("id", "question_id", "data_source", *RESPONSES),
+    *("id", "question_id", "data_source", "policy", "sample", *RESPONSES),
     *("target", "golden_answers", "answer", "answer_aliases", "search_keys", "support_docs"),
     *("ground_truth", "gts", "reward_model", "extra_info", "observations"),
 )
@@ -76,10 +76,12 @@ class GoldRow(_InputRow):
         truth = _truth(fields)
         extra = _present(fields.get("extra_info"))
         identifier = fields.get("question_id", fields.get("id"))
-        origin = fields.get("data_source")
+        origin, policy, sample = (fields.get(name) for name in ("data_source", "policy", "sample"))
         found = {
             "id": str(identifier) if isinstance(identifier, str | int) else None,
             "data_source": origin if isinstance(origin, str) else None,
+            "policy": policy if isinstance(policy, str) else None,
+            "sample": sample if isinstance(sample, int) and 0 < sample < 1 << 31 else None,
             "responses": next((fields[name] for name in RESPONSES if name in fields), None),
             "target": fields.get("target", truth.get("target")),
             "search_keys": fields.get("search_keys", truth.get("search_keys")),
@@ -92,6 +94,9 @@ class GoldRow(_InputRow):
 class RolloutRow(GoldRow):
     """A question's rollouts, one or several, with what they are scored against."""
 
+    policy: str | None = None
+    sample: int | None = None
+    """Which of the policy's rollouts of the question it is, from 1."""
     responses: Annotated[list[str | list[dict[str, Any]]], BeforeValidator(_responses), Field(min_length=1)]
     """Texts, or conversations."""
     observations: list[tuple[int, int]] | None = None
@@ -137,7 +142,8 @@ class ScoredRollout(Row):
     """A rollout's scores, component by component."""
 
     position: int = Field(description="position of its row in the file, from 1: line, array element or Parquet row")
-    sample: int = Field(description="position among the responses of its row, from 1")
+    sample: int = Field(description="`sample` of the row, else the position among its responses, from 1")
+    policy: str | None = Field(description="`policy` of the row, as in a store; null where it has none")
     id: str | None = Field(description="`question_id` or `id` of the row; null where it has none")
     data_source: str | None = Field(description="`data_source` of the row; null where it has none")
     score: float = Field(description="r_answer + γ_key · r_key: the reward of the last token")

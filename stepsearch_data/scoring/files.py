@@ -1,28 +1,34 @@
-"""Scoring a file of any model's rollouts, in bounded memory and on all cores."""
+"""Scoring a file of any model's rollouts, or those that a store keeps, in bounded memory and on all cores."""
 
 from __future__ import annotations
 
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import orjson
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from stepsearch_data.core.atomic import writing
-from stepsearch_data.core.errors import ConfigError, StepSearchError
+from stepsearch_data.core.errors import ConfigError, StepSearchError, StoreError
 from stepsearch_data.core.progress import Meter, Reporter
 from stepsearch_data.executors import Name, open_executor
+from stepsearch_data.pipeline.catalog import check_current
 from stepsearch_data.pipeline.context import TableWriter
+from stepsearch_data.pipeline.kept import kept
+from stepsearch_data.pipeline.questions import by_question
+from stepsearch_data.pipeline.store import Store
 from stepsearch_data.schemas.rollouts import READ, ScoredAnswer, ScoredRollout
 from stepsearch_data.schemas.rows import Reject
-from stepsearch_data.schemas.tables import Table
+from stepsearch_data.schemas.tables import QUESTIONS, ROLLOUTS, ROUNDS, Inputs, Table
 from stepsearch_data.scoring import scorer as scorer_module
 from stepsearch_data.scoring.scorer import Chunk, Kind, Scored, Scorer
 from stepsearch_data.sources import files
@@ -110,11 +116,45 @@ def score_file(path: Path, scorer: Scorer, output: Path | None, *, workers: int 
     """
     rejected = rejects_of(output or default_output(path, scorer.kind))
     for written in (output, rejected):
-        if written:
-            _check_target(written, path)
+        if written and os.path.realpath(written) == os.path.realpath(path):
+            raise ConfigError(f"{path} is read, and would be written too", "name another file with --output")
+    return _score(partial(read_chunks, path), str(path), scorer, output, rejected, workers, reporter)
+
+
+def score_store(
+    store: Store, scorer: Scorer, output: Path | None, rejected: Path, *, workers: int | None, reporter: Reporter
+) -> Report:
+    """Score every rollout that a store keeps, as `score_file` does, against what the store says of its question.
+
+    Raises StoreError where it keeps none, is not up to date or would be written into, and ConfigError as `score_file`.
+    """
+    check_current(store)
+    if output and output.resolve().is_relative_to(store.root.resolve()):
+        raise StoreError(f"cannot write {output}: it lies in the store and could damage it")
+    with store.reading() as manifest:
+        if not manifest.output(ROLLOUTS.name):
+            raise StoreError(f"the store {store.name} keeps no rollouts", "play some: stepsearch-data rollouts --help")
+        inputs = store.tables(manifest, QUESTIONS, ROUNDS, ROLLOUTS)
+        return _score(partial(kept_chunks, inputs), store.name, scorer, output, rejected, workers, reporter)
+
+
+def _score(
+    read: Callable[[Meter], Iterator[Chunk]],
+    source: str,
+    scorer: Scorer,
+    output: Path | None,
+    rejected: Path,
+    workers: int | None,
+    reporter: Reporter,
+) -> Report:
+    """Score chunks of rows. `source` says where rejected rows come from."""
+    for written in (output, rejected):
+        # A FIFO, /dev/null or a folder; Path's methods would raise in a folder that is locked.
+        if written and os.path.exists(written) and not os.path.isfile(written):  # noqa: PTH110, PTH113
+            raise ConfigError(f"cannot write {written}: it is not a regular file", "for a stream of JSON lines: --json")
     report = Report()
-    with reporter.stage("score") as meter, _Rejects(rejected, str(path)) as rejects:
-        chunks = read_chunks(path, meter)
+    with reporter.stage("score") as meter, _Rejects(rejected, source) as rejects:
+        chunks = read(meter)
         first = list(islice(chunks, _SMALL + 1))
         name: Name = "processes" if len(first) > _SMALL else "inline"
         executor = open_executor(name, workers or _cores(), [scorer_module.__name__])
@@ -134,14 +174,6 @@ def score_file(path: Path, scorer: Scorer, output: Path | None, *, workers: int 
     return report
 
 
-def _check_target(written: Path, path: Path) -> None:
-    if os.path.realpath(written) == os.path.realpath(path):
-        raise ConfigError(f"{path} is read, and would be written too", "name another file with --output")
-    # A FIFO, /dev/null or a folder; Path's methods would raise in a folder that is locked.
-    if os.path.exists(written) and not os.path.isfile(written):  # noqa: PTH110, PTH113
-        raise ConfigError(f"cannot write {written}: it is not a regular file", "for a stream of JSON lines: --json")
-
-
 def read_chunks(path: Path, meter: Meter) -> Iterator[Chunk]:
     """Yield the file's rows in chunks for workers. Raises SourceError."""
     is_parquet = path.suffix.lower() == ".parquet"
@@ -155,6 +187,15 @@ def read_chunks(path: Path, meter: Meter) -> Iterator[Chunk]:
             yield chunk
             chunk, size = [], 0
     if chunk:
+        yield chunk
+
+
+def kept_chunks(inputs: Inputs, meter: Meter) -> Iterator[Chunk]:
+    """Yield the rollouts of a store in chunks for workers; `inputs` are its questions, rounds and rollouts."""
+    meter.expect(pq.read_metadata(inputs[ROLLOUTS]).num_rows)
+    rows = (fields for question in by_question(inputs, ROUNDS, ROLLOUTS) for fields, _ in kept(question))
+    records = (Record(position, row) for position, row in enumerate(rows, start=1))
+    while chunk := list(islice(records, _CHUNK_ROWS)):
         yield chunk
 
 

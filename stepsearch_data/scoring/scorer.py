@@ -84,7 +84,8 @@ def _rollout(
     )
     return {
         "position": position,
-        "sample": sample,
+        "sample": row.sample if row.sample and len(row.responses) == 1 else sample,
+        "policy": row.policy,
         "id": row.id,
         "data_source": row.data_source,
         **vars(scores),

@@ -128,17 +128,20 @@ def test_those_that_the_store_keeps_are_shown_as_those_of_a_file(
 ) -> None:
     store = build(tmp_path / "store", f'rollouts.policies=["kept={files[0]}"]')
     manifest = store.manifest()
-    seen, shown = (Rollouts([files[0]]).with_kept(store, manifest, scored=scored) for scored in (True, False))
+    seen, shown = (Rollouts([files[0]]).with_kept(store, manifest) for _ in range(2))
     assert seen.policies == ["kept", "steppo"]
     for each in records(store, manifest, shown):
         own, given = each["rollouts"]
         assert {**own, "policy": "steppo"} == given
-        assert seen.tally(each["id"]) == shown.tally(each["id"])
+        told, scored = seen.tally(each["id"])["kept"], shown.tally(each["id"])["kept"]
+        assert (told.keys, scored.keys) == (None, given["key_reward"])
+        assert told._replace(keys=scored.keys) == pytest.approx(scored)
+        assert seen.tally(each["id"])["steppo"] == shown.tally(each["id"])["steppo"] == scored
         assert Lookup(store, manifest, seen).find(each["id"]) == each
     known = {each["id"] for each in gold}
     assert seen.right(known) == shown.right(known) == {name: [True, True] for name in known}
     with pytest.raises(ConfigError, match="the store keeps rollouts of kept too"):
-        Rollouts([f"kept={files[0]}"]).with_kept(store, manifest, scored=False)
+        Rollouts([f"kept={files[0]}"]).with_kept(store, manifest)
 
 
 def test_those_that_the_store_keeps_are_as_right_as_it_says() -> None:

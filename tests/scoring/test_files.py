@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -22,6 +23,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
+import stepsearch_data as ssd
 from stepsearch_data.core.errors import ConfigError
 from stepsearch_data.core.progress import Reporter
 from stepsearch_data.rewards import PAPER, REFERENCE
@@ -30,6 +32,7 @@ from stepsearch_data.scoring.files import TABLES, default_output, rejects_of, sc
 from stepsearch_data.scoring.scorer import Kind, Scorer, configure
 from stepsearch_data.sources.record import Record
 from tests.conftest import Run
+from tests.releases import build
 
 ROOT = Path(__file__).resolve().parents[2]
 Row = dict[str, Any]
@@ -405,6 +408,51 @@ def test_the_gold_trajectories_of_a_store(sample_store: Path, tmp_path: Path, cl
     assert all(row["format_ok"] and row["answer_em"] == 1 and row["search_key_score"] == 1 for row in found)
     assert all(len(row["information_gain"]) == row["rounds"] for row in found)
     assert sum(sum(row["information_gain"]) for row in found) / len(found) > 0.9
+
+
+@pytest.fixture(scope="module")
+def keeping(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sample, with its gold trajectories as rollouts of a policy, and for every second question a blind one."""
+    folder = tmp_path_factory.mktemp("kept")
+    store = build(folder / "store")
+    gold = [{"id": each.question_id, "response": each.rollout} for each in ssd.load_trajectories(store.root)]
+    blind = [{**each, "response": "<think> hm </think>\n<answer> nobody </answer>"} for each in gold[::2]]
+    (folder / "gold.jsonl").write_bytes(b"".join(orjson.dumps(each) + b"\n" for each in [*gold, *blind]))
+    return build(folder / "store", f'rollouts.policies=["gold={folder / "gold.jsonl"}"]').root
+
+
+def test_the_rollouts_that_a_store_keeps_are_scored_as_rows_of_a_file(keeping: Path, tmp_path: Path, cli: Run) -> None:
+    done = cli("score", "--store", keeping, "--preset", "reference", "-o", tmp_path / "out.parquet", "--workers", "1")
+    assert done.returncode == 0, done.stderr
+    found = pq.read_table(tmp_path / "out.parquet").to_pylist()
+    store = ssd.open(keeping)
+    held = store.table("rollouts").collect().to_dicts()
+    key = ("policy", "question_id", "sample")
+    assert [(row["policy"], row["id"], row["sample"]) for row in found] == [tuple(row[n] for n in key) for row in held]
+    assert [row["position"] for row in found] == [*range(1, len(held) + 1)]
+    trajectories = {each.question_id: each for each in store.trajectories()}
+    golds = dict(store.table("questions").select("question_id", "supporting").collect().iter_rows())
+    for row, own in zip(found, held, strict=True):
+        each = trajectories[own["question_id"]]
+        searched = [[step.query, *step.alternatives] for step in each.rounds if step.role != "distractor"]
+        fields = {"response": own["response"], "answer": each.answer, "answer_aliases": each.answer_aliases}
+        against = {"search_keys": searched, "support_docs": golds[each.question_id]}
+        (alone,) = ssd.score([{**fields, **against}], "reference").to_pylist()
+        same = {"position", "sample", "policy", "id", "data_source"}
+        assert {name: row[name] for name in row.keys() - same} == {name: alone[name] for name in alone.keys() - same}
+    assert {row["answer_em"] for row in found if row["sample"] == 2} == {0}
+    lines = printed(cli("score", "--store", keeping, "--preset", "reference", "--json"))
+    assert [each["score"] for each in lines] == [row["score"] for row in found]
+
+
+def test_a_store_without_rollouts_and_a_place_inside_of_one_are_refused(
+    sample_store: Path, keeping: Path, cli: Run
+) -> None:
+    nothing = cli("score", "--store", sample_store)
+    assert (nothing.returncode, nothing.stderr.split(" keeps ")[1][:11]) == (1, "no rollouts")
+    inside = cli("score", "--store", keeping, "-o", keeping / "x.parquet")
+    assert (inside.returncode, "it lies in the store" in inside.stderr) == (1, True)
+    assert not (keeping / "x.parquet").exists()
 
 
 def test_null_stands_for_absent() -> None:
