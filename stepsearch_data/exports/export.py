@@ -8,6 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stepsearch_data.core.errors import ConfigError, StoreError
@@ -18,6 +19,7 @@ from stepsearch_data.exports.files import Files
 from stepsearch_data.exports.formats import Format
 from stepsearch_data.exports.marks import marked
 from stepsearch_data.exports.reading import count_taken, examples, split_names, taken
+from stepsearch_data.exports.schema import TEXT
 from stepsearch_data.pipeline.catalog import check_current
 from stepsearch_data.pipeline.context import read_rows
 from stepsearch_data.pipeline.demonstrations import refuse_templates
@@ -45,6 +47,7 @@ _NOTHING = {
 }
 
 
+_ORIGIN = pa.field("origin", TEXT)  # of rows where both origins are in a file: gold or teacher
 Wanted = Callable[[Passes], bool]
 Origin = Literal["gold", "teacher", "all"]
 
@@ -77,7 +80,7 @@ def export(
 ) -> Written:
     """Write the format's files into a folder, and replace existing ones.
 
-    `origin` says whose trajectories: the gold ones, those taken of a teacher's rollouts, or both.
+    `origin` says whose trajectories: the gold ones, those taken of a teacher's rollouts, or both: then rows say it.
     With `wanted`, only trajectories whose question a policy passes so often (`parse_rates`).
     Where all splits are written, other splits' files of earlier exports are removed from the folder.
 
@@ -85,7 +88,10 @@ def export(
     `allow_templates`), ConfigError for a split that it does not have, OSError.
     """
     _check(store, form, template, folder, origin, everything=everything)
-    with store.reading() as manifest, Files(folder, form.suffix, form.schema(template)) as written:
+    both = origin == "all"
+    schema = form.schema(template)
+    schema = schema.append(_ORIGIN) if both else schema
+    with store.reading() as manifest, Files(folder, form.suffix, schema) as written:
         if not allow_templates and form.of != "passages":
             refuse_templates(store.tables(manifest, QUESTIONS)[QUESTIONS])
         known = [form.stem] if form.stem else split_names(store, manifest)
@@ -97,7 +103,7 @@ def export(
         for own_split, item in found:
             if split in (None, own_split) and (wanted is None or _is_wanted(item, wanted)):
                 for row in form.rows(item, template):
-                    written.append(own_split, row)
+                    written.append(own_split, {**row, _ORIGIN.name: item.origin} if both else row)
         if not written.rows:
             keys = ("curriculum" if wanted else "", origin, form.of, form.name)
             raise StoreError(*next((_NOTHING[key] for key in keys if key in _NOTHING), _NO_TRAJECTORY))

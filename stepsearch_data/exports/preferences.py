@@ -23,7 +23,7 @@ def trl_dpo(example: Example, template: Template) -> list[Row]:
     `rejected_documents`, to show why it was bad. A hop without a good or without a bad search makes no pair. Of a
     teacher, pairs are what it wrote in a right and in a wrong rollout, where the two part; `hop` is the turn.
     """
-    if example.final:
+    if example.origin == "teacher":
         return [_parted(example, template, each) for each in example.preferred]
     return [
         {
@@ -73,7 +73,7 @@ def trl_stepwise(example: Example, template: Template) -> list[Row]:
     """
     steps = [_step(template, example, at) for at in range(len(example.steps))]
     labels = [step.search.good for step in example.steps]
-    supported = bool(example.final) or all(step.search.good for step in example.steps if step.role == "gold")
+    supported = example.origin == "teacher" or all(step.search.good for step in example.steps if step.role == "gold")
     prompt, last = template.opening(example.question), template.last(example).text
     return [{"prompt": prompt, "completions": [*steps, last], "labels": [*labels, supported]}] + [
         {

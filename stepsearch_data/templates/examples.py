@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from stepsearch_data.core.intervals import Passes
 
@@ -92,6 +93,11 @@ class Example:
     def keys(self) -> list[list[str]]:
         """Return the reference queries of each hop that was searched."""
         return [list(step.keys) for step in self.steps if step.role != "distractor"]
+
+    @property
+    def origin(self) -> Literal["gold", "teacher"]:
+        """Return whose trajectory it is."""
+        return "teacher" if self.final else "gold"
 
     @property
     def abstains(self) -> bool:

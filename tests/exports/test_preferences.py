@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import datasets
@@ -110,7 +111,8 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_teachers_trajectories_are_exported_alone_or_with_the_gold_ones(export: Export, taught: Path) -> None:
     gold, own = (rows_of(export("trl-sft", store=taught, origin=origin)) for origin in ("gold", "teacher"))
     assert own == gold
-    assert rows_of(export("trl-sft", store=taught, origin="all")) == gold + own
+    both = [{**row, "origin": "gold"} for row in gold] + [{**row, "origin": "teacher"} for row in own]
+    assert rows_of(export("trl-sft", store=taught, origin="all")) == both
     (pair,) = rows_of(export("trl-dpo", store=taught, origin="teacher"))
     assert (pair["hop"], pair["rejected"]) == (1, "no")
     assert (pair["prompt"], pair["chosen"]) == (own[0]["prompt"], own[0]["completion"])
@@ -120,6 +122,14 @@ def test_a_teachers_trajectories_are_exported_alone_or_with_the_gold_ones(export
     assert "<search>" not in str(calls)
     for row in rows_of(export("trl-stepwise", store=taught, origin="teacher")):
         assert row["labels"][-1] is True
+
+
+@pytest.mark.parametrize("name", ["verl-sft", "trl-dpo", "trl-stepwise", "llama-factory", "sharegpt"])
+def test_every_format_of_searches_says_whose_a_row_is(export: Export, taught: Path, name: str) -> None:
+    rows = rows_of(export(name, store=taught, origin="all"))
+    assert Counter(row.pop("origin") for row in rows).keys() == {"gold", "teacher"}
+    apart = [row for origin in ("gold", "teacher") for row in rows_of(export(name, store=taught, origin=origin))]
+    assert rows == apart
 
 
 def test_a_search_that_shows_nothing_new_makes_no_right_answer_wrong(export: Export, twice: Path) -> None:
