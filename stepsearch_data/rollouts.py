@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,12 +19,13 @@ from stepsearch_data.builds import recalled, run_config
 from stepsearch_data.core.errors import ConfigError
 from stepsearch_data.core.intervals import BANDS, Passes
 from stepsearch_data.core.toml import write_value
+from stepsearch_data.core.validation import shortened
 from stepsearch_data.evaluation.measure import interval
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.sources.rollouts import ROLLOUTS, policy_file
 from stepsearch_data.sql import query
 
-_NAME = re.compile(r"[^/=.\x00-\x1f][^/=\x00-\x1f]*")
+_NAME = re.compile(r"[^/=.][^/=]{0,119}")
 _PLAYING = ("llm.", "engines.")  # settings of who plays, not of what the store is made of
 _PASSES = 'SELECT policy, count(*) FILTER ("right") AS passed, count(*) AS n FROM rollouts GROUP BY policy, question_id'
 _PICKS = "SELECT policy, failed, count(*) AS n, min(reason) AS example FROM picks GROUP BY policy, failed ORDER BY ALL"
@@ -49,7 +50,7 @@ class Keeping:
 
 def name_policy(model: str) -> str:
     """Name a policy by the last part of its model's name or folder; a checkpoint also by its run."""
-    path = Path(model).resolve() if Path(model).exists() else PurePath(model)
+    path = Path(model).resolve()
     path = path.parent if path.name == "policy" else path
     return f"{path.parent.name}-{path.name}" if path.name.startswith("checkpoint-") else path.name
 
@@ -78,9 +79,10 @@ def plan_keeping(
     known = {
         text: text.partition("=")[0] for text in kept.policies if policy_file(text.partition("=")[2])[1].resolve() in at
     }
-    name = policy or next(iter(known.values()), folder.resolve().name)
-    if not _NAME.fullmatch(name):
-        raise ConfigError(f"{name!r} cannot be the name of a policy and of its folder", "another one: --policy NAME")
+    name = next(iter(known.values()), folder.resolve().name) if policy is None else policy
+    if not (_NAME.fullmatch(name) and name.isprintable()):
+        fault = f"{shortened(name)!r} cannot be the name of a policy and its folder"
+        raise ConfigError(fault, "name it in up to 120 letters, without / and =: --policy NAME")
     entry = f"{name}={folder.absolute()}"
     policies = [entry if text in known and known[text] != name else text for text in kept.policies]
     policies += [] if known else [entry]

@@ -51,7 +51,9 @@ def rollouts(
     output: Annotated[
         Path | None,
         options.output(
-            metavar="DIR", help="Folder of the rollouts (default STORE.rollouts/POLICY). A stopped run goes on."
+            metavar="DIR",
+            help="Folder of the rollouts (default STORE.rollouts/POLICY). A stopped run goes on.",
+            callback=lambda path: options.here(options.utf8(path)),
         ),
     ] = None,
     dry_run: options.AskNothing = False,
@@ -95,7 +97,9 @@ def rollouts(
     load = loader(config, engine, base_url, max_concurrency, max_cost, settings)
     place = set_up(setup).choice.store or load(()).store
     opened = Store.open(place)
-    folder = output or beside(opened, ".rollouts") / (policy or name_policy(llm or checkpoint or ""))
+    if not output and policy is None:
+        policy = name_policy(llm or checkpoint or "")
+    folder = output or beside(opened, ".rollouts") / (policy or "")
     keeping = plan_keeping(place, folder, policy, config, settings or ())
     setup = replace(setup, output=folder)
     if dry_run:
