@@ -139,6 +139,8 @@ def test_what_is_malformed_is_refused_with_a_reason(server: Server, body: bytes,
     ("method", "path", "status"),
     [
         ("GET", "/retrieve", 405),
+        ("GET", "/open", 405),
+        ("GET", "/find", 405),
         ("PUT", "/retrieve", 405),
         ("POST", "/health", 405),
         ("GET", "/", 404),

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from stepsearch_data.search import Engine, SearchEngine
 
 _SECONDS = 30.0  # that a human waits for an engine
-_SNIPPET = 240  # characters
-_BEFORE = 60  # characters of a snippet before the first word of the query
 _NARROW = 36  # characters of a column, below which engines are shown one after the other
 
 
@@ -116,7 +114,8 @@ def serve(
 ) -> None:
     """Serve Search-R1's /retrieve over HTTP: drop-in for its retrieval_server.py, for RL rollouts.
 
-    The index of a corpus is built first where there is none. Also: GET /health, GET /metrics (Prometheus).
+    The index of a corpus is built first where there is none. Also: POST /open and POST /find (documents in pages, words
+    in them), GET /health, GET /metrics (Prometheus).
     """
     end_at_once()
     from stepsearch_data.indexes import Choice
@@ -251,11 +250,11 @@ def _cell(hit: Hit, words: set[str]) -> Text:
 
 def snippet(text: str, words: set[str]) -> str:
     """Cut one line from a text, beginning with the query's words, or with the text where it has none."""
+    from stepsearch_data.search.reading import around
+
     line = " ".join(text.split())
     first = next((m.start() for m in re.finditer(r"\w+", line) if m[0].lower() in words), 0)
-    start = line.rfind(" ", 0, first - _BEFORE) + 1 if first > _BEFORE else 0
-    piece = line[start : start + _SNIPPET]
-    return f"{'…' if start else ''}{piece}{'…' if start + _SNIPPET < len(line) else ''}"
+    return around(line, first)
 
 
 def _marked(text: str, words: set[str]) -> Text:

@@ -72,7 +72,13 @@ def train(
 
     if (recipe is None) == (demo is None):
         raise ConfigError("expected a recipe or the demo", "give one: --config RECIPE, or --demo quick")
-    of_recipes = {"--index": index, "--corpus": corpus, "--report-to": report_to, "--resume": resume, "--dry-run": dry_run}
+    of_recipes = {
+        "--index": index,
+        "--corpus": corpus,
+        "--report-to": report_to,
+        "--resume": resume,
+        "--dry-run": dry_run,
+    }
     of_demo = {"--workers": workers, "--seed": seed, "--json": as_json and not dry_run}
     for flag in (name for name, value in (of_recipes if demo else of_demo).items() if value not in (None, False)):
         raise ConfigError(f"{flag} means nothing {'to' if demo else 'without'} --demo", "leave it out")
@@ -110,7 +116,10 @@ def _print_estimate(told: Estimate, memory_gb: float, *, as_json: bool) -> None:
         print_json({**asdict(told), "peak": told.peak, "hours": told.hours})
         return
     parts = [(part.name, part.phase, f"{part.size / 1e9:.1f}", part.counted) for part in told.parts]
-    grid(("memory of a GPU", "when", "GB", "counted"), [*parts, ("peak", "", f"{told.peak / 1e9:.1f}", f"of {memory_gb:g}")])
+    grid(
+        ("memory of a GPU", "when", "GB", "counted"),
+        [*parts, ("peak", "", f"{told.peak / 1e9:.1f}", f"of {memory_gb:g}")],
+    )
     print()
     seconds = [(name, f"{value:,.0f} s") for name, value in told.seconds.items()]
     grid(("time of an update", ""), [*seconds, ("the whole training", f"{told.hours:,.0f} h")])

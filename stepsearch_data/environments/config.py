@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -16,13 +16,16 @@ from stepsearch_data.pipeline.store import Store
 from stepsearch_data.rewards import Preset, RewardConfig
 from stepsearch_data.schemas.rollouts import GoldRow
 from stepsearch_data.scoring.scorer import configure
+from stepsearch_data.search.reading import PAGE_LENGTH, PageLength
 from stepsearch_data.sources.record import Record, validate
 from stepsearch_data.templates.examples import Paragraph
 from stepsearch_data.templates.files import load_template
 from stepsearch_data.templates.template import Template
 from stepsearch_data.trainer.config import Count, Limits, Natural
-from stepsearch_data.trainer.data import load_examples, to_task
+from stepsearch_data.trainer.data import load_examples, load_tag_template, to_task
 from stepsearch_data.trainer.search_env import Task
+
+ReadingTool = Literal["open", "find"]
 
 
 @dataclass(frozen=True)
@@ -52,10 +55,18 @@ class EnvironmentConfig:
     """Whether questions by templates, which are demonstrations, are played."""
     settings: tuple[str, ...] = ()
     """Of engines, as `--set` takes them: `engines.http.timeout=60`."""
+    tools: tuple[ReadingTool, ...] = ()
+    """What a policy may call beside the search: open, find. What follows counts only where there are some."""
+    page_length: PageLength = PAGE_LENGTH
+    """Characters of a page of a document. A search shows first pages."""
+    max_reads: Natural = 10
+    """Calls of `open` and `find` of a rollout."""
+    calls_per_turn: Count = 1
+    """Calls of a turn that are run. Others are answered with a warning."""
 
     def __post_init__(self) -> None:
         """Make tuples of lists: a config is a key."""
-        for name in ("switches", "settings"):
+        for name in ("switches", "settings", "tools"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
 
     @classmethod
@@ -81,6 +92,29 @@ class EnvironmentConfig:
     def wording(self) -> Template:
         """Return the template. Raises ConfigError."""
         return _wording(self.template)
+
+    @property
+    def tag_wording(self) -> Template:
+        """Return the template of a policy that writes tags. Raises ConfigError where it has to call tools."""
+        if self.tools:
+            named = " and ".join(self.tools)
+            raise ConfigError(f"there are no tags for {named}", 'they are called as tools: template="tools"')
+        return load_tag_template(self.template)
+
+    @property
+    def functions(self) -> list[dict[str, Any]]:
+        """Return the definitions of what a policy may call. Raises ConfigError for tools that the template lacks."""
+        wording, known = self.wording, get_args(ReadingTool)
+        if wording.tool is None:
+            raise ConfigError(f"the template {self.template} has no tool", "tools, or one of yours with a part tool")
+        for name in self.tools:
+            if name not in known:
+                raise ConfigError(f"there is no tool {name}", f"known: {', '.join(known)}")
+            if name not in wording.parts:
+                raise ConfigError(f"the template {self.template} has no part {name}", "copy that of the template tools")
+        if self.tools and "${title}" not in wording.parts["document"]:
+            raise ConfigError(f"the template {self.template} shows no ${{title}}, beside which ids stand", "add it")
+        return wording.functions(self.tools)
 
     @property
     def limits(self) -> Limits:

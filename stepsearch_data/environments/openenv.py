@@ -88,6 +88,8 @@ class SearchServer(Environment[SearchAction, SearchObservation, State]):
 
 def application(config: EnvironmentConfig, split: str = "train", most: int = 64) -> Any:
     """Return the server's application, for so many connections at most. Raises StoreError, SourceError, ConfigError."""
+    if config.tools:
+        raise ConfigError("an action here is a search or an answer", "leave tools out")
     if not config.tasks(split):
         raise ConfigError(f"the split {split} of {config.store} holds no question", "another with --split")
     made = partial(SearchServer, config, split)

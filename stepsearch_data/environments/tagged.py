@@ -8,7 +8,6 @@ from stepsearch_data.environments.config import EnvironmentConfig
 from stepsearch_data.environments.retriever import retrieve
 from stepsearch_data.rewards import Scores, read
 from stepsearch_data.trainer.characters import END, decode, encode, in_characters
-from stepsearch_data.trainer.data import load_tag_template
 from stepsearch_data.trainer.episode_score import score_task
 from stepsearch_data.trainer.search_env import SearchEnv, Task
 from stepsearch_data.trainer.stops import cut_at_stop
@@ -32,8 +31,7 @@ class TaggedEnvironment:
 
     def __init__(self, config: EnvironmentConfig) -> None:
         self.config = config
-        template = load_tag_template(config.template)
-        self._rules = SearchEnv(template, in_characters(config.limits), encode, decode, frozenset([END]))
+        self._rules = SearchEnv(config.tag_wording, in_characters(config.limits), encode, decode, frozenset([END]))
         self.reset(Task("", "", "", ()))
 
     def reset(self, question: str | Task) -> str:

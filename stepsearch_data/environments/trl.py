@@ -22,7 +22,6 @@ from stepsearch_data.environments.config import EnvironmentConfig, task_of
 from stepsearch_data.environments.environment import SearchEnvironment, final_answer
 from stepsearch_data.environments.retriever import retrieve
 from stepsearch_data.trainer.config import Chat
-from stepsearch_data.trainer.data import load_tag_template
 from stepsearch_data.trainer.episode_score import score_episode
 from stepsearch_data.trainer.loading import make_search_env
 from stepsearch_data.trainer.rollout import Sampler, roll_out
@@ -34,7 +33,10 @@ _SMALL = 1e-4  # that TRL adds to a standard deviation
 
 
 class ToolEnvironment:
-    """What TRL makes one of per rollout: its public functions but `reset` are the tools that the model is offered."""
+    """What TRL makes one of per rollout: its public functions but `reset` are the tools that the model is offered.
+
+    Its subclasses have those that the config adds to the search.
+    """
 
     def __init__(self, config: EnvironmentConfig) -> None:
         self.state = SearchEnvironment(config)
@@ -59,6 +61,46 @@ class ToolEnvironment:
             self.failure = error
             raise
 
+    def _begin_turn(self) -> None:
+        """Begin to count calls anew: all until the next time are of one message."""
+        self.state.begin_turn()
+
+
+class _Opens(ToolEnvironment):
+    def open(self, id: str, page: int = 1) -> str:  # noqa: A002 - the model's word
+        """Shows a document that a search has found, one page at a time. A search shows only its first page.
+
+        Args:
+            id: The document's id, as the search shows it, such as d1.
+            page: The number of the page; without it, the first.
+
+        """  # noqa: D401 - TRL shows it to the model
+        return self.state.open(id, page).text
+
+
+class _Finds(ToolEnvironment):
+    def find(self, id: str, words: str) -> str:  # noqa: A002 - the model's word
+        """Finds words on all pages of a document that a search has found, and shows the text around them.
+
+        Args:
+            id: The document's id, as the search shows it, such as d1.
+            words: The words to find, without those that stand everywhere.
+
+        """  # noqa: D401 - TRL shows it to the model
+        return self.state.find(id, words).text
+
+
+class _Reads(_Opens, _Finds):
+    pass
+
+
+_OFFERS = {
+    frozenset(): ToolEnvironment,
+    frozenset({"open"}): _Opens,
+    frozenset({"find"}): _Finds,
+    frozenset({"open", "find"}): _Reads,
+}
+
 
 class TaggedRollout:
     """A rollout that was played by the rules here; it is scored when TRL tells the other columns of its row."""
@@ -70,10 +112,8 @@ class TaggedRollout:
 
 def tool_environments(config: EnvironmentConfig) -> Callable[[], ToolEnvironment]:
     """Return an `environment_factory`. Raises ConfigError for settings that are wrong."""
-    if config.wording.tool is None:
-        raise ConfigError(f"the template {config.template} has no tool", 'template="tools", or tagged_rollouts')
-    _ = config.rewards
-    return partial(ToolEnvironment, config)
+    _ = config.functions, config.rewards
+    return partial(_OFFERS[frozenset(config.tools)], config)
 
 
 def tagged_rollouts(
@@ -83,7 +123,7 @@ def tagged_rollouts(
 
     Lengths are those of the config: TRL does not cut what a `rollout_func` returns. Raises ConfigError.
     """
-    template = load_tag_template(config.template)
+    template = config.tag_wording
     _ = config.rewards
 
     def play(prompts: list[Any], trainer: GRPOTrainer) -> dict[str, Any]:
@@ -125,6 +165,7 @@ def search_reward(
     completions: Sequence[Any],
     environments: Sequence[ToolEnvironment | TaggedRollout],
     log_extra: Callable[[str, list[Any]], None] | None = None,
+    log_metric: Callable[[str, float], None] | None = None,
     **columns: Any,
 ) -> list[float]:
     """Return what each rollout earned; its turns are in `turn_rewards` of its environment.
@@ -138,9 +179,18 @@ def search_reward(
             row = {name: values[at] for name, values in columns.items() if isinstance(values, list)}
             environment.episode.task = task_of(row)
             environment.turn_rewards = _by_turn(environment)
+    if log_metric:
+        for name, mean in _read_per_rollout(environments).items():
+            log_metric(name, mean)
     if log_extra:
         log_extra("turn_rewards", [environment.turn_rewards for environment in environments])
     return [sum(environment.turn_rewards) for environment in environments]
+
+
+def _read_per_rollout(environments: Sequence[ToolEnvironment | TaggedRollout]) -> dict[str, float]:
+    """Return how often documents were opened and words found, per rollout; nothing where neither is a tool."""
+    counts = [each.state.counts for each in environments if isinstance(each, ToolEnvironment)]
+    return {name: sum(each[name] for each in counts) / len(counts) for name in (counts[0] if counts else ())}
 
 
 def _settle(environment: ToolEnvironment, completion: Sequence[Message]) -> list[float]:
@@ -182,7 +232,13 @@ class TurnGRPOTrainer(GRPOTrainer):
 
     The advantage of a turn is that sum minus the mean return of its group, divided as TRL divides advantages
     (`scale_rewards`). Turns of the same number are not compared with each other: the policy decides how many there are.
+    It tells environments when a turn begins, without which they cannot count the calls of one.
     """
+
+    def _generate_single_turn(self, *given: Any, **named: Any) -> Any:
+        for environment in self.environments or ():
+            environment._begin_turn()  # noqa: SLF001 - public functions are tools of the model
+        return super()._generate_single_turn(*given, **named)
 
     def _calculate_rewards(self, *given: Any) -> Tensor:
         self._scored: Tensor = super()._calculate_rewards(*given)

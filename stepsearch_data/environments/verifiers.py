@@ -18,7 +18,7 @@ import verifiers.v1 as vf
 from pydantic import BeforeValidator, Field
 
 from stepsearch_data.environments.config import EnvironmentConfig, task_of
-from stepsearch_data.environments.environment import SearchEnvironment, final_answer, query_of
+from stepsearch_data.environments.environment import SearchEnvironment, final_answer
 from stepsearch_data.environments.tagged import TaggedEnvironment
 from stepsearch_data.trainer.stops import STOPS, close_turn
 
@@ -45,9 +45,13 @@ class SearchTask(vf.Task[SearchData]):
 
     @vf.metric
     async def measured(self, trace: vf.Trace) -> dict[str, float]:
-        """Return the parts of the score, and how often was searched."""
-        scores = trace.info["scores"]
-        return {**{name: float(scores[name]) for name in _METRICS}, "searches": len(scores["information_gain"])}
+        """Return the parts of the score, and how often was searched, opened and found."""
+        scores, reads = trace.info["scores"], trace.info.get("reads", {})
+        return {
+            **{name: float(scores[name]) for name in _METRICS},
+            "searches": len(scores["information_gain"]),
+            **{name: float(count) for name, count in reads.items()},
+        }
 
 
 class SearchTasksetConfig(vf.TasksetConfig):
@@ -94,6 +98,10 @@ class SearchHarnessConfig(vf.HarnessConfig):
     max_obs_length: int = 600
     allow_templates: bool = False
     settings: _Texts = Field(default_factory=list)
+    tools: _Texts = Field(default_factory=list)
+    page_length: int = 4_000
+    max_reads: int = 10
+    calls_per_turn: int = 1
 
     @property
     def environment(self) -> EnvironmentConfig:
@@ -159,12 +167,15 @@ class _Chat:
 async def _call_tools(environment: SearchEnvironment, chat: _Chat, turns: list[float]) -> None:
     """Play with tool calls until a message calls none; add what each message earned to `turns`."""
     config = environment.config
-    tools = [{"type": "function", "function": config.wording.tool}]
-    for _ in range(config.max_turns + 2):  # one more for who calls when no search is left
+    tools = [{"type": "function", "function": function} for function in config.functions]
+    reads = config.max_reads if config.tools else 0
+    for _ in range(config.max_turns + reads + 2):  # one more for who calls when no search is left
         wrote = await chat.reply(tools=tools)
         turns.append(0.0)
+        environment.begin_turn()
         for call in wrote.get("tool_calls") or ():
-            found = await environment.search_async(query_of(config, _arguments(call["function"])))
+            function = call["function"]
+            found = await environment.call_async(str(function.get("name")), _arguments(function))
             chat.add("tool", found.text, tool_call_id=call["id"])
             turns[-1] += found.reward
         if not wrote.get("tool_calls"):
@@ -200,7 +211,10 @@ def _settled(environment: SearchEnvironment | TaggedEnvironment, turns: Sequence
     assert scores
     *earlier, last = turns or [0.0]
     rest = sum(scores.step_rewards, scores.score) - sum(earlier, last)
-    return {"scores": vars(scores), "turn_rewards": [*earlier, last + rest]}
+    found = {"scores": vars(scores), "turn_rewards": [*earlier, last + rest]}
+    if isinstance(environment, SearchEnvironment) and environment.counts:
+        found["reads"] = environment.counts
+    return found
 
 
 def _opening(data: SearchData) -> list[dict[str, Any]]:

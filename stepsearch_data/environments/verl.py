@@ -1,4 +1,4 @@
-"""verl 0.9: a search tool with a memory, an agent loop whose rewards lie on their tokens, and `compute_score`.
+"""verl 0.9: tools with a memory, an agent loop whose rewards lie on their tokens, and `compute_score`.
 
 verl makes a tool anew for each call, so what a rollout has searched for is kept in its `agent_data`. The loop settles
 it by what the response shows, and gives `rm_scores` per token. GAE uses them where they are; GRPO sums them.
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any
+from typing import Any, ClassVar
 from uuid import uuid4
 
 import torch
@@ -21,7 +21,7 @@ from verl.tools.schemas import OpenAIFunctionToolSchema, ToolResponse
 
 from stepsearch_data.core.errors import ConfigError, StepSearchError
 from stepsearch_data.environments.config import EnvironmentConfig, task_of
-from stepsearch_data.environments.environment import SearchEnvironment, final_answer, query_of
+from stepsearch_data.environments.environment import SearchEnvironment, final_answer
 from stepsearch_data.rewards import Preset, Scores, read
 from stepsearch_data.scoring.scorer import configure
 from stepsearch_data.trainer.episode_score import score_task
@@ -36,10 +36,15 @@ class Memory:
     played: SearchEnvironment
     turns: list[int] = field(default_factory=list)
     failure: StepSearchError | None = None
+    calling: int = -1
+    """The turn whose calls are counted."""
 
 
 class SearchTool(BaseTool):
     """Searches. Its config has fields of `EnvironmentConfig`, its function's definition is the template's."""
+
+    reads: ClassVar[str] = ""
+    """Which function it is beside the search."""
 
     def __init__(self, config: dict[str, Any], tool_schema: OpenAIFunctionToolSchema | None = None) -> None:
         options = {name: value for name, value in config.items() if name != "type"}
@@ -49,10 +54,11 @@ class SearchTool(BaseTool):
 
     def get_openai_tool_schema(self) -> OpenAIFunctionToolSchema:
         """Return the template's definition of the function. Raises ConfigError for a template without one."""
-        tool = self.environment.wording.tool
-        if tool is None:
-            raise ConfigError(f"the template {self.environment.template} has no tool", "template: tools")
-        return OpenAIFunctionToolSchema.model_validate({"type": "function", "function": tool})
+        search, *others = self.environment.functions
+        found = next((each for each in others if each["name"] == self.reads), None) if self.reads else search
+        if found is None:
+            raise ConfigError(f"{self.reads} is not among the tools of its config", f"tools: [{self.reads}]")
+        return OpenAIFunctionToolSchema.model_validate({"type": "function", "function": found})
 
     def begin(self, row: Mapping[str, Any]) -> Memory:
         """Begin a rollout of a row's `create_kwargs`."""
@@ -71,10 +77,14 @@ class SearchTool(BaseTool):
     ) -> tuple[ToolResponse, float, dict[str, Any]]:
         """See `BaseTool.execute`. The metrics are the parts of the reward."""
         if _KEY not in agent_data.extra_fields:
-            agent_data.extra_fields[_KEY] = self.begin(self._rows[instance_id])
+            given = (self._rows[instance_id], *(each.get("create_kwargs") for each in agent_data.tools_kwargs.values()))
+            agent_data.extra_fields[_KEY] = self.begin(next(row for row in given if row))  # rows are for the search
         memory: Memory = agent_data.extra_fields[_KEY]
+        if memory.calling != agent_data.assistant_turns:
+            memory.calling = agent_data.assistant_turns
+            memory.played.begin_turn()
         try:
-            found = await memory.played.search_async(query_of(self.environment, parameters))
+            found = await memory.played.call_async(self.name, parameters)
         except StepSearchError as error:  # verl would show it to the model and go on
             memory.failure = error
             raise
@@ -85,6 +95,18 @@ class SearchTool(BaseTool):
     async def release(self, instance_id: str, **_: Any) -> None:
         """See `BaseTool.release`."""
         self._rows.pop(instance_id, None)
+
+
+class OpenTool(SearchTool):
+    """Opens what a search has shown. Its config is that of the search, with `tools`."""
+
+    reads = "open"
+
+
+class FindTool(SearchTool):
+    """Finds words in what a search has shown. Its config is that of the search, with `tools`."""
+
+    reads = "find"
 
 
 class SearchOutput(AgentLoopOutput):
@@ -110,20 +132,21 @@ class SearchAgentLoop(ToolAgentLoop):
     async def run(self, sampling_params: dict[str, Any], priority: int = 0, **row: Any) -> SearchOutput:
         """See `AgentLoopBase.run`."""
         output = await super().run(sampling_params, priority, **row)
-        tool = next(tool for tool in self.tools.values() if isinstance(tool, SearchTool))
+        tool = next(tool for tool in self.tools.values() if isinstance(tool, SearchTool) and not tool.reads)
         memory = output.extra_fields.pop(_KEY, None) or tool.begin(row["tools_kwargs"][tool.name]["create_kwargs"])
         if memory.failure:
             raise memory.failure
-        if any(len(found.text) > self.max_tool_response_length for found in memory.played.results):
+        texts = [returned.text for returned in (*memory.played.results, *memory.played.reads)]
+        if any(len(text) > self.max_tool_response_length for text in texts):
             raise ConfigError(
-                "what a search found is longer than multi_turn.max_tool_response_length",
+                "what a tool returned is longer than multi_turn.max_tool_response_length",
                 "set actor_rollout_ref.rollout.multi_turn.max_tool_response_length=20000",
             )
         runs = _runs(output.response_mask)
         shown = sum(end < len(output.response_mask) for _, end in runs)  # turns after which the environment spoke
         memory.played.keep(sum(turn < shown for turn in memory.turns))
         words = output.response_ids[slice(*runs[-1])] if runs and shown < len(runs) else []
-        _, calls = await self.tool_parser.extract_tool_calls(words, [tool.tool_schema])
+        _, calls = await self.tool_parser.extract_tool_calls(words, [each.tool_schema for each in self.tools.values()])
         said = self.tokenizer.decode(words, skip_special_tokens=True)
         scores = memory.played.answer(None if calls else final_answer(said))
         ends = [end - 1 for _, end in runs]

@@ -13,11 +13,16 @@ from stepsearch_data.rewards.rollout import NO_SEARCH_LEFT, Places, Rollout, Tex
 Message = Mapping[str, Any]
 NO_QUERY = "There is no query. Search for a few words."
 OVER = "The question has been answered. Nothing more can be searched."
+TOO_MANY = "This call was not run: a turn has {} at most. Call again in your next turn."
+NO_TOOL = 'There is no tool "{}". Call {}.'
 # What is said of a call that no engine has seen: by the environments here, TRL and verl.
 _REFUSED = re.compile(
     "|".join(
         [
             *(rf"{re.escape(said)}\s*\Z" for said in (NO_SEARCH_LEFT, NO_QUERY, OVER)),
+            rf"{re.escape(TOO_MANY)}\s*\Z".replace(r"\{\}", r"\d+"),
+            rf"{re.escape(NO_TOOL)}\s*\Z".replace(r"\{\}", ".{0,200}"),
+            r"\{'error': .\w*\.?(?:open|find)\(\) (?:missing|got an unexpected|takes) ",
             r"\{'error': .(?:Tool .{1,200} not found\.|Unsupported tool call type: )",
             "Unknown function '",
             "Invalid JSON in arguments for '",
@@ -25,8 +30,11 @@ _REFUSED = re.compile(
     )
 )
 _FAILED = re.compile(r"\{'error': |Error executing tool '")
+_READING = {"open": {"id", "page"}, "find": {"id", "words"}}
+"""Functions that read what a search has shown, and their arguments. Another program's search may have such a name."""
 _DONE = object()  # in place of the id of a call that has its result
 _HEADER = re.compile(r"^\[(\d{1,5})\] (.*)$", re.MULTILINE)
+_ID = re.compile(r" \(id d\d{1,5}(?:, page 1 of \d{1,5})?\)\Z")  # beside a title, where documents can be opened
 
 
 def read_conversation(messages: Sequence[Message], *, lazy: bool = False, keep_next_label: bool = False) -> Rollout:
@@ -34,8 +42,8 @@ def read_conversation(messages: Sequence[Message], *, lazy: bool = False, keep_n
 
     A call's query is the first text among its arguments. What it returned is cut where documents begin, at `[1] Title`,
     `[2] Title`, …, each on a line of its own, as the template `tools` writes them; else it is one document. A call that
-    was refused is no search, and one that failed has no result. The answer stands in the last message, which calls
-    nothing, between `<answer>` and `</answer>`.
+    was refused is no search, nor is one of `open` and `find`, and one that failed has no result. The answer stands in
+    the last message, which calls nothing, between `<answer>` and `</answer>`.
 
     Where no tool is called and a result stands in tags, the messages are one text, which is parsed as `parse` does.
     What others than the assistant say in between, the environment wrote.
@@ -90,12 +98,14 @@ def _answered(ids: Sequence[Any], wanted: Any) -> int | None:
 
 
 def _query(call: Mapping[str, Any]) -> str:
-    """Return the query of a call, empty where it has none."""
-    arguments = (call.get("function") or call).get("arguments")
+    """Return the query of a call, empty where it has none, or reads what a search has shown."""
+    function = call.get("function") or call
+    arguments = function.get("arguments")
     with suppress(ValueError):
         arguments = json.loads(arguments) if isinstance(arguments, str) else arguments
-    values = list(arguments.values()) if isinstance(arguments, Mapping) else []
-    texts = [value[0] if isinstance(value, list) and value else value for value in values]
+    if not isinstance(arguments, Mapping) or arguments.keys() <= _READING.get(str(function.get("name")), set()):
+        return ""
+    texts = [value[0] if isinstance(value, list) and value else value for value in arguments.values()]
     return next((text.strip() for text in texts if isinstance(text, str)), "")
 
 
@@ -117,4 +127,4 @@ def _documents(text: str) -> Iterator[tuple[str, str]]:
         yield "", text
     ends = [header.start() for header in headers[1:]] + [len(text)]
     for header, end in zip(headers, ends, strict=False):
-        yield header[2].strip(), text[header.end() : end]
+        yield _ID.sub("", header[2].strip()), text[header.end() : end]

@@ -1,4 +1,4 @@
-"""`/retrieve`, `/health` and `/metrics`: what is done with a request, from its body to its answer."""
+"""`/retrieve`, `/open`, `/find`, `/health` and `/metrics`: what is done with a request, from its body to its answer."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from stepsearch_data.core.version import __version__
 from stepsearch_data.search.engine import LocalEngine
 from stepsearch_data.serve.metrics import Metrics
-from stepsearch_data.serve.protocol import LARGEST_BODY, read_question
+from stepsearch_data.serve.protocol import LARGEST_BODY, read_body, read_question
+from stepsearch_data.serve.reading import FindRequest, Library, OpenRequest
 from stepsearch_data.serve.searcher import Searcher
 from stepsearch_data.serve.server import Handler, in_json, to_json
 
 BODY_SECONDS = 20.0  # that a client has to send a request's body
 _CHARACTERS = 100  # of the query that is searched first, so that no client waits for it
-_PATHS = ("/retrieve", "/health", "/metrics")
+_PATHS = ("/retrieve", "/open", "/find", "/health", "/metrics")
 
 
 def application(engine: LocalEngine, topk: int) -> web.Application:
@@ -27,6 +28,8 @@ def application(engine: LocalEngine, topk: int) -> web.Application:
     app.add_routes(
         [
             web.post("/retrieve", retriever.retrieve),
+            web.post("/open", retriever.open),
+            web.post("/find", retriever.find),
             web.get("/health", retriever.health),
             web.get("/metrics", retriever.metrics),
         ]
@@ -41,6 +44,7 @@ class _Retriever:
 
     def __init__(self, engine: LocalEngine, topk: int) -> None:
         self._engine, self._topk = engine, topk
+        self._library = Library(engine.documents)
         self._metrics = Metrics(lambda: self._searcher.waiting)
 
     async def searching(self, _app: web.Application) -> AsyncIterator[None]:
@@ -60,6 +64,17 @@ class _Retriever:
         with self._metrics.in_flight.track_inprogress(), self._metrics.seconds.time():
             question = read_question(await _body(request), self._topk)
             return web.Response(body=await self._searcher.ask(question), content_type="application/json")
+
+    async def open(self, request: web.Request) -> web.Response:
+        """Answer ids with pages of documents."""
+        return await self._read(read_body(OpenRequest, await _body(request)))
+
+    async def find(self, request: web.Request) -> web.Response:
+        """Answer ids and words with the places where these stand."""
+        return await self._read(read_body(FindRequest, await _body(request)))
+
+    async def _read(self, asked: OpenRequest | FindRequest) -> web.Response:
+        return to_json({"result": await asyncio.to_thread(self._library.read, asked)})
 
     async def health(self, _request: web.Request) -> web.Response:
         """Tell what is served."""

@@ -10,7 +10,7 @@ Without `topk` (or with null or 0) the server's default counts; without `return_
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 import orjson
 from aiohttp import web
@@ -23,6 +23,7 @@ from stepsearch_data.sources.passages import join_contents
 LARGEST_BODY = 8 << 20  # bytes
 _MOST_DOCUMENTS = 200_000  # per request, in all of its answers; about 200 MB of passages such as Wikipedia's
 
+Body = TypeVar("Body", bound=BaseModel)
 Query = Annotated[str, Field(max_length=100_000)]
 
 
@@ -43,14 +44,19 @@ class RetrieveRequest(BaseModel, strict=True):
     return_scores: bool | None = None
 
 
-def read_question(body: bytes, default_k: int) -> Question:
-    """Read the question in a request's body. Raises HTTPBadRequest, HTTPUnprocessableEntity."""
+def read_body(kind: type[Body], body: bytes) -> Body:
+    """Read a request's body. Raises HTTPBadRequest, HTTPUnprocessableEntity."""
     try:
-        asked = RetrieveRequest.model_validate(orjson.loads(body))
+        return kind.model_validate(orjson.loads(body))
     except orjson.JSONDecodeError as error:
         raise web.HTTPBadRequest(text=f"the body is not valid JSON: {error}") from None
     except ValidationError as error:
         raise web.HTTPUnprocessableEntity(text=in_words(error)) from None
+
+
+def read_question(body: bytes, default_k: int) -> Question:
+    """Read the question in a request's body. Raises HTTPBadRequest, HTTPUnprocessableEntity."""
+    asked = read_body(RetrieveRequest, body)
     if (asked.queries is None) == (asked.query is None):
         raise web.HTTPUnprocessableEntity(text='either "queries" (a list of texts) or "query" (one text) is needed')
     queries, k = [asked.query] if asked.query is not None else asked.queries or [], asked.topk or default_k

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from importlib import resources
 from pathlib import Path
@@ -25,8 +26,11 @@ _KNOWN: dict[str, tuple[set[str], set[str]]] = {
     "information": ({"documents"}, {"documents"}),
     "document": ({"rank", "title", "text"}, {"text"}),
     "tool": (set(), set()),
+    "open": (set(), set()),
+    "find": (set(), set()),
 }
-_OPTIONAL = {"system", "tool"}
+_ARGUMENTS = {"open": ("id", "page"), "find": ("id", "words")}
+_OPTIONAL = {"system", "tool", *_ARGUMENTS}
 
 
 def load_template(name: str) -> Template:
@@ -76,9 +80,7 @@ def _check(name: str, part: str, used: set[str], *, calls: bool) -> None:
 
 def _check_tool(template: Template) -> None:
     try:
-        if template.tool is None:
-            return
-        named = isinstance(template.tool["name"], str) and bool(template.argument)
+        named = template.tool is None or (isinstance(template.tool["name"], str) and bool(template.argument))
     except (ValueError, TypeError, KeyError, AttributeError, StopIteration, RecursionError):
         named = False
     if not named:
@@ -86,3 +88,19 @@ def _check_tool(template: Template) -> None:
             f"template {template.name}: part tool defines no function",
             "a JSON object with name, description and parameters, the first of which takes the query",
         )
+    for part, arguments in _ARGUMENTS.items():
+        if part in template.parts and not _defines(template, part, arguments):
+            raise ConfigError(
+                f"template {template.name}: part {part} does not define a function {part} beside the search",
+                f"a JSON object with name, description and parameters: {' and '.join(arguments)}; and a part tool",
+            )
+
+
+def _defines(template: Template, part: str, arguments: tuple[str, ...]) -> bool:
+    try:
+        function = json.loads(template.parts[part])
+        known = set(function["parameters"]["properties"])
+        search = template.tool and template.tool["name"]
+        return search is not None and function["name"] == part != search and known == set(arguments)
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return False

@@ -5,7 +5,8 @@ later one, `again` after a search that did not help, and `last` or, where there 
 `information` and `document` are what the environment answers.
 A template with a part `tool`, a function's definition in JSON, calls it in every turn but the last,
 and the environment answers as `tool`; otherwise the model writes tags, and the environment answers
-as `user`.
+as `user`. Its parts `open` and `find` define the functions that read what a search has shown, where a
+policy may call them.
 """
 
 from __future__ import annotations
@@ -47,6 +48,10 @@ class Template:
         """Return the search function's definition; None where the model writes tags."""
         return json.loads(self.parts["tool"]) if "tool" in self.parts else None
 
+    def functions(self, more: Sequence[str] = ()) -> list[dict[str, Any]]:
+        """Return the definitions of the functions that may be called: the search, and those of more parts."""
+        return [json.loads(self.parts[part]) for part in ("tool", *more)]
+
     @cached_property
     def argument(self) -> tuple[str, bool]:
         """Return the name of the argument that takes the query, and whether it takes a list of them."""
@@ -74,7 +79,7 @@ class Template:
         if at and example.steps[at - 1].hop == step.hop:
             part = "again"
         values = self._values(example, at) | {"sub_question": step.sub_question, "query": query}
-        return Turn(self._fill(part, **values), self._inert(query))
+        return Turn(self._fill(part, **values), self.inert(query))
 
     def last(self, example: Example) -> Turn:
         """Return the model's last turn, which answers."""
@@ -131,13 +136,13 @@ class Template:
         return {"question": example.question, "hops": str(example.hops), **found}
 
     def _fill(self, part: str, **values: str) -> str:
-        return PLACEHOLDER.sub(lambda match: self._inert(values[match[1]]), self.parts[part])
+        return PLACEHOLDER.sub(lambda match: self.inert(values[match[1]]), self.parts[part])
 
     def _own(self, text: str) -> str:
         """Return a turn that a policy wrote with tags; a template with a tool has a call in place of the search."""
         return _THOUGHT.sub("", _SEARCH.sub("", text)).strip() if self.tool else text
 
-    def _inert(self, text: str) -> str:
+    def inert(self, text: str) -> str:
         """Remove the angle brackets of tags in a text of the data, and of tags that this leaves behind."""
         while "<" in text and (clean := self._tags.sub(r"\1", text)) != text:
             text = clean

@@ -13,7 +13,9 @@ from stepsearch_data.trainer.search_env import Episode
 
 @dataclass
 class Batch:
-    """Rows of prompt and response, padded on the right. All tensors are (rows, tokens), but the `lengths` of the rows.
+    """Rows of prompt and response, padded on the right.
+
+    All tensors are (rows, tokens), but the `lengths` of the rows, which stay on the CPU.
 
     `response_mask` is true where the policy wrote the token. `rewards` and all that follow are 0
     (`importance_weights`: 1) elsewhere. `sampling_logps` are the log-probabilities with which another
@@ -48,6 +50,18 @@ class Batch:
         """
         return self.lengths.argsort(descending=True, stable=True)
 
+    def cut(self, tokens: int, parts: int = 1) -> list[Tensor]:
+        """Cut the rows, by length, into this many parts or more, each of so many tokens with padding, or of one row."""
+        rest, found = self.by_length(), list[Tensor]()
+        while len(rest):
+            size = max(1, tokens // int(self.lengths[rest[0]]))
+            found.append(rest[:size])
+            rest = rest[size:]
+        while len(found) < min(parts, len(self)):
+            largest = max(range(len(found)), key=lambda at: len(found[at]))
+            found[largest : largest + 1] = found[largest].chunk(2)
+        return found
+
 
 def collate(
     episodes: Sequence[Episode], rewards: Sequence[Sequence[tuple[int, float]]], pad: int, device: torch.device
@@ -73,5 +87,5 @@ def collate(
                 raise ValueError(f"row {row}: token {token} is not the policy's, it cannot earn {reward}")
             token_rewards[row, start + token] += reward
     filled_in = (torch.ones(shape), *(torch.zeros(shape) for _ in range(4)))
-    tensors = (lengths, input_ids, response_mask, token_rewards, sampling_logps, *filled_in)
-    return Batch(*(tensor.to(device) for tensor in tensors))
+    tensors = (input_ids, response_mask, token_rewards, sampling_logps, *filled_in)
+    return Batch(lengths, *(tensor.to(device) for tensor in tensors))

@@ -58,9 +58,11 @@ def logits_of(model: PreTrainedModel, output: Any, hidden: Tensor, tokens: Tenso
 
 
 def log_probabilities(
-    policy: PreTrainedModel, input_ids: Tensor, response_mask: Tensor, temperature: float
+    policy: PreTrainedModel, input_ids: Tensor, response_mask: Tensor, temperature: float, *, entropy: bool = False
 ) -> tuple[Tensor, Tensor]:
     """Compute log-probability and entropy of each token of the response mask, both (rows, tokens), 0 elsewhere.
+
+    Without `entropy`, which costs as much again, it is 0 everywhere.
 
     Over a vocabulary of 150,000, logits would be the largest tensor of the training. So they are made for these tokens
     only and in parts; where there are several parts, the backward pass makes them again.
@@ -71,15 +73,15 @@ def log_probabilities(
 
     def of_part(hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         logits = logits_of(policy, output, hidden, targets).float() / temperature
-        logps, entropy = _LogSoftmax.apply(logits, targets)
-        return logps, entropy
+        found: tuple[Tensor, Tensor] = _LogSoftmax.apply(logits, targets, entropy)
+        return found
 
     vocabulary = unwrap_adapters(policy).config.get_text_config().vocab_size
     size = logits_at_once(len(targets), vocabulary)
     parts = list(zip(hidden.split(size), targets.split(size), strict=True))
     again = torch.is_grad_enabled() and len(parts) > 1
     found = [checkpoint(of_part, *part, use_reentrant=False) if again else of_part(*part) for part in parts]
-    return _spread([logps for logps, _ in found], mask), _spread([entropy for _, entropy in found], mask)
+    return _spread([logps for logps, _ in found], mask), _spread([entropies for _, entropies in found], mask)
 
 
 def logits_at_once(tokens: int, vocabulary: int) -> int:
@@ -88,30 +90,34 @@ def logits_at_once(tokens: int, vocabulary: int) -> int:
 
 
 class _LogSoftmax(torch.autograd.Function):
-    """Log-probability of each target and the entropy beside it, of logits (tokens, vocabulary).
+    """Log-probability of each target and the entropy beside it, if wanted, of logits (tokens, vocabulary).
 
     One step of autograd, which keeps the logits alone; the functions of torch would keep three times as much for both.
     """
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, logits: Tensor, targets: Tensor, wanted: bool) -> tuple[Tensor, Tensor]:  # noqa: FBT001 - `apply` takes no keywords
         """See the class."""
         total = logits.logsumexp(dim=-1, keepdim=True)
-        entropy = torch.special.entr((logits - total).exp_()).sum(dim=-1)
+        entropy = torch.special.entr((logits - total).exp_()).sum(dim=-1) if wanted else torch.zeros_like(total[:, 0])
         ctx.save_for_backward(logits, targets, total, entropy)
+        ctx.wanted = wanted
         return (logits.gather(1, targets[:, None]) - total)[:, 0], entropy
 
     @staticmethod
-    def backward(ctx: Any, of_logps: Tensor, of_entropy: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, of_logps: Tensor, of_entropy: Tensor) -> tuple[Tensor, None, None]:
         """Compute the gradients, with p the probabilities.
 
         ∂ log p_t / ∂ z_i = [i = t] − p_i, and ∂ H / ∂ z_i = −p_i log p_i − p_i H.
         """
         logits, targets, total, entropy = ctx.saved_tensors
-        chances = (logits - total).exp_()
-        gradient = torch.special.entr(chances).mul_(of_entropy[:, None])
-        gradient -= chances.mul_((of_logps + of_entropy * entropy)[:, None])
-        return gradient.scatter_add_(1, targets[:, None], of_logps[:, None]), None
+        gradient = (logits - total).exp_()
+        if ctx.wanted:
+            of_entropies = torch.special.entr(gradient).mul_(of_entropy[:, None])
+            gradient = of_entropies.sub_(gradient.mul_((of_logps + of_entropy * entropy)[:, None]))
+        else:
+            gradient.mul_(-of_logps[:, None])
+        return gradient.scatter_add_(1, targets[:, None], of_logps[:, None]), None, None
 
 
 def _spread(parts: Sequence[Tensor], mask: Tensor) -> Tensor:

@@ -71,6 +71,8 @@ class PPOConfig:
     """Rollouts of an optimiser step, over all processes."""
     micro_batch_size: Count = 32
     """Rollouts of a forward pass, on one process: lower it when memory runs out, results stay the same."""
+    micro_batch_tokens: Natural = 0
+    """Tokens of a forward pass, with padding, in place of so many rollouts: of short ones more; 0: as many rollouts."""
     importance_sampling_cap: Amount = 3.0
     """Largest weight of a token that the trainer finds likelier than vLLM, which sampled it, did; 0: all weigh 1."""
     max_grad_norm: Positive = 1.0

@@ -10,10 +10,11 @@ from dataclasses import replace
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from stepsearch_data.core.errors import StepSearchError, TrainError
+from stepsearch_data.trainer.batch import Batch
 from stepsearch_data.trainer.config import PPOConfig
 from stepsearch_data.trainer.metrics import Metrics
 
@@ -24,6 +25,8 @@ def set_batch_sizes(accelerator: Accelerator, rollouts: int, ppo: PPOConfig) -> 
     Raises TrainError where batches cannot be cut evenly.
     """
     world = accelerator.num_processes
+    if ppo.micro_batch_tokens:
+        ppo = replace(ppo, micro_batch_size=1)
     if rollouts % ppo.mini_batch_size or ppo.mini_batch_size % (ppo.micro_batch_size * world):
         raise TrainError(
             f"{rollouts} rollouts cannot be cut into mini batches of {ppo.mini_batch_size}, and these over {world} "
@@ -39,6 +42,20 @@ def set_batch_sizes(accelerator: Accelerator, rollouts: int, ppo: PPOConfig) -> 
             "gradient_accumulation_steps": steps,
             "gradient_clipping": ppo.max_grad_norm,
         }
+
+
+def micro_batches(batch: Batch, ppo: PPOConfig, accelerator: Accelerator) -> list[Tensor]:
+    """Cut a batch into the rows of each forward pass, longest first; as many on every process, which wait for another.
+
+    All processes must call it.
+    """
+    if not ppo.micro_batch_tokens:
+        return list(batch.by_length().split(ppo.micro_batch_size))
+    parts = batch.cut(ppo.micro_batch_tokens)
+    if accelerator.num_processes > 1:
+        most = accelerator.gather(torch.tensor([len(parts)], device=accelerator.device)).max()
+        parts = batch.cut(ppo.micro_batch_tokens, int(most))
+    return parts
 
 
 def mean_over_processes(accelerator: Accelerator, metrics: Metrics, weight: float = 1.0) -> Metrics:

@@ -19,7 +19,7 @@ from stepsearch_data.trainer.loading import load_config
 from stepsearch_data.trainer.recipe import Recipe
 
 FILLED, OWN = 0.6, 0.2
-"""An average rollout, as a share of `limits.max_length`, and the share of its tokens that the policy writes: guesses."""
+"""An average rollout, as a share of `limits.max_length`, and the share of it that the policy writes: guesses."""
 STEP = {"transformers": 0.03, "vLLM": 0.01}
 """Seconds that a step of all rows takes at least, however small the model: guesses."""
 _FULL, _HALF = 4, 2  # bytes of float32 and bfloat16
@@ -61,9 +61,11 @@ class Estimate:
     def assumptions(self) -> list[str]:
         """Say what was guessed."""
         return [
-            f"{self.model} has {self.parameters / 1e9:.2f} x 10^9 parameters; an update takes {self.operations:.1e} operations.",
+            f"{self.model} has {self.parameters / 1e9:.2f} x 10^9 parameters.",
+            f"An update takes {self.operations:.1e} operations.",
             f"Guessed: a rollout has {FILLED:.0%} of limits.max_length, of which the policy writes {OWN:.0%}.",
-            "Turns are as long as they may be; retriever, evaluation and checkpoints are not counted. [hardware] has the rest.",
+            "Turns are as long as they may be; retriever, evaluation and checkpoints are not counted.",
+            "What the GPUs have and reach is [hardware] of the recipe.",
         ]
 
     @property
@@ -184,7 +186,9 @@ def _in_update(recipe: Recipe, policy: _Sizes, critic: _Sizes) -> Iterator[Part]
     """Count what a micro batch of the longest rollouts keeps for its backward pass."""
     length = recipe.limits.max_length
     tokens = recipe.ppo.micro_batch_size * length
-    wide = not recipe.bf16 or not (recipe.model.lora_rank or recipe.hardware.sharding != "ddp")  # float32 between layers
+    wide = not recipe.bf16 or not (
+        recipe.model.lora_rank or recipe.hardware.sharding != "ddp"
+    )  # float32 between layers
     between = _FULL if wide else _HALF
     inside = max(_layer_bytes(recipe, each, wide=wide) for each in (policy, critic))
     layers = policy.layers + critic.layers
@@ -193,7 +197,9 @@ def _in_update(recipe: Recipe, policy: _Sizes, critic: _Sizes) -> Iterator[Part]
         yield Part("update", "kept between layers", tokens * kept, f"{layers} layers x {tokens:,} tokens x width")
         layers = 1
     # A layer's gradients are at their largest about half of what it keeps.
-    yield Part("update", "kept inside layers", tokens * inside * (layers + 0.5), f"{inside:,} bytes per token and layer")
+    yield Part(
+        "update", "kept inside layers", tokens * inside * (layers + 0.5), f"{inside:,} bytes per token and layer"
+    )
     own = max(1, round(OWN * tokens))
     logits = min(own, logits_at_once(own, policy.vocabulary)) * policy.vocabulary
     yield Part("update", "logits", 4 * _FULL * logits, f"{logits:,} at a time, four times in float32")

@@ -63,11 +63,11 @@ class ActorCritic(nn.Module):
         switch_checkpointing(self, on=mode)
         return self
 
-    def forward(self, input_ids: Tensor, response_mask: Tensor) -> Output:
-        """Read a batch; both arguments are (rows, tokens), as in `Batch`."""
-        logps, entropy = log_probabilities(self.policy, input_ids, response_mask, self._temperature)
+    def forward(self, input_ids: Tensor, response_mask: Tensor, *, entropy: bool = True) -> Output:
+        """Read a batch; both tensors are (rows, tokens), as in `Batch`. Without `entropy` that is 0."""
+        logps, entropies = log_probabilities(self.policy, input_ids, response_mask, self._temperature, entropy=entropy)
         values = nn.functional.pad(self.critic(input_ids)[:, :-1], (1, 0))
-        return Output(logps, torch.where(response_mask, values, 0), entropy)
+        return Output(logps, torch.where(response_mask, values, 0), entropies)
 
 
 class ReferencePolicy:

@@ -122,7 +122,9 @@ class Hardware(Section):
         default="ddp", description="what is cut over them: nothing, or as recipes/accelerate/zero2.yaml, fsdp2.yaml"
     )
     memory_gb: Positive = Field(default=80, description="of each, in 10^9 bytes")
-    tflops: Positive = Field(default=400, description="10^12 operations a second that each reaches (an H100: 40 % of its 989)")
+    tflops: Positive = Field(
+        default=400, description="10^12 operations a second that each reaches (an H100: 40 % of its 989)"
+    )
     tb_s: Positive = Field(default=2.0, description="10^12 bytes of its memory that each reads in a second")
 
 

@@ -116,7 +116,10 @@ class CachedSampler:
     def _ended(self, turn: list[int]) -> bool:
         if turn[-1] in self._eos:
             return True
-        return turn[-1] in self._closing and any(stop in self._tokenizer.decode(turn[-_TAIL:]) for stop in STOPS)
+        if turn[-1] not in self._closing:
+            return False
+        tail = self._tokenizer.decode(turn[-_TAIL:])
+        return any(stop in tail for stop in STOPS)
 
 
 def has_plain_kv_cache(model: PreTrainedModel) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
+from contextlib import nullcontext
 from functools import partial
 
 import torch
@@ -13,6 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from stepsearch_data.core.errors import TrainError
 from stepsearch_data.trainer.batch import Batch
 from stepsearch_data.trainer.config import PPOConfig
+from stepsearch_data.trainer.distributed import micro_batches
 from stepsearch_data.trainer.losses import (
     gae,
     importance_weights,
@@ -33,7 +36,7 @@ def compute_advantages(
     """Fill in what `Batch` leaves to this function, under the weights that sampled the batch."""
     all_reduce, policy = partial(accelerator.reduce, reduction="sum"), accelerator.unwrap_model(model).policy
     kl, entropy = torch.zeros_like(batch.rewards), torch.zeros_like(batch.rewards)
-    for rows in batch.by_length().split(config.micro_batch_size):
+    for rows in micro_batches(batch, config, accelerator):
         part = batch.rows(rows)
         width = part.input_ids.shape[1]
         output = model(part.input_ids, part.response_mask)
@@ -77,40 +80,54 @@ def ppo_update(
     """
     seen: defaultdict[str, list[float]] = defaultdict(list)
     size = config.mini_batch_size // accelerator.num_processes
-    steps = size // config.micro_batch_size
+    divided = accelerator.gradient_accumulation_steps  # accelerate and DeepSpeed divide each loss by it
     for rows in (rows for _ in range(config.num_ppo_epochs) for rows in torch.randperm(len(batch)).split(size)):
         mini = batch.rows(rows)
         tokens = accelerator.reduce(mini.response_mask.sum(), reduction="sum") / accelerator.num_processes
-        for micro in map(mini.rows, mini.by_length().split(config.micro_batch_size)):
-            with accelerator.accumulate(model):
+        means = torch.zeros(len(_MEANS), device=accelerator.device)
+        parts = micro_batches(mini, config, accelerator)
+        for at, micro in enumerate(map(mini.rows, parts), 1):
+            accelerator.sync_gradients = at == len(parts)
+            with nullcontext() if accelerator.sync_gradients else accelerator.no_sync(model):
                 share = micro.response_mask.sum() / tokens.clamp(min=1)
-                loss, means = _loss(model, micro, config)
-                accelerator.backward(loss * share * steps)  # accelerate takes the mean over micro batches
+                loss, of_micro = _loss(model, micro, config)
+                means += torch.stack(of_micro) * share
                 if accelerator.sync_gradients:
-                    for name, of_part in parameters.items():
-                        norm = accelerator.clip_grad_norm_(of_part, config.max_grad_norm)
-                        seen[f"{name}_grad_norm"].append(float(norm or 0))  # DeepSpeed's: of both together
-                optimizer.step()
-                optimizer.zero_grad()
-            for name, value in means.items():
-                seen[name].append(value * share.item() * steps)
+                    _refuse_infinite(means)
+                accelerator.backward(loss * share * divided)
+        for name, of_part in parameters.items():
+            norm = accelerator.clip_grad_norm_(of_part, config.max_grad_norm)
+            seen[f"{name}_grad_norm"].append(float(norm or 0))  # DeepSpeed's: of both together
+        optimizer.step()
+        optimizer.zero_grad()
         scheduler.step()
+        for name, value in zip(_MEANS, means.tolist(), strict=True):
+            seen[name].append(value)
     return {name: sum(values) / len(values) for name, values in seen.items()}
 
 
-def _loss(model: nn.Module, batch: Batch, config: PPOConfig) -> tuple[Tensor, Metrics]:
-    output, mask = model(batch.input_ids, batch.response_mask), batch.response_mask
+_MEANS = ("policy_loss", "value_loss", "clipfrac")
+
+
+def _loss(model: nn.Module, batch: Batch, config: PPOConfig) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Compute the loss of a micro batch, and what `_MEANS` names."""
+    mask, regularised = batch.response_mask, config.entropy_coef > 0
+    output = model(batch.input_ids, mask, entropy=regularised)
     of_policy, clipfrac = policy_loss(
         output.logps, batch.old_logps, batch.advantages, mask, config.cliprange, batch.importance_weights
     )
     of_critic = value_loss(output.values, batch.old_values, batch.returns, mask, config.cliprange_value)
     loss = of_policy + of_critic  # they share no weight, so a coefficient between them would mean nothing
-    if config.entropy_coef:
+    if regularised:
         loss = loss - config.entropy_coef * masked_mean(output.entropy, mask)
-    means = {"policy_loss": of_policy.item(), "value_loss": of_critic.item(), "clipfrac": clipfrac.item()}
-    if not torch.isfinite(loss):
+    return loss, (of_policy.detach(), of_critic.detach(), clipfrac)
+
+
+def _refuse_infinite(means: Tensor) -> None:
+    """Raise TrainError where one of a mini batch's losses is not finite. It waits for the device, once per step."""
+    told = dict(zip(_MEANS, means.tolist(), strict=True))
+    if not all(map(math.isfinite, told.values())):
         raise TrainError(
-            f"the loss is not finite ({', '.join(f'{name} {value:.3g}' for name, value in means.items())})",
+            f"the loss is not finite ({', '.join(f'{name} {value:.3g}' for name, value in told.items())})",
             "lower the learning rate or the clip range, or train in float32; the last checkpoint is intact",
         )
-    return loss, means

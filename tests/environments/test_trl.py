@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
+import json
+import pickle
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +28,8 @@ if _MISSING:
 import torch  # noqa: E402 - after the skip
 from datasets import Dataset  # noqa: E402 - after the skip
 from transformers import Qwen3Config, Qwen3ForCausalLM  # noqa: E402 - after the skip
-from trl import GRPOConfig  # noqa: E402 - after the skip
+from transformers.utils import get_json_schema  # noqa: E402 - after the skip
+from trl import GRPOConfig, GRPOTrainer  # noqa: E402 - after the skip
 
 from stepsearch_data.environments.trl import (  # noqa: E402 - after the skip
     TurnGRPOTrainer,
@@ -194,6 +198,59 @@ def number(completions: Sequence[Any], **_: Any) -> list[float]:
     return [float(at) for at in range(len(completions))]
 
 
+def call(name: str, **arguments: Any) -> str:
+    return f"<tool_call>\n{json.dumps({'name': name, 'arguments': arguments})}\n</tool_call>"
+
+
+READING = [
+    call("search", query=FIRST) + "\n" + call("open", id="d1"),  # the second is one too many
+    call("open", id="d1"),
+    call("find", id="d1", words="Rossini"),
+    call("open", document="d1"),  # TRL itself says what is wrong
+    ANSWER,
+]
+
+
+class Says(GRPOTrainer):
+    """Writes the turns of `READING`, in place of the model."""
+
+    def _generate_single_turn(self, prompt_ids: list[list[int]], *_: Any, **__: Any) -> tuple[list[list[int]], None]:
+        tokenizer = self.processing_class
+        before = [tokenizer.decode(ids).rpartition("user\nWhat is")[2] for ids in prompt_ids]
+        texts = [f"{READING[text.count('assistant') - 1]}<|im_end|>" for text in before]
+        return [tokenizer.encode(text, add_special_tokens=False) for text in texts], None
+
+
+class Reading(Recorded, Says):
+    """Told of turns by `TurnGRPOTrainer`."""
+
+
+def test_documents_are_opened_and_words_found_one_call_a_turn(
+    calling: EnvironmentConfig, model: Any, tokenizer: Any, tmp_path: Path
+) -> None:
+    config = replace(calling, tools=("open", "find"))
+    factory = tool_environments(config)
+    learnt = trainer(Reading, model, tokenizer, config, tmp_path, environment_factory=factory)
+    learnt.train()
+    earned = played(calling, [FIRST], "Pesaro")
+    for environment, rewards in zip(learnt.environments, learnt.turn_rewards, strict=True):
+        assert rewards == pytest.approx([earned[0], 0, 0, 0, earned[1]], abs=1e-12)
+        assert [read.refused for read in environment.state.reads] == [False, False]
+        assert (environment.state.counts, environment.state.invalid) == ({"opens": 1, "finds": 1}, 1)
+    assert [(each["opens"], each["finds"]) for each in learnt.state.log_history if "opens" in each] == [(1, 1)] * 2
+
+
+@pytest.mark.parametrize("tools", [(), ("open",), ("find",), ("open", "find")], ids="-".join)
+def test_a_model_is_offered_what_the_template_defines(config: EnvironmentConfig, tools: Any) -> None:
+    reading = replace(config, tools=tools)
+    made = tool_environments(reading)()
+    names = [name for name, _ in inspect.getmembers(type(made), inspect.isfunction) if name[0] != "_"]
+    offered = {name: get_json_schema(getattr(made, name))["function"] for name in names if name != "reset"}
+    wanted = {function["name"]: {**function, "return": {"type": "string"}} for function in reading.functions}
+    assert offered == wanted
+    assert pickle.loads(pickle.dumps(tool_environments(reading)))().state.config == reading
+
+
 def test_what_was_earned_before_is_weighed_as_the_reward_is(
     calling: EnvironmentConfig, model: Any, tokenizer: Any, tmp_path: Path
 ) -> None:
@@ -334,6 +391,8 @@ def test_settings_that_cannot_be_played_are_refused(
         tool_environments(tagged_config)
     with pytest.raises(ConfigError, match="calls a tool"):
         tagged_rollouts(config)
+    with pytest.raises(ConfigError, match="no tags for open"):
+        tagged_rollouts(replace(tagged_config, tools=("open",)))
 
 
 def test_what_was_earned_before_a_turn_is_the_sum_of_earlier_turns() -> None:

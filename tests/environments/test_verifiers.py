@@ -34,6 +34,21 @@ def calls(asked: dict[str, Any]) -> dict[str, Any]:
     return completion("I look.", "tool_calls", tool_calls=[call])
 
 
+def reads(asked: dict[str, Any]) -> dict[str, Any]:
+    """A model that searches and opens in one turn, of which one call is run, then opens, and answers."""
+    assert [tool["function"]["name"] for tool in asked["tools"]] == ["search", "open"]
+    turn = sum(message["role"] == "assistant" for message in asked["messages"])
+    search = ("search", {"query": FIRST})
+    turns = [[search, ("open", {"id": "d1"})], [("open", {"id": "d1"})], [("open", {"id": "d9"})], [search]]
+    if turn == len(turns):
+        return completion("<answer> Pesaro </answer>")
+    written = [
+        {"id": f"{turn}-{at}", "type": "function", "function": {"name": name, "arguments": json.dumps(arguments)}}
+        for at, (name, arguments) in enumerate(turns[turn])
+    ]
+    return completion("I look.", "tool_calls", tool_calls=written)
+
+
 def tags(asked: dict[str, Any]) -> dict[str, Any]:
     """The same in tags, without those that it stopped at."""
     searches = sum(message["role"] == "assistant" for message in asked["messages"])
@@ -119,6 +134,22 @@ def test_vf_eval_plays_the_package_and_keeps_what_each_turn_earned(
     earned = sum(reward["score"] * reward["weight"] for reward in trace["rewards"].values())
     assert earned == pytest.approx(sum(wanted), abs=1e-12)
     assert trace["metrics"]["answer_em"] == ends
+
+
+def test_documents_are_opened_where_the_harness_is_told_so(
+    install: Any, config: EnvironmentConfig, tmp_path: Path
+) -> None:
+    episode = play(install("tools"), reads, tmp_path, {"store": config.store, "tools": "open"})
+    assert episode["ok"], episode["errors"]
+    (trace,) = episode["traces"]
+    environment = SearchEnvironment(config)
+    environment.reset(QUESTION)
+    first, second = environment.search(FIRST), environment.search(FIRST)
+    environment.answer("Pesaro")
+    wanted = [first.reward, 0, 0, second.reward, environment.rewards[-1]]
+    assert trace["info"]["turn_rewards"] == pytest.approx(wanted, abs=1e-12)
+    assert trace["info"]["reads"] == {"opens": 2}
+    assert (trace["metrics"]["opens"], trace["metrics"]["searches"]) == (2, 2)
 
 
 def test_an_engine_that_is_down_is_an_error_and_no_reward(

@@ -30,7 +30,12 @@ from verl.tools.tool_registry import initialize_tools_from_config  # noqa: E402 
 from verl.utils.dataset.rl_dataset import RLHFDataset  # noqa: E402 - after the skip
 from verl.workers.rollout.replica import TokenOutput  # noqa: E402 - after the skip
 
-from stepsearch_data.environments.verl import SearchAgentLoop, SearchOutput, compute_score  # noqa: E402 - after the skip
+from stepsearch_data.environments.verl import (  # noqa: E402 - after the skip
+    OpenTool,
+    SearchAgentLoop,
+    SearchOutput,
+    compute_score,
+)
 from tests.byte_tokenizer import byte_tokenizer  # noqa: E402 - after the skip
 
 ANSWER = "So it is. <answer> Pesaro </answer>"
@@ -71,8 +76,9 @@ def play(config: EnvironmentConfig, tokenizer: Any, tmp_path: Path) -> Any:
             "type": "native",
             **{name: [*value] if isinstance(value, tuple) else value for name, value in fields},
         }
-        tool = {"class_name": "stepsearch_data.environments.verl.SearchTool", "config": settings}
-        OmegaConf.save({"tools": [tool]}, tmp_path / "tools.yaml")
+        names = ["SearchTool", *(f"{name.capitalize()}Tool" for name in environment.tools)]
+        tools = [{"class_name": f"stepsearch_data.environments.verl.{name}", "config": settings} for name in names]
+        OmegaConf.save({"tools": tools}, tmp_path / "tools.yaml")
         multi_turn = {"max_user_turns": None, "max_assistant_turns": None, "max_parallel_calls": 1, "format": "hermes"}
         multi_turn |= {"max_tool_response_length": 20_000, "tool_response_truncate_side": "middle"}
         rollout = {"prompt_length": 4_000, "response_length": 40_000, "full_determinism": False}
@@ -159,6 +165,24 @@ def test_calls_at_the_same_time_are_no_more_than_are_left(play: Any, config: Env
     once = replace(config, max_turns=1)
     output = play(["\n".join(map(call, GOLD_QUERIES)), ANSWER], once, max_parallel_calls=2)
     assert [reward for _, reward in output.token_rewards] == pytest.approx(expected(once, GOLD_QUERIES[:1], "Pesaro"))
+
+
+def test_documents_are_opened_and_words_found(play: Any, config: EnvironmentConfig, tokenizer: Any) -> None:
+    """One call a turn is run, whatever verl allows, and only searches are paid."""
+    reading = replace(config, tools=("open", "find"))
+    opened, found = call("d1").replace("search", "open").replace("query", "id"), call("d1").replace("search", "find")
+    turns = [opened, call(GOLD_QUERIES[0]) + "\n" + opened, opened, found.replace("query", "id"), ANSWER]
+    output = play(turns, reading, max_parallel_calls=2)
+    assert [reward for _, reward in output.token_rewards] == pytest.approx(expected(config, GOLD_QUERIES[:1], "Pesaro"))
+    text = tokenizer.decode(output.response_ids)
+    assert text.count("Search first.") == text.count("a turn has 1 at most") == 1
+    assert text.count("The Barber of Seville (id d1)") == 2
+    assert "There are no words to find." in text
+
+
+def test_a_tool_that_its_config_lacks_is_refused(config: EnvironmentConfig) -> None:
+    with pytest.raises(ConfigError, match="open is not among the tools"):
+        OpenTool({"store": config.store})
 
 
 def test_what_did_not_fit_is_not_paid_for(play: Any, config: EnvironmentConfig) -> None:

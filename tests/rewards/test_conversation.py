@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from stepsearch_data.rewards import REFERENCE, parse, read, read_conversation, score_rollout
-from stepsearch_data.rewards.conversation import NO_QUERY, OVER
+from stepsearch_data.rewards.conversation import NO_QUERY, NO_TOOL, OVER, TOO_MANY
 from stepsearch_data.rewards.rollout import NO_SEARCH_LEFT
 
 SHOWN = "[1] Ada\nAda was born in Rome.\n[2] Rome\nRome is a city.\n[7] is no header."
@@ -34,6 +34,46 @@ def test_a_call_and_its_result_are_a_round() -> None:
     assert rollout.answer
     assert rollout.answer.text == "Rome"
     assert rollout.format.ok
+
+
+def reading(name: str, **arguments: Any) -> dict[str, Any]:
+    return {"role": "assistant", "tool_calls": [{"function": {"name": name, "arguments": json.dumps(arguments)}}]}
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        reading("open", id="d1"),
+        reading("open", id="d1", page=2),
+        reading("find", id="d1", words="born"),
+        reading("find", words="born"),
+    ],
+)
+def test_to_read_is_no_search(message: dict[str, Any]) -> None:
+    rollout = read_conversation([call("q"), tool(SHOWN), message, tool("[1] Ada\nborn"), ANSWER])
+    assert (rollout.queries, len(rollout.rounds)) == (("q",), 1)
+    assert rollout.format.ok
+    assert read_conversation([message, tool("text"), ANSWER]).format.has_search is False
+
+
+def test_a_search_of_another_program_may_be_called_find() -> None:
+    assert read_conversation([reading("find", query="q"), tool("d"), ANSWER]).queries == ("q",)
+
+
+def test_arguments_that_trl_could_not_give_are_no_search() -> None:
+    said = "{'error': \"_Reads.open() got an unexpected keyword argument 'document'\"}"
+    assert read_conversation([reading("open", document="d1"), tool(said), ANSWER]).queries == ()
+
+
+@pytest.mark.parametrize("said", [TOO_MANY.format(1), TOO_MANY.format(12), NO_TOOL.format("browse", "search or open")])
+def test_a_call_that_was_not_run_is_no_search(said: str) -> None:
+    assert read_conversation([call("q"), tool(said), ANSWER]).queries == ()
+
+
+def test_an_id_is_no_part_of_a_title() -> None:
+    shown = "[1] Ada (id d1, page 1 of 3)\nAda was born in Rome.\n[2] Rome (id d12)\na city\n[3] Ada (poet)\na poet"
+    (found,) = read_conversation([call("q"), tool(shown)]).rounds
+    assert [document.title for document in found.documents] == ["Ada", "Rome", "Ada (poet)"]
 
 
 def test_documents_are_cut_at_their_numbers() -> None:

@@ -138,6 +138,11 @@ def test_a_list_argument_takes_the_query_in_a_list(tmp_path: Path) -> None:
         (TOOLS.replace('"name": "search",', '"name": ' + "[" * 100_000), "part tool defines no function"),
         (TOOLS.replace('"name": "search",', '"name": "search"'), "part tool defines no function"),
         (TOOLS.replace('{"query": {"type"', '{} }, "x": {"y": {"type"'), "part tool defines no function"),
+        (TOOLS.replace('"name": "open"', '"name": "read"'), "part open does not define a function open"),
+        (TOOLS.replace('"page": {', '"number": {'), "part open does not define a function open"),
+        (TOOLS.replace('"name": "find"', '"name": []'), "part find does not define a function find"),
+        (TOOLS.replace('"name": "search"', '"name": "find"'), "part find does not define a function find"),
+        (f"{PAPER}\n{TOOLS[TOOLS.index('=== open ===') :]}", "part open does not define a function open"),
     ],
 )
 def test_a_template_that_cannot_work_is_refused(text: str, complaint: str) -> None:

@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 
 class LiveTensors(TorchDispatchMode):
-    """Notes every storage that an operation makes, until nothing refers to it any more. `known` count from the start."""
+    """Notes every storage that an operation makes, until nothing refers to it. `known` count from the start."""
 
     def __init__(self, known: Iterable[Tensor] = ()) -> None:
         super().__init__()
@@ -21,7 +21,7 @@ class LiveTensors(TorchDispatchMode):
         for tensor in known:
             self._note(tensor)
 
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ARG002
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """See the class."""
         made = function(*args, **(kwargs or {}))
         for leaf in tree_leaves(made):

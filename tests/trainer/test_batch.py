@@ -84,3 +84,12 @@ def test_step_rewards_and_the_score_add_up_on_the_tokens_that_earned_them() -> N
 def test_an_observation_token_cannot_earn_anything() -> None:
     with pytest.raises(ValueError, match="row 0: token 3"):
         collate([masked(True, True, True, False)], [[(3, 1.0)]], 0, torch.device("cpu"))
+
+
+def test_rows_of_like_length_share_a_part_of_so_many_tokens() -> None:
+    rows = [masked(*[True] * length) for length in (3, 9, 4, 1, 8, 3)]
+    batch = collate(rows, [[]] * len(rows), 0, torch.device("cpu"))
+    assert [part.tolist() for part in batch.cut(12)] == [[1], [4], [2, 0, 5], [3]]
+    assert [part.tolist() for part in batch.cut(12, 5)] == [[1], [4], [2, 0], [5], [3]]
+    assert [part.tolist() for part in batch.cut(5)] == [[1], [4], [2], [0], [5], [3]]  # one row may be longer
+    assert len(batch.cut(99, 9)) == len(rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -81,7 +82,7 @@ def test_parts_are_the_plain_pass(config: PreTrainedConfig, lora: bool, monkeypa
     for few in (50 * 9, 2**22):  # nine tokens at a time, and all
         monkeypatch.setattr(module, "_FEW", few)
         monkeypatch.setattr(module, "_MANY", few)
-        parts, part_gradients = gradients(policy, log_probabilities, (tokens, own))
+        parts, part_gradients = gradients(policy, partial(log_probabilities, entropy=True), (tokens, own))
         torch.testing.assert_close(parts, whole, atol=1e-5, rtol=1e-5)
         for ours, theirs in zip(part_gradients, whole_gradients, strict=True):
             torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=1e-4)
@@ -89,7 +90,7 @@ def test_parts_are_the_plain_pass(config: PreTrainedConfig, lora: bool, monkeypa
 
 def test_a_row_without_own_tokens(policy: Any) -> None:
     tokens, _, own = batch(1, 9, 20)
-    logps, entropy = log_probabilities(policy, tokens, own & False, 1.0)
+    logps, entropy = log_probabilities(policy, tokens, own & False, 1.0, entropy=True)
     assert not logps.any()
     assert not entropy.any()
     (logps.sum() + entropy.sum()).backward()
@@ -105,7 +106,7 @@ def test_memory_stays_below_that_of_the_logits(bonus: float) -> None:
     assert logits > 4 * 4 * module._FEW  # bytes: there are four parts and more
 
     def both() -> None:
-        logps, entropy = log_probabilities(policy, tokens, own, 1.0)
+        logps, entropy = log_probabilities(policy, tokens, own, 1.0, entropy=bonus > 0)
         (logps.mean() - bonus * entropy.mean() if bonus else logps.mean()).backward()
 
     assert peak(both) < logits

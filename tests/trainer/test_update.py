@@ -199,12 +199,12 @@ def test_how_far_the_sampler_is_from_the_trainer(policy: Any, critic: Any, old_p
         assert (batch.importance_weights == 1).all() == (not sampled or not cap)
 
 
-@pytest.mark.parametrize("micro", [1, 4])
-def test_micro_batches_change_nothing(policy: Any, critic: Any, old_policy: Any, micro: int) -> None:
+@pytest.mark.parametrize("cut", [{"micro_batch_size": 1}, {"micro_batch_size": 4}, {"micro_batch_tokens": 22}], ids=str)
+def test_micro_batches_change_nothing(policy: Any, critic: Any, old_policy: Any, cut: dict[str, int]) -> None:
     torch.manual_seed(0)
     one, _ = updated(policy, critic, old_policy)
     torch.manual_seed(0)
-    other, _ = updated(policy, critic, old_policy, PPOConfig(**{**vars(CONFIG), "micro_batch_size": micro}))
+    other, _ = updated(policy, critic, old_policy, PPOConfig(**{**vars(CONFIG), **cut}))
     for a, b in zip(one.parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=0)
 

@@ -52,7 +52,7 @@ LIMITS = Limits(max_turns=5, topk=1, max_length=400, max_new_tokens=40, max_obs_
 SCHEDULE = Schedule(
     learning_rate=5e-4, vf_learning_rate=1e-3, warmup_ratio=0.05, vf_warmup_ratio=0.0, save_steps=20, save_total_limit=1
 )
-UPDATE = PPOConfig(mini_batch_size=16, micro_batch_size=16)
+UPDATE = PPOConfig(mini_batch_size=16, micro_batch_tokens=1024)
 TEMPLATE = Path(__file__).with_name("template.txt")
 VARIANTS = {
     "StePPO": Rewards(),
