@@ -278,3 +278,33 @@ def test_two_builds_at_once_are_one_and_a_refusal(machine: Machine, other: Machi
     assert sorted(build.returncode for build in builds) == [0, 1]
     assert sum("another build is writing" in text for text in ends) == 1
     assert machine.digest() == local_digest
+
+
+def test_rollouts_are_kept_in_the_store_and_lie_on_the_machine(
+    machine: Machine, other: Machine, tmp_path: Path
+) -> None:
+    assert machine.build("-q").returncode == 0
+    answer = "<think> It is known. </think>\n<answer> nobody </answer>"
+    with LlmServer(lambda _: answer) as server:
+        machine.env["OPENAI_API_KEY"] = "sk-made-up"
+        arguments: list[str | Path] = [
+            "--llm",
+            "m",
+            "--base-url",
+            server.url,
+            "-n",
+            "2",
+            "--samples",
+            "2",
+            "-o",
+            tmp_path / "mine",
+        ]
+        for _ in range(2):
+            done = machine.run("rollouts", "--store", machine.url, *arguments, "--json", "-q")
+            assert done.returncode == 0, done.stderr
+        assert len(server.requests) == 2 * 2 * 2
+    assert json.loads(done.stdout)["bands"]["unsolved"] == 4
+    counted = other.run(
+        "sql", "SELECT policy, count(*) AS n FROM rollouts GROUP BY ALL", "--store", other.url, "-f", "csv"
+    )
+    assert counted.stdout.splitlines()[1:] == ['"mine",8']
