@@ -8,19 +8,24 @@ from collections.abc import Sequence
 from dataclasses import asdict, astuple
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
 from stepsearch_data.builds import engine_settings, run_config_over
 from stepsearch_data.cli import options
-from stepsearch_data.cli.printing import grid, print_json, teller
-from stepsearch_data.core.errors import ConfigError
+from stepsearch_data.cli.common import OK
+from stepsearch_data.cli.printing import grid, print_json, say, teller
+from stepsearch_data.core.errors import ConfigError, StepSearchError
 
 if TYPE_CHECKING:
     from stepsearch_data.core.intervals import Interval
     from stepsearch_data.evaluation.plot.curves import Comparison
+    from stepsearch_data.indexes import Choice, Load
     from stepsearch_data.trainer.estimate import Estimate
+    from stepsearch_data.trainer.recipe import Recipe
+
+_STATES = {"good": "green", "look": "yellow", "bad": "bold red"}
 
 
 def train(
@@ -47,6 +52,10 @@ def train(
     report_to: Annotated[
         str | None, typer.Option("--report-to", help="tensorboard, wandb, trackio or none (report_to).")
     ] = None,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Say in about a minute whether the training would work; train and write nothing."),
+    ] = False,
     demo: Annotated[
         Literal["quick", "full"] | None,
         typer.Option("--demo", help="Compare PPO with and without step rewards, on a made-up world with tiny models."),
@@ -78,11 +87,12 @@ def train(
         "--report-to": report_to,
         "--resume": resume,
         "--dry-run": dry_run,
+        "--check": check,
     }
-    of_demo = {"--workers": workers, "--seed": seed, "--json": as_json and not dry_run}
+    of_demo = {"--workers": workers, "--seed": seed, "--json": as_json and not (dry_run or check)}
     for flag in (name for name, value in (of_recipes if demo else of_demo).items() if value not in (None, False)):
         raise ConfigError(f"{flag} means nothing {'to' if demo else 'without'} --demo", "leave it out")
-    say = teller(quiet)
+    told = teller(quiet)
     of_engines = [setting for setting in settings or [] if setting.startswith("engines.")]
     of_training = [setting for setting in settings or [] if setting not in of_engines]
     load = partial(run_config_over, None, [*engine_settings(engine), *of_engines])
@@ -93,7 +103,7 @@ def train(
         with require_torch():
             from stepsearch_data.trainer.demo.experiment import demonstrate
         restore_interrupts()
-        compared = demonstrate(folder, demo, load, workers or os.cpu_count() or 1, say, seed=world)
+        compared = demonstrate(folder, demo, load, workers or os.cpu_count() or 1, told, seed=world)
         _print_curves(compared, as_json=as_json)
         return
     flags = {"store": store, "output": output, "report_to": report_to}
@@ -105,7 +115,9 @@ def train(
         _print_estimate(estimate(chosen), chosen.hardware.memory_gb, as_json=as_json)
         return
     choice = Choice(corpus, chosen.store, index)
-    last = run(chosen, choice, load, say, resume=resume, quiet=quiet)
+    if check:
+        _check(chosen, choice, load, quiet=quiet, as_json=as_json)
+    last = run(chosen, choice, load, told, resume=resume, quiet=quiet)
     if os.environ.get("RANK", "0") == "0":  # under accelerate, one process speaks for all
         typer.echo(last)
 
@@ -126,6 +138,23 @@ def _print_estimate(told: Estimate, memory_gb: float, *, as_json: bool) -> None:
     print()
     for line in told.assumptions:
         typer.echo(line)
+
+
+def _check(recipe: Recipe, choice: Choice, load: Load, *, quiet: bool, as_json: bool) -> NoReturn:
+    """Print what a check finds as it goes. Exits with 1 where a training would not begin, or not learn."""
+    from stepsearch_data.trainer.start import check
+
+    findings = []
+    for each in check(recipe, choice, load, quiet=quiet):
+        findings.append(each)
+        if not as_json:
+            say((f"{each.state:<5}", _STATES[each.state]), f"{each.what:<11}", each.found)
+            if each.hint:
+                say(" " * 16, f"try: {each.hint}", style="dim")
+    bad = any(each.state == "bad" for each in findings)
+    if as_json:
+        print_json({"ok": not bad, "findings": [asdict(each) for each in findings]})
+    raise typer.Exit(StepSearchError.exit_code if bad else OK)
 
 
 def plot(

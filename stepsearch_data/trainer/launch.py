@@ -67,7 +67,7 @@ def launch(
     tell: Say = say if main else lambda _: None
     if not held_out and recipe.held_out:
         tell(f"no trajectory of {store.name} is for validation: nothing is held out")
-    with ExitStack() as stack, _explained_out_of_memory():
+    with ExitStack() as stack, explained_out_of_memory():
         start = cold_start(recipe, examples, template, accelerator, tell) if recipe.sft else recipe.model.path
         training = make_trainer(recipe, start, template, examples, held_out, retrieve, accelerator)
         if main:  # for `plot` and `eval`
@@ -197,7 +197,8 @@ def _claim(output: Path, *, resume: bool) -> None:
 
 
 @contextmanager
-def _explained_out_of_memory() -> Iterator[None]:
+def explained_out_of_memory() -> Iterator[None]:
+    """Raise TrainError, which says what helps, where the device's memory is too small."""
     try:
         yield
     except torch.OutOfMemoryError as error:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from stepsearch_data.core.errors import ConfigError
+from stepsearch_data.core.errors import ConfigError, SearchError
 from stepsearch_data.core.progress import Reporter
 from stepsearch_data.indexes import Choice, Load
 from stepsearch_data.trainer.recipe import Recipe
 from stepsearch_data.trainer.retrieval import open_retriever
+
+if TYPE_CHECKING:
+    from stepsearch_data.trainer.check import Finding
 
 Say = Callable[[str], None]
 
@@ -28,6 +32,25 @@ def train(recipe: Recipe, choice: Choice, load: Load, say: Say, *, resume: bool,
     restore_interrupts()
     with open_retriever(choice, load(()), load, Reporter(quiet=quiet)) as (_, retrieve):
         return launch(recipe, retrieve, resume=resume, say=say, console=Console(stderr=True, quiet=quiet))
+
+
+def check(recipe: Recipe, choice: Choice, load: Load, *, quiet: bool) -> Iterator[Finding]:
+    """Yield what a check of a recipe finds, searching with the engine that was chosen. Raises StepSearchError.
+
+    An engine that cannot be opened is a finding.
+    """
+    with require_torch():
+        from stepsearch_data.trainer.check import Finding as Found
+        from stepsearch_data.trainer.check import check as run
+    restore_interrupts()
+    with ExitStack() as stack:
+        try:
+            opening = open_retriever(choice, load(()), load, Reporter(quiet=quiet))
+            _, retrieve = stack.enter_context(opening)
+        except SearchError as error:
+            yield Found("retriever", "bad", error.message, error.hint)
+            return
+        yield from run(recipe, retrieve)
 
 
 @contextmanager
