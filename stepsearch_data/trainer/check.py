@@ -264,7 +264,9 @@ def _share(what: str, share: float, told: str, hint: str) -> Finding:
 def _losses(first: Metrics, second: Metrics) -> Finding:
     """Look at the losses of two updates, and at how far the first one moved the policy."""
     names = ("value_loss", "policy_loss", "policy_grad_norm", "critic_grad_norm")
-    told = f"value loss {first['value_loss']:.3g}, then {second['value_loss']:.3g}; KL {second['kl']:.2g} nats per token"
+    told = (
+        f"value loss {first['value_loss']:.3g}, then {second['value_loss']:.3g}; KL {second['kl']:.2g} nats per token"
+    )
     if not all(math.isfinite(each[name]) for each in (first, second) for name in (*names, "kl")):
         return Finding("update", "bad", told, "a lower schedule.learning_rate, or bf16 = false")
     if second["kl"] == first["kl"]:

@@ -76,7 +76,8 @@ def launch(
             (recipe.output / RUN_INFO).write_text(info.model_dump_json(), encoding="utf-8")
             (recipe.output / RECIPE).write_text(recipe.model_dump_json(indent=1), encoding="utf-8")
         screen = stack.enter_context(console_callback(recipe.schedule.num_updates, console=console))
-        tracker = stack.enter_context(tracker_callback(accelerator, recipe.model_dump(mode="json"), recipe.output.name))
+        shown = (recipe.model_dump(mode="json"), recipe.output.name)
+        tracker = stack.enter_context(tracker_callback(accelerator, *shown, rollouts_every=recipe.rollouts_every))
         training.callbacks = (screen, tracker, *callbacks)
         if resume and training.resume():
             tell(f"goes on after update {training.updates_done}")

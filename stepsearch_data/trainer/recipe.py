@@ -143,6 +143,12 @@ class Recipe(Section):
     allow_templates: bool = Field(default=False, description="take questions by templates, which are demonstrations")
     bf16: bool = Field(default=False, description="mixed precision, weights stay float32 (needs a GPU that has it)")
     report_to: str = Field(default="none", description="tensorboard, wandb, trackio or none")
+    rollouts_every: int = Field(
+        default=10,
+        ge=0,
+        le=1_000_000_000,
+        description="updates between tables of rollouts in that tracker, which then has texts of the store; 0: none",
+    )
     model: Model
     critic: str | None = Field(default=None, description="model that the critic starts from; the policy's by default")
     sft: SFT | None = Field(default=None, description="cold start on gold trajectories before PPO; none by default")
