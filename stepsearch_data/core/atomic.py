@@ -33,7 +33,7 @@ def alone(folder: Path, busy: StepSearchError | None = None) -> Iterator[Path]:
             assert busy
             raise busy from None
         for left in folder.iterdir():
-            _remove(left)
+            remove(left)
         yield folder
     finally:
         os.close(handle)
@@ -65,13 +65,13 @@ def writing(path: Path, *, shared: bool = False) -> Iterator[Path]:
     `shared`: several processes may write this file at the same time. Raises OSError.
     """
     part = part_of(path).with_suffix(f".{os.getpid()}") if shared else part_of(path)
-    _remove(part)
+    remove(part)
     try:
         yield part
         place(part, path)
     finally:
         with suppress(OSError):
-            _remove(part)
+            remove(part)
 
 
 def write_whole(path: Path, data: bytes, *, shared: bool = False) -> None:
@@ -96,14 +96,14 @@ def place(made: Path, target: Path) -> None:
 
 def _swap(made: Path, target: Path) -> None:
     earlier = target.with_name(f".{target.name}.old")
-    _remove(earlier)
+    remove(earlier)
     target.rename(earlier)
     try:
         made.rename(target)
     except OSError:
         earlier.rename(target)
         raise
-    _remove(earlier)
+    remove(earlier)
 
 
 def sync(path: Path) -> None:
@@ -122,7 +122,8 @@ def _sync_one(path: Path) -> None:
         os.close(handle)
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Remove a file, a link or a folder, if there is one. Raises OSError."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

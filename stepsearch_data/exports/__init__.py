@@ -1,7 +1,8 @@
 """A store's trajectories in the file formats of trainers.
 
 `reading` makes examples of a store, which a template writes as text (`templates`). `rl`, `sft` and `preferences` hold
-one small function per format. `formats` declares them. `files` and `export` write them.
+one small function per format, `traces` those of what policies did. `formats` declares them. `files` and `export`
+write them.
 """
 
 from stepsearch_data.core.plugins import Registry
@@ -20,6 +21,8 @@ _OURS = (
     "sharegpt",
     "skyrl",
     "verifiers",
+    "traces",
+    "atif",
     "corpus",
     "marks-jsonl",
     "argilla",

@@ -18,20 +18,21 @@ from stepsearch_data.exports import FORMATS
 from stepsearch_data.exports.files import Files
 from stepsearch_data.exports.formats import Format
 from stepsearch_data.exports.marks import marked
-from stepsearch_data.exports.reading import count_taken, examples, split_names, taken
+from stepsearch_data.exports.reading import Played, count_taken, examples, played, split_names, taken
 from stepsearch_data.exports.schema import TEXT
 from stepsearch_data.pipeline.catalog import check_current
 from stepsearch_data.pipeline.context import read_rows
 from stepsearch_data.pipeline.demonstrations import refuse_templates
 from stepsearch_data.pipeline.passes import KEEP_SOME
 from stepsearch_data.pipeline.store import Manifest, Store
-from stepsearch_data.schemas.tables import PASSAGES, QUESTIONS, TRAJECTORIES, Table
+from stepsearch_data.schemas.tables import PASSAGES, QUESTIONS, ROLLOUTS, TRAJECTORIES, Table
 from stepsearch_data.templates.examples import Example
 from stepsearch_data.templates.template import Template
 
 _NO_TRAJECTORY = ("no trajectory is complete and passed the quality gates", "take the others too: --all")
 _NOTHING = {
     "marks": ("no trajectory is marked", "mark some in `stepsearch-data view`, or take the others too: --all"),
+    "rollouts": ("no rollout is of a question that passed the quality gates", "take the others too: --all"),
     "teacher": (
         "of no rollout of a teacher is there a row of this format",
         "see why: stepsearch-data sql 'SELECT failed, count(*) FROM picks GROUP BY failed'",
@@ -91,7 +92,7 @@ def export(
     both = origin == "all"
     schema = form.schema(template)
     schema = schema.append(_ORIGIN) if both else schema
-    with store.reading() as manifest, Files(folder, form.suffix, schema) as written:
+    with store.reading() as manifest, Files(folder, form.suffix, schema, apart=form.apart) as written:
         if not allow_templates and form.of != "passages":
             refuse_templates(store.tables(manifest, QUESTIONS)[QUESTIONS])
         known = [form.stem] if form.stem else split_names(store, manifest)
@@ -107,7 +108,7 @@ def export(
         if not written.rows:
             keys = ("curriculum" if wanted else "", origin, form.of, form.name)
             raise StoreError(*next((_NOTHING[key] for key in keys if key in _NOTHING), _NO_TRAJECTORY))
-        written.commit(alone=split is None and form.of == "trajectories")
+        written.commit(alone=split is None and not form.stem)
         paths = {name: str(written.path(name)) for name in written.rows}
         if form.beside:
             written.write_beside(form.beside(paths, template))
@@ -128,15 +129,16 @@ def parse_rates(text: str) -> Wanted:
 
 
 def _is_wanted(item: Any, wanted: Wanted) -> bool:
-    """Tell whether this is a trajectory whose question a policy passes as often as wanted."""
-    return isinstance(item, Example) and item.passes is not None and wanted(item.passes)
+    """Tell whether this is of a question that a policy passes as often as wanted, a rollout's own policy."""
+    return isinstance(item, Example | Played) and item.passes is not None and wanted(item.passes)
 
 
 def _check(store: Store, form: Format, template: Template, folder: Path, origin: Origin, *, everything: bool) -> None:
     if everything and origin == "teacher":
         raise ConfigError("a teacher's trajectories are those that were taken", "leave out --all")
     if origin != "gold" and (form.asks or form.of != "trajectories"):
-        raise ConfigError(f"{form.name} holds no searches: it is the same of any origin", "leave out --origin")
+        holds = "every kept rollout, whoever played it" if form.of == "rollouts" else "no searches"
+        raise ConfigError(f"{form.name} holds {holds}: it is the same of any origin", "leave out --origin")
     if form.tags_only and template.tool:
         raise ConfigError(
             f"the trainer of {form.name} reads tags, and template {template.name} calls a tool",
@@ -160,6 +162,10 @@ def _items(
     """Return what the format makes rows of, each with its split."""
     if form.of == "marks":
         return ((form.stem, one) for one in marked(store, manifest, everything=everything))
+    if form.of == "rollouts":
+        kept = manifest.output(ROLLOUTS.name)
+        total = kept.rows or 0 if kept else 0
+        return ((one.split, one) for one in meter.track(played(store, manifest, everything=everything), total))
     table: Table[Any] = PASSAGES if form.of == "passages" else TRAJECTORIES
     path = store.tables(manifest, table)[table]
     total = pq.read_metadata(path).num_rows

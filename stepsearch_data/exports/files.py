@@ -1,7 +1,12 @@
-"""The files of an export: Parquet, JSON Lines or JSON, one per split. They appear when all of them are whole."""
+"""The files of an export: Parquet, JSON Lines or JSON, one per split, or a folder of sessions per split.
+
+They appear when all of them are whole.
+"""
 
 from __future__ import annotations
 
+import os
+import re
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
@@ -14,15 +19,21 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stepsearch_data.core.atomic import part_of, place, write_whole
+from stepsearch_data.core.atomic import part_of, place, remove, write_whole
+from stepsearch_data.core.errors import ConfigError
+from stepsearch_data.core.files import open_regular
 from stepsearch_data.core.parquet import ParquetWriter
+from stepsearch_data.exports.traces import HARNESS, session_lines
 
 Row = dict[str, Any]
 _GROUP_ROWS = 1_000
 _SPLITS, _SUFFIXES = ("train", "validation"), ("parquet", "jsonl")
 # An export removes only files with these marks: another file may have such a name too, as a source's train.jsonl.
 _MARK = {b"stepsearch-data": b"export"}
-_FIRST = b'{"conversations":['
+_FIRST = (b'{"conversations":[', b'{"schema_version":"ATIF-')
+_SESSION = f'{{"type":"session","harness":"{HARNESS}"'.encode()
+_NUMBERED = re.compile(r"\d{4,}/\d{7,}\.jsonl")
+_IN_FOLDER = 1_000  # sessions; the Hub wants less than ten thousand files in a folder
 
 
 class _Parquet(ParquetWriter[Row]):
@@ -71,15 +82,39 @@ class _Array(_Lines):
         super().finish()
 
 
-_KINDS: dict[str, type[_Parquet | _Lines]] = {"parquet": _Parquet, "jsonl": _Lines, "json": _Array}
+class _Sessions:
+    """A folder with a file per session, numbered, a thousand in an inner folder."""
+
+    def __init__(self, path: Path, _: pa.Schema) -> None:
+        self._path, self._count = path, 0
+
+    def append(self, row: Row) -> None:
+        path = self._path / f"{self._count // _IN_FOLDER:04}" / f"{self._count:07}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(session_lines(row))
+        self._count += 1
+
+    def finish(self) -> None:
+        """Do nothing: each file is whole."""
+
+    def close(self) -> None:
+        """Do nothing: no file is open."""
+
+
+_Writer = _Parquet | _Lines | _Sessions
+_KINDS: dict[str, type[_Writer]] = {"parquet": _Parquet, "jsonl": _Lines, "json": _Array}
 
 
 class Files:
-    """Writes rows to `folder/SPLIT.SUFFIX`. A context manager: an error inside it leaves no file."""
+    """Writes rows to `folder/SPLIT.SUFFIX`, or if `apart` sessions to files in `folder/SPLIT`.
 
-    def __init__(self, folder: Path, suffix: str, schema: pa.Schema) -> None:
-        self._folder, self._suffix, self._schema = folder, suffix, schema
-        self._writers: dict[str, _Parquet | _Lines] = {}
+    A context manager: an error inside it leaves no file.
+    """
+
+    def __init__(self, folder: Path, suffix: str, schema: pa.Schema, *, apart: bool = False) -> None:
+        self._folder, self._schema = folder, schema
+        self._end, self._kind = ("", _Sessions) if apart else (f".{suffix}", _KINDS[suffix])
+        self._writers: dict[str, _Writer] = {}
         self.rows: Counter[str] = Counter()
 
     def __enter__(self) -> Self:
@@ -92,18 +127,20 @@ class Files:
         for writer in self._writers.values():
             writer.close()
         for split in self._writers:
-            part_of(self.path(split)).unlink(missing_ok=True)
+            remove(part_of(self.path(split)))
 
     def path(self, split: str) -> Path:
-        """Return the path of a split's file."""
-        return self._folder / f"{split}.{self._suffix}"
+        """Return the path of a split's file or folder."""
+        return self._folder / f"{split}{self._end}"
 
     def append(self, split: str, row: Row) -> None:
-        """Add a row to its split's file."""
+        """Add a row to its split. Raises ConfigError where a folder of something else is in the place of sessions."""
         if split not in self._writers:
-            part = part_of(self.path(split))
-            part.unlink(missing_ok=True)  # a link would be followed
-            self._writers[split] = _KINDS[self._suffix](part, self._schema)
+            path, part = self.path(split), part_of(self.path(split))
+            if self._kind is _Sessions and os.path.lexists(path) and not _holds_sessions(path):
+                raise ConfigError(f"{path} is there, and no export wrote it", "choose another --output")
+            remove(part)  # a link would be followed
+            self._writers[split] = self._kind(part, self._schema)
         self._writers[split].append(row)
         self.rows[split] += 1
 
@@ -118,10 +155,12 @@ class Files:
         for split in self._writers:
             place(part_of(self.path(split)), self.path(split))
         written = {self.path(split) for split in self._writers}
-        splits = (self._folder / f"{split}.{suffix}" for split in _SPLITS for suffix in _SUFFIXES)
-        for path in splits if alone else ():
-            if path not in written and path.is_file() and _is_export(path):
-                path.unlink()
+        splits = [self._folder / split for split in _SPLITS] if alone else []
+        files = (path.with_suffix(f".{suffix}") for path in splits for suffix in _SUFFIXES)
+        ours = (*filter(_holds_sessions, splits), *(path for path in files if path.is_file() and _is_export(path)))
+        for path in ours:
+            if path not in written:
+                remove(path)
 
     def write_beside(self, files: Mapping[str, bytes]) -> None:
         """Write further files beside the others."""
@@ -135,5 +174,17 @@ def _is_export(path: Path) -> bool:
         if path.suffix == ".parquet":
             return _MARK.items() <= (pq.read_schema(path).metadata or {}).items()
         with open(path, "rb") as file:
-            return file.read(len(_FIRST)) == _FIRST
+            return file.read(len(max(_FIRST, key=len))).startswith(_FIRST)
+    return False
+
+
+def _holds_sessions(folder: Path) -> bool:
+    """Tell whether this is a folder that an export of sessions wrote, with nothing else in it."""
+    with suppress(OSError):
+        if folder.is_symlink() or not folder.is_dir():
+            return False
+        found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
+        if found and all(map(_NUMBERED.fullmatch, found)):
+            with open_regular(folder / min(found)) as file:
+                return file.read(len(_SESSION)) == _SESSION
     return False

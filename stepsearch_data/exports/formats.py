@@ -10,7 +10,7 @@ from typing import Any, Literal
 import orjson
 import pyarrow as pa
 
-from stepsearch_data.exports import marks, preferences, rl, schema, sft, taskset
+from stepsearch_data.exports import marks, preferences, rl, schema, sft, taskset, traces
 from stepsearch_data.schemas.rows import Passage
 from stepsearch_data.templates.template import Template
 
@@ -20,9 +20,9 @@ Files = Mapping[str, str]  # paths by split
 
 @dataclass(frozen=True)
 class Format:
-    """A format: `rows` makes the rows of one example, or of one passage or mark where the format is `of` those.
+    """A format: `rows` makes the rows of one example, or of one rollout, passage or mark where it is `of` those.
 
-    Trajectories are written by split; the others go into one file, named `stem`.
+    Trajectories and rollouts are written by split; the others go into one file, named `stem`.
     """
 
     name: str
@@ -31,8 +31,9 @@ class Format:
     rows: Callable[[Any, Template], list[Row]]
     load: Callable[[Files], str]
     suffix: str = "parquet"
-    of: Literal["trajectories", "passages", "marks"] = "trajectories"
+    of: Literal["trajectories", "rollouts", "passages", "marks"] = "trajectories"
     stem: str = ""
+    apart: bool = False  # each row is a session in a file of its own, in a folder of the split
     with_rejected: bool = False  # its examples need the searches that the vote rejected
     with_passes: bool = False  # its rows say how often a policy passes the question
     tags_only: bool = False  # its trainer reads tags, not tool calls
@@ -194,6 +195,25 @@ VERIFIERS = Format(
     suffix="jsonl",
     beside=taskset.package,
     asks=True,
+)
+TRACES = Format(
+    "traces",
+    "the Hub's trace viewer: what policies did, a session a file, each turn a call of `search`",
+    lambda _: traces.SESSION,
+    traces.session,
+    lambda files: f"hf upload USER/NAME {_folder_of(files)} . --repo-type dataset",
+    suffix="jsonl",
+    of="rollouts",
+    apart=True,
+)
+ATIF = Format(
+    "atif",
+    "Harbor and others, the Agent Trajectory Interchange Format: what policies did, with all rewards",
+    traces.atif_schema,
+    traces.atif,
+    _datasets,
+    suffix="jsonl",
+    of="rollouts",
 )
 CORPUS = Format(
     "corpus",

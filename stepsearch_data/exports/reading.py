@@ -4,24 +4,61 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pyarrow.parquet as pq
 
 from stepsearch_data.core.errors import ConfigError, StoreError
 from stepsearch_data.core.intervals import Passes
-from stepsearch_data.pipeline.passes import count_passes
+from stepsearch_data.pipeline.passes import KEEP_SOME, count_passes
 from stepsearch_data.pipeline.questions import QuestionRows, by_question
 from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.rewards import own_turns, read
 from stepsearch_data.schemas import tables
-from stepsearch_data.schemas.rows import Rollout, Round, Trajectory
+from stepsearch_data.schemas.rows import Question, Rollout, RolloutTurn, Round, Trajectory
 from stepsearch_data.templates.examples import Example, Paragraph, Preferred, Search, Step
 from stepsearch_data.templates.passages import Passages
 
 _ALWAYS = (tables.SUB_QUESTIONS, tables.TRAJECTORIES, tables.ROUNDS)
 _TAUGHT = (tables.ROLLOUTS, tables.ROLLOUT_TURNS, tables.PICKS, tables.PREFERENCES)
 _FOR_REJECTED = (tables.QUERIES, tables.VOTES, tables.HITS)
+_PLAYED = (tables.ROLLOUTS, tables.ROLLOUT_TURNS)
+
+
+@dataclass(frozen=True)
+class Played:
+    """A kept rollout with its question and its turns. `passes` are all rollouts of its policy on the question."""
+
+    split: str
+    question: Question
+    rollout: Rollout
+    turns: tuple[RolloutTurn, ...]
+    passes: Passes
+
+
+def played(store: Store, manifest: Manifest, *, everything: bool) -> Iterator[Played]:
+    """Yield the kept rollouts, in the order of the questions.
+
+    They are of questions that passed the quality gates, if the store has gates. `everything` takes all, in splits as
+    in `examples`. Raises StoreError for a store that keeps none.
+    """
+    if not all(manifest.output(table.name) for table in _PLAYED):
+        raise StoreError("the store keeps no rollouts", f"keep some: stepsearch-data build {KEEP_SOME}")
+    inputs = store.tables(manifest, tables.QUESTIONS, *_PLAYED)
+    splits = _splits(store, manifest, everything=everything)
+    for rows in by_question(inputs, *_PLAYED):
+        split = "train" if splits is None else splits.get(rows.question.question_id, "train" if everything else "")
+        yield from plays(rows, split) if split else ()
+
+
+def plays(rows: QuestionRows, split: str) -> Iterator[Played]:
+    """Yield the rollouts of a question."""
+    rollouts = rows.get(tables.ROLLOUTS)
+    counts = Counter(rollout.policy for rollout in rollouts)
+    right = Counter(rollout.policy for rollout in rollouts if rollout.right)
+    for rollout in rollouts:
+        turns = tuple(filter(rollout.has, rows[tables.ROLLOUT_TURNS]))
+        yield Played(split, rows.question, rollout, turns, Passes(right[rollout.policy], counts[rollout.policy]))
 
 
 def taken(store: Store, manifest: Manifest, *, with_passes: bool) -> Iterator[Example]:

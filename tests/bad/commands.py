@@ -16,7 +16,7 @@ from tests.bad.values import NAMES, bad_place, integer, number, text
 
 FORMATS = ["verl", "stepsearch", "search-r1", "verl-sft", "trl-sft", "trl-grpo", "trl-dpo", "trl-stepwise"]
 FORMATS += ["llama-factory", "sharegpt", "skyrl", "verifiers", "corpus", "marks-jsonl", "argilla", "label-studio"]
-FORMATS += ["curriculum"]
+FORMATS += ["curriculum", "traces", "atif"]
 IMPATIENT = ["--set", "llm.patience=0.1", "--set", "llm.max_attempts=1"]
 _HUGE = ["0", "-1", "3", "1" + "0" * 12, "1" + "0" * 400, "nan", ""]
 # Much work or patience may take long, and a port of our choice may be in use.

@@ -14,7 +14,8 @@ from tests.bad.values import NAMES, damage, dumped, instead_of_file, number, spo
 
 READERS = ["status", "sql", "show", "audit", "report", "view", "export", "publish", "verify", "search", "serve"]
 READERS += ["explain", "build", "retry-failed", "train", "eval"]
-_OF_ROLLOUTS = "curriculum"  # which the store has not
+_OF_ROLLOUTS = ("curriculum", "traces", "atif")
+_EXPORTED = [form for form in FORMATS if form not in _OF_ROLLOUTS]  # the store has none
 
 
 def odd_names(rng: Random, base: Path, folder: Path) -> Case:
@@ -46,7 +47,7 @@ def odd_names(rng: Random, base: Path, folder: Path) -> Case:
         Case(["report", *store, "-o", f"{at}/page", "--rollouts", f"p={at}/r.jsonl"]),
         Case(["report", *store, "-o", f"{at}/page", "--folder"]),
         Case(["view", *store, "--port", "0", "--no-open"], stop="http://127.0.0.1"),
-        *(Case(["export", "-f", form, "-o", f"{at}/out", *store, "--all"]) for form in FORMATS if form != _OF_ROLLOUTS),
+        *(Case(["export", "-f", form, "-o", f"{at}/out", *store, "--all"]) for form in _EXPORTED),
         Case(["export", "-f", "verl", "-o", f"{at}/out", *store, "--all", "--template", f"{at}/template.txt"]),
         Case(
             ["publish", "ann/data", *store, "-o", f"{at}/rel", "--dry-run", "--patience", "0.1", "--max-rejects", "1"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import orjson
@@ -12,12 +13,15 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
+from stepsearch_data.core.intervals import Passes
 from stepsearch_data.core.progress import Meter
 from stepsearch_data.exports.export import Origin, Written, find_format, parse_rates
 from stepsearch_data.exports.export import export as write
+from stepsearch_data.exports.reading import Played
 from stepsearch_data.pipeline.marks import Change, write_marks
 from stepsearch_data.pipeline.store import Store
-from stepsearch_data.schemas.rows import Quality
+from stepsearch_data.rewards import parse
+from stepsearch_data.schemas.rows import Quality, Question, Rollout, RolloutTurn
 from stepsearch_data.schemas.tables import QUALITY, REJECTS
 from stepsearch_data.templates.files import load_template
 from tests.conftest import run_cli
@@ -93,6 +97,9 @@ def path_of(written: Written, split: str = "train") -> Path:
 def rows_of(written: Written, split: str = "train") -> Rows:
     """The rows of a split as plain Python, nulls left out as trainers do."""
     path = path_of(written, split)
+    if path.is_dir():
+        files = (map(orjson.loads, file.read_bytes().splitlines()) for file in sorted(path.rglob("*.jsonl")))
+        return [{"session": header, "messages": messages} for header, *messages in files]
     if path.suffix == ".jsonl":
         return [orjson.loads(line) for line in path.read_bytes().splitlines()]
     if path.suffix == ".json":
@@ -145,3 +152,53 @@ def with_quality(
         pq.write_table(REJECTS.schema.empty_table(), folder / "rejects.parquet")
         made.commit("quality", "0123456789ab", fingerprint, folder, {"quality": len(rows), "rejects": 0})
     return copy
+
+
+def played(response: str, places: list[list[int]] | None = None) -> Played:
+    """A rollout of this text, whose searches show nothing of value."""
+    texts = {"question_id": "", "source": "musique", "policy": "p", "ended": "", "response": response}
+    numbers = ("searches", "gold", "gold_found", "f1", "information_gain", "redundancy_penalty")
+    rollout = Rollout.model_validate(
+        {
+            **texts,
+            **dict.fromkeys(numbers, 0),
+            **dict.fromkeys(("right", "format_ok"), False),
+            **dict.fromkeys(("answer", "own_tokens")),
+            "sample": 1,
+            "observations": places,
+        }
+    )
+    found = parse(response, observations=rollout.places).rounds
+    turns = tuple(turn(at, each.query.text) for at, each in enumerate(found, start=1))
+    asked: dict[str, Any] = {"question": "Who?", "answer": "Rossini", "answer_aliases": []}
+    question = Question.model_construct(**asked)
+    return Played("train", question, rollout, turns, Passes(0, 1))
+
+
+def turn(number: int, query: str) -> RolloutTurn:
+    return RolloutTurn(
+        question_id="",
+        policy="p",
+        sample=1,
+        turn=number,
+        query=query,
+        titles=["T"],
+        gold_passage_ids=[],
+        new_gold=0,
+        repeated=False,
+        information_gain=0.25,
+        redundancy_penalty=0.5,
+        step_reward=-0.25,
+    )
+
+
+_TAGS = ("think", "plan", "search", "information", "observation", "answer", "warning")
+_PIECES = [f"<{end}{tag}>" for tag in _TAGS for end in ("", "/")] + ["<search>a</search>"] * 3
+_PIECES += ["\n", " ", "Rossini", "Doc 1<## Title: T ##> text", "\x85\u2028\u2029", '"\\', "\0", "🙂"]
+
+
+def soup(rng: Random) -> tuple[str, list[list[int]] | None]:
+    """A text of tags in any order, and parts of it that the environment may have written, or None."""
+    text = "".join(rng.choice(_PIECES) for _ in range(rng.randrange(40)))
+    ends = sorted(rng.sample(range(len(text) + 1), min(4, len(text) // 2 * 2)))
+    return text, [list(pair) for pair in zip(ends[::2], ends[1::2], strict=True)] if rng.random() < 0.7 else None
