@@ -50,7 +50,8 @@ ALLOWED = {
     "scoring": BASE | {"executors", "pipeline", "rewards", "sources"},
     "serve": {"core", "indexes", "search", "sources"},
     "release": BASE
-    | {"pipeline", "stages", "attrition", "audit", "sql", "trajectory", "remote", "report", "rewards", "sources"},
+    | {"pipeline", "stages", "attrition", "audit", "sql", "trajectory", "exports", "remote", "report", "rewards"}
+    | {"sources"},
     "report": BASE
     | {"attrition", "audit", "compare", "exports", "llm", "pipeline", "rewards", "serve", "sources", "sql", "stages"},
     "trainer": TRAINER,

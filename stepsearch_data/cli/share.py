@@ -120,6 +120,9 @@ def publish(
         bool, typer.Option("--allow-paths", help="Publish settings even if they hold paths of this machine.")
     ] = False,
     allow_templates: options.AllowTemplates = False,
+    traces: Annotated[
+        bool, typer.Option("--traces", help="Add kept rollouts as sessions that the Hub's trace viewer reads.")
+    ] = False,
     message: Annotated[str | None, typer.Option("--message", "-m", help="Message of the commit.")] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Write the folder, say what would change on the Hub, and send nothing.")
@@ -153,6 +156,7 @@ def publish(
         max_rejects=max_rejects,
         allow_paths=allow_paths,
         allow_templates=allow_templates,
+        traces=traces,
     )
     if not dry_run:
         check_account(hub, private=private)

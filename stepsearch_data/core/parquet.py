@@ -41,7 +41,7 @@ class ParquetWriter(Generic[T]):
         self._schema, self._to_arrow = schema, to_arrow
         self._rows_per_group, self._buffer_rows = rows_per_group, buffer_rows
         self._rows: list[T] = []
-        self._extended = schema.empty_table()
+        self._extended = pa.Table.from_batches([], schema)  # `empty_table` cannot make lists of JSON
         self._pending: list[pa.Table] = []
         self._pending_rows = self._pending_bytes = 0
         self.count = 0
@@ -88,7 +88,7 @@ class ParquetWriter(Generic[T]):
             rows, self._rows = self._rows, []
             self._add(self._to_arrow(rows))
         if self._extended.num_rows:
-            rest, self._extended = self._extended, self._schema.empty_table()
+            rest, self._extended = self._extended, pa.Table.from_batches([], self._schema)
             self._add(_fresh(rest))
 
     def _add(self, rows: pa.Table) -> None:

@@ -154,7 +154,12 @@ def _call(turn: RolloutTurn) -> tuple[str, str, Row]:
 
 
 def session(played: Played, _: Template) -> list[Row]:
-    """Make a session: the header, whose further fields the viewer ignores, and the messages.
+    """Make a session."""
+    return [session_of(played)]
+
+
+def session_of(played: Played) -> Row:
+    """Return a session: the header, whose further fields the viewer ignores, and the messages.
 
     A message has only the fields that the format names, so the numbers of all turns are in the header.
     """
@@ -171,7 +176,7 @@ def session(played: Played, _: Template) -> list[Row]:
     said = [{"role": "user", "content": played.question.question}]
     for turn in turns_of(played):
         said += _said(turn, rollout.policy)
-    return [{"session": header, "messages": [{"type": "message", "message": message} for message in said]}]
+    return {"session": header, "messages": [{"type": "message", "message": message} for message in said]}
 
 
 def _said(turn: Turn, model: str) -> list[Row]:

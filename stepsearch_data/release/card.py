@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from stepsearch_data.audit import Numbers, audit
 from stepsearch_data.core.markdown import Markup, code, example, fence, plain, table
 from stepsearch_data.pipeline.store import Manifest, Store
-from stepsearch_data.release.dataset import TRAJECTORIES, Config, configs_of
+from stepsearch_data.release.dataset import TRACES, TRAJECTORIES, Config, configs_of
 from stepsearch_data.release.documents import documents
 from stepsearch_data.release.lineage import OTHER, Origin, attribution, citation
 from stepsearch_data.release.record import DATA, PICTURE, REPORT, Record
@@ -36,6 +36,7 @@ _VALID = {
 }
 _SEEN = "Released trajectories by source, hops and difficulty; the numbers are in the tables under Statistics"
 _SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M")
+_TAGS = ("multi-hop", "search-agents", "retrieval", "trajectories", "stepsearch")
 _MEASURES = {
     "queries": "queries",
     "hop_hit_at_3": "hop hit@3",
@@ -48,6 +49,11 @@ _MEASURES = {
 _VOTED = {"queries": "queries", "answered": "answered", "valid": "valid", "gold_at_1": "gold@1", "gold_at_3": "gold@3"}
 _WRITERS = {"compose", "decompose", "queries"}
 """Stages whose model writes texts; that of `verify` only judges."""
+_TRACES = """
+
+`traces` are the rollouts once more, each as a session with its searches as calls of a tool: in the columns in which the
+Hub has sessions of agents, to step through in Data Studio. `metadata` has the rewards of every turn."""
+_LICENCE_OF_TRACES = " Of `traces`, it is in `metadata`."
 _FUNNEL = """
 SELECT q.source, count(*), count(t.question_id), {splits}
 FROM questions q LEFT JOIN trajectories t USING (question_id) LEFT JOIN quality USING (question_id)
@@ -82,6 +88,8 @@ def card(numbers: Statistics, found: Sequence[Origin]) -> str:
         first_split=next(iter(splits)),
         sizes=", ".join(f"{split.rows:,} in `{name}`" for name, split in splits.items()),
         configs=_configs(record),
+        traces=_TRACES if TRACES.name in record.configs else "",
+        licence_of_traces=_LICENCE_OF_TRACES if TRACES.name in record.configs else "",
         schemas="\n\n".join(
             f"### {config.name}\n\n{table(('column', 'type', 'meaning'), _columns(config.schema))}"
             for config in configs_of(record)
@@ -236,7 +244,7 @@ def front_matter(record: Record, found: Sequence[Origin], licences: Sequence[str
         "source_datasets": sorted({o.publication.tag if o.publication else "original" for o in found}),
         "size_categories": [_SIZES[bisect((1_000, 10_000, 100_000, 1_000_000), rows)]],
         "task_categories": ["question-answering", "text-generation", "reinforcement-learning"],
-        "tags": ["multi-hop", "search-agents", "retrieval", "trajectories", "stepsearch"],
+        "tags": [*_TAGS, *(["agent-traces"] if TRACES.name in record.configs else [])],
         "configs": [_config(record, config.name, default=config is TRAJECTORIES) for config in configs_of(record)],
         "dataset_info": [_info(record, config) for config in configs_of(record)],
     }
@@ -275,7 +283,7 @@ def _feature(field: pa.Field) -> dict[str, Any]:
 
 def _dtype(kind: pa.DataType) -> str:
     """Name a type as `datasets` does."""
-    return "float64" if kind == pa.float64() else str(kind)
+    return {pa.float64(): "float64", pa.json_(): "json"}.get(kind, str(kind))
 
 
 @dataclass(frozen=True)
@@ -288,8 +296,9 @@ class Statistics:
     manifest: Manifest
 
     def licences(self) -> list[str]:
-        """Return all licences that rows are under."""
-        files = [self.folder / path for path in self.record.files if path.startswith(f"{DATA}/")]
+        """Return all licences that rows are under; those of traces are those of rollouts."""
+        configs = [self.record.configs[c.name] for c in configs_of(self.record) if "licence" in c.schema.names]
+        files = [self.folder / path for splits in configs for part in splits.values() for path in part.files]
         return sorted(
             {name for file in files for name in pq.read_table(file, columns=["licence"])[0].unique().to_pylist()}
         )

@@ -11,11 +11,14 @@ from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+import orjson
 import polars as pl
 from numpy.typing import NDArray
 from pydantic import Field
 
 from stepsearch_data.core.text import joined_lines
+from stepsearch_data.exports.reading import Played, plays
+from stepsearch_data.exports.traces import HARNESS, chat, identify, search_tool, session_lines, session_of
 from stepsearch_data.pipeline.context import read_rows
 from stepsearch_data.pipeline.questions import QuestionRows, by_question
 from stepsearch_data.release.lineage import OTHER, combined
@@ -23,6 +26,7 @@ from stepsearch_data.release.record import Record
 from stepsearch_data.rewards import read
 from stepsearch_data.schemas import tables
 from stepsearch_data.schemas.rows import (
+    Json,
     Paragraph,
     Passage,
     Quality,
@@ -176,6 +180,22 @@ class ReleasedRollout(Row):
     split_group: str
 
 
+class ReleasedTrace(Row):
+    """A rollout as a session, in the columns in which the Hub's trace viewer has sessions."""
+
+    harness: str = Field(description="program that wrote the session")
+    session_id: str = Field(description="id of the question, policy and sample")
+    prompt: str = Field(description="question that was asked")
+    messages: list[Json] = Field(description="the session as chat messages, each search a call of a function")
+    tools: list[Json] = Field(description="definition of that function")
+    metadata: Json = Field(description="all columns of the rollout, of its turns and of its question; licence")
+    sent_at: str | None = Field(description="time of the first message; null, as rollouts have none")
+    num_user_messages: int = Field(description="the question, and warnings of the environment")
+    num_tool_calls: int = Field(description="searches")
+    trace: Json = Field(description="the session as JSON Lines, in the Hub's Session Trace Simple Format")
+    file_path: str = Field(description="name that the session would have as a file")
+
+
 class ReleasedPassage(Passage):
     """A passage of the corpus that the engines searched."""
 
@@ -193,11 +213,13 @@ CONFIGS = (TRAJECTORIES, SUB_QUESTIONS, QUERIES, CORPUS)
 """The first is the default."""
 ROLLOUTS = Config("rollouts", ReleasedRollout, rows_per_group=200)
 """A config of those stores that keep rollouts."""
+TRACES = Config("traces", ReleasedTrace, rows_per_group=200)
+"""A config of those releases that are to show them in the Hub's trace viewer."""
 
 
 def configs_of(record: Record) -> list[Config]:
     """Return the configs that a release has."""
-    return [*CONFIGS, *([ROLLOUTS] if ROLLOUTS.name in record.configs else [])]
+    return [*CONFIGS, *(config for config in (ROLLOUTS, TRACES) if config.name in record.configs)]
 
 
 class Item(NamedTuple):
@@ -275,8 +297,8 @@ class Corpus:
             yield ReleasedPassage(**passage.model_dump(), sources=list(sources), licence=licence)
 
 
-def items(inputs: tables.Inputs, corpus: Corpus) -> Iterator[list[Item]]:
-    """Yield, for every question, its rows of all configs but the corpus.
+def items(inputs: tables.Inputs, corpus: Corpus, *, traces: bool = False) -> Iterator[list[Item]]:
+    """Yield, for every question, its rows of all configs but the corpus; those of `traces` where they are wanted.
 
     The list is empty where its trajectory is not fit for training.
     """
@@ -285,10 +307,10 @@ def items(inputs: tables.Inputs, corpus: Corpus) -> Iterator[list[Item]]:
         quality = rows[tables.QUALITY]
         trajectories = rows[tables.TRAJECTORIES]
         fit = trajectories and trajectories[0].complete and quality and quality[0].passed
-        yield _rows_of(rows, quality[0], corpus) if fit else []
+        yield _rows_of(rows, quality[0], corpus, traces=traces) if fit else []
 
 
-def _rows_of(rows: QuestionRows, quality: Quality, corpus: Corpus) -> list[Item]:
+def _rows_of(rows: QuestionRows, quality: Quality, corpus: Corpus, *, traces: bool) -> list[Item]:
     votes = {vote.query_id: vote for vote in rows[tables.VOTES]}
     rounds = [_round(step, rows, votes, corpus) for step in rows[tables.ROUNDS]]
     documents = [document.passage_id for step in rounds for document in step.documents]
@@ -315,26 +337,49 @@ def _rows_of(rows: QuestionRows, quality: Quality, corpus: Corpus) -> list[Item]
         }
 
     of_hop = {"licence": licence, "split_group": quality.split_group}
+    played = [(one, _rollout(one, quality, corpus)) for one in plays(rows, quality.split)]
     released: list[tuple[Config, Row]] = [
         (TRAJECTORIES, ReleasedTrajectory(**of_trajectory)),
         *((SUB_QUESTIONS, ReleasedSubQuestion(**hop.model_dump(), **of_hop)) for hop in hops),
         *((QUERIES, ReleasedQuery(**of_query(query))) for query in rows[tables.QUERIES]),
-        *((ROLLOUTS, _rollout(rollout, rows, quality, corpus)) for rollout in rows.get(tables.ROLLOUTS)),
+        *((ROLLOUTS, rollout) for _, rollout in played),
+        *((TRACES, _trace(one, rollout)) for one, rollout in played if traces),
     ]
     return [Item(config, quality.split, row) for config, row in released]
 
 
-def _rollout(rollout: Rollout, rows: QuestionRows, quality: Quality, corpus: Corpus) -> ReleasedRollout:
+def _rollout(played: Played, quality: Quality, corpus: Corpus) -> ReleasedRollout:
     """Return a rollout with its turns, under the licence of its question and of all that it shows."""
-    turns = [
-        ReleasedTurn(**turn.model_dump(exclude={"question_id", "policy", "sample"}))
-        for turn in filter(rollout.has, rows[tables.ROLLOUT_TURNS])
-    ]
+    rollout = played.rollout
+    turns = [ReleasedTurn(**turn.model_dump(exclude={"question_id", "policy", "sample"})) for turn in played.turns]
     own = rollout.model_dump(include=ReleasedRollout.model_fields.keys() - {"turns", "licence", "split_group"})
     parsed = read(rollout.response, observations=rollout.places)
     shown = [corpus.find(each.title, each.span.text) for found in parsed.rounds for each in found.documents]
     licence = corpus.licence(rollout.source, [passage_id for found in shown for passage_id in found])
     return ReleasedRollout(**own, turns=turns, licence=licence, split_group=quality.split_group)
+
+
+def _trace(played: Played, released: ReleasedRollout) -> ReleasedTrace:
+    """Return a rollout as `datasets` makes a row of a session's file, which the viewer then reads."""
+    session, messages, row = identify(played), chat(played), session_of(played)
+    about = {**row["session"], "licence": released.licence, "split_group": released.split_group}
+    return ReleasedTrace(
+        harness=HARNESS,
+        session_id=session,
+        prompt=played.question.question,
+        messages=[_json(message) for message in messages],
+        tools=[_json(tool) for tool in search_tool()],
+        metadata=_json(about),
+        sent_at=None,
+        num_user_messages=sum(message["role"] == "user" for message in messages),
+        num_tool_calls=len(played.turns),
+        trace=_json(session_lines(row).decode()),
+        file_path=f"{session}.jsonl",
+    )
+
+
+def _json(value: object) -> Json:
+    return Json(orjson.dumps(value).decode())
 
 
 def _round(step: Round, rows: QuestionRows, votes: Mapping[str, Vote], corpus: Corpus) -> ReleasedRound:

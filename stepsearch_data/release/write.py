@@ -22,9 +22,10 @@ from stepsearch_data.core.progress import Meter
 from stepsearch_data.core.version import __version__
 from stepsearch_data.pipeline.catalog import LOGS, catalog, check_current
 from stepsearch_data.pipeline.demonstrations import refuse_templates
+from stepsearch_data.pipeline.passes import KEEP_SOME
 from stepsearch_data.pipeline.store import Manifest, Store
 from stepsearch_data.release.card import Statistics, card
-from stepsearch_data.release.dataset import CONFIGS, CORPUS, Config, Corpus, Item, items
+from stepsearch_data.release.dataset import CONFIGS, CORPUS, TRACES, Config, Corpus, Item, items
 from stepsearch_data.release.lineage import by_kind, lineage, origins, run_file
 from stepsearch_data.release.picture import picture
 from stepsearch_data.release.record import (
@@ -49,6 +50,7 @@ from stepsearch_data.schemas import tables
 _PATH = re.compile(r"(file:)?(/|~|\\\\|\.\.?/|[A-Za-z]:[\\/])")
 _COMMITTED = tuple(table for table in tables.TABLES if table not in (tables.REJECTS, *tables.OPTIONAL, *LOGS))
 _REPORTED = 25_000  # trajectories of a report: it is one file, which a browser reads whole
+_WITHOUT = "publish without --traces"
 _COMMAND = f"stepsearch-data build --config {RUN_FILE}"
 
 
@@ -63,6 +65,7 @@ class ReleaseSettings(BaseModel):
     max_rejects: float = Field(default=0.05, ge=0, le=1)
     allow_paths: bool = False
     allow_templates: bool = False
+    traces: bool = False
     shard_bytes: int = Field(default=500_000_000, ge=1)
 
 
@@ -75,13 +78,17 @@ def write_release(store: Store, folder: Path, settings: ReleaseSettings, meter: 
     _check_place(store, folder)
     with store.reading() as manifest:
         inputs = _check_store(store, manifest, settings.max_rejects)
+        if settings.traces and tables.ROLLOUTS not in inputs:
+            raise PublishError("there are no traces: the store keeps no rollouts", f"stepsearch-data build {KEEP_SOME}")
         if not settings.allow_templates:
             refuse_templates(inputs[tables.QUESTIONS])
         if not settings.allow_paths:
             _check_private(manifest)
         found = origins(manifest.stages["load"].fingerprint, settings.licences)
         with placing(folder) as staging:
-            configs = _write_data(staging, inputs, Corpus(inputs, by_kind(found)), settings.shard_bytes, meter)
+            configs = _write_data(staging, inputs, Corpus(inputs, by_kind(found)), settings, meter)
+            if settings.traces and TRACES.name not in configs:
+                raise PublishError("there are no traces: no rollout is of a question that is released", _WITHOUT)
             digest = _copy_store(store, manifest, staging / STORE)
             _show(staging, settings.name, meter)
             text = run_file(manifest, found)
@@ -105,14 +112,14 @@ def write_release(store: Store, folder: Path, settings: ReleaseSettings, meter: 
 
 
 def _write_data(
-    staging: Path, inputs: tables.Inputs, corpus: Corpus, shard_bytes: int, meter: Meter
+    staging: Path, inputs: tables.Inputs, corpus: Corpus, settings: ReleaseSettings, meter: Meter
 ) -> dict[str, dict[str, Split]]:
     """Write all configs; the splits of each, train before validation."""
     open_files: dict[tuple[Config, str], Shards] = {}
 
     def shards(config: Config, split: str) -> Shards:
         if (config, split) not in open_files:
-            opened = Shards(staging / DATA / config.name, split, config, shard_bytes)
+            opened = Shards(staging / DATA / config.name, split, config, settings.shard_bytes)
             stack.callback(opened.close)
             open_files[config, split] = opened
         return open_files[config, split]
@@ -120,7 +127,7 @@ def _write_data(
     total = sum(pq.read_metadata(inputs[table]).num_rows for table in (tables.QUESTIONS, tables.PASSAGES))
     passages = ([Item(CORPUS, "train", row)] for row in corpus.rows())
     with ExitStack() as stack:
-        for together in meter.track(chain(items(inputs, corpus), passages), total):
+        for together in meter.track(chain(items(inputs, corpus, traces=settings.traces), passages), total):
             for item in together:
                 shards(item.config, item.split).append(item.row)
         configs: dict[str, dict[str, Split]] = {config.name: {} for config in CONFIGS}

@@ -4,7 +4,12 @@ The Arrow schema of every table is derived from these models (see `tables.py`), 
 name, type and meaning are written down once.
 """
 
+from typing import NewType
+
 from pydantic import BaseModel, ConfigDict, Field
+
+Json = NewType("Json", str)
+"""A value as JSON text, in a column that Arrow and `datasets` know as JSON."""
 
 
 class Row(BaseModel):

@@ -14,7 +14,8 @@ from stepsearch_data.schemas import rows
 
 R = TypeVar("R", bound=rows.Row)
 
-_SCALARS: dict[type, pa.DataType] = {
+_SCALARS: dict[Any, pa.DataType] = {
+    rows.Json: pa.json_(),
     str: pa.string(),
     int: pa.int64(),
     float: pa.float64(),
@@ -66,7 +67,7 @@ class Table(Generic[R]):
     def to_arrow(self, items: Iterable[R]) -> pa.Table:
         """Return rows as an Arrow table of exactly this schema."""
         values = [_values(row) for row in items]
-        columns = [pa.array([row[field.name] for row in values], field.type) for field in self.schema]
+        columns = [_array([row[field.name] for row in values], field.type) for field in self.schema]
         return pa.Table.from_arrays(columns, schema=self.schema)
 
 
@@ -156,6 +157,19 @@ def _values(row: rows.Row) -> dict[str, Any]:
     )
 
 
+def _array(values: list[Any], kind: pa.DataType) -> pa.Array:
+    stored = _stored(kind)
+    array = pa.array(values, stored)
+    return array if stored is kind else array.cast(kind)
+
+
+def _stored(kind: pa.DataType) -> pa.DataType:
+    """Return the type that Arrow makes of Python's values, which is no type of JSON."""
+    if pa.types.is_list(kind) and (inner := _stored(kind.value_type)) is not kind.value_type:
+        return pa.list_(kind.value_field.with_type(inner))
+    return kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
+
+
 def _lacks_values(field: pa.Field, column: pa.Array | pa.ChunkedArray) -> bool:
     """Tell whether there are nulls where there may be none."""
     if isinstance(column, pa.ChunkedArray):
@@ -207,9 +221,9 @@ def _arrow_type(annotation: Any) -> tuple[pa.DataType, bool]:
     if origin is list:
         inner_type, nullable = _arrow_type(args[0])
         return pa.list_(pa.field("element", inner_type, nullable=nullable)), False
-    if issubclass(annotation, rows.Row):
-        return pa.struct(_fields(annotation)), False
-    return _SCALARS[annotation], False
+    if annotation in _SCALARS:
+        return _SCALARS[annotation], False
+    return pa.struct(_fields(annotation)), False
 
 
 LOADED = Table("loaded", rows.Question, rows_per_group=2_000)
