@@ -23,7 +23,9 @@ TEMPLATE = load_template("musique")
 
 @pytest.fixture(scope="module")
 def trajectory() -> Any:
-    return pytest.importorskip("harbor.models.trajectories", reason="Harbor is not installed").Trajectory
+    return pytest.importorskip(
+        "harbor.models.trajectories", reason="needs harbor: make test-long installs it"
+    ).Trajectory
 
 
 def test_harbor_accepts_every_trajectory(trajectory: Any, export: Export, sample_store: Path) -> None:
@@ -58,7 +60,7 @@ def test_harbor_refuses_what_is_none(trajectory: Any) -> None:
 
 
 def test_the_hub_makes_a_row_of_each_session(export: Export, hub_cache: str) -> None:
-    pytest.importorskip("teich", reason="it converts sessions for `datasets`")
+    pytest.importorskip("teich", reason="needs teich: make test-long installs it")
     written = export("traces")
     loaded = load_dataset(str(path_of(written).parent), split="train", cache_dir=hub_cache)
     sessions = rows_of(written)
@@ -69,7 +71,7 @@ def test_the_hub_makes_a_row_of_each_session(export: Export, hub_cache: str) -> 
 
 
 def test_the_hub_makes_a_row_of_a_session_of_any_text(tmp_path: Path, hub_cache: str) -> None:
-    pytest.importorskip("teich", reason="it converts sessions for `datasets`")
+    pytest.importorskip("teich", reason="needs teich: make test-long installs it")
     rng = Random(6)
     made = []
     for at in range(100):
