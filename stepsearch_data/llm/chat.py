@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
@@ -11,12 +12,27 @@ import orjson
 _YOUNGER = {"reasoning_effort", "extra_body"}  # newer than many paid replies, whose requests keep their names
 
 
+Call = dict[str, Any]
+"""A call of a function: `{"id", "type": "function", "function": {"name", "arguments"}}`, the arguments as JSON text."""
+
+
 @dataclass(frozen=True)
 class Message:
     """A turn of a conversation: role (system, user or assistant) and text."""
 
     role: str
     content: str
+
+
+@dataclass(frozen=True)
+class CallMessage(Message):
+    """A turn of a conversation with tools: the calls of the assistant, or the result of the call of that id.
+
+    A class of its own, as `digest` names a request by all fields of its messages.
+    """
+
+    tool_calls: Sequence[Call] = ()
+    tool_call_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -59,6 +75,13 @@ class TurnRequest(Request):
 
 
 @dataclass(frozen=True)
+class ToolRequest(Request):
+    """A request whose reply may call these functions, each as its definition."""
+
+    tools: tuple[dict[str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
 class Usage:
     """Tokens that a call was billed for."""
 
@@ -78,7 +101,7 @@ class Usage:
 class Reply:
     """What came back. `cached` replies cost nothing; `latency` is in seconds, `attempts` counts what was sent.
 
-    `reasoning` is what a model thought, where its server tells that apart from `text`.
+    `reasoning` is what a model thought, where its server tells that apart from `text`. `calls` are of a `ToolRequest`.
     """
 
     text: str
@@ -88,6 +111,7 @@ class Reply:
     attempts: int = 1
     cached: bool = False
     reasoning: str = ""
+    calls: Sequence[Call] = ()
 
 
 class ChatModel(Protocol):

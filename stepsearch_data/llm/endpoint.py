@@ -10,7 +10,7 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from stepsearch_data.core.errors import ConfigError, ProviderError, RowRejected
-from stepsearch_data.llm.chat import Reply, Request, TurnRequest, Usage
+from stepsearch_data.llm.chat import Call, CallMessage, Message, Reply, Request, ToolRequest, TurnRequest, Usage
 from stepsearch_data.llm.settings import AZURE, KEY, LlmSettings
 from stepsearch_data.remote.http import THROTTLED, Http, TransientError, may_pass, retry_after
 from stepsearch_data.remote.secrets import CUSTOM_HEADERS, check_headers, find_key, show_url
@@ -125,7 +125,7 @@ class Endpoint:
         limit = "max_completion_tokens" if "max_tokens" in self._refused else "max_tokens"
         payload: dict[str, Any] = {
             "model": request.model,
-            "messages": [{"role": message.role, "content": message.content} for message in request.messages],
+            "messages": [_sent(message) for message in request.messages],
             limit: request.max_tokens,
             "temperature": request.temperature,
         }
@@ -134,6 +134,8 @@ class Endpoint:
             more["stop"] = request.stop
             if request.raw:
                 payload["prompt"] = payload.pop("messages")[0]["content"]
+        if isinstance(request, ToolRequest):
+            more["tools"] = [{"type": "function", "function": tool} for tool in request.tools]
         payload |= {name: value for name, value in more.items() if value}
         for name in self._refused:
             payload.pop(name, None)
@@ -194,6 +196,15 @@ class Endpoint:
         return RowRejected(f"the server refuses the request {said}")
 
 
+def _sent(message: Message) -> dict[str, Any]:
+    """Return a message as the API has it."""
+    sent: dict[str, Any] = {"role": message.role, "content": message.content}
+    if isinstance(message, CallMessage):
+        more = {"tool_calls": list(message.tool_calls), "tool_call_id": message.tool_call_id}
+        sent |= {name: value for name, value in more.items() if value}
+    return sent
+
+
 def reply_of(data: dict[str, Any], latency: float) -> Reply:
     """Read the reply from a body of `/chat/completions` or `/completions`. Raises TransientError."""
     choices = data.get("choices")
@@ -209,7 +220,21 @@ def reply_of(data: dict[str, Any], latency: float) -> Reply:
         usage=Usage(_count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))),
         latency=latency,
         reasoning=thoughts if isinstance(thoughts, str) else "",
+        calls=list(_calls(message.get("tool_calls"))),
     )
+
+
+def _calls(given: Any) -> Iterator[Call]:
+    """Yield the calls of a message. What is no function's is left out; arguments that are no object are none."""
+    for at, call in enumerate(given if isinstance(given, list) else ()):
+        function = _dict(_dict(call).get("function"))
+        name, arguments = function.get("name"), function.get("arguments")
+        if isinstance(name, str) and name:
+            with suppress(orjson.JSONDecodeError):
+                arguments = orjson.loads(arguments) if isinstance(arguments, str) else arguments
+            said = orjson.dumps(_dict(arguments)).decode()
+            identity = str(call.get("id") or f"call-{at}")
+            yield {"id": identity, "type": "function", "function": {"name": name, "arguments": said}}
 
 
 def _object(body: bytes) -> dict[str, Any]:

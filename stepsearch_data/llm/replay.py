@@ -8,6 +8,7 @@ from stepsearch_data.llm.chat import Reply, Usage
 from stepsearch_data.remote.cache import Cache
 
 _BATCHED = "CREATE TABLE IF NOT EXISTS batched (digest TEXT PRIMARY KEY, model TEXT NOT NULL, batch TEXT NOT NULL)"
+_MORE = ("reasoning", "calls")  # what a reply may have too, and an older one has not
 
 
 class Replay(Cache):
@@ -20,16 +21,17 @@ class Replay(Cache):
         data = self.load(digest)
         if data is None:
             return None
-        text, finish_reason, prompt, completion, *reasoning = orjson.loads(data)
-        return Reply(
-            text, finish_reason, Usage(prompt, completion), attempts=0, cached=True, reasoning="".join(reasoning)
-        )
+        text, finish_reason, prompt, completion, *rest = orjson.loads(data)
+        more = dict(zip(_MORE, rest, strict=False))
+        return Reply(text, finish_reason, Usage(prompt, completion), attempts=0, cached=True, **more)
 
     def put(self, digest: str, reply: Reply) -> None:
         """Keep a reply; see `keep`."""
-        reasoning = [reply.reasoning] if reply.reasoning else []
+        rest = [getattr(reply, name) for name in _MORE]
+        while rest and not rest[-1]:
+            rest.pop()
         usage = [reply.usage.prompt_tokens, reply.usage.completion_tokens]
-        self.keep(digest, orjson.dumps([reply.text, reply.finish_reason, *usage, *reasoning]))
+        self.keep(digest, orjson.dumps([reply.text, reply.finish_reason, *usage, *rest]))
 
     def batch_of(self, digest: str) -> str | None:
         """Return the batch that was sent with this request and whose replies have not been fetched yet."""

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from stepsearch_data.core.errors import ConfigError, ProviderError, RowRejected
-from stepsearch_data.llm.chat import Message, Reply, Request, TurnRequest, Usage
+from stepsearch_data.llm.chat import CallMessage, Message, Reply, Request, ToolRequest, TurnRequest, Usage
 from stepsearch_data.llm.endpoint import Endpoint
 from stepsearch_data.llm.settings import LlmSettings
 from stepsearch_data.remote.http import TransientError
@@ -207,6 +207,43 @@ def test_a_raw_turn_continues_a_text() -> None:
     assert (reply.text, reply.finish_reason, reply.usage) == (" went on", "length", Usage(3, 2))
     sent = {"model": "mock", "prompt": "It", "max_tokens": 1024, "temperature": 0.0, "stop": ["</search>"]}
     assert [(asked.path, asked.body) for asked in server.requests] == [("/v1/completions", sent)]
+
+
+CALL = {"id": "c7", "type": "function", "function": {"name": "search", "arguments": '{"query":"a"}'}}
+
+
+def test_functions_are_offered_and_calls_go_back_with_their_results() -> None:
+    tool = {"name": "search", "parameters": {"type": "object"}}
+    said = (CallMessage("assistant", "", [CALL]), CallMessage("tool", "found", tool_call_id="c7"))
+    server = LlmServer(lambda _: completion("", "tool_calls", tool_calls=[CALL]))
+    (reply,) = ask(server, ToolRequest("mock", (Message("user", "Who?"), *said), tools=(tool,)))
+    assert (reply.text, reply.finish_reason, reply.calls) == ("", "tool_calls", [CALL])
+    (sent,) = server.requests
+    assert sent["tools"] == [{"type": "function", "function": tool}]
+    assert sent["messages"] == [
+        {"role": "user", "content": "Who?"},
+        {"role": "assistant", "content": "", "tool_calls": [CALL]},
+        {"role": "tool", "content": "found", "tool_call_id": "c7"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("written", "calls"),
+    [
+        ([{"function": {"name": "s", "arguments": {"query": "a"}}}], [("call-0", "s", '{"query":"a"}')]),
+        ([{"id": 7, "function": {"name": "s", "arguments": "{broken"}}], [("7", "s", "{}")]),
+        ([{"id": "x", "function": {"name": "s", "arguments": "[1]"}}], [("x", "s", "{}")]),
+        ([{"id": "x", "function": {"name": "s"}}], [("x", "s", "{}")]),
+        ([{"function": {"name": None}}, {"function": "s"}, "s", None, {}], []),
+        ({"function": {"name": "s"}}, []),
+        (None, []),
+    ],
+    ids=repr,
+)
+def test_calls_of_other_shapes(written: Any, calls: list[tuple[str, str, str]]) -> None:
+    reply = outcome(completion("", tool_calls=written))
+    assert isinstance(reply, Reply)
+    assert [(each["id"], *each["function"].values()) for each in reply.calls] == calls
 
 
 def test_a_stop_that_is_refused_is_left_out_from_then_on() -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from stepsearch_data.core.errors import StoreError
-from stepsearch_data.llm.chat import Message, Reply, Request, TurnRequest, Usage
+from stepsearch_data.llm.chat import CallMessage, Message, Reply, Request, ToolRequest, TurnRequest, Usage
 from stepsearch_data.llm.replay import Replay
 from stepsearch_data.remote import cache as remote_cache
 from stepsearch_data.remote.cache import WINDOW_REPLIES, WINDOW_SECONDS, rescue
@@ -72,6 +72,24 @@ def test_a_pending_reply_is_there_at_once_and_the_first_one_stays(tmp_path: Path
     cache.flush()
     assert cache.get("a") == kept
     cache.close()
+
+
+@pytest.mark.parametrize("reasoning", ["", "hm"])
+def test_calls_of_tools_are_kept_with_their_reply(reasoning: str, tmp_path: Path) -> None:
+    call = {"id": "c7", "type": "function", "function": {"name": "search", "arguments": "{}"}}
+    cache = Replay(tmp_path / "replay.sqlite")
+    cache.put("a", Reply("", "tool_calls", reasoning=reasoning, calls=[call]))
+    assert cache.get("a") == Reply("", "tool_calls", attempts=0, cached=True, reasoning=reasoning, calls=[call])
+    cache.close()
+
+
+def test_a_request_with_tools_has_a_name_of_its_own() -> None:
+    """And those without keep theirs: their replies were paid for."""
+    named = REQUEST.digest("http://x")
+    assert named == "92690cdccac84954a3766e3c5c282dae6dd9e48b50f342f220f25fe1175f9bc4"
+    said = (*REQUEST.messages, CallMessage("tool", "found", tool_call_id="c7"))
+    others = [ToolRequest("mock", REQUEST.messages), ToolRequest("mock", said), ToolRequest("mock", said, tools=({},))]
+    assert len({named, *(other.digest("http://x") for other in others)}) == 4
 
 
 def test_replies_are_committed_in_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
