@@ -6,9 +6,12 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
-from stepsearch_data.rewards.rollout import NO_SEARCH_LEFT, Places, Rollout, Texts, parse, transcript
+from stepsearch_data.core.text import joined_lines
+from stepsearch_data.rewards.rollout import NO_SEARCH_LEFT, TAG, Places, Rollout, Span, Texts, parse, transcript
 
 Message = Mapping[str, Any]
 NO_QUERY = "There is no query. Search for a few words."
@@ -32,7 +35,7 @@ _REFUSED = re.compile(
 _FAILED = re.compile(r"\{'error': |Error executing tool '")
 _READING = {"open": {"id", "page"}, "find": {"id", "words"}}
 """Functions that read what a search has shown, and their arguments. Another program's search may have such a name."""
-_DONE = object()  # in place of the id of a call that has its result
+_TITLE = 400  # characters of a title, as those of `Doc 1<## Title: … ##>` are bounded
 _HEADER = re.compile(r"^\[(\d{1,5})\] (.*)$", re.MULTILINE)
 _ID = re.compile(r" \(id d\d{1,5}(?:, page 1 of \d{1,5})?\)\Z")  # beside a title, where documents can be opened
 
@@ -48,38 +51,110 @@ def read_conversation(messages: Sequence[Message], *, lazy: bool = False, keep_n
     Where no tool is called and a result stands in tags, the messages are one text, which is parsed as `parse` does.
     What others than the assistant say in between, the environment wrote.
     """
-    joined = in_tags(messages)
-    if joined and "<information>" in joined[0]:
-        return parse(joined[0], lazy=lazy, keep_next_label=keep_next_label, observations=joined[1])
-    calls: list[tuple[str, Texts | None]] = []
-    ids: list[Any] = []
+    text, observations = _joined(messages)
+    if "<information>" in text and not _calls(messages):
+        return parse(text, lazy=lazy, keep_next_label=keep_next_label, observations=observations)
+    said, answer = _read(messages)
+    calls = (call for message in said for call in message.calls)
+    return transcript([(call.query, call.documents) for call in calls if call.query], answer.text if answer else None)
+
+
+def in_tags(messages: Sequence[Message]) -> tuple[str, Places | None]:
+    """Write a conversation as one text with tags, and tell which parts of it the policy did not write, if any.
+
+    Where no tool is called, it is what the messages say. Else `parse` reads of it what `read_conversation` reads of the
+    messages: a round is a search with what it showed. What a message says is a thought, an empty one where it only
+    calls. Calls that are no search stand as text, with what they returned.
+    """
+    if not _calls(messages):
+        return _joined(messages)
+    parts: list[tuple[str, bool]] = []  # texts, and whether the environment wrote them
+    said, answer = _read(messages)
+    for at, message in enumerate(said):
+        own = message.text
+        if answer and at == len(said) - 1:
+            own = own[: answer.start].rpartition("<answer>")[0] + own[answer.end :].partition("</answer>")[2]
+        parts.append((f"<think> {_inert(own).strip()} </think>\n", False))
+        for call in message.calls:
+            written = f"<search> {_inert(call.query)} </search>" if call.query else _inert(call.written)
+            shown = "".join(
+                f"Doc {number}<## Title: {joined_lines(title).replace('##>', '')[:_TITLE]} ##> {body}\n"
+                for number, (title, body) in enumerate(call.documents or (), start=1)
+            )
+            result = f"<information> {shown} </information>" if call.query else _inert(call.result)
+            parts.append((f"{written}\n", False))
+            if call.result is not None and not (call.query and call.documents is None):
+                parts.append((f"{result}\n", True))
+    if answer:
+        parts.append((f"<answer> {answer.text} </answer>", False))
+    ends = list(accumulate(len(part) for part, _ in parts))
+    places = [(end - len(part), end) for end, (part, theirs) in zip(ends, parts, strict=True) if theirs]
+    return "".join(part for part, _ in parts), places
+
+
+@dataclass
+class _Call:
+    """A call: its query, if it is a search that was run, as it was written, and what it returned, if anything."""
+
+    query: str
+    written: str
+    identity: Any
+    result: str | None = None
+    documents: Texts | None = None
+
+
+@dataclass
+class _Said:
+    """A message of the assistant with its calls."""
+
+    text: str
+    calls: list[_Call]
+
+
+def _read(messages: Sequence[Message]) -> tuple[list[_Said], Span | None]:
+    """Return what the assistant said and called, and the answer that the last message gives."""
+    said: list[_Said] = []
     last: Message = {}
     for message in messages:
         if message.get("role") == "assistant":
             last = message
-            for call in message.get("tool_calls") or ():
-                calls.append((_query(call), None))
-                ids.append(call.get("id"))
+            calls = [_Call(_query(call), _written(call), call.get("id")) for call in message.get("tool_calls") or ()]
+            said.append(_Said(_text(message), calls))
         elif message.get("role") in {"tool", "function"}:
-            at = _answered(ids, message.get("tool_call_id"))
             last = message
-            if at is not None:
-                said = _text(message).strip()
-                ids[at] = _DONE
-                query = "" if _REFUSED.match(said) else calls[at][0]
-                calls[at] = (query, None if _FAILED.match(said) else list(_documents(_text(message))))
+            waiting = [call for each in said for call in each.calls if call.result is None]
+            wanted = message.get("tool_call_id")
+            call = next((each for each in waiting if wanted is None or each.identity in {None, wanted}), None)
+            if call:
+                call.result = _text(message)
+                stripped = call.result.strip()
+                call.query = "" if _REFUSED.match(stripped) else call.query
+                call.documents = None if _FAILED.match(stripped) else list(_documents(call.result))
     ended = last.get("role") == "assistant" and not last.get("tool_calls")
-    answer = parse(_text(last)).answer if ended else None
-    return transcript([(query, documents) for query, documents in calls if query], answer.text if answer else None)
+    return said, parse(_text(last)).answer if ended else None
 
 
-def in_tags(messages: Sequence[Message]) -> tuple[str, Places | None] | None:
-    """Return what follows the prompt as one text, and which parts the assistant did not write, if any.
+def _calls(messages: Sequence[Message]) -> bool:
+    return any(message.get("tool_calls") for message in messages)
 
-    None where a tool is called: what was searched for is then not in a text.
-    """
-    if any(message.get("tool_calls") for message in messages):
-        return None
+
+def _inert(text: str | None) -> str:
+    """Return a text without the angle brackets of tags."""
+    text = text or ""
+    while (clean := TAG.sub(r"\1\2", text)) != text:
+        text = clean
+    return text
+
+
+def _written(call: Mapping[str, Any]) -> str:
+    """Return a call as text."""
+    function = call.get("function") or call
+    arguments = function.get("arguments")
+    return f"{function.get('name')}({arguments if isinstance(arguments, str) else json.dumps(arguments)})"
+
+
+def _joined(messages: Sequence[Message]) -> tuple[str, Places | None]:
+    """Return what follows the prompt as one text, and which parts of it the assistant did not write, if any."""
     text, observations = "", []
     for message in messages:
         said = _text(message)
@@ -89,12 +164,6 @@ def in_tags(messages: Sequence[Message]) -> tuple[str, Places | None] | None:
             observations.append((len(text), len(text) + len(said)))
             text += said
     return text, observations or None
-
-
-def _answered(ids: Sequence[Any], wanted: Any) -> int | None:
-    """Return which call a result belongs to: the one of its id, else the first that has none."""
-    waiting = [at for at, identity in enumerate(ids) if identity is not _DONE]
-    return next((at for at in waiting if wanted is None or ids[at] in {None, wanted}), None)
 
 
 def _query(call: Mapping[str, Any]) -> str:

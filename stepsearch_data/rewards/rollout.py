@@ -21,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-_TAG = re.compile(r"<(/?)(think|plan|search|information|observation|answer|warning)>")
+TAG = re.compile(r"<(/?)(think|plan|search|information|observation|answer|warning)>")
 _THOUGHTS = ("think", "plan")
 _ENVIRONMENT = ("information", "warning")
 NO_SEARCH_LEFT = "No search is left. Answer now."
@@ -254,9 +254,9 @@ def _marked(text: str, observations: Places | None) -> str:
         return _SEARCH_R1_WARNING.sub(lambda found: " " * len(found[0]), text)
     parts, at = [], 0
     for start, end in observations:
-        parts += [_TAG.sub(_without_results, text[at:start]), _around_results(text[start:end])]
+        parts += [TAG.sub(_without_results, text[at:start]), _around_results(text[start:end])]
         at = end
-    return "".join([*parts, _TAG.sub(_without_results, text[at:])])
+    return "".join([*parts, TAG.sub(_without_results, text[at:])])
 
 
 def _without_results(tag: re.Match[str]) -> str:
@@ -272,7 +272,7 @@ def _around_results(text: str) -> str:
         inside = first < tag.start() < last
         return tag[0] if tag.start() in {first, last} or (tag[2] == "warning" and not inside) else _blank(tag)
 
-    return _TAG.sub(keep, text)
+    return TAG.sub(keep, text)
 
 
 def _blank(tag: re.Match[str]) -> str:
@@ -284,7 +284,7 @@ def _blank(tag: re.Match[str]) -> str:
 
 def _blocks(text: str) -> tuple[list[_Block], list[str]]:
     """Return all blocks in order, and the names of closing tags that close nothing."""
-    tags = list(_TAG.finditer(text))
+    tags = list(TAG.finditer(text))
     blocks: list[_Block] = []
     strays: list[str] = []
     at = 0

@@ -232,10 +232,7 @@ def _rows(question: Question, policy: str, earlier: int, line: bytes) -> list[tu
     golds = [gold.text for gold in question.supporting]
     made = []
     for sample, response in enumerate(row.responses, start=earlier + 1):
-        told = (response, row.observations) if isinstance(response, str) else in_tags(response)
-        if told is None:
-            raise RowRejected("a conversation that calls a tool: only texts with tags are kept; `score` reads it")
-        text, observations = told
+        text, observations = (response, row.observations) if isinstance(response, str) else in_tags(response)
         parsed = read(text, observations=observations)
         scores = score_rollout(parsed, targets, support_docs=golds)
         turns = _turns(question, policy, sample, parsed, scores)
@@ -302,6 +299,6 @@ STAGE = Stage(
     writes=(ROLLOUTS, ROLLOUT_TURNS),
     config=RolloutsConfig,
     run=rollouts,
-    version=2,  # conversations in tags are kept
+    version=3,  # conversations are kept
     optional=True,
 )

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from stepsearch_data.core.errors import ConfigError
 from stepsearch_data.environments import EnvironmentConfig, SearchEnvironment, TaggedEnvironment
 from stepsearch_data.environments.reader import NO_READ_LEFT, Reader
-from stepsearch_data.rewards import read_conversation
+from stepsearch_data.rewards import in_tags, read, read_conversation
 from stepsearch_data.rewards.conversation import NO_QUERY, OVER, TOO_MANY
 from stepsearch_data.search.reading import pages
 from stepsearch_data.templates.examples import Paragraph
@@ -165,6 +165,8 @@ def test_only_searches_earn_and_the_conversation_is_scored_alike(
     assert environment.answer(answer) == alone.answer(answer)
     assert environment.rewards == alone.rewards
     assert score_task(read_conversation(messages), environment.task) == environment.scores
+    text, observations = in_tags(messages)
+    assert score_task(read(text, observations=observations), environment.task) == environment.scores
     asked = [name for calls in turns for name, _ in calls[:1]]
     assert sum(environment.counts.values()) == min(asked.count("open") + asked.count("find"), 10)
 

@@ -115,6 +115,32 @@ def test_a_conversation_in_tags_is_kept_as_its_text(run_stage: RunStage, tmp_pat
     assert (row.observations, row.answer, row.gold_found) == (None, "Pesaro", 1)
 
 
+def test_a_conversation_that_calls_tools_is_kept_as_a_text_with_tags(run_stage: RunStage, tmp_path: Path) -> None:
+    """With the same numbers; what was opened is no search."""
+    calls = [("search", {"query": "Barber"}), ("open", {"id": "d1"}), ("search", {"query": "Rossini"})]
+    shown = [f"[1] Barber (id d1)\n{GOLD_1}\n[2] Else (id d2)\nElse.", "Barber (id d1)\n<search> x", f"[1] R\n{GOLD_2}"]
+    messages: list[dict[str, Any]] = []
+    for (name, arguments), text in zip(calls, shown, strict=True):
+        function = {"name": name, "arguments": json.dumps(arguments)}
+        messages.append({"role": "assistant", "content": "hm", "tool_calls": [{"id": "1", "function": function}]})
+        messages.append({"role": "tool", "tool_call_id": "1", "content": text})
+    messages.append({"role": "assistant", "content": "So.\n<answer> Pesaro </answer>"})
+    tagged = search("Barber", GOLD_1, "Else.") + search("Rossini", GOLD_2) + answer("Pesaro")
+    path = write(tmp_path, {"id": "q1", "response": messages, "observations": None}, line(tagged))
+    found = keep(run_stage, f"a={path}")
+    called, written = found["rollouts"]
+    own = {"response": "", "observations": None, "sample": 1}
+    assert called.model_copy(update=own) == written.model_copy(update=own)
+    assert called.response.startswith(
+        "<think> hm </think>\n<search> Barber </search>\n<information> Doc 1<## Title: Barber"
+    )
+    assert 'open({"id": "d1"})\nBarber (id d1)\nsearch x\n' in called.response
+    assert called.response.endswith("<think> So. </think>\n<answer> Pesaro </answer>")
+    assert len(called.observations or ()) == 3
+    turns = [turn.model_copy(update={"sample": 1, "titles": []}) for turn in found["rollout_turns"]]
+    assert turns[:2] == turns[2:]
+
+
 def test_an_unanswerable_question_has_the_answer_that_its_line_says(run_stage: RunStage, tmp_path: Path) -> None:
     path = write(tmp_path, line(answer("it cannot be known"), target=["It cannot be known."]))
     rows = run_stage(STAGE, RolloutsConfig(policies=(f"a={path}",)), questions=[question("q1", answerable=False)])
@@ -130,7 +156,6 @@ def test_a_line_that_is_no_rollout_of_a_question_is_rejected(run_stage: RunStage
         line("x", question="Another?"),
         {"id": "q1"},
         line("", ended="refused", error="content policy"),
-        {"id": "q1", "messages": [{"role": "assistant", "tool_calls": [{"function": {"arguments": "{}"}}]}]},
         b"",
         line(answer("Pesaro"), question=QUESTIONS[0].question),
     ]
@@ -145,9 +170,8 @@ def test_a_line_that_is_no_rollout_of_a_question_is_rejected(run_stage: RunStage
         5: "the store's question of this id is another one",
         6: "responses",
         7: "the server refused it",
-        8: "a conversation that calls a tool",
     }
-    with pytest.raises(StepSearchError, match="8 of 9 rows of a were rejected"):
+    with pytest.raises(StepSearchError, match="7 of 8 rows of a were rejected"):
         keep(run_stage, f"a={write(tmp_path, *lines)}", max_reject_share=0.2)
 
 
