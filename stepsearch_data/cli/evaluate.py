@@ -42,6 +42,10 @@ def evaluate(
     index: options.Index = None,
     corpus: options.Corpus = None,
     template: options.Wording = None,
+    tools: options.Tools = None,
+    page_length: options.PageLength = None,
+    max_reads: options.MaxReads = None,
+    calls_per_turn: options.CallsPerTurn = None,
     turns: options.Turns = None,
     k: options.Shown = None,
     max_tokens: options.TurnTokens = None,
@@ -85,6 +89,8 @@ def evaluate(
         choice=Choice(corpus, store, index),
         template=template,
         lengths=lengths_of(turns, k, max_tokens, length),
+        tools=tools_of(tools),
+        reading=reading_of(page_length, max_reads, calls_per_turn),
         limit=limit,
         batch=batch,
         samples=samples,
@@ -105,6 +111,17 @@ def lengths_of(turns: int | None, k: int | None, max_tokens: int | None, length:
     """Return the lengths that are given, as fields of `Limits`."""
     lengths = {"max_turns": turns, "topk": k, "max_new_tokens": max_tokens, "max_length": length}
     return {name: value for name, value in lengths.items() if value is not None}
+
+
+def tools_of(named: str | None) -> tuple[str, ...]:
+    """Return the names that are given, between commas."""
+    return tuple(name.strip() for name in (named or "").split(",") if name.strip())
+
+
+def reading_of(page_length: int | None, max_reads: int | None, calls_per_turn: int | None) -> dict[str, int]:
+    """Return what is given of how documents are opened, as fields of `EnvironmentConfig`."""
+    reading = {"page_length": page_length, "max_reads": max_reads, "calls_per_turn": calls_per_turn}
+    return {name: value for name, value in reading.items() if value is not None}
 
 
 def loader(
@@ -151,6 +168,7 @@ def print_measures(measures: dict[str, Any]) -> None:
         "own tokens": "own_tokens",
     }
     parts = [(name, part) for level in measures.values() for name, part in level.items()]
+    done |= {name: name for name in ("opens", "finds") if name in parts[0][1]}
     answers = [
         (name, part["questions"], *_with_interval(part, "em"), *_with_interval(part, "f1"), part["support_recall"])
         for name, part in parts

@@ -212,8 +212,22 @@ Wording = Annotated[
         "--template",
         "-t",
         metavar="NAME|FILE",
-        help="How prompts are worded: musique, paper or a file of yours (default: as trained, or musique).",
+        help="How prompts are worded: musique, paper or a file of yours (default: as trained, or musique); tools: a "
+        "server's model calls the search.",
     ),
+]
+Tools = Annotated[
+    str | None, of_rollouts("--tools", metavar="open,find", help="What a server's model may call beside the search.")
+]
+PageLength = Annotated[
+    int | None,
+    of_rollouts("--page-length", min=100, max=100_000, help="Characters of an opened page (default: 4000)."),
+]
+MaxReads = Annotated[
+    int | None, of_rollouts("--max-reads", min=0, max=1_000, help="Calls of open and find in a rollout (default: 10).")
+]
+CallsPerTurn = Annotated[
+    int | None, of_rollouts("--calls-per-turn", min=1, max=1_000, help="Calls of a turn that are run (default: 1).")
 ]
 Turns = Annotated[
     int | None, of_rollouts("--turns", min=0, max=1_000, help="Turns that may search (default: as trained, or 5).")

@@ -11,7 +11,7 @@ import typer
 from stepsearch_data.builds import make_build
 from stepsearch_data.cli import options
 from stepsearch_data.cli.common import OK, QUARANTINED, beside, end_at_once
-from stepsearch_data.cli.evaluate import lengths_of, loader, print_rehearsal, tell_faults
+from stepsearch_data.cli.evaluate import lengths_of, loader, print_rehearsal, reading_of, tell_faults, tools_of
 from stepsearch_data.cli.printing import REASONS, grid, print_json, say, store_flag, tell, teller
 from stepsearch_data.core.progress import Reporter
 
@@ -34,6 +34,10 @@ def rollouts(
     index: options.Index = None,
     corpus: options.Corpus = None,
     template: options.Wording = None,
+    tools: options.Tools = None,
+    page_length: options.PageLength = None,
+    max_reads: options.MaxReads = None,
+    calls_per_turn: options.CallsPerTurn = None,
     turns: options.Turns = None,
     k: options.Shown = None,
     max_tokens: options.TurnTokens = None,
@@ -86,6 +90,8 @@ def rollouts(
         choice=Choice(corpus, store, index),
         template=template,
         lengths=lengths_of(turns, k, max_tokens, length),
+        tools=tools_of(tools),
+        reading=reading_of(page_length, max_reads, calls_per_turn),
         limit=limit,
         batch=batch,
         samples=samples,

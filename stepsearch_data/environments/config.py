@@ -117,6 +117,11 @@ class EnvironmentConfig:
         return wording.functions(self.tools)
 
     @property
+    def most_turns(self) -> int:
+        """Return how many messages a policy writes at most that calls tools: each call alone, and the answer."""
+        return self.max_turns + (self.max_reads if self.tools else 0) + 1
+
+    @property
     def limits(self) -> Limits:
         """Return how long a rollout in tags may be."""
         return Limits(**{field.name: getattr(self, field.name) for field in fields(Limits)})

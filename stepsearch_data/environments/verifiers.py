@@ -168,8 +168,7 @@ async def _call_tools(environment: SearchEnvironment, chat: _Chat, turns: list[f
     """Play with tool calls until a message calls none; add what each message earned to `turns`."""
     config = environment.config
     tools = [{"type": "function", "function": function} for function in config.functions]
-    reads = config.max_reads if config.tools else 0
-    for _ in range(config.max_turns + reads + 2):  # one more for who calls when no search is left
+    for _ in range(config.most_turns + 1):  # one more for who calls when no search is left
         wrote = await chat.reply(tools=tools)
         turns.append(0.0)
         environment.begin_turn()

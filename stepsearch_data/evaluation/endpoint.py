@@ -23,33 +23,13 @@ from stepsearch_data.trainer.search_env import SearchEnv, Task
 from stepsearch_data.trainer.stops import STOPS, close_turn
 
 
-class ServedPolicy:
-    """See `Policy`. Replies are kept in the file `settings.replay`."""
+class Served:
+    """A server that is asked for turns. Replies are kept in the file `settings.replay`."""
 
-    def __init__(
-        self,
-        settings: LlmSettings,
-        model: str,
-        template: Template,
-        limits: Limits,
-        *,
-        batch: int,
-        temperature: float,
-        seed: int,
-        raw: bool,
-    ) -> None:
+    def __init__(self, settings: LlmSettings, batch: int) -> None:
         self.batch = batch
         self._llm = Llm(settings, "eval")
         self._runner = asyncio.Runner()
-        self._env = SearchEnv(template, in_characters(limits), encode, decode, frozenset([END]))
-        self._sampler = EndpointSampler(self._llm, self._runner, model, temperature=temperature, seed=seed, raw=raw)
-
-    def play(self, tasks: Sequence[Task], retrieve: Retrieve) -> list[Played]:
-        """See `Policy.play`."""
-        self._sampler.draws = [task.sample - 1 for task in tasks]
-        episodes = roll_out(tasks, self._env, self._sampler, retrieve)
-        spent, refused = self._sampler.spent, self._sampler.refused
-        return [Played(episode, spent[at], refused.get(at, "")) for at, episode in enumerate(episodes)]
 
     def describe(self) -> str:
         """See `Policy.describe`."""
@@ -65,6 +45,33 @@ class ServedPolicy:
         """Close the connections, and the file of replies."""
         with self._runner:
             self._runner.run(self._llm.close())
+
+
+class ServedPolicy(Served):
+    """See `Policy`. It writes tags."""
+
+    def __init__(
+        self,
+        settings: LlmSettings,
+        model: str,
+        template: Template,
+        limits: Limits,
+        *,
+        batch: int,
+        temperature: float,
+        seed: int,
+        raw: bool,
+    ) -> None:
+        super().__init__(settings, batch)
+        self._env = SearchEnv(template, in_characters(limits), encode, decode, frozenset([END]))
+        self._sampler = EndpointSampler(self._llm, self._runner, model, temperature=temperature, seed=seed, raw=raw)
+
+    def play(self, tasks: Sequence[Task], retrieve: Retrieve) -> list[Played]:
+        """See `Policy.play`."""
+        self._sampler.draws = [task.sample - 1 for task in tasks]
+        episodes = roll_out(tasks, self._env, self._sampler, retrieve)
+        spent, refused = self._sampler.spent, self._sampler.refused
+        return [Played(episode, spent[at], refused.get(at, "")) for at, episode in enumerate(episodes)]
 
 
 class EndpointSampler:

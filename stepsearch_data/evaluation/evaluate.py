@@ -60,7 +60,7 @@ def rehearse(options: Options, load: Load) -> Row:
             rollouts += 1
             asked += task.sample == 1
             there += folder.take_earlier(task) is not None
-    calls = (rollouts - there) * (setup.limits.max_turns + 1)
+    calls = (rollouts - there) * setup.most_turns
     read, written = (calls * length for length in (setup.limits.max_length, setup.limits.max_new_tokens))
     price = price_of(setup.model, config.llm.prices)
     return {

@@ -18,6 +18,8 @@ from stepsearch_data.trainer.search_env import Search, Task
 Row = dict[str, Any]
 Group = tuple[str, ...]
 Asked = tuple[str, str, int]  # source and id of a question, and which of those with this id
+READS = ("opens", "finds")
+"""Calls of a rollout that are no search, measured where a policy may make them."""
 _ENDS = ("answer", "no answer", "end of text", "length", "refused")
 
 
@@ -26,9 +28,9 @@ def row_of(played: Played) -> Row:
 
     Exact match and F1 are by the official script of the source, zeros where nothing was answered.
     """
-    episode, own_tokens, refused = played
+    episode, own_tokens, refused, messages, counts = played
     task, asked = episode.task, described(episode.task)
-    rollout = read(episode.text, observations=episode.observations)
+    rollout = read(episode.text if messages is None else messages, observations=episode.observations)
     prediction = rollout.answer.text if rollout.answer else None
     em, f1 = (0, 0.0) if prediction is None else dataset_of(task.source).score(prediction, task.answers)
     return {
@@ -38,8 +40,8 @@ def row_of(played: Played) -> Row:
         "hops": task.hops,
         "question": task.question,
         "prompt": task.prompt,
-        "response": episode.text,
-        "observations": episode.observations,
+        "response": episode.text if messages is None else messages,
+        "observations": episode.observations if messages is None else None,
         "target": asked["target"],
         "search_keys": task.search_keys,
         "support_docs": asked["support_docs"],
@@ -51,6 +53,7 @@ def row_of(played: Played) -> Row:
         "ended": "refused" if refused else episode.ended,
         "invalid": episode.invalid,
         "own_tokens": own_tokens,
+        **counts,
         **({"error": refused} if refused else {}),
     }
 
@@ -119,6 +122,7 @@ def _counted(row: Row) -> dict[str, float]:
         "format_errors": not row["format_ok"],
         "invalid": row["invalid"],
         "own_tokens": row["own_tokens"],
+        **{name: row[name] for name in READS if name in row},
         row["ended"]: 1,
     }
 
@@ -152,6 +156,7 @@ def _measures(sums: Mapping[str, float], answers: Sequence[Sequence[tuple[float,
         "format_errors": sums["format_errors"] / rollouts,
         "invalid_turns": sums["invalid"] / rollouts,
         "own_tokens": sums["own_tokens"] / rollouts,
+        **{name: sums[name] / rollouts for name in READS if name in sums},
         "ended": {end: sums[end] / rollouts for end in _ENDS},
     }
 

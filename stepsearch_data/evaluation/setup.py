@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from stepsearch_data.core.errors import ConfigError
 from stepsearch_data.core.validation import in_words
+from stepsearch_data.environments import EnvironmentConfig
 from stepsearch_data.evaluation.measure import Row
 from stepsearch_data.evaluation.policy import Policy
 from stepsearch_data.evaluation.questions import Questions, questions_of_files, questions_of_store
@@ -23,6 +24,7 @@ from stepsearch_data.indexes import Choice
 from stepsearch_data.pipeline.config import RunConfig
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.remote.secrets import show_url
+from stepsearch_data.templates.files import load_template
 from stepsearch_data.templates.template import Template
 from stepsearch_data.trainer.config import Chat, Limits
 from stepsearch_data.trainer.data import load_tag_template
@@ -38,7 +40,7 @@ class Options:
 
     A store, a template and the `lengths` (fields of `Limits`) that are not named are those that a checkpoint was
     trained with. Without a `split` all of the store's are asked. A folder that `grows` takes any questions, else those
-    of one evaluation.
+    of one evaluation. `tools` are what a model may call beside the search.
     """
 
     checkpoint: str | None = None
@@ -57,6 +59,9 @@ class Options:
     seed: int = 0
     output: Path | None = None
     grows: bool = False
+    tools: tuple[str, ...] = ()
+    reading: Mapping[str, int] = field(default_factory=dict)
+    """Fields of `EnvironmentConfig` that count where there are `tools`."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,13 @@ class Setup:
     limits: Limits
     choice: Choice
     chat: Chat
+    calling: EnvironmentConfig | None = None
+    """How a policy that calls tools is played; None for one that writes tags."""
+
+    @property
+    def most_turns(self) -> int:
+        """Return how many turns a rollout has at most."""
+        return self.calling.most_turns if self.calling else self.limits.max_turns + 1
 
 
 def find_checkpoint(location: str, *, best: bool = False) -> str:
@@ -114,10 +126,31 @@ def set_up(options: Options) -> Setup:
         raise ConfigError(f"{options.output} is not a folder", "name another with --output")
     model = options.llm or find_checkpoint(options.checkpoint or "", best=options.best)
     recipe = None if options.llm else _recipe(Path(model))
-    template = load_tag_template(options.template or (recipe.template if recipe else "musique"))
     limits = replace(recipe.limits if recipe else Limits(), **options.lengths)
     choice = options.choice if options.choice.store or not recipe else replace(options.choice, store=recipe.store)
-    return Setup(model, template, limits, choice, recipe.model.chat if recipe else Chat())
+    named = options.template or (recipe.template if recipe else "tools" if options.tools else "musique")
+    calling = _calling(options, named, limits)
+    template = calling.wording if calling else load_tag_template(named)
+    return Setup(model, template, limits, choice, recipe.model.chat if recipe else Chat(), calling)
+
+
+def _calling(options: Options, template: str, limits: Limits) -> EnvironmentConfig | None:
+    """Return how a policy that calls tools is played. Raises ConfigError where tools cannot be called."""
+    if not options.tools and options.reading:
+        raise ConfigError("there is nothing to open", "--tools open,find")
+    if options.tools and options.checkpoint:
+        raise ConfigError("a checkpoint is played in tags, which call no tools", "serve it, and name it with --llm")
+    if not (options.llm and load_template(template).tool):
+        if options.tools:
+            raise ConfigError(f"the template {template} writes tags, which call no tools", "--template tools")
+        return None
+    if options.raw:
+        raise ConfigError("tools are called in a chat, not in one text", "leave out --raw")
+    lengths = {"max_turns": limits.max_turns, "topk": limits.topk}
+    how: dict[str, Any] = {"template": template, "tools": options.tools, **lengths, **options.reading}
+    config = EnvironmentConfig(**how)
+    _ = config.functions
+    return config
 
 
 def _recipe(model: Path) -> Recipe | None:
@@ -134,12 +167,17 @@ def open_policy(options: Options, setup: Setup, config: RunConfig, stack: ExitSt
     how: Any = {"temperature": options.temperature, "seed": options.seed}
     what = (setup.model, setup.template, setup.limits)
     if options.llm:
+        from stepsearch_data.evaluation.calls import CallingPolicy
         from stepsearch_data.evaluation.endpoint import ServedPolicy
 
         kept = options.output or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         llm = config.llm.model_copy(update={"replay": kept / REPLIES})  # another model may have this name later
         batch = options.batch or 4 * llm.max_concurrency
-        policy = ServedPolicy(llm, *what, batch=batch, raw=options.raw, **how)
+        policy: ServedPolicy | CallingPolicy
+        if setup.calling:
+            policy = CallingPolicy(llm, setup.model, setup.calling, setup.limits, batch=batch, **how)
+        else:
+            policy = ServedPolicy(llm, *what, batch=batch, raw=options.raw, **how)
         stack.callback(policy.close)
         return policy
     try:
@@ -179,7 +217,17 @@ def settings_of(options: Options, setup: Setup, config: RunConfig, questions: Qu
         "engine": engine,
         "template": f"{setup.template.name} {wording}",
         "limits": vars(setup.limits),
+        **_reading_of(setup),
         "temperature": options.temperature,
         "seed": options.seed,
         **({"samples": options.samples} if options.samples > 1 else {}),
     }
+
+
+def _reading_of(setup: Setup) -> Row:
+    """Return what decides how documents are opened, where they can be."""
+    config = setup.calling
+    if not (config and config.tools):
+        return {}
+    names = ("page_length", "max_reads", "calls_per_turn")
+    return {"tools": list(config.tools), **{name: getattr(config, name) for name in names}}

@@ -15,7 +15,7 @@ from stepsearch_data.templates.examples import Example
 from stepsearch_data.templates.files import load_template
 from stepsearch_data.trainer.data import load_examples
 from tests.conftest import Run
-from tests.llm_server import LlmServer
+from tests.llm_server import LlmServer, completion
 
 ENVIRONMENT = {**os.environ, "OPENAI_API_KEY": "sk-made-up"}
 Row = dict[str, Any]
@@ -92,3 +92,33 @@ class ScriptedPolicy(GoldPolicy):
 
     def _right(self, example: Example) -> int:
         return zlib.crc32(example.question_id.encode()) % (self._samples + 1)
+
+
+class GoldCaller:
+    """Calls tools for the trajectory whose question it is asked; after its first search it opens a document.
+
+    Every other turn writes a second call, which is not run.
+    """
+
+    def __init__(self, store: Path, split: str = "train") -> None:
+        self._template = load_template("tools")
+        self._examples = {each.question: each for each in load_examples(Store.open(store), split)}
+
+    def __call__(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The next message."""
+        _, user, *written = request["messages"]
+        example = self._examples[user["content"]]
+        said = [message for message in written if message["role"] == "assistant"]
+        searches = [("search", {"query": step.search.query}) for step in example.steps]
+        may_open = len(request["tools"]) > 1
+        turns = [searches[0], *([("open", {"id": "d1"}), ("find", {"id": "d1", "words": "the"})] if may_open else [])]
+        turns += searches[1:]
+        if len(said) == len(turns):
+            return completion(self._template.last(example).text)
+        calls = [turns[len(said)], *([("search", {"query": "x"})] if may_open and len(said) % 2 else [])]
+        return completion("I look.", "tool_calls", tool_calls=[_call(*each) for each in calls])
+
+
+def _call(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    function = {"name": name, "arguments": json.dumps(arguments)}
+    return {"id": f"call-{zlib.crc32(function['arguments'].encode())}", "type": "function", "function": function}

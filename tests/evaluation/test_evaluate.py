@@ -8,8 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,61 +16,21 @@ import pyarrow.parquet as pq
 import pytest
 
 from stepsearch_data.core.errors import StepSearchError
-from stepsearch_data.core.progress import Reporter
-from stepsearch_data.evaluation import endpoint
-from stepsearch_data.evaluation.evaluate import Report, evaluate
-from stepsearch_data.evaluation.setup import Options
 from stepsearch_data.indexes import Choice
-from stepsearch_data.llm.service import Llm
-from stepsearch_data.pipeline.config import load_config
-from stepsearch_data.stages import STAGES
 from tests.conftest import Run
+from tests.evaluation.conftest import ALL, KEY, Ask, Row, Server, rollouts, whole
 from tests.evaluation.policies import GoldPolicy
-from tests.fake import FakeServer, reach
 from tests.llm_server import LlmServer, error
 from tests.rows import hotpotqa, two_wiki, write_lines
 from tests.search_servers import Page, SearchServer
 
-Row = dict[str, Any]
-KEY = "sk-made-up-123456789abc"
 DEAD = "http://127.0.0.1:9/v1"
-ALL: dict[str, Any] = {"limit": None}
-Ask = Callable[..., Report]
-Server = FakeServer | str
-
-
-@pytest.fixture
-def ask(sample_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ask:
-    """Evaluates the model `mock` of a server, on four training questions of each source, into the folder `out`.
-
-    Texts are settings of the run, names are options.
-    """
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-
-    def run(server: Server, *settings: str, **options: Any) -> Report:
-        url, transport = reach(server)
-        monkeypatch.setattr(endpoint, "Llm", partial(Llm, transport=transport))
-        own = [f"llm.base_url={url}", "llm.max_attempts=1", *settings]
-        known = {"llm": "mock", "split": "train", "limit": 4, "output": tmp_path / "out"}
-        asked = Options(**{**known, "choice": Choice(store=sample_store), **options})
-        return evaluate(asked, lambda first: load_config(STAGES, None, [*first, *own], {}), Reporter(quiet=True))
-
-    return run
 
 
 @pytest.fixture(scope="module")
 def gold(sample_store: Path) -> GoldPolicy:
     """A policy that knows the sample's training split."""
     return GoldPolicy(sample_store)
-
-
-def rollouts(folder: Path) -> list[Row]:
-    return [json.loads(line) for line in (folder / "rollouts.jsonl").read_text().splitlines()]
-
-
-def whole(report: Report) -> Row:
-    """The measures over all questions."""
-    return report.measures["all"]["all"]
 
 
 def test_the_gold_policy_is_right_and_finds_what_it_needs(ask: Ask, gold: GoldPolicy, tmp_path: Path) -> None:
@@ -366,7 +324,12 @@ def test_a_retrieval_server_that_is_down(ask: Ask, gold: GoldPolicy) -> None:
         ({"questions": ("musique=none.json",)}, 1, "cannot read none.json", "check the path"),
         ({"questions": ("bamboogle=other.json",)}, 1, "other.json holds no question of bamboogle: ", "the right file?"),
         ({"questions": ("trivia=a.json",)}, 2, "--questions trivia=a.json: unknown kind 'trivia'", "bamboogle"),
-        ({"template": "tools"}, 2, "the template tools calls a tool", "musique"),
+        ({"tools": ("open",), "template": "musique"}, 2, "the template musique writes tags", "--template tools"),
+        ({"tools": ("open",), "raw": True}, 2, "tools are called in a chat", "leave out --raw"),
+        ({"tools": ("browse",)}, 2, "there is no tool browse", "known: open, find"),
+        ({"reading": {"max_reads": 1}}, 2, "there is nothing to open", "--tools open,find"),
+        ({"llm": None, "checkpoint": "made", "tools": ("open",)}, 2, "a checkpoint is played in tags", "--llm"),
+        ({"llm": None, "checkpoint": "made", "template": "tools"}, 2, "the template tools calls a tool", "musique"),
         ({"checkpoint": "some/run"}, 2, "expected one policy", "not both"),
         ({"llm": None, "checkpoint": "./none"}, 2, "./none is not a folder", "config.json"),
         ({"llm": None, "checkpoint": "empty"}, 2, "empty holds no model", "config.json"),
@@ -380,6 +343,8 @@ def test_what_cannot_be_evaluated(
     Path("musique.jsonl").write_bytes(sample.read_bytes())
     Path("other.json").write_text('[{"text": "nothing"}]')
     Path("empty").mkdir()
+    Path("made").mkdir()
+    Path("made/config.json").write_text("{}")
     failed = failure(ask, DEAD, **options)
     assert failed[0] == code
     assert message in failed[1]
