@@ -1,13 +1,13 @@
-"""A Hugging Face Hub on loopback: what the real clients ask for when they publish, load, stream and pull a dataset.
+"""A Hugging Face Hub on loopback: what the real clients ask for when they publish, load, stream and pull.
 
     with running_hub() as hub:
         hub.users["hf_token"] = User("ann")
         hub.fail("commit", Fault(412))
         ... hub.endpoint ... hub.repositories["ann/data"].head ... hub.requests
 
-Parquet files go through LFS, to a storage under another hostname, as on the Hub. A fault is met by the requests of its
-action, oldest first: whoami, create, validate-yaml, info, tree, refs, auth-check, paths-info, preupload, commit, tag,
-batch, upload, verify, resolve, download.
+Models are `hub.repositories["models/ann/policy"]`. Parquet files and weights go through LFS, to a storage under another
+hostname, as on the Hub. A fault is met by the requests of its action, oldest first: whoami, create, validate-yaml,
+info, tree, refs, auth-check, paths-info, preupload, commit, tag, batch, upload, verify, resolve, download.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 from huggingface_hub.utils.sha import git_hash
 
 Files = dict[str, bytes]
-_LFS = (".parquet",)
+_LFS = (".parquet", ".safetensors")
+_MODELS = "models/"  # before the names of models; those of datasets stand alone
 _PAGE = 10  # entries of a tree that are told at once, few so that clients must ask for more
 
 
@@ -213,14 +214,16 @@ class _Handler(BaseHTTPRequestHandler):
             return self.parts[1].removesuffix("-v2")
         if self.parts[:3] == ["api", "repos", "create"]:
             return "create"
-        if self.parts[-1] == "batch":
-            self.name, self.parts = "/".join(self.parts[1:3]).removesuffix(".git"), []
-            return "batch"
         rest = self.parts[1:] if self.parts[0] == "api" else self.parts
-        self.name, self.parts = "/".join(rest[1:3]), rest[3:]
+        if rest[0] not in {"datasets", "models"}:  # the files of models have no such prefix
+            rest = ["models", *rest]
+        kind = _MODELS if rest[0] == "models" else ""
+        self.name, self.parts = kind + "/".join(rest[1:3]).removesuffix(".git"), rest[3:]
+        if self.parts[-1:] == ["batch"]:
+            return "batch"
         action = self.parts.pop(0) if self.parts else "info"
         known = action.replace("revision", "info")
-        return known if rest[0] == "datasets" and hasattr(self, "_" + known.replace("-", "_")) else "nothing"
+        return known if hasattr(self, "_" + known.replace("-", "_")) else "nothing"
 
     # Who asks, and for what
 
@@ -237,7 +240,7 @@ class _Handler(BaseHTTPRequestHandler):
         if repository is None or repository.token not in (None, shown):
             raise _Refused(404 if user else 401, "RepoNotFound", "Repository not found")
         if write:
-            self._check_rights(user, self.name.split("/")[0])
+            self._check_rights(user, self.name.removeprefix(_MODELS).split("/")[0])
         return repository
 
     def _check_rights(self, user: User | None, namespace: str) -> None:
@@ -276,10 +279,11 @@ class _Handler(BaseHTTPRequestHandler):
         asked, user = json.loads(self.body), self._user()
         namespace = asked.get("organization") or (user.name if user else "")
         self._check_rights(user, namespace)
-        name = f"{namespace}/{asked['name']}"
-        url = {"url": f"{self.hub.endpoint}/datasets/{name}"}
+        kind = "" if asked.get("type") == "dataset" else _MODELS
+        name = f"{kind}{namespace}/{asked['name']}"
+        url = {"url": f"{self.hub.endpoint}/{'' if kind else 'datasets/'}{name.removeprefix(_MODELS)}"}
         if name in self.hub.repositories:
-            return _json({**url, "error": "You already created this dataset repo"}, 409)
+            return _json({**url, "error": "You already created this repo"}, 409)
         shown = self.headers["Authorization"].removeprefix("Bearer ")
         made = self.hub.repository(name, shown if asked.get("visibility") == "private" else None)
         made.commit({".gitattributes": b"*.parquet filter=lfs diff=lfs merge=lfs -text\n"}, message="initial commit")
@@ -287,7 +291,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _info(self) -> Reply:
         sha, files = self._files()
-        info = {"id": self.name, "sha": sha, "private": self._repository().token is not None}
+        info = {"id": self.name.removeprefix(_MODELS), "sha": sha, "private": self._repository().token is not None}
         more = {"tags": [], "downloads": 0, "likes": 0, "siblings": [{"rfilename": path} for path in files]}
         return _json({**info, **more})
 
@@ -332,7 +336,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _batch(self) -> Reply:
         self._repository(write=True)
-        verify = {"href": f"{self.hub.endpoint}/api/datasets/{self.name}/verify"}
+        verify = {"href": f"{self.hub.endpoint}/api/{'' if _MODELS in self.name else 'datasets/'}{self.name}/verify"}
         objects = []
         for wanted in json.loads(self.body)["objects"]:
             upload = {"upload": {"href": f"{self.hub.storage}/{wanted['oid']}?signature=s3cr3t"}, "verify": verify}
@@ -362,7 +366,7 @@ class _Handler(BaseHTTPRequestHandler):
         for line in lines[1:]:
             self._apply(line["key"], line["value"], files)
         sha = repository.commit(files, branch, header["summary"])
-        return _json({"commitOid": sha, "commitUrl": f"{self.hub.endpoint}/datasets/{self.name}/commit/{sha}"})
+        return _json({"commitOid": sha, "commitUrl": f"{self.hub.endpoint}/commit/{sha}"})
 
     def _apply(self, kind: str, change: dict[str, Any], files: Files) -> None:
         path = change["path"]

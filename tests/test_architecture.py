@@ -51,7 +51,7 @@ ALLOWED = {
     "serve": {"core", "indexes", "search", "sources"},
     "release": BASE
     | {"pipeline", "stages", "attrition", "audit", "sql", "trajectory", "exports", "remote", "report", "rewards"}
-    | {"sources"},
+    | {"sources", "evaluation", "trainer"},
     "report": BASE
     | {"attrition", "audit", "compare", "exports", "llm", "pipeline", "rewards", "serve", "sources", "sql", "stages"},
     "trainer": TRAINER,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from stepsearch_data.release.hub import Hub
     from stepsearch_data.release.publish import Plan
     from stepsearch_data.release.pull import Restored
+    from stepsearch_data.release.record import Published, Release
     from stepsearch_data.release.verify import Report
 
 _COMMITTED = {"new": "add", "changed": "replace", "stale": "delete", "same": "keep"}
@@ -101,11 +103,28 @@ def export(
 
 
 def publish(
-    repo: Annotated[str, typer.Argument(metavar="USER/NAME", help="Dataset on the Hub.")],
+    repo: Annotated[str, typer.Argument(metavar="USER/NAME", help="Dataset, or with --run model, on the Hub.")],
     store: options.Store = None,
+    run: Annotated[
+        Path | None,
+        typer.Option("--run", metavar="RUN", help="A run of `train`, whose policy is published instead, as a model."),
+    ] = None,
+    best: Annotated[
+        bool, typer.Option("--best", help="Of the run, the checkpoint with the highest held-out exact match.")
+    ] = False,
+    evaluations: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--evaluation", metavar="DIR", help="An --output of `eval` of the policy, for its card; repeatable."
+        ),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option("--data", metavar="USER/NAME", help="The release of the store that the run was trained on."),
+    ] = None,
     output: Annotated[
         Path | None,
-        options.output(metavar="DIR", help="Folder of the release (default STORE.release)."),
+        options.output(metavar="DIR", help="Folder of the release (default STORE.release, or RUN.policy)."),
     ] = None,
     tag: Annotated[str | None, typer.Option("--tag", help="Name of this version, such as v1.0.0.")] = None,
     private: Annotated[bool, typer.Option("--private", help="Make the dataset private.")] = False,
@@ -132,7 +151,7 @@ def publish(
     config: options.Config = None,
     quiet: options.Quiet = False,
 ) -> None:
-    """Publish a store as a dataset on the Hugging Face Hub: one commit, one tag, and a check of what arrived.
+    """Publish a store as a dataset on the Hugging Face Hub, or a run as a model: one commit, one tag, and a check.
 
     Needs HF_TOKEN, or `hf auth login`. The Hub gets all of the release or nothing. After an interruption, the same
     command goes on. Rehearse it first: stepsearch-data publish USER/NAME --tag v1.0.0 --dry-run
@@ -140,13 +159,39 @@ def publish(
     if not (yes or dry_run or sys.stdin.isatty()):
         raise ConfigError("publish asks before it sends, but stdin is not a terminal", "--yes, or rehearse: --dry-run")
     end_at_once()
+    of_stores = {
+        "--store": store,
+        "--license": licences,
+        "--allow-paths": allow_paths,
+        "--allow-templates": allow_templates,
+    }
+    of_runs = {"--best": best, "--evaluation": evaluations, "--data": data}
+    for flag in (name for name, value in (of_stores if run else of_runs).items() if value):
+        raise ConfigError(f"{flag} means nothing {'with' if run else 'without'} --run", "leave it out")
+    if run:
+        publish_run(
+            repo,
+            run,
+            output,
+            patience,
+            version=tag,
+            best=best,
+            data=data,
+            evaluations=evaluations or (),
+            private=private,
+            message=message,
+            dry_run=dry_run,
+            yes=yes,
+            quiet=quiet,
+        )
+        return
     from stepsearch_data.release.write import ReleaseSettings, write_release
 
     reporter, opened = Reporter(quiet=quiet), open_store(store, config).folder
     hub, revision = _find_hub(repo, patience or (_GLANCE if dry_run else None), reporter)
     if revision:
         raise ConfigError(f"{repo}: a release is named when it is published", f"--tag {revision}")
-    from stepsearch_data.release.publish import carry_out, check_account, check_tag, prepare, rehearse
+    from stepsearch_data.release.publish import check_account, check_tag
 
     check_tag(tag)
     settings = ReleaseSettings(
@@ -165,17 +210,88 @@ def publish(
     reporter.line(f"wrote {release.folder}")
     if (kept := opened.manifest().output("rollouts")) and kept.rows:
         reporter.line(f"note: rollouts go out with it, all that policies wrote and were shown: {kept.rows:,}")
+    if _send(hub, release, reporter, private=private, message=message, dry_run=dry_run, yes=yes, quiet=quiet):
+        _print_published(release, hub)
+
+
+def publish_run(
+    repo: str,
+    run: Path,
+    output: Path | None = None,
+    patience: float | None = None,
+    *,
+    version: str | None = None,
+    best: bool = False,
+    data: str | None = None,
+    evaluations: Sequence[Path] = (),
+    private: bool = False,
+    message: str | None = None,
+    dry_run: bool = False,
+    yes: bool = True,
+    quiet: bool = False,
+) -> None:
+    """Publish a run's policy as a model, and print where it is. Raises PublishError, ConfigError."""
+    reporter = Reporter(quiet=quiet)
+    hub = find_model(repo, patience or (_GLANCE if dry_run else None), reporter)
+    from stepsearch_data.release.policy import Card, check_data, write_policy
+    from stepsearch_data.release.publish import check_account, check_tag
+
+    check_tag(version)
+    if not dry_run:
+        check_account(hub, private=private)
+    if data:
+        check_data(run, *_find_hub(data, patience, reporter))
+    folder = output or run.with_name(f"{run.resolve().name}.policy")
+    policy = write_policy(run, folder, Card(hub.repo, version, best, data, evaluations))
+    reporter.line(f"wrote {policy.folder}")
+    if _send(hub, policy, reporter, private=private, message=message, dry_run=dry_run, yes=yes, quiet=quiet):
+        revision = f', revision="{version}"' if version else ""
+        print(f"{hub.url}/tree/{version or 'main'}")
+        print(f'AutoModelForCausalLM.from_pretrained("{hub.repo}"{revision})')
+
+
+def check_push(repo: str, *, quiet: bool) -> bool:
+    """Raise PublishError where the token may not publish this model; tell whether it is a new one."""
+    from stepsearch_data.release.publish import check_account
+
+    hub = find_model(repo, None, Reporter(quiet=quiet))
+    check_account(hub, private=False)
+    return hub.find() is None
+
+
+def find_model(repo: str, patience: float | None, reporter: Reporter) -> Hub:
+    """Find a model repository on the Hub. Raises ConfigError for a name with a revision, PublishError."""
+    hub, revision = _find_hub(repo, patience, reporter, kind="model")
+    if revision:
+        raise ConfigError(f"{repo}: a policy is named when it is published", f"--tag {revision}")
+    return hub
+
+
+def _send(
+    hub: Hub,
+    published: Published,
+    reporter: Reporter,
+    *,
+    private: bool,
+    message: str | None,
+    dry_run: bool,
+    yes: bool,
+    quiet: bool,
+) -> bool:
+    """Show what would change, ask, and send it; tell whether it is there. With `dry_run` nothing is sent."""
+    from stepsearch_data.release.publish import carry_out, prepare, rehearse
+
     if dry_run:
-        _print_rehearsal(*rehearse(hub, release, private=private), hub.repo)
-        return
-    plan = prepare(hub, release)
+        _print_rehearsal(*rehearse(hub, published, private=private), hub.repo)
+        return False
+    plan = prepare(hub, published)
     if not quiet:
         _print_changes(plan, hub.repo)
     if not (plan.nothing or yes or typer.confirm(f"Publish to {hub.url}?", err=True)):
         raise PublishError("nothing was sent")
     with reporter.stage("publish") as meter:
         carry_out(hub, plan, meter, private=private, message=message)
-    _print_published(plan, hub)
+    return True
 
 
 def pull(
@@ -235,7 +351,9 @@ def verify(
     raise typer.Exit(StepSearchError.exit_code if report.faults else OK)
 
 
-def _find_hub(repo: str, patience: float | None, reporter: Reporter) -> tuple[Hub, str | None]:
+def _find_hub(
+    repo: str, patience: float | None, reporter: Reporter, kind: Literal["dataset", "model"] = "dataset"
+) -> tuple[Hub, str | None]:
     """Find a repository on the Hub, and the revision that was named with it."""
     from stepsearch_data.remote.secrets import check_hub
 
@@ -246,7 +364,7 @@ def _find_hub(repo: str, patience: float | None, reporter: Reporter) -> tuple[Hu
         hint = "pip install 'stepsearch-data[hub]'"
         raise PublishError(f"the Hub needs an extra: there is no {error.name}", hint) from error
     name, revision = parse_name(repo)
-    return Hub(name, patience or PATIENCE, reporter.line), revision
+    return Hub(name, patience or PATIENCE, reporter.line, kind), revision
 
 
 def _is_name(text: str) -> bool:
@@ -293,12 +411,12 @@ def _print_rehearsal(plan: Plan | None, fault: PublishError | None, repo: str) -
         tell(f"note: {what}publishing would fail now: {fault.message}", f"hint: {fault.hint}")
 
 
-def _print_published(plan: Plan, hub: Hub) -> None:
+def _print_published(release: Release, hub: Hub) -> None:
     """Print where the release is, and how it is loaded."""
-    version = plan.release.record.version
+    version = release.version
     revision = f', revision="{version}"' if version else ""
     print(f"{hub.url}/tree/{version or 'main'}")
-    print(f'load_dataset("{hub.repo}", "{next(iter(plan.release.record.configs))}"{revision})')
+    print(f'load_dataset("{hub.repo}", "{next(iter(release.record.configs))}"{revision})')
 
 
 def _print_pulled(restored: Restored) -> None:

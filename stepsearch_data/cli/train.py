@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, astuple
 from functools import partial
 from pathlib import Path
@@ -52,6 +53,12 @@ def train(
     report_to: Annotated[
         str | None, typer.Option("--report-to", help="tensorboard, wandb, trackio or none (report_to).")
     ] = None,
+    push_to_hub: Annotated[
+        str | None,
+        typer.Option(
+            "--push-to-hub", metavar="USER/NAME", help="Publish the policy at the end, as publish --run does."
+        ),
+    ] = None,
     check: Annotated[
         bool,
         typer.Option("--check", help="Say in about a minute whether the training would work; train and write nothing."),
@@ -88,6 +95,7 @@ def train(
         "--resume": resume,
         "--dry-run": dry_run,
         "--check": check,
+        "--push-to-hub": push_to_hub,
     }
     of_demo = {"--workers": workers, "--seed": seed, "--json": as_json and not (dry_run or check)}
     for flag in (name for name, value in (of_recipes if demo else of_demo).items() if value not in (None, False)):
@@ -117,9 +125,28 @@ def train(
     choice = Choice(corpus, chosen.store, index)
     if check:
         _check(chosen, choice, load, quiet=quiet, as_json=as_json)
-    last = run(chosen, choice, load, told, resume=resume, quiet=quiet)
-    if os.environ.get("RANK", "0") == "0":  # under accelerate, one process speaks for all
-        typer.echo(last)
+    speaks = os.environ.get("RANK", "0") == "0"  # under accelerate, one process speaks for all
+    pushing = push_to_hub if speaks else None
+    with _pushing(pushing, chosen.output, quiet=quiet):
+        last = run(chosen, choice, load, told, resume=resume, quiet=quiet)
+        if speaks:
+            typer.echo(last)
+
+
+@contextmanager
+def _pushing(repo: str | None, output: Path, *, quiet: bool) -> Iterator[None]:
+    """Publish a run's policy where the block ends well; before the block, look whether that may be done.
+
+    A repository that is not there yet becomes private. Raises PublishError, ConfigError.
+    """
+    if repo is None:
+        yield
+        return
+    from stepsearch_data.cli.share import check_push, publish_run
+
+    check_push(repo, quiet=quiet)
+    yield
+    publish_run(repo, output, private=check_push(repo, quiet=quiet), quiet=quiet)
 
 
 def _print_estimate(told: Estimate, memory_gb: float, *, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""A dataset repository on the Hugging Face Hub: the few calls that a release needs, with retries and plain errors.
+"""A repository on the Hugging Face Hub: the few calls that a release or a policy needs, with retries and plain errors.
 
 `huggingface_hub` waits for an answer without a limit, repeats some calls for as long as a server asks for, and others
 never. Here its client raises TransientError at once, and `patiently` is the one place where calls are repeated.
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import httpx2
 from huggingface_hub import (
@@ -50,7 +50,7 @@ from stepsearch_data.remote.secrets import redact, show_url
 T = TypeVar("T")
 Say = Callable[[str], None]
 PATIENCE = 300.0  # seconds
-_KIND = "dataset"
+Kind = Literal["dataset", "model"]
 _NAME = re.compile(r"(?P<repo>[^/@\s]+/[^/@\s]+)(?:@(?P<revision>[^\s@]+))?")
 _SHA = re.compile(r"[0-9a-f]{40}")
 _AT_ONCE = 5  # files that are uploaded side by side
@@ -121,10 +121,12 @@ def parse_name(text: str) -> tuple[str, str | None]:
 
 
 class Hub:
-    """One dataset repository. `patience` is how many seconds a call that may still succeed is repeated."""
+    """One repository. `patience` is how many seconds a call that may still succeed is repeated."""
 
-    def __init__(self, repo: str, patience: float = PATIENCE, say: Say = lambda _: None) -> None:
-        self.repo = repo
+    def __init__(
+        self, repo: str, patience: float = PATIENCE, say: Say = lambda _: None, kind: Kind = "dataset"
+    ) -> None:
+        self.repo, self.kind = repo, kind
         self._patience, self._say = patience, say
         self._api = HfApi()
         _use_client(patience)
@@ -133,7 +135,7 @@ class Hub:
     @property
     def url(self) -> str:
         """Return the address where people see it."""
-        return show_url(f"{constants.ENDPOINT}/datasets/{self.repo}")
+        return show_url(f"{constants.ENDPOINT}/{'datasets/' if self.kind == 'dataset' else ''}{self.repo}")
 
     @property
     def tokens(self) -> str:
@@ -156,7 +158,7 @@ class Hub:
 
         def look() -> Head | None:
             try:
-                found = self._api.repo_info(self.repo, repo_type=_KIND, revision=revision)
+                found = self._api.repo_info(self.repo, repo_type=self.kind, revision=revision)
             except RepositoryNotFoundError as error:
                 if revision or error.response.headers.get("X-Error-Code") != "RepoNotFound":
                     raise
@@ -169,31 +171,31 @@ class Hub:
 
     def check_write(self) -> None:
         """Raise PublishError where the token may not write to the repository."""
-        self._ask(f"write to {self.repo}", lambda: self._api.auth_check(self.repo, repo_type=_KIND, write=True))
+        self._ask(f"write to {self.repo}", lambda: self._api.auth_check(self.repo, repo_type=self.kind, write=True))
 
     def create(self, *, private: bool) -> None:
         """Create the repository, unless it exists."""
-        create = partial(self._api.create_repo, repo_type=_KIND, exist_ok=True, private=private or None)
+        create = partial(self._api.create_repo, repo_type=self.kind, exist_ok=True, private=private or None)
         self._ask(f"create {self.repo}", lambda: create(self.repo))
 
     def tree(self, revision: str) -> dict[str, RepoFile]:
         """Return the files of a revision, by their paths."""
 
         def read() -> list[Any]:
-            return list(self._api.list_repo_tree(self.repo, recursive=True, revision=revision, repo_type=_KIND))
+            return list(self._api.list_repo_tree(self.repo, recursive=True, revision=revision, repo_type=self.kind))
 
         listed = self._ask(f"list {self.repo}@{revision}", read)
         return {found.path: found for found in listed if isinstance(found, RepoFile)}
 
     def tags(self) -> dict[str, str]:
         """Return the commits that tags name."""
-        refs = self._ask(f"list tags of {self.repo}", lambda: self._api.list_repo_refs(self.repo, repo_type=_KIND))
+        refs = self._ask(f"list tags of {self.repo}", lambda: self._api.list_repo_refs(self.repo, repo_type=self.kind))
         return {ref.name: ref.target_commit for ref in refs.tags}
 
     def tag(self, name: str, sha: str) -> None:
         """Name a commit."""
         make = self._api.create_tag
-        self._ask(f"tag {self.repo} as {name}", lambda: make(self.repo, tag=name, revision=sha, repo_type=_KIND))
+        self._ask(f"tag {self.repo} as {name}", lambda: make(self.repo, tag=name, revision=sha, repo_type=self.kind))
 
     def commit(
         self,
@@ -214,10 +216,10 @@ class Hub:
         with warnings.catch_warnings(action="ignore"):  # the Hub's advice about cards, and httpx2's to its callers
             for at in range(0, len(added), _AT_ONCE):
                 group = added[at : at + _AT_ONCE]
-                send = partial(upload, self.repo, group, repo_type=_KIND, free_memory=False)
+                send = partial(upload, self.repo, group, repo_type=self.kind, free_memory=False)
                 self._ask(f"upload to {self.repo}", send)
                 meter.advance(len(group))
-            finish = partial(commit, commit_message=message, repo_type=_KIND, parent_commit=parent)
+            finish = partial(commit, commit_message=message, repo_type=self.kind, parent_commit=parent)
             return self._ask(f"commit to {self.repo}", lambda: str(finish(self.repo, [*added, *removed]).oid))
 
     def download(self, path: str, revision: str, folder: Path) -> Path:
@@ -228,7 +230,7 @@ class Hub:
         with warnings.catch_warnings(action="ignore"):  # of a disk that is nearly full: the error says it
             found = self._ask(
                 f"fetch {path} of {self.repo}@{revision}",
-                lambda: fetch(self.repo, path, repo_type=_KIND, revision=revision, local_dir=folder),
+                lambda: fetch(self.repo, path, repo_type=self.kind, revision=revision, local_dir=folder),
             )
         return Path(found)
 

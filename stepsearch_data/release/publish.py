@@ -15,10 +15,9 @@ from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils.sha import git_hash
 
 from stepsearch_data.core.errors import ConfigError, PublishError
-from stepsearch_data.core.files import digest_of
 from stepsearch_data.core.progress import Meter
 from stepsearch_data.release.hub import Head, Hub
-from stepsearch_data.release.record import CARD, NAME, OWN, File, Release
+from stepsearch_data.release.record import CARD, File, Published
 
 _TAG = re.compile(r"(?!(?:main|HEAD)$)\w[\w.+-]{0,99}(?<!\.)(?<!\.lock)", re.ASCII)
 _SHA = re.compile(r"[0-9a-f]{40}")
@@ -40,7 +39,7 @@ class Plan:
     `done` is the commit that holds exactly this release already, where there is one.
     """
 
-    release: Release
+    release: Published
     head: Head | None
     changes: tuple[Change, ...]
     done: str | None
@@ -78,7 +77,7 @@ def check_account(hub: Hub, *, private: bool) -> None:
             raise PublishError(f"{hub.repo} is public", hint)
 
 
-def prepare(hub: Hub, release: Release) -> Plan:
+def prepare(hub: Hub, release: Published) -> Plan:
     """Compare a release with the repository. Raises PublishError for a tag that names other content.
 
     Also for a repository whose data are not a release's: they would be lost.
@@ -86,14 +85,14 @@ def prepare(hub: Hub, release: Release) -> Plan:
     head = hub.find()
     remote = hub.tree(head.sha) if head else {}
     changes = compare(release, remote)
-    tag = release.record.version
+    tag = release.version
     tagged = hub.tags().get(tag) if head and tag else None
     if tagged and not is_whole(release, hub.tree(tagged)):
         raise PublishError(
             f"the tag {tag} of {hub.repo} names another release", "a published tag stays as it is: choose a new --tag"
         )
     foreign = [change.path for change in changes if change.state in ("changed", "stale") and change.path != CARD]
-    if foreign and NAME not in remote:
+    if foreign and release.mark not in remote:
         named = ", ".join(foreign[:3])
         raise PublishError(f"{hub.repo} holds data that no release wrote: {named}", "choose another name")
     same = head is not None and all(change.state == "same" for change in changes)
@@ -101,7 +100,7 @@ def prepare(hub: Hub, release: Release) -> Plan:
     return Plan(release, head, changes, done, tagged=not tag or tagged is not None)
 
 
-def rehearse(hub: Hub, release: Release, *, private: bool) -> tuple[Plan | None, PublishError | None]:
+def rehearse(hub: Hub, release: Published, *, private: bool) -> tuple[Plan | None, PublishError | None]:
     """Return what publishing would do, None where that is not known, and the error that would end it.
 
     The folder is written already, so this does not fail with the Hub.
@@ -120,8 +119,8 @@ def carry_out(hub: Hub, plan: Plan, meter: Meter, *, private: bool, message: str
     if plan.head is None:
         hub.create(private=private)
         plan = prepare(hub, plan.release)
-    tag = plan.release.record.version
-    sha = plan.done or _commit(hub, plan, meter, message or f"Release {tag or plan.release.record.store[:12]}")
+    tag = plan.release.version
+    sha = plan.done or _commit(hub, plan, meter, message or plan.release.label)
     if tag and not plan.tagged:
         _tag(hub, plan.release, tag, sha)
     if not is_whole(plan.release, hub.tree(tag or sha)):
@@ -129,26 +128,20 @@ def carry_out(hub: Hub, plan: Plan, meter: Meter, *, private: bool, message: str
     return sha
 
 
-def compare(release: Release, remote: Mapping[str, RepoFile]) -> tuple[Change, ...]:
+def compare(release: Published, remote: Mapping[str, RepoFile]) -> tuple[Change, ...]:
     """Compare a release with the files of a commit; of those, only the release's own folders count."""
-    local = files_of(release)
+    local = release.files()
     states = (Change(path, _state(release, path, file, remote.get(path)), file.bytes) for path, file in local.items())
-    gone = (path for path in remote if path.partition("/")[0] in OWN and path not in local)
+    gone = (path for path in remote if release.owns(path) and path not in local)
     return (*states, *(Change(path, "stale", remote[path].size) for path in sorted(gone)))
 
 
-def is_whole(release: Release, remote: Mapping[str, RepoFile]) -> bool:
+def is_whole(release: Published, remote: Mapping[str, RepoFile]) -> bool:
     """Tell whether a commit holds exactly this release, and perhaps files of others."""
     return all(change.state == "same" for change in compare(release, remote))
 
 
-def files_of(release: Release) -> dict[str, File]:
-    """Return all files of a release, its record too."""
-    record = release.folder / NAME
-    return {**release.record.files, NAME: File(sha256=digest_of(record), bytes=record.stat().st_size)}
-
-
-def _state(release: Release, path: str, file: File, there: RepoFile | None) -> State:
+def _state(release: Published, path: str, file: File, there: RepoFile | None) -> State:
     if there is None:
         return "new"
     if there.size != file.bytes:
@@ -186,7 +179,7 @@ def _landed(hub: Hub, plan: Plan) -> str | None:
     return None
 
 
-def _tag(hub: Hub, release: Release, tag: str, sha: str) -> None:
+def _tag(hub: Hub, release: Published, tag: str, sha: str) -> None:
     try:
         hub.tag(tag, sha)
     except PublishError as error:

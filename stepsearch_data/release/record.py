@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from stepsearch_data.core.errors import PublishError
-from stepsearch_data.core.files import read_regular
+from stepsearch_data.core.files import digest_of, read_regular
 from stepsearch_data.core.validation import in_words
 
 NAME = "release.json"
@@ -76,12 +76,58 @@ class Record(BaseModel):
         return files
 
 
+class Published(Protocol):
+    """What a repository gets: files in a folder. `mark` is one that tells that the repository is ours."""
+
+    @property
+    def folder(self) -> Path:
+        """Return where the files are."""
+
+    @property
+    def version(self) -> str | None:
+        """Return its tag."""
+
+    @property
+    def label(self) -> str:
+        """Return what its commit is called."""
+
+    @property
+    def mark(self) -> str:
+        """Return the name of that file."""
+
+    def files(self) -> dict[str, File]:
+        """Return its files by their paths."""
+
+    def owns(self, path: str) -> bool:
+        """Tell whether a file of the repository is replaced or deleted with it."""
+
+
 @dataclass(frozen=True)
 class Release:
     """A release that lies in a folder."""
 
     folder: Path
     record: Record
+    mark: str = NAME
+
+    @property
+    def version(self) -> str | None:
+        """Return its tag."""
+        return self.record.version
+
+    @property
+    def label(self) -> str:
+        """Return what its commit is called."""
+        return f"Release {self.version or self.record.store[:12]}"
+
+    def files(self) -> dict[str, File]:
+        """Return its files by their paths, its record too."""
+        record = self.folder / NAME
+        return {**self.record.files, NAME: File(sha256=digest_of(record), bytes=record.stat().st_size)}
+
+    def owns(self, path: str) -> bool:
+        """Tell whether a file lies where those of releases lie."""
+        return path.partition("/")[0] in OWN
 
 
 class _Format(BaseModel):

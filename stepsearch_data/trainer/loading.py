@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -59,6 +60,16 @@ def load_config(location: str, recipe: Recipe) -> PreTrainedConfig:
     """Load the configuration of a model, without its weights. Raises TrainError."""
     found: PreTrainedConfig = _load(AutoConfig, location, **_revision(location, recipe))
     return found
+
+
+def load_merged(base: str, adapter: str) -> PreTrainedModel:
+    """Load an adapter, merged into its base. Raises TrainError."""
+    from peft import PeftModel
+
+    model = load_model(base)
+    with _renamed_checkpointing():
+        merged: PreTrainedModel = PeftModel.from_pretrained(model, adapter).merge_and_unload()
+    return merged
 
 
 def load_tokenizer(location: str, **options: Any) -> PreTrainedTokenizerBase:
@@ -144,6 +155,14 @@ def _revision(location: str, recipe: Recipe) -> dict[str, str]:
     return {"revision": recipe.model.revision} if location == recipe.model.path else {}
 
 
+@contextmanager
+def _renamed_checkpointing() -> Iterator[None]:
+    """Let peft ask for checkpointing by a name that transformers deprecates."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        yield
+
+
 def _prepared(model: PreTrainedModel, config: Model, task: str | None = None) -> PreTrainedModel:
     unread = _freeze_unread(model)
     if config.lora_rank:
@@ -156,8 +175,7 @@ def _prepared(model: PreTrainedModel, config: Model, task: str | None = None) ->
             exclude_modules=unread or None,
             task_type=task,
         )
-        with warnings.catch_warnings():  # peft asks for checkpointing by a name that transformers deprecates
-            warnings.simplefilter("ignore", FutureWarning)
+        with _renamed_checkpointing():
             model = get_peft_model(model, lora)
         for parameter in model.parameters():
             if parameter.requires_grad:

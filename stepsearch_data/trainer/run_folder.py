@@ -20,6 +20,10 @@ class RunInfo(BaseModel):
     sft_seed: int | None = None
     """The seed of the cold start, where there are several."""
     seed: int = 0
+    store: str = ""
+    """SHA-256 of the store that it is trained on."""
+    held_out: int = 0
+    """Questions that are held out; 0 if unknown."""
 
     @property
     def pair(self) -> Pair:
