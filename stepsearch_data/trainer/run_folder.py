@@ -10,7 +10,7 @@ Pair = tuple[str, int | None, int]
 
 
 class RunInfo(BaseModel):
-    """What `run.json` says. Runs that agree in all but `variant` are a pair; other keys are not read."""
+    """What `run.json` says. Runs that agree in `pair` but not in `variant` are a pair; other keys are not read."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from stepsearch_data.core.errors import TrainError
 from stepsearch_data.core.files import read_lines, read_regular
-from stepsearch_data.trainer.run_folder import METRICS, RUN_INFO, RunInfo
+from stepsearch_data.trainer.run_folder import METRICS, RUN_INFO, Pair, RunInfo
 
 _LARGEST = 1 << 20  # bytes of a run.json
 _NUMBERED = re.compile(r"(.+?)[-_](?:seed)?(\d+)")
@@ -74,10 +74,11 @@ def load_runs(paths: Sequence[Path]) -> tuple[list[Run], list[str]]:
             notes.append(f"{folder} has no metrics yet and is left out")
     if not runs:
         raise TrainError(f"none of the runs in {', '.join(map(str, paths))} has metrics yet")
-    paths_of: dict[RunInfo, Path] = {}
+    paths_of: dict[tuple[str, Pair], Path] = {}
     for run in runs:
-        if (twin := paths_of.setdefault(run.info, run.path)) != run.path:
-            what = ", ".join(f"{name} {value}" for name, value in run.info if value not in ("", None))
+        if (twin := paths_of.setdefault((run.info.variant, run.info.pair), run.path)) != run.path:
+            told = run.info.model_dump(include={"variant", "start", "sft_seed", "seed"})
+            what = ", ".join(f"{name} {value}" for name, value in told.items() if value not in ("", None))
             raise TrainError(f"{twin} and {run.path} are both {what}", f"say what they are in {RUN_INFO}")
     return runs, notes
 
