@@ -3,10 +3,13 @@
 Each of them is a process of its own on one thread. They take their updates in turns, so that a busy machine slows all,
 and what is told is the median of the ratios within a turn:
 
-    .venv-train/bin/python benchmarks/updates.py [--updates 10] [--before CHECKOUT] [--grpo] [--json]
+    benchmarks/updates.py [--updates 10] [--before CHECKOUT] [--grpo] [--overlap] [--late] [--json]
 
 GRPO has the same cold start, questions, number of rollouts and of optimiser steps, our rollouts, and a reference model;
-it has no critic. Figures are those of the machine that this runs on.
+it has no critic. With `--overlap` a training joins that rolls out the next batch meanwhile. With `--late` two join
+whose engine needs .05 s for a query, and 1 s for one of twenty: one waits for it, the other has `async_search`. For
+these the seconds of the clock count, and the mean reward of the later half tells whether they harm. Figures are those
+of the machine that this runs on.
 """
 
 from __future__ import annotations
@@ -19,9 +22,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -60,7 +65,17 @@ class Process:
         self._process.communicate()
 
 
-def steppo(folder: Path, **schedule: Any) -> None:
+def late(retrieve: Any) -> Any:
+    """Have an engine be slow, and with one of twenty queries very slow."""
+
+    def search(queries: Sequence[str], k: int) -> Any:
+        time.sleep(1.0 if any(zlib.crc32(query.encode()) % 20 == 0 for query in queries) else 0.05)
+        return retrieve(queries, k)
+
+    return search
+
+
+def steppo(folder: Path, slow: bool = False, **schedule: Any) -> None:  # noqa: FBT001, FBT002 - of a table below
     """Take an update for each line of stdin."""
     from accelerate import Accelerator
 
@@ -95,11 +110,12 @@ def steppo(folder: Path, **schedule: Any) -> None:
             limits=demo.LIMITS,
         )
         template = load_template(str(demo.TEMPLATE))
-        training = make_trainer(recipe, start, template, examples, [], retrieve, Accelerator(cpu=True))
+        engine = late(retrieve) if slow else retrieve
+        training = make_trainer(recipe, start, template, examples, [], engine, Accelerator(cpu=True))
         for _ in sys.stdin:
-            begun = time.process_time()
+            begun, clock = time.process_time(), time.monotonic()
             row, _, _ = training.training_step()
-            tell({**row, "seconds": time.process_time() - begun})
+            tell({**row, "seconds": time.process_time() - begun, "clock": time.monotonic() - clock})
 
 
 def grpo(folder: Path) -> None:
@@ -167,7 +183,14 @@ def tell(row: Row) -> None:
     print(json.dumps(row), flush=True)
 
 
-WORKERS = {"ours": steppo, "before": steppo, "GRPO (TRL)": grpo}
+WORKERS: dict[str, Callable[[Path], None]] = {
+    "ours": steppo,
+    "before": steppo,
+    "GRPO (TRL)": grpo,
+    "overlap": partial(steppo, overlap=True),
+    "late engine": partial(steppo, slow=True),
+    "late, async_search": partial(steppo, slow=True, async_search=True),
+}
 
 
 @contextmanager
@@ -189,6 +212,9 @@ def summary(rows: dict[str, list[Row]]) -> dict[str, dict[str, Any]]:
         found[kind] = {"seconds": statistics.median(row["seconds"] for row in kept)}
         if f"seconds_{PARTS[0]}" in told[0]:
             found[kind] |= {part: statistics.median(row[f"seconds_{part}"] for row in kept) for part in PARTS}
+        if "clock" in told[0]:
+            found[kind]["clock"] = statistics.median(row["clock"] for row in kept)
+            found[kind]["reward"] = statistics.mean(row["reward"] for row in told[len(told) // 2 :])
         ratios = sorted(row["seconds"] / mine["seconds"] for row, mine in zip(kept, rows["ours"][1:], strict=True))
         found[kind] |= {"times_ours": statistics.median(ratios), "from": ratios[0], "to": ratios[-1]}
     if "before" in rows:
@@ -206,9 +232,11 @@ def apart(ours: Row, theirs: Row) -> Iterator[float]:
 
 def table(found: dict[str, dict[str, Any]]) -> Iterator[str]:
     """Yield the lines of a table."""
-    yield f"{'processor s of an update':<24}{'all':>7}" + "".join(f"{part:>12}" for part in PARTS) + "   times ours"
+    head = "".join(f"{part:>12}" for part in PARTS)
+    yield f"{'processor s of an update':<24}{'all':>7}{head}   clock  reward   times ours"
     for kind, row in found.items():
         of_parts = "".join(f"{row[part]:12.3f}" if part in row else " " * 12 for part in PARTS)
+        of_parts += f"{row['clock']:8.2f}{row['reward']:8.3f}" if "clock" in row else " " * 16
         ratio = f"{row['times_ours']:.2f} ({row['from']:.2f} to {row['to']:.2f})"
         yield f"{kind:<24}{row['seconds']:7.3f}{of_parts}   {ratio}"
         if "metrics_apart" in row:
@@ -222,6 +250,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs/updates"), help="of the world and its cold start")
     parser.add_argument("--before", type=Path, help="another checkout, to compare")
     parser.add_argument("--grpo", action="store_true", help="compare with TRL's GRPOTrainer")
+    parser.add_argument("--overlap", action="store_true", help="compare with rollouts of the next batch meanwhile")
+    parser.add_argument("--late", action="store_true", help="compare both ways to wait for a slow engine")
     parser.add_argument("--json", action="store_true", help="write JSON instead of a table")
     parser.add_argument("--worker", choices=WORKERS, help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -238,7 +268,8 @@ def main() -> None:
 
     make_world(given.folder)
     cold(given.folder, STARTS["weak"], 0, HELD_OUT)
-    kinds = ["ours", *["before"] * bool(given.before), *["GRPO (TRL)"] * given.grpo]
+    kinds = ["ours", *["before"] * bool(given.before), *["GRPO (TRL)"] * given.grpo, *["overlap"] * given.overlap]
+    kinds += ["late engine", "late, async_search"] * given.late
     with running(kinds, given.folder, given.before) as processes:
         rounds = [{kind: process.update() for kind, process in processes.items()} for _ in range(given.updates + 1)]
     found = summary({kind: [each[kind] for each in rounds] for kind in kinds})

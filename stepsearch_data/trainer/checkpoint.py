@@ -29,16 +29,21 @@ class Checkpoints:
         self._output, self._keep, self._accelerator = output, keep, accelerator
 
     def save(
-        self, update: int, policy: Callable[[], PreTrainedModel], tokenizer: PreTrainedTokenizerBase, best: Best | None
+        self,
+        update: int,
+        policy: Callable[[], PreTrainedModel],
+        tokenizer: PreTrainedTokenizerBase,
+        best: Best | None,
+        beside: Callable[[Path], None],
     ) -> Path:
         """Write the checkpoint of an update, unless it is there; return its folder. Every process calls it.
 
-        `best` is named in the run's folder, once its checkpoint is there.
+        `best` is named in the run's folder, once its checkpoint is there. `beside` adds files of its own.
         """
         folder = self._output / checkpoint_name(update)
         self._accelerator.wait_for_everyone()  # so that all processes see the same folders
         if not folder.exists():
-            self._write(folder, update, policy, tokenizer)
+            self._write(folder, update, policy, tokenizer, beside)
         if self._accelerator.is_main_process:
             if best and (self._output / best.checkpoint).is_dir():  # an earlier version did not keep it
                 write_whole(self._output / BEST, best.model_dump_json().encode())
@@ -49,7 +54,12 @@ class Checkpoints:
         return folder
 
     def _write(
-        self, folder: Path, update: int, policy: Callable[[], PreTrainedModel], tokenizer: PreTrainedTokenizerBase
+        self,
+        folder: Path,
+        update: int,
+        policy: Callable[[], PreTrainedModel],
+        tokenizer: PreTrainedTokenizerBase,
+        beside: Callable[[Path], None],
     ) -> None:
         part = part_of(folder)
         main, wait = self._accelerator.is_main_process, self._accelerator.wait_for_everyone
@@ -62,6 +72,7 @@ class Checkpoints:
         if main:
             whole.save_pretrained(part / "policy")
             tokenizer.save_pretrained(part / "policy")
+            beside(part)
             (part / "update.json").write_bytes(orjson.dumps({"update": update}))
             place(part, folder)
 

@@ -35,6 +35,10 @@ class Schedule:
     temperature: Positive = 1.0
     """Of sampling while training."""
     seed: Natural = 0
+    async_search: bool = False
+    """Queries go one by one, and rollouts go on while others wait for documents: for a slow engine."""
+    overlap: bool = False
+    """The next batch is rolled out while this one is learnt, by the policy before this update."""
     save_steps: Natural = 50
     """Updates between checkpoints; 0 saves the last only."""
     save_total_limit: Count = 2

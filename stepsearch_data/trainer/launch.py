@@ -104,6 +104,11 @@ def make_trainer(
     """Make the trainer of a recipe, with models from a folder or the Hub. Raises TrainError, ConfigError."""
     policy, tokenizer = load_policy(start, recipe)
     sampler = None
+    if recipe.vllm and recipe.vllm.mode == "colocate" and recipe.schedule.overlap:
+        raise ConfigError(
+            'schedule.overlap does not run with vllm.mode = "colocate", where vLLM has the GPU to itself',
+            'vllm.mode = "server" on another GPU, or leave schedule.overlap out',
+        )
     if recipe.vllm:
         from stepsearch_data.trainer.vllm import VllmSampler
 

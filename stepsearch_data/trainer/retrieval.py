@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import Any
+from pathlib import Path
+from threading import Lock, Thread
+from typing import Any, TypeVar
 
 from stepsearch_data.core.errors import ConfigError, SearchError
 from stepsearch_data.core.progress import Reporter
@@ -15,9 +17,11 @@ from stepsearch_data.pipeline.config import RunConfig
 from stepsearch_data.search import Answer, Service
 from stepsearch_data.search.engine import LocalEngine, SearchEngine
 from stepsearch_data.search.index import open_engine
+from stepsearch_data.search.kinds import Engine
 from stepsearch_data.templates.examples import Paragraph
 from stepsearch_data.trainer.rollout import Retrieve
 
+T = TypeVar("T")
 Find = Callable[[Sequence[str], int], Sequence[list[Paragraph] | SearchError]]
 """Finds at most so many documents for each query, or tells why there is no answer."""
 
@@ -58,39 +62,64 @@ def open_finder(
         if choice.corpus or choice.index or (engines[0].is_local and not engines[0].index):
             index = stack.enter_context(opened(choice, load, reporter))
             root, corpus, engines = index.root, index.metadata.digest, index.engines
-        found = open_engine(engines[0], root, Service(config.run.workers, config.llm.replay))
+        find = stack.enter_context(_finder(engines[0], root, Service(config.run.workers, config.llm.replay)))
         settings = {
             "name": engines[0].name,
             **engines[0].fingerprint(),
             "index": str(engines[0].index or ""),
             "corpus": corpus,
         }
-        yield settings, stack.enter_context(_finder(found))
+        yield settings, find
 
 
 @contextmanager
-def _finder(engine: SearchEngine) -> Iterator[Find]:
-    """Search with an engine until the block ends."""
-    with asyncio.Runner() as runner:
+def _finder(chosen: Engine, root: Path | None, service: Service) -> Iterator[Find]:
+    """Search with an engine until the block ends, from any thread.
+
+    The engine lives in a thread of its own, as its connections do.
+    """
+
+    async def opened_engine() -> SearchEngine:
+        return open_engine(chosen, root, service)
+
+    loop = asyncio.new_event_loop()
+    thread = Thread(target=loop.run_forever, name="search", daemon=True)
+    thread.start()
+
+    def run(work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, loop).result()
+
+    try:
+        engine = run(opened_engine())
         try:
-            yield _local(engine) if isinstance(engine, LocalEngine) else _remote(engine, runner)
+            yield _local(engine) if isinstance(engine, LocalEngine) else _remote(engine, run)
         finally:
-            runner.run(engine.close())
+            run(engine.close())
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        for task in asyncio.all_tasks(loop):  # rollouts in another thread would wait for them forever
+            task.cancel()
+        loop.run_until_complete(asyncio.sleep(0))
+        loop.close()
 
 
 def _local(engine: LocalEngine) -> Find:
+    one = Lock()
+
     def find(queries: Sequence[str], k: int) -> list[list[Paragraph]]:
-        found = engine.index.find(queries, k)
-        documents = [[engine.documents[number] for number, _ in hits] for hits in found]
+        with one:
+            found = engine.index.find(queries, k)
+            documents = [[engine.documents[number] for number, _ in hits] for hits in found]
         return [[Paragraph(document.title, document.text) for document in each] for each in documents]
 
     return find
 
 
-def _remote(engine: SearchEngine, runner: asyncio.Runner) -> Find:
+def _remote(engine: SearchEngine, run: Callable[[Coroutine[Any, Any, list[Answer]]], list[Answer]]) -> Find:
     def find(queries: Sequence[str], k: int) -> list[list[Paragraph] | SearchError]:
         """Search for all queries at once."""
-        return [_read(engine.name, answer) for answer in runner.run(engine.search(queries, k))]
+        return [_read(engine.name, answer) for answer in run(engine.search(queries, k))]
 
     return find
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from typing import Protocol, runtime_checkable
 
 from stepsearch_data.templates.examples import Paragraph
@@ -36,25 +38,64 @@ class ReportsLogps(Sampler, Protocol):
         """Tell with which log-probabilities each row of the batch wrote its tokens."""
 
 
-def roll_out(tasks: Sequence[Task], env: SearchEnv, sampler: Sampler, retrieve: Retrieve) -> list[Episode]:
-    """Play one episode per task, in their order. Every search of a turn goes to the engine in one batch."""
+def roll_out(
+    tasks: Sequence[Task], env: SearchEnv, sampler: Sampler, retrieve: Retrieve, pool: Executor | None = None
+) -> list[Episode]:
+    """Play one episode per task, in their order. Every search of a turn goes to the engine in one batch.
+
+    With a pool each query goes by itself, and who waits for documents for longer than the last turn took is left
+    behind: the others go on. `retrieve` is then called in several threads at once.
+    """
     episodes = [env.reset(task) for task in tasks]
-    live = list(episodes)
-    sampler.start([episode.prompt_ids for episode in live])
+    searches = _Searches(retrieve, env.limits.topk, pool)
+    live = list(range(len(tasks)))
+    sampler.start([episode.prompt_ids for episode in episodes])
     while live:
-        turns = sampler.generate([env.max_new_tokens(episode) for episode in live])
-        for row, said in enumerate(map(env.replacement, turns)):
-            if said:
+        begun = time.monotonic()
+        turns = sampler.generate([0 if at in searches.waiting else env.max_new_tokens(episodes[at]) for at in live])
+        wrote = [(row, at) for row, at in enumerate(live) if at not in searches.waiting]
+        for row, _ in wrote:
+            if said := env.replacement(turns[row]):
                 sampler.replace_last(row, said)
-        queries = [env.step(episode, turn) for episode, turn in zip(live, turns, strict=True)]
-        asking = [(episode, query) for episode, query in zip(live, queries, strict=True) if query is not None]
-        found = retrieve([query for _, query in asking], env.limits.topk) if asking else []
-        for (episode, query), documents in zip(asking, found, strict=True):
-            env.observe(episode, query, documents)
-        rows = [row for row, episode in enumerate(live) if not episode.ended]
-        sampler.extend(rows, [live[row].response_ids[live[row].turn_end :] for row in rows])
+        asked = ((at, env.step(episodes[at], turns[row])) for row, at in wrote)
+        queries = {at: query for at, query in asked if query is not None}
+        rows = [row for row, at in enumerate(live) if not episodes[at].ended]
+        for at, query, documents in searches.answers(queries, time.monotonic() - begun, len(rows)):
+            env.observe(episodes[at], query, documents)
+        rows = [row for row in rows if not episodes[live[row]].ended]
         live = [live[row] for row in rows]
+        seen = (episodes[at].response_ids[episodes[at].turn_end :] for at in live)
+        sampler.extend(rows, [[] if at in searches.waiting else each for at, each in zip(live, seen, strict=True)])
     if isinstance(sampler, ReportsLogps):
         for episode, logps in zip(episodes, sampler.logps(), strict=True):
             episode.sampling_logps = logps
     return episodes
+
+
+class _Searches:
+    """The searches of a batch of episodes, which are numbers here. `waiting` are those without an answer."""
+
+    def __init__(self, retrieve: Retrieve, k: int, pool: Executor | None) -> None:
+        self._retrieve, self._k, self._pool = retrieve, k, pool
+        self.waiting: dict[int, tuple[str, Future[list[list[Paragraph]]]]] = {}
+
+    def answers(
+        self, queries: dict[int, str], patience: float, live: int
+    ) -> Iterator[tuple[int, str, Sequence[Paragraph]]]:
+        """Ask, and yield what is answered within so many seconds; at least one if all that live wait."""
+        if self._pool is None:
+            documents = self._retrieve(list(queries.values()), self._k) if queries else []
+            yield from zip(queries, queries.values(), documents, strict=True)
+            return
+        for at, query in queries.items():
+            self.waiting[at] = query, self._pool.submit(self._retrieve, [query], self._k)
+        asked = [future for _, future in self.waiting.values()]
+        if not wait(asked, patience).done and len(asked) == live:
+            wait(asked, return_when=FIRST_COMPLETED)
+        for at, (query, future) in [*self.waiting.items()]:
+            if future.done():
+                del self.waiting[at]
+                if future.exception():
+                    for _, other in self.waiting.values():
+                        other.cancel()
+                yield at, query, future.result()[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
@@ -25,9 +26,13 @@ class CachedSampler:
     together: a sliding window counts places. Rows whose episode has ended are dropped from the cache.
 
     What layers that sum up all that they read keep (linear attention, convolutions) has no places to take out: with
-    such layers every turn reads its whole text again. Sampling uses torch's global generator; temperature 0 takes the
-    likeliest token.
+    such layers every turn reads its whole text again.
+
+    Each row draws from a stream of its own, so what it writes does not depend on when the others do. `seed` decides
+    the streams of the next batch; without it torch's global generator does. Temperature 0 takes the likeliest token.
     """
+
+    seed: Sequence[int] = ()
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, temperature: float = 1.0) -> None:
         self._model, self._tokenizer, self._temperature = model, tokenizer, temperature
@@ -37,11 +42,17 @@ class CachedSampler:
 
     def start(self, prompts: Sequence[list[int]]) -> None:
         """See `Sampler.start`."""
+        seed = self.seed or (int(torch.randint(2**62, ())),) if self._temperature else (0,)
+        self._streams = [np.random.default_rng((*seed, row)) for row in range(len(prompts))]
+        self._forget(prompts)
+
+    def _forget(self, texts: Sequence[list[int]]) -> None:
+        """Have nothing of these texts been read."""
         # Windows are left to the mask: with the model's configuration the cache would drop what is outside of them.
         self._cache = DynamicCache() if self._has_kv_cache else DynamicCache(config=unwrap_adapters(self._model).config)
-        self._mask = torch.zeros((len(prompts), 0), dtype=torch.long, device=self._model.device)
-        self._seen: list[list[int]] = [[] for _ in prompts]
-        self._unread = list(prompts)
+        self._mask = torch.zeros((len(texts), 0), dtype=torch.long, device=self._model.device)
+        self._seen: list[list[int]] = [[] for _ in texts]
+        self._unread = list(texts)
 
     def replace_last(self, row: int, tokens: Sequence[int]) -> None:
         """See `Sampler.replace_last`. The last token of a turn has not been read yet."""
@@ -50,6 +61,7 @@ class CachedSampler:
     def extend(self, rows: Sequence[int], observations: Sequence[list[int]]) -> None:
         """See `Sampler.extend`."""
         self._seen = [self._seen[row] for row in rows]
+        self._streams = [self._streams[row] for row in rows]
         self._unread = [self._unread[row] + seen for row, seen in zip(rows, observations, strict=True)]
         if self._has_kv_cache:
             kept = torch.tensor(rows, dtype=torch.long, device=self._model.device)
@@ -57,7 +69,7 @@ class CachedSampler:
             self._mask = self._mask[kept]
             self._compact_cache()
         else:
-            self.start([seen + unread for seen, unread in zip(self._seen, self._unread, strict=True)])
+            self._forget([seen + unread for seen, unread in zip(self._seen, self._unread, strict=True)])
 
     @torch.inference_mode()
     def generate(self, max_new_tokens: Sequence[int]) -> list[list[int]]:
@@ -65,7 +77,7 @@ class CachedSampler:
         turns: list[list[int]] = [[] for _ in max_new_tokens]
         writing = [row for row, limit in enumerate(max_new_tokens) if limit > 0]
         while writing:
-            logits = self._read(writing)
+            logits, self._writing = self._read(writing), writing
             for row, token in zip(writing, self._sample(logits[writing]), strict=True):
                 turns[row].append(token)
                 self._unread[row] = [token]
@@ -106,10 +118,14 @@ class CachedSampler:
                 )
 
     def _sample(self, logits: Tensor) -> list[int]:
+        """Choose a token for each row that writes, where its random number falls among the sums of probabilities."""
         if self._temperature == 0:
             tokens = logits.argmax(dim=-1)
         else:
-            tokens = torch.multinomial(torch.softmax(logits / self._temperature, dim=-1), 1)[:, 0]
+            sums = torch.softmax(logits / self._temperature, dim=-1).cumsum(dim=-1, dtype=torch.float64)
+            drawn = sums.new_tensor([[self._streams[row].random()] for row in self._writing])
+            found = torch.searchsorted(sums, drawn * sums[:, -1:], right=True)[:, 0]
+            tokens = found.clamp(max=logits.shape[-1] - 1)
         written: list[int] = tokens.tolist()
         return written
 

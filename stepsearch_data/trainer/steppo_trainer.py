@@ -6,6 +6,7 @@ docs/training.md lists where it departs from the paper and from the reference co
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,8 +15,9 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
-from stepsearch_data.core.errors import StepSearchError
+from stepsearch_data.core.errors import ConfigError, StepSearchError
 from stepsearch_data.rewards import PAPER, RewardConfig, step_weight
+from stepsearch_data.trainer.ahead import Ahead, CopySampler, TakesWeights
 from stepsearch_data.trainer.answer_gain import add_answer_gains
 from stepsearch_data.trainer.architecture import check_architecture
 from stepsearch_data.trainer.batch import collate
@@ -37,10 +39,12 @@ from stepsearch_data.trainer.metrics import Clock, Metrics, episode_metrics
 from stepsearch_data.trainer.model import ActorCritic, Critic, ReferencePolicy
 from stepsearch_data.trainer.optimizer import make_optimizer
 from stepsearch_data.trainer.rollout import Retrieve, Sampler, roll_out
-from stepsearch_data.trainer.run_folder import Best
+from stepsearch_data.trainer.run_folder import Best, checkpoint_name
 from stepsearch_data.trainer.sampler import CachedSampler
 from stepsearch_data.trainer.search_env import Episode, SearchEnv, Task
 from stepsearch_data.trainer.update import compute_advantages, ppo_update
+
+_QUERIES = 256  # that wait for an engine at a time; of how many requests they are, the engine decides
 
 
 class StePPOTrainer:
@@ -73,12 +77,15 @@ class StePPOTrainer:
         self.step_until, self.answer_gain = step_until, answer_gain
         self.accelerator = accelerator or Accelerator()
         set_batch_sizes(self.accelerator, schedule.rollout_batch_size, ppo)
+        if schedule.overlap and self.accelerator.num_processes > 1:
+            raise ConfigError("schedule.overlap takes one process", "train without it, or on one GPU")
         set_seed(schedule.seed, device_specific=True)
         self.env, self.retrieve, self.tasks, self.held_out = env, retrieve, tasks, held_out
         self.tokenizer, self.callbacks = tokenizer, callbacks
         self.checkpoints = Checkpoints(output, schedule.save_total_limit, self.accelerator)
         self.output, self.updates_done = output, 0
         self.evaluations: list[Best] = []
+        self._pool = ThreadPoolExecutor(_QUERIES, "search") if schedule.async_search else None
         with self.accelerator.autocast():
             check_architecture(policy.to(self.accelerator.device), tokenizer)
         self._whole = WholePolicy(policy, self.accelerator)
@@ -97,7 +104,9 @@ class StePPOTrainer:
         }
         # Copied now that DeepSpeed has its weights in bfloat16: both compute alike, and the KL begins at 0.
         self.reference = ReferencePolicy(self.whole_policy(), schedule.temperature)
-        self.sampler = sampler or CachedSampler(self.whole_policy(), tokenizer, temperature=schedule.temperature)
+        kind = CopySampler if schedule.overlap else CachedSampler
+        self.sampler = sampler or kind(self.whole_policy(), tokenizer, temperature=schedule.temperature)
+        self.ahead = Ahead()
 
     def train(self) -> None:
         """Train to the end of the schedule, from where `resume` left off. Raises TrainError, SearchError."""
@@ -144,10 +153,9 @@ class StePPOTrainer:
     def training_step(self) -> tuple[Metrics, list[Episode], list[EpisodeScore]]:
         """Roll out one batch and learn from it; return metrics, and this process's episodes and their scores."""
         clock = Clock()
-        self.whole_policy()  # which the sampler reads
         try:
             with repeatable():
-                episodes = self._play(self._next_tasks(), self.sampler)
+                episodes = self._ahead() if self.schedule.overlap else self._now()
         except (StepSearchError, KeyboardInterrupt):
             self.save()
             raise
@@ -162,7 +170,8 @@ class StePPOTrainer:
         pad = self.tokenizer.pad_token_id or 0
         batch = collate(episodes, [each.token_rewards for each in scored], pad, self.accelerator.device)
         clock.lap("score")
-        metrics = compute_advantages(self.model, self.reference, batch, self.ppo, self.accelerator)
+        behind = self.schedule.overlap
+        metrics = compute_advantages(self.model, self.reference, batch, self.ppo, self.accelerator, behind=behind)
         clock.lap("advantages")
         self.model.train()  # it only switches on gradient checkpointing
         stepping = (self.optimizer, self.scheduler)
@@ -191,23 +200,47 @@ class StePPOTrainer:
 
     def save(self) -> Path:
         """Write a checkpoint; return its folder."""
-        return self.checkpoints.save(self.updates_done, self.whole_policy, self.tokenizer, self.best)
+        beside = self.ahead.save
+        return self.checkpoints.save(self.updates_done, self.whole_policy, self.tokenizer, self.best, beside)
 
     def resume(self) -> bool:
         """Go back to the newest checkpoint of `output`, if there is one: weights, random state, place in the data."""
         update = self.checkpoints.load()
         self.updates_done = update or 0
+        if self.schedule.overlap:
+            self.ahead.load(self.output / checkpoint_name(self.updates_done))
         return update is not None
+
+    def _now(self) -> list[Episode]:
+        """Roll out the batch of this update."""
+        self.whole_policy()  # which the sampler reads
+        return self._play(self._tasks_of(self.updates_done), self.sampler)
+
+    def _ahead(self) -> list[Episode]:
+        """Return the batch of this update, and begin the next with the weights before it."""
+        if not self.ahead.has(self.updates_done):
+            self._begin(self.updates_done)
+        episodes = self.ahead.take()
+        if self.updates_done + 1 < self.schedule.num_updates:
+            self._begin(self.updates_done + 1)
+        return episodes
+
+    def _begin(self, update: int) -> None:
+        """Have the batch of an update be rolled out by a copy of the policy, as it is now."""
+        assert isinstance(self.sampler, TakesWeights)
+        self.sampler.seed = (self.schedule.seed, update)  # torch's generator is this thread's
+        self.sampler.take_weights()
+        self.ahead.begin(update, partial(self._play, self._tasks_of(update), self.sampler))
 
     def _play(self, tasks: Sequence[Task], sampler: Sampler) -> list[Episode]:
         """Play these tasks. Where one process fails all do."""
         with failing_together(self.accelerator), self.accelerator.autocast():
-            return roll_out(tasks, self.env, sampler, self.retrieve) if tasks else []
+            return roll_out(tasks, self.env, sampler, self.retrieve, self._pool) if tasks else []
 
-    def _next_tasks(self) -> list[Task]:
-        """Return what this process rolls out next: each epoch goes through all tasks, in an order of its own."""
+    def _tasks_of(self, update: int) -> list[Task]:
+        """Return what this process rolls out for an update: each epoch takes all tasks, in an order of its own."""
         size = self.schedule.rollout_batch_size // self.accelerator.num_processes
-        first = self.updates_done * self.schedule.rollout_batch_size + self.accelerator.process_index * size
+        first = update * self.schedule.rollout_batch_size + self.accelerator.process_index * size
         return [self.tasks[task_index(at, len(self.tasks), self.schedule.seed)] for at in range(first, first + size)]
 
     def _is_due(self, every: int) -> bool:

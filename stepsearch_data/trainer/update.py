@@ -31,20 +31,35 @@ from stepsearch_data.trainer.model import ReferencePolicy
 
 @torch.no_grad()
 def compute_advantages(
-    model: nn.Module, reference: ReferencePolicy, batch: Batch, config: PPOConfig, accelerator: Accelerator
+    model: nn.Module,
+    reference: ReferencePolicy,
+    batch: Batch,
+    config: PPOConfig,
+    accelerator: Accelerator,
+    *,
+    behind: bool = False,
 ) -> Metrics:
-    """Fill in what `Batch` leaves to this function, under the weights that sampled the batch."""
+    """Fill in what `Batch` leaves to this function, under the weights that sampled the batch.
+
+    With `behind` these are not the model's weights, but older ones: their log-probabilities are those of the sampler.
+    """
     all_reduce, policy = partial(accelerator.reduce, reduction="sum"), accelerator.unwrap_model(model).policy
-    kl, entropy = torch.zeros_like(batch.rewards), torch.zeros_like(batch.rewards)
+    of_reference, entropy = torch.zeros_like(batch.rewards), torch.zeros_like(batch.rewards)
     for rows in micro_batches(batch, config, accelerator):
         part = batch.rows(rows)
         width = part.input_ids.shape[1]
         output = model(part.input_ids, part.response_mask)
         with accelerator.autocast():
-            ref_logps = reference.logps(policy, part.input_ids, part.response_mask)
+            of_reference[rows, :width] = reference.logps(policy, part.input_ids, part.response_mask)
         batch.old_logps[rows, :width], batch.old_values[rows, :width] = output.logps, output.values
-        kl[rows, :width] = kl_penalty(output.logps, ref_logps, part.response_mask)
         entropy[rows, :width] = output.entropy
+    cap = config.importance_sampling_cap
+    mismatch = sampling_mismatch(batch, cap, accelerator, all_reduce)
+    if behind:
+        batch.old_logps = torch.where(batch.sampling_logps.isfinite(), batch.sampling_logps, batch.old_logps)
+    elif cap:
+        batch.importance_weights = importance_weights(batch.old_logps, batch.sampling_logps, cap)
+    kl = kl_penalty(batch.old_logps, of_reference, batch.response_mask)
     mask, rewards = batch.response_mask, batch.rewards - config.kl_coef * kl
     batch.advantages, batch.returns = gae(
         rewards, batch.old_values, mask, config.gamma, config.lam, by_turns=config.turn_level_gae
@@ -57,10 +72,7 @@ def compute_advantages(
     }
     if config.whiten_advantages:
         batch.advantages = masked_whiten(batch.advantages, mask, all_reduce)
-    cap = config.importance_sampling_cap
-    if cap:
-        batch.importance_weights = importance_weights(batch.old_logps, batch.sampling_logps, cap)
-    return metrics | sampling_mismatch(batch, cap, accelerator, all_reduce)
+    return metrics | mismatch
 
 
 def ppo_update(

@@ -69,6 +69,7 @@ class VllmSampler:
             )
             if self._serve:
                 self._check(self._vllm.vllm_client.get_server_info()["model_config"], limits)
+        self._has_weights, self.seed = False, tuple[int, ...]()  # vLLM draws by itself
         self._sleeps = config.enable_sleep_mode and not self._serve
         self._vllm.enable_sleep_mode = False  # TRL would sleep after every turn: weights sent anew, no prefix kept
 
@@ -76,6 +77,13 @@ class VllmSampler:
         """See `Sampler.start`."""
         self._texts, self._rows = list(prompts), list(range(len(prompts)))
         self._logps: list[list[float]] = [[] for _ in prompts]
+        if not self._has_weights:
+            self.take_weights()
+        self._has_weights = False
+
+    def take_weights(self) -> None:
+        """See `TakesWeights.take_weights`."""
+        self._has_weights = True
         with self._explained("take the weights"):
             if self._sleeps:
                 torch.cuda.empty_cache()

@@ -340,3 +340,10 @@ def test_what_sharded_weights_do_not_allow(recipe: Path, store: Path, tmp_path: 
     refused = sharded("fsdp2.yaml", "train", "--config", recipe, "--store", store, "-o", tmp_path, "--set", LORA)
     assert refused.returncode != 0
     assert "error: LoRA does not run with FSDP\nhint: " in refused.stderr
+
+
+def test_overlap_beside_vllm_on_the_same_gpu_is_refused(recipe: Path, store: Path, tmp_path: Path) -> None:
+    settings = ("vllm.mode=colocate", "schedule.overlap=true", f"model.path={recipe.parent / 'model'}")
+    with pytest.raises(ConfigError, match=r"schedule\.overlap does not run") as refused:
+        launch(recipe, store, tmp_path, *settings)
+    assert "server" in str(refused.value.hint)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +16,10 @@ torch = pytest.importorskip("torch", reason="needs torch: make test-train")
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers  # noqa: E402 - torch must be there
 from transformers import PreTrainedTokenizerFast  # noqa: E402
 
+from stepsearch_data.core.errors import SearchError  # noqa: E402
+from stepsearch_data.templates.examples import Paragraph  # noqa: E402
 from stepsearch_data.templates.files import load_template  # noqa: E402
+from stepsearch_data.trainer.ahead import CopySampler  # noqa: E402
 from stepsearch_data.trainer.config import Limits  # noqa: E402
 from stepsearch_data.trainer.demo.tiny import make_model  # noqa: E402
 from stepsearch_data.trainer.loading import make_search_env  # noqa: E402
@@ -55,6 +62,80 @@ def test_sampled_tokens_have_the_probabilities_of_a_full_pass(policy: Any, token
         own = torch.tensor(episode.response_mask)
         expected += full[len(episode.prompt_ids) - 1 :][own].tolist()
     assert sorted(sampler.seen) == pytest.approx(sorted(expected), abs=2e-5)
+
+
+def test_a_copy_tells_the_probabilities_of_the_weights_that_it_took(
+    policy: Any, tokenizer: Any, env: SearchEnv
+) -> None:
+    sampler = CopySampler(policy, tokenizer, temperature=1.0)
+    with torch.no_grad():
+        policy.model.embed_tokens.weight.mul_(1.5)
+    sampler.take_weights()
+    before = deepcopy(policy)
+    with torch.no_grad():
+        policy.model.embed_tokens.weight.mul_(1.5)
+    sampler.seed = (3,)
+    for episode in roll_out(TASKS * 8, env, sampler, retrieve):
+        full = anew(before, episode.prompt_ids + episode.response_ids)[len(episode.prompt_ids) - 1 :]
+        own = full[torch.tensor(episode.response_mask)]
+        assert episode.sampling_logps == pytest.approx(own.tolist(), abs=2e-5)
+
+
+def test_tokens_are_drawn_with_their_probabilities(policy: Any, tokenizer: Any) -> None:
+    """And none with probability 0, whatever number is drawn."""
+    sampler = CachedSampler(policy, tokenizer, temperature=0.5)
+    sampler.start([[5]] * 4000)
+    sampler._writing = list(range(4000))
+    logits = torch.tensor([-torch.inf, 0.0, 0.5, -torch.inf]).expand(4000, 4)
+    share = sum(token == 2 for token in sampler._sample(logits)) / 4000
+    assert share == pytest.approx(torch.sigmoid(torch.tensor(1.0)).item(), abs=0.04)
+    for chance in (0.0, 1 - 2**-53):
+        always: Any = SimpleNamespace(random=lambda chance=chance: chance)
+        sampler._streams = [always] * 4000
+        assert set(sampler._sample(logits)) <= {1, 2}
+
+
+class Searching(CachedSampler):
+    """Likes to search."""
+
+    def _sample(self, logits: Any) -> list[int]:
+        liked = logits.clone()
+        liked[:, self._tokenizer.convert_tokens_to_ids([" <search>", " </search>"])] += 2
+        return super()._sample(liked)
+
+
+def test_an_episode_goes_on_while_another_waits_for_its_documents(policy: Any, tokenizer: Any, env: SearchEnv) -> None:
+    """And writes what it would have written: every row draws from a stream of its own."""
+    torch.manual_seed(1)
+    tasks = TASKS * 32
+    plain = roll_out(tasks, env, Searching(policy, tokenizer), retrieve)
+    asked: list[str] = []
+
+    def late(queries: Sequence[str], k: int) -> list[list[Paragraph]]:
+        """Answer the first query after all of the others that do not come from its episode."""
+        asked.extend(queries)
+        if len(asked) == 1:
+            assert others.wait(60)
+        elif len(asked) == wanted:
+            others.set()
+        return retrieve(queries, k)
+
+    searching = [episode for episode in plain if episode.searches]
+    wanted = sum(len(episode.searches) for episode in searching[1:]) + 1
+    assert wanted > len(searching)  # some search again
+    others = threading.Event()
+    torch.manual_seed(1)
+    with ThreadPoolExecutor(1 + len(searching)) as pool:
+        apart = roll_out(tasks, env, Searching(policy, tokenizer), late, pool)
+    assert [episode.response_ids for episode in apart] == [episode.response_ids for episode in plain]
+
+
+def test_an_engine_that_is_down_ends_the_rollouts(policy: Any, tokenizer: Any, env: SearchEnv) -> None:
+    def down(queries: Sequence[str], k: int) -> list[list[Paragraph]]:
+        raise SearchError(f"no answer to {queries[0]}")
+
+    with ThreadPoolExecutor(2) as pool, pytest.raises(SearchError, match="no answer"):
+        roll_out(TASKS * 16, env, Searching(policy, tokenizer), down, pool)
 
 
 def test_a_row_does_not_see_its_neighbours(policy: Any, tokenizer: Any, env: SearchEnv) -> None:

@@ -188,8 +188,12 @@ def test_a_stopped_run_goes_on_where_it_no_longer_stops_early(make: Make, tmp_pa
     assert [row["update"] for row in metrics(tmp_path)] == [*range(7)]
 
 
-@pytest.mark.parametrize("beyond", [{}, {"answer_gain": 1.0, "step_until": 5}], ids=["paper", "beyond"])
-def test_a_resumed_run_equals_an_uninterrupted_one(make: Make, tmp_path: Path, beyond: dict[str, float]) -> None:
+@pytest.mark.parametrize(
+    "beyond",
+    [{}, {"answer_gain": 1.0, "step_until": 5}, {"overlap": True}, {"async_search": True}],
+    ids=["paper", "beyond", "overlap", "async search"],
+)
+def test_a_resumed_run_equals_an_uninterrupted_one(make: Make, tmp_path: Path, beyond: dict[str, Any]) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     make(whole, **beyond).train()
     first = make(parts, **beyond)
@@ -249,10 +253,37 @@ def test_where_one_process_fails_all_end_and_go_on_together(tmp_path: Path, poli
     assert [row["update"] for row in metrics(tmp_path / "run")] == [0, 1, 2, 3, 4, 5, 6]
 
 
+def test_with_overlap_a_batch_is_written_by_the_policy_before_the_last_update(make: Make) -> None:
+    run, plain = make(overlap=True), make()
+    told = [run.training_step()[0] for _ in range(6)]
+    assert told[0]["sampling_logp_difference"] < 1e-5  # the first batch: nothing is learnt before it
+    assert all(each["sampling_logp_difference"] > 1e-4 for each in told[1:])
+    assert "sampling_logp_difference" not in plain.training_step()[0]
+
+
+def test_with_overlap_a_batch_that_failed_is_rolled_out_again(make: Make, tmp_path: Path) -> None:
+    def fragile(queries: Sequence[str], k: int) -> list[list[Paragraph]]:
+        if list(tmp_path.glob("checkpoint-*")):
+            raise SearchError("the engine is down")
+        return retrieve(queries, k)
+
+    run = make(search=fragile, overlap=True)
+    with pytest.raises(SearchError):
+        run.train()
+    again = make(overlap=True)
+    assert again.resume()
+    again.train()
+    assert [row["update"] for row in metrics(tmp_path)] == [0, 1, 2, 3, 4, 5, 6]
+
+
 STOPPING = {"num_updates": 12, "eval_steps": 1, "early_stop": 5, "save_total_limit": 1, "learning_rate": 1e-2}
 
 
-@pytest.mark.parametrize("schedule", [{}, STOPPING], ids=["all updates", "early stop"])
+@pytest.mark.parametrize(
+    "schedule",
+    [{}, STOPPING, pytest.param({"overlap": True}, marks=pytest.mark.long)],
+    ids=["all updates", "early stop", "overlap"],
+)
 def test_kill_and_resume(tmp_path: Path, policy: Any, tokenizer: Any, schedule: dict[str, float]) -> None:
     """Kill -9 at a random moment, twice; in the end the metrics are those of a run that nobody disturbed.
 
@@ -309,9 +340,7 @@ def test_the_policy_learns_what_is_rewarded(make: Make, tmp_path: Path) -> None:
 
 def test_every_epoch_goes_through_all_tasks_in_another_order(make: Make) -> None:
     run = make(rollout_batch_size=4)
-    orders = []
-    for run.updates_done in range(8):
-        orders.append([task.id for task in run._next_tasks()])
+    orders = [[task.id for task in run._tasks_of(update)] for update in range(8)]
     assert all(sorted(order) == sorted(task.id for task in TASKS) for order in orders)
     assert len({tuple(order) for order in orders}) > 1
 

@@ -199,6 +199,19 @@ def test_how_far_the_sampler_is_from_the_trainer(policy: Any, critic: Any, old_p
         assert (batch.importance_weights == 1).all() == (not sampled or not cap)
 
 
+def test_what_an_older_policy_wrote_has_its_own_probabilities_for_the_ratio(
+    policy: Any, critic: Any, old_policy: Any
+) -> None:
+    model, batch = ActorCritic(policy, critic), batched(sampled=True)
+    reference = ReferencePolicy(old_policy)
+    told = compute_advantages(model, reference, batch, CONFIG, Accelerator(cpu=True), behind=True)
+    mask = batch.response_mask
+    assert torch.equal(batch.old_logps[mask], batch.sampling_logps[mask])
+    assert (batch.importance_weights == 1).all()
+    of_reference = reference.logps(policy, batch.input_ids, mask)
+    assert told["kl"] == pytest.approx((batch.sampling_logps - of_reference)[mask].mean().item(), abs=1e-6)
+
+
 @pytest.mark.parametrize("cut", [{"micro_batch_size": 1}, {"micro_batch_size": 4}, {"micro_batch_tokens": 22}], ids=str)
 def test_micro_batches_change_nothing(policy: Any, critic: Any, old_policy: Any, cut: dict[str, int]) -> None:
     torch.manual_seed(0)

@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 from multiprocessing import active_children, get_context
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -208,7 +209,11 @@ def run(job: Job, load: Load) -> Path:
     size = job.size
     examples, held_out = parts(Store.open(job.folder / "store"), size.held_out)
     start = str(cold(job.folder, job.start, job.sft_seed, size.held_out))
-    budget = {"num_updates": job.start.updates, "rollout_batch_size": size.rollouts, "eval_steps": size.eval_every}
+    budget: dict[str, Any] = {
+        "num_updates": job.start.updates,
+        "rollout_batch_size": size.rollouts,
+        "eval_steps": size.eval_every,
+    }
     recipe = Recipe(
         output=job.output,
         model=Model(path=start),

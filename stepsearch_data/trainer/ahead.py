@@ -1,0 +1,123 @@
+"""Rollouts of the next batch while this one is learnt: the policy that samples is one update behind.
+
+What it wrote is learnt with its own log-probabilities as the old ones of PPO's ratio (`compute_advantages`).
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from pydantic import TypeAdapter
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from stepsearch_data.trainer.rollout import ReportsLogps
+from stepsearch_data.trainer.sampler import CachedSampler
+from stepsearch_data.trainer.search_env import Episode
+
+AHEAD = "ahead.json"
+"""The file of a checkpoint that holds the batch which was rolled out ahead of it."""
+_EPISODES = TypeAdapter(list[Episode])
+
+
+@runtime_checkable
+class TakesWeights(ReportsLogps, Protocol):
+    """A sampler with weights of its own, so that those of the policy may change while it writes."""
+
+    seed: Sequence[int]
+
+    def take_weights(self) -> None:
+        """Take the policy's weights for the next batch."""
+
+
+class CopySampler(CachedSampler):
+    """See `TakesWeights`. It samples from a copy of the policy, in this process."""
+
+    def __init__(self, policy: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, temperature: float) -> None:
+        own = copy.deepcopy(policy).eval().requires_grad_(requires_grad=False)
+        super().__init__(own, tokenizer, temperature=temperature)
+        self._policy = policy
+
+    @torch.no_grad()
+    def take_weights(self) -> None:
+        """See `TakesWeights.take_weights`."""
+        for own, now in zip(self._model.parameters(), self._policy.parameters(), strict=True):
+            own.copy_(now)
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()  # the other thread has a stream of its own
+
+    def start(self, prompts: Sequence[list[int]]) -> None:
+        """See `Sampler.start`."""
+        super().start(prompts)
+        self._logps: list[list[float]] = [[] for _ in prompts]
+        self._places = list(range(len(prompts)))
+
+    def replace_last(self, row: int, tokens: Sequence[int]) -> None:
+        """See `Sampler.replace_last`."""
+        super().replace_last(row, tokens)
+        self._logps[self._places[row]].pop()
+
+    def extend(self, rows: Sequence[int], observations: Sequence[list[int]]) -> None:
+        """See `Sampler.extend`."""
+        super().extend(rows, observations)
+        self._places = [self._places[row] for row in rows]
+
+    def logps(self) -> list[list[float]]:
+        """See `ReportsLogps.logps`."""
+        return self._logps
+
+    def _sample(self, logits: Tensor) -> list[int]:
+        written = super()._sample(logits)
+        likely = torch.log_softmax(logits / self._temperature, dim=-1)
+        found = likely.gather(1, torch.tensor(written, device=likely.device)[:, None])[:, 0]
+        for row, logp in zip(self._writing, found.tolist(), strict=True):
+            self._logps[self._places[row]].append(logp)
+        return written
+
+
+class Ahead:
+    """The batch that is rolled out in another thread, or has been."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, "rollouts")
+        self._update, self._episodes = -1, Future[list[Episode]]()
+
+    def begin(self, update: int, play: Callable[[], list[Episode]]) -> None:
+        """Have the batch of an update be rolled out."""
+        self._update, self._episodes = update, self._thread.submit(_on_own_stream, play)
+
+    def has(self, update: int) -> bool:
+        """Tell whether it is this update's batch that was begun."""
+        return self._update == update
+
+    def take(self) -> list[Episode]:
+        """Wait for the batch, which is then gone. Raises what its rollouts raised."""
+        episodes = self._episodes.result()
+        self._update = -1
+        return episodes
+
+    def save(self, folder: Path) -> None:
+        """Wait for the batch, and write it beside a checkpoint; nothing where it failed: it is rolled out again."""
+        if self._update >= 0 and not self._episodes.exception():
+            kept = {"update": self._update, "episodes": [asdict(each) for each in self._episodes.result()]}
+            (folder / AHEAD).write_text(json.dumps(kept), encoding="utf-8")
+
+    def load(self, folder: Path) -> None:
+        """Take what `save` wrote, if it is there."""
+        if (file := folder / AHEAD).is_file():
+            kept: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+            self._update, self._episodes = kept["update"], Future[list[Episode]]()
+            self._episodes.set_result(_EPISODES.validate_python(kept["episodes"]))
+
+
+def _on_own_stream(play: Callable[[], list[Episode]]) -> list[Episode]:
+    with torch.cuda.stream(torch.cuda.Stream()) if torch.cuda.is_available() else nullcontext():
+        return play()
