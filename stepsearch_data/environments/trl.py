@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from itertools import groupby
+from itertools import accumulate, groupby
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from torch import Tensor
 from trl import GRPOTrainer
-from trl.trainer.utils import nanstd
 
 from stepsearch_data.core.errors import ConfigError, StepSearchError
 from stepsearch_data.environments.config import EnvironmentConfig, task_of
@@ -29,7 +29,7 @@ from stepsearch_data.trainer.sampler import CachedSampler
 from stepsearch_data.trainer.search_env import Episode, Task
 
 Message = Mapping[str, Any]
-_SMALL = 1e-4  # that TRL adds to a standard deviation
+_SMALL = 1e-4  # added to a standard deviation, as by TRL
 
 
 class ToolEnvironment:
@@ -230,9 +230,11 @@ def _by_turn(rollout: TaggedRollout) -> list[float]:
 class TurnGRPOTrainer(GRPOTrainer):
     """GRPO in which a token is judged by what its rollout earned from its turn on, not by what it had earned before.
 
-    The advantage of a turn is that sum minus the mean return of its group, divided as TRL divides advantages
-    (`scale_rewards`). Turns of the same number are not compared with each other: the policy decides how many there are.
-    It tells environments when a turn begins, without which they cannot count the calls of one.
+    The advantage of a turn is that sum minus the mean return of its group. It is divided by the standard deviation of
+    these sums over all turns of the group, or of the batch (`scale_rewards`), where TRL takes that of the returns:
+    rollouts may earn nearly the same in turns that differ much. Turns of the same number are not compared with each
+    other: the policy decides how many there are. It tells environments when a turn begins, without which they cannot
+    count the calls of one.
     """
 
     def _generate_single_turn(self, *given: Any, **named: Any) -> Any:
@@ -249,9 +251,11 @@ class TurnGRPOTrainer(GRPOTrainer):
             raise ConfigError("turns have no advantages of their own with normalize_then_sum", "sum_then_normalize")
         output: dict[str, Any] = super()._generate_and_score_completions(inputs)
         environments = self.environments or [row["environments"] for row in inputs]
+        earned = [environment.turn_rewards for environment in environments]
         own = output["completion_mask"] * output.get("tool_mask", 1)
-        before = self._weight() * earned_before(own, [environment.turn_rewards for environment in environments])
-        output["advantages"] = output["advantages"][:, None] - before / self._divisors(len(inputs))[:, None]
+        first = self.accelerator.process_index * len(inputs)
+        above, spread = (each[first : first + len(inputs), None] for each in self._judge(gather_object(earned)))
+        output["advantages"] = (above - self._weight() * earned_before(own, earned)) / spread
         return output
 
     def _weight(self) -> float:
@@ -261,18 +265,21 @@ class TurnGRPOTrainer(GRPOTrainer):
             raise ConfigError("turns have no rewards: search_reward is not among the reward functions", "add it")
         return float(weights[search_reward])
 
-    def _divisors(self, rows: int) -> Tensor:
-        """Return what TRL divided the advantages of this process's rows by."""
-        rewards = (self._scored * self.reward_weights.to(self._scored.device)).nansum(dim=1)
+    def _judge(self, turn_rewards: Sequence[Sequence[float]]) -> tuple[Tensor, Tensor]:
+        """Return the returns minus their group's mean, and what advantages are divided by, of all processes' rows."""
+        returns = (self._scored * self.reward_weights.to(self._scored.device)).nansum(dim=1)
+        group = self.num_generations if self.model.training else self.num_generations_eval
+        above = returns - returns.view(-1, group).mean(dim=1).repeat_interleave(group)
         if self.scale_rewards == "none":
-            spread = torch.ones_like(rewards)
-        elif self.scale_rewards == "batch":
-            spread = nanstd(rewards).expand_as(rewards) + _SMALL
-        else:
-            group = self.num_generations if self.model.training else self.num_generations_eval
-            spread = nanstd(rewards.view(-1, group), dim=1).repeat_interleave(group) + _SMALL
-        first = self.accelerator.process_index * rows
-        return spread[first : first + rows]
+            return above, torch.ones_like(returns)
+        before = [accumulate(rewards[:-1], initial=0.0) for rewards in turn_rewards]
+        weight, compared = self._weight(), len(returns) if self.scale_rewards == "batch" else group
+        left = [
+            returns.new_tensor([total - weight * each for each in row])
+            for total, row in zip(returns, before, strict=True)
+        ]
+        spreads = [torch.cat(left[at : at + compared]).std() for at in range(0, len(left), compared)]
+        return above, (torch.stack(spreads) + _SMALL).repeat_interleave(compared)
 
 
 def earned_before(own: Tensor, turn_rewards: Sequence[Sequence[float]]) -> Tensor:

@@ -6,6 +6,7 @@ import importlib.util
 import inspect
 import json
 import pickle
+import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -185,12 +186,13 @@ def check_advantages(learnt: Any, expected: list[list[float]], divisor: Any) -> 
     mean = sum(returns) / len(returns)
     for row, rewards in enumerate(expected):
         assert learnt.turn_rewards[row] == pytest.approx(rewards, abs=1e-12)
-        wanted = [(sum(rewards[turn:]) - mean) / divisor(returns) for turn in range(len(rewards))]
+        wanted = [(sum(rewards[turn:]) - mean) / divisor(expected) for turn in range(len(rewards))]
         assert turns_of(batch["advantages"][row], own[row]) == pytest.approx(wanted, abs=2e-4)
 
 
-def by_group(returns: list[float]) -> float:
-    return float(torch.tensor(returns).std()) + 1e-4
+def by_group(expected: Sequence[Sequence[float]]) -> float:
+    """What all turns of a group still earned, as the standard deviation."""
+    return statistics.stdev(sum(rewards[turn:]) for rewards in expected for turn in range(len(rewards))) + 1e-4
 
 
 def number(completions: Sequence[Any], **_: Any) -> list[float]:
@@ -268,10 +270,14 @@ def test_what_was_earned_before_is_weighed_as_the_reward_is(
     learnt.train()
     batch = learnt.batch
     own = batch["completion_mask"] * batch["tool_mask"]
-    returns = [0.5 * sum(rewards) + 2.0 * at for at, rewards in enumerate(learnt.turn_rewards)]
+    weighed = [
+        [*(0.5 * each for each in rewards[:-1]), 0.5 * rewards[-1] + 2.0 * at]
+        for at, rewards in enumerate(learnt.turn_rewards)
+    ]
+    returns = [sum(rewards) for rewards in weighed]
     for row, rewards in enumerate(learnt.turn_rewards):
         before = [0.5 * sum(rewards[:turn]) for turn in range(len(rewards))]
-        wanted = [(returns[row] - each - sum(returns) / 4) / by_group(returns) for each in before]
+        wanted = [(returns[row] - each - sum(returns) / 4) / by_group(weighed) for each in before]
         assert turns_of(batch["advantages"][row], own[row]) == pytest.approx(wanted, abs=2e-4)
 
 
@@ -307,6 +313,17 @@ def test_turns_of_tool_calls_have_their_own_advantages(
         learnt.batch["advantages"][0], learnt.batch["tool_mask"][0] * learnt.batch["completion_mask"][0]
     )
     assert len(set(advantages)) == 3
+
+
+def test_rollouts_that_earn_the_same_keep_their_turns_advantages_small(
+    calling: EnvironmentConfig, model: Any, tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their returns have no spread: an advantage that was divided by it would be thousands."""
+    monkeypatch.setitem(globals(), "SCRIPTS", [SCRIPTS[0]] * 4)
+    learnt = trainer(Scripted, model, tokenizer, calling, tmp_path, environment_factory=tool_environments(calling))
+    learnt.train()
+    assert {sum(rewards) for rewards in learnt.turn_rewards} == {sum(learnt.turn_rewards[0])}
+    assert 0.5 < learnt.batch["advantages"].abs().max() < 5
 
 
 def test_an_answer_that_did_not_fit_is_not_paid_for(
