@@ -129,7 +129,7 @@ def _read(messages: Sequence[Message]) -> tuple[list[_Said], Span | None]:
                 call.result = _text(message)
                 stripped = call.result.strip()
                 call.query = "" if _REFUSED.match(stripped) else call.query
-                call.documents = None if _FAILED.match(stripped) else list(_documents(call.result))
+                call.documents = None if _FAILED.match(stripped) else list(documents_in(call.result))
     ended = last.get("role") == "assistant" and not last.get("tool_calls")
     return said, parse(_text(last)).answer if ended else None
 
@@ -186,7 +186,7 @@ def _text(message: Message) -> str:
     return content if isinstance(content, str) else ""
 
 
-def _documents(text: str) -> Iterator[tuple[str, str]]:
+def documents_in(text: str) -> Iterator[tuple[str, str]]:
     """Yield titles and texts of documents. A line that looks like a header but has another number is text."""
     headers: list[re.Match[str]] = []
     for header in _HEADER.finditer(text):

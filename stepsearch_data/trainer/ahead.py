@@ -41,9 +41,9 @@ class TakesWeights(ReportsLogps, Protocol):
 class CopySampler(CachedSampler):
     """See `TakesWeights`. It samples from a copy of the policy, in this process."""
 
-    def __init__(self, policy: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, temperature: float) -> None:
+    def __init__(self, policy: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, **options: Any) -> None:
         own = copy.deepcopy(policy).eval().requires_grad_(requires_grad=False)
-        super().__init__(own, tokenizer, temperature=temperature)
+        super().__init__(own, tokenizer, **options)
         self._policy = policy
 
     @torch.no_grad()

@@ -28,6 +28,20 @@ class ChatFormat:
         """Write the messages that open a conversation, up to where the policy begins its first."""
         return self._write(messages, tools=tools, add_generation_prompt=True)
 
+    def after(self, message: Message) -> str:
+        """Write what follows a message of the model: its end, another message, and the beginning of the model's next.
+
+        It is part of a whole conversation, as a template may write a message by its place.
+        """
+        messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": _MARK}, message]
+        return self._write(messages, add_generation_prompt=True).partition(_MARK)[2]
+
+    def call(self, name: str, argument: str) -> str:
+        """Write a message of the model that calls a function, with all that stands before it."""
+        function = {"name": name, "arguments": {argument: "?"}}
+        calling = {"role": "assistant", "content": "", "tool_calls": [{"type": "function", "function": function}]}
+        return self._write([{"role": "user", "content": "?"}, calling])
+
     @cached_property
     def turn_end(self) -> int | None:
         """Return the special token that ends a message of the model; None where the template has none."""

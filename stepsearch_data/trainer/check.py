@@ -21,10 +21,11 @@ from stepsearch_data.core.errors import ConfigError, SearchError, StepSearchErro
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.rewards import found_by
 from stepsearch_data.templates.examples import Example
+from stepsearch_data.templates.files import load_template
 from stepsearch_data.templates.template import Template
 from stepsearch_data.trainer.checkpoint import Checkpoints
 from stepsearch_data.trainer.config import Limits
-from stepsearch_data.trainer.data import demonstration, load_examples, load_tag_template, subsample, to_task
+from stepsearch_data.trainer.data import load_examples, subsample, to_task, written_turns
 from stepsearch_data.trainer.launch import COLD_START, explained_out_of_memory, make_trainer
 from stepsearch_data.trainer.metrics import Metrics, episode_metrics
 from stepsearch_data.trainer.recipe import Recipe
@@ -61,7 +62,7 @@ def check(recipe: Recipe, retrieve: Retrieve) -> Iterator[Finding]:
     Raises ConfigError and StoreError for what `train` refuses, and ConfigError with several processes.
     """
     recipe = recipe.anywhere()
-    template = load_tag_template(recipe.template)
+    template = load_template(recipe.template)
     accelerator = Accelerator(mixed_precision="bf16" if recipe.bf16 else "no")
     if accelerator.num_processes > 1:
         raise ConfigError("a check runs in one process", "without accelerate launch")
@@ -187,12 +188,13 @@ class _Reader(CachedSampler):
 
 def _gold(examples: Sequence[Example], template: Template, training: StePPOTrainer, limits: Limits) -> Finding:
     """Play gold trajectories, in the model's tokens, as a policy that writes them would."""
-    reader, env = _Reader(training.whole_policy(), training.tokenizer), training.env
+    env = training.env
+    reader = _Reader(training.whole_policy(), training.tokenizer, stops=env.form.stops)
     ended: list[str] = []
     longest_turn = longest = 0
     for example in examples:
         episode = env.reset(to_task(example, template))
-        turns = [env.encode(text) for text, own in demonstration(example, template)[1:] if own]
+        turns = written_turns(example, template, env.form, env.encode)
         longest_turn = max(longest_turn, *map(len, turns))
         stopped = all(reader.stops_at(turn) == len(turn) for turn in turns)
         for turn, step in zip(turns, [*example.steps, None], strict=True):

@@ -89,6 +89,8 @@ class Chat:
 
     template: bool = True
     """Prompts are a user's message, where the tokenizer has a chat template; else plain text."""
+    turns: bool = False
+    """Observations are the user's messages; else they are part of the policy's."""
     variables: Mapping[str, str | bool | int | float] = field(default_factory=dict)
     """Variables of the chat template, such as `enable_thinking`."""
 

@@ -17,6 +17,7 @@ from stepsearch_data.schemas.tables import QUESTIONS
 from stepsearch_data.templates.examples import Example
 from stepsearch_data.templates.files import load_template
 from stepsearch_data.templates.template import Template
+from stepsearch_data.trainer.forms import Form
 from stepsearch_data.trainer.search_env import Task
 from stepsearch_data.trainer.stops import Encode
 
@@ -79,6 +80,33 @@ def to_task(example: Example, template: Template) -> Task:
     )
 
 
+def written_turns(example: Example, template: Template, form: Form, encode: Encode) -> list[list[int]]:
+    """Return the tokens of the turns of a gold trajectory, in the form of an episode: its searches and its answer."""
+    turns = [*(template.turn(example, at) for at in range(len(example.steps))), template.last(example)]
+    return [[*encode(text), *ending] for text, ending in map(form.write, turns)]
+
+
+def demonstrate(example: Example, template: Template, form: Form, encode: Encode, end: int) -> dict[str, list[int]]:
+    """Write a gold trajectory in the form of an episode: token ids, and labels, −100 where nothing is learnt.
+
+    That is on prompt and observations. It ends with the token `end`, which is learnt.
+    """
+    prompt = form.prompt(example.question, template.opening(example.question))
+    ids, labels = list(prompt), [-100] * len(prompt)
+
+    def add(tokens: Sequence[int], *, own: bool) -> None:
+        ids.extend(tokens)
+        labels.extend(tokens if own else [-100] * len(tokens))
+
+    *turns, last = written_turns(example, template, form, encode)
+    for turn, step in zip(turns, example.steps, strict=True):
+        add(turn, own=True)
+        shown = f"\n{template.observation(step.search.documents)}\n"
+        add(form.follow(shown, ids[-1], called=True), own=False)
+    add([*last, end], own=True)
+    return {"input_ids": ids, "labels": labels}
+
+
 def demonstration(example: Example, template: Template) -> list[tuple[str, bool]]:
     """Write a gold trajectory as an episode would: texts, and whether each is the policy's own."""
     parts = [(template.opening(example.question), False)]
@@ -86,19 +114,3 @@ def demonstration(example: Example, template: Template) -> list[tuple[str, bool]
         parts.append((template.turn(example, at).text, True))
         parts.append((f"\n{template.observation(step.search.documents)}\n", False))
     return [*parts, (template.last(example).text, True)]
-
-
-def encode_demonstration(
-    parts: Sequence[tuple[str, bool]], encode: Encode, encode_prompt: Encode, eos: int
-) -> dict[str, list[int]]:
-    """Encode a demonstration as token ids and labels, −100 on prompt and observations, where nothing is learnt.
-
-    It ends with `eos`, which is learnt. Parts are encoded one by one, as episodes do; the first is the prompt.
-    """
-    ids: list[int] = []
-    labels: list[int] = []
-    for at, (text, own) in enumerate(parts):
-        tokens = encode(text) if at else encode_prompt(text)
-        ids += tokens
-        labels += tokens if own else [-100] * len(tokens)
-    return {"input_ids": [*ids, eos], "labels": [*labels, eos]}

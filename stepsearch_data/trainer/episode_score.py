@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stepsearch_data.rewards import PAPER, RewardConfig, Rollout, Scores, read, score_rollout
+from stepsearch_data.rewards import PAPER, RewardConfig, Rollout, Scores, read, score_rollout, transcript
+from stepsearch_data.rewards.conversation import documents_in
+from stepsearch_data.rewards.rollout import Texts
 from stepsearch_data.trainer.search_env import Episode, Task
 
 
@@ -29,13 +31,28 @@ def score_episode(episode: Episode, config: RewardConfig = PAPER) -> EpisodeScor
     What the environment wrote is known, and is not read as the policy's; an `<information>` that the policy made up
     is not a result.
     """
-    rollout = read(episode.text, config, episode.observations)
+    rollout = _calls(episode) if episode.by_calls else read(episode.text, config, episode.observations)
     scores = score_task(rollout, episode.task, config)
-    tokens = {search.character: search.token for search in episode.searches}
-    pairs = zip(rollout.rounds, scores.step_rewards, strict=False)  # a wrong format may forfeit the step rewards
-    steps = [(tokens[found.searched], reward) for found, reward in pairs if found.searched in tokens]
+    # A wrong format may forfeit the step rewards.
+    if episode.by_calls:
+        paid = zip(episode.searches, scores.step_rewards, strict=False)
+        steps = [(search.token, reward) for search, reward in paid]
+    else:
+        tokens = {search.character: search.token for search in episode.searches}
+        pairs = zip(rollout.rounds, scores.step_rewards, strict=False)
+        steps = [(tokens[found.searched], reward) for found, reward in pairs if found.searched in tokens]
     last = max((at for at, by_policy in enumerate(episode.response_mask) if by_policy), default=None)
     return EpisodeScore(scores, steps if last is None else [*steps, (last, scores.score)])
+
+
+def _calls(episode: Episode) -> Rollout:
+    """Read an episode with calls: its searches with what the policy was shown of them, and those that were not run."""
+    shown: list[tuple[str, Texts | None]] = [
+        (search.query, list(documents_in(search.shown))) for search in episode.searches
+    ]
+    missed = episode.asked[len(shown) :]
+    answer = read(episode.last_turn).answer if episode.ended == "answer" else None
+    return transcript([*shown, *((query, None) for query in missed)], answer.text if answer else None)
 
 
 def score_task(rollout: Rollout, task: Task, config: RewardConfig = PAPER) -> Scores:

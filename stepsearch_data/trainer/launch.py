@@ -16,12 +16,13 @@ from stepsearch_data.core.atomic import place
 from stepsearch_data.core.errors import ConfigError, TrainError
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.templates.examples import Example
+from stepsearch_data.templates.files import load_template
 from stepsearch_data.templates.template import Template
 from stepsearch_data.trainer.architecture import check_architecture
 from stepsearch_data.trainer.callbacks import Callback
 from stepsearch_data.trainer.callbacks.console import console_callback
 from stepsearch_data.trainer.callbacks.trackers import tracker_callback, tracker_options
-from stepsearch_data.trainer.data import load_examples, load_tag_template, subsample, to_task
+from stepsearch_data.trainer.data import load_examples, subsample, to_task
 from stepsearch_data.trainer.loading import CHECKPOINTING, load_critic, load_policy, make_search_env
 from stepsearch_data.trainer.recipe import Recipe, read_recipe
 from stepsearch_data.trainer.rollout import Retrieve
@@ -29,6 +30,7 @@ from stepsearch_data.trainer.run_folder import RECIPE, RUN_INFO, RunInfo
 from stepsearch_data.trainer.steppo_trainer import StePPOTrainer
 
 COLD_START = "cold-start"
+_CHAT = {"chat_template", "chat_turns", "chat_template_kwargs"}
 _SETTINGS = "settings.json"  # that a cold start was made with
 _ZERO_3 = 3
 _SHARDED = {DistributedType.FSDP, DistributedType.DEEPSPEED}
@@ -51,7 +53,7 @@ def launch(
     Raises TrainError, ConfigError, StoreError, SearchError; what was reached is in the last checkpoint.
     """
     recipe = recipe.anywhere()
-    template = load_tag_template(recipe.template)
+    template = load_template(recipe.template)
     store = Store.open(recipe.store)
     allow = recipe.allow_templates
     examples = list(load_examples(store, "train", allow_templates=allow))
@@ -103,6 +105,7 @@ def make_trainer(
 ) -> StePPOTrainer:
     """Make the trainer of a recipe, with models from a folder or the Hub. Raises TrainError, ConfigError."""
     policy, tokenizer = load_policy(start, recipe)
+    env = make_search_env(policy, tokenizer, template, recipe.limits, recipe.model.chat)
     sampler = None
     if recipe.vllm and recipe.vllm.mode == "colocate" and recipe.schedule.overlap:
         raise ConfigError(
@@ -113,12 +116,13 @@ def make_trainer(
         from stepsearch_data.trainer.vllm import VllmSampler
 
         temperature = recipe.schedule.temperature
-        sampler = VllmSampler(policy, tokenizer, accelerator, recipe.vllm, recipe.limits, temperature)
+        limits = recipe.limits
+        sampler = VllmSampler(policy, tokenizer, accelerator, recipe.vllm, limits, temperature, env.form.stops)
     return StePPOTrainer(
         policy,
         load_critic(recipe.critic or start, recipe),
         tokenizer,
-        make_search_env(policy, tokenizer, template, recipe.limits, recipe.model.chat),
+        env,
         retrieve,
         [to_task(each, template) for each in examples],
         recipe.output,
@@ -144,7 +148,7 @@ def cold_start(
     """
     folder = recipe.output / COLD_START
     settings = recipe.model_dump_json(
-        include={"sft": True, "model": {"chat_template", "chat_template_kwargs"}}, exclude={"sft": {"micro_batch_size"}}
+        include={"sft": True, "template": True, "model": _CHAT}, exclude={"sft": {"micro_batch_size"}}
     )
     if folder.exists():
         if (folder / _SETTINGS).read_text(encoding="utf-8") != settings:

@@ -20,11 +20,12 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from stepsearch_data.core.errors import TrainError
+from stepsearch_data.core.errors import ConfigError, TrainError
 from stepsearch_data.templates.template import Template
 from stepsearch_data.trainer.causal_lm import trunk_of
 from stepsearch_data.trainer.chat import ChatFormat
 from stepsearch_data.trainer.config import CHAT, Chat, Limits
+from stepsearch_data.trainer.forms import Form, TagMessages, Tags, ToolCalls
 from stepsearch_data.trainer.model import Critic
 from stepsearch_data.trainer.recipe import Model, Recipe
 from stepsearch_data.trainer.sampler import end_tokens
@@ -87,15 +88,34 @@ def make_search_env(
     limits: Limits,
     chat: Chat = CHAT,
 ) -> SearchEnv:
-    """Make the rules of an episode for a model's tokenizer."""
-    encode, encode_prompt = encoders(tokenizer, chat)
+    """Make the rules of an episode for a model's tokenizer. Raises ConfigError for a form that it does not have."""
+    encode, _ = encoders(tokenizer, chat)
 
     def decode(tokens: Sequence[int]) -> str:
         # Llama 3 asks for a clean-up that takes spaces away: rewards would read another text than was written.
         text: str = tokenizer.decode(list(tokens), clean_up_tokenization_spaces=False)
         return text
 
-    return SearchEnv(template, limits, encode, decode, end_tokens(policy, tokenizer), encode_prompt)
+    return SearchEnv(
+        template, limits, encode, decode, end_tokens(policy, tokenizer), make_form(tokenizer, template, chat)
+    )
+
+
+def make_form(tokenizer: PreTrainedTokenizerBase, template: Template, chat: Chat) -> Form:
+    """Make the form of an episode: calls where the template has a tool, else tags.
+
+    Raises ConfigError where it needs a chat template that the tokenizer does not have.
+    """
+    encode, encode_prompt = encoders(tokenizer, chat)
+    if not template.tool and not chat.turns:
+        return Tags(encode, encode_prompt)
+    if not chat.template or not tokenizer.chat_template:
+        what = f"the template {template.name} calls a tool" if template.tool else "model.chat_turns is set"
+        raise ConfigError(f"{what}, but the model has no chat template", "an instruct model, or tags in one text")
+    conversation = ChatFormat(tokenizer, chat.variables)
+    if template.tool:
+        return ToolCalls(template, encode, conversation)
+    return TagMessages(encode, encode_prompt, conversation)
 
 
 def encoders(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> tuple[Encode, Encode]:

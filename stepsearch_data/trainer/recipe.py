@@ -51,6 +51,9 @@ class Model(Section):
     chat_template: bool = Field(
         default=True, description="prompts are a user's message, where the tokenizer has a chat template"
     )
+    chat_turns: bool = Field(
+        default=False, description="observations are the user's messages; else they are part of the policy's"
+    )
     chat_template_kwargs: dict[str, str | bool | int | float] = Field(
         default={}, description="variables of the chat template, such as enable_thinking or date_string"
     )
@@ -61,7 +64,7 @@ class Model(Section):
     @property
     def chat(self) -> Chat:
         """Return how prompts become conversations."""
-        return Chat(self.chat_template, self.chat_template_kwargs)
+        return Chat(self.chat_template, self.chat_turns, self.chat_template_kwargs)
 
 
 class Rewards(Section):

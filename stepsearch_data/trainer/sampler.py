@@ -34,10 +34,17 @@ class CachedSampler:
 
     seed: Sequence[int] = ()
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, temperature: float = 1.0) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        temperature: float = 1.0,
+        stops: Sequence[str] = STOPS,
+    ) -> None:
         self._model, self._tokenizer, self._temperature = model, tokenizer, temperature
         self._has_kv_cache = has_plain_kv_cache(model)
-        self._eos = end_tokens(model, tokenizer)
+        self._eos, self._stops = end_tokens(model, tokenizer), stops
         self._closing = {token for text, token in tokenizer.get_vocab().items() if ">" in text}
 
     def start(self, prompts: Sequence[list[int]]) -> None:
@@ -135,7 +142,7 @@ class CachedSampler:
         if turn[-1] not in self._closing:
             return False
         tail = self._tokenizer.decode(turn[-_TAIL:])
-        return any(stop in tail for stop in STOPS)
+        return any(stop in tail for stop in self._stops)
 
 
 def has_plain_kv_cache(model: PreTrainedModel) -> bool:

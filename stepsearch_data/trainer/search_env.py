@@ -9,23 +9,15 @@ another: where the last of a turn reaches beyond its stop, what is beyond was no
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from stepsearch_data.rewards.rollout import NO_SEARCH_LEFT
 from stepsearch_data.templates.examples import Paragraph
 from stepsearch_data.templates.template import Template
 from stepsearch_data.trainer.config import Limits
+from stepsearch_data.trainer.forms import Form, Tags
 from stepsearch_data.trainer.stops import Decode, Encode, cut_at_stop, cut_observation, replacement
-
-_QUERY = re.compile(r"<search>((?:(?!<search>).)*)</search>\s*\Z", re.DOTALL)
-_TRY_AGAIN = (
-    "\n<warning> This is neither a search nor an answer. Write <search> a query </search> or "
-    "<answer> the answer </answer>. </warning>\n"
-)
-_NO_SEARCH_LEFT = f"<warning> {NO_SEARCH_LEFT} </warning>\n"
 
 
 @dataclass(frozen=True)
@@ -53,6 +45,8 @@ class Search:
     documents: tuple[Paragraph, ...]
     token: int
     character: int
+    shown: str = ""
+    """What the policy was shown of the documents."""
 
 
 @dataclass
@@ -75,6 +69,11 @@ class Episode:
     """With which the policy's tokens were sampled, where another engine than the trainer's model did."""
     turns: int = 0
     invalid: int = 0
+    by_calls: bool = False
+    """Whether it was written with calls of a tool, so that its tags mean nothing."""
+    asked: list[str] = field(default_factory=list)
+    """Every query, also of a search that was not run."""
+    last_turn: str = ""
     ended: str = ""
     """Why it ended: answer, no answer (after the last turn), end of text, length; empty while it goes on."""
 
@@ -88,7 +87,7 @@ class Episode:
 
 
 class SearchEnv:
-    """The rules of an episode. `eos` are the tokens with which a model ends its text; prompts may be encoded apart."""
+    """The rules of an episode. `eos` are the tokens with which a model ends its text; `form` is how it is written."""
 
     def __init__(
         self,
@@ -97,17 +96,18 @@ class SearchEnv:
         encode: Encode,
         decode: Decode,
         eos: frozenset[int],
-        encode_prompt: Encode | None = None,
+        form: Form | None = None,
     ) -> None:
         self.limits = limits
         self._template = template
         self.encode, self._decode, self._eos = encode, decode, eos
-        self._encode_prompt = encode_prompt or encode
-        self.replacement = partial(replacement, encode=encode, decode=decode, eos=eos)
+        self.form = form or Tags(encode)
+        self.replacement = partial(replacement, encode=encode, decode=decode, eos=eos, stops=self.form.stops)
 
     def reset(self, task: Task) -> Episode:
         """Begin an episode. The prompt keeps its end where it is longer than half of `Limits.max_length`."""
-        return Episode(task, self._encode_prompt(task.prompt)[-(self.limits.max_length // 2) :])
+        prompt = self.form.prompt(task.question, task.prompt)[-(self.limits.max_length // 2) :]
+        return Episode(task, prompt, by_calls=self.form.by_calls)
 
     def max_new_tokens(self, episode: Episode) -> int:
         """Return how many tokens the policy may write in this turn."""
@@ -117,41 +117,45 @@ class SearchEnv:
     def step(self, episode: Episode, tokens: Sequence[int]) -> str | None:
         """Take what the policy wrote in a turn; return the query that it asks, if one is still allowed."""
         text = self._decode([token for token in tokens if token not in self._eos])
-        if said := self.replacement(tokens):
-            tokens, text = tokens[:-1], cut_at_stop(text)
+        if replaced := self.replacement(tokens):
+            tokens, text = tokens[:-1], cut_at_stop(text, self.form.stops)
         episode.append(tokens, text, by_policy=True)
-        episode.response_ids += said
-        episode.response_mask += [False] * len(said)  # nobody sampled it: nothing is learnt from it
+        episode.response_ids += replaced
+        episode.response_mask += [False] * len(replaced)  # nobody sampled it: nothing is learnt from it
         episode.turn_end = len(episode.response_ids)
+        episode.last_turn = text
         last = episode.turns >= self.limits.max_turns
         episode.turns += 1
-        if text.rstrip().endswith("</answer>"):
+        said = self.form.read(text)
+        if said.query:
+            episode.asked.append(said.query)
+        if said.answers:
             episode.ended = "answer"
         elif last:
             episode.ended = "no answer"
-        elif tokens and tokens[-1] in self._eos:
+        elif tokens and tokens[-1] in self._eos and not self.form.by_messages:
             episode.ended = "end of text"
-        elif (match := _QUERY.search(text)) and match[1].strip():
-            return match[1].strip()
+        elif said.query:
+            return said.query
         else:
             episode.invalid += 1
-            self._append_observation(episode, _TRY_AGAIN)
+            self._append_observation(episode, said.warning, called=said.called)
         return None
 
     def observe(self, episode: Episode, query: str, documents: Sequence[Paragraph]) -> None:
         """Show what the engine found for the turn's query."""
         token = max(at for at, by_policy in enumerate(episode.response_mask) if by_policy)
-        search = Search(query, tuple(documents), token, len(episode.text.rstrip()))
         whole = self._template.observation(documents)
         shown = cut_observation(whole, self.limits.max_obs_length, self.encode, self._decode)
-        if self._append_observation(episode, f"\n{shown}\n"):
+        search = Search(query, tuple(documents), token, len(episode.text.rstrip()), shown)
+        if self._append_observation(episode, f"\n{shown}\n", called=True):
             episode.searches.append(search)
 
-    def _append_observation(self, episode: Episode, text: str) -> bool:
+    def _append_observation(self, episode: Episode, text: str, *, called: bool) -> bool:
         """Add an observation, whole or not at all: where it does not fit, the episode ends."""
         if episode.turns >= self.limits.max_turns:
-            text += _NO_SEARCH_LEFT
-        tokens = self.encode(text)
+            text += self.form.no_search_left()
+        tokens = self.form.follow(text, episode.response_ids[-1] if episode.response_ids else None, called=called)
         if len(episode.prompt_ids) + len(episode.response_ids) + len(tokens) >= self.limits.max_length:
             episode.ended = "length"
             return False

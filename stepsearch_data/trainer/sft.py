@@ -17,8 +17,8 @@ from stepsearch_data.templates.examples import Example
 from stepsearch_data.templates.template import Template
 from stepsearch_data.trainer.chat import turn_end
 from stepsearch_data.trainer.config import CHAT, Chat
-from stepsearch_data.trainer.data import demonstration, encode_demonstration
-from stepsearch_data.trainer.loading import CHECKPOINTING, encoders
+from stepsearch_data.trainer.data import demonstrate
+from stepsearch_data.trainer.loading import CHECKPOINTING, encoders, make_form
 from stepsearch_data.trainer.recipe import SFT
 
 constants.HF_HUB_DISABLE_TELEMETRY = True  # TRL's trainers would tell the Hub that they are used
@@ -41,9 +41,10 @@ def cold_start(
     `say` is told the loss along the way; `options` are further ones of `trl.SFTConfig`.
     Returns the mean loss, and how many trajectories were too long. Raises TrainError where none is left.
     """
-    encode = encoders(tokenizer, chat)
+    encode, _ = encoders(tokenizer, chat)
+    form = make_form(tokenizer, template, chat)
     end = (turn_end(tokenizer) if chat.template else None) or tokenizer.eos_token_id
-    rows = [encode_demonstration(demonstration(each, template), *encode, end) for each in examples]
+    rows = [demonstrate(each, template, form, encode, end) for each in examples]
     kept = [row for row in rows if len(row["input_ids"]) <= config.max_length]
     if not kept:
         raise TrainError(

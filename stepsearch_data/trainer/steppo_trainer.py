@@ -105,7 +105,7 @@ class StePPOTrainer:
         # Copied now that DeepSpeed has its weights in bfloat16: both compute alike, and the KL begins at 0.
         self.reference = ReferencePolicy(self.whole_policy(), schedule.temperature)
         kind = CopySampler if schedule.overlap else CachedSampler
-        self.sampler = sampler or kind(self.whole_policy(), tokenizer, temperature=schedule.temperature)
+        self.sampler = sampler or self._sampler_of(schedule.temperature, kind)
         self.ahead = Ahead()
 
     def train(self) -> None:
@@ -190,9 +190,12 @@ class StePPOTrainer:
 
     def evaluate(self) -> Metrics:
         """Roll out the held-out tasks greedily, as many at a time as in training; nothing random is drawn."""
-        play = partial(self._play, sampler=CachedSampler(self.whole_policy(), self.tokenizer, temperature=0))
+        play = partial(self._play, sampler=self._sampler_of(0))
         size = self.schedule.rollout_batch_size
         return held_out_metrics(play, self.held_out, size, self.rewards, self.accelerator)
+
+    def _sampler_of(self, temperature: float, kind: type[CachedSampler] = CachedSampler) -> CachedSampler:
+        return kind(self.whole_policy(), self.tokenizer, temperature=temperature, stops=self.env.form.stops)
 
     def whole_policy(self) -> PreTrainedModel:
         """Return the policy in one piece, as it is now. All processes must call it."""

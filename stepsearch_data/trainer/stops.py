@@ -6,17 +6,16 @@ import re
 from collections.abc import Callable, Sequence
 
 STOPS = ("</search>", "</answer>")
-_STOP = re.compile("|".join(STOPS))
 _OPEN = re.compile(r"<(search|answer)>")
 
 Encode = Callable[[str], list[int]]
 Decode = Callable[[Sequence[int]], str]
 
 
-def cut_at_stop(text: str) -> str:
+def cut_at_stop(text: str, stops: Sequence[str] = STOPS) -> str:
     """Return a turn's text up to its first closing tag, or the whole of it."""
-    found = _STOP.search(text)
-    return text[: found.end()] if found else text
+    ends = [at + len(stop) for stop in stops if (at := text.find(stop)) >= 0]
+    return text[: min(ends)] if ends else text
 
 
 def close_turn(text: str, *, stopped: bool) -> str:
@@ -25,11 +24,13 @@ def close_turn(text: str, *, stopped: bool) -> str:
     Servers leave out the text that they stopped at: the tag that is open is closed again. What a server wrote beyond
     it, where it takes no `stop`, is left out.
     """
-    opened = _OPEN.findall(text) if stopped and not _STOP.search(text) else []
+    opened = _OPEN.findall(text) if stopped and not any(stop in text for stop in STOPS) else []
     return f"{text}</{opened[-1]}>" if opened else cut_at_stop(text)
 
 
-def replacement(tokens: Sequence[int], encode: Encode, decode: Decode, eos: frozenset[int]) -> list[int]:
+def replacement(
+    tokens: Sequence[int], encode: Encode, decode: Decode, eos: frozenset[int], stops: Sequence[str] = STOPS
+) -> list[int]:
     """Return what replaces the last token of a turn where it reaches beyond the turn's stop; else nothing.
 
     Byte-level vocabularies have tokens such as `></`, with which a tag ends and another begins.
@@ -38,7 +39,7 @@ def replacement(tokens: Sequence[int], encode: Encode, decode: Decode, eos: froz
     if not kept or last in eos:
         return []
     text, said = decode(tokens), decode(kept)
-    end = len(cut_at_stop(text))
+    end = len(cut_at_stop(text, stops))
     if not text[end:].strip() or not text.startswith(said):
         return []
     return encode(text[len(said) : end])
@@ -49,5 +50,7 @@ def cut_observation(shown: str, limit: int, encode: Encode, decode: Decode) -> s
     if len(encode(shown)) <= limit:
         return shown
     body, tag, after = shown.rpartition("</information>")
+    if not tag:
+        return decode(encode(shown)[:limit])
     keep = max(0, limit - len(encode(tag + after)) - 1)
     return f"{decode(encode(body)[:keep])} {tag}{after}"

@@ -43,6 +43,7 @@ class VllmSampler:
         config: Vllm,
         limits: Limits,
         temperature: float,
+        stops: Sequence[str] = STOPS,
     ) -> None:
         check_address("vllm.server_base_url", config.server_base_url or "")
         self._serve = _SERVE.format(length=limits.max_length + limits.max_new_tokens) if config.mode == "server" else ""
@@ -62,7 +63,7 @@ class VllmSampler:
                 temperature=temperature,
                 logprobs=0,  # of the tokens that were sampled, and of no other
                 generation_kwargs={
-                    "stop": list(STOPS),
+                    "stop": list(stops),
                     "stop_token_ids": sorted(end_tokens(policy, tokenizer)),
                     "include_stop_str_in_output": True,
                 },

@@ -19,8 +19,9 @@ from stepsearch_data.indexes import Choice  # noqa: E402
 from stepsearch_data.pipeline.store import Store  # noqa: E402
 from stepsearch_data.templates.files import load_template  # noqa: E402 - torch must be there
 from stepsearch_data.trainer import demo  # noqa: E402
-from stepsearch_data.trainer.data import demonstration, encode_demonstration, load_examples, subsample  # noqa: E402
+from stepsearch_data.trainer.data import demonstrate, demonstration, load_examples, subsample  # noqa: E402
 from stepsearch_data.trainer.demo.tiny import make_model, make_tokenizer  # noqa: E402
+from stepsearch_data.trainer.forms import Tags  # noqa: E402
 from stepsearch_data.trainer.recipe import Recipe  # noqa: E402
 from tests.conftest import run_cli  # noqa: E402
 from tests.trainer.tiny import load  # noqa: E402 - torch must be there
@@ -34,8 +35,8 @@ def run(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run's folder, whose newest checkpoint has learnt the drawn questions by heart and the older one nothing."""
     torch.set_num_threads(1)
     template = load_template(str(TEMPLATE))
-    demos = [demonstration(each, template) for each in subsample(load_examples(Store.open(store), "train"), KNOWN)]
-    tokenizer = make_tokenizer(text for parts in demos for text, _ in parts)
+    examples = subsample(load_examples(Store.open(store), "train"), KNOWN)
+    tokenizer = make_tokenizer(text for each in examples for text, _ in demonstration(each, template))
     model = make_model(tokenizer, width=32, layers=2)
     folder = tmp_path_factory.mktemp("run")
     save(folder / "checkpoint-000009", model, tokenizer)
@@ -43,7 +44,7 @@ def run(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     def encode(text: str) -> list[int]:
         return list(tokenizer.encode(text, add_special_tokens=False))
 
-    rows = [encode_demonstration(parts, encode, encode, tokenizer.eos_token_id) for parts in demos]
+    rows = [demonstrate(each, template, Tags(encode), encode, tokenizer.eos_token_id) for each in examples]
     width = max(len(row["labels"]) for row in rows)
     ids = torch.tensor([row["input_ids"] + [0] * (width - len(row["input_ids"])) for row in rows])
     labels = torch.tensor([row["labels"] + [-100] * (width - len(row["labels"])) for row in rows])

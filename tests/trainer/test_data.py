@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from stepsearch_data.templates.examples import Example
-from stepsearch_data.trainer.data import encode_demonstration, subsample
+from dataclasses import replace
+
+from stepsearch_data.templates.examples import Example, Paragraph, Search, Step
+from stepsearch_data.templates.files import load_template
+from stepsearch_data.trainer.characters import decode, encode
+from stepsearch_data.trainer.data import demonstrate, subsample
+from stepsearch_data.trainer.forms import Tags
 
 
 def question(number: int) -> Example:
@@ -35,7 +40,11 @@ def test_each_source_draws_its_own() -> None:
 
 
 def test_a_demonstration_begins_as_a_prompt_does_and_learns_what_is_its_own() -> None:
-    parts = [("who?", False), ("search", True), ("found", False), ("answer", True)]
-    row = encode_demonstration(parts, lambda text: [ord(text[0])], lambda text: [1, ord(text[0]), 2], eos=3)
-    assert row["input_ids"] == [1, ord("w"), 2, ord("s"), ord("f"), ord("a"), 3]
-    assert row["labels"] == [-100, -100, -100, ord("s"), -100, ord("a"), 3]
+    found, template = Paragraph("T", "x"), load_template("musique")
+    search = Search("q", (found,), good=True)
+    example = replace(question(0), steps=(Step(1, "gold", "s?", "f", search, ("q",), (found,)),))
+    row = demonstrate(example, template, Tags(encode, lambda text: [1, *encode(text)]), encode, 3)
+    assert decode(row["input_ids"][1:-1]) == template.opening("?") + template.response(example)
+    assert (row["input_ids"][0], row["input_ids"][-1], row["labels"][-1]) == (1, 3, 3)
+    own = decode([token for token, label in zip(row["input_ids"], row["labels"], strict=True) if label != -100][:-1])
+    assert own == template.turn(example, 0).text + template.last(example).text

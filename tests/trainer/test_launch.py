@@ -25,8 +25,9 @@ from stepsearch_data.pipeline.store import Store  # noqa: E402
 from stepsearch_data.synth import WorldConfig, write_world  # noqa: E402
 from stepsearch_data.templates.files import load_template  # noqa: E402
 from stepsearch_data.trainer import demo  # noqa: E402
-from stepsearch_data.trainer.data import demonstration, encode_demonstration, load_examples  # noqa: E402
+from stepsearch_data.trainer.data import demonstrate, demonstration, load_examples  # noqa: E402
 from stepsearch_data.trainer.demo.tiny import make_model, make_tokenizer  # noqa: E402
+from stepsearch_data.trainer.forms import Tags  # noqa: E402
 from stepsearch_data.trainer.launch import _check_sharding  # noqa: E402
 from stepsearch_data.trainer.recipe import load_recipe  # noqa: E402
 from stepsearch_data.trainer.start import train  # noqa: E402
@@ -135,9 +136,7 @@ def loss_of(model: Path, store: Path) -> float:
     template = load_template(str(TEMPLATE))
     losses = []
     for each in load_examples(Store.open(store), "train"):
-        row = encode_demonstration(
-            demonstration(each, template), tokenizer.encode, tokenizer.encode, tokenizer.eos_token_id
-        )
+        row = demonstrate(each, template, Tags(tokenizer.encode), tokenizer.encode, tokenizer.eos_token_id)
         ids, labels = (torch.tensor([row[name]]) for name in ("input_ids", "labels"))
         with torch.no_grad():
             losses.append(float(policy(ids, labels=labels).loss))
