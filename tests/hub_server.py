@@ -366,7 +366,8 @@ class _Handler(BaseHTTPRequestHandler):
         for line in lines[1:]:
             self._apply(line["key"], line["value"], files)
         sha = repository.commit(files, branch, header["summary"])
-        return _json({"commitOid": sha, "commitUrl": f"{self.hub.endpoint}/commit/{sha}"})
+        place = self.name.removeprefix(_MODELS) if _MODELS in self.name else f"datasets/{self.name}"
+        return _json({"commitOid": sha, "commitUrl": f"{self.hub.endpoint}/{place}/commit/{sha}"})
 
     def _apply(self, kind: str, change: dict[str, Any], files: Files) -> None:
         path = change["path"]

@@ -164,6 +164,7 @@ def publish(
         "--license": licences,
         "--allow-paths": allow_paths,
         "--allow-templates": allow_templates,
+        "--traces": traces,
     }
     of_runs = {"--best": best, "--evaluation": evaluations, "--data": data}
     for flag in (name for name, value in (of_stores if run else of_runs).items() if value):

@@ -184,8 +184,9 @@ def test_it_is_private_where_it_is_to_be(hub: Hub, push: Command) -> None:
 
 
 def test_what_means_nothing_is_refused(push: Command, command: Command, small_store: Path, tmp_path: Path) -> None:
-    said = push("--store", small_store)
-    assert (said.code, "--store means nothing with --run" in said.err) == (2, True)
+    for flag in (("--store", str(small_store)), ("--traces",), ("--allow-paths",)):
+        said = push(*flag)
+        assert (said.code, f"{flag[0]} means nothing with --run" in said.err) == (2, True)
     said = command("publish", POLICY, "--best", "--dry-run", "--store", small_store)
     assert (said.code, "--best means nothing without --run" in said.err) == (2, True)
     said = command("publish", POLICY, "--run", tmp_path / "none", "--dry-run")
