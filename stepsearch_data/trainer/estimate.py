@@ -177,6 +177,8 @@ def _lasting(recipe: Recipe, policy: _Sizes, critic: _Sizes) -> Iterator[Part]:
             yield Part("always", "gradients that GPUs exchange", _FULL * both, "4 bytes each")
         if recipe.bf16:
             yield Part("update", "bfloat16 copies of weights", _HALF * both, "2 bytes each, made in each pass")
+    if recipe.schedule.overlap and not recipe.vllm:
+        yield Part("always", "the policy that samples", _FULL * (policy.read + images), "at most 4 bytes each")
     if not recipe.model.lora_rank:
         kept = _FULL if machine.sharding == "ddp" else low
         yield Part("always", "reference", kept * (policy.read + images), f"{kept} bytes each")
@@ -185,7 +187,9 @@ def _lasting(recipe: Recipe, policy: _Sizes, critic: _Sizes) -> Iterator[Part]:
 def _in_update(recipe: Recipe, policy: _Sizes, critic: _Sizes) -> Iterator[Part]:
     """Count what a micro batch of the longest rollouts keeps for its backward pass."""
     length = recipe.limits.max_length
-    tokens = recipe.ppo.micro_batch_size * length
+    tokens = length * recipe.ppo.micro_batch_size
+    if recipe.ppo.micro_batch_tokens:
+        tokens = max(length, recipe.ppo.micro_batch_tokens)
     wide = not recipe.bf16 or not (
         recipe.model.lora_rank or recipe.hardware.sharding != "ddp"
     )  # float32 between layers

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import Any
 
 import pytest
 
@@ -145,6 +147,19 @@ def test_the_documentation_says_what_is_reckoned() -> None:
         assert row_of(name, recipe, told) in page
         assert told.peak < recipe.hardware.memory_gb * 1e9, name
     assert SHIPPED.keys() == {file.stem for file in (ROOT / "recipes").glob("*.toml")}
+
+
+def test_micro_batches_by_tokens_and_a_policy_that_samples_ahead_count() -> None:
+    recipe, config = recipe_of(ROOT), config_of("qwen3-4b", **SIZES)
+
+    def sizes(**changed: Any) -> dict[str, float]:
+        other = recipe.model_copy(update={name: replace(getattr(recipe, name), **now) for name, now in changed.items()})
+        return {part.name: part.size for part in estimate_for(other, config, config).parts}
+
+    inside = sizes()["kept inside layers"]
+    assert sizes(ppo={"micro_batch_tokens": 4 * LENGTH})["kept inside layers"] == 2 * inside
+    assert sizes(ppo={"micro_batch_tokens": 1})["kept inside layers"] == inside / 2  # one rollout at least
+    assert sizes(schedule={"overlap": True}).keys() - sizes().keys() == {"the policy that samples"}
 
 
 def dry_run(folder: Path) -> CompletedProcess[str]:
