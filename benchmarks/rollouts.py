@@ -50,6 +50,12 @@ def retrieve(queries: Sequence[str], k: int) -> list[list[Paragraph]]:
     return [random.Random(query).sample(PARAGRAPHS, k) for query in queries]
 
 
+def word_tokenizer() -> PreTrainedTokenizerFast:
+    """Make a tokenizer of all that is read and written here."""
+    shown = f"\n{TEMPLATE.observation(PARAGRAPHS[:3])}\n<search> </search><answer> </answer><warning> </warning>"
+    return make_tokenizer([shown, *(f" {word}" for word in WORDS), *(f"## {each.title}" for each in PARAGRAPHS)])
+
+
 def make_tasks(count: int) -> list[Task]:
     """Make questions with prompts of about 150 words."""
     prompts = (" ".join(CHANCE.choices(WORDS, k=CHANCE.randint(120, 180))) for _ in range(count))
@@ -244,8 +250,7 @@ def main() -> None:
     parser.add_argument("--updates", type=int, default=3, help="that are timed")
     parser.add_argument("--micro", type=int, default=8, help="rollouts of a forward pass on the GPU")
     options = parser.parse_args()
-    shown = f"\n{TEMPLATE.observation(PARAGRAPHS[:3])}\n<search> </search><answer> </answer><warning> </warning>"
-    tokenizer = make_tokenizer([shown, *(f" {word}" for word in WORDS), *(f"## {each.title}" for each in PARAGRAPHS)])
+    tokenizer = word_tokenizer()
     logging.set_verbosity_error()
     tasks = make_tasks(options.episodes)
     benches = [(Bench("a tiny Llama on the CPU", make_model(tokenizer), tokenizer, tasks, cpu=True), 32)]
