@@ -29,7 +29,8 @@ def test_an_answer_ends_the_rollout(tagged_config: EnvironmentConfig) -> None:
     environment.step(SEARCH)
     turn = environment.step("<think> so </think><answer> Pesaro </answer>")
     assert (turn.observation, turn.done) == ("", True)
-    assert turn.reward == environment.scores.score > 1
+    assert turn.reward == pytest.approx(environment.scores.score, abs=1e-12)
+    assert turn.reward > 1
     assert environment.episode.ended == "answer"
     earned = sum(environment.rewards)
     assert environment.step(SEARCH) == ("", 0.0, True)
