@@ -7,7 +7,7 @@ ZENSICAL := 0.0.73
 PLAYERS := verifiers skyrl openenv verl
 
 .DEFAULT_GOAL := help
-.PHONY: help build test test-lowest test-long train test-train test-train-lowest test-environments bench-train serve-llm check resolve format pictures docs bench dist clean
+.PHONY: help build test test-lowest test-long train test-train test-train-lowest test-environments bench-train bench-gpu serve-llm check resolve format pictures docs bench dist clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -21,7 +21,7 @@ test: .venv/test  ## install what the tests need and run them
 test-lowest: .venv-lowest/done  ## the same tests, with the lowest versions that pyproject.toml allows
 	.venv-lowest/bin/python -m pytest -n 2 -m "not slow and not long"
 
-test-long: .venv/test .venv/browser .venv/ray  ## the tests that take long: a browser, a Hub that fails in every way, kill -9, Ray
+test-long: .venv/test .venv/browser .venv/ray .venv/traces  ## the tests that take long: a browser, a Hub that fails in every way, kill -9, Ray
 	$(BIN)/python -m pytest -n 2 -m long
 
 train: .venv-train/done  ## compare PPO with and without step rewards on tiny models (installs torch; six minutes on two cores)
@@ -29,6 +29,10 @@ train: .venv-train/done  ## compare PPO with and without step rewards on tiny mo
 
 bench-train: .venv-train/done  ## measure rollouts and updates of the trainer, on a GPU where there is one
 	.venv-train/bin/python benchmarks/rollouts.py
+	.venv-train/bin/python benchmarks/updates.py --grpo --overlap --late
+
+bench-gpu: .venv-train/done  ## check and measure the trainer on a GPU, in ten minutes
+	.venv-train/bin/python -m benchmarks.gpu
 
 test-train: .venv-train/done  ## test the trainer, TRL's trainers and a real server with tiny models (installs torch)
 	.venv-train/bin/python -m pytest tests/trainer tests/evaluation tests/environments/test_trl.py
@@ -94,6 +98,10 @@ clean:  ## remove everything that make made
 
 .venv/ray: .venv/test
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[ray]" && touch $@
+
+# What reads traces. Harbor asks for Python 3.12 and 28 packages; its models of trajectories need pydantic alone.
+.venv/traces: .venv/test Makefile
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --ignore-requires-python harbor==0.26.0 teich==0.3.6 && touch $@
 
 # Chromium, and axe-core (npm keeps it, we run it in the page). Where they cannot be installed, the tests that need them say so.
 .venv/browser: Makefile | .venv/bin/python
