@@ -232,6 +232,14 @@ def test_every_setting_that_is_named_exists() -> None:
             ), f"{path.name}: {setting}"
 
 
+def test_a_table_has_a_header() -> None:
+    """An empty line inside would cut it: what follows is then drawn as text."""
+    for path in DOCUMENTS:
+        text = re.sub(r"^```.*?^```", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+        for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
+            assert re.fullmatch(r"\|[-:| ]+\|", table.splitlines()[1]), f"{path.name}: {table}"
+
+
 def test_the_figures_are_those_of_the_benchmarks() -> None:
     figures = next(block for name, block in blocks("text") if name == "README.md" and "growth" in block)
     assert re.search(

@@ -140,7 +140,7 @@ def publish(
     ] = False,
     allow_templates: options.AllowTemplates = False,
     traces: Annotated[
-        bool, typer.Option("--traces", help="Add kept rollouts as sessions that the Hub's trace viewer reads.")
+        bool, typer.Option("--traces", help="Add kept rollouts as sessions, in the columns of the Hub's trace viewer.")
     ] = False,
     message: Annotated[str | None, typer.Option("--message", "-m", help="Message of the commit.")] = None,
     dry_run: Annotated[

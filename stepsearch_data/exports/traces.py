@@ -2,7 +2,7 @@
 
 Both want a search as a call of a tool and what it showed as the call's result. A policy's tags are read by the rules
 of the rewards: a thought, the text around it, a query. The numbers of a turn and of the whole stand where a format has
-room for what is not its own.
+room for what is not its own. Calls that are no search are text, as in the table, and what they returned is a message.
 """
 
 from __future__ import annotations

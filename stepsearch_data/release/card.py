@@ -51,8 +51,8 @@ _WRITERS = {"compose", "decompose", "queries"}
 """Stages whose model writes texts; that of `verify` only judges."""
 _TRACES = """
 
-`traces` are the rollouts once more, each as a session with its searches as calls of a tool: in the columns in which the
-Hub has sessions of agents, to step through in Data Studio. `metadata` has the rewards of every turn."""
+`traces` are the rollouts once more, each as a session with its searches as calls of a tool, in the columns in which the
+Hub has sessions of agents. Calls of other tools are text. `metadata` has the rewards of every turn."""
 _LICENCE_OF_TRACES = " Of `traces`, it is in `metadata`."
 _FUNNEL = """
 SELECT q.source, count(*), count(t.question_id), {splits}

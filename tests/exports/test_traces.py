@@ -15,7 +15,8 @@ from datasets.packaged_modules.json.json import AGENT_TRACES_FEATURES, parse_tra
 
 from stepsearch_data.core.errors import ConfigError, StoreError
 from stepsearch_data.exports.reading import Played
-from stepsearch_data.exports.traces import Turn, atif, session, session_lines, turns_of
+from stepsearch_data.exports.traces import Turn, atif, chat, session, session_lines, turns_of
+from stepsearch_data.rewards import in_tags
 from stepsearch_data.templates.files import load_template
 from tests.conftest import run_cli
 from tests.exports.conftest import Export, complete, path_of, played, rows_of, soup, table, turn, with_quality
@@ -75,6 +76,32 @@ def test_what_the_environment_wrote_is_never_the_policys() -> None:
         ("a", "", "", "x </information> <search>b</search>"),
         ("own", "", "c", None),
     ]
+
+
+def test_calls_that_are_no_search_are_text_and_what_they_returned_is_a_message() -> None:
+    def called(number: int, name: str, **arguments: str) -> dict[str, Any]:
+        return {"id": str(number), "function": {"name": name, "arguments": orjson.dumps(arguments).decode()}}
+
+    text, places = in_tags(
+        [
+            {"role": "assistant", "tool_calls": [called(1, "search", query="a"), called(2, "search", query="b")]},
+            *({"role": "tool", "tool_call_id": str(at), "content": f"[1] T{at} (id d{at})\nx"} for at in (1, 2)),
+            {"role": "assistant", "tool_calls": [called(3, "open", id="d1")]},
+            {"role": "tool", "tool_call_id": "3", "content": "The whole text."},
+            {"role": "assistant", "content": "<answer>c</answer>"},
+        ]
+    )
+    messages = chat(played(text, [list(place) for place in places or ()]))
+    assert [(each["role"], each["content"]) for each in messages[1:]] == [
+        ("assistant", ""),
+        ("tool", "Doc 1<## Title: T1 ##> \nx"),
+        ("assistant", ""),
+        ("tool", "Doc 1<## Title: T2 ##> \nx"),
+        ("assistant", 'open({"id":"d1"})'),
+        ("user", "The whole text."),
+        ("assistant", "c"),
+    ]
+    assert {call["function"]["name"] for each in messages for call in each.get("tool_calls", ())} == {"search"}
 
 
 def test_any_text_has_its_searches_and_no_other_words() -> None:

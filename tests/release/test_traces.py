@@ -93,6 +93,8 @@ def test_the_card_says_so(released: Path, played: Store, tmp_path: Path) -> None
     assert info.features == AGENT_TRACES_FEATURES
     assert info.splits["train"].num_examples == len(rows(released, "traces"))
     assert "`traces` are the rollouts once more" in card.text
+    assert "Calls of other tools are text." in card.text
+    assert "Data Studio" not in card.text  # nobody has tried it
     assert "Of `traces`, it is in `metadata`." in card.text
     release(played, tmp_path / "release")
     without = DatasetCard.load(tmp_path / "release" / "README.md")
