@@ -56,9 +56,18 @@ def plays(rows: QuestionRows, split: str) -> Iterator[Played]:
     rollouts = rows.get(tables.ROLLOUTS)
     counts = Counter(rollout.policy for rollout in rollouts)
     right = Counter(rollout.policy for rollout in rollouts if rollout.right)
+    turns = _turns(rows)
     for rollout in rollouts:
-        turns = tuple(filter(rollout.has, rows[tables.ROLLOUT_TURNS]))
-        yield Played(split, rows.question, rollout, turns, Passes(right[rollout.policy], counts[rollout.policy]))
+        own = tuple(turns[rollout.policy, rollout.sample])
+        yield Played(split, rows.question, rollout, own, Passes(right[rollout.policy], counts[rollout.policy]))
+
+
+def _turns(rows: QuestionRows) -> defaultdict[tuple[str, int], list[RolloutTurn]]:
+    """Group the turns of a question by policy and sample: once, as there may be 10,000 samples."""
+    turns: defaultdict[tuple[str, int], list[RolloutTurn]] = defaultdict(list)
+    for turn in rows.get(tables.ROLLOUT_TURNS):
+        turns[turn.policy, turn.sample].append(turn)
+    return turns
 
 
 def taken(store: Store, manifest: Manifest, *, with_passes: bool) -> Iterator[Example]:
@@ -76,10 +85,12 @@ def taken(store: Store, manifest: Manifest, *, with_passes: bool) -> Iterator[Ex
     counts: Counter[str] = Counter()
     for rows in by_question(inputs, *_TAUGHT):
         picks = {(pick.policy, pick.sample) for pick in rows[tables.PICKS] if pick.taken}
+        turns = _turns(rows) if picks else {}
         for rollout in rows[tables.ROLLOUTS]:
-            if (rollout.policy, rollout.sample) in picks:
+            key = (rollout.policy, rollout.sample)
+            if key in picks:
                 split = splits[rollout.question_id]
-                example = _taught(counts[split], split, rollout, rows)
+                example = _taught(counts[split], split, rollout, turns.get(key, ()), rows)
                 yield replace(example, passes=passes.get(example.question_id))
                 counts[split] += 1
 
@@ -91,11 +102,10 @@ def count_taken(store: Store, manifest: Manifest) -> int:
     return pq.read_table(path, columns=["taken"], filters=[("taken", "=", True)]).num_rows if path else 0
 
 
-def _taught(index: int, split: str, rollout: Rollout, rows: QuestionRows) -> Example:
+def _taught(index: int, split: str, rollout: Rollout, turns: Sequence[RolloutTurn], rows: QuestionRows) -> Example:
     """Return a rollout as an example: the policy's own words, and the documents as it was shown them."""
     question, parsed = rows.question, read(rollout.response, observations=rollout.places)
     *wrote, final = own_turns(parsed, rollout.places)
-    turns = filter(rollout.has, rows[tables.ROLLOUT_TURNS])
     steps = [
         Step(
             hop=turn.turn,

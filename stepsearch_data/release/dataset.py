@@ -186,7 +186,9 @@ class ReleasedTrace(Row):
     harness: str = Field(description="program that wrote the session")
     session_id: str = Field(description="id of the question, policy and sample")
     prompt: str = Field(description="question that was asked")
-    messages: list[Json] = Field(description="the session as chat messages: a search is a call of a function, a call of another is text")
+    messages: list[Json] = Field(
+        description="the session as chat messages: searches are calls of a function, other calls are text"
+    )
     tools: list[Json] = Field(description="definition of the function that searches")
     metadata: Json = Field(description="all columns of the rollout, of its turns and of its question; licence")
     sent_at: str | None = Field(description="time of the first message; null, as rollouts have none")

@@ -417,10 +417,6 @@ class Rollout(Row):
         """Return `observations` as `read` takes them."""
         return None if self.observations is None else [(start, end) for start, end in self.observations]
 
-    def has(self, turn: "RolloutTurn") -> bool:
-        """Tell whether a turn of its question is its own."""
-        return (turn.policy, turn.sample) == (self.policy, self.sample)
-
 
 class RolloutTurn(Row):
     """A turn of a rollout that searches, and what it is worth."""
