@@ -212,8 +212,8 @@ Wording = Annotated[
         "--template",
         "-t",
         metavar="NAME|FILE",
-        help="How prompts are worded: musique, paper or a file of yours (default: as trained, or musique); tools: a "
-        "server's model calls the search.",
+        help="How prompts are worded: musique, paper or a file of yours (default: as trained, or musique); tools: the "
+        "model calls the search.",
     ),
 ]
 Tools = Annotated[

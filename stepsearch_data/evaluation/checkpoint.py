@@ -9,10 +9,12 @@ from dataclasses import replace
 import torch
 
 from stepsearch_data.core.errors import TrainError
+from stepsearch_data.evaluation.messages import messages_of
 from stepsearch_data.evaluation.policy import Played
 from stepsearch_data.templates.template import Template
 from stepsearch_data.trainer.architecture import check_architecture
 from stepsearch_data.trainer.config import Chat, Limits
+from stepsearch_data.trainer.forms import ToolCalls
 from stepsearch_data.trainer.loading import load_model, load_tokenizer, make_search_env
 from stepsearch_data.trainer.rollout import Retrieve, roll_out
 from stepsearch_data.trainer.sampler import CachedSampler
@@ -22,7 +24,11 @@ _APART = 1_000_003  # seeds of a question's samples, more than there are batches
 
 
 class LocalPolicy:
-    """See `Policy`. The model's own limit on the length of a text holds too. Raises TrainError."""
+    """See `Policy`. It is played in the form of its template and its `chat` (`trainer.forms`).
+
+    The model's own limit on the length of a text holds too. Raises TrainError, ConfigError for a form that it does not
+    have.
+    """
 
     def __init__(
         self,
@@ -42,7 +48,7 @@ class LocalPolicy:
         limits = replace(limits, max_length=min(limits.max_length, longest))
         self.batch = batch
         self._env = make_search_env(model, tokenizer, template, limits, chat)
-        self._sampler = CachedSampler(model, tokenizer, temperature=temperature)
+        self._sampler = CachedSampler(model, tokenizer, temperature=temperature, stops=self._env.form.stops)
         self._seed = seed
         self._played = self._written = 0
         self._seconds = 0.0
@@ -61,7 +67,9 @@ class LocalPolicy:
             ) from error
         self._seconds += time.perf_counter() - begun
         self._played += len(tasks)
-        played = [Played(episode, sum(episode.response_mask)) for episode in episodes]
+        form = self._env.form
+        said = [messages_of(each, form) if isinstance(form, ToolCalls) else None for each in episodes]
+        played = [Played(each, sum(each.response_mask), "", told) for each, told in zip(episodes, said, strict=True)]
         self._written += sum(each.own_tokens for each in played)
         return played
 

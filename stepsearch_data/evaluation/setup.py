@@ -27,7 +27,6 @@ from stepsearch_data.remote.secrets import show_url
 from stepsearch_data.templates.files import load_template
 from stepsearch_data.templates.template import Template
 from stepsearch_data.trainer.config import Chat, Limits
-from stepsearch_data.trainer.data import load_tag_template
 from stepsearch_data.trainer.recipe import Recipe, read_recipe
 from stepsearch_data.trainer.run_folder import BEST, RECIPE, Best
 
@@ -74,7 +73,7 @@ class Setup:
     choice: Choice
     chat: Chat
     calling: EnvironmentConfig | None = None
-    """How a policy that calls tools is played; None for one that writes tags."""
+    """How a server's policy that calls tools is played; None for one that writes tags, and for a checkpoint."""
 
     @property
     def most_turns(self) -> int:
@@ -130,17 +129,19 @@ def set_up(options: Options) -> Setup:
     choice = options.choice if options.choice.store or not recipe else replace(options.choice, store=recipe.store)
     named = options.template or (recipe.template if recipe else "tools" if options.tools else "musique")
     calling = _calling(options, named, limits)
-    template = calling.wording if calling else load_tag_template(named)
+    template = calling.wording if calling else load_template(named)
     return Setup(model, template, limits, choice, recipe.model.chat if recipe else Chat(), calling)
 
 
 def _calling(options: Options, template: str, limits: Limits) -> EnvironmentConfig | None:
-    """Return how a policy that calls tools is played. Raises ConfigError where tools cannot be called."""
+    """Return how a server's policy that calls tools is played. Raises ConfigError where tools cannot be called."""
     if not options.tools and options.reading:
         raise ConfigError("there is nothing to open", "--tools open,find")
     if options.tools and options.checkpoint:
-        raise ConfigError("a checkpoint is played in tags, which call no tools", "serve it, and name it with --llm")
-    if not (options.llm and load_template(template).tool):
+        raise ConfigError("a checkpoint calls the search alone, as in training", "serve it, and name it with --llm")
+    if options.checkpoint:
+        return None
+    if not load_template(template).tool:
         if options.tools:
             raise ConfigError(f"the template {template} writes tags, which call no tools", "--template tools")
         return None

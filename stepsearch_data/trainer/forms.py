@@ -164,7 +164,7 @@ class ToolCalls:
         said = text.rstrip()
         if said.endswith("</answer>"):
             return Said(answers=True)
-        call = self._call(said)
+        _, call = self._split(said)
         if call is None:
             warning = f"This is neither a call of {self._name} nor an answer. Call {self._name}, or write "
             return Said(warning=f"{warning}<answer> the answer </answer>.")
@@ -203,13 +203,24 @@ class ToolCalls:
         """See `Form.no_search_left`."""
         return f"\n{NO_SEARCH_LEFT}\n"
 
-    def _call(self, said: str) -> str | None:
-        """Return the JSON of a call, None where there is none; a call that is cut off cannot be read."""
+    def message(self, text: str) -> Message:
+        """Return a turn as a message: with its call where it searches, else as it was written."""
+        query = self.read(text).query
+        if query is None:
+            return {"role": "assistant", "content": text}
+        beside, _ = self._split(text.rstrip())
+        arguments = json.dumps({self._argument: [query] if self._many else query}, ensure_ascii=False)
+        call = {"type": "function", "function": {"name": self._name, "arguments": arguments}}
+        return {"role": "assistant", "content": beside.strip(), "tool_calls": [call]}
+
+    def _split(self, said: str) -> tuple[str, str | None]:
+        """Return what is said beside a call, and its JSON, None without one; a call that is cut off cannot be read."""
         if self._closing:
-            _, opened, call = said.rpartition(self._opening)
-            return call.removesuffix(self._closing) if opened else None
+            beside, opened, call = said.rpartition(self._opening)
+            return (beside, call.removesuffix(self._closing)) if opened else (said, None)
         at = said.find('{"name"')
-        return said[at:] if at >= 0 else said if said.startswith("{") else None
+        at = 0 if at < 0 and said.startswith("{") else at
+        return (said[:at], said[at:]) if at >= 0 else (said, None)
 
 
 def _form_of_calls(written: str, name: str) -> tuple[str, str, str]:

@@ -17,53 +17,89 @@ from stepsearch_data.evaluation.evaluate import Report, evaluate  # noqa: E402
 from stepsearch_data.evaluation.setup import Options, find_checkpoint, set_up  # noqa: E402
 from stepsearch_data.indexes import Choice  # noqa: E402
 from stepsearch_data.pipeline.store import Store  # noqa: E402
+from stepsearch_data.templates.examples import Example  # noqa: E402
 from stepsearch_data.templates.files import load_template  # noqa: E402 - torch must be there
+from stepsearch_data.templates.template import Template  # noqa: E402
 from stepsearch_data.trainer import demo  # noqa: E402
+from stepsearch_data.trainer.config import Chat  # noqa: E402
 from stepsearch_data.trainer.data import demonstrate, demonstration, load_examples, subsample  # noqa: E402
 from stepsearch_data.trainer.demo.tiny import make_model, make_tokenizer  # noqa: E402
-from stepsearch_data.trainer.forms import Tags  # noqa: E402
+from stepsearch_data.trainer.loading import encoders, make_form  # noqa: E402
 from stepsearch_data.trainer.recipe import Recipe  # noqa: E402
 from tests.conftest import run_cli  # noqa: E402
+from tests.trainer.families import chat_template  # noqa: E402
 from tests.trainer.tiny import load  # noqa: E402 - torch must be there
 
 TEMPLATE = Path(demo.__path__[0]) / "template.txt"
-KNOWN = 8
+KNOWN, FEW = 8, 2
+BRIEF = """\
+=== user ===
+${question}
+=== start ===
+First: ${sub_question}
+=== next ===
+Next: ${sub_question}
+=== again ===
+Another query for: ${sub_question}
+=== last ===
+<answer> ${answer} </answer>
+=== abstain ===
+<answer> ${answer} </answer>
+=== information ===
+${documents}
+=== document ===
+[${rank}] ${title}
+${text}
+=== tool ===
+{"name": "search", "parameters": {"type": "object", "properties": {"query": {"type": "string"}}}}
+"""
 
 
 @pytest.fixture(scope="module")
 def run(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run's folder, whose newest checkpoint has learnt the drawn questions by heart and the older one nothing."""
-    torch.set_num_threads(1)
     template = load_template(str(TEMPLATE))
     examples = subsample(load_examples(Store.open(store), "train"), KNOWN)
     tokenizer = make_tokenizer(text for each in examples for text, _ in demonstration(each, template))
     model = make_model(tokenizer, width=32, layers=2)
     folder = tmp_path_factory.mktemp("run")
     save(folder / "checkpoint-000009", model, tokenizer)
+    learn(model, tokenizer, examples, template, Chat(), 80)
+    save(folder / "checkpoint-000010", model, tokenizer)
+    write_recipe(folder, store, str(TEMPLATE), Chat(), max_length=400)
+    return folder
 
-    def encode(text: str) -> list[int]:
-        return list(tokenizer.encode(text, add_special_tokens=False))
 
-    rows = [demonstrate(each, template, Tags(encode), encode, tokenizer.eos_token_id) for each in examples]
+def learn(model: Any, tokenizer: Any, examples: list[Example], template: Template, chat: Chat, steps: int) -> None:
+    """Have it know the trajectories by heart, in the form of the template and the chat."""
+    torch.set_num_threads(1)
+    encode, _ = encoders(tokenizer, chat)
+    form = make_form(tokenizer, template, chat)
+    rows = [demonstrate(each, template, form, encode, tokenizer.eos_token_id) for each in examples]
     width = max(len(row["labels"]) for row in rows)
     ids = torch.tensor([row["input_ids"] + [0] * (width - len(row["input_ids"])) for row in rows])
     labels = torch.tensor([row["labels"] + [-100] * (width - len(row["labels"])) for row in rows])
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    for _ in range(80):
+    for _ in range(steps):
         optimizer.zero_grad()
         model(input_ids=ids, labels=labels).loss.backward()
         optimizer.step()
-    save(folder / "checkpoint-000010", model, tokenizer)
-    limits = {"max_turns": 5, "topk": 1, "max_length": 400, "max_new_tokens": 40}
-    trained = {"store": store, "template": str(TEMPLATE), "model": {"path": "tiny"}, "limits": limits}
-    recipe = Recipe.model_validate(trained)
-    (folder / "recipe.json").write_text(recipe.model_dump_json())
-    return folder
+
+
+def write_recipe(folder: Path, store: Path, template: str, chat: Chat, *, max_length: int) -> None:
+    limits = {"max_turns": 5, "topk": 1, "max_length": max_length, "max_new_tokens": 60}
+    model = {"path": "tiny", "chat_turns": chat.turns}
+    trained = {"store": store, "template": template, "model": model, "limits": limits}
+    (folder / "recipe.json").write_text(Recipe.model_validate(trained).model_dump_json())
 
 
 def save(folder: Path, model: Any, tokenizer: Any) -> None:
     model.save_pretrained(folder / "policy")
     tokenizer.save_pretrained(folder / "policy")
+
+
+def rollouts(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "rollouts.jsonl").read_text().splitlines()]
 
 
 def ask(checkpoint: Path, **options: Any) -> Report:
@@ -86,6 +122,68 @@ def test_the_newest_checkpoint_of_a_run_plays_what_it_has_learnt(run: Path, stor
     golds = [demonstration(each, template)[1:] for each in subsample(load_examples(Store.open(store), "train"), KNOWN)]
     rows = [json.loads(line) for line in (tmp_path / "rollouts.jsonl").read_text().splitlines()]
     assert [row["response"] for row in rows] == ["".join(text for text, _ in parts) for parts in golds]
+
+
+@pytest.fixture(scope="module")
+def chats(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two runs, which have learnt a few questions in messages: `turns` in tags, `tools` by calls."""
+    folder = tmp_path_factory.mktemp("chats")
+    (folder / "tools.txt").write_text(BRIEF)
+    for name, template, chat in (
+        ("turns", str(TEMPLATE), Chat(turns=True)),
+        ("tools", str(folder / "tools.txt"), Chat()),
+    ):
+        wording = load_template(template)
+        examples = subsample(load_examples(Store.open(store), "train"), FEW)
+        words = [text for each in examples for text, _ in demonstration(each, wording)]
+        queries = [step.search.query for each in examples for step in each.steps]
+        calls = [json.dumps({"name": "search", "arguments": {"query": query}}) for query in queries]
+        words += [f"assistant\n\n<tool_call>\n{call}\n</tool_call>" for call in calls]
+        tokenizer = make_tokenizer(words)
+        tokenizer.chat_template = chat_template("qwen2_5")
+        tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>"], "eos_token": "<|im_end|>"})
+        model = make_model(tokenizer, width=32, layers=2)
+        learn(model, tokenizer, examples, wording, chat, 150)
+        save(folder / name / "checkpoint-000001", model, tokenizer)
+        write_recipe(folder / name, store, template, chat, max_length=1500)
+    return folder
+
+
+def test_a_run_in_tags_in_a_chat_is_played_in_one(chats: Path, tmp_path: Path) -> None:
+    found = whole(ask(chats / "turns", limit=FEW, output=tmp_path))
+    assert (found["em"], found["support_recall"], found["format_errors"], found["invalid_turns"]) == (1, 1, 0, 0)
+    assert all(isinstance(row["response"], str) for row in rollouts(tmp_path))
+
+
+def test_a_run_by_calls_is_played_by_calls(chats: Path, tmp_path: Path) -> None:
+    found = whole(ask(chats / "tools", limit=FEW, output=tmp_path))
+    assert (found["em"], found["support_recall"], found["format_errors"], found["invalid_turns"]) == (1, 1, 0, 0)
+    for row in rollouts(tmp_path):
+        calls = [call["function"] for message in row["response"] for call in message.get("tool_calls", ())]
+        assert [json.loads(call["arguments"])["query"] for call in calls] == [each["query"] for each in row["searches"]]
+        assert [message["role"] for message in row["response"]] == ["assistant", "tool"] * len(calls) + ["assistant"]
+    scored = run_cli("score", tmp_path / "rollouts.jsonl", "--json")
+    assert scored.returncode == 0, scored.stderr
+    rewards = [json.loads(line) for line in scored.stdout.splitlines()]
+    assert [len(each["information_gain"]) for each in rewards] == [len(row["searches"]) for row in rollouts(tmp_path)]
+    assert all(each["search_key_score"] == 1 for each in rewards)
+
+
+@pytest.mark.long
+def test_rollouts_by_calls_are_kept_in_a_store(chats: Path, store: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "store"
+    shutil.copytree(store, kept)
+    asked = ("--store", kept, "--split", "train", "--limit", str(FEW), "--samples", "1", "--temperature", "0")
+    done = run_cli("rollouts", chats / "tools", *asked, "--policy", "caller", "--quiet")
+    assert done.returncode == 0, done.stderr
+    sql = 'SELECT count(*), bool_and("right"), sum(searches) = (SELECT count(*) FROM rollout_turns) FROM rollouts'
+    told = run_cli("sql", "--store", kept, sql, "-f", "csv").stdout.splitlines()
+    assert told[1] == f"{FEW},true,true"
+
+
+def test_a_checkpoint_without_a_chat_template_calls_nothing(run: Path) -> None:
+    with pytest.raises(ConfigError, match="the template tools calls a tool, but the model has no chat template"):
+        ask(run, template="tools")
 
 
 def test_the_best_checkpoint_of_a_run_is_asked_where_it_is_wanted(run: Path, tmp_path: Path) -> None:
@@ -150,7 +248,7 @@ def test_what_was_played_is_not_played_again(run: Path, tmp_path: Path) -> None:
 def test_a_run_tells_what_it_was_trained_with_and_what_is_named_wins(run: Path, store: Path) -> None:
     report = ask(run, limit=1)
     assert report.settings["limits"] == {
-        "max_turns": 5, "topk": 1, "max_length": 400, "max_new_tokens": 40, "max_obs_length": 600,
+        "max_turns": 5, "topk": 1, "max_length": 400, "max_new_tokens": 60, "max_obs_length": 600,
     }  # fmt: skip
     assert report.settings["template"].startswith(str(TEMPLATE))
     assert report.settings["questions"] == f"{store}:train"
