@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -14,20 +13,18 @@ import typer
 from stepsearch_data.builds import run_config
 from stepsearch_data.cli import options
 from stepsearch_data.cli.common import OK, beside, end_at_once, open_store
-from stepsearch_data.cli.printing import grid, print_json, say, size, store_flag, tell
-from stepsearch_data.core.errors import ConfigError, PublishError, StepSearchError
+from stepsearch_data.cli.hub import Sending, find_hub, send
+from stepsearch_data.cli.policy import publish_run
+from stepsearch_data.cli.printing import grid, print_json, say, store_flag, tell
+from stepsearch_data.core.errors import ConfigError, StepSearchError
 from stepsearch_data.core.progress import Reporter
 from stepsearch_data.exports import FORMATS
 
 if TYPE_CHECKING:
     from stepsearch_data.release.hub import Hub
-    from stepsearch_data.release.publish import Plan
     from stepsearch_data.release.pull import Restored
-    from stepsearch_data.release.record import Published, Release
+    from stepsearch_data.release.record import Release
     from stepsearch_data.release.verify import Report
-
-_COMMITTED = {"new": "add", "changed": "replace", "stale": "delete", "same": "keep"}
-_GLANCE = 10.0  # seconds that a dry run waits for the Hub
 
 
 def _print_formats(wanted: bool) -> None:
@@ -169,27 +166,16 @@ def publish(
     of_runs = {"--best": best, "--evaluation": evaluations, "--data": data}
     for flag in (name for name, value in (of_stores if run else of_runs).items() if value):
         raise ConfigError(f"{flag} means nothing {'with' if run else 'without'} --run", "leave it out")
+    sending = Sending(private, message, dry_run, yes, quiet)
     if run:
         publish_run(
-            repo,
-            run,
-            output,
-            patience,
-            version=tag,
-            best=best,
-            data=data,
-            evaluations=evaluations or (),
-            private=private,
-            message=message,
-            dry_run=dry_run,
-            yes=yes,
-            quiet=quiet,
+            repo, run, sending, output, patience, version=tag, best=best, data=data, evaluations=evaluations or ()
         )
         return
     from stepsearch_data.release.write import ReleaseSettings, write_release
 
     reporter, opened = Reporter(quiet=quiet), open_store(store, config).folder
-    hub, revision = _find_hub(repo, patience or (_GLANCE if dry_run else None), reporter)
+    hub, revision = find_hub(repo, sending.patience(patience), reporter)
     if revision:
         raise ConfigError(f"{repo}: a release is named when it is published", f"--tag {revision}")
     from stepsearch_data.release.publish import check_account, check_tag
@@ -211,88 +197,8 @@ def publish(
     reporter.line(f"wrote {release.folder}")
     if (kept := opened.manifest().output("rollouts")) and kept.rows:
         reporter.line(f"note: rollouts go out with it, all that policies wrote and were shown: {kept.rows:,}")
-    if _send(hub, release, reporter, private=private, message=message, dry_run=dry_run, yes=yes, quiet=quiet):
+    if send(hub, release, sending, reporter):
         _print_published(release, hub)
-
-
-def publish_run(
-    repo: str,
-    run: Path,
-    output: Path | None = None,
-    patience: float | None = None,
-    *,
-    version: str | None = None,
-    best: bool = False,
-    data: str | None = None,
-    evaluations: Sequence[Path] = (),
-    private: bool = False,
-    message: str | None = None,
-    dry_run: bool = False,
-    yes: bool = True,
-    quiet: bool = False,
-) -> None:
-    """Publish a run's policy as a model, and print where it is. Raises PublishError, ConfigError."""
-    reporter = Reporter(quiet=quiet)
-    hub = find_model(repo, patience or (_GLANCE if dry_run else None), reporter)
-    from stepsearch_data.release.policy import Card, check_data, write_policy
-    from stepsearch_data.release.publish import check_account, check_tag
-
-    check_tag(version)
-    if not dry_run:
-        check_account(hub, private=private)
-    if data:
-        check_data(run, *_find_hub(data, patience, reporter))
-    folder = output or run.with_name(f"{run.resolve().name}.policy")
-    policy = write_policy(run, folder, Card(hub.repo, version, best, data, evaluations))
-    reporter.line(f"wrote {policy.folder}")
-    if _send(hub, policy, reporter, private=private, message=message, dry_run=dry_run, yes=yes, quiet=quiet):
-        revision = f', revision="{version}"' if version else ""
-        print(f"{hub.url}/tree/{version or 'main'}")
-        print(f'AutoModelForCausalLM.from_pretrained("{hub.repo}"{revision})')
-
-
-def check_push(repo: str, *, quiet: bool) -> bool:
-    """Raise PublishError where the token may not publish this model; tell whether it is a new one."""
-    from stepsearch_data.release.publish import check_account
-
-    hub = find_model(repo, None, Reporter(quiet=quiet))
-    check_account(hub, private=False)
-    return hub.find() is None
-
-
-def find_model(repo: str, patience: float | None, reporter: Reporter) -> Hub:
-    """Find a model repository on the Hub. Raises ConfigError for a name with a revision, PublishError."""
-    hub, revision = _find_hub(repo, patience, reporter, kind="model")
-    if revision:
-        raise ConfigError(f"{repo}: a policy is named when it is published", f"--tag {revision}")
-    return hub
-
-
-def _send(
-    hub: Hub,
-    published: Published,
-    reporter: Reporter,
-    *,
-    private: bool,
-    message: str | None,
-    dry_run: bool,
-    yes: bool,
-    quiet: bool,
-) -> bool:
-    """Show what would change, ask, and send it; tell whether it is there. With `dry_run` nothing is sent."""
-    from stepsearch_data.release.publish import carry_out, prepare, rehearse
-
-    if dry_run:
-        _print_rehearsal(*rehearse(hub, published, private=private), hub.repo)
-        return False
-    plan = prepare(hub, published)
-    if not quiet:
-        _print_changes(plan, hub.repo)
-    if not (plan.nothing or yes or typer.confirm(f"Publish to {hub.url}?", err=True)):
-        raise PublishError("nothing was sent")
-    with reporter.stage("publish") as meter:
-        carry_out(hub, plan, meter, private=private, message=message)
-    return True
 
 
 def pull(
@@ -315,7 +221,7 @@ def pull(
     place = store or run_config(config).store
     if url := address(place):
         raise ConfigError(f"pull makes a folder, not {url}", f"pull it into one, then: aws s3 sync FOLDER {url}")
-    hub, revision = _find_hub(repo, patience, reporter)
+    hub, revision = find_hub(repo, patience, reporter)
     from stepsearch_data.release.pull import pull as fetch
 
     restored = fetch(hub, revision, place, reporter)
@@ -345,27 +251,11 @@ def verify(
         if address(path) or path.exists() or not _is_name(str(path)):
             report = check(path, meter)
         else:
-            hub, revision = _find_hub(str(path), patience, reporter)
+            hub, revision = find_hub(str(path), patience, reporter)
             report = verify_remote(hub, revision, meter)
     if report.faults or not quiet:
         _print_verified(report, as_json=as_json)
     raise typer.Exit(StepSearchError.exit_code if report.faults else OK)
-
-
-def _find_hub(
-    repo: str, patience: float | None, reporter: Reporter, kind: Literal["dataset", "model"] = "dataset"
-) -> tuple[Hub, str | None]:
-    """Find a repository on the Hub, and the revision that was named with it."""
-    from stepsearch_data.remote.secrets import check_hub
-
-    check_hub()
-    try:
-        from stepsearch_data.release.hub import PATIENCE, Hub, parse_name
-    except ImportError as error:
-        hint = "pip install 'stepsearch-data[hub]'"
-        raise PublishError(f"the Hub needs an extra: there is no {error.name}", hint) from error
-    name, revision = parse_name(repo)
-    return Hub(name, patience or PATIENCE, reporter.line, kind), revision
 
 
 def _is_name(text: str) -> bool:
@@ -385,31 +275,6 @@ def _print_verified(report: Report, *, as_json: bool) -> None:
     if counts["absent"]:
         say("absent: an index, which the next build makes again", style="dim")
     say(f"sha256 {report.digest}", style="dim")
-
-
-def _print_changes(plan: Plan, repo: str) -> None:
-    """Print what a commit would do to the repository, by folder."""
-    groups: dict[tuple[str, str], list[int]] = {}
-    for change in plan.changes:
-        folder = "/".join(change.path.split("/")[:-1][:2]) or change.path
-        groups.setdefault((change.state, folder), []).append(change.bytes)
-    order = {"new": 0, "changed": 1, "stale": 2, "same": 3}
-    listed = sorted(groups.items(), key=lambda group: order[group[0][0]])
-    rows = [(_COMMITTED[state], folder, len(sizes), size(sum(sizes))) for (state, folder), sizes in listed]
-    grid(("would", f"in {repo}", "files", "size"), rows)
-    if plan.head is None:
-        say(f"{repo} is made first")
-    if plan.nothing:
-        say("all of it is there already")
-
-
-def _print_rehearsal(plan: Plan | None, fault: PublishError | None, repo: str) -> None:
-    """Print what publishing would do, and what would end it."""
-    if plan:
-        _print_changes(plan, repo)
-    if fault:
-        what = "" if plan else "nothing was compared, and "
-        tell(f"note: {what}publishing would fail now: {fault.message}", f"hint: {fault.hint}")
 
 
 def _print_published(release: Release, hub: Hub) -> None:

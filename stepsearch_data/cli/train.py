@@ -142,11 +142,12 @@ def _pushing(repo: str | None, output: Path, *, quiet: bool) -> Iterator[None]:
     if repo is None:
         yield
         return
-    from stepsearch_data.cli.share import check_push, publish_run
+    from stepsearch_data.cli.hub import Sending
+    from stepsearch_data.cli.policy import check_push, publish_run
 
     check_push(repo, quiet=quiet)
     yield
-    publish_run(repo, output, private=check_push(repo, quiet=quiet), quiet=quiet)
+    publish_run(repo, output, Sending(private=check_push(repo, quiet=quiet), quiet=quiet))
 
 
 def _print_estimate(told: Estimate, memory_gb: float, *, as_json: bool) -> None:
