@@ -56,8 +56,8 @@ def score(
     from stepsearch_data.scoring.scorer import Scorer, configure
 
     file = rollouts or answers
-    if (file or store) is None or (rollouts and answers):
-        raise ConfigError("expected one file: ROLLOUTS, or --answers FILE; or --store STORE, which keeps rollouts")
+    if [rollouts, answers, store].count(None) != 2:  # noqa: PLR2004 - all but one
+        raise ConfigError("expected one: a file ROLLOUTS, --answers FILE, or --store STORE, which keeps rollouts")
     if answers and switches:
         raise ConfigError("--set is for rollouts: the official answer metrics have no switches")
     if as_json and output:

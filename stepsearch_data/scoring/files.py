@@ -24,6 +24,7 @@ from stepsearch_data.executors import Name, open_executor
 from stepsearch_data.pipeline.catalog import check_current
 from stepsearch_data.pipeline.context import TableWriter
 from stepsearch_data.pipeline.kept import kept
+from stepsearch_data.pipeline.passes import KEEP_SOME
 from stepsearch_data.pipeline.questions import by_question
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.schemas.rollouts import READ, ScoredAnswer, ScoredRollout
@@ -50,6 +51,11 @@ _PRINTED: dict[Kind, tuple[str, ...]] = {  # what --json prints of a row, as the
     ),
     "answers": ("musique_em", "musique_f1", "hotpotqa_em", "hotpotqa_f1"),
 }
+_KEYS = (
+    "id",
+    "policy",
+    "sample",
+)  # what --json prints before them of a store's rollouts, which no file has the order of
 _CHUNK_ROWS, _CHUNK_BYTES = 256, 4 << 20
 _SMALL = 4  # chunks that one process scores faster than other processes start
 _REASONS = 1_000  # distinct reasons that are counted
@@ -133,9 +139,10 @@ def score_store(
         raise StoreError(f"cannot write {output}: it lies in the store and could damage it")
     with store.reading() as manifest:
         if not manifest.output(ROLLOUTS.name):
-            raise StoreError(f"the store {store.name} keeps no rollouts", "play some: stepsearch-data rollouts --help")
+            raise StoreError(f"the store {store.name} keeps no rollouts", KEEP_SOME)
         inputs = store.tables(manifest, QUESTIONS, ROUNDS, ROLLOUTS)
-        return _score(partial(kept_chunks, inputs), store.name, scorer, output, rejected, workers, reporter)
+        chunks = partial(kept_chunks, inputs)
+        return _score(chunks, store.name, scorer, output, rejected, workers, reporter, keys=_KEYS)
 
 
 def _score(
@@ -146,8 +153,9 @@ def _score(
     rejected: Path,
     workers: int | None,
     reporter: Reporter,
+    keys: tuple[str, ...] = (),
 ) -> Report:
-    """Score chunks of rows. `source` says where rejected rows come from."""
+    """Score chunks of rows. `source` says where rejected rows come from; `keys` are printed too."""
     for written in (output, rejected):
         # A FIFO, /dev/null or a folder; Path's methods would raise in a folder that is locked.
         if written and os.path.exists(written) and not os.path.isfile(written):  # noqa: PTH110, PTH113
@@ -163,7 +171,7 @@ def _score(
                 if writer:
                     writer.write(pa.Table.from_pylist(scored.rows, schema=TABLES[scorer.kind].schema))
                 else:
-                    printed = ({name: row[name] for name in _PRINTED[scorer.kind]} for row in scored.rows)
+                    printed = ({name: row[name] for name in (*keys, *_PRINTED[scorer.kind])} for row in scored.rows)
                     sys.stdout.buffer.writelines(orjson.dumps(row) + b"\n" for row in printed)
                     sys.stdout.flush()
                 rejects.write(scored)

@@ -319,8 +319,10 @@ def test_a_switch_is_set(tmp_path: Path, cli: Run) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        ([], 2, "expected one file"),
-        (["r.jsonl", "--answers", "r.jsonl"], 2, "expected one file"),
+        ([], 2, "expected one: a file"),
+        (["r.jsonl", "--answers", "r.jsonl"], 2, "expected one: a file"),
+        (["r.jsonl", "--store", "nowhere"], 2, "expected one: a file"),
+        (["--answers", "r.jsonl", "--store", "nowhere"], 2, "expected one: a file"),
         (["r.jsonl", "--json", "-o", "x.parquet"], 2, "leave one out"),
         (["r.jsonl", "--set", "lambda=1"], 2, "NAME is one of"),
         (["--answers", "r.jsonl", "--set", "decimals=4"], 2, "no switches"),
@@ -442,7 +444,8 @@ def test_the_rollouts_that_a_store_keeps_are_scored_as_rows_of_a_file(keeping: P
         assert {name: row[name] for name in row.keys() - same} == {name: alone[name] for name in alone.keys() - same}
     assert {row["answer_em"] for row in found if row["sample"] == 2} == {0}
     lines = printed(cli("score", "--store", keeping, "--preset", "reference", "--json"))
-    assert [each["score"] for each in lines] == [row["score"] for row in found]
+    shown = ("id", "policy", "sample", "score")
+    assert [[each[name] for name in shown] for each in lines] == [[row[name] for name in shown] for row in found]
 
 
 def test_a_store_without_rollouts_and_a_place_inside_of_one_are_refused(
