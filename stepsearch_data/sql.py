@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -12,8 +13,9 @@ import pyarrow as pa
 
 from stepsearch_data.core.errors import QueryError, StoreError, without_traceback
 from stepsearch_data.pipeline.catalog import JUDGED, LOGS, files_of, log_files, quoted, views
+from stepsearch_data.pipeline.passes import KEEP_SOME
 from stepsearch_data.pipeline.store import Manifest, Store
-from stepsearch_data.schemas.tables import TABLES, Table
+from stepsearch_data.schemas.tables import OPTIONAL, TABLES, Table
 
 if TYPE_CHECKING:
     import duckdb
@@ -186,5 +188,7 @@ def _advice(store: Store, message: str) -> str:
     match = re.search(r"Table with name (\w+) does not exist", message)
     names = {table.name for table in TABLES}
     if match and match[1] in names and store.manifest().output(match[1]) is None:
-        return f"{match[1]} is not built yet: stepsearch-data build --store {store.name}"
+        if match[1] in {table.name for table in OPTIONAL}:
+            return KEEP_SOME
+        return f"{match[1]} is not built yet: stepsearch-data build --store {shlex.quote(store.name)}"
     return "stepsearch-data schema lists tables and columns" if match or "Referenced column" in message else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,12 +14,11 @@ from stepsearch_data.cli import options
 from stepsearch_data.cli.common import OK, QUARANTINED, beside, end_at_once
 from stepsearch_data.cli.evaluate import lengths_of, loader, print_rehearsal, reading_of, tell_faults, tools_of
 from stepsearch_data.cli.printing import REASONS, grid, print_json, say, store_flag, tell, teller
+from stepsearch_data.core.intervals import BANDS
 from stepsearch_data.core.progress import Reporter
 
 if TYPE_CHECKING:
     from stepsearch_data.rollouts import Keeping
-
-_RATES = {"unsolved": "0", "hard": "below 0.2", "medium": "0.2 to 0.8", "easy": "above 0.8", "solved": "1"}
 
 
 def rollouts(
@@ -138,7 +138,7 @@ def _print_held(held: dict[str, Any], keeping: Keeping) -> None:
     columns = ("policy", "questions", "rollouts", "pass rate", "95 %")
     grid(columns, [(keeping.policy, held["questions"], held["rollouts"], held["pass_rate"], told)])
     print()
-    grid(("band", "pass rate", "questions"), [(band, _RATES[band], n) for band, n in held["bands"].items()])
+    grid(("band", "pass rate", "questions"), [(band, BANDS[band], n) for band, n in held["bands"].items()])
     print()
     shown = held["rejected"][:REASONS]
     others = sum(each["rollouts"] for each in held["rejected"][REASONS:])
@@ -151,4 +151,5 @@ def _print_held(held: dict[str, Any], keeping: Keeping) -> None:
     ]
     grid(("rollouts", "count", "because, or for example"), rows)
     if keeping.counted not in {"", keeping.policy}:
-        tell(f"note: pass rates are those of {keeping.counted}; of this one: --set quality.policy={keeping.policy}")
+        own = shlex.quote(f"quality.policy={keeping.policy}")
+        tell(f"note: pass rates are those of {keeping.counted}; of this one: --set {own}")

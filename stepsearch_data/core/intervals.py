@@ -31,9 +31,15 @@ def share_interval(hits: int, n: int) -> Interval:
     return Interval(n, share, max(0.0, centre - half), min(1.0, centre + half))
 
 
-BANDS = ("unsolved", "hard", "medium", "easy", "solved")
-"""Bands of pass rates: 0, below 0.2, to 0.8, above 0.8, and 1."""
 _HARD, _EASY = 0.2, 0.8
+BANDS = {
+    "unsolved": "0",
+    "hard": f"below {_HARD}",
+    "medium": f"{_HARD} to {_EASY}",
+    "easy": f"above {_EASY}",
+    "solved": "1",
+}
+"""Bands of pass rates, and which these are in words."""
 
 
 class Passes(NamedTuple):

@@ -41,10 +41,8 @@ _NOTHING = {
         "no hop has both a good search and one that the vote rejected",
         "more queries: --set queries.per_sub_question=6",
     ),
-    "curriculum": (
-        "no trajectory has rollouts with such a pass rate",
-        f"keep some: stepsearch-data build {KEEP_SOME}",
-    ),
+    "wanted": ("no trajectory has rollouts with such a pass rate", "another range: --pass-rate 0-1"),
+    "curriculum": ("no trajectory that passed the quality gates has rollouts", KEEP_SOME),
 }
 
 
@@ -106,7 +104,7 @@ def export(
                 for row in form.rows(item, template):
                     written.append(own_split, {**row, _ORIGIN.name: item.origin} if both else row)
         if not written.rows:
-            keys = ("curriculum" if wanted else "", origin, form.of, form.name)
+            keys = ("wanted" if wanted else "", origin, form.of, form.name)
             raise StoreError(*next((_NOTHING[key] for key in keys if key in _NOTHING), _NO_TRAJECTORY))
         written.commit(alone=split is None and not form.stem)
         paths = {name: str(written.path(name)) for name in written.rows}

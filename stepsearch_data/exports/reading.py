@@ -43,7 +43,7 @@ def played(store: Store, manifest: Manifest, *, everything: bool) -> Iterator[Pl
     in `examples`. Raises StoreError for a store that keeps none.
     """
     if not all(manifest.output(table.name) for table in _PLAYED):
-        raise StoreError("the store keeps no rollouts", f"keep some: stepsearch-data build {KEEP_SOME}")
+        raise StoreError("the store keeps no rollouts", KEEP_SOME)
     inputs = store.tables(manifest, tables.QUESTIONS, *_PLAYED)
     splits = _splits(store, manifest, everything=everything)
     for rows in by_question(inputs, *_PLAYED):
@@ -188,16 +188,19 @@ def _splits(store: Store, manifest: Manifest, *, everything: bool) -> dict[str, 
 
 
 def _passes(store: Store, manifest: Manifest) -> dict[str, Passes]:
-    """Count the rollouts of each question, of the policy that the quality gates look at; none where none are kept.
+    """Count the rollouts of each question, of the policy that the quality gates look at.
 
-    Raises ConfigError where the gates look at a file instead, whose scores are no counts.
+    Raises StoreError for a store that keeps none, ConfigError where the gates look at a file instead, whose scores are
+    no counts.
     """
     output, quality = manifest.output(tables.ROLLOUTS.name), manifest.stages.get("quality")
+    if not output:
+        raise StoreError("the store keeps no rollouts", KEEP_SOME)
     fingerprint = quality.fingerprint if quality else {}
-    if output and any(name.startswith("rollouts ") for name in fingerprint.get("files", ())):
+    if any(name.startswith("rollouts ") for name in fingerprint.get("files", ())):
         raise ConfigError("the pass rates of this store are those of a file", "build it without quality.rollouts")
     policy = fingerprint.get("config", {}).get("policy", "")
-    return count_passes(store.table(tables.ROLLOUTS, output), policy) if output else {}
+    return count_passes(store.table(tables.ROLLOUTS, output), policy)
 
 
 def _example(index: int, split: str, trajectory: Trajectory, rows: QuestionRows, passages: Passages) -> Example:

@@ -7,7 +7,8 @@ from pathlib import Path
 from stepsearch_data.core.errors import ConfigError
 from stepsearch_data.core.intervals import Passes
 
-KEEP_SOME = "--set 'rollouts.policies=[\"NAME=DIR\"]'"  # rollouts: what to say where there are none
+KEEP_SOME = "play some: stepsearch-data rollouts --help"
+"""What to say where a store keeps no rollouts."""
 
 
 def count_passes(rollouts: Path, policy: str) -> dict[str, Passes]:

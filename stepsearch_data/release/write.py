@@ -79,7 +79,7 @@ def write_release(store: Store, folder: Path, settings: ReleaseSettings, meter: 
     with store.reading() as manifest:
         inputs = _check_store(store, manifest, settings.max_rejects)
         if settings.traces and tables.ROLLOUTS not in inputs:
-            raise PublishError("there are no traces: the store keeps no rollouts", f"stepsearch-data build {KEEP_SOME}")
+            raise PublishError("there are no traces: the store keeps no rollouts", KEEP_SOME)
         if not settings.allow_templates:
             refuse_templates(inputs[tables.QUESTIONS])
         if not settings.allow_paths:

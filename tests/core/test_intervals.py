@@ -22,4 +22,5 @@ def test_a_band_is_a_part_of_the_pass_rates() -> None:
     bands = {right: Passes(right, 10).band for right in range(11)}
     assert bands == {0: "unsolved", 1: "hard", **dict.fromkeys(range(2, 9), "medium"), 9: "easy", 10: "solved"}
     assert set(bands.values()) == set(BANDS)
+    assert BANDS["hard"] == "below 0.2"
     assert (Passes(3, 8).rate, Passes(3, 8).interval) == (3 / 8, share_interval(3, 8))

@@ -306,10 +306,15 @@ def unplayed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return store
 
 
-def test_a_store_without_rollouts_says_how_to_keep_some(form: str, export: Export, unplayed: Path) -> None:
+@pytest.mark.parametrize(
+    ("form", "pass_rate"), [("atif", None), ("traces", None), ("curriculum", None), ("trl-grpo", "hard")]
+)
+def test_a_store_without_rollouts_says_how_to_keep_some(
+    form: str, pass_rate: str | None, export: Export, unplayed: Path
+) -> None:
     with pytest.raises(StoreError, match="the store keeps no rollouts") as caught:
-        export(form, store=unplayed)
-    assert caught.value.hint == "keep some: stepsearch-data build --set 'rollouts.policies=[\"NAME=DIR\"]'"
+        export(form, store=unplayed, pass_rate=pass_rate)
+    assert caught.value.hint == "play some: stepsearch-data rollouts --help"
 
 
 def test_an_origin_is_refused(form: str, export: Export) -> None:

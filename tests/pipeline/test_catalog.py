@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import subprocess
 import sys
@@ -72,7 +73,7 @@ def unfinished(tmp_path_factory: pytest.TempPathFactory, sample_store: Path) -> 
     """A store built up to `queries`."""
     from tests.conftest import run_cli
 
-    store = tmp_path_factory.mktemp("unfinished") / "store"
+    store = tmp_path_factory.mktemp("unfinished") / "my store"
     assert run_cli("build", "--quiet", "--store", store, "--to", "queries").returncode == 0
     return store
 
@@ -88,7 +89,10 @@ def test_before_the_vote_verdicts_are_null(unfinished: Path) -> None:
 def test_a_view_that_is_not_built_yet_says_how_to_get_it(unfinished: Path) -> None:
     with pytest.raises(QueryError) as caught:
         ask(unfinished, "SELECT * FROM hits")
-    assert "hits is not built yet: stepsearch-data build" in caught.value.hint
+    assert caught.value.hint == f"hits is not built yet: stepsearch-data build --store {shlex.quote(str(unfinished))}"
+    with pytest.raises(QueryError) as caught:
+        ask(unfinished, "SELECT * FROM rollouts")
+    assert caught.value.hint == "play some: stepsearch-data rollouts --help"
 
 
 def test_verdicts_on_earlier_queries_are_not_shown(unfinished: Path, tmp_path: Path, cli: Run) -> None:

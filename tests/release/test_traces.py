@@ -121,7 +121,7 @@ def test_a_store_without_rollouts_has_no_traces(hub: Hub, publish: Command, tmp_
     said = publish("--traces")
     assert said.code == 1
     assert "there are no traces: the store keeps no rollouts" in said.err
-    assert "hint: stepsearch-data build --set 'rollouts.policies=[\"NAME=DIR\"]'" in said.err
+    assert "hint: play some: stepsearch-data rollouts --help" in said.err
     assert not (tmp_path / "release").exists()
     assert hub.repositories == {}
 
