@@ -30,7 +30,9 @@ def row_of(played: Played) -> Row:
     """
     episode, own_tokens, refused, messages, counts = played
     task, asked = episode.task, described(episode.task)
-    rollout = read(episode.text if messages is None else messages, observations=episode.observations)
+    # A policy that calls tools writes all text but their results: a result that it makes up in tags is none.
+    observations = episode.observations if messages is None else []
+    rollout = read(episode.text if messages is None else messages, observations=observations)
     prediction = rollout.answer.text if rollout.answer else None
     em, f1 = (0, 0.0) if prediction is None else dataset_of(task.source).score(prediction, task.answers)
     return {
@@ -41,7 +43,7 @@ def row_of(played: Played) -> Row:
         "question": task.question,
         "prompt": task.prompt,
         "response": episode.text if messages is None else messages,
-        "observations": episode.observations if messages is None else None,
+        "observations": observations,
         "target": asked["target"],
         "search_keys": task.search_keys,
         "support_docs": asked["support_docs"],

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, count
 from typing import Any
 
+from stepsearch_data.core.errors import RowRejected
 from stepsearch_data.core.text import joined_lines
 from stepsearch_data.rewards.rollout import NO_SEARCH_LEFT, TAG, Places, Rollout, Span, Texts, parse, transcript
 
@@ -40,7 +42,13 @@ _HEADER = re.compile(r"^\[(\d{1,5})\] (.*)$", re.MULTILINE)
 _ID = re.compile(r" \(id d\d{1,5}(?:, page 1 of \d{1,5})?\)\Z")  # beside a title, where documents can be opened
 
 
-def read_conversation(messages: Sequence[Message], *, lazy: bool = False, keep_next_label: bool = False) -> Rollout:
+def read_conversation(
+    messages: Sequence[Message],
+    *,
+    lazy: bool = False,
+    keep_next_label: bool = False,
+    observations: Places | None = None,
+) -> Rollout:
     """Read messages as OpenAI, TRL and verl write them; those before the first of the assistant are the prompt.
 
     A call's query is the first text among its arguments. What it returned is cut where documents begin, at `[1] Title`,
@@ -49,24 +57,27 @@ def read_conversation(messages: Sequence[Message], *, lazy: bool = False, keep_n
     the last message, which calls nothing, between `<answer>` and `</answer>`.
 
     Where no tool is called and a result stands in tags, the messages are one text, which is parsed as `parse` does.
-    What others than the assistant say in between, the environment wrote.
+    What others than the assistant say in between, the environment wrote. But `observations` (empty, as no text of the
+    assistant is the environment's) say that the policy searches by calls alone: what it writes in tags is then no
+    search, and no result. Raises RowRejected for calls of another shape.
     """
-    text, observations = _joined(messages)
-    if "<information>" in text and not _calls(messages):
-        return parse(text, lazy=lazy, keep_next_label=keep_next_label, observations=observations)
+    text, others = _joined(messages)
+    if observations is None and "<information>" in text and not _calls(messages):
+        return parse(text, lazy=lazy, keep_next_label=keep_next_label, observations=others)
     said, answer = _read(messages)
     calls = (call for message in said for call in message.calls)
     return transcript([(call.query, call.documents) for call in calls if call.query], answer.text if answer else None)
 
 
-def in_tags(messages: Sequence[Message]) -> tuple[str, Places | None]:
+def in_tags(messages: Sequence[Message], observations: Places | None = None) -> tuple[str, Places | None]:
     """Write a conversation as one text with tags, and tell which parts of it the policy did not write, if any.
 
-    Where no tool is called, it is what the messages say. Else `parse` reads of it what `read_conversation` reads of the
-    messages: a round is a search with what it showed. What a message says is a thought, an empty one where it only
-    calls. Calls that are no search stand as text, with what they returned.
+    Where no tool is called, it is what the messages say, without `observations`. Else `parse` reads of it what
+    `read_conversation` reads of the messages: a round is a search with what it showed. What a message says is a
+    thought, an empty one where it only calls. Calls that are no search stand as text, with what they returned. Raises
+    RowRejected as `read_conversation` does.
     """
-    if not _calls(messages):
+    if observations is None and not _calls(messages):
         return _joined(messages)
     parts: list[tuple[str, bool]] = []  # texts, and whether the environment wrote them
     said, answer = _read(messages)
@@ -96,9 +107,9 @@ def in_tags(messages: Sequence[Message]) -> tuple[str, Places | None]:
 class _Call:
     """A call: its query, if it is a search that was run, as it was written, and what it returned, if anything."""
 
+    at: int
     query: str
     written: str
-    identity: Any
     result: str | None = None
     documents: Texts | None = None
 
@@ -111,31 +122,76 @@ class _Said:
     calls: list[_Call]
 
 
+class _Waiting:
+    """Calls that have no result yet, in order."""
+
+    def __init__(self) -> None:
+        self._all: deque[_Call] = deque()
+        self._by_id: defaultdict[Any, deque[_Call]] = defaultdict(deque)
+
+    def add(self, call: _Call, identity: Any) -> None:
+        self._all.append(call)
+        self._by_id[identity].append(call)
+
+    def answered(self, wanted: Any) -> _Call | None:
+        """Return the first call that a result may belong to: of its id or of none, where it has one."""
+        queues = [self._all] if wanted is None else [self._by_id[wanted], self._by_id[None]]
+        for queue in queues:
+            while queue and queue[0].result is not None:
+                queue.popleft()
+        return min((queue[0] for queue in queues if queue), key=lambda call: call.at, default=None)
+
+
 def _read(messages: Sequence[Message]) -> tuple[list[_Said], Span | None]:
-    """Return what the assistant said and called, and the answer that the last message gives."""
+    """Return what the assistant said and called, and the answer that the last message gives. Raises RowRejected."""
     said: list[_Said] = []
     last: Message = {}
+    numbers, waiting = count(), _Waiting()
     for message in messages:
-        if message.get("role") == "assistant":
+        role = message.get("role")
+        if role == "assistant":
             last = message
-            calls = [_Call(_query(call), _written(call), call.get("id")) for call in message.get("tool_calls") or ()]
-            said.append(_Said(_text(message), calls))
-        elif message.get("role") in {"tool", "function"}:
+            said.append(_Said(_text(message), []))
+            for call in _calls_of(message):
+                said[-1].calls.append(_Call(next(numbers), _query(call), _written(call)))
+                waiting.add(said[-1].calls[-1], _identity(call, "id"))
+        elif role in ("tool", "function"):
             last = message
-            waiting = [call for each in said for call in each.calls if call.result is None]
-            wanted = message.get("tool_call_id")
-            call = next((each for each in waiting if wanted is None or each.identity in {None, wanted}), None)
-            if call:
-                call.result = _text(message)
-                stripped = call.result.strip()
-                call.query = "" if _REFUSED.match(stripped) else call.query
-                call.documents = None if _FAILED.match(stripped) else list(documents_in(call.result))
+            if found := waiting.answered(_identity(message, "tool_call_id")):
+                found.result = _text(message)
+                stripped = found.result.strip()
+                found.query = "" if _REFUSED.match(stripped) else found.query
+                found.documents = None if _FAILED.match(stripped) else list(documents_in(found.result))
     ended = last.get("role") == "assistant" and not last.get("tool_calls")
     return said, parse(_text(last)).answer if ended else None
 
 
 def _calls(messages: Sequence[Message]) -> bool:
     return any(message.get("tool_calls") for message in messages)
+
+
+def _calls_of(message: Message) -> Sequence[Mapping[str, Any]]:
+    """Return the calls of a message. Raises RowRejected where they are none."""
+    calls = message.get("tool_calls") or ()
+    if not (isinstance(calls, list | tuple) and all(isinstance(call, Mapping) for call in calls)):
+        raise RowRejected("tool_calls: expected a list of objects")
+    return calls
+
+
+def _function(call: Mapping[str, Any]) -> tuple[str, Any]:
+    """Return the name of the function that is called, and its arguments. Raises RowRejected."""
+    function = call.get("function") or call
+    name = function.get("name") if isinstance(function, Mapping) else function
+    if not (isinstance(function, Mapping) and isinstance(name, str | None)):
+        raise RowRejected("tool_calls: expected a function with the text name")
+    return str(name), function.get("arguments")
+
+
+def _identity(found: Mapping[str, Any], name: str) -> str | int | None:
+    identity = found.get(name)
+    if not isinstance(identity, str | int | None):
+        raise RowRejected(f"{name}: expected a text")
+    return identity
 
 
 def _inert(text: str | None) -> str:
@@ -147,10 +203,12 @@ def _inert(text: str | None) -> str:
 
 
 def _written(call: Mapping[str, Any]) -> str:
-    """Return a call as text."""
-    function = call.get("function") or call
-    arguments = function.get("arguments")
-    return f"{function.get('name')}({arguments if isinstance(arguments, str) else json.dumps(arguments)})"
+    """Return a call as text. Raises RowRejected."""
+    name, arguments = _function(call)
+    try:
+        return f"{name}({arguments if isinstance(arguments, str) else json.dumps(arguments)})"
+    except (TypeError, ValueError, RecursionError):
+        raise RowRejected("tool_calls: the arguments are no JSON, or too deep") from None
 
 
 def _joined(messages: Sequence[Message]) -> tuple[str, Places | None]:
@@ -167,22 +225,23 @@ def _joined(messages: Sequence[Message]) -> tuple[str, Places | None]:
 
 
 def _query(call: Mapping[str, Any]) -> str:
-    """Return the query of a call, empty where it has none, or reads what a search has shown."""
-    function = call.get("function") or call
-    arguments = function.get("arguments")
-    with suppress(ValueError):
+    """Return the query of a call, empty where it has none, or reads what a search has shown. Raises RowRejected."""
+    name, arguments = _function(call)
+    with suppress(ValueError, RecursionError):
         arguments = json.loads(arguments) if isinstance(arguments, str) else arguments
-    if not isinstance(arguments, Mapping) or arguments.keys() <= _READING.get(str(function.get("name")), set()):
+    if not isinstance(arguments, Mapping) or arguments.keys() <= _READING.get(name, set()):
         return ""
     texts = [value[0] if isinstance(value, list) and value else value for value in arguments.values()]
-    return next((text.strip() for text in texts if isinstance(text, str)), "")
+    query = next((text.strip() for text in texts if isinstance(text, str)), "")
+    return query.encode(errors="replace").decode()  # JSON may escape half a character
 
 
 def _text(message: Message) -> str:
     """Return what a message says, also where it is given in parts."""
     content = message.get("content")
     if isinstance(content, list):
-        return "".join(str(part.get("text") or "") for part in content if isinstance(part, Mapping))
+        texts = [part.get("text") for part in content if isinstance(part, Mapping)]
+        return "".join(text for text in texts if isinstance(text, str))
     return content if isinstance(content, str) else ""
 
 

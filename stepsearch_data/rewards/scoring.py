@@ -35,11 +35,13 @@ class Scores:
 def read(text: str | Sequence[Message], config: RewardConfig = PAPER, observations: Places | None = None) -> Rollout:
     """Parse a rollout as this config does; messages as `read_conversation` does.
 
-    `observations` are the parts of a text that the environment wrote, if known.
+    `observations` are the parts of a text that the environment wrote, if known. Raises RowRejected for messages with
+    calls of another shape.
     """
+    lazy, keep_next_label = config.lazy_patterns, config.keep_next_label
     if not isinstance(text, str):
-        return read_conversation(text, lazy=config.lazy_patterns, keep_next_label=config.keep_next_label)
-    return parse(text, lazy=config.lazy_patterns, keep_next_label=config.keep_next_label, observations=observations)
+        return read_conversation(text, lazy=lazy, keep_next_label=keep_next_label, observations=observations)
+    return parse(text, lazy=lazy, keep_next_label=keep_next_label, observations=observations)
 
 
 def score_rollout(

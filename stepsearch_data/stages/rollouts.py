@@ -132,12 +132,12 @@ def _identify(line: bytes) -> tuple[str, int, str]:
         row = _json(line)
     except RowRejected as error:
         return "", 0, str(error)
-    question_id, sample = row.get("question_id", row.get("id")), row.get("sample", 0)
+    question_id = row.get("question_id", row.get("id"))
     if not isinstance(question_id, str | int):
         return "", 0, "it has no question_id or id"
     if row.get("ended") == "refused":
-        return "", 0, f"the server refused it: {row.get('error')}"
-    return str(question_id), sample if isinstance(sample, int) and 0 <= sample < 1 << 31 else 0, ""
+        return "", 0, f"the server refused it: {_told(row, 'error')}"
+    return str(question_id), _counted(row, "sample") or 0, ""
 
 
 def _json(line: bytes) -> dict[str, Any]:
@@ -148,6 +148,18 @@ def _json(line: bytes) -> dict[str, Any]:
     if not isinstance(row, dict):
         raise RowRejected("a rollout is a JSON object")
     return row
+
+
+def _told(row: dict[str, Any], name: str) -> str:
+    """Return a text of a line, empty where it is none."""
+    return row[name] if isinstance(row.get(name), str) else ""
+
+
+def _counted(row: dict[str, Any], name: str) -> int | None:
+    """Return a number of a line that a column can hold; None where it is none."""
+    number = row.get(name)
+    fits = isinstance(number, int) and not isinstance(number, bool) and 0 <= number < 1 << 31
+    return number if fits else None
 
 
 _Part = list[tuple[Question | None, list[Line]]]
@@ -232,7 +244,8 @@ def _rows(question: Question, policy: str, earlier: int, line: bytes) -> list[tu
     golds = [gold.text for gold in question.supporting]
     made = []
     for sample, response in enumerate(row.responses, start=earlier + 1):
-        text, observations = (response, row.observations) if isinstance(response, str) else in_tags(response)
+        given = row.observations
+        text, observations = (response, given) if isinstance(response, str) else in_tags(response, given)
         parsed = read(text, observations=observations)
         scores = score_rollout(parsed, targets, support_docs=golds)
         turns = _turns(question, policy, sample, parsed, scores)
@@ -247,13 +260,13 @@ def _rows(question: Question, policy: str, earlier: int, line: bytes) -> list[tu
             right=bool(right),
             f1=f1,
             format_ok=scores.format_ok,
-            ended=str(found.get("ended") or ""),
+            ended=_told(found, "ended"),
             searches=len(parsed.answered),
             gold=len(golds),
             gold_found=sum(turn.new_gold for turn in turns),
             information_gain=sum(scores.information_gain),
             redundancy_penalty=sum(scores.redundancy_penalty),
-            own_tokens=found["own_tokens"] if isinstance(found.get("own_tokens"), int) else None,
+            own_tokens=_counted(found, "own_tokens"),
             response=text,
             observations=None if observations is None else [list(part) for part in observations],
         )

@@ -55,7 +55,7 @@ def test_documents_are_opened_and_counted_apart(ask: Ask, gold: GoldCaller, cli:
         assert "(id d1)" in texts[0]
         assert texts[1].startswith(f"{row['searches'][0]['titles'][0]} (id d1)\n")
         assert texts[2] == TOO_MANY.format(1)
-        assert (row["opens"], row["finds"], row["observations"]) == (1, 1, None)
+        assert (row["opens"], row["finds"], row["observations"]) == (1, 1, [])
         assert [found.query.text for found in read_conversation(row["response"]).rounds] == [
             search["query"] for search in row["searches"]
         ]
@@ -155,6 +155,23 @@ def test_what_does_not_fit_is_not_shown(ask: Ask, tmp_path: Path) -> None:
     (row, *_) = rollouts(tmp_path / "out")
     assert (row["ended"], row["searches"]) == ("length", [])
     assert [message["role"] for message in row["response"]] == ["assistant"]
+
+
+def test_results_that_the_policy_made_up_never_count(ask: Ask, sample_store: Path, cli: Run, tmp_path: Path) -> None:
+    """Neither in the evaluation's own row, nor for `score`."""
+    tasks = EnvironmentConfig(str(sample_store)).tasks().values()
+    task = next(each for each in tasks if each.support_docs)
+    gold = task.support_docs[0].text
+    said = (
+        f"<think> t </think> <search> q </search> <information> Doc 1<## Title: x ##> {gold} </information> "
+        f"<answer> {task.answers[0]} </answer>"
+    )
+    ask(LlmServer(lambda _: completion(said)), tools=TOOLS, limit=1)
+    (row, *_) = rollouts(tmp_path / "out")
+    assert (row["searches"], row["format_ok"], row["observations"]) == ([], False, [])
+    scored = cli("score", tmp_path / "out" / "rollouts.jsonl", "--json")
+    (reward, *_) = map(json.loads, scored.stdout.splitlines())
+    assert reward["information_gain"] == []
 
 
 def test_the_command_line_plays_tools(cli: Run, gold: GoldCaller, sample_store: Path, tmp_path: Path) -> None:

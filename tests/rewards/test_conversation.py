@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from stepsearch_data.core.errors import RowRejected
 from stepsearch_data.rewards import REFERENCE, in_tags, parse, read, read_conversation, score_rollout
 from stepsearch_data.rewards.conversation import NO_QUERY, NO_TOOL, OVER, TOO_MANY
 from stepsearch_data.rewards.rollout import NO_SEARCH_LEFT
@@ -205,6 +206,20 @@ def test_results_that_the_policy_made_up_are_none_where_the_environment_speaks()
     assert rollout.answered == ()
 
 
+MADE_UP = assistant(
+    "<think> t </think><search> q </search><information> Ada of Rome </information><answer> Rome </answer>"
+)
+
+
+@pytest.mark.parametrize("messages", [[MADE_UP], [{**call("q"), **MADE_UP}, tool("else"), MADE_UP]], ids=range(2))
+def test_a_policy_that_calls_tools_makes_up_no_result(messages: list[dict[str, Any]]) -> None:
+    text, observations = in_tags(messages, [])
+    for rollout in (read(messages, observations=[]), parse(text, observations=observations)):
+        scores = score_rollout(rollout, ["Rome"], [], ["Ada of Rome"])
+        assert scores.information_gain == [0] * (len(messages) > 1)
+        assert scores.format_ok is (len(messages) > 1)
+
+
 def test_a_call_without_a_result_was_not_answered() -> None:
     rollout = read_conversation([call("a"), tool("d"), call("b")])
     assert (rollout.queries, rollout.answered) == (("a", "b"), ("a",))
@@ -229,3 +244,30 @@ def test_whatever_the_messages_hold_they_are_read() -> None:
     assert read_conversation(odd).rounds == ()
     assert read_conversation(json.loads(json.dumps(odd))).answer is None
     assert read_conversation([]).answer is None
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ({"role": "assistant", "tool_calls": "search"}, "expected a list of objects"),
+        ({"role": "assistant", "tool_calls": {"name": "search"}}, "expected a list of objects"),
+        ({"role": "assistant", "tool_calls": ["search"]}, "expected a list of objects"),
+        ({"role": "assistant", "tool_calls": [{"function": "x"}]}, "expected a function"),
+        ({"role": "assistant", "tool_calls": [{"function": {"name": ["x"]}}]}, "expected a function"),
+        ({"role": "assistant", "tool_calls": [{"name": "x", "arguments": b"x"}]}, "no JSON"),
+        (call("q", id=[]), "id: expected a text"),
+        (tool("d", tool_call_id={}), "tool_call_id: expected a text"),
+    ],
+    ids=range(8),
+)
+def test_calls_of_another_shape_are_refused(message: dict[str, Any], said: str) -> None:
+    for reader in (read_conversation, in_tags):
+        with pytest.raises(RowRejected, match=said):
+            reader([call("q"), message])
+
+
+@pytest.mark.parametrize("arguments", ["[" * 3000, '{"query": "\\ud800"}'], ids=["deep", "half a character"])
+def test_arguments_that_are_odd_json_are_read(arguments: str) -> None:
+    message = {"role": "assistant", "tool_calls": [{"function": {"name": "search", "arguments": arguments}}]}
+    assert [found.query.text for found in read_conversation([message, tool("d")]).rounds] in ([], ["?"])
+    assert in_tags([message, tool("d")])[0].encode()

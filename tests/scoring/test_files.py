@@ -465,16 +465,24 @@ def test_null_stands_for_absent() -> None:
     assert (row.responses, row.target, row.search_keys, row.support_docs) == (["x"], ["y"], [], [])
 
 
+NAMES = [
+    *(*READ, "prediction", "answers"),
+    *("role", "content", "text", "tool_calls", "tool_call_id", "function", "name", "arguments"),
+]
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from([*READ, "prediction", "answers"]), inner)
-    ),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner),
     max_leaves=12,
 )
+calls = st.fixed_dictionaries({}, optional=dict.fromkeys(("id", "function", "name", "arguments"), json_values))
+said = st.fixed_dictionaries(
+    {"role": st.sampled_from(["assistant", "tool", "user", [], {}])},
+    optional={"content": json_values, "tool_call_id": json_values, "tool_calls": json_values | st.lists(calls)},
+)
+conversations = st.fixed_dictionaries({"target": st.just("x"), "messages": st.lists(said, min_size=1, max_size=4)})
 
 
-@given(st.binary() | st.dictionaries(st.sampled_from([*READ, "prediction", "answers"]), json_values))
+@given(st.binary() | st.dictionaries(st.sampled_from(NAMES), json_values) | conversations)
 def test_any_row_is_scored_or_rejected(data: bytes | Row) -> None:
     for kind in TABLES:
         scored = Scorer(kind, REFERENCE).score([Record(1, data)])

@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from stepsearch_data.core.errors import ConfigError, SourceError, StepSearchError
+from stepsearch_data.schemas.rollouts import READ
 from stepsearch_data.stages.rollouts import STAGE, RolloutsConfig
 from tests.builders import question
 from tests.stages.conftest import RunStage, Tables
@@ -113,6 +116,48 @@ def test_a_conversation_in_tags_is_kept_as_its_text(run_stage: RunStage, tmp_pat
     alone = [{"role": "assistant", "content": own + environment + answer("Pesaro")}]
     (row,) = keep(run_stage, f"a={write(tmp_path, {'id': 'q1', 'messages': alone})}")["rollouts"]
     assert (row.observations, row.answer, row.gold_found) == (None, "Pesaro", 1)
+
+
+def test_results_that_a_policy_with_tools_made_up_do_not_count(run_stage: RunStage, tmp_path: Path) -> None:
+    messages = [{"role": "assistant", "content": search("Barber", GOLD_1) + answer("Pesaro")}]
+    path = write(tmp_path, {"id": "q1", "response": messages, "observations": []})
+    found = keep(run_stage, f"a={path}")
+    (row,) = found["rollouts"]
+    assert (row.searches, row.gold_found, row.information_gain, row.format_ok) == (0, 0, 0, False)
+    assert (row.answer, row.observations, found["rollout_turns"]) == ("Pesaro", [], [])
+
+
+@pytest.mark.parametrize("tokens", [18446744073709551615, True, -5, 2.0, "9"])
+def test_tokens_that_are_no_count_are_not_kept(run_stage: RunStage, tmp_path: Path, tokens: Any) -> None:
+    (row,) = keep(run_stage, f"a={write(tmp_path, line(answer('x'), own_tokens=tokens))}")["rollouts"]
+    assert row.own_tokens is None
+
+
+NAMES = [*READ, "role", "content", "text", "tool_calls", "tool_call_id", "function", "name", "arguments"]
+values = st.recursive(
+    st.sampled_from([None, True, 0, -1, 2**64 - 1, 0.5, "", "tool", "assistant", '{"query": "q"}', "[" * 3000]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=4),
+    max_leaves=12,
+)
+calls = st.fixed_dictionaries({}, optional=dict.fromkeys(("id", "function", "name", "arguments"), values))
+said = st.fixed_dictionaries(
+    {"role": st.sampled_from(["assistant", "tool", "user", [], {}])},
+    optional={"content": values, "tool_call_id": values, "tool_calls": values | st.lists(calls | values, max_size=3)},
+)
+odd = st.fixed_dictionaries(
+    {"id": st.just("q1"), "response": values | st.lists(said, max_size=4)},
+    optional=dict.fromkeys(("sample", "observations", "ended", "error", "own_tokens", "target"), values),
+)
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(odd, max_size=10))
+def test_any_line_is_kept_or_rejected(run_stage: RunStage, tmp_path: Path, lines: list[Any]) -> None:
+    found = keep(run_stage, f"a={write(tmp_path, *lines)}")
+    kept = {row.sample for row in found["rollouts"]}
+    assert len(kept) == len(found["rollouts"])
+    assert len(kept) + len(found["rejects"]) >= len(lines)
+    assert all(row.reason for row in found["rejects"])
 
 
 def test_a_conversation_that_calls_tools_is_kept_as_a_text_with_tags(run_stage: RunStage, tmp_path: Path) -> None:
