@@ -98,6 +98,6 @@ def _numbered(page: Any) -> int | None:
 
 
 def _quoted(value: Any) -> str:
-    """Return what a policy has given, in one short line."""
-    said = " ".join(str("" if value is None else value).split())
+    """Return what a policy has given, in one short line; nothing of lists, which may be too deep to write."""
+    said = " ".join(str(value if isinstance(value, str | int | float) else "").split())
     return f'"{said[:40]}"'

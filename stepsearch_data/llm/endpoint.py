@@ -230,11 +230,17 @@ def _calls(given: Any) -> Iterator[Call]:
         function = _dict(_dict(call).get("function"))
         name, arguments = function.get("name"), function.get("arguments")
         if isinstance(name, str) and name:
-            with suppress(orjson.JSONDecodeError):
-                arguments = orjson.loads(arguments) if isinstance(arguments, str) else arguments
-            said = orjson.dumps(_dict(arguments)).decode()
             identity = str(call.get("id") or f"call-{at}")
-            yield {"id": identity, "type": "function", "function": {"name": name, "arguments": said}}
+            yield {"id": identity, "type": "function", "function": {"name": name, "arguments": _arguments(arguments)}}
+
+
+def _arguments(given: Any) -> str:
+    """Return the arguments of a call as JSON, `{}` where they are no object. JSON can be read deeper than written."""
+    with suppress(orjson.JSONDecodeError, orjson.JSONEncodeError):
+        if isinstance(given, str):
+            return given if isinstance(orjson.loads(given), dict) else "{}"
+        return orjson.dumps(_dict(given)).decode()
+    return "{}"
 
 
 def _object(body: bytes) -> dict[str, Any]:
