@@ -49,7 +49,8 @@ def find_words(text: str, words: str, length: int = PAGE_LENGTH) -> tuple[list[P
     A place with more of the words is better, then the earlier one. A word is also found as the beginning of a longer
     one, whatever its case. The pages are those that `pages` cuts.
     """
-    wanted = list(dict.fromkeys(word.casefold() for word in _WORD.findall(words)))[:_MOST_WORDS]
+    # As written, because the text is: casefolded, `Straße` is longer than in the text.
+    wanted = list({word.lower(): word for word in _WORD.findall(words)}.values())[:_MOST_WORDS]
     if not wanted:
         return [], 0
     text = text.strip()

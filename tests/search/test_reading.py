@@ -68,6 +68,11 @@ def test_a_word_is_found_as_a_beginning_whatever_its_case(words: str, count: int
     assert find_words(LONG, words)[1] == count
 
 
+@pytest.mark.parametrize("word", ["Straße", "Fuß", "İstanbul", "\ufb01le", "ὈΔΥΣΣΕΎΣ"])
+def test_a_word_is_found_as_it_stands_in_the_text(word: str) -> None:
+    assert find_words(f"It is {word} here.", word)[1] == 1
+
+
 def test_words_of_a_script_without_spaces_are_found() -> None:
     assert find_words("罗西尼出生于佩萨罗", "佩萨罗") == ([Place(1, "罗西尼出生于佩萨罗")], 1)
 
