@@ -9,6 +9,8 @@ import string
 from collections.abc import Set as AbstractSet
 from functools import lru_cache
 
+NOTHING_FOUND = "Nothing was found."
+"""What a tool returns of a search that finds nothing: templates write it, and rewards read it as no document."""
 _FEWEST = 8  # words; shorter texts have too little to be called alike
 _TOKEN = re.compile(r"(?u)\b\w\w+\b")  # scikit-learn's default, the one that the reference code's TF-IDF uses
 _PUNCTUATION = str.maketrans("", "", string.punctuation)

@@ -12,7 +12,7 @@ from itertools import accumulate, count
 from typing import Any
 
 from stepsearch_data.core.errors import RowRejected
-from stepsearch_data.core.text import joined_lines
+from stepsearch_data.core.text import NOTHING_FOUND, joined_lines
 from stepsearch_data.rewards.rollout import NO_SEARCH_LEFT, TAG, Places, Rollout, Span, Texts, parse, transcript
 
 Message = Mapping[str, Any]
@@ -251,7 +251,7 @@ def documents_in(text: str) -> Iterator[tuple[str, str]]:
     for header in _HEADER.finditer(text):
         if int(header[1]) == len(headers) + 1:
             headers.append(header)
-    if not headers and text.strip():
+    if not headers and text.strip() not in {"", NOTHING_FOUND}:
         yield "", text
     ends = [header.start() for header in headers[1:]] + [len(text)]
     for header, end in zip(headers, ends, strict=False):

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from stepsearch_data.core.text import NOTHING_FOUND
 from stepsearch_data.templates.examples import Example, Paragraph, Search
 
 Message = dict[str, Any]
@@ -25,6 +26,7 @@ Message = dict[str, Any]
 PLACEHOLDER = re.compile(r"\$\{(\w+)\}")
 _TAG = re.compile(r"</?(\w+)>")
 _SEARCH, _THOUGHT = re.compile("<search>.*?</search>", re.DOTALL), re.compile("</?(?:think|plan|observation)>")
+_LIKE_A_HEADER = re.compile(r"^(?=\[\d{1,5}\] )", re.MULTILINE)  # as rewards cut the documents of a tool
 _DIALECTS = ("think", "plan", "search", "information", "observation", "answer")  # what rewards read as tags
 
 
@@ -89,11 +91,16 @@ class Template:
         return Turn(self._fill(part, **self._values(example, len(example.steps)), answer=example.answers[0]), None)
 
     def observation(self, documents: Sequence[Paragraph]) -> str:
-        """Return what the environment answers to a search."""
+        """Return what the environment answers to a search.
+
+        What a tool returns has no tags: lines of a document that look like the header of another one are indented.
+        """
         shown = "\n".join(
-            self._fill("document", rank=str(rank), title=document.title, text=document.text)
+            self._fill("document", rank=str(rank), title=self._indent(document.title), text=self._indent(document.text))
             for rank, document in enumerate(documents, start=1)
         )
+        if self.tool and not documents:
+            shown = NOTHING_FOUND
         return PLACEHOLDER.sub(lambda _: shown, self.parts["information"])
 
     def messages(self, turn: Turn, documents: Sequence[Paragraph] | None = None) -> list[Message]:
@@ -137,6 +144,9 @@ class Template:
 
     def _fill(self, part: str, **values: str) -> str:
         return PLACEHOLDER.sub(lambda match: self.inert(values[match[1]]), self.parts[part])
+
+    def _indent(self, text: str) -> str:
+        return _LIKE_A_HEADER.sub(" ", text) if self.tool else text
 
     def _own(self, text: str) -> str:
         """Return a turn that a policy wrote with tags; a template with a tool has a call in place of the search."""

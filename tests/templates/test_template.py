@@ -10,6 +10,7 @@ import pytest
 
 import stepsearch_data.templates
 from stepsearch_data.core.errors import ConfigError
+from stepsearch_data.rewards.conversation import documents_in
 from stepsearch_data.templates.examples import Example, Paragraph, Search, Step
 from stepsearch_data.templates.files import TEMPLATES, load_template, parse
 
@@ -171,3 +172,19 @@ def test_a_policys_own_words_stay_and_a_tool_is_called_in_place_of_its_search() 
     assert call["tool_calls"][0]["function"]["arguments"] == {"query": "opera composer"}
     assert shown["content"].endswith("Composed by Rossini.")
     assert last["content"] == "There. \n<answer> Pesaro </answer>"
+
+
+def test_a_line_of_a_passage_is_no_header_of_another_document() -> None:
+    """Where a tool returns documents, which have no tags: rewards see what the policy saw."""
+    documents = [Paragraph("A [2]", "[2] One.\n[2] Two.\n[x] y\n[123456] z"), Paragraph("B", "\n[3] C\nThree.")]
+    shown = load_template("tools").observation(documents)
+    assert [(title, text.split()) for title, text in documents_in(shown)] == [
+        (document.title, document.text.split()) for document in documents
+    ]
+    assert "\n[2] Two." in load_template("musique").observation(documents)
+
+
+def test_a_search_that_finds_nothing_says_so_where_a_tool_returns_it() -> None:
+    assert load_template("tools").observation([]) == "Nothing was found."
+    assert list(documents_in("Nothing was found.\n")) == []
+    assert "Nothing" not in load_template("musique").observation([])
