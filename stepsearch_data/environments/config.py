@@ -108,6 +108,8 @@ class EnvironmentConfig:
         if wording.tool is None:
             raise ConfigError(f"the template {self.template} has no tool", "tools, or one of yours with a part tool")
         for name in self.tools:
+            if self.tools.count(name) > 1:
+                raise ConfigError(f"the tool {name} is named twice", f"name each once: {', '.join(known)}")
             if name not in known:
                 raise ConfigError(f"there is no tool {name}", f"known: {', '.join(known)}")
             if name not in wording.parts:

@@ -70,6 +70,11 @@ def test_a_setting_that_cannot_be_played_is_refused(name: str, value: Any, said:
         EnvironmentConfig.of(**{name: value})
 
 
+def test_a_tool_is_named_once() -> None:
+    with pytest.raises(ConfigError, match="open is named twice"):
+        SearchEnvironment(EnvironmentConfig(tools=("open", "find", "open")))
+
+
 def test_a_list_of_settings_is_as_good_as_a_tuple(config: EnvironmentConfig) -> None:
     settings: Any = ["engines.bm25.workers=1"]
     assert hash(replace(config, settings=settings)) == hash(replace(config, settings=tuple(settings)))
