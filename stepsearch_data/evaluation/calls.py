@@ -1,7 +1,7 @@
 """A policy behind an OpenAI-compatible server that calls tools: its turns are messages of a chat.
 
 The rules are those of `SearchEnvironment`: a message without a call ends the rollout. What does not fit into the length
-of a rollout is not shown, and ends it.
+of a rollout, which the definitions of its functions are part of, is not shown, and ends it.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ class _Rollout:
     task: Task
     environment: SearchEnvironment
     prompt: tuple[Message, ...]
+    defined: int
+    """Characters of the tools' definitions, which go with each request."""
     written: list[CallMessage] = field(default_factory=list)
     searches: list[Search] = field(default_factory=list)
     spent: int = 0
@@ -41,8 +43,9 @@ class _Rollout:
 
     @property
     def characters(self) -> int:
-        """Return how long it is."""
-        return sum(len(each.content) + sum(len(str(call)) for call in _calls(each)) for each in self.messages)
+        """Return how long it is, as it is asked for."""
+        own = sum(len(each.content) + sum(len(str(call)) for call in _calls(each)) for each in self.messages)
+        return self.defined + own
 
     @property
     def messages(self) -> tuple[Message, ...]:
@@ -84,6 +87,7 @@ class CallingPolicy(Served):
         self._config, self._limits = config, in_characters(limits)
         self._model, self._temperature, self._seed = model, temperature, seed
         self._functions = tuple(config.functions)
+        self._defined = len(orjson.dumps(config.functions).decode())
 
     def play(self, tasks: Sequence[Task], retrieve: Retrieve) -> list[Played]:
         """See `Policy.play`. Every search of a turn goes to the engine in one batch."""
@@ -101,7 +105,8 @@ class CallingPolicy(Served):
         environment = SearchEnvironment(self._config)
         environment.reset(task)
         prompt = self._config.wording.prompt(task.question)
-        return _Rollout(task, environment, tuple(Message(each["role"], each["content"]) for each in prompt))
+        messages = tuple(Message(each["role"], each["content"]) for each in prompt)
+        return _Rollout(task, environment, messages, self._defined)
 
     async def _ask_all(self, rollouts: Sequence[_Rollout]) -> list[Reply | None]:
         asking = [asyncio.create_task(self._ask(rollout)) for rollout in rollouts]

@@ -95,6 +95,7 @@ def test_a_call_that_is_none_is_said_in_plain_words(ask: Ask, tmp_path: Path) ->
         called("browse", {"url": "x"}),
         called("search", "{broken"),
         called("find", "[1]"),
+        called("open", '{"id": ' + "[" * 1000 + "]" * 1000 + "}"),
         completion("So it is.\n<answer> Pesaro </answer>"),
     ]
     server = LlmServer(lambda request: turns[len(shown(request))])
@@ -105,8 +106,9 @@ def test_a_call_that_is_none_is_said_in_plain_words(ask: Ask, tmp_path: Path) ->
         'There is no tool "browse". Call search or open or find.',
         "There is no query. Search for a few words.",
         'There is no document "". Search first.',
+        'There is no document "". Search first.',
     ]
-    assert (found["invalid_turns"], found["searches"], found["ended"]["answer"]) == (4, 0, 1)
+    assert (found["invalid_turns"], found["searches"], found["ended"]["answer"]) == (5, 0, 1)
 
 
 def test_a_turn_may_have_more_calls_where_it_is_allowed(ask: Ask, sample_store: Path) -> None:
@@ -151,10 +153,21 @@ def test_a_rollout_ends_where_nothing_is_called(ask: Ask, reply: Any, ended: str
 
 def test_what_does_not_fit_is_not_shown(ask: Ask, tmp_path: Path) -> None:
     server = LlmServer(lambda _: called("search", {"query": "sea"}))
-    ask(server, tools=TOOLS, lengths={"max_length": 200}, limit=1)
+    ask(server, tools=TOOLS, lengths={"max_length": 500}, limit=1)
     (row, *_) = rollouts(tmp_path / "out")
     assert (row["ended"], row["searches"]) == ("length", [])
     assert [message["role"] for message in row["response"]] == ["assistant"]
+
+
+def test_no_request_is_longer_than_a_rollout_may_be(ask: Ask) -> None:
+    """With the definitions of the tools, which are paid each time: the rehearsal's price is a bound."""
+    server = LlmServer(lambda _: called("search", {"query": "sea"}))
+    ask(server, tools=TOOLS, lengths={"max_length": 1000}, limit=1)
+    sent = [(request["tools"], [message["content"] for message in request["messages"]]) for request in server.requests]
+    assert max(len(texts) for _, texts in sent) > 2  # it ends by its length, not at once
+    for tools, texts in sent:
+        defined = [tool["function"] for tool in tools]
+        assert len(json.dumps(defined, separators=(",", ":"))) + sum(map(len, texts)) < 1000 * 4
 
 
 def test_results_that_the_policy_made_up_never_count(ask: Ask, sample_store: Path, cli: Run, tmp_path: Path) -> None:
