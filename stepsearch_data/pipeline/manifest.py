@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -141,6 +141,11 @@ def with_stage(manifest: Manifest, stage: str, entry: Entry) -> Manifest:
         raise StoreError(
             f"the store cannot take {stage}: {in_words(error, most=1)}", "build into another --store"
         ) from error
+
+
+def without_stages(manifest: Manifest, names: Collection[str]) -> Manifest:
+    """Return the manifest without these stages."""
+    return Manifest(stages={name: entry for name, entry in manifest.stages.items() if name not in names})
 
 
 class _Format(BaseModel):

@@ -23,6 +23,7 @@ from stepsearch_data.llm.money import Budget
 from stepsearch_data.pipeline.catalog import write_catalog
 from stepsearch_data.pipeline.config import RunConfig
 from stepsearch_data.pipeline.context import StageContext, read_rows
+from stepsearch_data.pipeline.manifest import without_stages
 from stepsearch_data.pipeline.stage import Fingerprint, Needs, Stage, differences, digest
 from stepsearch_data.pipeline.store import Entry, Manifest, Output, Store
 from stepsearch_data.schemas.rows import Mark
@@ -81,7 +82,9 @@ class Runner:
         self.store = Store(config.store)
         self._stages = stages
         self.config = config
-        self._selected = [stage for stage in stages if stage.name in selected and not self._is_left_out(stage)]
+        chosen = [stage for stage in stages if stage.name in selected]
+        self._selected = [stage for stage in chosen if not self._is_left_out(stage)]
+        self._unwanted = [stage.name for stage in chosen if self._is_left_out(stage)]
         self._force = force
         self._started = started
         self._say: Callable[[str], None] = lambda _: None
@@ -92,7 +95,7 @@ class Runner:
         return self._plan(self._selected)
 
     def _plan(self, stages: Sequence[Stage]) -> list[Decision]:
-        manifest = self.store.manifest()
+        manifest = without_stages(self.store.manifest(), self._unwanted)
         rebuilt_by: dict[str, str] = {}
         decisions = []
         for stage in stages:
@@ -155,10 +158,19 @@ class Runner:
             with self.store.locked():
                 self._tidy()
                 self._started(self.store)
+                self._drop_unwanted()
                 with closing(self._executor), few_collections():
                     return [self._run_or_skip(stage, reporter) for stage in self._selected]
         except OSError as error:
             raise _store_error(self.store.name, error) from error
+
+    def _drop_unwanted(self) -> None:
+        """Drop the tables of optional stages that no setting wants any more."""
+        if dropped := [name for name in self._unwanted if name in self.store.manifest().stages]:
+            self.store.drop(dropped)
+            self._tidy()
+            for name in dropped:
+                self._say(f"{name:<13} dropped: no setting wants it")
 
     def try_rejected_again(self) -> int:
         """Mark what stages that ask a model or an engine rejected for another try. Return the number of questions."""
@@ -185,9 +197,8 @@ class Runner:
         return sample if is_sample else ()
 
     def _is_left_out(self, stage: Stage) -> bool:
-        """Tell whether neither the settings nor the store know an optional stage."""
-        wanted = self.config.stages[stage.name] != stage.config()
-        return stage.optional and not wanted and stage.name not in self.store.manifest().stages
+        """Tell whether no setting wants an optional stage."""
+        return stage.optional and self.config.stages[stage.name] == stage.config()
 
     def _inputs(self, stage: Stage, manifest: Manifest) -> dict[str, str]:
         """Return the content digests of what the stage reads, without missing inputs."""

@@ -18,7 +18,7 @@ import fcntl
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from itertools import count
 from pathlib import Path
@@ -31,7 +31,7 @@ from stepsearch_data.core.atomic import lock, place, write_whole
 from stepsearch_data.core.errors import StoreError
 from stepsearch_data.core.files import digest_of, read_regular
 from stepsearch_data.pipeline.changing_files import GLANCE
-from stepsearch_data.pipeline.manifest import MOST, Entry, Manifest, Output, with_stage
+from stepsearch_data.pipeline.manifest import MOST, Entry, Manifest, Output, with_stage, without_stages
 from stepsearch_data.pipeline.readable import ReadableStore, size_of
 from stepsearch_data.pipeline.stage import Fingerprint
 
@@ -106,11 +106,17 @@ class Store(ReadableStore):
                 for key, path in outputs.items()
             },
         )
-        manifest = with_stage(self.manifest(), stage, entry)
+        self._write(with_stage(self.manifest(), stage, entry))
+        return entry
+
+    def drop(self, stages: Collection[str]) -> None:
+        """Take stages and their tables out of the manifest. Their files go with the next `sweep`."""
+        self._write(without_stages(self.manifest(), stages))
+
+    def _write(self, manifest: Manifest) -> None:
         write_whole(self.manifest_path, manifest.model_dump_json(indent=1).encode())
         if self.mirror:
             self.mirror.publish()
-        return entry
 
     def write_text(self, name: str, text: str) -> None:
         """Replace a file at the root of the store atomically."""

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import Field
 
-from stepsearch_data.core.errors import ConfigError, StoreError
+from stepsearch_data.core.errors import ConfigError, QueryError, StoreError
 from stepsearch_data.core.progress import Reporter
 from stepsearch_data.pipeline.context import StageContext, TooManyRejects
 from stepsearch_data.schemas.rows import Row
@@ -229,7 +229,7 @@ def test_a_stage_without_work_writes_empty_tables_and_is_not_mentioned(
 
 
 def test_an_optional_stage_is_left_out_until_one_of_its_settings_is_given(world: World) -> None:
-    """What reads its tables does without them. Once they are there, they stay, and follow their inputs."""
+    """What reads its tables does without them. Where no setting wants them any more, they go."""
 
     def counted(context: StageContext) -> None:
         assert (SIGNS in context.inputs) == bool(world.store.manifest().output(SIGNS.name))
@@ -237,7 +237,15 @@ def test_an_optional_stage_is_left_out_until_one_of_its_settings_is_given(world:
     stages = (LOAD, replace(SIGN, optional=True), replace(COUNT, run=counted))
     assert world.ran(stages=stages) == ["load", "count"]
     assert world.planned(stages=stages) == {"load": (), "count": ()}
-    assert world.ran(stages=stages, sign=SignConfig(flip=True)) == ["sign", "count"]
-    assert world.ran(stages=stages) == ["sign", "count"]
+    wanted = SignConfig(flip=True)
+    assert world.ran(stages=stages, sign=wanted) == ["sign", "count"]
     world.source.write_text("7")
-    assert world.ran(stages=stages) == ["load", "sign", "count"]
+    assert world.ran(stages=stages, sign=wanted) == ["load", "sign", "count"]
+    (files,) = (world.store.root / "stages").glob("sign-*")
+    assert [name for name, reasons in world.planned(stages=stages).items() if reasons] == ["count"]
+    assert world.ran(stages=stages) == ["count"]
+    assert world.store.manifest().stages.keys() == {"load", "count"}
+    assert not files.exists()
+    with pytest.raises(QueryError):
+        world.sql("SELECT * FROM signs")
+    assert world.ran(stages=stages) == []
