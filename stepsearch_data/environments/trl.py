@@ -278,7 +278,8 @@ class TurnGRPOTrainer(GRPOTrainer):
             returns.new_tensor([total - weight * each for each in row])
             for total, row in zip(returns, before, strict=True)
         ]
-        spreads = [torch.cat(left[at : at + compared]).std() for at in range(0, len(left), compared)]
+        groups = (torch.cat(left[at : at + compared]) for at in range(0, len(left), compared))
+        spreads = [each.std(correction=int(len(each) > 1)) for each in groups]  # 0 of a single turn
         return above, (torch.stack(spreads) + _SMALL).repeat_interleave(compared)
 
 
