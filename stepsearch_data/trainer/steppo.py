@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, is_dataclass
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,6 +50,12 @@ class StePPO:
         model: Mapping[str, Any] | None = None,
         **settings: Any,
     ) -> None:
+        if "path" in (model or {}):
+            raise ConfigError("model.path is set twice", "leave it out: `policy` names the model")
+        # Dataclasses are validated only where they are given as dicts.
+        for name, value in settings.items():
+            if is_dataclass(value) and not isinstance(value, type):
+                settings[name] = asdict(value)
         named = {"store": Path(store), "output": Path(output), "model": {**(model or {}), "path": str(policy)}}
         try:
             self.recipe = Recipe.model_validate({**settings, **named})

@@ -79,9 +79,22 @@ def test_what_callbacks_wish_is_done(folder: Path, tmp_path: Path) -> None:
     assert (tmp_path / "run" / "checkpoint-000001").is_dir()
 
 
-@pytest.mark.parametrize("settings", [{"ppo": {"clip": 0.2}}, {"schedule": {"num_updates": -1}}, {"epochs": 3}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"ppo": {"clip": 0.2}},
+        {"schedule": {"num_updates": -1}},
+        {"schedule": Schedule(num_updates=-1)},
+        {"schedule": Schedule(learning_rate=float("nan"))},
+        {"model": {"path": "other"}},
+        {"epochs": 3},
+    ],
+)
 def test_wrong_settings_are_refused_at_once(tmp_path: Path, settings: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match=r"ppo\.clip is unknown|schedule\.num_updates|epochs"):
+    with pytest.raises(
+        ConfigError,
+        match=r"ppo\.clip is unknown|schedule\.num_updates|schedule\.learning_rate|model\.path is set twice|epochs",
+    ):
         StePPO("start", "store", retrieve, tmp_path / "run", **settings)
 
 
