@@ -37,8 +37,7 @@ def publish_run(
         check_account(hub, private=sending.private)
     if data:
         check_data(run, *find_hub(data, patience, reporter))
-    folder = output or run.with_name(f"{run.resolve().name}.policy")
-    policy = write_policy(run, folder, Card(hub.repo, version, best, data, evaluations))
+    policy = write_policy(run, output or _policy_folder(run), Card(hub.repo, version, best, data, evaluations))
     reporter.line(f"wrote {policy.folder}")
     if send(hub, policy, sending, reporter):
         revision = f', revision="{version}"' if version else ""
@@ -46,13 +45,20 @@ def publish_run(
         print(f'AutoModelForCausalLM.from_pretrained("{hub.repo}"{revision})')
 
 
-def check_push(repo: str, *, quiet: bool) -> bool:
-    """Raise PublishError where the token may not publish this model; tell whether it is a new one."""
+def check_push(repo: str, run: Path, *, quiet: bool) -> bool:
+    """Raise PublishError or ConfigError where a run's policy may not be published; tell whether the model is new."""
+    hub = find_model(repo, None, Reporter(quiet=quiet))
+    from stepsearch_data.release.policy import check_folder, check_repository
     from stepsearch_data.release.publish import check_account
 
-    hub = find_model(repo, None, Reporter(quiet=quiet))
     check_account(hub, private=False)
+    check_repository(hub)
+    check_folder(_policy_folder(run))
     return hub.find() is None
+
+
+def _policy_folder(run: Path) -> Path:
+    return run.with_name(f"{run.resolve().name}.policy")
 
 
 def find_model(repo: str, patience: float | None, reporter: Reporter) -> Hub:

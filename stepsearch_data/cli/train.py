@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, astuple
 from functools import partial
@@ -98,8 +98,11 @@ def train(
         "--push-to-hub": push_to_hub,
     }
     of_demo = {"--workers": workers, "--seed": seed, "--json": as_json and not (dry_run or check)}
-    for flag in (name for name, value in (of_recipes if demo else of_demo).items() if value not in (None, False)):
-        raise ConfigError(f"{flag} means nothing {'to' if demo else 'without'} --demo", "leave it out")
+    _refuse(of_recipes if demo else of_demo, f"{'to' if demo else 'without'} --demo")
+    of_trainings: dict[str, object] = {"--resume": resume, "--push-to-hub": push_to_hub}
+    of_searches: dict[str, object] = {"--check": check, "--engine": engine, "--index": index, "--corpus": corpus}
+    _refuse(of_trainings | of_searches if dry_run else {}, "with --dry-run")
+    _refuse(of_trainings if check else {}, "with --check")
     told = teller(quiet)
     of_engines = [setting for setting in settings or [] if setting.startswith("engines.")]
     of_training = [setting for setting in settings or [] if setting not in of_engines]
@@ -133,6 +136,12 @@ def train(
             typer.echo(last)
 
 
+def _refuse(flags: Mapping[str, object], where: str) -> None:
+    """Raise ConfigError for the first of these flags that was given."""
+    for flag in (name for name, value in flags.items() if value not in (None, False, [])):
+        raise ConfigError(f"{flag} means nothing {where}", "leave it out")
+
+
 @contextmanager
 def _pushing(repo: str | None, output: Path, *, quiet: bool) -> Iterator[None]:
     """Publish a run's policy where the block ends well; before the block, look whether that may be done.
@@ -145,9 +154,9 @@ def _pushing(repo: str | None, output: Path, *, quiet: bool) -> Iterator[None]:
     from stepsearch_data.cli.hub import Sending
     from stepsearch_data.cli.policy import check_push, publish_run
 
-    check_push(repo, quiet=quiet)
+    check_push(repo, output, quiet=quiet)
     yield
-    publish_run(repo, output, Sending(private=check_push(repo, quiet=quiet), quiet=quiet))
+    publish_run(repo, output, Sending(private=check_push(repo, output, quiet=quiet), quiet=quiet))
 
 
 def _print_estimate(told: Estimate, memory_gb: float, *, as_json: bool) -> None:

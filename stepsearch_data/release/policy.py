@@ -27,7 +27,7 @@ from stepsearch_data.release.hub import Hub
 from stepsearch_data.release.record import CARD, File
 from stepsearch_data.release.verify import fetch_record, look
 from stepsearch_data.remote.secrets import show_url
-from stepsearch_data.templates.files import TEMPLATES
+from stepsearch_data.templates.files import TEMPLATES, load_template
 from stepsearch_data.trainer.recipe import Recipe, read_recipe
 from stepsearch_data.trainer.run_folder import METRICS, RECIPE
 
@@ -42,7 +42,7 @@ _GIT = ".gitattributes"  # which the Hub makes
 
 _ABOUT = """\
 A policy that answers multi-hop questions by searching, trained with StePPO, which is PPO with a reward for every search
-(arXiv 2505.15107), by stepsearch-data {version}. It writes `<search> … </search>` and is shown documents, until it
+(arXiv 2505.15107), by stepsearch-data {version}. It {searches} and is shown documents, until it
 writes `<answer> … </answer>`. These are its weights after update {update:,}."""
 _LIMITS = "It was trained with at most {max_turns} searches of {topk} documents each, and {max_length:,} tokens."
 _MEASURED = """\
@@ -89,21 +89,24 @@ def write_policy(run: Path, folder: Path, card: Card) -> Policy:
     """Write a run's newest policy, or its best, with its card into a folder, which is replaced.
 
     An adapter whose base is a folder of this machine is merged into it. Raises ConfigError where there is no run,
-    PublishError where an evaluation is of another policy, TrainError.
+    PublishError where an evaluation is of another policy or that base is gone, TrainError.
     """
     model = Path(find_checkpoint(str(run), best=card.best))
     checkpoint = model.parent
     if not (run / RECIPE).is_file() or not (checkpoint / "update.json").is_file():
         raise ConfigError(f"{run} is not a run of `train`", "name the folder that --output of `train` named")
-    if folder.exists() and not (folder / NAME).is_file():
-        raise ConfigError(f"{folder} holds something else than a policy", "name another folder with --output")
+    check_folder(folder)
+    base = _base_folder(model)
     recipe = read_recipe(run / RECIPE, "publish it with the version that trained it")
     update = orjson.loads((checkpoint / "update.json").read_bytes())["update"]
     (trained, *_), _ = load_runs([run])
     part = part_of(folder)
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    _copy_model(model, part)
+    if base:
+        _merge(model, base, part)
+    else:
+        _copy_model(model, part)
     drawn = _draw(trained, part / PICTURE)
     (part / RECIPE_TOML).write_text(recipe_text(recipe), encoding="utf-8")
     shutil.copyfile(run / METRICS, part / METRICS)
@@ -124,6 +127,22 @@ def write_policy(run: Path, folder: Path, card: Card) -> Policy:
     files = {path.name: File(sha256=digest_of(path), bytes=path.stat().st_size) for path in sorted(part.iterdir())}
     place(part, folder)
     return Policy(folder, card.version, update, files)
+
+
+def check_folder(folder: Path) -> None:
+    """Raise ConfigError where a folder, which is replaced by a policy, holds something else."""
+    if folder.exists() and not (folder / NAME).is_file():
+        raise ConfigError(f"{folder} holds something else than a policy", "name another folder with --output")
+
+
+def check_repository(hub: Hub) -> None:
+    """Raise PublishError where a repository has files, and none that tells of a policy: they would be lost."""
+    found = hub.find()
+    there = hub.tree(found.sha) if found else {}
+    foreign = [path for path in there if path not in {CARD, _GIT}]
+    if foreign and NAME not in there:
+        named = ", ".join(foreign[:3])
+        raise PublishError(f"{hub.repo} holds data that no release wrote: {named}", "choose another name")
 
 
 def check_data(run: Path, hub: Hub, revision: str | None) -> None:
@@ -161,27 +180,33 @@ def recipe_text(recipe: Recipe) -> str:
 def _base(recipe: Recipe) -> str | None:
     """Return the model on the Hub that training started from; None for one of this machine."""
     path = recipe.model.path
-    return None if Path(path).is_absolute() or path.count("/") != 1 or path.startswith(".") else path
+    return None if Path(path).is_absolute() or path.count("/") > 1 or path.startswith(".") else path
+
+
+def _base_folder(model: Path) -> Path | None:
+    """Return the folder of this machine that an adapter is for, if there is one. Raises PublishError if it is gone."""
+    adapter = model / _ADAPTER
+    if not adapter.is_file():
+        return None
+    base = Path(orjson.loads(adapter.read_bytes())["base_model_name_or_path"])
+    if base.is_absolute() and not base.is_dir():
+        raise PublishError(f"{model} is an adapter for {base}, which is gone", "nobody can use it without: restore it")
+    return base if base.is_dir() else None
 
 
 def _copy_model(model: Path, part: Path) -> None:
-    adapter = model / _ADAPTER
-    if adapter.is_file() and Path(orjson.loads(adapter.read_bytes())["base_model_name_or_path"]).is_dir():
-        _merge(model, part)
-        return
     for path in model.iterdir():
         if path.is_file() and path.name != CARD:  # that of peft is a form to fill in
             shutil.copyfile(path, part / path.name)
 
 
-def _merge(model: Path, part: Path) -> None:
+def _merge(model: Path, base: Path, part: Path) -> None:
     """Merge an adapter into its base, which nobody else has: a cold start."""
     from stepsearch_data.trainer.start import require_torch
 
     with require_torch():
         from stepsearch_data.trainer.loading import load_merged, load_tokenizer
-    base = orjson.loads((model / _ADAPTER).read_bytes())["base_model_name_or_path"]
-    load_merged(base, str(model)).save_pretrained(part)
+    load_merged(str(base), str(model)).save_pretrained(part)
     load_tokenizer(str(model)).save_pretrained(part)
 
 
@@ -259,7 +284,7 @@ def _text(card: Card, recipe: Recipe, told: Mapping[str, Any], *, drawn: bool) -
     parts = [
         _front_matter(card, told),
         f"# {plain(card.name)}",
-        _ABOUT.format(version=__version__, update=told["update"]),
+        _ABOUT.format(version=__version__, update=told["update"], searches=_searches(recipe)),
         "## Use",
         "In its own environment, with a search engine; a template of its own is to be named with `--template`:",
         fence(f"stepsearch-data eval {card.name} --index INDEX --questions qa=questions.jsonl --limit 20", "bash"),
@@ -285,6 +310,13 @@ def _text(card: Card, recipe: Recipe, told: Mapping[str, Any], *, drawn: bool) -
         "That of the base model, and of the data that it was trained on: neither was looked up for this card.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _searches(recipe: Recipe) -> str:
+    """Say how the policy searches, by its template; one that is gone is taken for one of tags."""
+    known = recipe.template in TEMPLATES or Path(recipe.template).is_file()
+    tool = load_template(recipe.template).tool if known else None
+    return f"calls the function {code(tool['name'])}" if tool else "writes `<search> … </search>`"
 
 
 def _ends(interval: Sequence[float] | None) -> str:

@@ -155,6 +155,30 @@ def test_what_somebody_else_has_there_stays(hub: Hub, push: Command) -> None:
     assert on_hub(hub) == {"model.safetensors": b"another"}
 
 
+def test_an_adapter_whose_base_is_gone_is_not_published(hub: Hub, push: Command, run: Path, tmp_path: Path) -> None:
+    """Nobody could use it, and its configuration names a folder of this machine."""
+    adapter = run / "checkpoint-000020" / "policy" / "adapter_config.json"
+    adapter.write_text(json.dumps({"base_model_name_or_path": str(tmp_path / "cold-start")}))
+    said = push()
+    assert (said.code, "is an adapter for" in said.err, "which is gone" in said.err) == (1, True, True)
+    assert not hub.repositories
+
+
+@pytest.mark.parametrize(
+    ("template", "searches"), [("tools", "It calls the function `search`"), ("gone.txt", "It writes `<search>")]
+)
+def test_the_card_says_how_the_policy_searches(
+    hub: Hub, push: Command, run: Path, template: str, searches: str
+) -> None:
+    recipe = Recipe.model_validate_json((run / "recipe.json").read_bytes())
+    changed = {"template": template, "model": Model(path="gpt2")}
+    (run / "recipe.json").write_text(recipe.model_copy(update=changed).model_dump_json())
+    assert push().code == 0
+    card = on_hub(hub)["README.md"]
+    assert searches in card.decode()
+    assert front_matter(card)["base_model"] == "gpt2"
+
+
 def test_a_dry_run_sends_nothing(hub: Hub, push: Command, run: Path) -> None:
     said = push("--dry-run")
     assert said.code == 0, said.text

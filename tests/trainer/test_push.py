@@ -59,6 +59,23 @@ def test_a_trained_policy_is_published_whole(recipe: Path, store: Path, hub: Hub
     assert len(AutoTokenizer.from_pretrained(tmp_path / "pulled"))
 
 
+def test_where_nothing_can_be_published_nothing_is_trained(
+    recipe: Path,  # noqa: F811 - the fixture
+    store: Path,
+    hub: Hub,
+    tmp_path: Path,
+) -> None:
+    """Files of somebody else: in the folder that is to be sent, or in the repository."""
+    given = ("--config", recipe, "--store", store, "--output", tmp_path / "run")
+    (tmp_path / "run.policy").mkdir()
+    code, out, err = train(hub, TOKEN, tmp_path / "home", *given)
+    assert (code, out, "run.policy holds something else than a policy" in err) == (2, "", True)
+    hub.repository("models/ann/policy").commit({"model.safetensors": b"another"})
+    code, out, err = train(hub, TOKEN, tmp_path / "home", *given)
+    assert (code, out, "holds data that no release wrote: model.safetensors" in err) == (1, "", True)
+    assert not (tmp_path / "run").exists()
+
+
 def test_who_may_not_publish_does_not_train(recipe: Path, store: Path, hub: Hub, tmp_path: Path) -> None:  # noqa: F811 - the fixture
     given = ("--config", recipe, "--store", store, "--output", tmp_path / "run")
     code, out, err = train(hub, "hf_ofNobodyWhoIsKnownToTheHub", tmp_path / "home", *given)
