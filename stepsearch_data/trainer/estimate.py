@@ -13,7 +13,9 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.pytorch_utils import Conv1D
 
+from stepsearch_data.core.errors import TrainError
 from stepsearch_data.trainer.causal_lm import logits_at_once, trunk_of
 from stepsearch_data.trainer.loading import load_config
 from stepsearch_data.trainer.recipe import Recipe
@@ -64,13 +66,14 @@ class Estimate:
             f"{self.model} has {self.parameters / 1e9:.2f} x 10^9 parameters.",
             f"An update takes {self.operations:.1e} operations.",
             f"Guessed: a rollout has {FILLED:.0%} of limits.max_length, of which the policy writes {OWN:.0%}.",
-            "Turns are as long as they may be; retriever, evaluation and checkpoints are not counted.",
+            "Turns are as long as they may be.",
+            "Not counted: retriever, evaluation, checkpoints, [sft] and the passes of rewards.answer_gain.",
             "What the GPUs have and reach is [hardware] of the recipe.",
         ]
 
     @property
     def hours(self) -> float:
-        """Return how long the whole training takes, without retriever, evaluation and checkpoints."""
+        """Return how long the whole training takes, without what `assumptions` leaves out."""
         return self.updates * sum(self.seconds.values()) / 3600
 
 
@@ -97,7 +100,7 @@ class _Sizes:
 
 
 def estimate(recipe: Recipe) -> Estimate:
-    """Reckon a recipe; of its models only the configurations are read. Raises TrainError."""
+    """Reckon a recipe; of its models only the configurations are read. Raises TrainError, also for other layers."""
     policy = load_config(recipe.model.path, recipe)
     return estimate_for(recipe, policy, load_config(recipe.critic, recipe) if recipe.critic else policy)
 
@@ -122,22 +125,33 @@ def estimate_for(recipe: Recipe, policy: PreTrainedConfig, critic: PreTrainedCon
 
 
 def _sizes(config: PreTrainedConfig, rank: int, *, head: bool) -> _Sizes:
-    """Measure a model that is never filled with numbers: with its head, or its trunk alone, as a critic has it."""
-    with torch.device("meta"):
-        whole: PreTrainedModel = AutoModelForCausalLM.from_config(config)
+    """Measure a model that is never filled with numbers: with its head, or its trunk alone, as a critic has it.
+
+    Raises TrainError for a model of other layers than attention, and matrices that every token is multiplied with.
+    """
+    not_reckoned = TrainError(
+        f"{config.model_type} models are not reckoned", "--check measures one, and trains nothing"
+    )
+    try:
+        with torch.device("meta"):
+            whole: PreTrainedModel = AutoModelForCausalLM.from_config(config)
+    except ValueError as error:  # no causal language model
+        raise not_reckoned from error
     trunk, output = trunk_of(whole), whole.get_output_embeddings()
     read = {*trunk.parameters(), *(output.parameters() if head and output else ())}
     text: Any = config.get_text_config()
-    linear = [layer for layer in trunk.modules() if isinstance(layer, nn.Linear)]
+    matrices = [layer.weight for layer in trunk.modules() if isinstance(layer, nn.Linear | Conv1D)]
+    heads, experts = (getattr(text, name, None) for name in ("num_attention_heads", "num_experts_per_tok"))
+    if experts or any(each.shape[2:] for each in trunk.parameters()) or not (heads and matrices):
+        raise not_reckoned  # of experts, or of convolutions and states in place of attention
     layer = next((each for each in trunk.modules() if isinstance(each, GradientCheckpointingLayer)), trunk)
-    heads = text.num_attention_heads
     each = getattr(text, "head_dim", None) or text.hidden_size // heads
     scales = [parameter.numel() for parameter in layer.parameters() if parameter.ndim == 1]
     return _Sizes(
         read=sum(parameter.numel() for parameter in read),
         unread=sum(parameter.numel() for parameter in whole.parameters() if parameter not in read) if head else 0,
-        adapters=sum(rank * (layer.in_features + layer.out_features) for layer in linear),
-        matrices=sum(layer.weight.numel() for layer in linear),
+        adapters=sum(rank * sum(weight.shape) for weight in matrices),
+        matrices=sum(weight.numel() for weight in matrices),
         width=text.hidden_size,
         vocabulary=text.vocab_size,
         layers=text.num_hidden_layers,

@@ -13,8 +13,9 @@ torch = pytest.importorskip("torch", reason="needs torch: make test-train")
 
 from accelerate import Accelerator  # noqa: E402 - torch must be there
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
-from transformers import AutoModelForCausalLM  # noqa: E402
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM  # noqa: E402
 
+from stepsearch_data.core.errors import TrainError  # noqa: E402
 from stepsearch_data.trainer import estimate as reckoning  # noqa: E402
 from stepsearch_data.trainer.batch import collate  # noqa: E402
 from stepsearch_data.trainer.estimate import Estimate, estimate_for  # noqa: E402
@@ -160,6 +161,21 @@ def test_micro_batches_by_tokens_and_a_policy_that_samples_ahead_count() -> None
     assert sizes(ppo={"micro_batch_tokens": 4 * LENGTH})["kept inside layers"] == 2 * inside
     assert sizes(ppo={"micro_batch_tokens": 1})["kept inside layers"] == inside / 2  # one rollout at least
     assert sizes(schedule={"overlap": True}).keys() - sizes().keys() == {"the policy that samples"}
+
+
+@pytest.mark.parametrize("name", ["mamba2", "t5", "qwen3_moe"])
+def test_models_of_other_layers_are_not_reckoned(name: str) -> None:
+    config = CONFIG_MAPPING[name]()
+    with pytest.raises(TrainError, match=f"{name} models are not reckoned"):
+        estimate_for(recipe_of(ROOT), config, config)
+
+
+def test_matrices_of_gpt2_count_though_they_are_no_linear_layers() -> None:
+    config = CONFIG_MAPPING["gpt2"](n_embd=64, n_layer=2, n_head=4, n_positions=8, vocab_size=10)
+    told = estimate_for(recipe_of(ROOT, rank=2), config, config)
+    (adapters,) = (part.size for part in told.parts if part.name.startswith("adapters"))
+    widths = 64 + 3 * 64, 64 + 64, 64 + 4 * 64, 4 * 64 + 64  # queries with keys and values, output, up, down
+    assert adapters == 16 * 2 * (2 * 2 * sum(widths))  # of rank 2, in two layers of policy and critic
 
 
 def dry_run(folder: Path) -> CompletedProcess[str]:
