@@ -16,8 +16,9 @@ steppo_trainer  the loop around it
 
 Beside them stands what makes it run. Which tokens: sampler (`transformers`), vllm, stops, chat, forms (tags,
 messages, calls), characters. Models: causal_lm, architecture (which ones can be trained), loading, optimizer,
-estimate (memory and time). A run: steppo (from Python), start, launch, recipe, data, retrieval, sft (the cold start),
-run_folder, checkpoint, metrics, held_out, distributed, callbacks. Beyond the paper: answer_gain. The experiment:
+estimate (memory and time). A run: steppo (from Python), start, launch, check (before it), recipe, data, retrieval, sft
+(the cold start), ahead (the next batch beside an update), run_folder, checkpoint, metrics, held_out, distributed,
+callbacks. Beyond the paper: answer_gain. The experiment:
 demo. `evaluation`, a package of its own, asks a policy questions and compares runs; `environments`, another, is for
 other trainers.
 """

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from stepsearch_data.core.errors import ConfigError, TrainError
+from stepsearch_data.remote.secrets import redact
 from stepsearch_data.trainer.callbacks import Callback
 from stepsearch_data.trainer.episode_score import EpisodeScore
 from stepsearch_data.trainer.search_env import Episode
@@ -58,7 +59,7 @@ def tracker_callback(
         with redirect_stdout(sys.stderr):  # Trackio's words; stdout is for data
             accelerator.init_trackers(_PROJECT, config=shown, init_kwargs=names)
     except Exception as error:  # whatever a tracker raises: no login, no network
-        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        reason = redact(f"{type(error).__name__}: {error}".partition("\n")[0])
         raise TrainError(f"the tracker does not start ({reason})", "log in to it, or set report_to to none") from error
 
     def report(metrics: Mapping[str, float], episodes: Sequence[Episode], scored: Sequence[EpisodeScore]) -> None:

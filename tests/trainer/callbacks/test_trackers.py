@@ -67,12 +67,17 @@ def test_unknown_and_missing_trackers_are_errors(tmp_path: Path) -> None:
                 tracker_options(name, tmp_path)
 
 
-def test_a_tracker_that_does_not_start_is_an_error(tmp_path: Path) -> None:
-    accelerator = accelerate.Accelerator(cpu=True, **tracker_options("tensorboard", tmp_path / "file"))
-    (tmp_path / "file").unlink(missing_ok=True)
-    (tmp_path / "file").write_text("in the way")
-    with pytest.raises(TrainError, match="the tracker does not start"), tracker_callback(accelerator, {}, "run"):
+def test_a_tracker_that_does_not_start_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which shows no key, whatever the tracker says."""
+    key = "0123456789abcdefNobodyMaySeeThis"
+    monkeypatch.setenv("WANDB_API_KEY", key)
+    accelerator = accelerate.Accelerator(cpu=True, **tracker_options("tensorboard", tmp_path / key))
+    (tmp_path / key).unlink(missing_ok=True)
+    (tmp_path / key).write_text("in the way")
+    refused = pytest.raises(TrainError, match="the tracker does not start")
+    with refused as error, tracker_callback(accelerator, {}, "run"):
         pass
+    assert key not in str(error.value)
 
 
 @pytest.fixture
