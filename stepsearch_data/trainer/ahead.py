@@ -12,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
+from threading import Event
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -19,7 +20,9 @@ from pydantic import TypeAdapter
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from stepsearch_data.trainer.rollout import ReportsLogps
+from stepsearch_data.core.errors import SearchError
+from stepsearch_data.templates.examples import Paragraph
+from stepsearch_data.trainer.rollout import ReportsLogps, Retrieve
 from stepsearch_data.trainer.sampler import CachedSampler
 from stepsearch_data.trainer.search_env import Episode
 
@@ -87,7 +90,7 @@ class Ahead:
     """The batch that is rolled out in another thread, or has been."""
 
     def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1, "rollouts")
+        self._thread, self._over = ThreadPoolExecutor(1, "rollouts"), Event()
         self._update, self._episodes = -1, Future[list[Episode]]()
 
     def begin(self, update: int, play: Callable[[], list[Episode]]) -> None:
@@ -103,6 +106,28 @@ class Ahead:
         episodes = self._episodes.result()
         self._update = -1
         return episodes
+
+    @property
+    def is_running(self) -> bool:
+        """Tell whether a batch is being rolled out."""
+        return self._update >= 0 and not self._episodes.done()
+
+    def until_end(self, retrieve: Retrieve) -> Retrieve:
+        """Have a retriever raise SearchError once `end` was called."""
+        over = self._over
+
+        def search(queries: Sequence[str], k: int) -> list[list[Paragraph]]:
+            if over.is_set():
+                raise SearchError("the training has ended")
+            return retrieve(queries, k)
+
+        return search
+
+    def end(self) -> None:
+        """Have the batch that is being rolled out end with its next search, and wait for it."""
+        self._over.set()
+        self._thread.shutdown()
+        self._thread, self._over = ThreadPoolExecutor(1, "rollouts"), Event()
 
     def save(self, folder: Path) -> None:
         """Wait for the batch, and write it beside a checkpoint; nothing where it failed: it is rolled out again."""

@@ -82,26 +82,40 @@ def _finder(chosen: Engine, root: Path | None, service: Service) -> Iterator[Fin
     async def opened_engine() -> SearchEngine:
         return open_engine(chosen, root, service)
 
-    loop = asyncio.new_event_loop()
+    loop, asking = asyncio.new_event_loop(), Lock()
     thread = Thread(target=loop.run_forever, name="search", daemon=True)
     thread.start()
 
     def run(work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, loop).result()
+        with asking:
+            if loop.is_closed():
+                work.close()
+                raise SearchError(f"{chosen.name} is closed")
+            answer = asyncio.run_coroutine_threadsafe(work, loop)
+        return answer.result()
 
+    engine: SearchEngine | None = None
     try:
         engine = run(opened_engine())
-        try:
-            yield _local(engine) if isinstance(engine, LocalEngine) else _remote(engine, run)
-        finally:
-            run(engine.close())
+        yield _local(engine) if isinstance(engine, LocalEngine) else _remote(engine, run)
     finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        for task in asyncio.all_tasks(loop):  # rollouts in another thread would wait for them forever
+        with asking:  # or rollouts in another thread would wait forever
+            try:
+                asyncio.run_coroutine_threadsafe(_close(engine), loop).result()
+            finally:
+                loop.call_soon_threadsafe(loop.stop)
+                thread.join()
+                loop.close()
+
+
+async def _close(engine: SearchEngine | None) -> None:
+    """Cancel all tasks but this one, wait until they have ended, and close the engine."""
+    while others := asyncio.all_tasks() - {asyncio.current_task()}:
+        for task in others:
             task.cancel()
-        loop.run_until_complete(asyncio.sleep(0))
-        loop.close()
+        await asyncio.wait(others)
+    if engine:
+        await engine.close()
 
 
 def _local(engine: LocalEngine) -> Find:

@@ -5,6 +5,7 @@ docs/training.md lists where it departs from the paper and from the reference co
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -44,6 +45,7 @@ from stepsearch_data.trainer.sampler import CachedSampler
 from stepsearch_data.trainer.search_env import Episode, SearchEnv, Task
 from stepsearch_data.trainer.update import compute_advantages, ppo_update
 
+_log = logging.getLogger(__name__)
 _QUERIES = 256  # that wait for an engine at a time; of how many requests they are, the engine decides
 
 
@@ -85,7 +87,6 @@ class StePPOTrainer:
         self.checkpoints = Checkpoints(output, schedule.save_total_limit, self.accelerator)
         self.output, self.updates_done = output, 0
         self.evaluations: list[Best] = []
-        self._pool = ThreadPoolExecutor(_QUERIES, "search") if schedule.async_search else None
         with self.accelerator.autocast():
             check_architecture(policy.to(self.accelerator.device), tokenizer)
         self._whole = WholePolicy(policy, self.accelerator)
@@ -106,10 +107,18 @@ class StePPOTrainer:
         self.reference = ReferencePolicy(self.whole_policy(), schedule.temperature)
         kind = CopySampler if schedule.overlap else CachedSampler
         self.sampler = sampler or self._sampler_of(schedule.temperature, kind)
+        if schedule.overlap and not isinstance(self.sampler, TakesWeights):
+            raise ConfigError("schedule.overlap needs a sampler with weights of its own", "leave out one of both")
         self.ahead = Ahead()
 
     def train(self) -> None:
         """Train to the end of the schedule, from where `resume` left off. Raises TrainError, SearchError."""
+        try:
+            self._train()
+        finally:
+            self.ahead.end()  # before the retriever closes
+
+    def _train(self) -> None:
         self.output.mkdir(parents=True, exist_ok=True)
         if self.accelerator.is_main_process:
             drop_metrics_after(self.output, self.updates_done)
@@ -117,6 +126,7 @@ class StePPOTrainer:
         self.events.begin(self.callbacks, self.updates_done, self.evaluations)
         if self.held_out and self.schedule.eval_steps and self.updates_done == 0:
             self._report({"update": 0, **self.evaluate()}, [], [])
+        saved = -1
         while not self._is_over():
             self.events.begin_step()
             metrics, episodes, scored = self.training_step()
@@ -126,10 +136,15 @@ class StePPOTrainer:
             self._report(metrics, episodes, scored)
             is_best = self.best is not None and self.best.update == self.updates_done
             if is_best or self._is_due(self.schedule.save_steps) or self.events.wish("should_save"):
-                self.save()
-                self.events.tell("on_save")
-        self.save()
+                self._save_and_tell()
+                saved = self.updates_done
+        if saved != self.updates_done:
+            self._save_and_tell()
         self.events.tell("on_train_end")
+
+    def _save_and_tell(self) -> None:
+        self.save()
+        self.events.tell("on_save")
 
     def _is_over(self) -> bool:
         return (
@@ -157,6 +172,8 @@ class StePPOTrainer:
             with repeatable():
                 episodes = self._ahead() if self.schedule.overlap else self._now()
         except (StepSearchError, KeyboardInterrupt):
+            if self.ahead.is_running:
+                _log.warning("waits for the batch that is being rolled out, to save it; Ctrl-C again gives it up")
             self.save()
             raise
         clock.lap("rollout")
@@ -231,14 +248,21 @@ class StePPOTrainer:
     def _begin(self, update: int) -> None:
         """Have the batch of an update be rolled out by a copy of the policy, as it is now."""
         assert isinstance(self.sampler, TakesWeights)
+        self.whole_policy()  # which the sampler reads
         self.sampler.seed = (self.schedule.seed, update)  # torch's generator is this thread's
         self.sampler.take_weights()
         self.ahead.begin(update, partial(self._play, self._tasks_of(update), self.sampler))
 
     def _play(self, tasks: Sequence[Task], sampler: Sampler) -> list[Episode]:
         """Play these tasks. Where one process fails all do."""
-        with failing_together(self.accelerator), self.accelerator.autocast():
-            return roll_out(tasks, self.env, sampler, self.retrieve, self._pool) if tasks else []
+        retrieve = self.ahead.until_end(self.retrieve)
+        pool = ThreadPoolExecutor(_QUERIES, "search") if self.schedule.async_search else None
+        try:
+            with failing_together(self.accelerator), self.accelerator.autocast():
+                return roll_out(tasks, self.env, sampler, retrieve, pool) if tasks else []
+        finally:
+            if pool:
+                pool.shutdown(wait=False, cancel_futures=True)
 
     def _tasks_of(self, update: int) -> list[Task]:
         """Return what this process rolls out for an update: each epoch takes all tasks, in an order of its own."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
 import torch
@@ -100,7 +100,7 @@ def ppo_update(
         parts = micro_batches(mini, config, accelerator)
         for at, micro in enumerate(map(mini.rows, parts), 1):
             accelerator.sync_gradients = at == len(parts)
-            with nullcontext() if accelerator.sync_gradients else accelerator.no_sync(model):
+            with _alone(model, accelerator):
                 share = micro.response_mask.sum() / tokens.clamp(min=1)
                 loss, of_micro = _loss(model, micro, config)
                 means += torch.stack(of_micro) * share
@@ -119,6 +119,14 @@ def ppo_update(
 
 
 _MEANS = ("policy_loss", "value_loss", "clipfrac")
+
+
+def _alone(model: nn.Module, accelerator: Accelerator) -> AbstractContextManager[None]:
+    """Have gradients be exchanged after the last micro batch only.
+
+    FSDP2 exchanges those of each: else every GPU would keep whole gradients of all weights until the last.
+    """
+    return nullcontext() if accelerator.sync_gradients or accelerator.is_fsdp2 else accelerator.no_sync(model)
 
 
 def _loss(model: nn.Module, batch: Batch, config: PPOConfig) -> tuple[Tensor, tuple[Tensor, ...]]:

@@ -9,9 +9,11 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import orjson
@@ -22,7 +24,7 @@ torch = pytest.importorskip("torch", reason="needs torch: make test-train")
 from accelerate import Accelerator  # noqa: E402 - torch must be there
 from transformers import AutoModelForCausalLM  # noqa: E402
 
-from stepsearch_data.core.errors import SearchError, TrainError  # noqa: E402
+from stepsearch_data.core.errors import ConfigError, SearchError, TrainError  # noqa: E402
 from stepsearch_data.templates.examples import Paragraph  # noqa: E402
 from stepsearch_data.trainer.causal_lm import trunk_of  # noqa: E402
 from stepsearch_data.trainer.config import PPOConfig, Schedule  # noqa: E402
@@ -276,6 +278,28 @@ def test_with_overlap_a_batch_that_failed_is_rolled_out_again(make: Make, tmp_pa
     assert [row["update"] for row in metrics(tmp_path)] == [0, 1, 2, 3, 4, 5, 6]
 
 
+def test_with_overlap_no_batch_goes_on_when_a_training_ends_early(make: Make) -> None:
+    """A callback ends it; the batch that is then being rolled out ends with its next search."""
+    ended, asked = Event(), list[bool]()
+
+    def search(queries: Sequence[str], k: int) -> list[list[Paragraph]]:
+        asked.append(ended.is_set())
+        time.sleep(0.2)
+        return retrieve(queries, k)
+
+    def fail(*_: Any) -> None:
+        raise TrainError("no more")
+
+    run = make(search=search, overlap=True, eval_steps=0)
+    run.callbacks = [fail]
+    with pytest.raises(TrainError, match="no more"):
+        run.train()
+    ended.set()
+    time.sleep(0.5)
+    assert asked
+    assert not any(asked)
+
+
 STOPPING = {"num_updates": 12, "eval_steps": 1, "early_stop": 5, "save_total_limit": 1, "learning_rate": 1e-2}
 
 
@@ -348,3 +372,13 @@ def test_every_epoch_goes_through_all_tasks_in_another_order(make: Make) -> None
 def test_sizes_that_do_not_fit_are_refused(make: Make) -> None:
     with pytest.raises(TrainError, match="7 rollouts"):
         make(rollout_batch_size=7)
+
+
+def test_overlap_needs_a_sampler_with_weights_of_its_own(make: Make) -> None:
+    run = make()
+    with pytest.raises(ConfigError, match="weights of its own"):
+        StePPOTrainer(
+            run.inner.policy, run.inner.critic, run.tokenizer, run.env, retrieve, TASKS, run.output,
+            schedule=Schedule(**{**QUICK, "overlap": True}),
+            ppo=run.ppo, accelerator=run.accelerator, sampler=run.sampler,
+        )  # fmt: skip
