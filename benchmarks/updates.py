@@ -6,10 +6,11 @@ and what is told is the median of the ratios within a turn:
     benchmarks/updates.py [--updates 10] [--before CHECKOUT] [--grpo] [--overlap] [--late] [--json]
 
 GRPO has the same cold start, questions, number of rollouts and of optimiser steps, our rollouts, and a reference model;
-it has no critic. With `--overlap` a training joins that rolls out the next batch meanwhile. With `--late` two join
-whose engine needs .05 s for a query, and 1 s for one of twenty: one waits for it, the other has `async_search`. For
-these the seconds of the clock count, and the mean reward of the later half tells whether they harm. Figures are those
-of the machine that this runs on.
+it has no critic. With `--late` two join whose engine needs .05 s for a query, and 1 s for one of twenty: one waits for
+it, the other has `async_search`. For these the seconds of the clock count, and the mean reward of the later half tells
+whether they harm. With `--overlap` a training that rolls out the next batch meanwhile comes last: its rollouts go on
+between updates, so it and ours have the machine to themselves, one after the other, and the clock runs from the first
+update's start to the last one's end. Figures are those of the machine that this runs on.
 """
 
 from __future__ import annotations
@@ -193,6 +194,17 @@ WORKERS: dict[str, Callable[[Path], None]] = {
 }
 
 
+def alone(kind: str, folder: Path, updates: int) -> Row:
+    """Time updates that follow each other in one training, after one that warms up; no other runs meanwhile."""
+    with running([kind], folder, None) as processes:
+        process = processes[kind]
+        process.update()
+        begun = time.monotonic()
+        rows = [process.update() for _ in range(updates)]
+        clock = (time.monotonic() - begun) / updates
+    return {"clock": clock, "reward": statistics.mean(row["reward"] for row in rows)}
+
+
 @contextmanager
 def running(kinds: list[str], folder: Path, before: Path | None) -> Iterator[dict[str, Process]]:
     """Start the trainings, and end them with the block."""
@@ -243,6 +255,13 @@ def table(found: dict[str, dict[str, Any]]) -> Iterator[str]:
             yield f"{'':<24}its metrics differ from ours by {row['metrics_apart']:.1e} at most"
 
 
+def table_alone(found: dict[str, Row]) -> Iterator[str]:
+    """Yield the lines of a table of trainings that ran one after the other."""
+    yield f"{'alone':<24}  clock  reward"
+    for kind, row in found.items():
+        yield f"{kind:<24}{row['clock']:7.2f}{row['reward']:8.3f}"
+
+
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -268,12 +287,15 @@ def main() -> None:
 
     make_world(given.folder)
     cold(given.folder, STARTS["weak"], 0, HELD_OUT)
-    kinds = ["ours", *["before"] * bool(given.before), *["GRPO (TRL)"] * given.grpo, *["overlap"] * given.overlap]
+    kinds = ["ours", *["before"] * bool(given.before), *["GRPO (TRL)"] * given.grpo]
     kinds += ["late engine", "late, async_search"] * given.late
     with running(kinds, given.folder, given.before) as processes:
         rounds = [{kind: process.update() for kind, process in processes.items()} for _ in range(given.updates + 1)]
     found = summary({kind: [each[kind] for each in rounds] for kind in kinds})
-    print(json.dumps(found, indent=1) if given.json else "\n".join(table(found)))
+    by_itself = {kind: alone(kind, given.folder, given.updates) for kind in ("ours", "overlap") if given.overlap}
+    lines = [*table(found), *(table_alone(by_itself) if by_itself else ())]
+    told = {**found, **({"alone": by_itself} if by_itself else {})}
+    print(json.dumps(told, indent=1) if given.json else "\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -213,7 +213,8 @@ def test_two_processes_train_together(recipe: Path, tmp_path: Path) -> None:
     settings = options("schedule.rollout_batch_size=8", "held_out=3")
     given = ("--config", recipe, "--store", tmp_path / "store", *settings)
     for name, processes in {"one": 1, "two": 2}.items():
-        done = torchrun(processes, "-m", "stepsearch_data", "train", *given, "--output", tmp_path / name)
+        cut = options("ppo.mini_batch_size=8", "ppo.micro_batch_tokens=400") if processes > 1 else []
+        done = torchrun(processes, "-m", "stepsearch_data", "train", *given, *cut, "--output", tmp_path / name)
         assert done.returncode == 0, done.stderr
         assert sum("trajectories, 4 steps" in line for line in done.stderr.splitlines()) == 1
         assert done.stdout.splitlines() == [str(tmp_path / name / "checkpoint-000002")]
@@ -252,7 +253,10 @@ ZERO_2 = pytest.param("zero2.yaml", marks=NEEDS_DEEPSPEED)
 def test_sharded_weights_learn_the_same(
     recipe: Path, store: Path, tmp_path: Path, accelerate: str, norm: float
 ) -> None:
-    """As whole ones on each process: cut off after two updates and gone on, to the weights of the third."""
+    """As whole ones on each process: cut off after two updates and gone on, to the weights of the third.
+
+    Cut into micro batches by tokens, of which one process may have more than the other.
+    """
     settings = ("schedule.temperature=0.9", "ppo.mini_batch_size=4", f"ppo.max_grad_norm={norm}")
     given = [
         "--config",
@@ -261,11 +265,11 @@ def test_sharded_weights_learn_the_same(
         store,
         *options("schedule.rollout_batch_size=8", *settings),
     ]
-    three = [*given, *options("schedule.num_updates=3")]
+    three, cut = options("schedule.num_updates=3"), options("ppo.micro_batch_tokens=400")
     runs = [
-        torchrun(2, "-m", "stepsearch_data", "train", *three, "-o", tmp_path / "one"),
-        sharded(accelerate, "train", *given, "-o", tmp_path / "parts"),
-        sharded(accelerate, "train", *three, "-o", tmp_path / "parts", "--resume"),
+        torchrun(2, "-m", "stepsearch_data", "train", *given, *three, "-o", tmp_path / "one"),
+        sharded(accelerate, "train", *given, *cut, "-o", tmp_path / "parts"),
+        sharded(accelerate, "train", *given, *cut, *three, "-o", tmp_path / "parts", "--resume"),
     ]
     assert [run.returncode for run in runs] == [0, 0, 0], [run.stderr for run in runs]
     one, parts = metrics(tmp_path / "one"), metrics(tmp_path / "parts")
