@@ -342,9 +342,9 @@ def one_update(
         model.eval()
         ended = machine.clock()
 
-    def reckoned(length: int) -> Estimate:
+    def reckoned(length: int, *, again: bool) -> Estimate:
         recipe = Recipe(
-            model=Model(path=shape, gradient_checkpointing=checkpointing),
+            model=Model(path=shape, gradient_checkpointing=again),
             bf16=True,
             schedule=Schedule(rollout_batch_size=rows),
             ppo=ppo,
@@ -352,8 +352,10 @@ def one_update(
         )
         return estimate_for(recipe, policy.config, critic.trunk.config)
 
-    operations = reckoned(round(tokens / rows / FILLED)).operations  # it takes so much of the length as filled
-    memory = sum(part.size for part in reckoned(int(batch.lengths.max())).parts if part.phase in {"always", "update"})
+    # It takes so much of the length as filled. What checkpointing computes again is no use of the model's operations.
+    operations = reckoned(round(tokens / rows / FILLED), again=False).operations
+    longest = reckoned(int(batch.lengths.max()), again=checkpointing)
+    memory = sum(part.size for part in longest.parts if part.phase in {"always", "update"})
     return {
         "tokens": tokens,
         "advantages_s": between - begun,

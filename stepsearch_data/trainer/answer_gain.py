@@ -12,7 +12,9 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
+from stepsearch_data.trainer.batch import cut_by_tokens
 from stepsearch_data.trainer.causal_lm import log_probabilities
+from stepsearch_data.trainer.config import PPOConfig
 from stepsearch_data.trainer.episode_score import EpisodeScore
 from stepsearch_data.trainer.metrics import Metrics
 from stepsearch_data.trainer.search_env import Episode, Search
@@ -28,14 +30,15 @@ def add_answer_gains(
     episodes: Sequence[Episode],
     scored: Sequence[EpisodeScore],
     weight: float,
-    micro_batch_size: int,
+    ppo: PPOConfig,
 ) -> tuple[list[EpisodeScore], Metrics]:
     """Add weight · (p_t − p_{t−1}) to the reward of every search t; return the scores, and the gain of a rollout.
 
     p_t is how probable the policy finds the right answer after the documents of search t, p_0 with the prompt alone.
+    A forward pass takes as many texts, or tokens, as a micro batch of the update.
     """
     texts = [_text(episode, end, encode) for episode in episodes for end in _ends(episode)]
-    p = iter(answer_probabilities(policy, texts, micro_batch_size))
+    p = iter(answer_probabilities(policy, texts, ppo))
     total, added = 0.0, []
     for episode, each in zip(episodes, scored, strict=True):
         gains = [after - before for before, after in pairwise(islice(p, len(episode.searches) + 1))]
@@ -48,12 +51,13 @@ def add_answer_gains(
 
 
 @torch.no_grad()
-def answer_probabilities(policy: PreTrainedModel, texts: Sequence[Text], micro_batch_size: int) -> list[float]:
+def answer_probabilities(policy: PreTrainedModel, texts: Sequence[Text], ppo: PPOConfig) -> list[float]:
     """Compute exp((1 / |a|) Σ_j log π(a_j | text, a_<j)) of each text's answer a: its tokens' geometric mean."""
     found = [0.0] * len(texts)
-    order = sorted(range(len(texts)), key=lambda at: -len(texts[at][0]))
-    for first in range(0, len(order), micro_batch_size):
-        part = order[first : first + micro_batch_size]
+    lengths = torch.tensor([len(read) + len(answer) for read, answer in texts])
+    longest_first = lengths.argsort(descending=True, stable=True).split(ppo.micro_batch_size)
+    parts = cut_by_tokens(lengths, ppo.micro_batch_tokens) if ppo.micro_batch_tokens else longest_first
+    for part in (each.tolist() for each in parts):
         rows = [torch.tensor([*texts[at][0], *texts[at][1]]) for at in part]
         of_answer = [torch.tensor([False] * len(texts[at][0]) + [True] * len(texts[at][1])) for at in part]
         tokens, mask = (pad_sequence(each, batch_first=True).to(policy.device) for each in (rows, of_answer))

@@ -52,15 +52,21 @@ class Batch:
 
     def cut(self, tokens: int, parts: int = 1) -> list[Tensor]:
         """Cut the rows, by length, into this many parts or more, each of so many tokens with padding, or of one row."""
-        rest, found = self.by_length(), list[Tensor]()
-        while len(rest):
-            size = max(1, tokens // int(self.lengths[rest[0]]))
-            found.append(rest[:size])
-            rest = rest[size:]
+        found = cut_by_tokens(self.lengths, tokens)
         while len(found) < min(parts, len(self)):
             largest = max(range(len(found)), key=lambda at: len(found[at]))
             found[largest : largest + 1] = found[largest].chunk(2)
         return found
+
+
+def cut_by_tokens(lengths: Tensor, tokens: int) -> list[Tensor]:
+    """Cut rows of these lengths, longest first, into parts of so many tokens with padding, or of one row."""
+    rest, found = lengths.argsort(descending=True, stable=True), list[Tensor]()
+    while len(rest):
+        size = max(1, tokens // int(lengths[rest[0]]))
+        found.append(rest[:size])
+        rest = rest[size:]
+    return found
 
 
 def collate(

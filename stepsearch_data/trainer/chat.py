@@ -62,5 +62,13 @@ class ChatFormat:
 
 
 def turn_end(tokenizer: PreTrainedTokenizerBase) -> int | None:
-    """Return the token that ends a model's message in a tokenizer's chat template, if there are both."""
-    return ChatFormat(tokenizer, {}).turn_end if tokenizer.chat_template else None
+    """Return the token that ends a model's message in a tokenizer's chat template, if there are both.
+
+    Where the template refuses messages there is none: prompts may be written without it.
+    """
+    if not tokenizer.chat_template:
+        return None
+    try:
+        return ChatFormat(tokenizer, {}).turn_end
+    except TrainError:
+        return None

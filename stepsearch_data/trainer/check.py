@@ -82,7 +82,7 @@ def check(recipe: Recipe, retrieve: Retrieve) -> Iterator[Finding]:
         yield finding
     with tempfile.TemporaryDirectory() as folder:  # stays empty
         try:
-            with explained_out_of_memory():
+            with explained_out_of_memory(recipe):
                 training = make_trainer(_small(recipe), start, template, some, (), retrieve, accelerator)
                 training.checkpoints = _NoCheckpoints(Path(folder), 1, accelerator)
                 weights = sum(each.numel() for each in training.inner.policy.parameters())
@@ -289,4 +289,4 @@ def _memory(device: torch.device, longest: int, recipe: Recipe) -> Finding:
     told = f"{taken / 1e9:.1f} of {whole / 1e9:.1f} GB, {seen}"
     if taken < _FULL * whole:
         return Finding("memory", "good", told)
-    return Finding("memory", "look", told, "lower ppo.micro_batch_size, or model.gradient_checkpointing = true")
+    return Finding("memory", "look", told, f"lower {recipe.ppo.cut_by}, or model.gradient_checkpointing = true")

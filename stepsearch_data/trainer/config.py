@@ -82,6 +82,11 @@ class PPOConfig:
     max_grad_norm: Positive = 1.0
     """Norm that the gradients of the policy, and of the critic, are clipped to."""
 
+    @property
+    def cut_by(self) -> str:
+        """Name the setting that says how large a forward pass is."""
+        return "ppo.micro_batch_tokens" if self.micro_batch_tokens else "ppo.micro_batch_size"
+
 
 @dataclass(frozen=True)
 class Chat:

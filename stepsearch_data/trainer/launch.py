@@ -69,7 +69,7 @@ def launch(
     tell: Say = say if main else lambda _: None
     if not held_out and recipe.held_out:
         tell(f"no trajectory of {store.name} is for validation: nothing is held out")
-    with ExitStack() as stack, explained_out_of_memory():
+    with ExitStack() as stack, explained_out_of_memory(recipe):
         start = cold_start(recipe, examples, template, accelerator, tell) if recipe.sft else recipe.model.path
         training = make_trainer(recipe, start, template, examples, held_out, retrieve, accelerator)
         if main:  # for `plot` and `eval`
@@ -208,13 +208,13 @@ def _claim(output: Path, *, resume: bool) -> None:
 
 
 @contextmanager
-def explained_out_of_memory() -> Iterator[None]:
+def explained_out_of_memory(recipe: Recipe) -> Iterator[None]:
     """Raise TrainError, which says what helps, where the device's memory is too small."""
     try:
         yield
     except torch.OutOfMemoryError as error:
         raise TrainError(
             "the device's memory does not hold this training",
-            "lower ppo.micro_batch_size or sft.micro_batch_size (results stay the same), use model.lora_rank or "
+            f"lower {recipe.ppo.cut_by} or sft.micro_batch_size (results stay the same), use model.lora_rank or "
             "model.gradient_checkpointing; then --resume",
         ) from error

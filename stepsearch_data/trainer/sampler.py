@@ -129,6 +129,7 @@ class CachedSampler:
         if self._temperature == 0:
             tokens = logits.argmax(dim=-1)
         else:
+            logits = logits.cpu() if logits.device.type == "mps" else logits  # which has no float64
             sums = torch.softmax(logits / self._temperature, dim=-1).cumsum(dim=-1, dtype=torch.float64)
             drawn = sums.new_tensor([[self._streams[row].random()] for row in self._writing])
             found = torch.searchsorted(sums, drawn * sums[:, -1:], right=True)[:, 0]

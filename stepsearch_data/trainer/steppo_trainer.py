@@ -181,7 +181,7 @@ class StePPOTrainer:
         rewards = replace(self.rewards, step_scale=weight * self.rewards.step_scale)
         scored = [score_episode(episode, rewards) for episode in episodes]
         if self.answer_gain:
-            given = (self.env.encode, episodes, scored, weight * self.answer_gain, self.ppo.micro_batch_size)
+            given = (self.env.encode, episodes, scored, weight * self.answer_gain, self.ppo)
             with self.accelerator.autocast():
                 scored, told = add_answer_gains(self.whole_policy(), *given)
         pad = self.tokenizer.pad_token_id or 0

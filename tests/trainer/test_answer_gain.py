@@ -13,6 +13,8 @@ torch = pytest.importorskip("torch", reason="needs torch: make test-train")
 from stepsearch_data.rewards import PAPER, without  # noqa: E402 - torch must be there
 from stepsearch_data.trainer import answer_gain as module  # noqa: E402
 from stepsearch_data.trainer.answer_gain import add_answer_gains  # noqa: E402
+from stepsearch_data.trainer.causal_lm import log_probabilities  # noqa: E402
+from stepsearch_data.trainer.config import PPOConfig  # noqa: E402
 from stepsearch_data.trainer.episode_score import score_episode  # noqa: E402
 from stepsearch_data.trainer.search_env import Episode, SearchEnv  # noqa: E402
 from tests.trainer.test_sampler import anew  # noqa: E402
@@ -30,11 +32,23 @@ def played(env: SearchEnv, searches: int) -> Episode:
     return episode
 
 
-def test_every_search_earns_what_it_adds_to_the_probability_of_the_answer(env: SearchEnv, policy: Any) -> None:
-    """Of rows of different lengths, two at a time, as by plain passes over each text alone."""
+@pytest.mark.parametrize("cut", [{"micro_batch_size": 2}, {"micro_batch_tokens": 120}], ids=str)
+def test_every_search_earns_what_it_adds_to_the_probability_of_the_answer(
+    env: SearchEnv, policy: Any, cut: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of rows of different lengths, some at a time, as by plain passes over each text alone."""
+    shapes: list[tuple[int, int]] = []
+
+    def counted(model: Any, tokens: Any, *rest: Any) -> Any:
+        shapes.append(tuple(tokens.shape))
+        return log_probabilities(model, tokens, *rest)
+
+    monkeypatch.setattr(module, "log_probabilities", counted)
     episodes = [played(env, 2), played(env, 0), played(env, 1)]
     scored = [score_episode(episode, OUTCOME) for episode in episodes]
-    added, told = add_answer_gains(policy, env.encode, episodes, scored, 0.5, 2)
+    added, told = add_answer_gains(policy, env.encode, episodes, scored, 0.5, PPOConfig(**cut))
+    limit = cut.get("micro_batch_tokens")
+    assert all(rows == 1 or rows * width <= limit if limit else rows <= 2 for rows, width in shapes)
     answer, total = env.encode(" Paris"), 0.0
     for episode, each in zip(episodes, added, strict=True):
         own = [at for at, by_policy in enumerate(episode.response_mask) if by_policy]
@@ -55,7 +69,7 @@ def test_gains_add_to_the_step_rewards_of_the_paper(env: SearchEnv, monkeypatch:
     monkeypatch.setattr(module, "answer_probabilities", lambda *_: [0.2, 0.5, 0.4])
     episode = played(env, 2)
     before = score_episode(episode)
-    (after,), told = add_answer_gains(None, env.encode, [episode], [before], 2.0, 4)
+    (after,), told = add_answer_gains(None, env.encode, [episode], [before], 2.0, PPOConfig())
     changes = [new - old for (_, old), (_, new) in zip(before.token_rewards, after.token_rewards, strict=True)]
     assert changes == pytest.approx([0.6, -0.2, 0.0])
     assert told["answer_gain"] == pytest.approx(0.2)

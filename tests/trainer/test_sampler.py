@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +25,7 @@ from stepsearch_data.trainer.config import Limits  # noqa: E402
 from stepsearch_data.trainer.demo.tiny import make_model  # noqa: E402
 from stepsearch_data.trainer.loading import make_search_env  # noqa: E402
 from stepsearch_data.trainer.rollout import roll_out  # noqa: E402
-from stepsearch_data.trainer.sampler import CachedSampler  # noqa: E402
+from stepsearch_data.trainer.sampler import CachedSampler, end_tokens  # noqa: E402
 from stepsearch_data.trainer.search_env import SearchEnv  # noqa: E402
 from tests.trainer.tiny import TASKS, retrieve  # noqa: E402
 
@@ -176,6 +177,14 @@ def test_a_turn_stops_at_a_closing_tag_at_its_budget_or_at_the_end_of_text(polic
     for turn in turns:
         assert not stops & set(turn[:-1])
         assert turn[-1] in stops or len(turn) == 9
+
+
+def test_a_template_that_refuses_messages_ends_no_turn(policy: Any, tokenizer: Any) -> None:
+    """Prompts may be written without it."""
+    tokenizer = copy.deepcopy(tokenizer)
+    without = end_tokens(policy, tokenizer)
+    tokenizer.chat_template = "{{ raise_exception('no messages') }}"
+    assert end_tokens(policy, tokenizer) == without
 
 
 def test_a_row_without_budget_writes_nothing_and_goes_on(policy: Any, tokenizer: Any) -> None:

@@ -379,6 +379,6 @@ def test_overlap_needs_a_sampler_with_weights_of_its_own(make: Make) -> None:
     with pytest.raises(ConfigError, match="weights of its own"):
         StePPOTrainer(
             run.inner.policy, run.inner.critic, run.tokenizer, run.env, retrieve, TASKS, run.output,
-            schedule=Schedule(**{**QUICK, "overlap": True}),
+            schedule=replace(run.schedule, overlap=True),
             ppo=run.ppo, accelerator=run.accelerator, sampler=run.sampler,
         )  # fmt: skip
