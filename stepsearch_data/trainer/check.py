@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from accelerate import Accelerator
 
 from stepsearch_data.core.errors import ConfigError, SearchError, StepSearchError
 from stepsearch_data.pipeline.store import Store
@@ -26,7 +25,14 @@ from stepsearch_data.templates.template import Template
 from stepsearch_data.trainer.checkpoint import Checkpoints
 from stepsearch_data.trainer.config import Limits
 from stepsearch_data.trainer.data import load_examples, subsample, to_task, written_turns
-from stepsearch_data.trainer.launch import COLD_START, explained_out_of_memory, make_trainer
+from stepsearch_data.trainer.launch import (
+    check_settings,
+    claim,
+    explained_out_of_memory,
+    kept_cold_start,
+    make_accelerator,
+    make_trainer,
+)
 from stepsearch_data.trainer.metrics import Metrics, episode_metrics
 from stepsearch_data.trainer.recipe import Recipe
 from stepsearch_data.trainer.rollout import Retrieve
@@ -59,13 +65,16 @@ def check(recipe: Recipe, retrieve: Retrieve) -> Iterator[Finding]:
     """Yield what is found about a recipe's store, retriever, model, rollouts and an update, one after the other.
 
     It ends where the next part needs one that is bad. Rollouts are by `transformers`, also where the recipe has vLLM.
-    Raises ConfigError and StoreError for what `train` refuses, and ConfigError with several processes.
+    Raises ConfigError, TrainError and StoreError for what `train` refuses before it loads a model, and ConfigError
+    with several processes.
     """
     recipe = recipe.anywhere()
     template = load_template(recipe.template)
-    accelerator = Accelerator(mixed_precision="bf16" if recipe.bf16 else "no")
+    accelerator = make_accelerator(recipe)
     if accelerator.num_processes > 1:
         raise ConfigError("a check runs in one process", "without accelerate launch")
+    check_settings(recipe, accelerator)
+    kept = kept_cold_start(recipe) if recipe.sft else None
     store = Store.open(recipe.store)
     examples, held_out = _examples(store, recipe)
     yield _questions(examples, held_out, recipe)
@@ -76,10 +85,11 @@ def check(recipe: Recipe, retrieve: Retrieve) -> Iterator[Finding]:
     yield searched
     if searched.state == "bad":
         return
-    start = recipe.model.path
+    start = str(kept or recipe.model.path)
     if recipe.sft:
-        start, finding = _start(recipe)
-        yield finding
+        yield _start(kept)
+    if not kept:
+        yield from _claimed(recipe)
     with tempfile.TemporaryDirectory() as folder:  # stays empty
         try:
             with explained_out_of_memory(recipe):
@@ -154,23 +164,35 @@ def _searches(examples: Sequence[Example], retrieve: Retrieve, k: int) -> Findin
     return Finding("retriever", "good", told) if 2 * found >= golds else Finding("retriever", "look", told, hint)
 
 
-def _start(recipe: Recipe) -> tuple[str, Finding]:
-    """Find what PPO starts from where the recipe has a cold start."""
-    folder = recipe.output / COLD_START
-    if folder.is_dir():
-        return str(folder), Finding("cold start", "good", f"taken from {folder}")
+def _start(kept: Path | None) -> Finding:
+    """Say what PPO starts from where the recipe has a cold start."""
+    if kept:
+        return Finding("cold start", "good", f"taken from {kept}, with --resume")
     found = "not made yet: what follows is the model before it, which may know no format"
     hint = "make it with --set schedule.num_updates=0, check again, and train with --resume"
-    return recipe.model.path, Finding("cold start", "look", found, hint)
+    return Finding("cold start", "look", found, hint)
+
+
+def _claimed(recipe: Recipe) -> Iterator[Finding]:
+    """Say so where the output holds a training, which begins no other."""
+    try:
+        claim(recipe.output, resume=False)
+    except ConfigError as error:
+        yield Finding("output", "look", error.message, error.hint)
 
 
 def _small(recipe: Recipe) -> Recipe:
-    """Return the recipe of two small updates at the whole learning rates."""
+    """Return the recipe of two small updates at the whole learning rates, whose rollouts see the update before."""
     micro = max(size for size in (1, 2, 4, 8) if size <= recipe.ppo.micro_batch_size)
     return recipe.model_copy(
         update={
             "schedule": replace(
-                recipe.schedule, num_updates=2, rollout_batch_size=_ROLLOUTS, warmup_ratio=0.0, vf_warmup_ratio=0.0
+                recipe.schedule,
+                num_updates=2,
+                rollout_batch_size=_ROLLOUTS,
+                warmup_ratio=0.0,
+                vf_warmup_ratio=0.0,
+                overlap=False,
             ),
             "ppo": replace(recipe.ppo, mini_batch_size=_ROLLOUTS, micro_batch_size=micro),
             "vllm": None,

@@ -23,6 +23,7 @@ from stepsearch_data.trainer.callbacks import Callback
 from stepsearch_data.trainer.callbacks.console import console_callback
 from stepsearch_data.trainer.callbacks.trackers import tracker_callback, tracker_options
 from stepsearch_data.trainer.data import load_examples, subsample, to_task
+from stepsearch_data.trainer.distributed import set_batch_sizes
 from stepsearch_data.trainer.loading import CHECKPOINTING, load_critic, load_policy, make_search_env
 from stepsearch_data.trainer.recipe import Recipe, read_recipe
 from stepsearch_data.trainer.rollout import Retrieve
@@ -60,15 +61,14 @@ def launch(
     held_out = subsample(load_examples(store, "validation", allow_templates=allow), recipe.held_out)
     if not examples:
         raise TrainError(f"no trajectory of {store.name} is for training", "stepsearch-data audit tells why")
-    _claim(recipe.output, resume=resume)
-    accelerator = Accelerator(
-        mixed_precision="bf16" if recipe.bf16 else "no", **tracker_options(recipe.report_to, recipe.output)
-    )
-    _check_sharding(recipe, accelerator)
+    claim(recipe.output, resume=resume)
+    accelerator = make_accelerator(recipe)
+    check_settings(recipe, accelerator)
     main = accelerator.is_main_process
     tell: Say = say if main else lambda _: None
     if not held_out and recipe.held_out:
-        tell(f"no trajectory of {store.name} is for validation: nothing is held out")
+        without = ", so schedule.early_stop has no effect" if recipe.schedule.early_stop else ""
+        tell(f"no trajectory of {store.name} is for validation: nothing is held out{without}")
     with ExitStack() as stack, explained_out_of_memory(recipe):
         start = cold_start(recipe, examples, template, accelerator, tell) if recipe.sft else recipe.model.path
         training = make_trainer(recipe, start, template, examples, held_out, retrieve, accelerator)
@@ -94,6 +94,35 @@ def launch(
     return saved
 
 
+def make_accelerator(recipe: Recipe) -> Accelerator:
+    """Make what places models and reports to trackers. Raises ConfigError for what it refuses."""
+    options = tracker_options(recipe.report_to, recipe.output)
+    try:
+        return Accelerator(mixed_precision="bf16" if recipe.bf16 else "no", **options)
+    except ValueError as error:
+        raise ConfigError(
+            f"accelerate refuses bf16 = {str(recipe.bf16).lower()}: {error}",
+            "trainings of one process have the same bf16: begin another process",
+        ) from error
+
+
+def check_settings(recipe: Recipe, accelerator: Accelerator) -> None:
+    """Raise ConfigError or TrainError for settings that do not go together, before anything is loaded."""
+    _check_sharding(recipe, accelerator)
+    schedule, vllm = recipe.schedule, recipe.vllm
+    set_batch_sizes(accelerator, schedule.rollout_batch_size, recipe.ppo)
+    if vllm and vllm.mode == "colocate" and schedule.overlap:
+        raise ConfigError(
+            'schedule.overlap does not run with vllm.mode = "colocate", where vLLM has the GPU to itself',
+            'vllm.mode = "server" on another GPU, or leave schedule.overlap out',
+        )
+    if schedule.early_stop and not (schedule.eval_steps and recipe.held_out):
+        raise ConfigError(
+            "schedule.early_stop has no effect without evaluations",
+            "set schedule.eval_steps and held_out, or leave schedule.early_stop out",
+        )
+
+
 def make_trainer(
     recipe: Recipe,
     start: str,
@@ -107,11 +136,6 @@ def make_trainer(
     policy, tokenizer = load_policy(start, recipe)
     env = make_search_env(policy, tokenizer, template, recipe.limits, recipe.model.chat)
     sampler = None
-    if recipe.vllm and recipe.vllm.mode == "colocate" and recipe.schedule.overlap:
-        raise ConfigError(
-            'schedule.overlap does not run with vllm.mode = "colocate", where vLLM has the GPU to itself',
-            'vllm.mode = "server" on another GPU, or leave schedule.overlap out',
-        )
     if recipe.vllm:
         from stepsearch_data.trainer.vllm import VllmSampler
 
@@ -137,6 +161,23 @@ def make_trainer(
     )
 
 
+def kept_cold_start(recipe: Recipe) -> Path | None:
+    """Return the folder of the cold start, if it is there. Raises ConfigError where it was made with other settings."""
+    folder = recipe.output / COLD_START
+    if not folder.exists():
+        return None
+    if (folder / _SETTINGS).read_text(encoding="utf-8") != _settings(recipe):
+        raise ConfigError(f"{folder} was made with another [sft]", "choose another --output, or remove that folder")
+    return folder
+
+
+def _settings(recipe: Recipe) -> str:
+    """Return what decides a cold start."""
+    return recipe.model_dump_json(
+        include={"sft": True, "template": True, "model": _CHAT}, exclude={"sft": {"micro_batch_size"}}
+    )
+
+
 def cold_start(
     recipe: Recipe, examples: Sequence[Example], template: Template, accelerator: Accelerator, say: Say
 ) -> str:
@@ -146,15 +187,10 @@ def cold_start(
     the model before it. Several processes share the work. Raises ConfigError where they share the weights too, and for
     a cold start that was made with other settings.
     """
+    if kept := kept_cold_start(recipe):
+        say(f"cold start: taken from {kept}")
+        return str(kept)
     folder = recipe.output / COLD_START
-    settings = recipe.model_dump_json(
-        include={"sft": True, "template": True, "model": _CHAT}, exclude={"sft": {"micro_batch_size"}}
-    )
-    if folder.exists():
-        if (folder / _SETTINGS).read_text(encoding="utf-8") != settings:
-            raise ConfigError(f"{folder} was made with another [sft]", "choose another --output, or remove that folder")
-        say(f"cold start: taken from {folder}")
-        return str(folder)
     if accelerator.distributed_type in _SHARDED:
         raise ConfigError(
             "a cold start does not run with sharded weights",
@@ -175,7 +211,7 @@ def cold_start(
     if accelerator.is_main_process:
         (policy.merge_and_unload() if recipe.model.lora_rank else policy).save_pretrained(part)
         tokenizer.save_pretrained(part)
-        (part / _SETTINGS).write_text(settings, encoding="utf-8")
+        (part / _SETTINGS).write_text(_settings(recipe), encoding="utf-8")
         place(part, folder)
     accelerator.wait_for_everyone()
     say(
@@ -195,7 +231,7 @@ def _check_sharding(recipe: Recipe, accelerator: Accelerator) -> None:
         raise ConfigError("LoRA does not run with FSDP", "adapters are small: recipes/accelerate/ddp.yaml")
 
 
-def _claim(output: Path, *, resume: bool) -> None:
+def claim(output: Path, *, resume: bool) -> None:
     """Raise ConfigError for a folder that holds a training already.
 
     With `resume`, only for one that another version began.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -65,9 +66,10 @@ def require_torch() -> Iterator[None]:
 def restore_interrupts() -> None:
     """Have Python raise KeyboardInterrupt, upon which a training saves itself.
 
-    Importing polars takes SIGINT away.
+    Importing polars takes SIGINT away. Does nothing in another thread than the main one, where Python refuses it.
     """
     import polars as pl  # noqa: F401 - before its handler is replaced
 
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    main = threading.current_thread() is threading.main_thread()
+    if main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.default_int_handler)

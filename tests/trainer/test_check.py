@@ -13,7 +13,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch: make test-train")
 
-from stepsearch_data.core.errors import SearchError  # noqa: E402 - torch must be there
+from stepsearch_data.core.errors import SearchError, StepSearchError  # noqa: E402 - torch must be there
 from stepsearch_data.pipeline.store import Store  # noqa: E402
 from stepsearch_data.synth import WorldConfig, write_world  # noqa: E402
 from stepsearch_data.templates.examples import Example, Paragraph  # noqa: E402
@@ -48,9 +48,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_model(tokenizer, width=32, layers=2).save_pretrained(folder / "model")
     tokenizer.save_pretrained(folder / "model")
     (folder / "words.txt").write_text(TEMPLATE.read_text())
-    (folder / "tiny.toml").write_text(RECIPE.format(model=folder / "model").replace("max_turns = 3", "max_turns = 5"))
-    learning = ("sft.max_steps=400", "sft.learning_rate=1e-2", "schedule.num_updates=0")
-    launch(folder / "tiny.toml", folder / "store", folder / "run", *learning)
+    recipe = RECIPE.format(model=folder / "model").replace("max_turns = 3", "max_turns = 5")
+    recipe = recipe.replace("max_steps = 4", "max_steps = 400")
+    recipe = recipe.replace("learning_rate = 1e-3", "learning_rate = 1e-2", 1)  # the cold start's
+    (folder / "tiny.toml").write_text(recipe)
+    launch(folder / "tiny.toml", folder / "store", folder / "run", "schedule.num_updates=0")
     return folder
 
 
@@ -111,6 +113,36 @@ def test_a_retriever_that_is_down_finds_nothing_or_something_else(world: Path, d
     assert (list(told)[-1], told["retriever"].state) == ("retriever", "bad")
     told = found(world, lambda queries, _: [[Paragraph("Nothing", "Of the kind.")] for _ in queries])
     assert (told["retriever"].state, "find 0 of " in told["retriever"].found) == ("look", True)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (["schedule.rollout_batch_size=5"], "5 rollouts cannot be cut"),
+        (["vllm.mode=colocate", "schedule.overlap=true"], "schedule.overlap does not run"),
+        (["report_to=paper"], "report_to paper is unknown"),
+        (["sft.learning_rate=0.5"], "was made with another"),
+        (["schedule.early_stop=2", "schedule.eval_steps=0"], "without evaluations"),
+        (["schedule.early_stop=2", "held_out=0"], "without evaluations"),
+    ],
+)
+def test_what_training_refuses_at_once_is_refused(
+    world: Path, documents: Retrieve, settings: list[str], said: str
+) -> None:
+    """Though the two updates have other sizes, and the cold start is there already."""
+    with pytest.raises(StepSearchError, match=said):
+        found(world, documents, *settings)
+
+
+def test_an_output_that_holds_a_training_is_told(world: Path, documents: Retrieve, tmp_path: Path) -> None:
+    (tmp_path / "checkpoint-000001").mkdir()
+    told = found(world, documents, f"output={tmp_path}", "limits.max_new_tokens=3")
+    assert (told["output"].state, "--resume" in told["output"].hint) == ("look", True)
+
+
+def test_with_overlap_the_second_update_still_shows_how_far_the_first_moved(world: Path, documents: Retrieve) -> None:
+    told = found(world, documents, "schedule.overlap=true")
+    assert told["update"] == found(world, documents)["update"]
 
 
 def test_rollouts_that_fail_are_a_finding(world: Path, documents: Retrieve) -> None:

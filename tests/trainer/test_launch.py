@@ -28,7 +28,7 @@ from stepsearch_data.trainer import demo  # noqa: E402
 from stepsearch_data.trainer.data import demonstrate, demonstration, load_examples  # noqa: E402
 from stepsearch_data.trainer.demo.tiny import make_model, make_tokenizer  # noqa: E402
 from stepsearch_data.trainer.forms import Tags  # noqa: E402
-from stepsearch_data.trainer.launch import _check_sharding  # noqa: E402
+from stepsearch_data.trainer.launch import _check_sharding, make_accelerator  # noqa: E402
 from stepsearch_data.trainer.recipe import load_recipe  # noqa: E402
 from stepsearch_data.trainer.start import train  # noqa: E402
 from tests.conftest import run_cli  # noqa: E402
@@ -343,6 +343,13 @@ def test_what_sharded_weights_do_not_allow(recipe: Path, store: Path, tmp_path: 
     refused = sharded("fsdp2.yaml", "train", "--config", recipe, "--store", store, "-o", tmp_path, "--set", LORA)
     assert refused.returncode != 0
     assert "error: LoRA does not run with FSDP\nhint: " in refused.stderr
+
+
+def test_another_bf16_in_one_process_is_said(recipe: Path) -> None:
+    make_accelerator(load_recipe(recipe))
+    with pytest.raises(ConfigError, match="accelerate refuses bf16 = true") as refused:
+        make_accelerator(load_recipe(recipe, ["bf16=true"]))
+    assert "another process" in refused.value.hint
 
 
 def test_overlap_beside_vllm_on_the_same_gpu_is_refused(recipe: Path, store: Path, tmp_path: Path) -> None:
