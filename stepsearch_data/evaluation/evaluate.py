@@ -55,7 +55,7 @@ def rehearse(options: Options, load: Load) -> Row:
     setup = set_up(options)
     questions = questions_of(options, setup, config)
     asked = rollouts = there = 0
-    with RolloutFolder(options.output, settings_of(options, setup, config, questions, {}), dry=True) as folder:
+    with RolloutFolder(options.output, settings_of(options, setup, config, questions, {}), dry=True, another=options.another) as folder:
         for task in _samples(questions, options.samples):
             rollouts += 1
             asked += task.sample == 1
@@ -85,7 +85,7 @@ def evaluate(options: Options, load: Load, reporter: Reporter) -> Report:
         engine, retrieve = stack.enter_context(open_retriever(setup.choice, config, load, reporter))
         policy = open_policy(options, setup, config, stack)
         settings = settings_of(options, setup, config, questions, engine)
-        folder = stack.enter_context(RolloutFolder(options.output, settings))
+        folder = stack.enter_context(RolloutFolder(options.output, settings, another=options.another))
         report = Report(settings, rejects=questions.rejects)
         meter = stack.enter_context(reporter.stage("eval"))
         meter.expect(questions.total * options.samples)

@@ -18,7 +18,8 @@ from stepsearch_data.sources.rollouts import ROLLOUTS
 from stepsearch_data.trainer.search_env import Task
 
 SETTINGS, METRICS, REPLIES = "settings.json", "metrics.json", "replies.sqlite"
-_ANOTHER = "name another folder with --output"
+ANOTHER = "name another folder with --output"
+"""What to do about a folder of another evaluation."""
 
 
 class RolloutFolder:
@@ -26,16 +27,17 @@ class RolloutFolder:
 
     `settings` say what is evaluated: a folder takes rollouts of one evaluation only. Rows that a server refused are
     dropped, to be played again. Questions, and samples of each, may be added to those that are there. `dry` writes
-    nothing, and needs no engine. Only the places of rows are held in memory.
+    nothing, and needs no engine. Only the places of rows are held in memory. `another` is the hint where a folder is
+    not fit for these settings.
     Raises ConfigError for a folder of another evaluation, or that another process writes, StepSearchError where it
     cannot be written.
     """
 
-    def __init__(self, folder: Path | None, settings: Row, *, dry: bool = False) -> None:
+    def __init__(self, folder: Path | None, settings: Row, *, dry: bool = False, another: str = ANOTHER) -> None:
         self.folder = folder
         self.earlier: dict[bytes, list[int]] = {}
         """Offsets of the rows that were played before and are not taken yet, by question and sample."""
-        self._settings, self._dry = settings, dry
+        self._settings, self._dry, self._another = settings, dry, another
         self._stack = ExitStack()
         self._file: BinaryIO | None = None
         self._reader: BinaryIO | None = None
@@ -45,7 +47,7 @@ class RolloutFolder:
             try:
                 self._open(self.folder, self.folder / ROLLOUTS)
             except (ValueError, TypeError, KeyError, AttributeError) as error:
-                raise ConfigError(f"{self.folder} holds what no evaluation wrote: {error!r}", _ANOTHER) from error
+                raise ConfigError(f"{self.folder} holds what no evaluation wrote: {error!r}", self._another) from error
             except OSError as error:
                 raise _unusable(self.folder, error) from error
         return self
@@ -70,7 +72,7 @@ class RolloutFolder:
                 return row
             if "digest" not in self._settings:
                 why = f"{self.folder} holds rollouts of {task.id} with another {' and '.join(changed)}"
-                raise ConfigError(why, _ANOTHER)
+                raise ConfigError(why, self._another)
         return None
 
     def append(self, rows: Iterable[Row]) -> None:
@@ -93,7 +95,7 @@ class RolloutFolder:
             folder.mkdir(parents=True, exist_ok=True)
             if not lock(self._stack.enter_context((folder / ".lock").open("a")), seconds=0):
                 self._stack.close()
-                raise ConfigError(f"another evaluation is writing {folder}", f"wait for it, or {_ANOTHER}")
+                raise ConfigError(f"another evaluation is writing {folder}", f"wait for it, or {self._another}")
             write_whole(folder / SETTINGS, orjson.dumps(ours, option=orjson.OPT_INDENT_2) + b"\n")
         if path.exists():
             if not self._dry:
@@ -108,9 +110,12 @@ class RolloutFolder:
             self._file = self._stack.enter_context(path.open("ab"))
 
     def _agreed(self, path: Path) -> Row:
-        """Return the folder's settings, with the most samples so far. Raises ConfigError for another evaluation."""
+        """Return the folder's settings, with the most samples so far. Raises ConfigError for another evaluation.
+
+        A model that is served at another address is the same one.
+        """
         theirs: Row = orjson.loads(read_text(path)) if path.exists() else self._settings
-        ignored = {"samples", *(["engine"] if self._dry else [])}
+        ignored = {"samples", "base_url", *(["engine"] if self._dry else [])}
         if "digest" not in self._settings:
             ignored.add("digest")  # of a store's manifest, which earlier versions wrote: any build changed it
         if "questions" not in self._settings:
@@ -118,7 +123,7 @@ class RolloutFolder:
         names = [name for name in {**theirs, **self._settings} if theirs.get(name) != self._settings.get(name)]
         changed = [f"{name} {theirs.get(name)} → {self._settings.get(name)}" for name in names if name not in ignored]
         if changed:
-            raise ConfigError(f"{self.folder} holds another evaluation: {', '.join(changed)}", _ANOTHER)
+            raise ConfigError(f"{self.folder} holds another evaluation: {', '.join(changed)}", self._another)
         samples = max(each.get("samples", 1) for each in (theirs, self._settings))
         return {**self._settings, **({"samples": samples} if samples > 1 else {})}
 
@@ -147,4 +152,4 @@ def _key(source: str, question_id: str, question: str, sample: int) -> bytes:
 
 
 def _unusable(folder: Path, error: OSError) -> StepSearchError:
-    return StepSearchError(f"cannot use {folder}: {error.strerror or error}", "the same command goes on")
+    return StepSearchError(f"cannot use {folder}: {error.strerror or error}", "the same command goes on; elsewhere: --output DIR")

@@ -13,13 +13,13 @@ from typing import Any
 import orjson
 from pydantic import ValidationError
 
-from stepsearch_data.core.errors import ConfigError
+from stepsearch_data.core.errors import ConfigError, StoreError
 from stepsearch_data.core.validation import in_words
 from stepsearch_data.environments import EnvironmentConfig
 from stepsearch_data.evaluation.measure import Row
 from stepsearch_data.evaluation.policy import Policy
 from stepsearch_data.evaluation.questions import Questions, questions_of_files, questions_of_store
-from stepsearch_data.evaluation.rollout_file import REPLIES
+from stepsearch_data.evaluation.rollout_file import ANOTHER, REPLIES
 from stepsearch_data.indexes import Choice
 from stepsearch_data.pipeline.config import RunConfig
 from stepsearch_data.pipeline.store import Store
@@ -58,6 +58,8 @@ class Options:
     seed: int = 0
     output: Path | None = None
     grows: bool = False
+    another: str = ANOTHER
+    """The hint where the folder holds something else."""
     tools: tuple[str, ...] = ()
     reading: Mapping[str, int] = field(default_factory=dict)
     """Fields of `EnvironmentConfig` that count where there are `tools`."""
@@ -175,10 +177,13 @@ def open_policy(options: Options, setup: Setup, config: RunConfig, stack: ExitSt
         llm = config.llm.model_copy(update={"replay": kept / REPLIES})  # another model may have this name later
         batch = options.batch or 4 * llm.max_concurrency
         policy: ServedPolicy | CallingPolicy
-        if setup.calling:
-            policy = CallingPolicy(llm, setup.model, setup.calling, setup.limits, batch=batch, **how)
-        else:
-            policy = ServedPolicy(llm, *what, batch=batch, raw=options.raw, **how)
+        try:
+            if setup.calling:
+                policy = CallingPolicy(llm, setup.model, setup.calling, setup.limits, batch=batch, **how)
+            else:
+                policy = ServedPolicy(llm, *what, batch=batch, raw=options.raw, **how)
+        except StoreError as error:  # it names a setting, and here the folder decides where replies are kept
+            raise StoreError(error.message, "keep them elsewhere: --output DIR") from error
         stack.callback(policy.close)
         return policy
     try:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from stepsearch_data.core.errors import StepSearchError
+from stepsearch_data.core.errors import StepSearchError, StoreError
 from stepsearch_data.indexes import Choice
 from tests.conftest import Run
 from tests.evaluation.conftest import ALL, KEY, Ask, Row, Server, rollouts, whole
@@ -443,3 +443,10 @@ def test_an_endpoint_needs_no_torch_and_a_checkpoint_says_that_it_does(gold: Gol
         "error: evaluating a checkpoint needs torch",
         "hint: pip install 'stepsearch-data[train]'; an endpoint, with --llm, needs nothing",
     ]
+
+
+def test_replies_that_cannot_be_kept_are_told_by_an_option_that_moves_them(ask: Ask, tmp_path: Path) -> None:
+    (tmp_path / "out" / "replies.sqlite").mkdir(parents=True)
+    with pytest.raises(StoreError, match="cannot open the replay cache") as refused:
+        ask(DEAD)
+    assert refused.value.hint == "keep them elsewhere: --output DIR"

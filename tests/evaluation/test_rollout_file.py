@@ -129,3 +129,9 @@ def test_a_folder_that_grows_goes_on_with_one_of_an_evaluation(tmp_path: Path) -
     with RolloutFolder(tmp_path, SETTINGS) as opened:
         assert opened.take_earlier(TASK) == row(TASK)
     assert json.loads((tmp_path / "settings.json").read_text()) == SETTINGS
+
+
+def test_a_server_may_move(tmp_path: Path) -> None:
+    write(tmp_path, row(TASK), base_url="http://localhost:8000/v1")
+    with RolloutFolder(tmp_path, {**SETTINGS, "base_url": "http://localhost:8001/v1"}) as opened:
+        assert opened.take_earlier(TASK) == row(TASK)
