@@ -18,6 +18,7 @@ from stepsearch_data.core.terminal import visible
 if TYPE_CHECKING:
     from stepsearch_data.pipeline.config import RunConfig
     from stepsearch_data.pipeline.runner import Runner
+    from stepsearch_data.pipeline.store import Store
     from stepsearch_data.remembered import Remembered
 
 
@@ -42,13 +43,13 @@ def run_config_over(
     return run_config(config, [*first, *settings], remembered=recalled(store).settings if store else None)
 
 
-def recalled(store: Path) -> Remembered:
+def recalled(store: Path | Store) -> Remembered:
     """Return what a store remembers of how it was built."""
     from stepsearch_data.pipeline.store import Store
     from stepsearch_data.remembered import recall
     from stepsearch_data.stages import STAGES
 
-    return recall(Store(store), STAGES)
+    return recall(Store(store) if isinstance(store, Path) else store, STAGES)
 
 
 def row_settings(limit: int | None, llm: str | None, prompts: Sequence[str] | None) -> dict[str, Any]:
@@ -94,24 +95,27 @@ def make_build(
     *,
     fresh: bool = False,
     force: bool = False,
+    held: Store | None = None,
+    remembers: bool = True,
 ) -> Runner:
     """Make a runner of the selected stages. `stages` are the arguments of `select`: names, the first, the last.
 
+    `held` is the store, where the caller has locked it. A build that `remembers` writes its settings into the store.
     Calls `say` with what the store remembers, and what is replaced of it. Raises ConfigError.
     """
     from stepsearch_data.pipeline.runner import Runner
     from stepsearch_data.remembered import remember
     from stepsearch_data.stages import STAGES, check, select
 
-    before = recalled(store or run_config(config).store)
+    before = recalled(held or store or run_config(config).store)
     run = run_config(config, settings, store, sources, None if fresh else before.settings)
     if not (fresh or config):
         run = replace(run, lost={key: owner for key, owner in before.lost.items() if key not in run.given})
     for line in remembered(before.settings, run):
         say(line)
     check(run.stages, len(run.engines))
-    started = partial(remember, config=run, stages=STAGES)
-    job = Runner(STAGES, run, select(*stages), force=force, started=started)
+    started = partial(remember, config=run, stages=STAGES) if remembers else lambda _: None
+    job = Runner(STAGES, run, select(*stages), force=force, started=started, store=held)
     if run.lost:
         _check_lost(job)
     return job

@@ -57,7 +57,8 @@ def remember(store: Store, config: RunConfig, stages: Sequence[Stage]) -> None:
     with suppress(OSError):
         signature = _sign(settings, lost)
         store.inside(_FILE).parent.mkdir(exist_ok=True)
-        store.write_text(_FILE, orjson.dumps({"settings": settings, "lost": lost, "signature": signature}).decode())
+        held = {"settings": settings, "lost": lost, "signature": signature, "store": str(store.root.absolute())}
+        store.write_text(_FILE, orjson.dumps(held).decode())
 
 
 def settings_of(config: RunConfig, stages: Sequence[Stage]) -> Settings:
@@ -113,8 +114,20 @@ def _read(store: Store, stages: Sequence[Stage]) -> Remembered | None:
     with suppress(OSError, ValueError, TypeError, LookupError, AttributeError):
         held = orjson.loads(read_regular(store.beside(_FILE), MOST))
         if hmac.compare_digest(held["signature"], _sign(held["settings"], held["lost"])):
-            return Remembered(_known(held["settings"], stages), held["lost"])
+            settings = _known(held["settings"], stages)
+            _move_rollouts(settings, held.get("store", ""), str(store.root.absolute()))
+            return Remembered(settings, held["lost"])
     return None
+
+
+def _move_rollouts(settings: Settings, then: str, now: str) -> None:
+    """Name the rollouts beside a store that was moved or copied by where they are now, if they came with it."""
+    policies = settings.get("rollouts", {}).get("policies", [])
+    for at, text in enumerate(policies):
+        name, _, place = text.partition("=")
+        moved = f"{now}.rollouts/{place.removeprefix(f'{then}.rollouts/')}"
+        if then and place.startswith(f"{then}.rollouts/") and Path(moved).exists():
+            policies[at] = f"{name}={moved}"
 
 
 def _known(settings: Settings, stages: Sequence[Stage]) -> Settings:

@@ -7,25 +7,30 @@ folder, the settings by which later builds know both, and what the store then ho
 from __future__ import annotations
 
 import re
+import shlex
+import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from stepsearch_data.builds import recalled, run_config
+from stepsearch_data.builds import make_build, recalled, run_config
 from stepsearch_data.core.errors import ConfigError
 from stepsearch_data.core.intervals import BANDS, Passes
+from stepsearch_data.core.progress import Reporter
 from stepsearch_data.core.toml import write_value
 from stepsearch_data.core.validation import shortened
 from stepsearch_data.evaluation.measure import interval
 from stepsearch_data.pipeline.store import Store
-from stepsearch_data.sources.rollouts import ROLLOUTS, policy_file
+from stepsearch_data.sources.rollouts import ROLLOUTS
 from stepsearch_data.sql import query
 
-_NAME = re.compile(r"[^/=.][^/=]{0,119}")
+_NAME = re.compile(r"[^/=.\s]([^/=]*[^/=\s])?")
+_LONGEST_NAME = 120  # bytes; a file system takes 255 of a name
 _PLAYING = ("llm.", "engines.")  # settings of who plays, not of what the store is made of
 _PASSES = 'SELECT policy, count(*) FILTER ("right") AS passed, count(*) AS n FROM rollouts GROUP BY policy, question_id'
 _PICKS = "SELECT policy, failed, count(*) AS n, min(reason) AS example FROM picks GROUP BY policy, failed ORDER BY ALL"
@@ -41,11 +46,19 @@ class Keeping:
 
     policy: str
     folder: Path
-    settings: tuple[str, ...]
+    own: tuple[str, ...]
+    """The other settings of the build."""
+    policies: tuple[str, ...]
+    """Whose rollouts the store then keeps, as NAME=PATH."""
     counted: str
     """The policy whose pass rates count; "" where the store keeps one alone."""
-    told: bool
-    """Whether later builds know the folder: always, but for a run file that does not name it."""
+    untold: str
+    """What a run file must have for later builds to know them; "" where they do."""
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """Return the settings of the build."""
+        return (*self.own, f"rollouts.policies={write_value(list(self.policies))}")
 
 
 def name_policy(model: str) -> str:
@@ -56,7 +69,7 @@ def name_policy(model: str) -> str:
 
 
 def plan_keeping(
-    store: Path, folder: Path, policy: str | None, config: Path | None, settings: Sequence[str]
+    store: Store, folder: Path, policy: str | None, config: Path | None, settings: Sequence[str]
 ) -> Keeping:
     """Find the settings of a build that keeps the rollouts of a folder, beside those that the store keeps already.
 
@@ -65,35 +78,100 @@ def plan_keeping(
     """
     own = [setting for setting in settings if not setting.strip().startswith(_PLAYING)]
     before = recalled(store)
-    run = run_config(config, own, store, remembered=before.settings)
-    if not config and "rollouts.policies" in before.lost.keys() - run.given:
-        raise ConfigError(
-            "the store keeps rollouts whose files are not known here",
-            "name them: --set 'rollouts.policies=[\"NAME=FILE\"]'; or without them: --set rollouts.policies=default",
-        )
+    run = run_config(config, own, remembered=before.settings)
+    _check_sections(own, list(run.stages))
     kept: Any
     quality: Any
     pick: Any
     kept, quality, pick = (run.stages[name] for name in ("rollouts", "quality", "pick"))
-    at = {folder.resolve(), (folder / ROLLOUTS).resolve()}
-    known = {
-        text: text.partition("=")[0] for text in kept.policies if policy_file(text.partition("=")[2])[1].resolve() in at
-    }
+    if not kept.policies and "rollouts.policies" in before.lost.keys() - run.given:
+        raise ConfigError(
+            "the store keeps rollouts whose files are not known here",
+            "name them: --set 'rollouts.policies=[\"NAME=FILE\"]'; or without them: --set rollouts.policies=default",
+        )
+    here = _file(f"={folder}")
+    if config and "rollouts.policies" not in run.given:
+        _check_named(config, kept.policies, before.settings.get("rollouts", {}).get("policies", []), here)
+    known = {text: text.partition("=")[0] for text in kept.policies if _file(text) == here}
     name = next(iter(known.values()), folder.resolve().name) if policy is None else policy
-    if not (_NAME.fullmatch(name) and name.isprintable()):
+    if not (_NAME.fullmatch(name) and name.isprintable() and len(name.encode()) <= _LONGEST_NAME):
         fault = f"{shortened(name)!r} cannot be the name of a policy and its folder"
-        raise ConfigError(fault, "name it in up to 120 letters, without / and =: --policy NAME")
+        raise ConfigError(
+            fault, f"name it in up to {_LONGEST_NAME} bytes, without / and =, or spaces around it: --policy NAME"
+        )
+    others = [] if known else [text for text in kept.policies if text.partition("=")[0] == name]
+    for text in others:
+        if _file(text).exists():
+            place = text.partition("=")[2]
+            raise ConfigError(
+                f"the store keeps rollouts of {name} from another folder: {place}",
+                f"name this one with --policy; or go on there: --output {shlex.quote(place)}",
+            )
     entry = f"{name}={folder.absolute()}"
-    policies = [entry if text in known and known[text] != name else text for text in kept.policies]
-    policies += [] if known else [entry]
+    replaced = {text for text in known if known[text] != name}.union(others)
+    policies = [entry if text in replaced else text for text in kept.policies]
+    policies += [] if known or others else [entry]
+    policies = list(dict.fromkeys(policies))
     names = list(dict.fromkeys(text.partition("=")[0] for text in policies))
-    counted = quality.policy or (names[0] if len(names) > 1 else "")
+    earlier = before.settings.get("quality", {}).get("policy", "")
+    first = earlier if earlier in names and "quality.policy" not in run.given else names[0]
+    counted = quality.policy or (first if len(names) > 1 else "")
     for setting, wanted in (("quality.policy", counted), ("pick.teacher", pick.teacher)):
         if wanted and wanted not in names:
             raise ConfigError(f"{setting} is {wanted}, of which there are no rollouts", f"one of {', '.join(names)}")
-    own.append(f"rollouts.policies={write_value(policies)}")
     own += [f"quality.policy={write_value(counted)}"] if counted else []
-    return Keeping(name, folder, tuple(own), counted, told=not config or bool(known))
+    untold = [] if known and not replaced else [f"under [rollouts] policies = {write_value(policies)}"]
+    untold += [] if counted == quality.policy else [f"under [quality] policy = {write_value(counted)}"]
+    return Keeping(name, folder, tuple(own), tuple(policies), counted, ", and ".join(untold) if config else "")
+
+
+def check_build(keeping: Keeping, place: Path, config: Path | None) -> None:
+    """Raise what the build would refuse, before anything is played: no rollouts stand for those to come."""
+    with tempfile.TemporaryDirectory() as empty:
+        coming = Path(empty) / ROLLOUTS
+        coming.touch()
+        here = _file(f"={keeping.folder}")
+        policies = [f"{keeping.policy}={coming}" if _file(text) == here else text for text in keeping.policies]
+        settings = (*keeping.own, f"rollouts.policies={write_value(policies)}")
+        make_build(("all", "rollouts", None), None, place, config, settings, lambda _: None).plan()
+
+
+def keep(keeping: Keeping, store: Store, config: Path | None, reporter: Reporter, say: Callable[[str], None]) -> None:
+    """Build what follows from the rollouts, in a store that is locked.
+
+    The store remembers the policy once its rollouts are a table: none that is refused stays in its settings.
+    Raises StepSearchError.
+    """
+    make = partial(make_build, sources=None, store=None, config=config, settings=keeping.settings, held=store)
+    make(("rollouts", None, None), say=say, remembers=False).run(reporter)
+    make(("all", "trajectories", None), say=lambda _: None).run(reporter)
+
+
+def _check_sections(settings: Sequence[str], stages: Sequence[str]) -> None:
+    """Raise ConfigError for settings of stages before `rollouts`: they would change what is played."""
+    early = {*stages[: stages.index("rollouts")], "prompts"}
+    for setting in settings:
+        if setting.strip().partition(".")[0] in early:
+            fault = f"--set {setting}: the questions that are played would change with it"
+            raise ConfigError(fault, "build with it first: stepsearch-data build --set STAGE.KEY=VALUE")
+
+
+def _check_named(config: Path, named: Sequence[str], earlier: Sequence[str], here: Path) -> None:
+    """Raise ConfigError where the store keeps rollouts that neither the run file names nor are played `here`."""
+    files = {here, *map(_file, named)}
+    lost = [text for text in earlier if _file(text) not in files]
+    if lost:
+        names = ", ".join(dict.fromkeys(text.partition("=")[0] for text in lost))
+        raise ConfigError(
+            f"the store keeps rollouts of {names}, which {config} does not name",
+            f"write into it, under [rollouts]: policies = {write_value([*named, *lost])}",
+        )
+
+
+def _file(text: str) -> Path:
+    """Return the file of rollouts of `NAME=PATH`, a folder that is not made yet included."""
+    place = Path(text.partition("=")[2]).resolve()
+    return place if place.name == ROLLOUTS or place.is_file() else place / ROLLOUTS
 
 
 def describe(store: Store, policy: str) -> dict[str, Any]:

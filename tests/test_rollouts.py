@@ -16,10 +16,16 @@ from pathlib import Path
 import pytest
 
 from stepsearch_data.api import open as open_store
-from stepsearch_data.core.errors import ConfigError
+from stepsearch_data.builds import recalled, run_config
+from stepsearch_data.core.errors import ConfigError, StepSearchError
 from stepsearch_data.core.intervals import BANDS, Passes
+from stepsearch_data.core.progress import Reporter
+from stepsearch_data.pipeline.store import Store
+from stepsearch_data.remembered import remember
 from stepsearch_data.remote.cache import WINDOW_REPLIES
-from stepsearch_data.rollouts import name_policy, plan_keeping
+from stepsearch_data.rollouts import keep, name_policy, plan_keeping
+from stepsearch_data.stages import STAGES
+from stepsearch_data.trainer.run_folder import RECIPE
 from tests.conftest import Run
 from tests.evaluation.policies import ENVIRONMENT, Row, ScriptedPolicy, asked, rows, world
 from tests.fake import Fault
@@ -122,6 +128,7 @@ def test_a_rehearsal_says_what_it_would_be_and_changes_nothing(cli: Run, store: 
             "turns_at_most": calls,
             "completion_tokens_at_most": calls * 500,
             "cost_at_most": pytest.approx(calls * (4096 + 2 * 500) / 1e6),
+            "store": str(store),
             "policy": "mine",
             "folder": str(tmp_path / "store.rollouts" / "mine"),
         }
@@ -164,7 +171,7 @@ def test_policies_stand_beside_each_other_and_folders_grow(cli: Run, store: Path
     assert {each["failed"] for each in more["picks"]} <= {"", "answer", "best"}
     (store / "log" / "settings.json").unlink()  # as of a store from elsewhere
     with pytest.raises(ConfigError, match="the store keeps rollouts whose files are not known here"):
-        plan_keeping(store, tmp_path / "three", None, None, [])
+        plan_keeping(Store(store), tmp_path / "three", None, None, [])
 
 
 def test_what_a_server_refuses_is_told_and_played_again(cli: Run, store: Path) -> None:
@@ -211,20 +218,66 @@ def test_a_policy_has_the_name_of_its_model(model: str, name: str) -> None:
 
 def test_settings_of_who_plays_are_not_those_of_the_store(store: Path, tmp_path: Path) -> None:
     given = ["llm.base_url=http://127.0.0.1:1", "engines.use=['chargram']", "pick.gold=0.5"]
-    keeping = plan_keeping(store, tmp_path / "mine", None, None, given)
+    keeping = plan_keeping(Store(store), tmp_path / "mine", None, None, given)
     assert keeping.settings == ("pick.gold=0.5", f'rollouts.policies=["mine={tmp_path}/mine"]')
-    assert (keeping.policy, keeping.counted, keeping.told) == ("mine", "", True)
+    assert (keeping.policy, keeping.counted, keeping.untold) == ("mine", "", "")
 
 
 def test_a_run_file_that_names_the_folder_keeps_it(store: Path, tmp_path: Path) -> None:
     (tmp_path / "run.toml").write_text('[rollouts]\npolicies = ["known=mine", "b=b"]\n')
     file = tmp_path / "run.toml"
-    keeping = plan_keeping(store, tmp_path / "mine", None, file, [])
-    assert keeping.settings[0] == f'rollouts.policies=["known={tmp_path}/mine", "b={tmp_path}/b"]'
-    assert (keeping.policy, keeping.counted, keeping.told) == ("known", "known", True)
-    other = plan_keeping(store, tmp_path / "mine", "renamed", file, [])
-    assert other.settings[0] == f'rollouts.policies=["renamed={tmp_path}/mine", "b={tmp_path}/b"]'
-    assert not plan_keeping(store, tmp_path / "new", None, file, []).told
+    keeping = plan_keeping(Store(store), tmp_path / "mine", None, file, [])
+    assert keeping.policies == (f"known={tmp_path}/mine", f"b={tmp_path}/b")
+    assert (keeping.policy, keeping.counted, keeping.untold) == ("known", "known", 'under [quality] policy = "known"')
+    other = plan_keeping(Store(store), tmp_path / "mine", "renamed", file, [])
+    assert other.policies == (f"renamed={tmp_path}/mine", f"b={tmp_path}/b")
+    file.write_text('[rollouts]\npolicies = ["b=b"]\n')
+    new = plan_keeping(Store(store), tmp_path / "new", None, file, [])
+    needed = f'under [rollouts] policies = ["b={tmp_path}/b", "new={tmp_path}/new"], and under [quality] policy = "b"'
+    assert new.untold == needed
+
+
+def keeps(store: Path, *policies: str, **sections: Row) -> None:
+    """Have the store remember policies, without their tables."""
+    settings = [f"rollouts.policies={json.dumps(policies)}"]
+    settings += [f"{name}.{key}={value}" for name, section in sections.items() for key, value in section.items()]
+    remember(Store(store), run_config(None, settings), STAGES)
+
+
+def test_a_run_file_that_would_drop_policies_is_refused(store: Path, tmp_path: Path) -> None:
+    keeps(store, f"one={tmp_path}/one", f"two={tmp_path}/two", quality={"policy": "two"})
+    file = tmp_path / "run.toml"
+    file.write_text("[llm]\nmax_concurrency = 2\n")
+    with pytest.raises(
+        ConfigError, match=r"the store keeps rollouts of one, two, which .*run\.toml does not name"
+    ) as no:
+        plan_keeping(Store(store), tmp_path / "new", None, file, [])
+    line = f'policies = ["one={tmp_path}/one", "two={tmp_path}/two"]'
+    assert no.value.hint == f"write into it, under [rollouts]: {line}"
+    file.write_text(f"[rollouts]\n{line}\n")
+    assert plan_keeping(Store(store), tmp_path / "new", None, file, []).counted == "two"
+
+
+def test_a_copy_of_a_store_keeps_its_own_copies_of_rollouts(store: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "store.rollouts" / "mine"
+    folder.mkdir(parents=True)
+    keeps(store, f"mine={folder}")
+    shutil.copytree(store, tmp_path / "alone")
+    copy = shutil.copytree(store, tmp_path / "copy")
+    shutil.copytree(folder.parent, tmp_path / "copy.rollouts")
+    own = tmp_path / "copy.rollouts" / "mine"
+    assert plan_keeping(Store(copy), own, None, None, []).policies == (f"mine={own}",)
+    assert recalled(tmp_path / "alone").settings["rollouts"] == {"policies": [f"mine={folder}"]}
+
+
+def test_a_name_stands_for_one_folder(store: Path, tmp_path: Path) -> None:
+    old = tmp_path / "old" / "rollouts.jsonl"
+    keeps(store, f"mine={old.parent}", "other=o.jsonl")
+    assert plan_keeping(Store(store), tmp_path / "mine", None, None, []).policies[0] == f"mine={tmp_path}/mine"
+    old.parent.mkdir()
+    old.touch()
+    with pytest.raises(ConfigError, match="the store keeps rollouts of mine from another folder"):
+        plan_keeping(Store(store), tmp_path / "mine", None, None, [])
 
 
 @pytest.mark.parametrize(
@@ -234,6 +287,10 @@ def test_a_run_file_that_names_the_folder_keeps_it(store: Path, tmp_path: Path) 
         ("..", [], "'..' cannot be the name of a policy"),
         ("a/b", [], "'a/b' cannot be the name of a policy"),
         (None, ["pick.teacher=ada"], "pick.teacher is ada, of which there are no rollouts"),
+        (" ", [], "' ' cannot be the name of a policy"),
+        ("a ", [], "'a ' cannot be the name of a policy"),
+        ("漢" * 100, [], "cannot be the name of a policy"),
+        (None, ["load.limit=3"], "--set load.limit=3: the questions that are played would change with it"),
         (None, ["quality.policy=ada"], "quality.policy is ada, of which there are no rollouts"),
     ],
 )
@@ -241,4 +298,67 @@ def test_what_could_not_be_kept_is_refused_before_it_is_played(
     policy: str | None, settings: list[str], message: str, store: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        plan_keeping(store, tmp_path / "mine", policy, None, settings)
+        plan_keeping(Store(store), tmp_path / "mine", policy, None, settings)
+
+
+DEAD = ("--llm", "org/mine", "--base-url", "http://127.0.0.1:9/v1", "--set", "llm.max_attempts=1")
+
+
+def test_what_the_build_will_refuse_is_told_before_anything_is_played(cli: Run, store: Path, tmp_path: Path) -> None:
+    run = partial(cli, "rollouts", *DEAD, "--store", store)
+    keeps(store, f"gone={tmp_path}/gone")
+    refused = run("--dry-run")
+    assert (refused.returncode, "cannot read" in refused.stderr) == (1, True), refused.stderr
+    keeps(store)
+    inside = run("--output", store / "mine")
+    assert f"cannot write {store / 'mine'}: it lies in the store" in inside.stderr
+    cli("build", "--store", store, "--to", "verify", "--set", "load.limit=3")
+    stale = run()
+    assert "rollouts reads questions, which is out of date" in stale.stderr, stale.stderr
+    assert "hint: build it first: stepsearch-data build --from" in stale.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"store"}
+
+
+def test_a_policy_that_a_server_refused_is_no_fault_of_later_builds(cli: Run, store: Path) -> None:
+    with LlmServer(lambda _: error(400, "content policy")) as server:
+        done = cli(*command(store, server, "--split", "train", "-n", "1"), env=ENVIRONMENT)
+    assert done.returncode == 3, done.stderr
+    assert f"{2 * SAMPLES} rollouts were refused; the same command tries them again" in done.stderr
+
+
+def test_a_policy_whose_rows_are_rejected_is_not_remembered(cli: Run, store: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "rollouts.jsonl").write_text('{"id": "nobody"}\n')
+    keeping = plan_keeping(Store(store), folder, None, None, [])
+    opened = Store(store)
+    with opened.locked(), pytest.raises(StepSearchError, match="1 of 1 rows of mine were rejected"):
+        keep(keeping, opened, None, Reporter(quiet=True), print)
+    assert "rollouts" not in recalled(store).settings
+
+
+def test_a_policy_that_another_command_adds_meanwhile_stays(cli: Run, store: Path, tmp_path: Path) -> None:
+    policy = ScriptedPolicy(store, SAMPLES)
+    added: list[int] = []
+
+    def answer(request: Row) -> str | Fault:
+        if not added:
+            added.append(1)
+            played(cli, store, others, "--split", "train", "-n", "1", "--policy", "other")
+        return policy(request)
+
+    with policy.server() as others, LlmServer(answer) as server:
+        played(cli, store, server, "--split", "train", "-n", "1")
+    names = open_store(store).sql("SELECT DISTINCT policy FROM rollouts ORDER BY ALL").to_pylist()
+    assert [row["policy"] for row in names] == ["mine", "other"]
+
+
+def test_a_run_file_names_the_store_of_a_checkpoint(cli: Run, store: Path, tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "checkpoint-1"
+    run.mkdir(parents=True)
+    (run / "config.json").write_text("{}")
+    (run.parent / RECIPE).write_text(json.dumps({"store": f"{tmp_path}/another", "model": {"path": "m"}}))
+    (tmp_path / "run.toml").write_text(f'store = "{store}"\n')
+    told = cli("rollouts", run, "--config", tmp_path / "run.toml", "--dry-run", "--json")
+    assert told.returncode == 0, told.stderr
+    assert json.loads(told.stdout)["store"] == str(store)

@@ -29,7 +29,7 @@ def test_a_stage_refuses_stale_inputs(store: Path, cli: Run) -> None:
         assert refused.returncode == 2
         assert refused.stderr.splitlines()[-2:] == [
             "error: filter reads hits, which is out of date",
-            "hint: build it first: --from retrieve --to filter",
+            "hint: build it first: stepsearch-data build --from retrieve --to filter",
         ]
     assert cli("build", "--store", store, *SIX, "--from", "retrieve").returncode == 0
     assert cli("build", "--store", store, *SIX).stdout

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stepsearch_data.builds import make_build
 from stepsearch_data.cli import options
 from stepsearch_data.cli.common import OK, QUARANTINED, beside, end_at_once
 from stepsearch_data.cli.evaluate import lengths_of, loader, print_rehearsal, reading_of, tell_faults, tools_of
 from stepsearch_data.cli.printing import REASONS, grid, print_json, say, store_flag, tell, teller
+from stepsearch_data.core.errors import StoreError
 from stepsearch_data.core.intervals import BANDS
 from stepsearch_data.core.progress import Reporter
 
@@ -79,15 +80,17 @@ def rollouts(
     from stepsearch_data.evaluation.setup import Options, set_up
     from stepsearch_data.indexes import Choice
     from stepsearch_data.pipeline.store import Store
-    from stepsearch_data.rollouts import describe, name_policy, plan_keeping
+    from stepsearch_data.rollouts import check_build, describe, keep, name_policy, plan_keeping
 
+    load = loader(config, engine, base_url, max_concurrency, max_cost, settings)
+    named = store or (load(()).store if config else None)
     setup = Options(
         checkpoint=checkpoint,
         best=best,
         llm=llm,
         raw=raw,
         split=split,
-        choice=Choice(corpus, store, index),
+        choice=Choice(corpus, named, index),
         template=template,
         lengths=lengths_of(turns, k, max_tokens, length),
         tools=tools_of(tools),
@@ -100,34 +103,40 @@ def rollouts(
         output=output,
         grows=True,
     )
-    load = loader(config, engine, base_url, max_concurrency, max_cost, settings)
     place = set_up(setup).choice.store or load(()).store
     opened = Store.open(place)
     if not output and policy is None:
         policy = name_policy(llm or checkpoint or "")
     folder = output or beside(opened, ".rollouts") / (policy or "")
-    keeping = plan_keeping(place, folder, policy, config, settings or ())
-    setup = replace(setup, output=folder)
+    if folder.resolve().is_relative_to(opened.root.resolve()):
+        raise StoreError(f"cannot write {folder}: it lies in the store and could damage it")
+    plan = partial(plan_keeping, opened, folder, policy, config, settings or ())
+    keeping = plan()
+    check_build(keeping, place, config)
+    setup = replace(setup, output=folder, another=setup.another if output else "name another policy with --policy")
     if dry_run:
         found = rehearse(setup, load)
-        print_rehearsal({**found, "policy": keeping.policy, "folder": str(folder)}, as_json=as_json)
+        print_rehearsal(
+            {**found, "store": opened.name, "policy": keeping.policy, "folder": str(folder)}, as_json=as_json
+        )
         if not as_json:
             say(f"then {opened.name} keeps them as policy {keeping.policy}, from {folder}")
         return
     reporter = Reporter(quiet=quiet)
     report = evaluate(setup, load, reporter)
-    job = make_build(("all", "rollouts", None), None, place, config, keeping.settings, teller(quiet))
-    job.run(reporter)
-    held = describe(job.store, keeping.policy)
+    tell_faults(report)
+    with opened.locked():
+        keeping = plan()  # again: another command may have added a policy meanwhile
+        keep(keeping, opened, config, reporter, teller(quiet))
+    held = describe(opened, keeping.policy)
     if as_json:
         print_json({"policy": keeping.policy, "folder": str(folder), **held, "usage": report.usage})
     else:
         _print_held(held, keeping)
         say("try next:", style="bold")
         say(f"  stepsearch-data view{store_flag(opened)}")
-    if not keeping.told:
-        tell(f"note: builds with {config} lose them, unless it has: [rollouts] policies = …")
-    tell_faults(report)
+    if keeping.untold:
+        tell(f"note: builds with {config} lose them, unless it has {keeping.untold}")
     raise typer.Exit(QUARANTINED if held["rejected"] else OK)
 
 

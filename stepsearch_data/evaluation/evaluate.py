@@ -55,7 +55,9 @@ def rehearse(options: Options, load: Load) -> Row:
     setup = set_up(options)
     questions = questions_of(options, setup, config)
     asked = rollouts = there = 0
-    with RolloutFolder(options.output, settings_of(options, setup, config, questions, {}), dry=True, another=options.another) as folder:
+    with RolloutFolder(
+        options.output, settings_of(options, setup, config, questions, {}), dry=True, another=options.another
+    ) as folder:
         for task in _samples(questions, options.samples):
             rollouts += 1
             asked += task.sample == 1

@@ -152,4 +152,6 @@ def _key(source: str, question_id: str, question: str, sample: int) -> bytes:
 
 
 def _unusable(folder: Path, error: OSError) -> StepSearchError:
-    return StepSearchError(f"cannot use {folder}: {error.strerror or error}", "the same command goes on; elsewhere: --output DIR")
+    return StepSearchError(
+        f"cannot use {folder}: {error.strerror or error}", "the same command goes on; elsewhere: --output DIR"
+    )

@@ -68,7 +68,10 @@ class Outcome:
 
 
 class Runner:
-    """One build of some stages of one store. `started` is called once the store is locked for it."""
+    """One build of some stages of one store. `started` is called once the store is locked for it.
+
+    A `store` that the caller has locked is built under that lock.
+    """
 
     def __init__(
         self,
@@ -78,8 +81,9 @@ class Runner:
         *,
         force: bool = False,
         started: Callable[[Store], None] = lambda _: None,
+        store: Store | None = None,
     ) -> None:
-        self.store = Store(config.store)
+        self.store = store or Store(config.store)
         self._stages = stages
         self.config = config
         chosen = [stage for stage in stages if stage.name in selected]
@@ -400,7 +404,7 @@ def _idle(stage: Stage, manifest: Manifest) -> bool:
 
 
 def _from(writer: str, stage: Stage) -> str:
-    return f"build it first: --from {writer} --to {stage.name}"
+    return f"build it first: stepsearch-data build --from {writer} --to {stage.name}"
 
 
 def _again(name: str, manifest: Manifest) -> str:

@@ -46,7 +46,10 @@ class Store(ReadableStore):
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Lock the store for one build. The kernel releases the lock even after kill -9."""
+        """Lock the store for one build; within the lock, again. The kernel releases it even after kill -9."""
+        if self.is_locked:
+            yield
+            return
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             handle = open(self.root / ".lock", "a+", opener=_no_link)  # noqa: SIM115 - closed below, with the lock

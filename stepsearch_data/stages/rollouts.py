@@ -32,12 +32,13 @@ from stepsearch_data.sources.files import LONGEST_ROW
 from stepsearch_data.sources.rollouts import policy_file
 
 _TOGETHER = 100  # questions that are sent to a worker at once
+_REFUSED = "the server refused it"
 _COLUMNS = 6  # of a place: question, policy, file, sample, position, offset
 
 Line = tuple[str, int, bytes]
 """A policy, and a line of its file with its position there."""
-Rejected = tuple[str, int, str | None, str, bytes]
-"""The arguments of `StageContext.reject`."""
+Rejected = tuple[str, int, str | None, str, bytes, bool]
+"""The arguments of `StageContext.reject`, the last of which is `counts`."""
 
 
 class RolloutsConfig(StageConfig):
@@ -99,7 +100,7 @@ def rollouts(context: StageContext) -> None:
             context.writer(ROLLOUTS).extend(played.table)
             context.writer(ROLLOUT_TURNS).extend(turns.table)
             for reject in rejected:
-                context.reject(*reject)
+                context.reject(*reject[:-1], counts=reject[-1])
             for policy in scored:
                 context.accept(policy)
 
@@ -136,7 +137,7 @@ def _identify(line: bytes) -> tuple[str, int, str]:
     if not isinstance(question_id, str | int):
         return "", 0, "it has no question_id or id"
     if row.get("ended") == "refused":
-        return "", 0, f"the server refused it: {_told(row, 'error')}"
+        return "", 0, f"{_REFUSED}: {_told(row, 'error')}"
     return str(question_id), _counted(row, "sample") or 0, ""
 
 
@@ -210,13 +211,14 @@ def _scored(part: _Part) -> _Results:
         for policy, position, line in lines:
             if question is None:
                 question_id, _, reason = _identify(line)
+                counts = not reason.startswith(_REFUSED)  # such a row is no fault of the file, and is played again
                 reason = reason or f"the store has no question {question_id}"
-                rejected.append((policy, position, question_id or None, reason, line))
+                rejected.append((policy, position, question_id or None, reason, line, counts))
                 continue
             try:
                 found = _rows(question, policy, samples[policy], line)
             except RowRejected as error:
-                rejected.append((policy, position, question.question_id, str(error), line))
+                rejected.append((policy, position, question.question_id, str(error), line, True))
             else:
                 samples[policy] += len(found)
                 scored.append(policy)

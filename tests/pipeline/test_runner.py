@@ -145,7 +145,7 @@ def test_a_stage_whose_input_is_missing_says_which_stage_makes_it(world: World) 
     world.ran(only=["load"])
     with pytest.raises(ConfigError, match="count reads signs, which is not in the store yet") as caught:
         world.ran(only=["count"])
-    assert caught.value.hint == "build it first: --from sign --to count"
+    assert caught.value.hint == "build it first: stepsearch-data build --from sign --to count"
 
 
 def test_rejects_are_counted_and_kept(world: World) -> None:

@@ -216,7 +216,7 @@ def test_a_line_that_is_no_rollout_of_a_question_is_rejected(run_stage: RunStage
         6: "responses",
         7: "the server refused it",
     }
-    with pytest.raises(StepSearchError, match="7 of 8 rows of a were rejected"):
+    with pytest.raises(StepSearchError, match="6 of 7 rows of a were rejected"):
         keep(run_stage, f"a={write(tmp_path, *lines)}", max_reject_share=0.2)
 
 
