@@ -136,6 +136,7 @@ def test_a_rehearsal_says_what_it_would_be_and_changes_nothing(cli: Run, store: 
     assert {path.name for path in tmp_path.iterdir()} == {"store"}
 
 
+@pytest.mark.long
 def test_a_budget_ends_it_before_anything_is_kept_and_the_next_one_goes_on(
     cli: Run, store: Path, tmp_path: Path
 ) -> None:
@@ -152,6 +153,7 @@ def test_a_budget_ends_it_before_anything_is_kept_and_the_next_one_goes_on(
     assert len(rows(tmp_path / "store.rollouts" / "mine")) == 6 * SAMPLES
 
 
+@pytest.mark.long
 def test_policies_stand_beside_each_other_and_folders_grow(cli: Run, store: Path, tmp_path: Path) -> None:
     policy = ScriptedPolicy(store, SAMPLES)
     some = ("--split", "train", "-n")
@@ -174,6 +176,7 @@ def test_policies_stand_beside_each_other_and_folders_grow(cli: Run, store: Path
         plan_keeping(Store(store), tmp_path / "three", None, None, [])
 
 
+@pytest.mark.long
 def test_what_a_server_refuses_is_told_and_played_again(cli: Run, store: Path) -> None:
     policy = ScriptedPolicy(store, SAMPLES)
     some = ("--split", "train", "-n", "3")
@@ -319,6 +322,7 @@ def test_what_the_build_will_refuse_is_told_before_anything_is_played(cli: Run, 
     assert {path.name for path in tmp_path.iterdir()} == {"store"}
 
 
+@pytest.mark.long
 def test_a_policy_that_a_server_refused_is_no_fault_of_later_builds(cli: Run, store: Path) -> None:
     with LlmServer(lambda _: error(400, "content policy")) as server:
         done = cli(*command(store, server, "--split", "train", "-n", "1"), env=ENVIRONMENT)
@@ -326,6 +330,7 @@ def test_a_policy_that_a_server_refused_is_no_fault_of_later_builds(cli: Run, st
     assert f"{2 * SAMPLES} rollouts were refused; the same command tries them again" in done.stderr
 
 
+@pytest.mark.long
 def test_a_policy_whose_rows_are_rejected_is_not_remembered(cli: Run, store: Path, tmp_path: Path) -> None:
     folder = tmp_path / "mine"
     folder.mkdir()
@@ -337,6 +342,7 @@ def test_a_policy_whose_rows_are_rejected_is_not_remembered(cli: Run, store: Pat
     assert "rollouts" not in recalled(store).settings
 
 
+@pytest.mark.long
 def test_a_policy_that_another_command_adds_meanwhile_stays(cli: Run, store: Path, tmp_path: Path) -> None:
     policy = ScriptedPolicy(store, SAMPLES)
     added: list[int] = []
