@@ -60,12 +60,12 @@ def test_a_conversation_is_scored_as_the_episode_is(family: Family, names: list[
     env, _ = env_of(family)
     form: Any = env.form
     row = json.loads(json.dumps(row_of(Played(episode, 1, messages=messages_of(episode, form)))))
-    rollout = read(row["response"])
+    rollout = read(row["response"], observations=row["observations"])
     for rewards in (PAPER, REFERENCE):
         assert score_task(rollout, episode.task, rewards) == score_episode(episode, rewards).scores
     assert list(rollout.queries) == episode.asked
     assert [message["role"] == "assistant" for message in row["response"]].count(True) == episode.turns
-    assert (row["observations"], row["format_ok"]) == (None, score_episode(episode).scores.format_ok)
+    assert (row["observations"], row["format_ok"]) == ([], score_episode(episode).scores.format_ok)
 
 
 @CALLS
