@@ -42,10 +42,17 @@ def find_hub(
     from stepsearch_data.remote.secrets import check_hub
 
     check_hub()
+    hint = "pip install 'stepsearch-data[hub]'"
     try:
+        import huggingface_hub
+
+        if huggingface_hub.__version__.startswith("1."):  # which the lowest transformers of a training bring
+            raise PublishError(
+                f"the Hub needs huggingface_hub 2: here is {huggingface_hub.__version__}",
+                f"{hint}; beside vLLM: in another environment",
+            )
         from stepsearch_data.release.hub import PATIENCE, Hub, parse_name
     except ImportError as error:
-        hint = "pip install 'stepsearch-data[hub]'"
         raise PublishError(f"the Hub needs an extra: there is no {error.name}", hint) from error
     name, revision = parse_name(repo)
     return Hub(name, patience or PATIENCE, reporter.line, kind), revision

@@ -264,5 +264,13 @@ def test_the_extra_that_is_missing_is_named() -> None:
     ]
 
 
+def test_a_client_of_the_hub_that_is_too_old_is_named() -> None:
+    """As it comes with the transformers that vLLM takes."""
+    code = "import huggingface_hub as hub; hub.__version__ = '1.33.0'; from stepsearch_data.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code, "pull", REPO], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[0] == "error: the Hub needs huggingface_hub 2: here is 1.33.0"
+
+
 def test_secrets_are_recognized() -> None:
     assert holds_secret(f"Bearer {TOKEN}")

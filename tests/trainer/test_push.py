@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch: make test-train")
+pytest.importorskip("huggingface_hub", "2", reason="needs the Hub's client of the extra hub")
 
 from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402 - torch must be there
 
