@@ -21,9 +21,9 @@ if importlib.util.find_spec("openenv") is None:
 
 pytestmark = pytest.mark.filterwarnings("default")  # these are OpenEnv's own
 
-from openenv.core import GenericEnvClient  # noqa: E402 - after the skip
+from openenv.core import GenericEnvClient
 
-from stepsearch_data.environments.openenv import SearchAction, SearchServer  # noqa: E402 - after the skip
+from stepsearch_data.environments.openenv import SearchAction, SearchServer
 
 
 @pytest.fixture(scope="module")

@@ -26,13 +26,13 @@ _MISSING = [name for name in ("torch", "transformers", "trl") if importlib.util.
 if _MISSING:
     pytest.skip(f"needs {', '.join(_MISSING)}: make test-train installs it", allow_module_level=True)
 
-import torch  # noqa: E402 - after the skip
-from datasets import Dataset  # noqa: E402 - after the skip
-from transformers import Qwen3Config, Qwen3ForCausalLM  # noqa: E402 - after the skip
-from transformers.utils import get_json_schema  # noqa: E402 - after the skip
-from trl import GRPOConfig, GRPOTrainer  # noqa: E402 - after the skip
+import torch
+from datasets import Dataset
+from transformers import Qwen3Config, Qwen3ForCausalLM
+from transformers.utils import get_json_schema
+from trl import GRPOConfig, GRPOTrainer
 
-from stepsearch_data.environments.trl import (  # noqa: E402 - after the skip
+from stepsearch_data.environments.trl import (
     TurnGRPOTrainer,
     earned_before,
     search_reward,

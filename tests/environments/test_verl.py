@@ -24,19 +24,19 @@ if importlib.util.find_spec("verl") is None:
 
 pytestmark = pytest.mark.filterwarnings("default")  # these are verl's own
 
-from omegaconf import OmegaConf  # noqa: E402 - after the skip
-from verl.experimental.agent_loop.agent_loop import DictConfigWrap, ToolListWrap  # noqa: E402 - after the skip
-from verl.tools.tool_registry import initialize_tools_from_config  # noqa: E402 - after the skip
-from verl.utils.dataset.rl_dataset import RLHFDataset  # noqa: E402 - after the skip
-from verl.workers.rollout.replica import TokenOutput  # noqa: E402 - after the skip
+from omegaconf import OmegaConf
+from verl.experimental.agent_loop.agent_loop import DictConfigWrap, ToolListWrap
+from verl.tools.tool_registry import initialize_tools_from_config
+from verl.utils.dataset.rl_dataset import RLHFDataset
+from verl.workers.rollout.replica import TokenOutput
 
-from stepsearch_data.environments.verl import (  # noqa: E402 - after the skip
+from stepsearch_data.environments.verl import (
     OpenTool,
     SearchAgentLoop,
     SearchOutput,
     compute_score,
 )
-from tests.byte_tokenizer import byte_tokenizer  # noqa: E402 - after the skip
+from tests.byte_tokenizer import byte_tokenizer
 
 ANSWER = "So it is. <answer> Pesaro </answer>"
 CHAT = (

@@ -11,24 +11,24 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch: make test-train")
 
-from stepsearch_data.core.errors import ConfigError, StepSearchError  # noqa: E402
-from stepsearch_data.core.progress import Reporter  # noqa: E402
-from stepsearch_data.evaluation.evaluate import Report, evaluate  # noqa: E402
-from stepsearch_data.evaluation.setup import Options, find_checkpoint, set_up  # noqa: E402
-from stepsearch_data.indexes import Choice  # noqa: E402
-from stepsearch_data.pipeline.store import Store  # noqa: E402
-from stepsearch_data.templates.examples import Example  # noqa: E402
-from stepsearch_data.templates.files import load_template  # noqa: E402 - torch must be there
-from stepsearch_data.templates.template import Template  # noqa: E402
-from stepsearch_data.trainer import demo  # noqa: E402
-from stepsearch_data.trainer.config import Chat  # noqa: E402
-from stepsearch_data.trainer.data import demonstrate, demonstration, load_examples, subsample  # noqa: E402
-from stepsearch_data.trainer.demo.tiny import make_model, make_tokenizer  # noqa: E402
-from stepsearch_data.trainer.loading import encoders, make_form  # noqa: E402
-from stepsearch_data.trainer.recipe import Recipe  # noqa: E402
-from tests.conftest import run_cli  # noqa: E402
-from tests.trainer.families import chat_template  # noqa: E402
-from tests.trainer.tiny import load  # noqa: E402 - torch must be there
+from stepsearch_data.core.errors import ConfigError, StepSearchError
+from stepsearch_data.core.progress import Reporter
+from stepsearch_data.evaluation.evaluate import Report, evaluate
+from stepsearch_data.evaluation.setup import Options, find_checkpoint, set_up
+from stepsearch_data.indexes import Choice
+from stepsearch_data.pipeline.store import Store
+from stepsearch_data.templates.examples import Example
+from stepsearch_data.templates.files import load_template
+from stepsearch_data.templates.template import Template
+from stepsearch_data.trainer import demo
+from stepsearch_data.trainer.config import Chat
+from stepsearch_data.trainer.data import demonstrate, demonstration, load_examples, subsample
+from stepsearch_data.trainer.demo.tiny import make_model, make_tokenizer
+from stepsearch_data.trainer.loading import encoders, make_form
+from stepsearch_data.trainer.recipe import Recipe
+from tests.conftest import run_cli
+from tests.trainer.families import chat_template
+from tests.trainer.tiny import load
 
 TEMPLATE = Path(demo.__path__[0]) / "template.txt"
 KNOWN, FEW = 8, 2

@@ -9,14 +9,14 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch: make test-train")
 
-from stepsearch_data.evaluation.measure import row_of  # noqa: E402 - torch must be there
-from stepsearch_data.evaluation.messages import messages_of  # noqa: E402
-from stepsearch_data.evaluation.policy import Played  # noqa: E402
-from stepsearch_data.rewards import PAPER, REFERENCE, read  # noqa: E402
-from stepsearch_data.rewards.rollout import NO_SEARCH_LEFT  # noqa: E402
-from stepsearch_data.trainer.episode_score import score_episode, score_task  # noqa: E402
-from tests.trainer.families import Family  # noqa: E402
-from tests.trainer.test_forms import CALLS, call, env_of, play  # noqa: E402
+from stepsearch_data.evaluation.measure import row_of
+from stepsearch_data.evaluation.messages import messages_of
+from stepsearch_data.evaluation.policy import Played
+from stepsearch_data.rewards import PAPER, REFERENCE, read
+from stepsearch_data.rewards.rollout import NO_SEARCH_LEFT
+from stepsearch_data.trainer.episode_score import score_episode, score_task
+from tests.trainer.families import Family
+from tests.trainer.test_forms import CALLS, call, env_of, play
 
 ANSWER = "So it is.\n<answer> Paris </answer>"
 WRONG = {

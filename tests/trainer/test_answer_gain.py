@@ -10,15 +10,15 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch: make test-train")
 
-from stepsearch_data.rewards import PAPER, without  # noqa: E402 - torch must be there
-from stepsearch_data.trainer import answer_gain as module  # noqa: E402
-from stepsearch_data.trainer.answer_gain import add_answer_gains  # noqa: E402
-from stepsearch_data.trainer.causal_lm import log_probabilities  # noqa: E402
-from stepsearch_data.trainer.config import PPOConfig  # noqa: E402
-from stepsearch_data.trainer.episode_score import score_episode  # noqa: E402
-from stepsearch_data.trainer.search_env import Episode, SearchEnv  # noqa: E402
-from tests.trainer.test_sampler import anew  # noqa: E402
-from tests.trainer.tiny import PARAGRAPHS, TASKS  # noqa: E402
+from stepsearch_data.rewards import PAPER, without
+from stepsearch_data.trainer import answer_gain as module
+from stepsearch_data.trainer.answer_gain import add_answer_gains
+from stepsearch_data.trainer.causal_lm import log_probabilities
+from stepsearch_data.trainer.config import PPOConfig
+from stepsearch_data.trainer.episode_score import score_episode
+from stepsearch_data.trainer.search_env import Episode, SearchEnv
+from tests.trainer.test_sampler import anew
+from tests.trainer.tiny import PARAGRAPHS, TASKS
 
 OUTCOME = without(without(PAPER, "key"), "step")
 

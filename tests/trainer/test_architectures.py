@@ -8,19 +8,19 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch: make test-train")
 
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES  # noqa: E402 - torch must be there
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from stepsearch_data.core.errors import TrainError  # noqa: E402
-from stepsearch_data.trainer.architecture import check_architecture  # noqa: E402
-from stepsearch_data.trainer.batch import collate  # noqa: E402
-from stepsearch_data.trainer.causal_lm import log_probabilities, trunk_of  # noqa: E402
-from stepsearch_data.trainer.model import Critic  # noqa: E402
-from stepsearch_data.trainer.rollout import roll_out  # noqa: E402
-from stepsearch_data.trainer.sampler import has_plain_kv_cache  # noqa: E402
-from stepsearch_data.trainer.search_env import SearchEnv  # noqa: E402
-from tests.trainer.architectures import tiny  # noqa: E402
-from tests.trainer.test_sampler import Recorder, anew  # noqa: E402
-from tests.trainer.tiny import TASKS, retrieve  # noqa: E402
+from stepsearch_data.core.errors import TrainError
+from stepsearch_data.trainer.architecture import check_architecture
+from stepsearch_data.trainer.batch import collate
+from stepsearch_data.trainer.causal_lm import log_probabilities, trunk_of
+from stepsearch_data.trainer.model import Critic
+from stepsearch_data.trainer.rollout import roll_out
+from stepsearch_data.trainer.sampler import has_plain_kv_cache
+from stepsearch_data.trainer.search_env import SearchEnv
+from tests.trainer.architectures import tiny
+from tests.trainer.test_sampler import Recorder, anew
+from tests.trainer.tiny import TASKS, retrieve
 
 KEPT = {
     "cohere2", "deepseek_v3", "gemma", "gemma2", "gemma3", "gemma3_text", "gemma4", "glm4", "gpt2", "gpt_neox",

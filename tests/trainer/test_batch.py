@@ -6,11 +6,11 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch: make test-train")
 
-from stepsearch_data.rewards import PAPER, REFERENCE, score_rollout, without  # noqa: E402
-from stepsearch_data.templates.examples import Paragraph  # noqa: E402
-from stepsearch_data.trainer.batch import collate  # noqa: E402
-from stepsearch_data.trainer.episode_score import score_episode  # noqa: E402
-from stepsearch_data.trainer.search_env import Episode, Search, Task  # noqa: E402
+from stepsearch_data.rewards import PAPER, REFERENCE, score_rollout, without
+from stepsearch_data.templates.examples import Paragraph
+from stepsearch_data.trainer.batch import collate
+from stepsearch_data.trainer.episode_score import score_episode
+from stepsearch_data.trainer.search_env import Episode, Search, Task
 
 GOLD = Paragraph("Barber", "The Barber of Seville was composed by Gioachino Rossini")
 OTHER = Paragraph("Seville", "Seville is a city of oranges")

@@ -13,20 +13,20 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch: make test-train")
 
-from stepsearch_data.core.errors import SearchError, StepSearchError  # noqa: E402 - torch must be there
-from stepsearch_data.pipeline.store import Store  # noqa: E402
-from stepsearch_data.synth import WorldConfig, write_world  # noqa: E402
-from stepsearch_data.templates.examples import Example, Paragraph  # noqa: E402
-from stepsearch_data.templates.files import load_template  # noqa: E402
-from stepsearch_data.templates.template import Template  # noqa: E402
-from stepsearch_data.trainer import demo  # noqa: E402
-from stepsearch_data.trainer.check import Finding, check  # noqa: E402
-from stepsearch_data.trainer.data import demonstration, load_examples  # noqa: E402
-from stepsearch_data.trainer.demo.tiny import make_model, make_tokenizer  # noqa: E402
-from stepsearch_data.trainer.recipe import load_recipe  # noqa: E402
-from stepsearch_data.trainer.rollout import Retrieve  # noqa: E402
-from tests.conftest import run_cli  # noqa: E402
-from tests.trainer.test_launch import RECIPE, launch  # noqa: E402 - torch must be there
+from stepsearch_data.core.errors import SearchError, StepSearchError
+from stepsearch_data.pipeline.store import Store
+from stepsearch_data.synth import WorldConfig, write_world
+from stepsearch_data.templates.examples import Example, Paragraph
+from stepsearch_data.templates.files import load_template
+from stepsearch_data.templates.template import Template
+from stepsearch_data.trainer import demo
+from stepsearch_data.trainer.check import Finding, check
+from stepsearch_data.trainer.data import demonstration, load_examples
+from stepsearch_data.trainer.demo.tiny import make_model, make_tokenizer
+from stepsearch_data.trainer.recipe import load_recipe
+from stepsearch_data.trainer.rollout import Retrieve
+from tests.conftest import run_cli
+from tests.trainer.test_launch import RECIPE, launch
 
 TEMPLATE = Path(demo.__path__[0]) / "template.txt"
 PARTS = ["questions", "retriever", "cold start", "model", "tokens"]

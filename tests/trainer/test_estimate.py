@@ -11,23 +11,23 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch: make test-train")
 
-from accelerate import Accelerator  # noqa: E402 - torch must be there
-from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
-from transformers import CONFIG_MAPPING, AutoModelForCausalLM  # noqa: E402
+from accelerate import Accelerator
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
-from stepsearch_data.core.errors import TrainError  # noqa: E402
-from stepsearch_data.trainer import estimate as reckoning  # noqa: E402
-from stepsearch_data.trainer.batch import collate  # noqa: E402
-from stepsearch_data.trainer.estimate import Estimate, estimate_for  # noqa: E402
-from stepsearch_data.trainer.loading import load_critic, load_policy  # noqa: E402
-from stepsearch_data.trainer.model import ActorCritic, ReferencePolicy  # noqa: E402
-from stepsearch_data.trainer.optimizer import make_optimizer  # noqa: E402
-from stepsearch_data.trainer.recipe import Recipe, load_recipe  # noqa: E402
-from stepsearch_data.trainer.search_env import Episode, Task  # noqa: E402
-from stepsearch_data.trainer.update import compute_advantages, ppo_update  # noqa: E402
-from tests.conftest import run_cli  # noqa: E402
-from tests.trainer.families import config_of, make_tokenizer, named  # noqa: E402
-from tests.trainer.live import LiveTensors  # noqa: E402
+from stepsearch_data.core.errors import TrainError
+from stepsearch_data.trainer import estimate as reckoning
+from stepsearch_data.trainer.batch import collate
+from stepsearch_data.trainer.estimate import Estimate, estimate_for
+from stepsearch_data.trainer.loading import load_critic, load_policy
+from stepsearch_data.trainer.model import ActorCritic, ReferencePolicy
+from stepsearch_data.trainer.optimizer import make_optimizer
+from stepsearch_data.trainer.recipe import Recipe, load_recipe
+from stepsearch_data.trainer.search_env import Episode, Task
+from stepsearch_data.trainer.update import compute_advantages, ppo_update
+from tests.conftest import run_cli
+from tests.trainer.families import config_of, make_tokenizer, named
+from tests.trainer.live import LiveTensors
 
 ROOT = Path(__file__).parents[2]
 SIZES = {

@@ -10,22 +10,22 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch: make test-train")
 
-from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402 - torch must be there
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from stepsearch_data.core.errors import TrainError  # noqa: E402
-from stepsearch_data.indexes import Choice  # noqa: E402
-from stepsearch_data.pipeline.store import Store  # noqa: E402
-from stepsearch_data.templates.files import load_template  # noqa: E402
-from stepsearch_data.trainer import sft  # noqa: E402
-from stepsearch_data.trainer.chat import ChatFormat  # noqa: E402
-from stepsearch_data.trainer.data import demonstration, load_examples  # noqa: E402
-from stepsearch_data.trainer.loading import encoders, load_policy, load_tokenizer  # noqa: E402
-from stepsearch_data.trainer.recipe import SFT, Recipe, load_recipe  # noqa: E402
-from stepsearch_data.trainer.sampler import end_tokens  # noqa: E402
-from stepsearch_data.trainer.start import train  # noqa: E402
-from tests.trainer.families import CONFIGS, FAMILIES, Family, config_of, named, save_tiny  # noqa: E402
-from tests.trainer.test_steppo_trainer import metrics  # noqa: E402
-from tests.trainer.tiny import load  # noqa: E402
+from stepsearch_data.core.errors import TrainError
+from stepsearch_data.indexes import Choice
+from stepsearch_data.pipeline.store import Store
+from stepsearch_data.templates.files import load_template
+from stepsearch_data.trainer import sft
+from stepsearch_data.trainer.chat import ChatFormat
+from stepsearch_data.trainer.data import demonstration, load_examples
+from stepsearch_data.trainer.loading import encoders, load_policy, load_tokenizer
+from stepsearch_data.trainer.recipe import SFT, Recipe, load_recipe
+from stepsearch_data.trainer.sampler import end_tokens
+from stepsearch_data.trainer.start import train
+from tests.trainer.families import CONFIGS, FAMILIES, Family, config_of, named, save_tiny
+from tests.trainer.test_steppo_trainer import metrics
+from tests.trainer.tiny import load
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 PARAMETERS = {

@@ -12,26 +12,26 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch: make test-train")
 
-from transformers import AutoModelForCausalLM  # noqa: E402 - torch must be there
+from transformers import AutoModelForCausalLM
 
-from stepsearch_data.core.errors import ConfigError  # noqa: E402
-from stepsearch_data.indexes import Choice  # noqa: E402
-from stepsearch_data.pipeline.store import Store  # noqa: E402
-from stepsearch_data.rewards import PAPER, REFERENCE  # noqa: E402
-from stepsearch_data.templates.examples import Example, Paragraph  # noqa: E402
-from stepsearch_data.templates.files import load_template  # noqa: E402
-from stepsearch_data.trainer.config import Chat, Limits  # noqa: E402
-from stepsearch_data.trainer.data import demonstrate, load_examples, to_task  # noqa: E402
-from stepsearch_data.trainer.episode_score import score_episode  # noqa: E402
-from stepsearch_data.trainer.loading import make_form, make_search_env  # noqa: E402
-from stepsearch_data.trainer.rollout import roll_out  # noqa: E402
-from stepsearch_data.trainer.search_env import Episode, SearchEnv  # noqa: E402
-from stepsearch_data.trainer.start import train  # noqa: E402
-from tests.trainer.families import FAMILIES, SMALL, Family, config_of, make_tokenizer, named, save_tiny  # noqa: E402
-from tests.trainer.test_families import SMALLER, recipe_of  # noqa: E402
-from tests.trainer.test_sampler import Recorder, anew  # noqa: E402
-from tests.trainer.test_steppo_trainer import metrics  # noqa: E402
-from tests.trainer.tiny import TASKS, load, retrieve  # noqa: E402
+from stepsearch_data.core.errors import ConfigError
+from stepsearch_data.indexes import Choice
+from stepsearch_data.pipeline.store import Store
+from stepsearch_data.rewards import PAPER, REFERENCE
+from stepsearch_data.templates.examples import Example, Paragraph
+from stepsearch_data.templates.files import load_template
+from stepsearch_data.trainer.config import Chat, Limits
+from stepsearch_data.trainer.data import demonstrate, load_examples, to_task
+from stepsearch_data.trainer.episode_score import score_episode
+from stepsearch_data.trainer.loading import make_form, make_search_env
+from stepsearch_data.trainer.rollout import roll_out
+from stepsearch_data.trainer.search_env import Episode, SearchEnv
+from stepsearch_data.trainer.start import train
+from tests.trainer.families import FAMILIES, SMALL, Family, config_of, make_tokenizer, named, save_tiny
+from tests.trainer.test_families import SMALLER, recipe_of
+from tests.trainer.test_sampler import Recorder, anew
+from tests.trainer.test_steppo_trainer import metrics
+from tests.trainer.tiny import TASKS, load, retrieve
 
 MUSIQUE, TOOLS = load_template("musique"), load_template("tools")
 FOUND = (Paragraph("France", "The capital of France is Paris"),)

@@ -13,28 +13,28 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch: make test-train")
 
-from accelerate.utils import DistributedType  # noqa: E402 - torch must be there
-from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402
+from accelerate.utils import DistributedType
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from stepsearch_data.core.errors import ConfigError, TrainError  # noqa: E402
-from stepsearch_data.core.progress import Reporter  # noqa: E402
-from stepsearch_data.evaluation.evaluate import evaluate  # noqa: E402
-from stepsearch_data.evaluation.setup import Options  # noqa: E402
-from stepsearch_data.indexes import Choice  # noqa: E402
-from stepsearch_data.pipeline.store import Store  # noqa: E402
-from stepsearch_data.synth import WorldConfig, write_world  # noqa: E402
-from stepsearch_data.templates.files import load_template  # noqa: E402
-from stepsearch_data.trainer import demo  # noqa: E402
-from stepsearch_data.trainer.data import demonstrate, demonstration, load_examples  # noqa: E402
-from stepsearch_data.trainer.demo.tiny import make_model, make_tokenizer  # noqa: E402
-from stepsearch_data.trainer.forms import Tags  # noqa: E402
-from stepsearch_data.trainer.launch import _check_sharding, make_accelerator  # noqa: E402
-from stepsearch_data.trainer.recipe import load_recipe  # noqa: E402
-from stepsearch_data.trainer.start import train  # noqa: E402
-from tests.conftest import run_cli  # noqa: E402
-from tests.trainer.processes import ROOT, sharded, torchrun  # noqa: E402
-from tests.trainer.test_steppo_trainer import metrics  # noqa: E402
-from tests.trainer.tiny import load  # noqa: E402 - torch must be there
+from stepsearch_data.core.errors import ConfigError, TrainError
+from stepsearch_data.core.progress import Reporter
+from stepsearch_data.evaluation.evaluate import evaluate
+from stepsearch_data.evaluation.setup import Options
+from stepsearch_data.indexes import Choice
+from stepsearch_data.pipeline.store import Store
+from stepsearch_data.synth import WorldConfig, write_world
+from stepsearch_data.templates.files import load_template
+from stepsearch_data.trainer import demo
+from stepsearch_data.trainer.data import demonstrate, demonstration, load_examples
+from stepsearch_data.trainer.demo.tiny import make_model, make_tokenizer
+from stepsearch_data.trainer.forms import Tags
+from stepsearch_data.trainer.launch import _check_sharding, make_accelerator
+from stepsearch_data.trainer.recipe import load_recipe
+from stepsearch_data.trainer.start import train
+from tests.conftest import run_cli
+from tests.trainer.processes import ROOT, sharded, torchrun
+from tests.trainer.test_steppo_trainer import metrics
+from tests.trainer.tiny import load
 
 TEMPLATE = Path(demo.__path__[0]) / "template.txt"
 RECIPE = """

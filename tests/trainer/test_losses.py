@@ -9,7 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch: make test-train")
 
-from stepsearch_data.trainer import losses  # noqa: E402 - torch must be there
+from stepsearch_data.trainer import losses
 
 T, F = True, False
 

@@ -6,7 +6,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch: make test-train")
 
-from stepsearch_data.trainer.metrics import explained_variance  # noqa: E402 - torch must be there
+from stepsearch_data.trainer.metrics import explained_variance
 
 T, F = True, False
 

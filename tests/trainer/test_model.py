@@ -11,8 +11,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch: make test-train")
 
-from torch.profiler import ProfilerActivity, profile  # noqa: E402 - torch must be there
-from transformers import (  # noqa: E402
+from torch.profiler import ProfilerActivity, profile
+from transformers import (
     AutoModelForCausalLM,
     CohereConfig,
     Gemma2Config,
@@ -21,10 +21,10 @@ from transformers import (  # noqa: E402
     PreTrainedConfig,
 )
 
-from stepsearch_data.trainer import causal_lm as module  # noqa: E402
-from stepsearch_data.trainer.causal_lm import log_probabilities, trunk_of  # noqa: E402
-from stepsearch_data.trainer.loading import CHECKPOINTING  # noqa: E402
-from stepsearch_data.trainer.model import ActorCritic, Critic  # noqa: E402
+from stepsearch_data.trainer import causal_lm as module
+from stepsearch_data.trainer.causal_lm import log_probabilities, trunk_of
+from stepsearch_data.trainer.loading import CHECKPOINTING
+from stepsearch_data.trainer.model import ActorCritic, Critic
 
 SIZES: dict[str, Any] = {
     "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,

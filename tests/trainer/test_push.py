@@ -10,11 +10,11 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs torch: make test-train")
 pytest.importorskip("huggingface_hub", "2", reason="needs the Hub's client of the extra hub")
 
-from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402 - torch must be there
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tests.conftest import run_cli  # noqa: E402
-from tests.hub_server import Hub, User, running_hub  # noqa: E402
-from tests.trainer.test_launch import LORA, recipe  # noqa: E402, F401 - a fixture; torch must be there
+from tests.conftest import run_cli
+from tests.hub_server import Hub, User, running_hub
+from tests.trainer.test_launch import LORA, recipe  # noqa: F401 - a fixture
 
 TOKEN = "hf_thisIsASecretThatNobodyMaySee"
 

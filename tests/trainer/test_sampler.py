@@ -14,20 +14,20 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch: make test-train")
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers  # noqa: E402 - torch must be there
-from transformers import PreTrainedTokenizerFast  # noqa: E402
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
 
-from stepsearch_data.core.errors import SearchError  # noqa: E402
-from stepsearch_data.templates.examples import Paragraph  # noqa: E402
-from stepsearch_data.templates.files import load_template  # noqa: E402
-from stepsearch_data.trainer.ahead import CopySampler  # noqa: E402
-from stepsearch_data.trainer.config import Limits  # noqa: E402
-from stepsearch_data.trainer.demo.tiny import make_model  # noqa: E402
-from stepsearch_data.trainer.loading import make_search_env  # noqa: E402
-from stepsearch_data.trainer.rollout import roll_out  # noqa: E402
-from stepsearch_data.trainer.sampler import CachedSampler, end_tokens  # noqa: E402
-from stepsearch_data.trainer.search_env import SearchEnv  # noqa: E402
-from tests.trainer.tiny import TASKS, retrieve  # noqa: E402
+from stepsearch_data.core.errors import SearchError
+from stepsearch_data.templates.examples import Paragraph
+from stepsearch_data.templates.files import load_template
+from stepsearch_data.trainer.ahead import CopySampler
+from stepsearch_data.trainer.config import Limits
+from stepsearch_data.trainer.demo.tiny import make_model
+from stepsearch_data.trainer.loading import make_search_env
+from stepsearch_data.trainer.rollout import roll_out
+from stepsearch_data.trainer.sampler import CachedSampler, end_tokens
+from stepsearch_data.trainer.search_env import SearchEnv
+from tests.trainer.tiny import TASKS, retrieve
 
 
 class Recorder(CachedSampler):

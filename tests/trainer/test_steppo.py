@@ -12,18 +12,18 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch: make test-train")
 
-from transformers import TrainerCallback  # noqa: E402 - torch must be there
+from transformers import TrainerCallback
 
-import stepsearch_data.trainer  # noqa: E402
-from stepsearch_data.core.errors import ConfigError  # noqa: E402
-from stepsearch_data.pipeline.store import Store  # noqa: E402
-from stepsearch_data.templates.template import Template  # noqa: E402
-from stepsearch_data.trainer import Schedule, StePPO  # noqa: E402
-from stepsearch_data.trainer.data import demonstration, load_examples  # noqa: E402
-from stepsearch_data.trainer.demo.tiny import make_model, make_tokenizer  # noqa: E402
-from tests.trainer.processes import ROOT  # noqa: E402
-from tests.trainer.test_steppo_trainer import metrics  # noqa: E402
-from tests.trainer.tiny import retrieve  # noqa: E402 - torch must be there
+import stepsearch_data.trainer
+from stepsearch_data.core.errors import ConfigError
+from stepsearch_data.pipeline.store import Store
+from stepsearch_data.templates.template import Template
+from stepsearch_data.trainer import Schedule, StePPO
+from stepsearch_data.trainer.data import demonstration, load_examples
+from stepsearch_data.trainer.demo.tiny import make_model, make_tokenizer
+from tests.trainer.processes import ROOT
+from tests.trainer.test_steppo_trainer import metrics
+from tests.trainer.tiny import retrieve
 
 
 @pytest.fixture(scope="module")

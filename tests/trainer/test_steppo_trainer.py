@@ -21,19 +21,19 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch: make test-train")
 
-from accelerate import Accelerator  # noqa: E402 - torch must be there
-from transformers import AutoModelForCausalLM  # noqa: E402
+from accelerate import Accelerator
+from transformers import AutoModelForCausalLM
 
-from stepsearch_data.core.errors import ConfigError, SearchError, TrainError  # noqa: E402
-from stepsearch_data.templates.examples import Paragraph  # noqa: E402
-from stepsearch_data.trainer.causal_lm import trunk_of  # noqa: E402
-from stepsearch_data.trainer.config import PPOConfig, Schedule  # noqa: E402
-from stepsearch_data.trainer.model import Critic  # noqa: E402
-from stepsearch_data.trainer.run_folder import Best  # noqa: E402
-from stepsearch_data.trainer.search_env import Episode  # noqa: E402
-from stepsearch_data.trainer.steppo_trainer import StePPOTrainer  # noqa: E402
-from tests.trainer.processes import torchrun  # noqa: E402
-from tests.trainer.tiny import TASKS, retrieve  # noqa: E402
+from stepsearch_data.core.errors import ConfigError, SearchError, TrainError
+from stepsearch_data.templates.examples import Paragraph
+from stepsearch_data.trainer.causal_lm import trunk_of
+from stepsearch_data.trainer.config import PPOConfig, Schedule
+from stepsearch_data.trainer.model import Critic
+from stepsearch_data.trainer.run_folder import Best
+from stepsearch_data.trainer.search_env import Episode
+from stepsearch_data.trainer.steppo_trainer import StePPOTrainer
+from tests.trainer.processes import torchrun
+from tests.trainer.tiny import TASKS, retrieve
 
 Make = Callable[..., StePPOTrainer]
 QUICK = {

@@ -10,16 +10,16 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch: make test-train")
 
-from accelerate import Accelerator  # noqa: E402 - torch must be there
-from transformers import AutoModelForCausalLM  # noqa: E402
+from accelerate import Accelerator
+from transformers import AutoModelForCausalLM
 
-from stepsearch_data.core.errors import TrainError  # noqa: E402
-from stepsearch_data.trainer.batch import Batch, collate  # noqa: E402
-from stepsearch_data.trainer.causal_lm import trunk_of  # noqa: E402
-from stepsearch_data.trainer.config import PPOConfig  # noqa: E402
-from stepsearch_data.trainer.model import ActorCritic, Critic, ReferencePolicy  # noqa: E402
-from stepsearch_data.trainer.search_env import Episode, Task  # noqa: E402
-from stepsearch_data.trainer.update import compute_advantages, ppo_update  # noqa: E402
+from stepsearch_data.core.errors import TrainError
+from stepsearch_data.trainer.batch import Batch, collate
+from stepsearch_data.trainer.causal_lm import trunk_of
+from stepsearch_data.trainer.config import PPOConfig
+from stepsearch_data.trainer.model import ActorCritic, Critic, ReferencePolicy
+from stepsearch_data.trainer.search_env import Episode, Task
+from stepsearch_data.trainer.update import compute_advantages, ppo_update
 
 CONFIG = PPOConfig(
     gamma=0.9,

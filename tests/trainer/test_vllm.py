@@ -15,17 +15,17 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch: make test-train")
 
-from accelerate import Accelerator  # noqa: E402 - torch must be there
+from accelerate import Accelerator
 
-from stepsearch_data.core.errors import ConfigError, TrainError  # noqa: E402
-from stepsearch_data.trainer.config import Limits  # noqa: E402
-from stepsearch_data.trainer.loading import _prepared  # noqa: E402
-from stepsearch_data.trainer.recipe import Model, Vllm  # noqa: E402
-from stepsearch_data.trainer.rollout import roll_out  # noqa: E402
-from stepsearch_data.trainer.search_env import Episode, SearchEnv  # noqa: E402
-from tests.fake import FakeServer  # noqa: E402
-from tests.trainer.test_sampler import anew  # noqa: E402
-from tests.trainer.tiny import TASKS, retrieve  # noqa: E402
+from stepsearch_data.core.errors import ConfigError, TrainError
+from stepsearch_data.trainer.config import Limits
+from stepsearch_data.trainer.loading import _prepared
+from stepsearch_data.trainer.recipe import Model, Vllm
+from stepsearch_data.trainer.rollout import roll_out
+from stepsearch_data.trainer.search_env import Episode, SearchEnv
+from tests.fake import FakeServer
+from tests.trainer.test_sampler import anew
+from tests.trainer.tiny import TASKS, retrieve
 
 STANDIN = Path(__file__).with_name("standin")
 LIMITS = Limits(max_turns=3, topk=2, max_length=300, max_new_tokens=12, max_obs_length=60)

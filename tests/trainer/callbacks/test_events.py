@@ -9,12 +9,12 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch: make test-train")
 
-from accelerate import Accelerator  # noqa: E402 - torch must be there
-from transformers import EarlyStoppingCallback, TrainerCallback, TrainerControl  # noqa: E402
+from accelerate import Accelerator
+from transformers import EarlyStoppingCallback, TrainerCallback, TrainerControl
 
-from stepsearch_data.trainer.callbacks.events import Events  # noqa: E402
-from stepsearch_data.trainer.config import Schedule  # noqa: E402
-from stepsearch_data.trainer.run_folder import Best  # noqa: E402
+from stepsearch_data.trainer.callbacks.events import Events
+from stepsearch_data.trainer.config import Schedule
+from stepsearch_data.trainer.run_folder import Best
 
 
 class Watcher(TrainerCallback):

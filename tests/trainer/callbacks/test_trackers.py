@@ -12,20 +12,20 @@ import pytest
 
 accelerate = pytest.importorskip("accelerate", reason="needs torch: make test-train")
 
-from stepsearch_data.core.errors import ConfigError, TrainError  # noqa: E402 - accelerate must be there
-from stepsearch_data.templates.template import Template  # noqa: E402
-from stepsearch_data.trainer.callbacks.trackers import (  # noqa: E402
+from stepsearch_data.core.errors import ConfigError, TrainError
+from stepsearch_data.templates.template import Template
+from stepsearch_data.trainer.callbacks.trackers import (
     COLUMNS,
     grouped,
     rollout_rows,
     tracker_callback,
     tracker_options,
 )
-from stepsearch_data.trainer.characters import decode, encode  # noqa: E402
-from stepsearch_data.trainer.config import Limits  # noqa: E402
-from stepsearch_data.trainer.episode_score import EpisodeScore, score_episode  # noqa: E402
-from stepsearch_data.trainer.search_env import Episode, SearchEnv  # noqa: E402
-from tests.trainer.tiny import PARAGRAPHS, TASKS  # noqa: E402 - accelerate must be there
+from stepsearch_data.trainer.characters import decode, encode
+from stepsearch_data.trainer.config import Limits
+from stepsearch_data.trainer.episode_score import EpisodeScore, score_episode
+from stepsearch_data.trainer.search_env import Episode, SearchEnv
+from tests.trainer.tiny import PARAGRAPHS, TASKS
 
 
 def test_metrics_reach_tensorboard_by_groups(tmp_path: Path) -> None:
