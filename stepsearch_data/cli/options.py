@@ -75,7 +75,6 @@ def here(path: Path | None) -> Path | None:
 
 output = partial(typer.Option, "--output", "-o", callback=here)
 of_model = partial(typer.Option, rich_help_panel="Language model")
-of_rollouts = partial(typer.Option, rich_help_panel="Rollouts")
 Store = Annotated[
     Path | None,
     typer.Option(
@@ -185,78 +184,6 @@ MaxConcurrency = Annotated[
 ]
 Rpm = Annotated[float | None, of_model("--rpm", help="Requests per minute at most (llm.rpm).")]
 Tpm = Annotated[float | None, of_model("--tpm", help="Tokens per minute at most (llm.tpm).")]
-Checkpoint = Annotated[
-    str | None,
-    typer.Argument(help="A run of `train`, one of its checkpoints, or a language model of `transformers`."),
-]
-Best = Annotated[bool, typer.Option("--best", help="Of a run, the checkpoint with the highest held-out exact match.")]
-Policy = Annotated[
-    str | None, of_model("--llm", metavar="MODEL", help="Model of an OpenAI-compatible server, instead.")
-]
-BaseUrl = Annotated[str | None, of_model("--base-url", help="The server (llm.base_url).")]
-Raw = Annotated[bool, of_model("--raw", help="Continue one text (/completions), as trained policies do, not a chat.")]
-OwnCost = Annotated[float | None, of_model("--max-cost", help="US dollars at most (llm.max_cost).")]
-EachLimit = Annotated[
-    int | None,
-    typer.Option(
-        "--limit",
-        "-n",
-        min=1,
-        max=1_000_000_000,
-        help="At most N questions per source: drawn from a store, the first of a file.",
-    ),
-]
-Wording = Annotated[
-    str | None,
-    of_rollouts(
-        "--template",
-        "-t",
-        metavar="NAME|FILE",
-        help="How prompts are worded: musique, paper or a file of yours (default: as trained, or musique); tools: the "
-        "model calls the search.",
-    ),
-]
-Tools = Annotated[
-    str | None, of_rollouts("--tools", metavar="open,find", help="What a server's model may call beside the search.")
-]
-PageLength = Annotated[
-    int | None,
-    of_rollouts("--page-length", min=100, max=100_000, help="Characters of an opened page (default: 4000)."),
-]
-MaxReads = Annotated[
-    int | None, of_rollouts("--max-reads", min=0, max=1_000, help="Calls of open and find in a rollout (default: 10).")
-]
-CallsPerTurn = Annotated[
-    int | None, of_rollouts("--calls-per-turn", min=1, max=1_000, help="Calls of a turn that are run (default: 1).")
-]
-Turns = Annotated[
-    int | None, of_rollouts("--turns", min=0, max=1_000, help="Turns that may search (default: as trained, or 5).")
-]
-Shown = Annotated[
-    int | None, of_rollouts("-k", min=1, max=100, help="Documents per search (default: as trained, or 3).")
-]
-TurnTokens = Annotated[
-    int | None,
-    of_rollouts("--max-tokens", min=1, max=1_000_000, help="Tokens of a turn (default: as trained, or 500)."),
-]
-Length = Annotated[
-    int | None,
-    of_rollouts(
-        "--length", min=16, max=100_000_000, help="Tokens of a rollout and its prompt (default: as trained, or 4096)."
-    ),
-]
-Samples = Annotated[
-    int, of_rollouts("--samples", min=1, max=10_000, help="Rollouts of each question. A higher number adds to DIR.")
-]
-Temperature = Annotated[
-    float, of_rollouts("--temperature", min=0, max=100, callback=finite, help="0 takes the likeliest token.")
-]
-Seed = Annotated[int, of_rollouts("--seed", min=0, max=2**63 - 1, help="Seed of sampling.")]
-Batch = Annotated[
-    int | None,
-    of_rollouts("--batch", min=1, max=1_000_000, help="Rollouts at once (default 64; of a server 4 × concurrency)."),
-]
-AskNothing = Annotated[bool, typer.Option("--dry-run", help="Say what would be asked at most, and ask nothing.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 Switches = Annotated[
     list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Set one switch of the preset; docs/rewards.md.")

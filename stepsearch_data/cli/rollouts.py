@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +12,15 @@ import typer
 
 from stepsearch_data.cli import options
 from stepsearch_data.cli.common import OK, QUARANTINED, beside, end_at_once
-from stepsearch_data.cli.evaluate import lengths_of, loader, print_rehearsal, reading_of, tell_faults, tools_of
+from stepsearch_data.cli.playing import (
+    AskNothing,
+    Playing,
+    Samples,
+    Temperature,
+    print_rehearsal,
+    tell_faults,
+    with_playing,
+)
 from stepsearch_data.cli.printing import REASONS, grid, print_json, say, store_flag, tell, teller
 from stepsearch_data.core.errors import StoreError
 from stepsearch_data.core.intervals import BANDS
@@ -22,33 +30,17 @@ if TYPE_CHECKING:
     from stepsearch_data.rollouts import Keeping
 
 
+@dataclass(frozen=True)
+class _Sampling(Playing):
+    samples: Samples = 8
+    temperature: Temperature = 1.0
+
+
+@with_playing
 def rollouts(
-    checkpoint: options.Checkpoint = None,
-    best: options.Best = False,
-    llm: options.Policy = None,
-    base_url: options.BaseUrl = None,
-    raw: options.Raw = False,
-    store: options.Store = None,
+    *,
     split: Annotated[str | None, typer.Option("--split", help="Split of the store to play (default: all).")] = None,
-    limit: options.EachLimit = None,
-    engine: options.OneEngine = None,
-    index: options.Index = None,
-    corpus: options.Corpus = None,
-    template: options.Wording = None,
-    tools: options.Tools = None,
-    page_length: options.PageLength = None,
-    max_reads: options.MaxReads = None,
-    calls_per_turn: options.CallsPerTurn = None,
-    turns: options.Turns = None,
-    k: options.Shown = None,
-    max_tokens: options.TurnTokens = None,
-    length: options.Length = None,
-    samples: options.Samples = 8,
-    temperature: options.Temperature = 1.0,
-    seed: options.Seed = 0,
-    batch: options.Batch = None,
-    max_concurrency: options.MaxConcurrency = None,
-    max_cost: options.OwnCost = None,
+    playing: _Sampling,
     policy: Annotated[
         str | None,
         typer.Option("--policy", metavar="NAME", help="Name in the tables (default: of DIR, or the model's)."),
@@ -61,9 +53,7 @@ def rollouts(
             callback=lambda path: options.here(options.utf8(path)),
         ),
     ] = None,
-    dry_run: options.AskNothing = False,
-    config: options.Config = None,
-    settings: options.Settings = None,
+    dry_run: AskNothing = False,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
@@ -77,40 +67,22 @@ def rollouts(
     """
     end_at_once()
     from stepsearch_data.evaluation.evaluate import evaluate, rehearse
-    from stepsearch_data.evaluation.setup import Options, set_up
-    from stepsearch_data.indexes import Choice
+    from stepsearch_data.evaluation.setup import set_up
     from stepsearch_data.pipeline.store import Store
     from stepsearch_data.rollouts import check_build, describe, keep, name_policy, plan_keeping
 
-    load = loader(config, engine, base_url, max_concurrency, max_cost, settings)
-    named = store or (load(()).store if config else None)
-    setup = Options(
-        checkpoint=checkpoint,
-        best=best,
-        llm=llm,
-        raw=raw,
-        split=split,
-        choice=Choice(corpus, named, index),
-        template=template,
-        lengths=lengths_of(turns, k, max_tokens, length),
-        tools=tools_of(tools),
-        reading=reading_of(page_length, max_reads, calls_per_turn),
-        limit=limit,
-        batch=batch,
-        samples=samples,
-        temperature=temperature,
-        seed=seed,
-        output=output,
-        grows=True,
-    )
+    load, config = playing.load, playing.config
+    if config and not playing.store:
+        playing = replace(playing, store=load(()).store)
+    setup = replace(playing.options(), split=split, output=output, grows=True)
     place = set_up(setup).choice.store or load(()).store
     opened = Store.open(place)
     if not output and policy is None:
-        policy = name_policy(llm or checkpoint or "")
+        policy = name_policy(playing.llm or playing.checkpoint or "")
     folder = output or beside(opened, ".rollouts") / (policy or "")
     if folder.resolve().is_relative_to(opened.root.resolve()):
         raise StoreError(f"cannot write {folder}: it lies in the store and could damage it")
-    plan = partial(plan_keeping, opened, folder, policy, config, settings or ())
+    plan = partial(plan_keeping, opened, folder, policy, config, playing.settings or ())
     keeping = plan()
     check_build(keeping, place, config)
     setup = replace(setup, output=folder, another=setup.another if output else "name another policy with --policy")
