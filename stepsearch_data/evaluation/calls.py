@@ -6,7 +6,6 @@ of a rollout, which the definitions of its functions are part of, is not shown, 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -14,7 +13,7 @@ import orjson
 
 from stepsearch_data.core.errors import RowRejected
 from stepsearch_data.environments import EnvironmentConfig, SearchEnvironment, SearchResult, final_answer
-from stepsearch_data.evaluation.endpoint import Served
+from stepsearch_data.evaluation.endpoint import Served, at_once, tokens_of
 from stepsearch_data.evaluation.policy import Played
 from stepsearch_data.llm.chat import CallMessage, Message, Reply, ToolRequest
 from stepsearch_data.llm.settings import LlmSettings
@@ -93,7 +92,7 @@ class CallingPolicy(Served):
         """See `Policy.play`. Every search of a turn goes to the engine in one batch."""
         rollouts = [self._begin(task) for task in tasks]
         while live := [rollout for rollout in rollouts if not rollout.ended]:
-            replies = self._runner.run(self._ask_all(live))
+            replies = self._runner.run(at_once(map(self._ask, live)))
             taken = [self._take(rollout, reply) for rollout, reply in zip(live, replies, strict=True)]
             queries = [query for results in taken for query in results if isinstance(query, str)]
             found = iter(retrieve(queries, self._limits.topk) if queries else ())
@@ -107,14 +106,6 @@ class CallingPolicy(Served):
         prompt = self._config.wording.prompt(task.question)
         messages = tuple(Message(each["role"], each["content"]) for each in prompt)
         return _Rollout(task, environment, messages, self._defined)
-
-    async def _ask_all(self, rollouts: Sequence[_Rollout]) -> list[Reply | None]:
-        asking = [asyncio.create_task(self._ask(rollout)) for rollout in rollouts]
-        try:
-            return list(await asyncio.gather(*asking))
-        finally:
-            for task in asking:
-                task.cancel()
 
     async def _ask(self, rollout: _Rollout) -> Reply | None:
         """Ask for the next message; without one, the rollout has ended. Raises ProviderError, BudgetError."""
@@ -140,7 +131,7 @@ class CallingPolicy(Served):
         """Add a message; return what its calls got, or what they search for."""
         if reply is None:
             return []
-        rollout.spent += reply.usage.completion_tokens or -(-len(reply.text) // A_TOKEN)
+        rollout.spent += tokens_of(reply)
         rollout.written.append(CallMessage("assistant", reply.text, reply.calls))
         rollout.turns += 1
         if not reply.calls:

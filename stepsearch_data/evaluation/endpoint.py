@@ -8,7 +8,8 @@ a model that was trained here has seen.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Iterable, Sequence
+from typing import Any, TypeVar
 
 from stepsearch_data.core.errors import RowRejected
 from stepsearch_data.evaluation.policy import Played
@@ -21,6 +22,8 @@ from stepsearch_data.trainer.config import Limits
 from stepsearch_data.trainer.rollout import Retrieve, roll_out
 from stepsearch_data.trainer.search_env import SearchEnv, Task
 from stepsearch_data.trainer.stops import STOPS, close_turn
+
+T = TypeVar("T")
 
 
 class Served:
@@ -78,8 +81,7 @@ class EndpointSampler:
     """A `Sampler` that asks `llm`, all rows of a turn at once.
 
     A row that the server refuses ends its text; `refused` says why, by the row's place in the batch. `spent` counts
-    the tokens that a row's replies had, as the server says or else estimated. `draws` are added to the seed, one for
-    each row of the next batch.
+    the tokens that a row's replies had. `draws` are added to the seed, one for each row of the next batch.
     """
 
     draws: Sequence[int] = ()
@@ -115,17 +117,8 @@ class EndpointSampler:
 
     def generate(self, max_new_tokens: Sequence[int]) -> list[list[int]]:
         """See `Sampler.generate`. Raises ProviderError, BudgetError."""
-        return self._runner.run(self._ask_all(max_new_tokens))
-
-    async def _ask_all(self, max_new_tokens: Sequence[int]) -> list[list[int]]:
-        asking = [
-            asyncio.create_task(self._ask(row, left)) for row, left in zip(self._rows, max_new_tokens, strict=True)
-        ]
-        try:
-            return list(await asyncio.gather(*asking))
-        finally:
-            for task in asking:
-                task.cancel()
+        asking = (self._ask(row, left) for row, left in zip(self._rows, max_new_tokens, strict=True))
+        return self._runner.run(at_once(asking))
 
     async def _ask(self, row: int, budget: int) -> list[int]:
         if not budget:
@@ -146,10 +139,25 @@ class EndpointSampler:
         except RowRejected as error:
             self.refused[row] = str(error)
             return [END]
-        self.spent[row] += reply.usage.completion_tokens or -(-len(reply.text) // A_TOKEN)
+        self.spent[row] += tokens_of(reply)
         text, ended = turn_of(reply)
         self._said[row].append(text)
         return [*encode(text), *([END] if ended and self._raw else [])]  # in a chat only the message ends
+
+
+async def at_once(asking: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Return all results, in their order. The first error is raised, and ends the others."""
+    tasks = [asyncio.create_task(each) for each in asking]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+def tokens_of(reply: Reply) -> int:
+    """Return how many tokens a reply has, as the server says or else estimated."""
+    return reply.usage.completion_tokens or -(-len(reply.text) // A_TOKEN)
 
 
 def turn_of(reply: Reply) -> tuple[str, bool]:
