@@ -1,14 +1,18 @@
-"""What several commands need: the store and what lies beside it, and an end at any moment."""
+"""What several commands need: the store and what lies beside it, refusals of options, and an end at any moment."""
 
 from __future__ import annotations
 
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+import typer
+
 from stepsearch_data.builds import run_config
+from stepsearch_data.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from stepsearch_data.api import Store
@@ -31,6 +35,19 @@ def beside(store: Folder, suffix: str) -> Path:
     folder = Path(store.label) if store.mirror else store.root
     named = folder if folder.name.strip(".") else folder.resolve()
     return named.with_name(f"{named.name}{suffix}")
+
+
+def from_environment(context: typer.Context, option: str) -> bool:
+    """Tell whether the value of an option is that of a variable, so that nobody named it for this command."""
+    source = context.get_parameter_source(option)
+    return source is not None and source.name == "ENVIRONMENT"
+
+
+def refuse(flags: Mapping[str, object], where: str) -> None:
+    """Raise ConfigError for the first of these flags that was given."""
+    for flag, value in flags.items():
+        if not (value is None or value is False or value == []):
+            raise ConfigError(f"{flag} means nothing {where}", "leave it out")
 
 
 def end_at_once() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from stepsearch_data.cli import options
-from stepsearch_data.cli.common import QUARANTINED, beside, open_store
+from stepsearch_data.cli.common import QUARANTINED, beside, from_environment, open_store
 from stepsearch_data.cli.printing import REASONS, grid, say, tell
 from stepsearch_data.core.errors import ConfigError
 from stepsearch_data.core.progress import Reporter
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 
 def score(
+    context: typer.Context,
     rollouts: Annotated[
         Path | None,
         typer.Argument(help="Rollouts to score: JSON Lines, one JSON array (.gz, .bz2, .zst too) or Parquet."),
@@ -56,6 +57,8 @@ def score(
     from stepsearch_data.scoring.scorer import Scorer, configure
 
     file = rollouts or answers
+    if file and from_environment(context, "store"):
+        store = None
     if [rollouts, answers, store].count(None) != 2:  # noqa: PLR2004 - all but one
         raise ConfigError("expected one: a file ROLLOUTS, --answers FILE, or --store STORE, which keeps rollouts")
     if answers and switches:

@@ -12,7 +12,7 @@ import typer
 
 from stepsearch_data.builds import run_config
 from stepsearch_data.cli import options
-from stepsearch_data.cli.common import OK, beside, end_at_once, open_store
+from stepsearch_data.cli.common import OK, beside, end_at_once, from_environment, open_store, refuse
 from stepsearch_data.cli.hub import Sending, find_hub, send
 from stepsearch_data.cli.policy import publish_run
 from stepsearch_data.cli.printing import grid, print_json, say, store_flag, tell
@@ -100,6 +100,7 @@ def export(
 
 
 def publish(
+    context: typer.Context,
     repo: Annotated[str, typer.Argument(metavar="USER/NAME", help="Dataset, or with --run model, on the Hub.")],
     store: options.Store = None,
     run: Annotated[
@@ -157,15 +158,14 @@ def publish(
         raise ConfigError("publish asks before it sends, but stdin is not a terminal", "--yes, or rehearse: --dry-run")
     end_at_once()
     of_stores = {
-        "--store": store,
+        "--store": None if from_environment(context, "store") else store,
         "--license": licences,
         "--allow-paths": allow_paths,
         "--allow-templates": allow_templates,
         "--traces": traces,
     }
     of_runs = {"--best": best, "--evaluation": evaluations, "--data": data}
-    for flag in (name for name, value in (of_stores if run else of_runs).items() if value):
-        raise ConfigError(f"{flag} means nothing {'with' if run else 'without'} --run", "leave it out")
+    refuse(of_stores if run else of_runs, f"{'with' if run else 'without'} --run")
     sending = Sending(private, message, dry_run, yes, quiet)
     if run:
         publish_run(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, astuple
 from functools import partial
@@ -15,7 +15,7 @@ import typer
 
 from stepsearch_data.builds import engine_settings, run_config_over
 from stepsearch_data.cli import options
-from stepsearch_data.cli.common import OK
+from stepsearch_data.cli.common import OK, refuse
 from stepsearch_data.cli.printing import grid, print_json, say, teller
 from stepsearch_data.core.errors import ConfigError, StepSearchError
 
@@ -98,11 +98,11 @@ def train(
         "--push-to-hub": push_to_hub,
     }
     of_demo = {"--workers": workers, "--seed": seed, "--json": as_json and not (dry_run or check)}
-    _refuse(of_recipes if demo else of_demo, f"{'to' if demo else 'without'} --demo")
+    refuse(of_recipes if demo else of_demo, f"{'to' if demo else 'without'} --demo")
     of_trainings: dict[str, object] = {"--resume": resume, "--push-to-hub": push_to_hub}
     of_searches: dict[str, object] = {"--check": check, "--engine": engine, "--index": index, "--corpus": corpus}
-    _refuse(of_trainings | of_searches if dry_run else {}, "with --dry-run")
-    _refuse(of_trainings if check else {}, "with --check")
+    refuse(of_trainings | of_searches if dry_run else {}, "with --dry-run")
+    refuse(of_trainings if check else {}, "with --check")
     told = teller(quiet)
     of_engines = [setting for setting in settings or [] if setting.startswith("engines.")]
     of_training = [setting for setting in settings or [] if setting not in of_engines]
@@ -134,12 +134,6 @@ def train(
         last = run(chosen, choice, load, told, resume=resume, quiet=quiet)
         if speaks:
             typer.echo(last)
-
-
-def _refuse(flags: Mapping[str, object], where: str) -> None:
-    """Raise ConfigError for the first of these flags that was given."""
-    for flag in (name for name, value in flags.items() if value not in (None, False, [])):
-        raise ConfigError(f"{flag} means nothing {where}", "leave it out")
 
 
 @contextmanager

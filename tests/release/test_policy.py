@@ -202,6 +202,14 @@ def test_a_lost_answer_is_looked_up(hub: Hub, push: Command) -> None:
     assert on_hub(hub)["model.safetensors"] == b"weights 20"
 
 
+def test_a_variable_that_names_a_store_does_not_matter(
+    hub: Hub, push: Command, small_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STEPSEARCH_STORE", str(small_store))
+    assert push().code == 0
+    assert on_hub(hub)["model.safetensors"] == b"weights 20"
+
+
 def test_it_is_private_where_it_is_to_be(hub: Hub, push: Command) -> None:
     assert push("--private").code == 0
     assert hub.repositories[f"models/{POLICY}"].token

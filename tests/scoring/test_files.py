@@ -458,6 +458,14 @@ def test_a_store_without_rollouts_and_a_place_inside_of_one_are_refused(
     assert not (keeping / "x.parquet").exists()
 
 
+def test_a_file_is_scored_also_where_a_variable_names_a_store(keeping: Path, tmp_path: Path, cli: Run) -> None:
+    (tmp_path / "rollouts.jsonl").write_bytes(orjson.dumps({"response": "<answer> a </answer>", "target": "a"}))
+    (row,) = printed(cli("score", tmp_path / "rollouts.jsonl", "--json", env={"STEPSEARCH_STORE": str(keeping)}))
+    assert row["score"] == 0  # in the paper's rewards, as it is not in the paper's format
+    both = cli("score", tmp_path / "rollouts.jsonl", "--store", keeping)
+    assert (both.returncode, both.stderr.startswith("error: expected one")) == (2, True)
+
+
 def test_null_stands_for_absent() -> None:
     row = RolloutRow.model_validate(
         {"response": None, "output": "x", "target": None, "gts": "y", "extra_info": None, "reward_model": None}
