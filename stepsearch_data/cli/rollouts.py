@@ -22,7 +22,6 @@ from stepsearch_data.cli.playing import (
     with_playing,
 )
 from stepsearch_data.cli.printing import REASONS, grid, print_json, say, store_flag, tell, teller
-from stepsearch_data.core.errors import StoreError
 from stepsearch_data.core.intervals import BANDS
 from stepsearch_data.core.progress import Reporter
 
@@ -80,8 +79,7 @@ def rollouts(
     if not output and policy is None:
         policy = name_policy(playing.llm or playing.checkpoint or "")
     folder = output or beside(opened, ".rollouts") / (policy or "")
-    if folder.resolve().is_relative_to(opened.root.resolve()):
-        raise StoreError(f"cannot write {folder}: it lies in the store and could damage it")
+    opened.keep_out(folder)
     plan = partial(plan_keeping, opened, folder, policy, config, playing.settings or ())
     keeping = plan()
     check_build(keeping, place, config)

@@ -143,8 +143,7 @@ def _check(store: Store, form: Format, template: Template, folder: Path, origin:
             "--template musique or paper",
         )
     check_current(store)
-    if folder.resolve().is_relative_to(store.root.resolve()):
-        raise StoreError(f"cannot write {folder}: it lies in the store and could damage it")
+    store.keep_out(folder)
 
 
 def _items(

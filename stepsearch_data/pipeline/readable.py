@@ -176,6 +176,11 @@ class ReadableStore:
             raise StoreError(f"{path} of {self.name} lies outside of the store", "do not trust this store")
         return self.root / path
 
+    def keep_out(self, place: Path) -> None:
+        """Refuse to write into the store. Raises StoreError."""
+        if place.resolve().is_relative_to(self.root.resolve()):
+            raise StoreError(f"cannot write {place}: it lies in the store and could damage it")
+
     def beside(self, name: str) -> Path:
         """Return the path of a file beside the tables, with its bytes of now. Raises StoreError as `inside` does."""
         if self.mirror and not (self.is_locked or self._is_settled):

@@ -102,8 +102,8 @@ def report(
 
 def _check(place: Path, *stores: Store) -> None:
     """Refuse to write into a store, and over what is no report."""
-    if any(place.is_relative_to(store.root.resolve()) for store in stores):
-        raise StoreError(f"cannot write {place}: it lies in the store and could damage it")
+    for store in stores:
+        store.keep_out(place)
     if place.exists() and not _is_report(place):
         raise StoreError(f"{place} exists already and is not a report", "choose another place with --output")
 

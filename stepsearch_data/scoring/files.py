@@ -135,8 +135,8 @@ def score_store(
     Raises StoreError where it keeps none, is not up to date or would be written into, and ConfigError as `score_file`.
     """
     check_current(store)
-    if output and output.resolve().is_relative_to(store.root.resolve()):
-        raise StoreError(f"cannot write {output}: it lies in the store and could damage it")
+    if output:
+        store.keep_out(output)
     with store.reading() as manifest:
         if not manifest.output(ROLLOUTS.name):
             raise StoreError(f"the store {store.name} keeps no rollouts", KEEP_SOME)
