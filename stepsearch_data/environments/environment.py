@@ -100,8 +100,7 @@ class SearchEnvironment:
 
     def search(self, query: str) -> SearchResult:
         """Search. Raises SearchError, StoreError."""
-        refused = self._refused(query)
-        return refused or self._found(query, find(self.config, query).result())
+        return self._refused(query) or self._found(query, find(self.config, query).result())
 
     def open(self, identity: Any, page: Any = None) -> SearchResult:
         """Show a page of a document that a search has shown, from 1; by default the first."""

@@ -47,8 +47,8 @@ def played(store: Store, manifest: Manifest, *, everything: bool) -> Iterator[Pl
     inputs = store.tables(manifest, tables.QUESTIONS, *_PLAYED)
     splits = _splits(store, manifest, everything=everything)
     for rows in by_question(inputs, *_PLAYED):
-        split = "train" if splits is None else splits.get(rows.question.question_id, "train" if everything else "")
-        yield from plays(rows, split) if split else ()
+        if split := _split(rows, splits, everything=everything):
+            yield from plays(rows, split)
 
 
 def plays(rows: QuestionRows, split: str) -> Iterator[Played]:
@@ -156,8 +156,7 @@ def examples(
     passes = _passes(store, manifest) if with_passes else {}
     counts: Counter[str] = Counter()
     for rows in by_question(inputs, *related):
-        found = rows[tables.TRAJECTORIES]
-        split = "train" if splits is None else splits.get(rows.question.question_id, "train" if everything else "")
+        found, split = rows[tables.TRAJECTORIES], _split(rows, splits, everything=everything)
         if found and split and (everything or found[0].complete):
             example = _example(counts[split], split, found[0], rows, passages)
             yield replace(example, passes=passes.get(example.question_id))
@@ -185,6 +184,11 @@ def _splits(store: Store, manifest: Manifest, *, everything: bool) -> dict[str, 
         return {key: split for key, split, _, passed in rows if split and passed}
     of_group = {group: split for _, split, group, _ in rows if split}
     return {key: split or of_group.get(group, "train") for key, split, group, _ in rows}
+
+
+def _split(rows: QuestionRows, splits: dict[str, str] | None, *, everything: bool) -> str:
+    """Return the split of a question, of those that `_splits` has found; empty where it has none."""
+    return "train" if splits is None else splits.get(rows.question.question_id, "train" if everything else "")
 
 
 def _passes(store: Store, manifest: Manifest) -> dict[str, Passes]:

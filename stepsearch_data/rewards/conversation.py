@@ -87,15 +87,7 @@ def in_tags(messages: Sequence[Message], observations: Places | None = None) -> 
             own = own[: answer.start].rpartition("<answer>")[0] + own[answer.end :].partition("</answer>")[2]
         parts.append((f"<think> {_inert(own).strip()} </think>\n", False))
         for call in message.calls:
-            written = f"<search> {_inert(call.query)} </search>" if call.query else _inert(call.written)
-            shown = "".join(
-                f"Doc {number}<## Title: {joined_lines(title).replace('##>', '')[:_TITLE]} ##> {body}\n"
-                for number, (title, body) in enumerate(call.documents or (), start=1)
-            )
-            result = f"<information> {shown} </information>" if call.query else _inert(call.result)
-            parts.append((f"{written}\n", False))
-            if call.result is not None and not (call.query and call.documents is None):
-                parts.append((f"{result}\n", True))
+            parts += [(f"{text}\n", theirs) for text, theirs in _tagged(call)]
     if answer:
         parts.append((f"<answer> {answer.text} </answer>", False))
     ends = list(accumulate(len(part) for part, _ in parts))
@@ -194,9 +186,24 @@ def _identity(found: Mapping[str, Any], name: str) -> str | int | None:
     return identity
 
 
-def _inert(text: str | None) -> str:
+def _tagged(call: _Call) -> Iterator[tuple[str, bool]]:
+    """Yield a call as text, and what it returned, if anything; each with whether the environment wrote it."""
+    if not call.query:
+        yield _inert(call.written), False
+        if call.result is not None:
+            yield _inert(call.result), True
+        return
+    yield f"<search> {_inert(call.query)} </search>", False
+    if call.documents is not None:
+        shown = "".join(
+            f"Doc {number}<## Title: {joined_lines(title).replace('##>', '')[:_TITLE]} ##> {body}\n"
+            for number, (title, body) in enumerate(call.documents, start=1)
+        )
+        yield f"<information> {shown} </information>", True
+
+
+def _inert(text: str) -> str:
     """Return a text without the angle brackets of tags."""
-    text = text or ""
     while (clean := TAG.sub(r"\1\2", text)) != text:
         text = clean
     return text

@@ -51,11 +51,7 @@ _PRINTED: dict[Kind, tuple[str, ...]] = {  # what --json prints of a row, as the
     ),
     "answers": ("musique_em", "musique_f1", "hotpotqa_em", "hotpotqa_f1"),
 }
-_KEYS = (
-    "id",
-    "policy",
-    "sample",
-)  # what --json prints before them of a store's rollouts, which no file has the order of
+_KEYS = ("id", "policy", "sample")  # what is printed first of a store's rollouts, as no file has their order
 _CHUNK_ROWS, _CHUNK_BYTES = 256, 4 << 20
 _SMALL = 4  # chunks that one process scores faster than other processes start
 _REASONS = 1_000  # distinct reasons that are counted
