@@ -29,7 +29,8 @@ def publish_run(
     """Publish a run's policy as a model, and print where it is. Raises PublishError, ConfigError."""
     reporter = Reporter(quiet=sending.quiet)
     hub = find_model(repo, sending.patience(patience), reporter)
-    from stepsearch_data.release.policy import Card, check_data, write_policy
+    from stepsearch_data.release.policy import check_data, write_policy
+    from stepsearch_data.release.policy_card import Card
     from stepsearch_data.release.publish import check_account, check_tag
 
     check_tag(version)

@@ -1,10 +1,10 @@
-"""A trained policy as a model repository: its files, a card, what it was trained with and on, and how it answered."""
+"""A trained policy as a model repository: its files, what it was trained with and on, and how it answered."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -14,40 +14,26 @@ import orjson
 
 from stepsearch_data.core.atomic import part_of, place
 from stepsearch_data.core.errors import ConfigError, PublishError
-from stepsearch_data.core.files import digest_of
 from stepsearch_data.core.intervals import share_interval
-from stepsearch_data.core.markdown import code, fence, plain, table
-from stepsearch_data.core.toml import write_value
 from stepsearch_data.core.version import __version__
 from stepsearch_data.evaluation.plot.chart import draw, write
 from stepsearch_data.evaluation.plot.curves import Curves
 from stepsearch_data.evaluation.plot.runs import Run, load_runs
+from stepsearch_data.evaluation.rollout_file import METRICS as MEASURES
 from stepsearch_data.evaluation.setup import find_checkpoint
 from stepsearch_data.release.hub import Hub
+from stepsearch_data.release.policy_card import PICTURE, RECIPE_TOML, Card, base_of, card_text, recipe_text
+from stepsearch_data.release.publish import refuse_foreign
 from stepsearch_data.release.record import CARD, File
 from stepsearch_data.release.verify import fetch_record, look
-from stepsearch_data.remote.secrets import show_url
-from stepsearch_data.templates.files import TEMPLATES, load_template
-from stepsearch_data.trainer.recipe import Recipe, read_recipe
-from stepsearch_data.trainer.run_folder import METRICS, RECIPE
+from stepsearch_data.trainer.recipe import read_recipe
+from stepsearch_data.trainer.run_folder import METRICS, RECIPE, UPDATE
 
 NAME = "training.json"
-PICTURE, RECIPE_TOML = "curves.png", "recipe.toml"
 _ADAPTER = "adapter_config.json"
 _DRAWN = ("eval_em", "reward", "searches", "kl")
 _VERSIONS = ("torch", "transformers", "trl", "accelerate", "peft")
-_EVALUATION = "metrics.json"  # of `eval --output`
 _GIT = ".gitattributes"  # which the Hub makes
-
-
-_ABOUT = """\
-A policy that answers multi-hop questions by searching, trained with StePPO, which is PPO with a reward for every search
-(arXiv 2505.15107), by stepsearch-data {version}. It {searches} and is shown documents, until it
-writes `<answer> … </answer>`. These are its weights after update {update:,}."""
-_LIMITS = "It was trained with at most {max_turns} searches of {topk} documents each, and {max_length:,} tokens."
-_MEASURED = """\
-Exact match and F1 are by each source's own script. Intervals of the questions held out in training are Wilson's, others
-are bootstrapped. Questions that chose a checkpoint flatter it."""
 
 
 @dataclass(frozen=True)
@@ -74,17 +60,6 @@ class Policy:
         return path != _GIT
 
 
-@dataclass(frozen=True)
-class Card:
-    """What is told of a policy. `data` is the release that it was trained on, USER/NAME or USER/NAME@TAG."""
-
-    name: str
-    version: str | None = None
-    best: bool = False
-    data: str | None = None
-    evaluations: Sequence[Path] = ()
-
-
 def write_policy(run: Path, folder: Path, card: Card) -> Policy:
     """Write a run's newest policy, or its best, with its card into a folder, which is replaced.
 
@@ -93,12 +68,12 @@ def write_policy(run: Path, folder: Path, card: Card) -> Policy:
     """
     model = Path(find_checkpoint(str(run), best=card.best))
     checkpoint = model.parent
-    if not (run / RECIPE).is_file() or not (checkpoint / "update.json").is_file():
+    if not (run / RECIPE).is_file() or not (checkpoint / UPDATE).is_file():
         raise ConfigError(f"{run} is not a run of `train`", "name the folder that --output of `train` named")
     check_folder(folder)
     base = _base_folder(model)
     recipe = read_recipe(run / RECIPE, "publish it with the version that trained it")
-    update = orjson.loads((checkpoint / "update.json").read_bytes())["update"]
+    update = orjson.loads((checkpoint / UPDATE).read_bytes())["update"]
     (trained, *_), _ = load_runs([run])
     part = part_of(folder)
     shutil.rmtree(part, ignore_errors=True)
@@ -115,7 +90,7 @@ def write_policy(run: Path, folder: Path, card: Card) -> Policy:
     told = {
         "package": __version__,
         "versions": dict(_versions()),
-        "base_model": _base(recipe),
+        "base_model": base_of(recipe),
         "update": update,
         "store": trained.info.store or None,
         "data": card.data,
@@ -123,8 +98,8 @@ def write_policy(run: Path, folder: Path, card: Card) -> Policy:
         "results": results,
     }
     (part / NAME).write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2))
-    (part / CARD).write_text(_text(card, recipe, told, drawn=drawn), encoding="utf-8")
-    files = {path.name: File(sha256=digest_of(path), bytes=path.stat().st_size) for path in sorted(part.iterdir())}
+    (part / CARD).write_text(card_text(card, recipe, told, drawn=drawn), encoding="utf-8")
+    files = {path.name: File.of(path) for path in sorted(part.iterdir())}
     place(part, folder)
     return Policy(folder, card.version, update, files)
 
@@ -140,9 +115,7 @@ def check_repository(hub: Hub) -> None:
     found = hub.find()
     there = hub.tree(found.sha) if found else {}
     foreign = [path for path in there if path not in {CARD, _GIT}]
-    if foreign and NAME not in there:
-        named = ", ".join(foreign[:3])
-        raise PublishError(f"{hub.repo} holds data that no release wrote: {named}", "choose another name")
+    refuse_foreign(hub, foreign, there, NAME)
 
 
 def check_data(run: Path, hub: Hub, revision: str | None) -> None:
@@ -157,30 +130,6 @@ def check_data(run: Path, hub: Hub, revision: str | None) -> None:
             f"{hub.repo} is not the release of the store that {run} was trained on ({released[:12]}, {recorded})",
             "name its release, or leave out --data",
         )
-
-
-def recipe_text(recipe: Recipe) -> str:
-    """Write a recipe as TOML, without the folders of this machine."""
-    data = recipe.model_dump(mode="json", exclude_none=True, exclude={"output"})
-    data["store"] = Path(data["store"]).name
-    data["model"]["path"] = _base(recipe) or Path(data["model"]["path"]).name
-    if recipe.template not in TEMPLATES:
-        data["template"] = Path(recipe.template).name
-    if recipe.critic and Path(recipe.critic).is_absolute():
-        data["critic"] = Path(recipe.critic).name
-    if recipe.vllm and recipe.vllm.server_base_url:
-        data["vllm"]["server_base_url"] = show_url(recipe.vllm.server_base_url)
-    lines = [f"{key} = {write_value(value)}" for key, value in data.items() if not isinstance(value, dict)]
-    for section, values in data.items():
-        if isinstance(values, dict):
-            lines += ["", f"[{section}]", *(f"{key} = {write_value(value)}" for key, value in values.items())]
-    return "\n".join(lines) + "\n"
-
-
-def _base(recipe: Recipe) -> str | None:
-    """Return the model on the Hub that training started from; None for one of this machine."""
-    path = recipe.model.path
-    return None if Path(path).is_absolute() or path.count("/") > 1 or path.startswith(".") else path
 
 
 def _base_folder(model: Path) -> Path | None:
@@ -243,8 +192,8 @@ def _held_out(run: Run, update: int) -> Iterator[dict[str, Any]]:
 def _evaluated(folder: Path, model: Path) -> Iterator[dict[str, Any]]:
     """Yield exact match and F1 of an evaluation, by source. Raises PublishError where it is not of this policy."""
     try:
-        told = orjson.loads((folder / _EVALUATION).read_bytes())
-        asked, sources = told["settings"]["model"], told["by_source"]
+        told = orjson.loads((folder / MEASURES).read_bytes())
+        asked, sources = Path(told["settings"]["model"]), told["by_source"]
         rows = [
             {
                 "questions": source,
@@ -256,9 +205,9 @@ def _evaluated(folder: Path, model: Path) -> Iterator[dict[str, Any]]:
             for source, row in sources.items()
             for name, key in (("exact match", "em"), ("F1", "f1"))
         ]
-    except (OSError, orjson.JSONDecodeError, KeyError, TypeError) as error:
+    except (OSError, orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         raise PublishError(f"{folder} holds no finished evaluation", "stepsearch-data eval RUN --output DIR") from error
-    if Path(asked).resolve() != model.resolve():
+    if asked.resolve() != model.resolve():
         raise PublishError(f"{folder} is the evaluation of another policy: {asked}", f"of this one: {model}")
     yield from rows
 
@@ -269,84 +218,3 @@ def _versions() -> Iterator[tuple[str, str]]:
             yield name, metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-
-
-def _text(card: Card, recipe: Recipe, told: Mapping[str, Any], *, drawn: bool) -> str:
-    """Write the card: what the Hub reads, then what people do."""
-    base, store, data = told["base_model"], told["store"], card.data
-    where = f', revision="{card.version}"' if card.version else ""
-    source = f"the release [{plain(data)}](/datasets/{data.partition('@')[0]})" if data else "a store"
-    rows = [
-        (row["questions"], row["metric"], row["n"], f"{row['value']:.3f}", _ends(row["interval"]))
-        for row in told["results"]
-    ]
-    results = table(("questions", "metric", "n", "value", "95 %"), rows) if rows else "None was given to this card."
-    parts = [
-        _front_matter(card, told),
-        f"# {plain(card.name)}",
-        _ABOUT.format(version=__version__, update=told["update"], searches=_searches(recipe)),
-        "## Use",
-        "In its own environment, with a search engine; a template of its own is to be named with `--template`:",
-        fence(f"stepsearch-data eval {card.name} --index INDEX --questions qa=questions.jsonl --limit 20", "bash"),
-        fence(
-            "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
-            f'tokenizer = AutoTokenizer.from_pretrained("{card.name}"{where})\n'
-            f'model = AutoModelForCausalLM.from_pretrained("{card.name}"{where})',
-            "python",
-        ),
-        _LIMITS.format(**vars(recipe.limits)),
-        "## Evaluation",
-        results,
-        _MEASURED,
-        "## Training",
-        f"- Base model: {code(base) if base else 'a model that is not on the Hub'}",
-        f"- Data: {source}" + (f", SHA-256 {code(store)}" if store else ", whose digest was not recorded"),
-        f"- Rewards: {code(told['rewards'])}",
-        f"- Versions: {', '.join(f'{name} {version}' for name, version in told['versions'].items())}",
-        *([f"![Curves of the training]({PICTURE})"] if drawn else []),
-        f"[`{METRICS}`]({METRICS}) has all metrics. The recipe, for `stepsearch-data train --config {RECIPE_TOML}`:",
-        fence(recipe_text(recipe), "toml"),
-        "## Licence",
-        "That of the base model, and of the data that it was trained on: neither was looked up for this card.",
-    ]
-    return "\n\n".join(parts) + "\n"
-
-
-def _searches(recipe: Recipe) -> str:
-    """Say how the policy searches, by its template; one that is gone is taken for one of tags."""
-    known = recipe.template in TEMPLATES or Path(recipe.template).is_file()
-    tool = load_template(recipe.template).tool if known else None
-    return f"calls the function {code(tool['name'])}" if tool else "writes `<search> … </search>`"
-
-
-def _ends(interval: Sequence[float] | None) -> str:
-    return f"{interval[0]:.3f} to {interval[1]:.3f}" if interval else "–"
-
-
-def _front_matter(card: Card, told: Mapping[str, Any]) -> str:
-    import yaml  # comes with huggingface_hub
-
-    results: dict[str, list[dict[str, Any]]] = {}
-    for row in told["results"]:
-        ends = f" (95 %: {_ends(row['interval'])})" if row["interval"] else ""
-        kind = "exact_match" if row["metric"] == "exact match" else "f1"
-        results.setdefault(row["questions"], []).append(
-            {"type": kind, "value": round(row["value"], 4), "name": f"{row['metric']}{ends}"}
-        )
-    task = {"type": "question-answering", "name": "Multi-hop questions with search"}
-    data = card.data.partition("@")[0] if card.data else None
-    index = [
-        {"task": task, "dataset": {"name": name, "type": data or "stepsearch-data"}, "metrics": metrics}
-        for name, metrics in results.items()
-    ]
-    fields: dict[str, Any] = {
-        **({"base_model": told["base_model"]} if told["base_model"] else {}),
-        "library_name": "transformers",
-        "pipeline_tag": "text-generation",
-        "license": "unknown",
-        "language": ["en"],
-        **({"datasets": [data]} if data else {}),
-        "tags": ["stepsearch", "steppo", "ppo", "search-agents", "multi-hop"],
-        **({"model-index": [{"name": card.name.rpartition("/")[2], "results": index}]} if index else {}),
-    }
-    return f"---\n{yaml.safe_dump(fields, sort_keys=False, allow_unicode=True, width=1_000_000)}---"

@@ -7,7 +7,7 @@ interruption, the same command continues: it compares with what is there, and do
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -92,12 +92,17 @@ def prepare(hub: Hub, release: Published) -> Plan:
             f"the tag {tag} of {hub.repo} names another release", "a published tag stays as it is: choose a new --tag"
         )
     foreign = [change.path for change in changes if change.state in ("changed", "stale") and change.path != CARD]
-    if foreign and release.mark not in remote:
-        named = ", ".join(foreign[:3])
-        raise PublishError(f"{hub.repo} holds data that no release wrote: {named}", "choose another name")
+    refuse_foreign(hub, foreign, remote, release.mark)
     same = head is not None and all(change.state == "same" for change in changes)
     done = tagged or (head.sha if head and same else None)
     return Plan(release, head, changes, done, tagged=not tag or tagged is not None)
+
+
+def refuse_foreign(hub: Hub, foreign: Sequence[str], remote: Collection[str], mark: str) -> None:
+    """Raise PublishError where `foreign` files would be lost, of a repository that the `mark` does not tell is ours."""
+    if foreign and mark not in remote:
+        named = ", ".join(foreign[:3])
+        raise PublishError(f"{hub.repo} holds data that no release wrote: {named}", "choose another name")
 
 
 def rehearse(hub: Hub, release: Published, *, private: bool) -> tuple[Plan | None, PublishError | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
@@ -33,6 +33,11 @@ class File(BaseModel):
     sha256: str
     bytes: int
     rows: int | None = None
+
+    @classmethod
+    def of(cls, path: Path, rows: int | None = None) -> Self:
+        """Describe the file at a path."""
+        return cls(sha256=digest_of(path), bytes=path.stat().st_size, rows=rows)
 
 
 class Split(BaseModel):
@@ -122,8 +127,7 @@ class Release:
 
     def files(self) -> dict[str, File]:
         """Return its files by their paths, its record too."""
-        record = self.folder / NAME
-        return {**self.record.files, NAME: File(sha256=digest_of(record), bytes=record.stat().st_size)}
+        return {**self.record.files, NAME: File.of(self.folder / NAME)}
 
     def owns(self, path: str) -> bool:
         """Tell whether a file lies where those of releases lie."""

@@ -180,8 +180,7 @@ def _files(staging: Path) -> dict[str, File]:
 
 
 def _file(path: Path) -> File:
-    rows = pq.read_metadata(path).num_rows if path.suffix == ".parquet" else None
-    return File(sha256=digest_of(path), bytes=path.stat().st_size, rows=rows)
+    return File.of(path, pq.read_metadata(path).num_rows if path.suffix == ".parquet" else None)
 
 
 def _check_store(store: Store, manifest: Manifest, max_rejects: float) -> tables.Inputs:

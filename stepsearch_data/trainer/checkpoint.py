@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from stepsearch_data.core.atomic import part_of, place, write_whole
 from stepsearch_data.trainer.metrics import Metrics
-from stepsearch_data.trainer.run_folder import BEST, METRICS, Best, checkpoint_name
+from stepsearch_data.trainer.run_folder import BEST, METRICS, UPDATE, Best, checkpoint_name
 
 # Tied weights are saved under one name, as they should be; accelerate would say so at every checkpoint.
 logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)
@@ -73,7 +73,7 @@ class Checkpoints:
             whole.save_pretrained(part / "policy")
             tokenizer.save_pretrained(part / "policy")
             beside(part)
-            (part / "update.json").write_bytes(orjson.dumps({"update": update}))
+            (part / UPDATE).write_bytes(orjson.dumps({"update": update}))
             place(part, folder)
 
     def load(self) -> int | None:
@@ -85,7 +85,7 @@ class Checkpoints:
         if not found:
             return None
         self._accelerator.load_state(str(found[-1] / "state"))
-        update: int = orjson.loads((found[-1] / "update.json").read_bytes())["update"]
+        update: int = orjson.loads((found[-1] / UPDATE).read_bytes())["update"]
         return update
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict
 
 METRICS, RUN_INFO, RECIPE, BEST = "metrics.jsonl", "run.json", "recipe.json", "best.json"
+UPDATE = "update.json"
+"""In the folder of a checkpoint: after which update it was saved."""
 
 Pair = tuple[str, int | None, int]
 

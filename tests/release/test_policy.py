@@ -126,6 +126,16 @@ def test_the_best_policy_with_its_evaluation_and_its_data(
     ]
 
 
+@pytest.mark.parametrize(
+    "told", ["", "[]", '{"settings": {"model": 1}, "by_source": {}}', '{"settings": {"model": "m"}, "by_source": []}']
+)
+def test_what_is_no_evaluation_is_refused(hub: Hub, push: Command, tmp_path: Path, told: str) -> None:
+    (tmp_path / "metrics.json").write_text(told)
+    said = push("--evaluation", tmp_path)
+    assert (said.code, "holds no finished evaluation" in said.err) == (1, True)
+    assert not hub.repositories
+
+
 def test_data_of_another_store_are_not_claimed(
     hub: Hub, command: Command, push: Command, other_store: Path, tmp_path: Path
 ) -> None:
