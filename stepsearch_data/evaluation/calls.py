@@ -55,17 +55,12 @@ class _Rollout:
         """Return what was played."""
         invalid = self.environment.invalid
         episode = Episode(self.task, [], searches=self.searches, turns=self.turns, invalid=invalid, ended=self.ended)
-        return Played(episode, self.spent, self.refused, [_row(each) for each in self.written], self.environment.counts)
+        messages = [each.as_sent() for each in self.written]
+        return Played(episode, self.spent, self.refused, messages, self.environment.counts)
 
 
 def _calls(message: Message) -> Sequence[dict[str, object]]:
     return message.tool_calls if isinstance(message, CallMessage) else ()
-
-
-def _row(message: CallMessage) -> dict[str, object]:
-    """Return a message as `score` reads it."""
-    more = {"tool_calls": message.tool_calls, "tool_call_id": message.tool_call_id}
-    return {"role": message.role, "content": message.content, **{name: value for name, value in more.items() if value}}
 
 
 class CallingPolicy(Served):

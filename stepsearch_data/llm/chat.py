@@ -23,6 +23,10 @@ class Message:
     role: str
     content: str
 
+    def as_sent(self) -> dict[str, Any]:
+        """Return it as OpenAI's API has it."""
+        return {"role": self.role, "content": self.content}
+
 
 @dataclass(frozen=True)
 class CallMessage(Message):
@@ -33,6 +37,11 @@ class CallMessage(Message):
 
     tool_calls: Sequence[Call] = ()
     tool_call_id: str = ""
+
+    def as_sent(self) -> dict[str, Any]:
+        """See `Message.as_sent`."""
+        more = {"tool_calls": list(self.tool_calls), "tool_call_id": self.tool_call_id}
+        return super().as_sent() | {name: value for name, value in more.items() if value}
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from stepsearch_data.core.errors import ConfigError, ProviderError, RowRejected
-from stepsearch_data.llm.chat import Call, CallMessage, Message, Reply, Request, ToolRequest, TurnRequest, Usage
+from stepsearch_data.llm.chat import Call, Reply, Request, ToolRequest, TurnRequest, Usage
 from stepsearch_data.llm.settings import AZURE, KEY, LlmSettings
 from stepsearch_data.remote.http import THROTTLED, Http, TransientError, may_pass, retry_after
 from stepsearch_data.remote.secrets import CUSTOM_HEADERS, check_headers, find_key, show_url
@@ -125,7 +125,7 @@ class Endpoint:
         limit = "max_completion_tokens" if "max_tokens" in self._refused else "max_tokens"
         payload: dict[str, Any] = {
             "model": request.model,
-            "messages": [_sent(message) for message in request.messages],
+            "messages": [message.as_sent() for message in request.messages],
             limit: request.max_tokens,
             "temperature": request.temperature,
         }
@@ -194,15 +194,6 @@ class Endpoint:
         if may_pass(response):
             return TransientError(f"{status}: {message}", retry_after(response.headers), throttled=throttled)
         return RowRejected(f"the server refuses the request {said}")
-
-
-def _sent(message: Message) -> dict[str, Any]:
-    """Return a message as the API has it."""
-    sent: dict[str, Any] = {"role": message.role, "content": message.content}
-    if isinstance(message, CallMessage):
-        more = {"tool_calls": list(message.tool_calls), "tool_call_id": message.tool_call_id}
-        sent |= {name: value for name, value in more.items() if value}
-    return sent
 
 
 def reply_of(data: dict[str, Any], latency: float) -> Reply:
