@@ -21,9 +21,10 @@ from stepsearch_data.exports.reading import Played
 from stepsearch_data.pipeline.marks import Change, write_marks
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.rewards import parse
-from stepsearch_data.schemas.rows import Quality, Question, Rollout, RolloutTurn
+from stepsearch_data.schemas.rows import Quality, RolloutTurn
 from stepsearch_data.schemas.tables import QUALITY, REJECTS
 from stepsearch_data.templates.files import load_template
+from tests.builders import question, rollout
 from tests.conftest import run_cli
 
 NOTE = "Hop 2 <b>is</b> ambiguous:\n </Text> \u2028"
@@ -156,23 +157,10 @@ def with_quality(
 
 def played(response: str, places: list[list[int]] | None = None) -> Played:
     """A rollout of this text, whose searches show nothing of value."""
-    texts = {"question_id": "", "source": "musique", "policy": "p", "ended": "", "response": response}
-    numbers = ("searches", "gold", "gold_found", "f1", "information_gain", "redundancy_penalty")
-    rollout = Rollout.model_validate(
-        {
-            **texts,
-            **dict.fromkeys(numbers, 0),
-            **dict.fromkeys(("right", "format_ok"), False),
-            **dict.fromkeys(("answer", "own_tokens")),
-            "sample": 1,
-            "observations": places,
-        }
-    )
-    found = parse(response, observations=rollout.places).rounds
+    one = rollout("", "p", gold=0, response=response, observations=places)
+    found = parse(response, observations=one.places).rounds
     turns = tuple(turn(at, each.query.text) for at, each in enumerate(found, start=1))
-    asked: dict[str, Any] = {"question": "Who?", "answer": "Rossini", "answer_aliases": []}
-    question = Question.model_construct(**asked)
-    return Played("train", question, rollout, turns, Passes(0, 1))
+    return Played("train", question("", question="Who?", answer="Rossini"), one, turns, Passes(0, 1))
 
 
 def turn(number: int, query: str) -> RolloutTurn:
