@@ -32,7 +32,10 @@ from stepsearch_data.sql import query
 _NAME = re.compile(r"[^/=.\s]([^/=]*[^/=\s])?")
 _LONGEST_NAME = 120  # bytes; a file system takes 255 of a name
 _PLAYING = ("llm.", "engines.")  # settings of who plays, not of what the store is made of
-_PASSES = 'SELECT policy, count(*) FILTER ("right") AS passed, count(*) AS n FROM rollouts GROUP BY policy, question_id'
+_PASSES = """
+SELECT policy, count(*) FILTER ("right") AS passed, count(*) AS n FROM rollouts
+GROUP BY policy, question_id ORDER BY policy, question_id
+"""
 _PICKS = "SELECT policy, failed, count(*) AS n, min(reason) AS example FROM picks GROUP BY policy, failed ORDER BY ALL"
 _REJECTS = """
 SELECT source AS policy, reason, count(*) AS n FROM rejects WHERE stage = 'rollouts'
@@ -89,19 +92,16 @@ def plan_keeping(
             "the store keeps rollouts whose files are not known here",
             "name them: --set 'rollouts.policies=[\"NAME=FILE\"]'; or without them: --set rollouts.policies=default",
         )
-    here = _file(f"={folder}")
+    here = _file(folder)
     if config and "rollouts.policies" not in run.given:
         _check_named(config, kept.policies, before.settings.get("rollouts", {}).get("policies", []), here)
-    known = {text: text.partition("=")[0] for text in kept.policies if _file(text) == here}
+    entries = {text: _named(text) for text in kept.policies}
+    known = {text: name for text, (name, file) in entries.items() if file == here}
     name = next(iter(known.values()), folder.resolve().name) if policy is None else policy
-    if not (_NAME.fullmatch(name) and name.isprintable() and len(name.encode()) <= _LONGEST_NAME):
-        fault = f"{shortened(name)!r} cannot be the name of a policy and its folder"
-        raise ConfigError(
-            fault, f"name it in up to {_LONGEST_NAME} bytes, without / and =, or spaces around it: --policy NAME"
-        )
-    others = [] if known else [text for text in kept.policies if text.partition("=")[0] == name]
+    _check_name(name)
+    others = [] if known else [text for text, (named, _) in entries.items() if named == name]
     for text in others:
-        if _file(text).exists():
+        if entries[text][1].exists():
             place = text.partition("=")[2]
             raise ConfigError(
                 f"the store keeps rollouts of {name} from another folder: {place}",
@@ -109,10 +109,9 @@ def plan_keeping(
             )
     entry = f"{name}={folder.absolute()}"
     replaced = {text for text in known if known[text] != name}.union(others)
-    policies = [entry if text in replaced else text for text in kept.policies]
-    policies += [] if known or others else [entry]
-    policies = list(dict.fromkeys(policies))
-    names = list(dict.fromkeys(text.partition("=")[0] for text in policies))
+    policies = [entry if text in replaced else text for text in entries]
+    policies = list(dict.fromkeys(policies if known else [*policies, entry]))
+    names = list(dict.fromkeys(_named(text)[0] for text in policies))
     earlier = before.settings.get("quality", {}).get("policy", "")
     first = earlier if earlier in names and "quality.policy" not in run.given else names[0]
     counted = quality.policy or (first if len(names) > 1 else "")
@@ -130,8 +129,8 @@ def check_build(keeping: Keeping, place: Path, config: Path | None) -> None:
     with tempfile.TemporaryDirectory() as empty:
         coming = Path(empty) / ROLLOUTS
         coming.touch()
-        here = _file(f"={keeping.folder}")
-        policies = [f"{keeping.policy}={coming}" if _file(text) == here else text for text in keeping.policies]
+        here = _file(keeping.folder)
+        policies = [f"{keeping.policy}={coming}" if _named(text)[1] == here else text for text in keeping.policies]
         settings = (*keeping.own, f"rollouts.policies={write_value(policies)}")
         make_build(("all", "rollouts", None), None, place, config, settings, lambda _: None).plan()
 
@@ -158,19 +157,33 @@ def _check_sections(settings: Sequence[str], stages: Sequence[str]) -> None:
 
 def _check_named(config: Path, named: Sequence[str], earlier: Sequence[str], here: Path) -> None:
     """Raise ConfigError where the store keeps rollouts that neither the run file names nor are played `here`."""
-    files = {here, *map(_file, named)}
-    lost = [text for text in earlier if _file(text) not in files]
+    files = {here, *(_named(text)[1] for text in named)}
+    lost = [text for text in earlier if _named(text)[1] not in files]
     if lost:
-        names = ", ".join(dict.fromkeys(text.partition("=")[0] for text in lost))
+        names = ", ".join(dict.fromkeys(_named(text)[0] for text in lost))
         raise ConfigError(
             f"the store keeps rollouts of {names}, which {config} does not name",
             f"write into it, under [rollouts]: policies = {write_value([*named, *lost])}",
         )
 
 
-def _file(text: str) -> Path:
-    """Return the file of rollouts of `NAME=PATH`, a folder that is not made yet included."""
-    place = Path(text.partition("=")[2]).resolve()
+def _check_name(name: str) -> None:
+    if not (_NAME.fullmatch(name) and name.isprintable() and len(name.encode()) <= _LONGEST_NAME):
+        fault = f"{shortened(name)!r} cannot be the name of a policy and its folder"
+        raise ConfigError(
+            fault, f"name it in up to {_LONGEST_NAME} bytes, without / and =, or spaces around it: --policy NAME"
+        )
+
+
+def _named(text: str) -> tuple[str, Path]:
+    """Return the policy and the file of rollouts of `NAME=PATH`."""
+    name, _, place = text.partition("=")
+    return name, _file(Path(place))
+
+
+def _file(place: Path) -> Path:
+    """Return the file of rollouts of a path, which may be a folder that is not made yet."""
+    place = place.resolve()
     return place if place.name == ROLLOUTS or place.is_file() else place / ROLLOUTS
 
 
