@@ -14,10 +14,10 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
 from multiprocessing import active_children, get_context
 from pathlib import Path
@@ -25,6 +25,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from transformers import TrainerCallback
 from transformers.utils import logging
 
 from stepsearch_data.core.atomic import place
@@ -44,7 +45,7 @@ from stepsearch_data.trainer.demo.tiny import make_model, make_tokenizer
 from stepsearch_data.trainer.launch import make_trainer
 from stepsearch_data.trainer.recipe import SFT, Model, Recipe, Rewards
 from stepsearch_data.trainer.retrieval import open_retriever
-from stepsearch_data.trainer.run_folder import RUN_INFO, RunInfo
+from stepsearch_data.trainer.run_folder import RUN_INFO, RunInfo, checkpoint_name
 from stepsearch_data.trainer.sft import cold_start
 
 CURVES = "curves.png"
@@ -55,16 +56,34 @@ SCHEDULE = Schedule(
 )
 UPDATE = PPOConfig(mini_batch_size=16, micro_batch_tokens=1024)
 TEMPLATE = Path(__file__).with_name("template.txt")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What one kind of training has of its own."""
+
+    rewards: Rewards
+    ppo: Mapping[str, Any] = field(default_factory=dict)
+    """Settings beside those of all, as in `schedule`."""
+    schedule: Mapping[str, Any] = field(default_factory=dict)
+
+
 VARIANTS = {
-    "StePPO": Rewards(),
-    "outcome only": Rewards(preset="outcome"),
-    "no key": Rewards(without=["key"]),
-    "no gain": Rewards(without=["gain"]),
-    "no penalty": Rewards(without=["penalty"]),
-    "no step": Rewards(without=["step"]),
-    "reference": Rewards(preset="reference"),
+    "StePPO": Variant(Rewards()),
+    "outcome only": Variant(Rewards(preset="outcome")),
+    "gain+key": Variant(Rewards(preset="gain+key")),
+    "answer gain": Variant(Rewards(preset="outcome", answer_gain=1)),
+    "both gains": Variant(Rewards(preset="gain+key", answer_gain=1)),
+    "repeats only": Variant(Rewards(repeated_queries_only=True)),
+    "annealed": Variant(Rewards(step_until=40)),
+    "turn-level": Variant(Rewards(), ppo={"turn_level_gae": True, "lam": 0.9}),
+    "overlap": Variant(Rewards(preset="gain+key"), schedule={"overlap": True}),
+    "no key": Variant(Rewards(without=["key"])),
+    "no gain": Variant(Rewards(without=["gain"])),
+    "no step": Variant(Rewards(without=["step"])),
+    "reference": Variant(Rewards(preset="reference")),
 }
-"""What is compared. `no gain` and `no penalty` keep the other part of the step reward, `no step` neither."""
+"""What is compared. `gain+key` keeps the gain without the penalty, `no gain` the penalty without the gain."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +93,7 @@ class Start:
     name: str
     right: float
     updates: int
+    """Of the whole schedule."""
     steps: int = 1000
     """Of the cold start itself."""
 
@@ -92,18 +112,20 @@ class Size:
     rollouts: int = 64
     eval_every: int = 20
     held_out: int = 200
+    until: int = 80
+    """Updates after which a training stops, where its schedule is longer; a larger size continues it."""
 
     @property
     def budgets(self) -> range:
         """Return the updates after which held-out questions are asked."""
-        return range(self.eval_every, max(STARTS[start].updates for start in self.starts) + 1, self.eval_every)
+        return range(self.eval_every, self.until + 1, self.eval_every)
 
 
 SOLVED = 0.5
 """Held-out exact match from which on a run has solved the world: few come to more in so few updates."""
 
 SIZES = {
-    "quick": Size(("weak",), ("StePPO", "outcome only"), 1),
+    "quick": Size(("weak",), ("StePPO", "outcome only", "gain+key"), 1, until=40),
     "full": Size(("weak", "strong"), tuple(VARIANTS), 8),
 }
 
@@ -124,9 +146,14 @@ class Job:
         return self.folder / "runs" / self.start.name / f"{self.variant.replace(' ', '-')}-{self.sft_seed}"
 
     @property
+    def end(self) -> int:
+        """Return the update after which it stops."""
+        return min(self.start.updates, self.size.until)
+
+    @property
     def is_done(self) -> bool:
-        """Tell whether it has been trained to its end."""
-        return (self.output / f"checkpoint-{self.start.updates:06}").is_dir()
+        """Tell whether it has been trained so far, or further."""
+        return any(each.name >= checkpoint_name(self.end) for each in self.output.glob("checkpoint-*"))
 
 
 def jobs(folder: Path, size: Size) -> Iterator[Job]:
@@ -135,8 +162,10 @@ def jobs(folder: Path, size: Size) -> Iterator[Job]:
         yield Job(folder, STARTS[start], variant, sft_seed, size)
 
 
-def make_world(folder: Path, seed: int = 1, questions: int = 1500, facts: int = 300) -> Store:
+def make_world(folder: Path, seed: int = 1, questions: int = 1500, facts: int = 300, *, sentences: int = 0) -> Store:
     """Build the store of a world of chains of two to four facts, as a user would build it; keep one that is there.
+
+    Facts are notes in the words of the questions, or are told in so many sentences.
 
     Raises TrainError, also for a folder with another world.
     """
@@ -148,7 +177,7 @@ def make_world(folder: Path, seed: int = 1, questions: int = 1500, facts: int = 
     if not file.exists():
         folder.mkdir(parents=True, exist_ok=True)
         chains, kinds = ("2hop", "3hop1", "4hop1"), ("person", "city", "country")
-        write_world(WorldConfig(questions, facts, seed=seed, sentences=0, shapes=chains, kinds=kinds), file)
+        write_world(WorldConfig(questions, facts, seed=seed, sentences=sentences, shapes=chains, kinds=kinds), file)
     command = [sys.executable, "-m", "stepsearch_data", "build", "--store", str(store), "--source", f"musique={file}"]
     settings = ["--set", f"trajectories.documents={LIMITS.topk}", "--set", "queries.per_sub_question=1"]
     built = subprocess.run([*command, *settings, "--quiet"], check=False)  # noqa: S603 - our own command
@@ -214,13 +243,15 @@ def run(job: Job, load: Load) -> Path:
         "rollout_batch_size": size.rollouts,
         "eval_steps": size.eval_every,
     }
+    variant = VARIANTS[job.variant]
+    budget |= variant.schedule
     recipe = Recipe(
         output=job.output,
         model=Model(path=start),
         schedule=replace(SCHEDULE, seed=1000 * job.sft_seed, **budget),
-        ppo=UPDATE,
+        ppo=replace(UPDATE, **variant.ppo),
         limits=LIMITS,
-        rewards=VARIANTS[job.variant],
+        rewards=variant.rewards,
     )
     info = RunInfo(variant=job.variant, start=job.start.name, sft_seed=job.sft_seed)
     job.output.mkdir(parents=True, exist_ok=True)
@@ -229,8 +260,20 @@ def run(job: Job, load: Load) -> Path:
         template, accelerator = load_template(str(TEMPLATE)), Accelerator(cpu=True)
         training = make_trainer(recipe, start, template, examples, held_out, retrieve, accelerator)
         training.resume()
+        training.callbacks = [_StopAfter(job.end)]
         training.train()
     return job.output
+
+
+class _StopAfter(TrainerCallback):
+    """Ends a training after an update of its schedule."""
+
+    def __init__(self, update: int) -> None:
+        self._update = update
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002 - transformers' names
+        """See `TrainerCallback`."""
+        control.should_training_stop = state.global_step >= self._update
 
 
 def experiment(
@@ -243,7 +286,7 @@ def experiment(
     make_world(folder, seed)
     wanted = list(jobs(folder, size))
     starts = dict.fromkeys((job.start, job.sft_seed) for job in wanted)
-    with _processes(workers) as pool:
+    with processes(workers) as pool:
         cooling = [pool.submit(cold, folder, start, seed, size.held_out) for start, seed in starts]
         for each in cooling:
             say(f"{each.result().relative_to(folder)} done")
@@ -270,7 +313,7 @@ def demonstrate(
 
 
 @contextmanager
-def _processes(count: int) -> Iterator[ProcessPoolExecutor]:
+def processes(count: int) -> Iterator[ProcessPoolExecutor]:
     """Start a pool of so many processes.
 
     They end at once where the block is interrupted or fails: checkpoints hold what they did.

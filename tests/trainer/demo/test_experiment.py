@@ -70,6 +70,19 @@ def test_variants_begin_with_the_same_rollouts_and_differ_by_their_rewards(folde
     assert json.loads((steppo.output / "run.json").read_text())["start"] == "weak"
 
 
+def test_a_training_that_stopped_within_its_schedule_goes_on_as_if_it_had_not(folder: Path) -> None:
+    whole = run(Job(folder, WEAK, "gain+key", 0, SIZE), load)
+    expected = metrics(whole)
+    whole.rename(folder / "whole")
+    half = Job(folder, WEAK, "gain+key", 0, replace(SIZE, until=1))
+    run(half, load)
+    assert half.is_done
+    assert not replace(half, size=SIZE).is_done
+    assert metrics(half.output) == expected[:2]
+    run(replace(half, size=SIZE), load)
+    assert metrics(half.output) == expected
+
+
 def test_a_cold_start_is_made_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = cold(folder, WEAK, 0, SIZE.held_out)
     before = (made / "model.safetensors").read_bytes()
@@ -82,7 +95,8 @@ def test_a_larger_size_adds_to_a_smaller_one(tmp_path: Path) -> None:
     """So that `make train` is a part of the whole experiment, and its runs are not repeated."""
     small, full = ({job.output: replace(job, size=SIZE) for job in jobs(tmp_path, SIZES[n])} for n in SIZES)
     assert small.items() <= full.items()
-    assert len(small) == 2
+    assert len(small) == 3
+    assert SIZES["quick"].budgets == range(20, 41, 20)
     seeds = {(job.start.name, job.sft_seed) for job in full.values()}
     assert len(seeds) == 16  # eight a start
     assert SIZES["full"].budgets == range(20, 81, 20)
