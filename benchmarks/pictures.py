@@ -1,7 +1,7 @@
 """Remakes the pictures of the documentation, docs/images/*.png.
 
     python benchmarks/pictures.py              # all
-    python benchmarks/pictures.py experiment   # the curves of docs/training.md, from the numbers of its tables
+    python benchmarks/pictures.py experiment   # the curves of docs/experiment.md, from the numbers of its tables
 
 The screens are those of the report of the embedded sample; they need Chromium (`make test-long` installs it).
 """
@@ -39,7 +39,7 @@ SCREENS = {
 
 def experiment() -> None:
     """Draw held-out exact match along training, from means and intervals: the runs themselves are not kept."""
-    write(draw([*curves((DOCS / "training.md").read_text(encoding="utf-8"))], "updates"), picture("experiment"))
+    write(draw([*curves((DOCS / "experiment.md").read_text(encoding="utf-8"))], "updates"), picture("experiment"))
 
 
 def curves(text: str) -> Iterator[Band]:
