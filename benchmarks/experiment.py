@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import csv
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import as_completed
 from dataclasses import replace
 from itertools import product
@@ -95,11 +95,15 @@ def results(folder: Path) -> Iterator[Row]:
 
 
 def write(rows: Iterable[Row]) -> None:
-    """Write the results, in an order that does not depend on when they were made."""
+    """Write the results, in an order that does not depend on when they were made.
+
+    Trainings of another folder, whose results were written before, stay.
+    """
+    found = {row[:4]: row for row in (*(read() if RESULTS.exists() else ()), *rows)}
     with open(RESULTS, "w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(Row._fields)
-        table.writerows(sorted(rows))
+        table.writerows(sorted(found.values()))
 
 
 def read() -> list[Row]:
@@ -119,17 +123,21 @@ def tables(rows: Sequence[Row]) -> Iterator[str]:
         for variant in VARIANTS:
             if not any(row.variant == variant for row in here):
                 continue
-            values = {(row.pair, row.update): row.em for row in here if row.variant == variant}
-            baseline = {(row.pair, row.update): row.em for row in here if row.variant == BASELINE}
-            yield _line(variant, [0, *budgets], lambda at, of=values: [em for (_, u), em in of.items() if u == at])
+            mine = [row for row in here if row.variant == variant]
+            yield _line(variant, [0, *budgets], ((row.update, row.em) for row in mine))
             if variant != BASELINE:
-                apart = {key: em - baseline[key] for key, em in values.items() if key in baseline}
-                yield _line("difference", budgets, lambda at, of=apart: [d for (_, u), d in of.items() if u == at], "")
+                other = {(row.pair, row.update): row.em for row in here if row.variant == BASELINE}
+                paired = (row for row in mine if (row.pair, row.update) in other)
+                apart = ((row.update, row.em - other[row.pair, row.update]) for row in paired)
+                yield _line("difference", budgets, apart, "")
         yield ""
 
 
-def _line(name: str, budgets: Sequence[int], values: Callable[[int], list[float]], *first: str) -> str:
-    cells = [_cell(t_interval(found), signed=bool(first)) if (found := values(at)) else "" for at in budgets]
+def _line(name: str, budgets: Sequence[int], measured: Iterable[tuple[int, float]], *first: str) -> str:
+    values: dict[int, list[float]] = {}
+    for update, value in measured:
+        values.setdefault(update, []).append(value)
+    cells = [_cell(t_interval(values[at]), signed=bool(first)) if at in values else "" for at in budgets]
     return "| " + " | ".join([name, *first, *cells]) + " |"
 
 
