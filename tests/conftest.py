@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests import starter
 from tests.releases import build, release
 
 # On a busy machine an example may take any time: that is no failure.
@@ -36,15 +36,7 @@ def run_cli(
 ) -> subprocess.CompletedProcess[str]:
     """Run `stepsearch-data` with these arguments, as a user would."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("STEPSEARCH_")}
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-m", "stepsearch_data", *map(str, arguments)],
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env={**clean, "COLUMNS": "200", **(env or {})},
-        check=False,
-    )
+    return starter.run([*map(str, arguments)], {**clean, "COLUMNS": "200", **(env or {})}, stdin)
 
 
 @pytest.fixture(scope="session")

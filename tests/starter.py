@@ -1,0 +1,174 @@
+"""Runs the command line in processes that are forked from one which has imported what commands import.
+
+A start of Python costs a command one to three seconds of a processor, most of it for imports, and the tests run more
+than a thousand commands. A forked process has streams, a folder, an environment and an end of its own all the same.
+"""
+
+from __future__ import annotations
+
+import atexit
+import importlib
+import importlib.util
+import os
+import pkgutil
+import re
+import runpy
+import subprocess
+import sys
+import tempfile
+import threading
+import traceback
+import warnings
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import cache
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import stepsearch_data
+
+ROOT = Path(__file__).resolve().parents[1]
+SECONDS = 300.0  # of the clock: a hang
+# What Python and libraries read when they start: where these differ, a process starts from nothing.
+EARLY = ("PYTHON", "LC_", "LANG", "LD_", "HF_", "OMP_", "NUMBA_", "POLARS_")
+LIBRARIES = (
+    *(
+        "numpy",
+        "pyarrow.parquet",
+        "pyarrow.dataset",
+        "pyarrow.compute",
+        "polars",
+        "duckdb",
+        "numba",
+        "bm25s",
+        "pydantic",
+    ),
+    *(
+        "pydantic",
+        "aiohttp",
+        "openai",
+        "httpx2",
+        "asyncio",
+        "fsspec",
+        "rich.progress",
+        "typer.rich_utils",
+        "typer._adapters",
+    ),
+)
+SLOWER = re.compile(r"stepsearch_data\.(__main__|release|trainer|evaluation|environments|cli\.hub)\b")
+WITH_TORCH = ("transformers", "peft", "trl", "stepsearch_data.trainer.launch", "stepsearch_data.evaluation.checkpoint")
+TRAINING = {"train", "eval"}  # verbs that import torch
+Command = tuple[list[str], dict[str, str], str, str]  # arguments, environment, folder, and where the streams lie
+Done = subprocess.CompletedProcess[str]
+
+
+def run(arguments: list[str], environment: dict[str, str], stdin: str) -> Done:
+    """Run `stepsearch-data` with these arguments, as a user would: forked where that makes no difference."""
+    if sys.platform == "linux":
+        starter = _starter(torch=TRAINING & {*arguments[:1]} != set() and importlib.util.find_spec("torch") is not None)
+        if _early(environment) == starter.early:
+            return starter.run(arguments, environment, stdin)
+    return fresh(arguments, environment, stdin)
+
+
+def fresh(arguments: list[str], environment: dict[str, str], stdin: str) -> Done:
+    """Run `stepsearch-data` in a process that starts from nothing."""
+    command = [sys.executable, "-W", "error", "-m", "stepsearch_data", *arguments]
+    return subprocess.run(
+        command, input=stdin, capture_output=True, text=True, timeout=SECONDS, env=environment, check=False
+    )
+
+
+class Starter:
+    """A process that forks into commands, one at a time."""
+
+    def __init__(self, *, torch: bool) -> None:
+        self.early = _early(os.environ)
+        self._lock = threading.Lock()
+        self._asking, asked = Pipe()
+        self._process = subprocess.Popen(
+            [sys.executable, "-W", "error", "-m", __name__, str(asked.fileno()), *(WITH_TORCH if torch else ())],
+            cwd=ROOT,
+            env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},  # its threads would start when numpy is imported
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            pass_fds=[asked.fileno()],
+        )
+        asked.close()
+
+    def run(self, arguments: list[str], environment: dict[str, str], stdin: str) -> Done:
+        """Run a command to its end. Raises TimeoutExpired where it hangs."""
+        with self._lock, tempfile.TemporaryDirectory() as streams:
+            Path(streams, "0").write_text(stdin)
+            self._asking.send((arguments, environment, str(Path.cwd()), streams))
+            if not self._asking.poll(SECONDS):
+                raise subprocess.TimeoutExpired(arguments, SECONDS)
+            code = self._asking.recv()
+            return Done(arguments, code, *(Path(streams, name).read_text() for name in "12"))
+
+
+@cache
+def _starter(*, torch: bool) -> Starter:
+    return Starter(torch=torch)
+
+
+def _early(environment: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environment.items() if name.startswith(EARLY)}
+
+
+def _serve(asked: Connection, modules: list[str]) -> None:
+    """Fork into each command that is asked for, until nobody can ask any more."""
+    ours = (module.name for module in pkgutil.walk_packages(stepsearch_data.__path__, "stepsearch_data."))
+    for name in (*LIBRARIES, *(name for name in ours if not SLOWER.match(name)), *modules):
+        with suppress(ModuleNotFoundError):  # of an extra
+            importlib.import_module(name)
+    with suppress(EOFError):
+        while True:
+            command = asked.recv()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # threads of allocators, which do survive a fork
+                process = os.fork()
+            if not process:
+                asked.close()
+                _become(command)
+            asked.send(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]))
+
+
+def _become(command: Command) -> None:
+    """Be the process of a command, down to its end."""
+    arguments, environment, folder, streams = command
+    code = 70
+    try:
+        for number, how in enumerate((os.O_RDONLY, os.O_WRONLY | os.O_CREAT, os.O_WRONLY | os.O_CREAT)):
+            os.dup2(os.open(f"{streams}/{number}", how | os.O_APPEND, 0o600), number)
+        os.chdir(folder)
+        os.environ.clear()
+        os.environ.update(environment)
+        code = _command_line(arguments)
+    except BaseException:  # noqa: BLE001 - nothing may go on as the one that forks
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _command_line(arguments: list[str]) -> int:
+    """Do what `python -m stepsearch_data` does, and what the interpreter does at its end."""
+    sys.argv = ["", *arguments]
+    code = 0
+    try:
+        runpy.run_module("stepsearch_data", run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:  # noqa: BLE001 - as the interpreter
+        traceback.print_exc()
+        code = 1
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    return code
+
+
+if __name__ == "__main__":
+    _serve(Connection(int(sys.argv[1])), sys.argv[2:])
