@@ -13,6 +13,7 @@ import os
 import pkgutil
 import re
 import runpy
+import signal
 import subprocess
 import sys
 import tempfile
@@ -33,30 +34,11 @@ SECONDS = 300.0  # of the clock: a hang
 # What Python and libraries read when they start: where these differ, a process starts from nothing.
 EARLY = ("PYTHON", "LC_", "LANG", "LD_", "HF_", "OMP_", "NUMBA_", "POLARS_")
 LIBRARIES = (
-    *(
-        "numpy",
-        "pyarrow.parquet",
-        "pyarrow.dataset",
-        "pyarrow.compute",
-        "polars",
-        "duckdb",
-        "numba",
-        "bm25s",
-        "pydantic",
-    ),
-    *(
-        "pydantic",
-        "aiohttp",
-        "openai",
-        "httpx2",
-        "asyncio",
-        "fsspec",
-        "rich.progress",
-        "typer.rich_utils",
-        "typer._adapters",
-    ),
+    *("numpy", "pyarrow.parquet", "pyarrow.dataset", "pyarrow.compute", "polars", "duckdb", "numba", "bm25s"),
+    *("pydantic", "aiohttp", "openai", "httpx2", "asyncio", "fsspec"),
+    *("rich.progress", "typer.rich_utils", "typer._adapters"),
 )
-SLOWER = re.compile(r"stepsearch_data\.(__main__|release|trainer|evaluation|environments|cli\.hub)\b")
+SLOWER = re.compile(r"stepsearch_data\.(__main__|release|trainer|evaluation|environments|cli\.hub|search\.kernel)\b")
 WITH_TORCH = ("transformers", "peft", "trl", "stepsearch_data.trainer.launch", "stepsearch_data.evaluation.checkpoint")
 TRAINING = {"train", "eval"}  # verbs that import torch
 Command = tuple[list[str], dict[str, str], str, str]  # arguments, environment, folder, and where the streams lie
@@ -94,6 +76,7 @@ class Starter:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             pass_fds=[asked.fileno()],
+            process_group=0,
         )
         asked.close()
 
@@ -103,14 +86,25 @@ class Starter:
             Path(streams, "0").write_text(stdin)
             self._asking.send((arguments, environment, str(Path.cwd()), streams))
             if not self._asking.poll(SECONDS):
+                self.end()
+                _starter.cache_clear()
                 raise subprocess.TimeoutExpired(arguments, SECONDS)
             code = self._asking.recv()
             return Done(arguments, code, *(Path(streams, name).read_text() for name in "12"))
 
+    def end(self) -> None:
+        """End the process, and a command that still runs."""
+        self._asking.close()
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
 
 @cache
 def _starter(*, torch: bool) -> Starter:
-    return Starter(torch=torch)
+    starter = Starter(torch=torch)
+    atexit.register(starter.end)
+    return starter
 
 
 def _early(environment: Mapping[str, str]) -> dict[str, str]:
