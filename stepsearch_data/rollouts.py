@@ -67,7 +67,8 @@ class Keeping:
 def name_policy(model: str) -> str:
     """Name a policy by the last part of its model's name or folder; a checkpoint also by its run."""
     path = Path(model).resolve()
-    path = path.parent if path.name == "policy" else path
+    if path.name == "policy" and (path.is_dir() or path.parent.name.startswith("checkpoint-")):
+        path = path.parent  # it is not the name of a model on the Hub
     return f"{path.parent.name}-{path.name}" if path.name.startswith("checkpoint-") else path.name
 
 

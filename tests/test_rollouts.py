@@ -207,6 +207,8 @@ def test_what_a_server_refuses_is_told_and_played_again(cli: Run, store: Path) -
 NAMES = {
     "gpt-4o-mini": "gpt-4o-mini",
     "Qwen/Qwen2.5-7B-Instruct": "Qwen2.5-7B-Instruct",
+    "ann/policy": "policy",
+    "ann/policy@v1.0.0": "policy@v1.0.0",
     "runs/steppo": "steppo",
     "runs/steppo/": "steppo",
     "runs/steppo/checkpoint-000500": "steppo-checkpoint-000500",

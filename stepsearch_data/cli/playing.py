@@ -36,7 +36,9 @@ class Playing:
 
     checkpoint: Annotated[
         str | None,
-        typer.Argument(help="A run of `train`, one of its checkpoints, or a language model of `transformers`."),
+        typer.Argument(
+            help="A run of `train`, one of its checkpoints, a folder of a model, or USER/NAME[@REVISION] on the Hub."
+        ),
     ] = None
     best: Annotated[
         bool, typer.Option("--best", help="Of a run, the checkpoint with the highest held-out exact match.")

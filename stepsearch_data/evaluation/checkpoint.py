@@ -11,6 +11,7 @@ import torch
 from stepsearch_data.core.errors import TrainError
 from stepsearch_data.evaluation.messages import messages_of
 from stepsearch_data.evaluation.policy import Played
+from stepsearch_data.evaluation.weights import Weights
 from stepsearch_data.templates.template import Template
 from stepsearch_data.trainer.architecture import check_architecture
 from stepsearch_data.trainer.config import Chat, Limits
@@ -32,7 +33,7 @@ class LocalPolicy:
 
     def __init__(
         self,
-        location: str,
+        weights: Weights,
         template: Template,
         limits: Limits,
         *,
@@ -41,7 +42,8 @@ class LocalPolicy:
         temperature: float,
         seed: int,
     ) -> None:
-        model, tokenizer = load_model(location), load_tokenizer(location)
+        where = (weights.location, weights.revision)
+        model, tokenizer = load_model(*where), load_tokenizer(*where)
         model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
         check_architecture(model, tokenizer)
         longest = getattr(model.config, "max_position_embeddings", limits.max_length)

@@ -11,15 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from pydantic import ValidationError
 
 from stepsearch_data.core.errors import ConfigError, StoreError
-from stepsearch_data.core.validation import in_words
 from stepsearch_data.environments import EnvironmentConfig
 from stepsearch_data.evaluation.measure import Row
 from stepsearch_data.evaluation.policy import Policy
 from stepsearch_data.evaluation.questions import Questions, questions_of_files, questions_of_store
 from stepsearch_data.evaluation.rollout_file import ANOTHER, REPLIES
+from stepsearch_data.evaluation.weights import Weights, find_weights
 from stepsearch_data.indexes import Choice
 from stepsearch_data.pipeline.config import RunConfig
 from stepsearch_data.pipeline.store import Store
@@ -27,10 +26,6 @@ from stepsearch_data.remote.secrets import show_url
 from stepsearch_data.templates.files import load_template
 from stepsearch_data.templates.template import Template
 from stepsearch_data.trainer.config import Chat, Limits
-from stepsearch_data.trainer.recipe import Recipe, read_recipe
-from stepsearch_data.trainer.run_folder import BEST, RECIPE, Best
-
-_MODEL_FILES = ("config.json", "adapter_config.json")
 
 
 @dataclass(frozen=True)
@@ -74,6 +69,8 @@ class Setup:
     limits: Limits
     choice: Choice
     chat: Chat
+    weights: Weights | None
+    """Of a model that is played in this process; None for a server's."""
     calling: EnvironmentConfig | None = None
     """How a server's policy that calls tools is played; None for one that writes tags, and for a checkpoint."""
 
@@ -81,35 +78,6 @@ class Setup:
     def most_turns(self) -> int:
         """Return how many turns a rollout has at most."""
         return self.calling.most_turns if self.calling else self.limits.max_turns + 1
-
-
-def find_checkpoint(location: str, *, best: bool = False) -> str:
-    """Find the folder of a model: the location itself, a checkpoint's policy, or a run's newest checkpoint, or `best`.
-
-    A name that is not a folder may be one of the Hub. Raises ConfigError where there is no model.
-    """
-    folder = Path(location)
-    if best:
-        return find_checkpoint(str(folder / _best(folder).checkpoint))
-    if not folder.exists() and location.count("/") == 1 and not location.startswith((".", "/")):
-        return location
-    numbered = {int(path.name[11:]): path for path in folder.glob("checkpoint-*") if path.name[11:].isdigit()}
-    newest = [numbered[max(numbered)]] if numbered else []
-    for found in (folder, folder / "policy", *(part for path in newest for part in (path / "policy", path))):
-        if any((found / name).is_file() for name in _MODEL_FILES):
-            return str(found)
-    missing = "holds no model" if folder.exists() else "is not a folder"
-    raise ConfigError(f"{location} {missing}", "name a run, one of its checkpoints, or a folder with a config.json")
-
-
-def _best(run: Path) -> Best:
-    try:
-        return Best.model_validate_json((run / BEST).read_bytes())
-    except OSError as error:
-        hint = "it needs a run of `train` that has held-out questions and has asked them"
-        raise ConfigError(f"{run} names no best checkpoint", hint) from error
-    except ValidationError as error:
-        raise ConfigError(f"{run / BEST} does not name a checkpoint: {in_words(error)}", "name one yourself") from error
 
 
 def set_up(options: Options) -> Setup:
@@ -125,14 +93,16 @@ def set_up(options: Options) -> Setup:
         raise ConfigError(f"{options.samples} samples at temperature 0 are one and the same", "--temperature 1")
     if options.output and options.output.exists() and not options.output.is_dir():
         raise ConfigError(f"{options.output} is not a folder", "name another with --output")
-    model = options.llm or find_checkpoint(options.checkpoint or "", best=options.best)
-    recipe = None if options.llm else _recipe(Path(model))
+    weights = None if options.llm else find_weights(options.checkpoint or "", best=options.best)
+    recipe = weights.recipe if weights else None
     limits = replace(recipe.limits if recipe else Limits(), **options.lengths)
-    choice = options.choice if options.choice.store or not recipe else replace(options.choice, store=recipe.store)
-    named = options.template or (recipe.template if recipe else "tools" if options.tools else "musique")
+    choice = replace(options.choice, store=options.choice.store or (weights.store if weights else None))
+    trained = weights.template if weights and not options.template else None
+    named = options.template or trained or ("tools" if options.tools else "musique")
     calling = _calling(options, named, limits)
     template = calling.wording if calling else load_template(named)
-    return Setup(model, template, limits, choice, recipe.model.chat if recipe else Chat(), calling)
+    chat = recipe.model.chat if recipe else Chat()
+    return Setup(weights.name if weights else options.llm or "", template, limits, choice, chat, weights, calling)
 
 
 def _calling(options: Options, template: str, limits: Limits) -> EnvironmentConfig | None:
@@ -156,19 +126,12 @@ def _calling(options: Options, template: str, limits: Limits) -> EnvironmentConf
     return config
 
 
-def _recipe(model: Path) -> Recipe | None:
-    """Read what a checkpoint was trained with, if its run tells. Raises ConfigError."""
-    told = [folder / RECIPE for folder in (model, *model.parents[:2]) if (folder / RECIPE).is_file()]
-    return read_recipe(told[0], "move it away, and name its settings") if told else None
-
-
 def open_policy(options: Options, setup: Setup, config: RunConfig, stack: ExitStack) -> Policy:
     """Load the policy, or connect to it until `stack` closes.
 
     Raises ConfigError, TrainError.
     """
     how: Any = {"temperature": options.temperature, "seed": options.seed}
-    what = (setup.model, setup.template, setup.limits)
     if options.llm:
         from stepsearch_data.evaluation.calls import CallingPolicy
         from stepsearch_data.evaluation.endpoint import ServedPolicy
@@ -181,7 +144,9 @@ def open_policy(options: Options, setup: Setup, config: RunConfig, stack: ExitSt
             if setup.calling:
                 policy = CallingPolicy(llm, setup.model, setup.calling, setup.limits, batch=batch, **how)
             else:
-                policy = ServedPolicy(llm, *what, batch=batch, raw=options.raw, **how)
+                policy = ServedPolicy(
+                    llm, setup.model, setup.template, setup.limits, batch=batch, raw=options.raw, **how
+                )
         except StoreError as error:  # it names a setting, and here the folder decides where replies are kept
             raise StoreError(error.message, "keep them elsewhere: --output DIR") from error
         stack.callback(policy.close)
@@ -193,7 +158,8 @@ def open_policy(options: Options, setup: Setup, config: RunConfig, stack: ExitSt
             f"evaluating a checkpoint needs {error.name}",
             "pip install 'stepsearch-data[train]'; an endpoint, with --llm, needs nothing",
         ) from error
-    return LocalPolicy(*what, chat=setup.chat, batch=options.batch or 64, **how)
+    assert setup.weights
+    return LocalPolicy(setup.weights, setup.template, setup.limits, chat=setup.chat, batch=options.batch or 64, **how)
 
 
 def questions_of(options: Options, setup: Setup, config: RunConfig) -> Questions:
@@ -211,9 +177,11 @@ def settings_of(options: Options, setup: Setup, config: RunConfig, questions: Qu
     Of a folder that grows, it is not said which they are.
     """
     policy: Row = {"model": setup.model}
-    if options.llm:
+    if setup.weights is None:
         policy |= {"base_url": show_url(config.llm.base_url), "raw": options.raw}
-    elif Path(setup.model).is_dir():
+    elif setup.weights.commit:
+        policy |= {"commit": setup.weights.commit}
+    else:
         policy |= {"stamp": max(path.stat().st_mtime_ns for path in Path(setup.model).iterdir())}
     wording = hashlib.sha256(orjson.dumps(setup.template.parts, option=orjson.OPT_SORT_KEYS)).hexdigest()[:12]
     return {

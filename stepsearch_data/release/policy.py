@@ -20,14 +20,14 @@ from stepsearch_data.evaluation.plot.chart import draw, write
 from stepsearch_data.evaluation.plot.curves import Curves
 from stepsearch_data.evaluation.plot.runs import Run, load_runs
 from stepsearch_data.evaluation.rollout_file import METRICS as MEASURES
-from stepsearch_data.evaluation.setup import find_checkpoint
+from stepsearch_data.evaluation.weights import find_checkpoint
 from stepsearch_data.release.hub import Hub
-from stepsearch_data.release.policy_card import PICTURE, RECIPE_TOML, Card, base_of, card_text, recipe_text
+from stepsearch_data.release.policy_card import PICTURE, Card, base_of, card_text, has_template, recipe_text
 from stepsearch_data.release.publish import refuse_foreign
 from stepsearch_data.release.record import CARD, File
 from stepsearch_data.release.verify import fetch_record, look
 from stepsearch_data.trainer.recipe import read_recipe
-from stepsearch_data.trainer.run_folder import METRICS, RECIPE, UPDATE
+from stepsearch_data.trainer.run_folder import METRICS, RECIPE, RECIPE_TOML, TEMPLATE, UPDATE
 
 NAME = "training.json"
 _ADAPTER = "adapter_config.json"
@@ -84,6 +84,8 @@ def write_policy(run: Path, folder: Path, card: Card) -> Policy:
         _copy_model(model, part)
     drawn = _draw(trained, part / PICTURE)
     (part / RECIPE_TOML).write_text(recipe_text(recipe), encoding="utf-8")
+    if has_template(recipe):
+        shutil.copyfile(recipe.template, part / TEMPLATE)
     shutil.copyfile(run / METRICS, part / METRICS)
     evaluated = [row for path in card.evaluations for row in _evaluated(path, model)]
     results = [*_held_out(trained, update), *evaluated]

@@ -13,9 +13,9 @@ from stepsearch_data.core.version import __version__
 from stepsearch_data.remote.secrets import show_url
 from stepsearch_data.templates.files import TEMPLATES, load_template
 from stepsearch_data.trainer.recipe import Recipe
-from stepsearch_data.trainer.run_folder import METRICS
+from stepsearch_data.trainer.run_folder import METRICS, RECIPE_TOML, TEMPLATE
 
-PICTURE, RECIPE_TOML = "curves.png", "recipe.toml"
+PICTURE = "curves.png"
 _ABOUT = """\
 A policy that answers multi-hop questions by searching, trained with StePPO, which is PPO with a reward for every search
 (arXiv 2505.15107), by stepsearch-data {version}. It {searches} and is shown documents, until it
@@ -41,6 +41,7 @@ def card_text(card: Card, recipe: Recipe, told: Mapping[str, Any], *, drawn: boo
     """Write the card: what the Hub reads, then what people do."""
     base, store, data = told["base_model"], told["store"], card.data
     where = f', revision="{card.version}"' if card.version else ""
+    named = f"{card.name}@{card.version}" if card.version else card.name
     source = f"the release [{plain(data)}](/datasets/{data.partition('@')[0]})" if data else "a store"
     rows = [
         (row["questions"], row["metric"], row["n"], f"{row['value']:.3f}", _ends(row["interval"]))
@@ -52,8 +53,8 @@ def card_text(card: Card, recipe: Recipe, told: Mapping[str, Any], *, drawn: boo
         f"# {plain(card.name)}",
         _ABOUT.format(version=__version__, update=told["update"], searches=_searches(recipe)),
         "## Use",
-        "In its own environment, with a search engine; a template of its own is to be named with `--template`:",
-        fence(f"stepsearch-data eval {card.name} --index INDEX --questions qa=questions.jsonl --limit 20", "bash"),
+        f"With a search engine of yours, in the form of [its recipe]({RECIPE_TOML}){_template(recipe)}:",
+        fence(f"stepsearch-data eval {named} --index INDEX --questions qa=questions.jsonl --limit 20", "bash"),
         fence(
             "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
             f'tokenizer = AutoTokenizer.from_pretrained("{card.name}"{where})\n'
@@ -80,9 +81,21 @@ def card_text(card: Card, recipe: Recipe, told: Mapping[str, Any], *, drawn: boo
 
 def _searches(recipe: Recipe) -> str:
     """Say how the policy searches, by its template; one that is gone is taken for one of tags."""
-    known = recipe.template in TEMPLATES or Path(recipe.template).is_file()
+    known = recipe.template in TEMPLATES or has_template(recipe)
     tool = load_template(recipe.template).tool if known else None
     return f"calls the function {code(tool['name'])}" if tool else "writes `<search> … </search>`"
+
+
+def _template(recipe: Recipe) -> str:
+    """Say which template is to be named: one that was gone when the card was written."""
+    if recipe.template in TEMPLATES or has_template(recipe):
+        return ""
+    return f"; its template {code(Path(recipe.template).name)} is not here, and is to be named with `--template`"
+
+
+def has_template(recipe: Recipe) -> bool:
+    """Tell whether the recipe names a template of its own, and it is there."""
+    return recipe.template not in TEMPLATES and Path(recipe.template).is_file()
 
 
 def _ends(interval: Sequence[float] | None) -> str:
@@ -124,7 +137,7 @@ def recipe_text(recipe: Recipe) -> str:
     data["store"] = Path(data["store"]).name
     data["model"]["path"] = base_of(recipe) or Path(data["model"]["path"]).name
     if recipe.template not in TEMPLATES:
-        data["template"] = Path(recipe.template).name
+        data["template"] = TEMPLATE if has_template(recipe) else Path(recipe.template).name
     if recipe.critic and Path(recipe.critic).is_absolute():
         data["critic"] = Path(recipe.critic).name
     if recipe.vllm and recipe.vllm.server_base_url:

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from stepsearch_data.core.errors import ConfigError, SourceError
+from stepsearch_data.remote.hub import hint_for, reason_of
 from stepsearch_data.remote.secrets import check_hub
 from stepsearch_data.sources.tabular import without_nulls
 
 _FORM = re.compile(r"hf:(?P<repo>[^@:]+)(?:@(?P<revision>[^:]+))?(?::(?:(?P<config>[^/:]+)/)?(?P<split>[^/:]+))?")
 FILES = "hf://datasets/"
 _FILE = re.compile(FILES + r"(?P<repo>[^/@]+/[^/@]+)(?:@(?P<revision>[^/]+))?/(?P<path>.+)")
-_STATUS = re.compile(r"\d{3} Client Error\..*")
 _HINT = "the Hub needs an extra: pip install 'stepsearch-data[hub]'"
 
 
@@ -40,7 +40,7 @@ class HubDataset:
         try:
             return str(HfApi().dataset_info(self.repo, revision=self.revision).sha)
         except Exception as error:  # the client raises its own, httpx's and OSError
-            raise SourceError(f"cannot read {self.repo} on the Hub: {_first_line(error)}", _help(error)) from error
+            raise _failed(f"cannot read {self.repo} on the Hub", error) from error
 
     def commit(self) -> str:
         """Return repository, resolved commit and split, which identify the rows."""
@@ -72,7 +72,7 @@ def download(location: str) -> Path:
     try:
         return Path(hf_hub_download(dataset.repo, path, repo_type="dataset", revision=sha))
     except Exception as error:  # the client raises its own, httpx's and OSError
-        raise SourceError(f"cannot fetch {location} from the Hub: {_first_line(error)}", _help(error)) from error
+        raise _failed(f"cannot fetch {location} from the Hub", error) from error
 
 
 def rows(dataset: HubDataset) -> Iterator[dict[str, Any]]:
@@ -87,17 +87,9 @@ def rows(dataset: HubDataset) -> Iterator[dict[str, Any]]:
         for row in load_dataset(path, name=dataset.config, split=dataset.split, revision=sha, streaming=True):
             yield without_nulls(row)
     except Exception as error:  # network errors have a dozen types
-        raise SourceError(f"reading {dataset.repo} from the Hub failed: {_first_line(error)}", _help(error)) from error
+        raise _failed(f"reading {dataset.repo} from the Hub failed", error) from error
 
 
-def _first_line(error: Exception) -> str:
-    """Return the line that says what is wrong; the Hub's client puts the bare status before it."""
-    lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    return next((line for line in lines if not _STATUS.fullmatch(line)), lines[0])
-
-
-def _help(error: Exception) -> str:
-    status = getattr(getattr(error, "response", None), "status_code", None)
-    if status in (401, 403) or "gated dataset" in str(error):
-        return "set HF_TOKEN to a token that may read it"
-    return "check the name, the revision, the config and the split; run again to resume"
+def _failed(what: str, error: Exception) -> SourceError:
+    hint = hint_for(error, "check the name, the revision, the config and the split; run again to resume")
+    return SourceError(f"{what}: {reason_of(error)}", hint)

@@ -27,7 +27,7 @@ from stepsearch_data.trainer.chat import ChatFormat
 from stepsearch_data.trainer.config import CHAT, Chat, Limits
 from stepsearch_data.trainer.forms import Form, TagMessages, Tags, ToolCalls
 from stepsearch_data.trainer.model import Critic
-from stepsearch_data.trainer.recipe import Model, Recipe
+from stepsearch_data.trainer.recipe import MAIN, Model, Recipe
 from stepsearch_data.trainer.sampler import end_tokens
 from stepsearch_data.trainer.search_env import SearchEnv
 from stepsearch_data.trainer.stops import Encode
@@ -42,7 +42,7 @@ def load_policy(location: str, recipe: Recipe) -> tuple[PreTrainedModel, PreTrai
     Raises TrainError.
     """
     policy = _load(AutoModelForCausalLM, location, **_options(location, recipe))
-    return _prepared(policy, recipe.model, "CAUSAL_LM"), load_tokenizer(location, **_revision(location, recipe))
+    return _prepared(policy, recipe.model, "CAUSAL_LM"), load_tokenizer(location, _revision(location, recipe))
 
 
 def load_critic(location: str, recipe: Recipe) -> Critic:
@@ -52,14 +52,17 @@ def load_critic(location: str, recipe: Recipe) -> Critic:
     return Critic(_prepared(trunk_of(model), recipe.model))
 
 
-def load_model(location: str) -> PreTrainedModel:
-    """Load a language model as it was saved, or the base of an adapter with it. Raises TrainError."""
-    return _load(AutoModelForCausalLM, location, dtype="auto")
+def load_model(location: str, revision: str = MAIN) -> PreTrainedModel:
+    """Load a language model as it was saved, or the base of an adapter with it. Raises TrainError.
+
+    `revision` is that of a model on the Hub; of an adapter in a folder, that of its base.
+    """
+    return _load(AutoModelForCausalLM, location, dtype="auto", revision=revision)
 
 
 def load_config(location: str, recipe: Recipe) -> PreTrainedConfig:
     """Load the configuration of a model, without its weights. Raises TrainError."""
-    found: PreTrainedConfig = _load(AutoConfig, location, **_revision(location, recipe))
+    found: PreTrainedConfig = _load(AutoConfig, location, revision=_revision(location, recipe))
     return found
 
 
@@ -73,9 +76,9 @@ def load_merged(base: str, adapter: str) -> PreTrainedModel:
     return merged
 
 
-def load_tokenizer(location: str, **options: Any) -> PreTrainedTokenizerBase:
+def load_tokenizer(location: str, revision: str = MAIN) -> PreTrainedTokenizerBase:
     """Load a tokenizer that can pad. Raises TrainError."""
-    tokenizer: PreTrainedTokenizerBase = _load(AutoTokenizer, location, **options)
+    tokenizer: PreTrainedTokenizerBase = _load(AutoTokenizer, location, revision=revision)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
@@ -168,11 +171,12 @@ def _options(location: str, recipe: Recipe) -> dict[str, Any]:
     Weights that are trained are float32: at learning rates of 1e-6, updates of bfloat16 would be rounded away.
     """
     dtype = torch.bfloat16 if recipe.bf16 and recipe.model.lora_rank else torch.float32
-    return {"dtype": dtype, "attn_implementation": recipe.model.attn_implementation, **_revision(location, recipe)}
+    attention = recipe.model.attn_implementation
+    return {"dtype": dtype, "attn_implementation": attention, "revision": _revision(location, recipe)}
 
 
-def _revision(location: str, recipe: Recipe) -> dict[str, str]:
-    return {"revision": recipe.model.revision} if location == recipe.model.path else {}
+def _revision(location: str, recipe: Recipe) -> str:
+    return recipe.model.revision if location == recipe.model.path else MAIN
 
 
 @contextmanager

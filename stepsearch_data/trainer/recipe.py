@@ -16,6 +16,7 @@ from stepsearch_data.rewards import PRESETS, Preset, RewardConfig, without
 from stepsearch_data.templates.files import TEMPLATES
 from stepsearch_data.trainer.config import Amount, Chat, Count, Limits, Natural, Positive, PPOConfig, Schedule, Share
 
+MAIN = "main"  # the revision of a model on the Hub where none is named
 Part = Literal["key", "gain", "penalty", "step"]
 
 
@@ -44,7 +45,7 @@ class Model(Section):
     """Which model is trained, and in what form."""
 
     path: str = Field(description="folder of a model, or its name on the Hub")
-    revision: str = Field(default="main", description="revision on the Hub")
+    revision: str = Field(default=MAIN, description="revision on the Hub")
     attn_implementation: str = Field(
         default="sdpa", description="attention implementation: sdpa, flash_attention_2, eager"
     )

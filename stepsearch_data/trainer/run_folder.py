@@ -1,10 +1,12 @@
-"""The folder of a run: what its files are called, and what `run.json` and `best.json` say."""
+"""The folders of a run and of its published policy: what files are called; what `run.json` and `best.json` say."""
 
 from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
 METRICS, RUN_INFO, RECIPE, BEST = "metrics.jsonl", "run.json", "recipe.json", "best.json"
+RECIPE_TOML, TEMPLATE = "recipe.toml", "template.txt"
+"""What a published policy was trained with, and the template of its own that the recipe names."""
 UPDATE = "update.json"
 """In the folder of a checkpoint: after which update it was saved."""
 

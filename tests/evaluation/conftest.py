@@ -19,6 +19,7 @@ from stepsearch_data.llm.service import Llm
 from stepsearch_data.pipeline.config import load_config
 from stepsearch_data.stages import STAGES
 from tests.fake import FakeServer, reach
+from tests.release.conftest import hub  # noqa: F401 - a fixture
 from tests.trainer.conftest import store  # noqa: F401 - a fixture
 
 Row = dict[str, Any]
