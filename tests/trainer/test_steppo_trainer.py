@@ -72,14 +72,14 @@ def learn_answers(policy: Any, tokenizer: Any) -> None:
 
 
 def trainer(
-    output: Path, policy: Any, tokenizer: Any, env: Any, search: Any = retrieve, **schedule: Any
+    output: Path, policy: Any, tokenizer: Any, env: Any, search: Any = retrieve, sampler: Any = None, **schedule: Any
 ) -> StePPOTrainer:
     torch.manual_seed(4)
     critic = Critic(trunk_of(AutoModelForCausalLM.from_config(policy.config)))
     return StePPOTrainer(
         policy, critic, tokenizer, env, search, TASKS, output, held_out=TASKS,
         schedule=Schedule(**{**QUICK, **schedule}),
-        ppo=PPOConfig(mini_batch_size=4, micro_batch_size=2), accelerator=Accelerator(cpu=True),
+        ppo=PPOConfig(mini_batch_size=4, micro_batch_size=2), accelerator=Accelerator(cpu=True), sampler=sampler,
     )  # fmt: skip
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import importlib
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from zlib import crc32
 
 import pytest
 
@@ -25,6 +27,7 @@ from stepsearch_data.trainer.rollout import roll_out
 from stepsearch_data.trainer.search_env import Episode, SearchEnv
 from tests.fake import FakeServer
 from tests.trainer.test_sampler import anew
+from tests.trainer.test_steppo_trainer import metrics, trainer
 from tests.trainer.tiny import TASKS, retrieve
 
 STANDIN = Path(__file__).with_name("standin")
@@ -33,6 +36,7 @@ Make = Callable[..., Any]
 
 
 OURS = "stepsearch_data.trainer.vllm"
+SYNC = ["/start_weight_update", "/update_weights", "/finish_weight_update", "/reset_prefix_cache"]
 
 
 def forget() -> None:
@@ -55,14 +59,17 @@ def vllm(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 @pytest.fixture
-def make(vllm: Any, policy: Any, tokenizer: Any, tmp_path: Path) -> Make:
+def make(vllm: Any, policy: Any, tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
     """A sampler of a model."""
     policy.save_pretrained(tmp_path / "model")
     tokenizer.save_pretrained(tmp_path / "model")
 
     def made(model: Any, **config: Any) -> Any:
         model.name_or_path = str(tmp_path / "model")
-        return vllm.VllmSampler(model, tokenizer, Accelerator(cpu=True), Vllm(**config), LIMITS, 1.0)
+        with monkeypatch.context() as patched:
+            if config.get("mode") == "server":  # TRL would send weights between GPUs only
+                patched.setattr(Accelerator, "device", torch.device("cuda"))
+            return vllm.VllmSampler(model, tokenizer, Accelerator(cpu=True), Vllm(**config), LIMITS, 1.0)
 
     return made
 
@@ -159,6 +166,7 @@ class Server:
 
     def _choice(self, prompt: list[int], body: dict[str, Any]) -> dict[str, Any]:
         assert len(prompt) + body["max_tokens"] <= self._info["model_config"]["max_model_len"]
+        self._engine._random.manual_seed(crc32(str(prompt).encode()))  # so that it says the same when asked again
         asked = {"use_tqdm": False, "sampling_params": SimpleNamespace(**body)}
         (written,) = self._engine.generate([{"prompt_token_ids": prompt}], **asked)[0].outputs
         likely = [each[token].logprob for token, each in zip(written.token_ids, written.logprobs, strict=True)]
@@ -168,10 +176,9 @@ class Server:
 
 
 @pytest.fixture
-def serve(vllm: Any, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
+def serve(vllm: Any, make: Make, tmp_path: Path) -> Iterator[Make]:
     """Starts a server on a port of its own; it and its address."""
     pytest.importorskip("requests", reason="TRL needs it for a server of vLLM")
-    monkeypatch.setattr(Accelerator, "device", torch.device("cuda"))  # TRL would send weights between GPUs only
     standin = sys.modules["vllm"]
     with ExitStack() as running:
 
@@ -196,9 +203,63 @@ def test_a_server_gets_the_weights_once_for_each_batch(serve: Make, make: Make, 
         server.asked.clear()
         episodes = roll_out(TASKS, env, sampler, retrieve)
         turns = max(episode.turns for episode in episodes)
-        sync = ["/start_weight_update", "/update_weights", "/finish_weight_update", "/reset_prefix_cache"]
-        assert server.asked == [*sync, *["/v1/completions"] * turns]
+        assert server.asked == [*SYNC, *["/v1/completions"] * turns]
         check_logps(policy, episodes)
+
+
+@pytest.fixture
+def overlapping(serve: Make, make: Make, policy: Any, tokenizer: Any, env: SearchEnv) -> tuple[Server, Make]:
+    """A server, and what makes trainers that overlap with its rollouts, each of its own copy of the policy."""
+    server, url = serve()
+
+    def made(output: Path) -> Any:
+        own = copy.deepcopy(policy)
+        sampler = make(own, mode="server", server_base_url=url)
+        return trainer(output, own, tokenizer, env, sampler=sampler, overlap=True, num_updates=4)
+
+    return server, made
+
+
+def test_with_overlap_the_server_writes_the_next_batch_while_this_one_is_learnt(
+    overlapping: tuple[Server, Make], policy: Any, tmp_path: Path
+) -> None:
+    """It gets weights between batches alone, and its log-probabilities are the old ones of PPO's ratio."""
+    server, made = overlapping
+    training = made(tmp_path / "run")
+    server.asked.clear()
+    told, episodes, _ = training.training_step()
+    assert training.ahead.has(1), "the next batch is begun"
+    assert told["sampling_logp_difference"] < 1e-5
+    check_logps(policy, episodes)
+    before_last = copy.deepcopy(policy)
+    for _ in range(3):
+        before_this = copy.deepcopy(training.inner.policy)
+        told, episodes, _ = training.training_step()
+        check_logps(before_last, episodes)
+        assert told["sampling_logp_difference"] > 1e-4
+        before_last = before_this
+    whole = " ".join("sync" if path in SYNC else "write" for path in server.asked)
+    assert re.fullmatch(rf"((sync ){{{len(SYNC)}}}(write ?)+){{4}}", whole)
+
+
+def test_with_overlap_by_a_server_a_resumed_run_equals_an_uninterrupted_one(
+    overlapping: tuple[Server, Make], tmp_path: Path
+) -> None:
+    """Where the server says the same when it is asked the same, which vLLM itself does not."""
+    _, made = overlapping
+    made(tmp_path / "whole").train()
+    first = made(tmp_path / "parts")
+    (tmp_path / "parts").mkdir()
+    for _ in range(2):
+        first._report(*first.training_step())
+    first.save()
+    first._report(*first.training_step())  # lost with the crash
+    first.ahead.end()
+    second = made(tmp_path / "parts")
+    assert second.resume()
+    assert second.ahead.has(2)
+    second.train()
+    assert metrics(tmp_path / "parts") == [row for row in metrics(tmp_path / "whole") if row["update"] > 0]
 
 
 @pytest.mark.parametrize(
