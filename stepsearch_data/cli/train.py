@@ -61,7 +61,7 @@ def train(
     ] = None,
     check: Annotated[
         bool,
-        typer.Option("--check", help="Say in about a minute whether the training would work; train and write nothing."),
+        typer.Option("--check", help="Would the training work? Try its parts and two small updates; keep nothing."),
     ] = False,
     demo: Annotated[
         Literal["quick", "full"] | None,
@@ -97,8 +97,10 @@ def train(
         "--check": check,
         "--push-to-hub": push_to_hub,
     }
-    of_demo = {"--workers": workers, "--seed": seed, "--json": as_json and not (dry_run or check)}
+    of_demo = {"--workers": workers, "--seed": seed}
     refuse(of_recipes if demo else of_demo, f"{'to' if demo else 'without'} --demo")
+    prints = demo or dry_run or check
+    refuse({} if prints else {"--json": as_json}, "without --demo, --dry-run or --check")
     of_trainings: dict[str, object] = {"--resume": resume, "--push-to-hub": push_to_hub}
     of_searches: dict[str, object] = {"--check": check, "--engine": engine, "--index": index, "--corpus": corpus}
     refuse(of_trainings | of_searches if dry_run else {}, "with --dry-run")

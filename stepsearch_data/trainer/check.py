@@ -1,4 +1,4 @@
-"""Check in about a minute whether a training by a recipe would work: its parts in turn, and two small updates.
+"""A starting check: would a training by a recipe work? Its parts are tried in turn, and two small updates are made.
 
 The models are loaded, learn from a few rollouts and are forgotten: nothing is written.
 """

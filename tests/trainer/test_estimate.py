@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -178,10 +179,10 @@ def test_matrices_of_gpt2_count_though_they_are_no_linear_layers() -> None:
     assert adapters == 16 * 2 * (2 * 2 * sum(widths))  # of rank 2, in two layers of policy and critic
 
 
-def dry_run(folder: Path) -> CompletedProcess[str]:
+def dry_run(folder: Path, *flags: str) -> CompletedProcess[str]:
     """`train --dry-run` of a model in a folder."""
     recipe, model = ROOT / "recipes" / "qwen3-4b.toml", f"model.path={folder / 'model'}"
-    return run_cli("train", "--config", recipe, "--set", model, "--dry-run", "-o", folder / "run")
+    return run_cli("train", "--config", recipe, "--set", model, "--dry-run", "-o", folder / "run", *flags)
 
 
 def test_a_dry_run_prints_it_and_trains_nothing(tmp_path: Path) -> None:
@@ -191,6 +192,11 @@ def test_a_dry_run_prints_it_and_trains_nothing(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     for said in ("reference", "peak", "of 80", "4.02 x 10^9 parameters", "a rollout has 60% of limits.max_length"):
         assert said in done.stdout
+    told = json.loads(dry_run(tmp_path, "--json").stdout)
+    assert f"{told['peak'] / 1e9:.1f}" in next(line for line in done.stdout.splitlines() if line.startswith("peak"))
+    assert f"{told['hours']:,.0f} h" in done.stdout
+    assert {part["phase"] for part in told["parts"]} == {"always", "update", "rollouts", "evaluation"}
+    assert (told["parameters"], told["updates"]) == (4_022_468_096, 500)
     assert not (tmp_path / "run").exists()
 
 

@@ -25,6 +25,7 @@ def test_a_recipe_or_the_demo(cli: Run, arguments: list[str]) -> None:
         (["--demo", "quick", "--resume"], "--resume means nothing to --demo"),
         (["--demo", "quick", "--set", "ppo.cliprange=1"], "--set ppo.cliprange=1 means nothing to --demo"),
         (["--config", "recipe.toml", "--workers", "2"], "--workers means nothing without --demo"),
+        (["--config", "recipe.toml", "--json"], "--json means nothing without --demo, --dry-run or --check"),
         (["--config", "recipe.toml", "--seed", "0"], "--seed means nothing without --demo"),
         (["--config", "recipe.toml", "--dry-run", "--check"], "--check means nothing with --dry-run"),
         (["--config", "recipe.toml", "--dry-run", "--engine", "bm25"], "--engine means nothing with --dry-run"),

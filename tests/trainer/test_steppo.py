@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,22 @@ def test_what_callbacks_wish_is_done(folder: Path, tmp_path: Path) -> None:
     assert seen == [0, 1, 2]
     assert [row["update"] for row in metrics(tmp_path / "run") if "eval_em" in row] == [0, 1]
     assert (tmp_path / "run" / "checkpoint-000001").is_dir()
+
+
+def test_it_trains_in_a_thread(folder: Path, tmp_path: Path) -> None:
+    """As a notebook's server or an actor runs it, where Python takes no handlers of signals."""
+    sizes = {"ppo": {"mini_batch_size": 2, "micro_batch_size": 2}, "limits": {"max_turns": 1, "max_new_tokens": 4}}
+    schedule = Schedule(num_updates=2, rollout_batch_size=2, eval_steps=0)
+
+    def train(output: Path) -> Path:
+        steppo = StePPO(folder / "start", folder / "store", retrieve, output, schedule=schedule, **sizes)
+        return steppo.train(progress=False)
+
+    with ThreadPoolExecutor(1) as other:
+        last = other.submit(train, tmp_path / "thread").result()
+    assert last == tmp_path / "thread" / "checkpoint-000002"
+    train(tmp_path / "main")
+    assert metrics(tmp_path / "thread") == metrics(tmp_path / "main")
 
 
 @pytest.mark.parametrize(
