@@ -12,13 +12,13 @@ torch = pytest.importorskip("torch", reason="needs torch: make test-train")
 pytest.importorskip("huggingface_hub", "2", reason="needs the Hub's client of the extra hub")
 
 from huggingface_hub import constants
-from transformers import AutoModelForCausalLM
 
 from stepsearch_data.core.errors import StepSearchError
 from stepsearch_data.evaluation.weights import find_weights
 from stepsearch_data.indexes import Choice
 from stepsearch_data.release.policy import write_policy
 from stepsearch_data.release.policy_card import Card
+from stepsearch_data.trainer.demo.tiny import make_model, make_tokenizer
 from stepsearch_data.trainer.loading import load_model, load_policy
 from stepsearch_data.trainer.recipe import Model, Recipe
 from stepsearch_data.trainer.run_folder import RunInfo
@@ -87,23 +87,24 @@ def test_its_rollouts_are_kept_in_a_store(hub: Hub, chats: Path, store: Path, tm
     assert (found["policy"], found["rollouts"], found["pass_rate"]) == ("policy", FEW, 1)
 
 
-def test_an_adapter_is_loaded_on_the_revision_of_its_base(hub: Hub, chats: Path, tmp_path: Path) -> None:
+def test_an_adapter_is_loaded_on_the_revision_of_its_base(hub: Hub, tmp_path: Path) -> None:
     """The newest base is another model than the one that it was trained on."""
-    model = AutoModelForCausalLM.from_pretrained(chats / "turns" / "checkpoint-000001" / "policy")
+    tokenizer = make_tokenizer(["a question", "an answer"])
+    model = make_model(tokenizer, width=16, layers=1)
+    tokenizer.save_pretrained(tmp_path / "base")
     model.save_pretrained(tmp_path / "base")
     base = hub.repository("models/ann/base")
     base.tags["r1"] = base.commit(files(tmp_path / "base"))
     wanted = {name: weight.clone() for name, weight in model.named_parameters()}
+    lora = Model(path=str(tmp_path / "base"), lora_rank=2)
+    adapter, _ = load_policy(lora.path, Recipe(model=lora))
+    adapter.peft_config["default"].base_model_name_or_path = "ann/base"
+    adapter.save_pretrained(tmp_path / "adapter")
     with torch.no_grad():
         for weight in model.parameters():
             weight.zero_()
     model.save_pretrained(tmp_path / "base")
     base.commit(files(tmp_path / "base"))
-    lora = Model(path=str(tmp_path / "base"), lora_rank=2)
-    shutil.copytree(chats / "turns" / "checkpoint-000001" / "policy", tmp_path / "base", dirs_exist_ok=True)
-    adapter, _ = load_policy(lora.path, Recipe(model=lora))
-    adapter.peft_config["default"].base_model_name_or_path = "ann/base"
-    adapter.save_pretrained(tmp_path / "adapter")
     recipe = b"[model]\npath = 'ann/base'\nrevision = 'r1'\nlora_rank = 2\n"
     there = {name: data for name, data in files(tmp_path / "adapter").items() if name != "README.md"}
     hub.repository(f"models/{POLICY}").commit({**there, "recipe.toml": recipe})
