@@ -98,16 +98,18 @@ def test_an_adapter_is_loaded_on_the_revision_of_its_base(hub: Hub, tmp_path: Pa
     wanted = {name: weight.clone() for name, weight in model.named_parameters()}
     lora = Model(path=str(tmp_path / "base"), lora_rank=2)
     adapter, _ = load_policy(lora.path, Recipe(model=lora))
-    adapter.peft_config["default"].base_model_name_or_path = "ann/base"
     adapter.save_pretrained(tmp_path / "adapter")
+    told = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+    there = files(tmp_path / "adapter") | {
+        "adapter_config.json": json.dumps({**told, "base_model_name_or_path": "ann/base"}).encode(),
+        "recipe.toml": b"[model]\npath = 'ann/base'\nrevision = 'r1'\nlora_rank = 2\n",
+    }
     with torch.no_grad():
         for weight in model.parameters():
             weight.zero_()
     model.save_pretrained(tmp_path / "base")
     base.commit(files(tmp_path / "base"))
-    recipe = b"[model]\npath = 'ann/base'\nrevision = 'r1'\nlora_rank = 2\n"
-    there = {name: data for name, data in files(tmp_path / "adapter").items() if name != "README.md"}
-    hub.repository(f"models/{POLICY}").commit({**there, "recipe.toml": recipe})
+    hub.repository(f"models/{POLICY}").commit(there)
     weights = find_weights(POLICY)
     loaded = load_model(weights.location, weights.revision)
     found = {name.replace(".base_layer", ""): weight for name, weight in loaded.named_parameters()}

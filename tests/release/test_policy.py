@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from stepsearch_data import templates
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.trainer.recipe import Model, Recipe, load_recipe
 from stepsearch_data.trainer.run_folder import Best, RunInfo
@@ -17,6 +19,7 @@ from tests.hub_server import Fault, Files, Hub
 from tests.release.conftest import BOB, READ, Command, Said
 
 POLICY = "ann/policy"
+WORDING = (Path(templates.__path__[0]) / "musique.txt").read_bytes()
 
 
 @pytest.fixture
@@ -187,6 +190,22 @@ def test_the_card_says_how_the_policy_searches(
     card = on_hub(hub)["README.md"]
     assert searches in card.decode()
     assert front_matter(card)["base_model"] == "gpt2"
+
+
+def test_a_template_of_its_own_is_sent_with_it(hub: Hub, push: Command, run: Path, tmp_path: Path) -> None:
+    """Under a name of ours, which no file of a model has; one that is gone is told of."""
+    own = tmp_path / "config.json"
+    own.write_bytes(WORDING)
+    recipe = Recipe.model_validate_json((run / "recipe.json").read_bytes())
+    (run / "recipe.json").write_text(recipe.model_copy(update={"template": str(own)}).model_dump_json())
+    assert push().code == 0
+    assert on_hub(hub)["template.txt"] == WORDING
+    assert tomllib.loads(on_hub(hub)["recipe.toml"].decode())["template"] == "template.txt"
+    assert "is not here" not in on_hub(hub)["README.md"].decode()
+    own.unlink()
+    assert push().code == 0
+    assert "template.txt" not in on_hub(hub)
+    assert "its template `config.json` is not here" in on_hub(hub)["README.md"].decode()
 
 
 def test_a_dry_run_sends_nothing(hub: Hub, push: Command, run: Path) -> None:
