@@ -23,7 +23,7 @@ from tests.hub_server import Files, Hub
 from tests.release.conftest import BOB, TOKEN
 
 POLICY = "ann/policy"
-VARIABLES = {"enable_thinking": False, "date_string": "26 Jul 2024"}
+VARIABLES: dict[str, Any] = {"enable_thinking": False, "date_string": "26 Jul 2024"}
 TRAINED = Recipe(
     store=Path("/home/ann/store"),
     template="paper",

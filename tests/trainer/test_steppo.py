@@ -82,7 +82,10 @@ def test_what_callbacks_wish_is_done(folder: Path, tmp_path: Path) -> None:
 
 def test_it_trains_in_a_thread(folder: Path, tmp_path: Path) -> None:
     """As a notebook's server or an actor runs it, where Python takes no handlers of signals."""
-    sizes = {"ppo": {"mini_batch_size": 2, "micro_batch_size": 2}, "limits": {"max_turns": 1, "max_new_tokens": 4}}
+    sizes: dict[str, Any] = {
+        "ppo": {"mini_batch_size": 2, "micro_batch_size": 2},
+        "limits": {"max_turns": 1, "max_new_tokens": 4},
+    }
     schedule = Schedule(num_updates=2, rollout_batch_size=2, eval_steps=0)
 
     def train(output: Path) -> Path:
