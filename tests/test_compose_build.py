@@ -89,6 +89,7 @@ def test_a_second_build_and_another_rule_send_nothing(world: World) -> None:
     assert len(world.server.requests) == sent
 
 
+@pytest.mark.long  # tests/test_llm_build.py kills a build in each run
 def test_kill_9_in_the_middle_sends_little_again(world: World) -> None:
     command = ("--max-concurrency", "2")
     world.kill_after(25, *command)

@@ -70,6 +70,7 @@ def test_a_second_build_and_another_rule_send_nothing(world: GivenQuestions) -> 
     assert [world.outcomes()[row["id"]] for row in world.questions.rows[GOOD]] == [None] * 6
 
 
+@pytest.mark.long  # tests/test_llm_build.py kills a build in each run
 def test_kill_9_in_the_middle_sends_little_again(world: GivenQuestions) -> None:
     command = ("--max-concurrency", "4", "--set", "verify.samples=5")
     world.kill_after(60, *command)

@@ -240,6 +240,7 @@ def test_a_batch_whose_replies_cannot_be_fetched_is_kept_for_later(
     assert (stage.sizes(), len(stage.server.requests)) == ([1], 1)
 
 
+@pytest.mark.long  # the other tests follow batches without a build
 def test_a_build_that_is_killed_follows_its_batch(stage: Stage, tmp_path: Path, sample_store: Path, cli: Run) -> None:
     server, api = stage.server, stage.api
     server.answer, api.end = Oracle(sample_store), None
