@@ -12,6 +12,7 @@ from transformers.cache_utils import DynamicLayer
 
 from stepsearch_data.trainer.causal_lm import logits_of, run_trunk, trunk_of, unwrap_adapters
 from stepsearch_data.trainer.chat import turn_end
+from stepsearch_data.trainer.kv_cache import GrowingLayer
 from stepsearch_data.trainer.stops import STOPS
 
 _OF_PLACES = {"DynamicLayer", "DynamicSlidingWindowLayer", "DummyLayer"}  # by name: the last is new
@@ -56,7 +57,9 @@ class CachedSampler:
     def _forget(self, texts: Sequence[list[int]]) -> None:
         """Have nothing of these texts been read."""
         # Windows are left to the mask: with the model's configuration the cache would drop what is outside of them.
-        self._cache = DynamicCache() if self._has_kv_cache else DynamicCache(config=unwrap_adapters(self._model).config)
+        self._cache = DynamicCache(config=None if self._has_kv_cache else unwrap_adapters(self._model).config)
+        if self._has_kv_cache:
+            self._cache.layer_class_to_replicate = GrowingLayer
         self._mask = torch.zeros((len(texts), 0), dtype=torch.long, device=self._model.device)
         self._seen: list[list[int]] = [[] for _ in texts]
         self._unread = list(texts)
@@ -71,10 +74,7 @@ class CachedSampler:
         self._streams = [self._streams[row] for row in rows]
         self._unread = [self._unread[row] + seen for row, seen in zip(rows, observations, strict=True)]
         if self._has_kv_cache:
-            kept = torch.tensor(rows, dtype=torch.long, device=self._model.device)
-            self._cache.batch_select_indices(kept)
-            self._mask = self._mask[kept]
-            self._compact_cache()
+            self._compact_cache(rows)
         else:
             self._forget([seen + unread for seen, unread in zip(self._seen, self._unread, strict=True)])
 
@@ -109,20 +109,18 @@ class CachedSampler:
         output = run_trunk(trunk_of(self._model), read, self._mask, self._cache)
         hidden = output.last_hidden_state[range(len(last)), last] if width > 1 else output.last_hidden_state[:, 0]
         if self._has_kv_cache and width > 1:
-            self._compact_cache()
+            self._compact_cache(range(len(last)))
         return logits_of(self._model, output, hidden, read[:, 0]).float()
 
-    def _compact_cache(self) -> None:
-        """Move what each row has read to the right end of the cache, in its order."""
-        width = int(self._mask.sum(dim=1).max()) if len(self._mask) else 0
-        places = self._mask.argsort(dim=1, stable=True)[:, self._mask.shape[1] - width :]
-        self._mask = self._mask.gather(1, places)
+    def _compact_cache(self, rows: Sequence[int]) -> None:
+        """Keep these rows, and move what each of them has read to the right end of the cache, in its order."""
+        kept = torch.tensor(rows, dtype=torch.long, device=self._mask.device)
+        mask = self._mask[kept]
+        width = int(mask.sum(dim=1).max()) if rows else 0
+        places = mask.argsort(dim=1, stable=True)[:, mask.shape[1] - width :]
+        self._mask = mask.gather(1, places)
         for layer in self._cache.layers:
-            if layer.keys is not None:
-                layer.keys, layer.values = (
-                    states.gather(2, places[:, None, :, None].expand(-1, states.shape[1], -1, states.shape[3]))
-                    for states in (layer.keys, layer.values)
-                )
+            layer.keep(kept, places)
 
     def _sample(self, logits: Tensor) -> list[int]:
         """Choose a token for each row that writes, where its random number falls among the sums of probabilities."""
