@@ -17,13 +17,12 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from pydantic import TypeAdapter
-from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from stepsearch_data.core.errors import SearchError
 from stepsearch_data.templates.examples import Paragraph
 from stepsearch_data.trainer.rollout import ReportsLogps, Retrieve
-from stepsearch_data.trainer.sampler import CachedSampler
+from stepsearch_data.trainer.sampler import ReportingSampler
 from stepsearch_data.trainer.search_env import Episode
 
 AHEAD = "ahead.json"
@@ -41,7 +40,7 @@ class TakesWeights(ReportsLogps, Protocol):
         """Take the policy's weights for the next batch."""
 
 
-class CopySampler(CachedSampler):
+class CopySampler(ReportingSampler):
     """See `TakesWeights`. It samples from a copy of the policy, in this process."""
 
     def __init__(self, policy: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, **options: Any) -> None:
@@ -56,34 +55,6 @@ class CopySampler(CachedSampler):
             own.copy_(now)
         if torch.cuda.is_available():
             torch.cuda.synchronize()  # the other thread has a stream of its own
-
-    def start(self, prompts: Sequence[list[int]]) -> None:
-        """See `Sampler.start`."""
-        super().start(prompts)
-        self._logps: list[list[float]] = [[] for _ in prompts]
-        self._places = list(range(len(prompts)))
-
-    def replace_last(self, row: int, tokens: Sequence[int]) -> None:
-        """See `Sampler.replace_last`."""
-        super().replace_last(row, tokens)
-        self._logps[self._places[row]].pop()
-
-    def extend(self, rows: Sequence[int], observations: Sequence[list[int]]) -> None:
-        """See `Sampler.extend`."""
-        super().extend(rows, observations)
-        self._places = [self._places[row] for row in rows]
-
-    def logps(self) -> list[list[float]]:
-        """See `ReportsLogps.logps`."""
-        return self._logps
-
-    def _sample(self, logits: Tensor) -> list[int]:
-        written = super()._sample(logits)
-        likely = torch.log_softmax(logits / self._temperature, dim=-1)
-        found = likely.gather(1, torch.tensor(written, device=likely.device)[:, None])[:, 0]
-        for row, logp in zip(self._writing, found.tolist(), strict=True):
-            self._logps[self._places[row]].append(logp)
-        return written
 
 
 class Ahead:

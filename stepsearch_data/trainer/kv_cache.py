@@ -31,7 +31,7 @@ class GrowingLayer(DynamicLayer):
 
 
 class _Store:
-    """Keys or values, (rows, heads, places, width) outside. Inside places stand before heads: so they are picked fast."""
+    """Keys or values, (rows, heads, places, width); they are stored with places before heads, to be picked fast."""
 
     def __init__(self, like: Tensor) -> None:
         self._all, self._used = like.transpose(1, 2)[:, :0], 0

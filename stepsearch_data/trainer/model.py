@@ -63,11 +63,17 @@ class ActorCritic(nn.Module):
         switch_checkpointing(self, on=mode)
         return self
 
-    def forward(self, input_ids: Tensor, response_mask: Tensor, *, entropy: bool = True) -> Output:
-        """Read a batch; both tensors are (rows, tokens), as in `Batch`. Without `entropy` that is 0."""
-        logps, entropies = log_probabilities(self.policy, input_ids, response_mask, self._temperature, entropy=entropy)
+    def forward(self, input_ids: Tensor, response_mask: Tensor, *, policy: bool = True, entropy: bool = True) -> Output:
+        """Read a batch; both tensors are (rows, tokens), as in `Batch`. Without `entropy` that is 0.
+
+        Without `policy` the critic alone reads: log-probabilities are 0 too.
+        """
         values = nn.functional.pad(self.critic(input_ids)[:, :-1], (1, 0))
-        return Output(logps, torch.where(response_mask, values, 0), entropies)
+        values = torch.where(response_mask, values, 0)
+        if not policy:
+            return Output(torch.zeros_like(values), values, torch.zeros_like(values))
+        logps, entropies = log_probabilities(self.policy, input_ids, response_mask, self._temperature, entropy=entropy)
+        return Output(logps, values, entropies)
 
 
 class ReferencePolicy:

@@ -144,6 +144,43 @@ class CachedSampler:
         return any(stop in tail for stop in self._stops)
 
 
+class ReportingSampler(CachedSampler):
+    """Tells with which log-probability each token was written, and the entropy of what might have been."""
+
+    def start(self, prompts: Sequence[list[int]]) -> None:
+        """See `Sampler.start`."""
+        super().start(prompts)
+        self._told: list[list[list[float]]] = [[] for _ in prompts]
+        self._places = list(range(len(prompts)))
+
+    def replace_last(self, row: int, tokens: Sequence[int]) -> None:
+        """See `Sampler.replace_last`."""
+        super().replace_last(row, tokens)
+        self._told[self._places[row]].pop()
+
+    def extend(self, rows: Sequence[int], observations: Sequence[list[int]]) -> None:
+        """See `Sampler.extend`."""
+        super().extend(rows, observations)
+        self._places = [self._places[row] for row in rows]
+
+    def logps(self) -> list[list[float]]:
+        """See `ReportsLogps.logps`."""
+        return [[logp for logp, _ in row] for row in self._told]
+
+    def entropies(self) -> list[list[float]]:
+        """Tell the entropy with which each row of the batch wrote its tokens."""
+        return [[entropy for _, entropy in row] for row in self._told]
+
+    def _sample(self, logits: Tensor) -> list[int]:
+        written = super()._sample(logits)
+        likely = torch.log_softmax(logits / self._temperature, dim=-1)
+        logps = likely.gather(1, torch.tensor(written, device=likely.device)[:, None])[:, 0]
+        entropies = torch.special.entr(likely.exp_()).sum(dim=-1)
+        for row, told in zip(self._writing, torch.stack([logps, entropies], dim=1).tolist(), strict=True):
+            self._told[self._places[row]].append(told)
+        return written
+
+
 def has_plain_kv_cache(model: PreTrainedModel) -> bool:
     """Tell whether all that a model keeps of what it has read are keys and values, each of one place."""
     return {kind.__name__ for kind in _kinds(model)} <= _OF_PLACES

@@ -33,7 +33,13 @@ from stepsearch_data.trainer.checkpoint import (
 )
 from stepsearch_data.trainer.config import PPOConfig, Schedule
 from stepsearch_data.trainer.data import task_index
-from stepsearch_data.trainer.distributed import WholePolicy, failing_together, mean_over_processes, set_batch_sizes
+from stepsearch_data.trainer.distributed import (
+    WholePolicy,
+    failing_together,
+    is_float32,
+    mean_over_processes,
+    set_batch_sizes,
+)
 from stepsearch_data.trainer.episode_score import EpisodeScore, score_episode
 from stepsearch_data.trainer.held_out import held_out_metrics
 from stepsearch_data.trainer.metrics import Clock, Metrics, episode_metrics
@@ -41,7 +47,7 @@ from stepsearch_data.trainer.model import ActorCritic, Critic, ReferencePolicy
 from stepsearch_data.trainer.optimizer import make_optimizer
 from stepsearch_data.trainer.rollout import Retrieve, Sampler, roll_out
 from stepsearch_data.trainer.run_folder import Best, checkpoint_name
-from stepsearch_data.trainer.sampler import CachedSampler
+from stepsearch_data.trainer.sampler import CachedSampler, ReportingSampler
 from stepsearch_data.trainer.search_env import Episode, SearchEnv, Task
 from stepsearch_data.trainer.update import compute_advantages, ppo_update
 
@@ -105,7 +111,8 @@ class StePPOTrainer:
         }
         # Copied now that DeepSpeed has its weights in bfloat16: both compute alike, and the KL begins at 0.
         self.reference = ReferencePolicy(self.whole_policy(), schedule.temperature)
-        kind = CopySampler if schedule.overlap else CachedSampler
+        own = ReportingSampler if is_float32(self.inner.policy, self.accelerator) else CachedSampler
+        kind = CopySampler if schedule.overlap else own
         self.sampler = sampler or self._sampler_of(schedule.temperature, kind)
         if schedule.overlap and not isinstance(self.sampler, TakesWeights):
             raise ConfigError("schedule.overlap needs a sampler with weights of its own", "leave out one of both")
@@ -188,7 +195,10 @@ class StePPOTrainer:
         batch = collate(episodes, [each.token_rewards for each in scored], pad, self.accelerator.device)
         clock.lap("score")
         behind = self.schedule.overlap
-        metrics = compute_advantages(self.model, self.reference, batch, self.ppo, self.accelerator, behind=behind)
+        own = None if behind or not isinstance(self.sampler, ReportingSampler) else self.sampler
+        entropies = own and own.entropies()
+        given = (self.model, self.reference, batch, self.ppo, self.accelerator)
+        metrics = compute_advantages(*given, behind=behind, entropies=entropies)
         clock.lap("advantages")
         self.model.train()  # it only switches on gradient checkpointing
         stepping = (self.optimizer, self.scheduler)

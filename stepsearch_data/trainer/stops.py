@@ -38,11 +38,12 @@ def replacement(
     *kept, last = tokens or [0]
     if not kept or last in eos:
         return []
-    text, said = decode(tokens), decode(kept)
+    text = decode(tokens)
     end = len(cut_at_stop(text, stops))
-    if not text[end:].strip() or not text.startswith(said):
+    if not text[end:].strip():
         return []
-    return encode(text[len(said) : end])
+    said = decode(kept)
+    return encode(text[len(said) : end]) if text.startswith(said) else []
 
 
 def cut_observation(shown: str, limit: int, encode: Encode, decode: Decode) -> str:

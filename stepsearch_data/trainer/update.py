@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
@@ -38,21 +39,28 @@ def compute_advantages(
     accelerator: Accelerator,
     *,
     behind: bool = False,
+    entropies: Sequence[Sequence[float]] | None = None,
 ) -> Metrics:
     """Fill in what `Batch` leaves to this function, under the weights that sampled the batch.
 
     With `behind` these are not the model's weights, but older ones: their log-probabilities are those of the sampler.
+    With `entropies` the sampler was the model itself, as precise as its forward pass: what it told of the policy's
+    tokens in each row need not be computed again.
     """
     all_reduce, policy = partial(accelerator.reduce, reduction="sum"), accelerator.unwrap_model(model).policy
     of_reference, entropy = torch.zeros_like(batch.rewards), torch.zeros_like(batch.rewards)
     for rows in micro_batches(batch, config, accelerator):
         part = batch.rows(rows)
         width = part.input_ids.shape[1]
-        output = model(part.input_ids, part.response_mask)
+        output = model(part.input_ids, part.response_mask, policy=entropies is None)
         with accelerator.autocast():
             of_reference[rows, :width] = reference.logps(policy, part.input_ids, part.response_mask)
         batch.old_logps[rows, :width], batch.old_values[rows, :width] = output.logps, output.values
         entropy[rows, :width] = output.entropy
+    if entropies is not None:
+        batch.old_logps = batch.sampling_logps.nan_to_num(0)
+        batch.sampling_logps = torch.full_like(batch.old_logps, torch.nan)  # no other engine sampled
+        entropy[batch.response_mask] = entropy.new_tensor([each for row in entropies for each in row])
     cap = config.importance_sampling_cap
     mismatch = sampling_mismatch(batch, cap, accelerator, all_reduce)
     if behind:

@@ -21,11 +21,12 @@ from stepsearch_data.core.errors import SearchError
 from stepsearch_data.templates.examples import Paragraph
 from stepsearch_data.templates.files import load_template
 from stepsearch_data.trainer.ahead import CopySampler
+from stepsearch_data.trainer.causal_lm import log_probabilities
 from stepsearch_data.trainer.config import Limits
 from stepsearch_data.trainer.demo.tiny import make_model
 from stepsearch_data.trainer.loading import make_search_env
 from stepsearch_data.trainer.rollout import roll_out
-from stepsearch_data.trainer.sampler import CachedSampler, end_tokens
+from stepsearch_data.trainer.sampler import CachedSampler, ReportingSampler, end_tokens
 from stepsearch_data.trainer.search_env import SearchEnv
 from tests.trainer.tiny import TASKS, retrieve
 
@@ -80,6 +81,23 @@ def test_a_copy_tells_the_probabilities_of_the_weights_that_it_took(
         full = anew(before, episode.prompt_ids + episode.response_ids)[len(episode.prompt_ids) - 1 :]
         own = full[torch.tensor(episode.response_mask)]
         assert episode.sampling_logps == pytest.approx(own.tolist(), abs=2e-5)
+
+
+def test_log_probabilities_and_entropies_are_those_of_a_full_pass(policy: Any, tokenizer: Any, env: SearchEnv) -> None:
+    torch.manual_seed(0)
+    sampler = ReportingSampler(policy, tokenizer, temperature=0.7)
+    episodes = roll_out(TASKS * 8, env, sampler, retrieve)
+    for episode, entropies in zip(episodes, sampler.entropies(), strict=True):
+        ids, own = (
+            torch.tensor([of_prompt + of_response])
+            for of_prompt, of_response in (
+                (episode.prompt_ids, episode.response_ids),
+                ([False] * len(episode.prompt_ids), episode.response_mask),
+            )
+        )
+        logps, expected = log_probabilities(policy, ids, own, 0.7, entropy=True)
+        assert episode.sampling_logps == pytest.approx(logps[own].tolist(), abs=5e-5)
+        assert entropies == pytest.approx(expected[own].tolist(), abs=5e-5)
 
 
 def test_tokens_are_drawn_with_their_probabilities(policy: Any, tokenizer: Any) -> None:

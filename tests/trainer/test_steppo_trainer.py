@@ -30,6 +30,7 @@ from stepsearch_data.trainer.causal_lm import trunk_of
 from stepsearch_data.trainer.config import PPOConfig, Schedule
 from stepsearch_data.trainer.model import Critic
 from stepsearch_data.trainer.run_folder import Best
+from stepsearch_data.trainer.sampler import CachedSampler, ReportingSampler
 from stepsearch_data.trainer.search_env import Episode
 from stepsearch_data.trainer.steppo_trainer import StePPOTrainer
 from tests.trainer.processes import torchrun
@@ -346,6 +347,13 @@ def test_kill_and_resume(tmp_path: Path, policy: Any, tokenizer: Any, schedule: 
     if schedule:
         assert len(metrics(tmp_path / "whole")) < 13
         assert (tmp_path / "killed" / "best.json").read_bytes() == (tmp_path / "whole" / "best.json").read_bytes()
+
+
+def test_only_in_float32_is_the_policy_not_read_again(make: Make, policy: Any) -> None:
+    """Elsewhere what turns made of a text is too far from what is learnt from."""
+    assert type(make().sampler) is ReportingSampler
+    policy.bfloat16()
+    assert type(make().sampler) is CachedSampler
 
 
 def test_the_policy_learns_what_is_rewarded(make: Make, tmp_path: Path) -> None:

@@ -212,6 +212,23 @@ def test_what_an_older_policy_wrote_has_its_own_probabilities_for_the_ratio(
     assert told["kl"] == pytest.approx((batch.sampling_logps - of_reference)[mask].mean().item(), abs=1e-6)
 
 
+def test_what_the_model_told_when_it_sampled_is_not_computed_again(policy: Any, critic: Any, old_policy: Any) -> None:
+    """The same batch and metrics come of it, without a pass of the policy."""
+    model, expected, batch = ActorCritic(policy, critic), batched(), batched()
+    given = (CONFIG, Accelerator(cpu=True))
+    told = compute_advantages(model, ReferencePolicy(old_policy), expected, *given)
+    read, mask = model(batch.input_ids, batch.response_mask), batch.response_mask
+    batch.sampling_logps[mask] = read.logps[mask].detach()
+    entropies = [row[own].tolist() for row, own in zip(read.entropy, mask, strict=True)]
+    with torch.no_grad():
+        policy.model.embed_tokens.weight.zero_()
+    again = compute_advantages(model, ReferencePolicy(old_policy), batch, *given, entropies=entropies)
+    assert again == pytest.approx(told, abs=1e-6)
+    assert expected.sampling_logps.isnan().all()
+    for name in vars(expected):
+        torch.testing.assert_close(getattr(batch, name), getattr(expected, name), atol=1e-5, rtol=0, equal_nan=True)
+
+
 @pytest.mark.parametrize("cut", [{"micro_batch_size": 1}, {"micro_batch_size": 4}, {"micro_batch_tokens": 22}], ids=str)
 def test_micro_batches_change_nothing(policy: Any, critic: Any, old_policy: Any, cut: dict[str, int]) -> None:
     torch.manual_seed(0)
