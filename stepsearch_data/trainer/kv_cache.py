@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers.cache_utils import DynamicLayer
 
@@ -31,34 +32,31 @@ class GrowingLayer(DynamicLayer):
 
 
 class _Store:
-    """Keys or values, (rows, heads, places, width); they are stored with places before heads, to be picked fast."""
+    """Keys or values, (rows, heads, places, width)."""
 
     def __init__(self, like: Tensor) -> None:
-        self._all, self._used = like.transpose(1, 2)[:, :0], 0
+        self._all, self._used = like[:, :, :0], 0
 
-    def append(self, states: Tensor) -> Tensor:
+    def append(self, new: Tensor) -> Tensor:
         """Add places; return all."""
-        new, used = states.transpose(1, 2), self._used
-        self._used += new.shape[1]
-        if self._used > self._all.shape[1]:
-            grown = new.new_empty((len(new), self._used + _room(self._used), *new.shape[2:]))
-            grown[:, :used] = self._all[:, :used]
+        used, self._used = self._used, self._used + new.shape[2]
+        if self._used > self._all.shape[2]:
+            grown = new.new_empty((*new.shape[:2], self._used + _room(self._used), new.shape[3]))
+            grown[:, :, :used] = self._all[:, :, :used]
             self._all = grown
-        self._all[:, used : self._used] = new
-        return self._whole()
+        self._all[:, :, used : self._used] = new
+        return self._all[:, :, : self._used]
 
     def keep(self, rows: Tensor, places: Tensor) -> Tensor:
         """See `GrowingLayer.keep`."""
         self._used = places.shape[1]
-        wanted = nn.functional.pad(places, (0, _room(self._used))) + rows[:, None] * self._all.shape[1]
-        picked = self._all.flatten(0, 1).index_select(0, wanted.flatten())
-        self._all = picked.view(*wanted.shape, *picked.shape[1:])
-        return self._whole()
-
-    def _whole(self) -> Tensor:
-        return self._all[:, : self._used].transpose(1, 2)
+        _, heads, room, width = self._all.shape
+        first = (rows[:, None] * heads + torch.arange(heads, device=rows.device)) * room  # place of each row and head
+        wanted = first[:, :, None] + nn.functional.pad(places, (0, _room(self._used)))[:, None]
+        self._all = self._all.flatten(0, 2).index_select(0, wanted.flatten()).view(*wanted.shape, width)
+        return self._all[:, :, : self._used]
 
 
 def _room(places: int) -> int:
     """Return for how many more places there is to be room: so few that the memory does not matter."""
-    return 32 + places // 8
+    return 32 + places // 32

@@ -19,8 +19,7 @@ def make_optimizer(
         [
             {"params": [p for p in policy.parameters() if p.requires_grad], "lr": schedule.learning_rate},
             {"params": [p for p in critic.parameters() if p.requires_grad], "lr": schedule.vf_learning_rate},
-        ],
-        fused=True,
+        ]
     )
 
     def rising(step: int, ratio: float) -> float:

@@ -197,8 +197,9 @@ class StePPOTrainer:
         behind = self.schedule.overlap
         own = None if behind or not isinstance(self.sampler, ReportingSampler) else self.sampler
         entropies = own and own.entropies()
-        given = (self.model, self.reference, batch, self.ppo, self.accelerator)
-        metrics = compute_advantages(*given, behind=behind, entropies=entropies)
+        metrics = compute_advantages(
+            self.model, self.reference, batch, self.ppo, self.accelerator, behind=behind, entropies=entropies
+        )
         clock.lap("advantages")
         self.model.train()  # it only switches on gradient checkpointing
         stepping = (self.optimizer, self.scheduler)
