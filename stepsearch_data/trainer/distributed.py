@@ -68,12 +68,8 @@ def mean_over_processes(accelerator: Accelerator, metrics: Metrics, weight: floa
 
 
 def is_float32(model: nn.Module, accelerator: Accelerator) -> bool:
-    """Tell whether all of a model is computed in float32, so that text read in turns and at once differs by little.
-
-    DeepSpeed and FSDP have types of their own.
-    """
-    whole = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
-    exact = accelerator.distributed_type in whole and accelerator.mixed_precision == "no"
+    """Tell whether one process computes all in float32, so that text read in turns and at once differs by little."""
+    exact = accelerator.distributed_type is DistributedType.NO and accelerator.mixed_precision == "no"
     return exact and all(each.dtype is torch.float32 for each in model.parameters())
 
 
