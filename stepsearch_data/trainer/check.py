@@ -176,13 +176,14 @@ def _start(kept: Path | None) -> Finding:
 def _claimed(recipe: Recipe) -> Iterator[Finding]:
     """Say so where the output holds a training, which begins no other."""
     try:
-        claim(recipe.output, resume=False)
+        claim(recipe, resume=False)
     except ConfigError as error:
         yield Finding("output", "look", error.message, error.hint)
 
 
 def _small(recipe: Recipe) -> Recipe:
     """Return the recipe of two small updates at the whole learning rates, whose rollouts see the update before."""
+    group = 1 if recipe.ppo.has_critic else _ROLLOUTS // 2
     micro = max(size for size in (1, 2, 4, 8) if size <= recipe.ppo.micro_batch_size)
     return recipe.model_copy(
         update={
@@ -194,7 +195,7 @@ def _small(recipe: Recipe) -> Recipe:
                 vf_warmup_ratio=0.0,
                 overlap=False,
             ),
-            "ppo": replace(recipe.ppo, mini_batch_size=_ROLLOUTS, micro_batch_size=micro),
+            "ppo": replace(recipe.ppo, mini_batch_size=_ROLLOUTS, micro_batch_size=micro, group_size=group),
             "vllm": None,
         }
     )
@@ -287,10 +288,10 @@ def _share(what: str, share: float, told: str, hint: str) -> Finding:
 
 def _losses(first: Metrics, second: Metrics) -> Finding:
     """Look at the losses of two updates, and at how far the first one moved the policy."""
-    names = ("value_loss", "policy_loss", "policy_grad_norm", "critic_grad_norm")
-    told = (
-        f"value loss {first['value_loss']:.3g}, then {second['value_loss']:.3g}; KL {second['kl']:.2g} nats per token"
-    )
+    told = f"KL {second['kl']:.2g} nats per token"
+    if "value_loss" in first:
+        told = f"value loss {first['value_loss']:.3g}, then {second['value_loss']:.3g}; {told}"
+    names = [name for name in first if name.endswith(("_loss", "_grad_norm"))]
     if not all(math.isfinite(each[name]) for each in (first, second) for name in (*names, "kl")):
         return Finding("update", "bad", told, "a lower schedule.learning_rate, or bf16 = false")
     if second["kl"] == first["kl"]:

@@ -59,6 +59,8 @@ class PPOConfig:
     """λ of generalised advantage estimation."""
     turn_level_gae: bool = False
     """γ and λ count turns, not tokens."""
+    group_size: Count = 1
+    """Rollouts of each question in an update; more than one are compared with each other, and there is no critic."""
     cliprange: Positive = 0.2
     """ε of the policy's loss."""
     cliprange_value: Positive = 0.5
@@ -81,6 +83,11 @@ class PPOConfig:
     """Largest weight of a token that the trainer finds likelier than vLLM, which sampled it, did; 0: all weigh 1."""
     max_grad_norm: Positive = 1.0
     """Norm that the gradients of the policy, and of the critic, are clipped to."""
+
+    @property
+    def has_critic(self) -> bool:
+        """Tell whether advantages are by a critic, not by a group."""
+        return self.group_size == 1
 
     @property
     def cut_by(self) -> str:

@@ -13,7 +13,7 @@ from accelerate.utils import DistributedType
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from stepsearch_data.core.errors import StepSearchError, TrainError
+from stepsearch_data.core.errors import ConfigError, StepSearchError, TrainError
 from stepsearch_data.trainer.batch import Batch
 from stepsearch_data.trainer.config import PPOConfig
 from stepsearch_data.trainer.metrics import Metrics
@@ -22,9 +22,19 @@ from stepsearch_data.trainer.metrics import Metrics
 def set_batch_sizes(accelerator: Accelerator, rollouts: int, ppo: PPOConfig) -> None:
     """Have an optimiser step follow every mini batch; DeepSpeed, which clips by itself too, is told the same.
 
-    Raises TrainError where batches cannot be cut evenly.
+    Raises TrainError where batches cannot be cut evenly, ConfigError for what a group of rollouts does not allow.
     """
     world = accelerator.num_processes
+    if rollouts % (ppo.group_size * world):
+        raise TrainError(
+            f"{rollouts} rollouts cannot be cut into groups of {ppo.group_size} on {world} processes",
+            "choose schedule.rollout_batch_size as a multiple of ppo.group_size times the processes",
+        )
+    if not ppo.has_critic and (ppo.lam != 1 or ppo.turn_level_gae):
+        raise ConfigError(
+            "ppo.lam and ppo.turn_level_gae have no effect with ppo.group_size, which takes no values of a critic",
+            "leave them out: ppo.gamma counts turns there",
+        )
     if ppo.micro_batch_tokens:
         ppo = replace(ppo, micro_batch_size=1)
     if rollouts % ppo.mini_batch_size or ppo.mini_batch_size % (ppo.micro_batch_size * world):

@@ -99,6 +99,12 @@ class _Sizes:
     query_norm: bool
 
 
+_NO_MODEL = _Sizes(
+    read=0, unread=0, adapters=0, matrices=0, width=0, vocabulary=0, layers=0, attention=0, keys=0, inner=0, norms=0,
+    query_norm=False,
+)  # fmt: skip
+
+
 def estimate(recipe: Recipe) -> Estimate:
     """Reckon a recipe; of its models only the configurations are read. Raises TrainError, also for other layers."""
     policy = load_config(recipe.model.path, recipe)
@@ -108,7 +114,7 @@ def estimate(recipe: Recipe) -> Estimate:
 def estimate_for(recipe: Recipe, policy: PreTrainedConfig, critic: PreTrainedConfig) -> Estimate:
     """Reckon a recipe with models of these configurations."""
     of_policy = _sizes(policy, recipe.model.lora_rank, head=True)
-    of_critic = _sizes(critic, recipe.model.lora_rank, head=False)
+    of_critic = _sizes(critic, recipe.model.lora_rank, head=False) if recipe.ppo.has_critic else _NO_MODEL
     operations = _operations(recipe, of_policy, of_critic)
     machine = recipe.hardware
     return Estimate(
@@ -174,18 +180,19 @@ def _lasting(recipe: Recipe, policy: _Sizes, critic: _Sizes) -> Iterator[Part]:
     machine = recipe.hardware
     gpus, both, low = machine.gpus, policy.read + critic.read, _HALF if recipe.bf16 else _FULL
     images = policy.unread
+    of = "of policy and critic" if critic.read else "of the policy"
     if recipe.model.lora_rank:
         adapters = policy.adapters + critic.adapters
-        yield Part("always", "weights, frozen", low * (both + images), f"{low} bytes each, of policy and critic")
+        yield Part("always", "weights, frozen", low * (both + images), f"{low} bytes each, {of}")
         yield Part("always", "adapters with gradients and Adam", 16 * adapters, "16 bytes each")
     elif machine.sharding == "zero2":
-        yield Part("always", "weights", low * (both + images), f"{low} bytes each, of policy and critic")
+        yield Part("always", "weights", low * (both + images), f"{low} bytes each, {of}")
         yield Part("always", "gradients, float32 weights and Adam", 20 * both / gpus, "20 bytes each, over all GPUs")
     elif machine.sharding == "fsdp2":
         yield Part("always", "weights with gradients and Adam", 16 * both / gpus, "16 bytes each, over all GPUs")
         yield Part("always", "the policy for rollouts", low * (policy.read + images), f"{low} bytes each, whole")
     else:
-        yield Part("always", "weights", _FULL * (both + images), "4 bytes each, of policy and critic")
+        yield Part("always", "weights", _FULL * (both + images), f"4 bytes each, {of}")
         yield Part("always", "gradients and Adam", (_FULL + _ADAM) * both, "12 bytes each")
         if gpus > 1:
             yield Part("always", "gradients that GPUs exchange", _FULL * both, "4 bytes each")

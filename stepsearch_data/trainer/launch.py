@@ -61,7 +61,7 @@ def launch(
     held_out = subsample(load_examples(store, "validation", allow_templates=allow), recipe.held_out)
     if not examples:
         raise TrainError(f"no trajectory of {store.name} is for training", "stepsearch-data audit tells why")
-    claim(recipe.output, resume=resume)
+    claim(recipe, resume=resume)
     accelerator = make_accelerator(recipe)
     check_settings(recipe, accelerator)
     main = accelerator.is_main_process
@@ -116,6 +116,8 @@ def check_settings(recipe: Recipe, accelerator: Accelerator) -> None:
             'schedule.overlap does not run with vllm.mode = "colocate", where vLLM has the GPU to itself',
             'vllm.mode = "server" on another GPU, or leave schedule.overlap out',
         )
+    if recipe.critic and not recipe.ppo.has_critic:
+        raise ConfigError("critic has no effect with ppo.group_size, which trains none", "leave out one of both")
     if schedule.early_stop and not (schedule.eval_steps and recipe.held_out):
         raise ConfigError(
             "schedule.early_stop has no effect without evaluations",
@@ -144,7 +146,7 @@ def make_trainer(
         sampler = VllmSampler(policy, tokenizer, accelerator, recipe.vllm, limits, temperature, env.form.stops)
     return StePPOTrainer(
         policy,
-        load_critic(recipe.critic or start, recipe),
+        load_critic(recipe.critic or start, recipe) if recipe.ppo.has_critic else None,
         tokenizer,
         env,
         retrieve,
@@ -231,16 +233,23 @@ def _check_sharding(recipe: Recipe, accelerator: Accelerator) -> None:
         raise ConfigError("LoRA does not run with FSDP", "adapters are small: recipes/accelerate/ddp.yaml")
 
 
-def claim(output: Path, *, resume: bool) -> None:
-    """Raise ConfigError for a folder that holds a training already.
+def claim(recipe: Recipe, *, resume: bool) -> None:
+    """Raise ConfigError for an output that holds a training already.
 
-    With `resume`, only for one that another version began.
+    With `resume`, only for one that another version began, or that has a critic where the recipe has none.
     """
+    output = recipe.output
     begun = output.is_dir() and any((output / COLD_START).glob("*")) | any(output.glob("checkpoint-*"))
     if begun and not resume:
         raise ConfigError(f"{output} holds a training already", "go on with --resume, or choose another --output")
     if begun and (output / RECIPE).is_file():
-        read_recipe(output / RECIPE, "go on with the version that began it, or choose another --output")
+        before = read_recipe(output / RECIPE, "go on with the version that began it, or choose another --output")
+        if before.ppo.has_critic != recipe.ppo.has_critic:
+            has = "a" if before.ppo.has_critic else "no"
+            raise ConfigError(
+                f"{output} holds a training with {has} critic, by ppo.group_size = {before.ppo.group_size}",
+                "go on with the same, or choose another --output",
+            )
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 AllReduce = Callable[[Tensor], Tensor]
 """Sums a tensor over all processes."""
@@ -53,6 +53,24 @@ def gae(
         advantages[:, token] = torch.where(by_policy, next_advantage, 0)
         in_turn = by_policy & by_turns
     return advantages, torch.where(mask, advantages + values, 0)
+
+
+def group_advantages(rewards: Tensor, mask: Tensor, group: int, gamma: float = 1.0) -> tuple[Tensor, Tensor]:
+    """Compute advantages and returns against a group: so many rows in a row are rollouts of one question.
+
+    r_k are the rewards of turn k together (a turn is a run of the mask), and R_k = Σ_{l ≥ k} γ^{l−k} r_l is what a
+    rollout still earns from turn k on, 0 after its last one. Each token of turn k has the return R_k and the advantage
+    R_k − mean of R_k over the group: that of RLOO (arXiv 2402.14740) per turn, times (group − 1) / group. Both are 0
+    outside the mask.
+    """
+    to_go, _ = gae(rewards, torch.zeros_like(rewards), mask, gamma, by_turns=True)
+    starts = mask & ~nn.functional.pad(mask[:, :-1], (1, 0))
+    turn = (starts.cumsum(dim=1) - 1).clamp(min=0)
+    left = torch.zeros_like(rewards)  # of each row by turns, of which there are fewer than tokens
+    left[starts.nonzero(as_tuple=True)[0], turn[starts]] = to_go[starts]
+    above = left - left.view(-1, group, left.shape[1]).mean(dim=1).repeat_interleave(group, dim=0)
+    advantages, returns = (torch.where(mask, of_turn.gather(1, turn), 0) for of_turn in (above, left))
+    return advantages, returns
 
 
 def policy_loss(

@@ -44,14 +44,15 @@ class Critic(nn.Module):
 class ActorCritic(nn.Module):
     """Policy and critic as one module, so that accelerate, FSDP or DeepSpeed wrap and shard both.
 
-    Log-probabilities are those of sampling at `temperature`.
+    Log-probabilities are those of sampling at `temperature`. Without a critic all values are 0.
     """
 
-    def __init__(self, policy: PreTrainedModel, critic: Critic, temperature: float = 1.0) -> None:
+    def __init__(self, policy: PreTrainedModel, critic: Critic | None, temperature: float = 1.0) -> None:
         super().__init__()
         self.policy, self.critic, self._temperature = policy, critic, temperature
         # What FSDP keeps in one part each; transformers knows it of both.
-        parts = (getattr(model, "_no_split_modules", None) or () for model in (policy, critic.trunk))
+        trunks = [policy, critic.trunk] if critic else [policy]
+        parts = (getattr(model, "_no_split_modules", None) or () for model in trunks)
         self._no_split_modules = sorted({name for names in parts for name in names})
 
     def train(self, mode: bool = True) -> ActorCritic:  # noqa: FBT001, FBT002 - as torch has it
@@ -68,8 +69,10 @@ class ActorCritic(nn.Module):
 
         Without `policy` the critic alone reads: log-probabilities are 0 too.
         """
-        values = nn.functional.pad(self.critic(input_ids)[:, :-1], (1, 0))
-        values = torch.where(response_mask, values, 0)
+        values = torch.zeros(input_ids.shape, device=input_ids.device)
+        if self.critic:
+            values = nn.functional.pad(self.critic(input_ids)[:, :-1], (1, 0))
+            values = torch.where(response_mask, values, 0)
         if not policy:
             return Output(torch.zeros_like(values), values, torch.zeros_like(values))
         logps, entropies = log_probabilities(self.policy, input_ids, response_mask, self._temperature, entropy=entropy)

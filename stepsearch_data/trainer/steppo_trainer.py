@@ -56,7 +56,7 @@ _QUERIES = 256  # that wait for an engine at a time; of how many requests they a
 
 
 class StePPOTrainer:
-    """Trains a policy and its critic. `output` gets `metrics.jsonl` and the checkpoints.
+    """Trains a policy and its critic, which there is where `ppo` has one. `output` gets metrics and checkpoints.
 
     Rewards of the `paper` or the `reference` preset, their ablations and outcome-only PPO differ by `rewards` alone.
     """
@@ -64,7 +64,7 @@ class StePPOTrainer:
     def __init__(
         self,
         policy: PreTrainedModel,
-        critic: Critic,
+        critic: Critic | None,
         tokenizer: PreTrainedTokenizerBase,
         env: SearchEnv,
         retrieve: Retrieve,
@@ -85,6 +85,8 @@ class StePPOTrainer:
         self.step_until, self.answer_gain = step_until, answer_gain
         self.accelerator = accelerator or Accelerator()
         set_batch_sizes(self.accelerator, schedule.rollout_batch_size, ppo)
+        if (critic is None) == ppo.has_critic:
+            raise ConfigError("either ppo.group_size is 1 or there is no critic", "give a critic, or a larger group")
         if schedule.overlap and self.accelerator.num_processes > 1:
             raise ConfigError("schedule.overlap takes one process", "train without it, or on one GPU")
         set_seed(schedule.seed, device_specific=True)
@@ -105,10 +107,8 @@ class StePPOTrainer:
         told = {"model": policy, "processing_class": tokenizer, "optimizer": self.optimizer}
         self.events = Events(schedule, output, self.accelerator, lr_scheduler=self.scheduler, **told)
         self.inner: ActorCritic = self.accelerator.unwrap_model(self.model)
-        self._parameters = {  # FSDP shows others in their place between a forward and a backward pass
-            "policy": list(self.inner.policy.parameters()),
-            "critic": list(self.inner.critic.parameters()),
-        }
+        # Of policy and critic. FSDP shows others in their place between a forward and a backward pass.
+        self._parameters = {name: list(model.parameters()) for name, model in self.inner.named_children()}
         # Copied now that DeepSpeed has its weights in bfloat16: both compute alike, and the KL begins at 0.
         self.reference = ReferencePolicy(self.whole_policy(), schedule.temperature)
         own = ReportingSampler if is_float32(self.inner.policy, self.accelerator) else CachedSampler
@@ -276,10 +276,14 @@ class StePPOTrainer:
                 pool.shutdown(wait=False, cancel_futures=True)
 
     def _tasks_of(self, update: int) -> list[Task]:
-        """Return what this process rolls out for an update: each epoch takes all tasks, in an order of its own."""
+        """Return what this process rolls out for an update: each epoch takes all tasks, in an order of its own.
+
+        Rollouts of a task, where there are several, stand next to each other.
+        """
         size = self.schedule.rollout_batch_size // self.accelerator.num_processes
         first = update * self.schedule.rollout_batch_size + self.accelerator.process_index * size
-        return [self.tasks[task_index(at, len(self.tasks), self.schedule.seed)] for at in range(first, first + size)]
+        positions = (at // self.ppo.group_size for at in range(first, first + size))
+        return [self.tasks[task_index(at, len(self.tasks), self.schedule.seed)] for at in positions]
 
     def _is_due(self, every: int) -> bool:
         return every > 0 and self.updates_done % every == 0

@@ -1,4 +1,7 @@
-"""One update of StePPO: the advantages of a batch of episodes, then clipped steps of policy and critic."""
+"""One update of StePPO: the advantages of a batch of episodes, then clipped steps of policy and critic.
+
+Without a critic (`PPOConfig.group_size`) advantages are against the group, and the policy alone steps.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ from stepsearch_data.trainer.config import PPOConfig
 from stepsearch_data.trainer.distributed import micro_batches
 from stepsearch_data.trainer.losses import (
     gae,
+    group_advantages,
     importance_weights,
     kl_penalty,
     masked_mean,
@@ -69,15 +73,19 @@ def compute_advantages(
         batch.importance_weights = importance_weights(batch.old_logps, batch.sampling_logps, cap)
     kl = kl_penalty(batch.old_logps, of_reference, batch.response_mask)
     mask, rewards = batch.response_mask, batch.rewards - config.kl_coef * kl
-    batch.advantages, batch.returns = gae(
-        rewards, batch.old_values, mask, config.gamma, config.lam, by_turns=config.turn_level_gae
-    )
+    if config.has_critic:
+        batch.advantages, batch.returns = gae(
+            rewards, batch.old_values, mask, config.gamma, config.lam, by_turns=config.turn_level_gae
+        )
+    else:
+        batch.advantages, batch.returns = group_advantages(rewards, mask, config.group_size, config.gamma)
     metrics = {
         "kl": masked_mean(kl, mask, all_reduce).item(),
         "entropy": masked_mean(entropy, mask, all_reduce).item(),
         "return": masked_mean(batch.returns, mask, all_reduce).item(),
-        "explained_variance": explained_variance(batch.old_values, batch.returns, mask).item(),
     }
+    if config.has_critic:
+        metrics["explained_variance"] = explained_variance(batch.old_values, batch.returns, mask).item()
     if config.whiten_advantages:
         batch.advantages = masked_whiten(batch.advantages, mask, all_reduce)
     return metrics | mismatch
@@ -104,16 +112,17 @@ def ppo_update(
     for rows in (rows for _ in range(config.num_ppo_epochs) for rows in torch.randperm(len(batch)).split(size)):
         mini = batch.rows(rows)
         tokens = accelerator.reduce(mini.response_mask.sum(), reduction="sum") / accelerator.num_processes
-        means = torch.zeros(len(_MEANS), device=accelerator.device)
+        means: defaultdict[str, Tensor] = defaultdict(partial(torch.zeros, (), device=accelerator.device))
         parts = micro_batches(mini, config, accelerator)
         for at, micro in enumerate(map(mini.rows, parts), 1):
             accelerator.sync_gradients = at == len(parts)
             with _alone(model, accelerator):
                 share = micro.response_mask.sum() / tokens.clamp(min=1)
                 loss, of_micro = _loss(model, micro, config)
-                means += torch.stack(of_micro) * share
+                for name, value in of_micro.items():
+                    means[name] = means[name] + value * share
                 if accelerator.sync_gradients:
-                    _refuse_infinite(means)
+                    told = _finite(means)
                 accelerator.backward(loss * share * divided)
         for name, of_part in parameters.items():
             norm = accelerator.clip_grad_norm_(of_part, config.max_grad_norm)
@@ -121,12 +130,9 @@ def ppo_update(
         optimizer.step()
         optimizer.zero_grad()
         scheduler.step()
-        for name, value in zip(_MEANS, means.tolist(), strict=True):
-            seen[name].append(value)
+        for name, mean in told.items():
+            seen[name].append(mean)
     return {name: sum(values) / len(values) for name, values in seen.items()}
-
-
-_MEANS = ("policy_loss", "value_loss", "clipfrac")
 
 
 def _alone(model: nn.Module, accelerator: Accelerator) -> AbstractContextManager[None]:
@@ -137,25 +143,32 @@ def _alone(model: nn.Module, accelerator: Accelerator) -> AbstractContextManager
     return nullcontext() if accelerator.sync_gradients or accelerator.is_fsdp2 else accelerator.no_sync(model)
 
 
-def _loss(model: nn.Module, batch: Batch, config: PPOConfig) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Compute the loss of a micro batch, and what `_MEANS` names."""
+def _loss(model: nn.Module, batch: Batch, config: PPOConfig) -> tuple[Tensor, dict[str, Tensor]]:
+    """Compute the loss of a micro batch, and its metrics."""
     mask, regularised = batch.response_mask, config.entropy_coef > 0
     output = model(batch.input_ids, mask, entropy=regularised)
-    of_policy, clipfrac = policy_loss(
+    loss, clipfrac = policy_loss(
         output.logps, batch.old_logps, batch.advantages, mask, config.cliprange, batch.importance_weights
     )
-    of_critic = value_loss(output.values, batch.old_values, batch.returns, mask, config.cliprange_value)
-    loss = of_policy + of_critic  # they share no weight, so a coefficient between them would mean nothing
+    metrics = {"policy_loss": loss.detach(), "clipfrac": clipfrac}
+    if config.has_critic:
+        of_critic = value_loss(output.values, batch.old_values, batch.returns, mask, config.cliprange_value)
+        metrics["value_loss"] = of_critic.detach()
+        loss = loss + of_critic  # they share no weight, so a coefficient between them would mean nothing
     if regularised:
         loss = loss - config.entropy_coef * masked_mean(output.entropy, mask)
-    return loss, (of_policy.detach(), of_critic.detach(), clipfrac)
+    return loss, metrics
 
 
-def _refuse_infinite(means: Tensor) -> None:
-    """Raise TrainError where one of a mini batch's losses is not finite. It waits for the device, once per step."""
-    told = dict(zip(_MEANS, means.tolist(), strict=True))
+def _finite(means: dict[str, Tensor]) -> Metrics:
+    """Return a mini batch's means as numbers. It waits for the device, once per step.
+
+    Raises TrainError where one is not finite.
+    """
+    told = dict(zip(means, torch.stack([*means.values()]).tolist(), strict=True))
     if not all(map(math.isfinite, told.values())):
         raise TrainError(
             f"the loss is not finite ({', '.join(f'{name} {value:.3g}' for name, value in told.items())})",
             "lower the learning rate or the clip range, or train in float32; the last checkpoint is intact",
         )
+    return told

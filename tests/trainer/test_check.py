@@ -124,6 +124,10 @@ def test_a_retriever_that_is_down_finds_nothing_or_something_else(world: Path, d
         (["sft.learning_rate=0.5"], "was made with another"),
         (["schedule.early_stop=2", "schedule.eval_steps=0"], "without evaluations"),
         (["schedule.early_stop=2", "held_out=0"], "without evaluations"),
+        (["ppo.group_size=3"], "cannot be cut into groups of 3 on 1 processes"),
+        (["ppo.group_size=4", "critic=model"], "critic has no effect with ppo.group_size"),
+        (["ppo.group_size=4", "ppo.lam=0.9"], "ppo.lam and ppo.turn_level_gae have no effect"),
+        (["ppo.group_size=4", "ppo.turn_level_gae=true"], "ppo.lam and ppo.turn_level_gae have no effect"),
     ],
 )
 def test_what_training_refuses_at_once_is_refused(
@@ -143,6 +147,12 @@ def test_an_output_that_holds_a_training_is_told(world: Path, documents: Retriev
 def test_with_overlap_the_second_update_still_shows_how_far_the_first_moved(world: Path, documents: Retrieve) -> None:
     told = found(world, documents, "schedule.overlap=true")
     assert told["update"] == found(world, documents)["update"]
+
+
+def test_a_training_without_a_critic(world: Path, documents: Retrieve) -> None:
+    told = found(world, documents, "ppo.group_size=2")
+    assert {what: each.found for what, each in told.items() if each.state != "good"} == {}
+    assert re.fullmatch(r"KL \S+ nats per token", told["update"].found)
 
 
 def test_rollouts_that_fail_are_a_finding(world: Path, documents: Retrieve) -> None:

@@ -53,12 +53,12 @@ SHIPPED = {
 """Recipes and the configurations of their models."""
 
 
-def recipe_of(folder: Path, *, rank: int = 0, checkpointing: bool = False) -> Recipe:
+def recipe_of(folder: Path, *, rank: int = 0, checkpointing: bool = False, group: int = 1) -> Recipe:
     return Recipe.model_validate(
         {
             "model": {"path": str(folder), "lora_rank": rank, "gradient_checkpointing": checkpointing},
             "schedule": {"rollout_batch_size": ROWS, "num_updates": 2},
-            "ppo": {"mini_batch_size": ROWS, "micro_batch_size": 2},
+            "ppo": {"mini_batch_size": ROWS, "micro_batch_size": 2, "group_size": group},
             "limits": {"max_length": LENGTH},
         }
     )
@@ -74,13 +74,14 @@ def episodes() -> list[Episode]:
 
 def measured(recipe: Recipe) -> tuple[int, int]:
     """The most bytes of tensors at a time in two updates, the second with Adam's moments, and operations of one."""
-    policy, critic = load_policy(recipe.model.path, recipe)[0], load_critic(recipe.model.path, recipe)
+    policy, _ = load_policy(recipe.model.path, recipe)
+    critic = load_critic(recipe.model.path, recipe) if recipe.ppo.has_critic else None
     accelerator = Accelerator(cpu=True, gradient_accumulation_steps=ROWS // recipe.ppo.micro_batch_size)
     reference = ReferencePolicy(policy)
     optimizer, scheduler = make_optimizer(policy, critic, recipe.schedule, 2)
     model, optimizer = accelerator.prepare(ActorCritic(policy, critic), optimizer)
     batch = collate(episodes(), [[(0, 1.0)] for _ in range(ROWS)], 0, torch.device("cpu"))
-    parameters = {"policy": [*policy.parameters()], "critic": [*critic.parameters()]}
+    parameters = {name: [*part.parameters()] for name, part in model.named_children()}
 
     def update() -> None:
         compute_advantages(model.eval(), reference, batch, recipe.ppo, accelerator)
@@ -96,7 +97,7 @@ def measured(recipe: Recipe) -> tuple[int, int]:
 
 
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")  # transformers asks for it itself
-@pytest.mark.parametrize("kept", ["all", "between layers", "adapters"])
+@pytest.mark.parametrize("kept", ["all", "between layers", "adapters", "no critic"])
 @pytest.mark.parametrize("name", ["qwen2.5-7b", "qwen3-4b"])
 def test_memory_and_operations_are_those_of_an_update(name: str, kept: str, tmp_path: Path) -> None:
     """By a third at most too much, by a tenth too little: memory that is missing costs more than memory that is left.
@@ -107,7 +108,8 @@ def test_memory_and_operations_are_those_of_an_update(name: str, kept: str, tmp_
     config = config_of(name, **SIZES)
     AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(tmp_path)
     make_tokenizer(named(name), ["a b c"], instruct=True).save_pretrained(tmp_path)
-    recipe = recipe_of(tmp_path, rank=8 if kept == "adapters" else 0, checkpointing=kept == "between layers")
+    changed = {"adapters": {"rank": 8}, "between layers": {"checkpointing": True}, "no critic": {"group": ROWS}}
+    recipe = recipe_of(tmp_path, **changed.get(kept, {}))
     told = estimate_for(recipe, config, config)
     size, operations = measured(recipe)
     reckoned = sum(part.size for part in told.parts if part.phase in {"always", "update"})
@@ -148,6 +150,13 @@ def test_the_documentation_says_what_is_reckoned() -> None:
     for name, (recipe, told) in told_by_recipe().items():
         assert row_of(name, recipe, told) in page
         assert told.peak < recipe.hardware.memory_gb * 1e9, name
+    recipe, config = load_recipe(ROOT / "recipes" / "qwen2.5-3b.toml", ["ppo.group_size=8"]), config_of("qwen2.5-3b")
+    without = estimate_for(recipe, config, config)
+    seconds = without.seconds["advantages and update"]
+    assert (
+        f"`qwen2.5-3b` then needs {without.peak / 1e9:.0f} GB\nof each GPU, not 58, and an update {seconds:.0f} s"
+        in page
+    )
     assert SHIPPED.keys() == {file.stem for file in (ROOT / "recipes").glob("*.toml")}
 
 
@@ -162,6 +171,18 @@ def test_micro_batches_by_tokens_and_a_policy_that_samples_ahead_count() -> None
     assert sizes(ppo={"micro_batch_tokens": 4 * LENGTH})["kept inside layers"] == 2 * inside
     assert sizes(ppo={"micro_batch_tokens": 1})["kept inside layers"] == inside / 2  # one rollout at least
     assert sizes(schedule={"overlap": True}).keys() - sizes().keys() == {"the policy that samples"}
+
+
+def test_without_a_critic_its_weights_and_its_part_of_an_update_are_not_reckoned() -> None:
+    config = config_of("qwen3-4b", **SIZES)
+    both, policy = (estimate_for(recipe_of(ROOT, group=group), config, config) for group in (1, ROWS))
+    sizes = [{part.name: part for part in told.parts} for told in (both, policy)]
+    for name in ("weights", "gradients and Adam"):
+        assert sizes[0][name].size == 2 * sizes[1][name].size  # the policy's output layer is its input layer
+    assert sizes[0]["weights"].counted.endswith("of policy and critic")
+    assert sizes[1]["weights"].counted.endswith("of the policy")
+    assert sizes[0]["reference"] == sizes[1]["reference"]
+    assert policy.operations < 0.7 * both.operations
 
 
 @pytest.mark.parametrize("name", ["mamba2", "t5", "qwen3_moe"])

@@ -157,6 +157,19 @@ def test_a_run_is_not_overwritten(recipe: Path, store: Path, tmp_path: Path) -> 
     assert "--resume" in refused.value.hint
 
 
+def test_a_run_with_a_critic_does_not_go_on_without_one(recipe: Path, store: Path, tmp_path: Path) -> None:
+    output, without = tmp_path / "run", "ppo.group_size=4"
+    launch(recipe, store, output, "schedule.num_updates=0")
+    with pytest.raises(ConfigError, match=r"holds a training with a critic, by ppo\.group_size = 1"):
+        launch(recipe, store, output, without, resume=True)
+    other = tmp_path / "other"
+    launch(recipe, store, other, LORA, without, "schedule.num_updates=1")
+    launch(recipe, store, other, LORA, "ppo.group_size=2", resume=True)  # another group may
+    assert [row["update"] for row in metrics(other)] == [1, 2]
+    with pytest.raises(ConfigError, match=r"holds a training with no critic, by ppo\.group_size = 2"):
+        launch(recipe, store, other, LORA, resume=True)
+
+
 def test_a_run_of_another_version_is_not_gone_on_with(recipe: Path, store: Path, tmp_path: Path) -> None:
     (tmp_path / "checkpoint-000001").mkdir()
     (tmp_path / "recipe.json").write_text('{"model": {"path": "m"}, "schedule": {"updates": 2}}')

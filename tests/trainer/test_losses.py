@@ -68,6 +68,23 @@ def test_gae_by_turns_bootstraps_where_a_turn_ends() -> None:
     torch.testing.assert_close(whole[0], whole[1])  # with γ = λ = 1 they are the same
 
 
+def test_a_turn_is_compared_with_what_its_group_still_earned_from_that_turn_on() -> None:
+    """γ = 0.5, groups of two, by hand: turns of one and two tokens; the second of each group ends a turn earlier."""
+    rewards = torch.tensor([[0.0, 1.0, 99.0, 4.0], [2.0, 0.0, 0.0, 0.0], [0.0, 0.25, 0.25, 0.5], [0.0, 0.0, 0.0, 0.0]])
+    mask = torch.tensor([[T, T, F, T], [T, F, F, F], [F, T, T, T], [F, F, F, F]])
+    advantages, returns = losses.group_advantages(rewards, mask, group=2, gamma=0.5)
+    first = 1 + 0.5 * 4.0
+    torch.testing.assert_close(returns, torch.tensor([[first, first, 0, 4], [2, 0, 0, 0], [0, 1, 1, 1], [0, 0, 0, 0]]))
+    means = [(first + 2) / 2, (4 + 0) / 2], [(1 + 0) / 2]  # of a group's turns; who has ended earns 0
+    expected = [
+        [first - means[0][0], first - means[0][0], 0, 4 - means[0][1]],
+        [2 - means[0][0], 0, 0, 0],
+        [0, 1 - means[1][0], 1 - means[1][0], 1 - means[1][0]],
+        [0, 0, 0, 0],
+    ]
+    torch.testing.assert_close(advantages, torch.tensor(expected))
+
+
 def test_gae_is_that_of_the_sequence_with_the_observations_taken_out() -> None:
     generator = torch.Generator().manual_seed(3)
     rewards, values = (torch.randn(1, 30, generator=generator, dtype=torch.float64) for _ in range(2))
@@ -131,6 +148,7 @@ def test_what_stands_outside_of_the_mask_changes_nothing(garbage: float) -> None
         assert logps.grad is not None
         assert values.grad is not None
         found = [advantages, returns, white, loss, clipped, error, losses.kl_penalty(logps, old, mask)]
+        found += losses.group_advantages(others, mask, group=2)
         return [each.detach() for each in (*found, logps.grad, values.grad)]
 
     dirty = [torch.where(mask, tensor, garbage) for tensor in clean]

@@ -73,14 +73,25 @@ def learn_answers(policy: Any, tokenizer: Any) -> None:
 
 
 def trainer(
-    output: Path, policy: Any, tokenizer: Any, env: Any, search: Any = retrieve, sampler: Any = None, **schedule: Any
+    output: Path,
+    policy: Any,
+    tokenizer: Any,
+    env: Any,
+    search: Any = retrieve,
+    *,
+    group_size: int = 1,
+    sampler: Any = None,
+    answer_gain: float = 0.0,
+    step_until: int = 0,
+    **schedule: Any,
 ) -> StePPOTrainer:
     torch.manual_seed(4)
-    critic = Critic(trunk_of(AutoModelForCausalLM.from_config(policy.config)))
+    ppo = PPOConfig(mini_batch_size=4, micro_batch_size=2, group_size=group_size)
+    critic = Critic(trunk_of(AutoModelForCausalLM.from_config(policy.config))) if ppo.has_critic else None
     return StePPOTrainer(
         policy, critic, tokenizer, env, search, TASKS, output, held_out=TASKS,
-        schedule=Schedule(**{**QUICK, **schedule}),
-        ppo=PPOConfig(mini_batch_size=4, micro_batch_size=2), accelerator=Accelerator(cpu=True), sampler=sampler,
+        schedule=Schedule(**{**QUICK, **schedule}), ppo=ppo, accelerator=Accelerator(cpu=True),
+        answer_gain=answer_gain, step_until=step_until, sampler=sampler,
     )  # fmt: skip
 
 
@@ -89,10 +100,7 @@ def make(tmp_path: Path, policy: Any, tokenizer: Any, env: Any) -> Make:
     """Makes a trainer in a folder, of its own copy of the policy."""
 
     def made(output: Path = tmp_path, search: Any = retrieve, **options: Any) -> StePPOTrainer:
-        beyond: dict[str, Any] = {name: options.pop(name) for name in ("answer_gain", "step_until") if name in options}
-        training = trainer(output, copy.deepcopy(policy), tokenizer, env, search, **options)
-        vars(training).update(beyond)
-        return training
+        return trainer(output, copy.deepcopy(policy), tokenizer, env, search, **options)
 
     return made
 
@@ -193,8 +201,15 @@ def test_a_stopped_run_goes_on_where_it_no_longer_stops_early(make: Make, tmp_pa
 
 @pytest.mark.parametrize(
     "beyond",
-    [{}, {"answer_gain": 1.0, "step_until": 5}, {"overlap": True}, {"async_search": True}],
-    ids=["paper", "beyond", "overlap", "async search"],
+    [
+        {},
+        {"answer_gain": 1.0, "step_until": 5},
+        {"overlap": True},
+        {"async_search": True},
+        {"group_size": 4},
+        {"group_size": 8, "overlap": True, "answer_gain": 1.0},
+    ],
+    ids=["paper", "beyond", "overlap", "async search", "no critic", "no critic, overlap and beyond"],
 )
 def test_a_resumed_run_equals_an_uninterrupted_one(make: Make, tmp_path: Path, beyond: dict[str, Any]) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
@@ -306,8 +321,13 @@ STOPPING = {"num_updates": 12, "eval_steps": 1, "early_stop": 5, "save_total_lim
 
 @pytest.mark.parametrize(
     "schedule",
-    [{}, STOPPING, pytest.param({"overlap": True}, marks=pytest.mark.long)],
-    ids=["all updates", "early stop", "overlap"],
+    [
+        {},
+        STOPPING,
+        pytest.param({"overlap": True}, marks=pytest.mark.long),
+        pytest.param({"group_size": 4}, marks=pytest.mark.long),
+    ],
+    ids=["all updates", "early stop", "overlap", "no critic"],
 )
 def test_kill_and_resume(tmp_path: Path, policy: Any, tokenizer: Any, schedule: dict[str, float]) -> None:
     """Kill -9 at a random moment, twice; in the end the metrics are those of a run that nobody disturbed.
@@ -356,12 +376,13 @@ def test_only_in_float32_is_the_policy_not_read_again(make: Make, policy: Any) -
     assert type(make().sampler) is CachedSampler
 
 
-def test_the_policy_learns_what_is_rewarded(make: Make, tmp_path: Path) -> None:
+@pytest.mark.parametrize("group_size", [1, 8])
+def test_the_policy_learns_what_is_rewarded(make: Make, tmp_path: Path, group_size: int) -> None:
     """From random weights the reference preset's −1 for a wrong format can only be escaped by ending in an answer."""
     from stepsearch_data.rewards import REFERENCE
 
     run = make(
-        num_updates=40, rollout_batch_size=64, learning_rate=5e-3,
+        num_updates=40, rollout_batch_size=64, learning_rate=5e-3, group_size=group_size,
         vf_learning_rate=5e-3, eval_steps=0, save_steps=0, warmup_ratio=0.0,
     )  # fmt: skip
     run.rewards = REFERENCE
@@ -377,9 +398,43 @@ def test_every_epoch_goes_through_all_tasks_in_another_order(make: Make) -> None
     assert len({tuple(order) for order in orders}) > 1
 
 
+def test_an_update_takes_each_question_of_it_as_often_as_a_group_has_rollouts(make: Make) -> None:
+    run = make(rollout_batch_size=8, group_size=4)
+    updates = [[task.id for task in run._tasks_of(update)] for update in range(4)]
+    asked = [ids[::4] for ids in updates]
+    assert updates == [[first] * 4 + [second] * 4 for first, second in asked]
+    epochs = [*asked[0], *asked[1]], [*asked[2], *asked[3]]
+    assert [sorted(epoch) for epoch in epochs] == [sorted(task.id for task in TASKS)] * 2
+
+
+def test_without_a_critic_the_policy_alone_is_trained_and_told_of(make: Make, tmp_path: Path) -> None:
+    run, with_critic = make(tmp_path / "group", group_size=4), make(tmp_path / "critic")
+    assert run.inner.critic is None
+    policy = {name for name, _ in with_critic.inner.named_parameters() if name.startswith("policy.")}
+    assert {name for name, _ in run.inner.named_parameters()} == policy
+    assert sum(len(each["params"]) for each in run.optimizer.param_groups) == len(list(run.inner.policy.parameters()))
+    before = copy.deepcopy(run.inner.policy.state_dict())
+    run.train()
+    assert any(not torch.equal(before[name], now) for name, now in run.inner.policy.state_dict().items())
+    gone = {"value_loss", "explained_variance", "critic_grad_norm"}
+    assert with_critic.training_step()[0].keys() - run.training_step()[0].keys() == gone
+
+
+def test_a_critic_and_groups_exclude_each_other(make: Make) -> None:
+    run = make()
+    given = (run.tokenizer, run.env, retrieve, TASKS, run.output)
+    for critic, size in ((run.inner.critic, 4), (None, 1)):
+        with pytest.raises(ConfigError, match="there is no critic"):
+            StePPOTrainer(
+                run.inner.policy, critic, *given, schedule=run.schedule, ppo=replace(run.ppo, group_size=size)
+            )
+
+
 def test_sizes_that_do_not_fit_are_refused(make: Make) -> None:
     with pytest.raises(TrainError, match="7 rollouts"):
         make(rollout_batch_size=7)
+    with pytest.raises(TrainError, match="8 rollouts cannot be cut into groups of 3 on 1 processes"):
+        make(group_size=3)
 
 
 def test_overlap_needs_a_sampler_with_weights_of_its_own(make: Make) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import replace
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import pytest
@@ -85,7 +88,7 @@ def updated(
     model = ActorCritic(copy.deepcopy(policy), copy.deepcopy(critic), temperature)
     batch = batched(sampled=sampled)
     compute_advantages(model, ReferencePolicy(old_policy, temperature), batch, config, accelerator)
-    parts = {"policy": list(model.policy.parameters()), "critic": list(model.critic.parameters())}
+    parts = {name: list(part.parameters()) for name, part in model.named_children()}
     optimizer = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=0.01, eps=EPS)
     rates = torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
     ppo_update(model, parts, accelerator.prepare(optimizer), rates, batch, config, accelerator)
@@ -129,7 +132,7 @@ def by_hand(policy: Any, critic: Any, old_policy: Any, temperature: float, *, sa
             near = estimates[i] + (values[i] - estimates[i]).clamp(-CONFIG.cliprange_value, CONFIG.cliprange_value)
             loss += 0.5 * torch.maximum((values[i] - returns[i]) ** 2, (near - returns[i]) ** 2) / len(flat)
     loss.backward()
-    for part in (model.policy, model.critic):
+    for part in model.children():
         adamw(list(part.parameters()))
     return model
 
@@ -227,6 +230,36 @@ def test_what_the_model_told_when_it_sampled_is_not_computed_again(policy: Any, 
     assert expected.sampling_logps.isnan().all()
     for name in vars(expected):
         torch.testing.assert_close(getattr(batch, name), getattr(expected, name), atol=1e-5, rtol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("whiten", [True, False])
+def test_without_a_critic_advantages_are_against_the_group(policy: Any, old_policy: Any, whiten: bool) -> None:
+    """Groups of two of the four rows, in loops; the KL is a part of what a turn earns. Nothing is told of a critic."""
+    model, reference, batch = ActorCritic(policy, None), ReferencePolicy(old_policy), batched()
+    config = replace(CONFIG, lam=1.0, group_size=2, whiten_advantages=whiten)
+    told = compute_advantages(model, reference, batch, config, Accelerator(cpu=True))
+    assert "explained_variance" not in told
+    kl = batch.old_logps - reference.logps(policy, batch.input_ids, batch.response_mask)
+    rewards = (batch.rewards - CONFIG.kl_coef * kl).tolist()
+    turns = [runs(own) for own in batch.response_mask.tolist()]
+    left = []
+    for row, of_row in zip(rewards, turns, strict=True):
+        earned = [sum(row[at] for at in turn) for turn in of_row]
+        left.append([sum(CONFIG.gamma**n * each for n, each in enumerate(earned[k:])) for k in range(len(earned))])
+    expected = torch.zeros_like(batch.rewards)
+    for row, of_row in enumerate(turns):
+        group = left[row // 2 * 2 : row // 2 * 2 + 2]
+        for k, turn in enumerate(of_row):
+            expected[row, turn] = left[row][k] - sum(each[k] for each in group if k < len(each)) / 2
+    if whiten:
+        own = expected[batch.response_mask]
+        expected[batch.response_mask] = (own - own.mean()) / own.std(correction=0)
+    torch.testing.assert_close(batch.advantages, expected, atol=1e-5, rtol=1e-4)
+
+
+def runs(own: list[bool]) -> list[list[int]]:
+    """The tokens of each turn."""
+    return [[at for at, _ in group] for mine, group in groupby(enumerate(own), key=itemgetter(1)) if mine]
 
 
 @pytest.mark.parametrize("cut", [{"micro_batch_size": 1}, {"micro_batch_size": 4}, {"micro_batch_tokens": 22}], ids=str)
