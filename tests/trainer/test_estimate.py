@@ -108,7 +108,11 @@ def test_memory_and_operations_are_those_of_an_update(name: str, kept: str, tmp_
     config = config_of(name, **SIZES)
     AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(tmp_path)
     make_tokenizer(named(name), ["a b c"], instruct=True).save_pretrained(tmp_path)
-    changed = {"adapters": {"rank": 8}, "between layers": {"checkpointing": True}, "no critic": {"group": ROWS}}
+    changed: dict[str, dict[str, Any]] = {
+        "adapters": {"rank": 8},
+        "between layers": {"checkpointing": True},
+        "no critic": {"group": ROWS},
+    }
     recipe = recipe_of(tmp_path, **changed.get(kept, {}))
     told = estimate_for(recipe, config, config)
     size, operations = measured(recipe)
