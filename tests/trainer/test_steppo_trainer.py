@@ -376,7 +376,7 @@ def test_only_in_float32_is_the_policy_not_read_again(make: Make, policy: Any) -
     assert type(make().sampler) is CachedSampler
 
 
-@pytest.mark.parametrize("group_size", [1, 8])
+@pytest.mark.parametrize("group_size", [1, pytest.param(8, marks=pytest.mark.long)])
 def test_the_policy_learns_what_is_rewarded(make: Make, tmp_path: Path, group_size: int) -> None:
     """From random weights the reference preset's −1 for a wrong format can only be escaped by ending in an answer."""
     from stepsearch_data.rewards import REFERENCE
