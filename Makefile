@@ -24,7 +24,7 @@ test-lowest: .venv-lowest/done  ## the same tests, with the lowest versions that
 test-long: .venv/test .venv/browser .venv/ray .venv/traces  ## the tests that take long: a browser, a Hub that fails in every way, kill -9, Ray
 	$(BIN)/python -m pytest -n 2 -m long
 
-train: .venv-train/done  ## compare PPO with and without step rewards on tiny models (installs torch; six minutes on two cores)
+train: .venv-train/done  ## compare rewards of searches with outcome-only PPO on tiny models (installs torch; six minutes on two cores)
 	.venv-train/bin/stepsearch-data train --demo quick
 
 bench-train: .venv-train/done  ## measure rollouts and updates of the trainer, on a GPU where there is one
@@ -35,11 +35,11 @@ bench-gpu: .venv-train/done  ## check and measure the trainer on a GPU, in ten m
 	.venv-train/bin/python -m benchmarks.gpu
 
 test-train: .venv-train/done  ## test the trainer, TRL's trainers and a real server with tiny models (installs torch)
-	.venv-train/bin/python -m pytest tests/trainer tests/evaluation tests/environments/test_trl.py
+	.venv-train/bin/python -m pytest -n 2 tests/trainer tests/evaluation tests/environments/test_trl.py
 	.venv-train/bin/python -m pytest -m slow tests/test_real_server.py tests/exports/test_trl.py
 
 test-train-lowest: .venv-train-lowest/done  ## the trainer's own tests, but that of all architectures, with the lowest versions
-	.venv-train-lowest/bin/python -m pytest -m "not slow" tests/trainer tests/evaluation
+	.venv-train-lowest/bin/python -m pytest -n 2 -m "not slow" tests/trainer tests/evaluation
 
 test-environments: $(PLAYERS:%=.venv-%/done)  ## play in a store by verifiers, SkyRL-Gym, OpenEnv and verl, each installed by itself (2.5 GB)
 	for name in $(PLAYERS); do .venv-$$name/bin/python -m pytest -W default tests/environments/test_$$name.py || exit 1; done
