@@ -428,7 +428,9 @@ main()
 """
 
 
-def test_an_endpoint_needs_no_torch_and_a_checkpoint_says_that_it_does(gold: GoldPolicy, sample_store: Path) -> None:
+def test_an_endpoint_needs_no_torch_and_a_checkpoint_says_that_it_does(
+    gold: GoldPolicy, sample_store: Path, tmp_path: Path
+) -> None:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         store = ("--store", str(sample_store), "--split", "train", "-n", "4")
         command = [sys.executable, "-c", WITHOUT_TORCH, "eval", *store, *arguments]
@@ -439,7 +441,8 @@ def test_an_endpoint_needs_no_torch_and_a_checkpoint_says_that_it_does(gold: Gol
         done = run("--llm", "mock", "--base-url", server.url, "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["all"]["all"]["em"] == 1
-    assert run("org/model").stderr.splitlines() == [
+    (tmp_path / "config.json").write_text("{}")
+    assert run(str(tmp_path)).stderr.splitlines() == [
         "error: evaluating a checkpoint needs torch",
         "hint: pip install 'stepsearch-data[train]'; an endpoint, with --llm, needs nothing",
     ]
