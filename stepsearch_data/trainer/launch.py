@@ -75,7 +75,7 @@ def launch(
         if main:  # for `plot` and `eval`
             recipe.output.mkdir(parents=True, exist_ok=True)
             told = {"store": store.digest(), "held_out": len(held_out)}
-            info = RunInfo(variant=recipe.rewards.name, seed=recipe.schedule.seed, **told)
+            info = RunInfo(variant=recipe.variant, seed=recipe.schedule.seed, **told)
             (recipe.output / RUN_INFO).write_text(info.model_dump_json(), encoding="utf-8")
             (recipe.output / RECIPE).write_text(recipe.model_dump_json(indent=1), encoding="utf-8")
         screen = stack.enter_context(console_callback(recipe.schedule.num_updates, console=console))

@@ -95,7 +95,7 @@ class Rewards(Section):
 
     @property
     def name(self) -> str:
-        """Name the variant in tables and plots."""
+        """Name them in tables and plots."""
         beyond = {
             "repeats-only": self.repeated_queries_only,
             f"answer-gain-{self.answer_gain:g}": self.answer_gain,
@@ -162,6 +162,12 @@ class Recipe(Section):
     rewards: Rewards = Rewards()
     vllm: Vllm | None = None
     hardware: Hardware = Hardware()
+
+    @property
+    def variant(self) -> str:
+        """Name what is learnt from, and how it is credited, in tables and plots."""
+        credit = {"turn-level": self.ppo.turn_level_gae, f"group-{self.ppo.group_size}": not self.ppo.has_critic}
+        return "-".join([self.rewards.name, *(name for name, chosen in credit.items() if chosen)])
 
     def anywhere(self) -> Recipe:
         """Return the recipe with absolute paths, so that it can be read from any folder."""

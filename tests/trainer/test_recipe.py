@@ -9,7 +9,8 @@ import pytest
 
 from stepsearch_data.core.errors import ConfigError
 from stepsearch_data.rewards import PAPER, PRESETS, REFERENCE, without
-from stepsearch_data.trainer.recipe import Recipe, Rewards, load_recipe
+from stepsearch_data.trainer.config import PPOConfig
+from stepsearch_data.trainer.recipe import Model, Recipe, Rewards, load_recipe
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 
@@ -56,6 +57,12 @@ def test_the_name_of_a_variant_says_what_is_left_out() -> None:
     assert Rewards(preset="reference", without=["key", "gain"]).name == "reference-no-key-no-gain"
     beyond = Rewards(repeated_queries_only=True, answer_gain=0.5, step_until=40)
     assert beyond.name == "paper-repeats-only-answer-gain-0.5-step-until-40"
+
+
+def test_a_variant_is_named_after_its_credit_too(tmp_path: Path) -> None:
+    recipe = Recipe(model=Model(path="tiny"), output=tmp_path, ppo=PPOConfig(group_size=8))
+    assert recipe.variant == "paper-group-8"
+    assert recipe.model_copy(update={"ppo": PPOConfig(turn_level_gae=True)}).variant == "paper-turn-level"
 
 
 def test_a_recipe_takes_every_preset_and_switch() -> None:

@@ -77,6 +77,7 @@ VARIANTS = {
     "repeats only": Variant(Rewards(repeated_queries_only=True)),
     "annealed": Variant(Rewards(step_until=40)),
     "turn-level": Variant(Rewards(), ppo={"turn_level_gae": True, "lam": 0.9}),
+    "group return": Variant(Rewards(), ppo={"group_size": 8}),
     "overlap": Variant(Rewards(preset="gain+key"), schedule={"overlap": True}),
     "no key": Variant(Rewards(without=["key"])),
     "no gain": Variant(Rewards(without=["gain"])),
