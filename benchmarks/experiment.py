@@ -33,6 +33,7 @@ MAIN = ("outcome only", "StePPO", "gain+key", "answer gain")
 OTHERS = ("both gains", "repeats only", "annealed", "turn-level", "group return")
 PARTS = {"main": (MAIN, 40), "others": (OTHERS, 40), "late": (MAIN, 80), "overlap": (("overlap",), 40)}
 """Which variants are trained up to which update, the most telling first."""
+BUDGETS = {until for _, until in PARTS.values()}
 VARIANTS = tuple(dict.fromkeys(variant for variants, _ in PARTS.values() for variant in variants))
 HOPS = (2, 3, 4)
 
@@ -84,10 +85,10 @@ def _pairs() -> Iterator[tuple[str, int]]:
 
 
 def results(folder: Path) -> Iterator[Row]:
-    """Read what the trainings of a folder measured."""
+    """Read what the trainings of a folder measured, but those that are not done."""
     for world in WORLDS:
         runs, _ = load_runs([folder / world / "runs"])
-        for run in runs:
+        for run in (run for run in runs if run.lines[-1]["update"] in BUDGETS):
             measured = (line for line in run.lines if "eval_em" in line and line["update"] % 20 == 0)
             for line in measured:
                 ems = [round(line[f"eval_em_{hops}_hops"], 4) for hops in HOPS]
