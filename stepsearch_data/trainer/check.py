@@ -42,6 +42,7 @@ from stepsearch_data.trainer.steppo_trainer import StePPOTrainer
 _ASKED = 32  # questions whose gold queries are searched, and whose gold trajectories are read
 _ROLLOUTS = 8  # of an update; there are two
 _FEW = 0.2  # share below which something is worth a look
+_NOISE = 1e-6  # nats per token by which the same weights differ, read token by token or at once
 _OFTEN = 0.2  # share of rollouts that may be cut
 _FULL = 0.9  # share of the device's memory
 
@@ -294,7 +295,7 @@ def _losses(first: Metrics, second: Metrics) -> Finding:
     names = [name for name in first if name.endswith(("_loss", "_grad_norm"))]
     if not all(math.isfinite(each[name]) for each in (first, second) for name in (*names, "kl")):
         return Finding("update", "bad", told, "a lower schedule.learning_rate, or bf16 = false")
-    if second["kl"] == first["kl"]:
+    if abs(second["kl"] - first["kl"]) < _NOISE:
         return Finding("update", "bad", f"{told}: the policy does not move", "raise schedule.learning_rate")
     if abs(second["kl"]) > 1:
         return Finding("update", "look", f"{told}: one update moves the policy far", "a lower schedule.learning_rate")
