@@ -22,12 +22,13 @@ import traceback
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import stepsearch_data
+from tests.bad.process import to_its_end
 
 ROOT = Path(__file__).resolve().parents[1]
 SECONDS = 300.0  # of the clock: a hang
@@ -139,29 +140,13 @@ def _become(command: Command) -> None:
         os.chdir(folder)
         os.environ.clear()
         os.environ.update(environment)
-        code = _command_line(arguments)
+        sys.argv = ["", *arguments]
+        code = to_its_end(partial(runpy.run_module, "stepsearch_data", run_name="__main__", alter_sys=True))
     except BaseException:  # noqa: BLE001 - nothing may go on as the one that forks
         traceback.print_exc()
     finally:
         sys.stderr.flush()
         os._exit(code)
-
-
-def _command_line(arguments: list[str]) -> int:
-    """Do what `python -m stepsearch_data` does, and what the interpreter does at its end."""
-    sys.argv = ["", *arguments]
-    code = 0
-    try:
-        runpy.run_module("stepsearch_data", run_name="__main__", alter_sys=True)
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else int(end.code is not None)
-    except BaseException:  # noqa: BLE001 - as the interpreter
-        traceback.print_exc()
-        code = 1
-    threading._shutdown()  # type: ignore[attr-defined]
-    atexit._run_exitfuncs()
-    sys.stdout.flush()
-    return code
 
 
 if __name__ == "__main__":

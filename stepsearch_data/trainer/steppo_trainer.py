@@ -195,8 +195,9 @@ class StePPOTrainer:
         batch = collate(episodes, [each.token_rewards for each in scored], pad, self.accelerator.device)
         clock.lap("score")
         behind = self.schedule.overlap
-        own = None if behind or not isinstance(self.sampler, ReportingSampler) else self.sampler
-        entropies = own and own.entropies()
+        entropies = None
+        if isinstance(self.sampler, ReportingSampler) and not behind:
+            entropies = self.sampler.entropies()
         metrics = compute_advantages(
             self.model, self.reference, batch, self.ppo, self.accelerator, behind=behind, entropies=entropies
         )

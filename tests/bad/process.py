@@ -181,6 +181,11 @@ def _command_line(arguments: list[str]) -> int:
     for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
         setattr(sys, name, _opened(number, mode))
     sys.argv = ["stepsearch-data", *arguments]
+    return to_its_end(main)
+
+
+def to_its_end(main: Callable[[], object]) -> int:
+    """Run a program and what the interpreter does at its end; its exit code."""
     code = 0
     try:
         main()
