@@ -1,9 +1,10 @@
 """The second edition of the experiment: variants of StePPO in two worlds, as docs/experiment.md plans it.
 
-    benchmarks/experiment.py [--folder runs/second] [--workers 2] [--parts main others late overlap] [--table]
+    benchmarks/experiment.py [--folder runs/second] [--workers 2] [--parts main others late overlap] [--missing] [--table]
 
 What has been trained is kept in the folder, and the same command goes on. At its end, or at once with `--table`, the
-results that there are go to benchmarks/experiment.csv, and as tables to stdout.
+results that there are go to benchmarks/experiment.csv, and as tables to stdout. With `--missing` only that is trained
+whose result this file does not have.
 """
 
 from __future__ import annotations
@@ -59,11 +60,12 @@ def load(settings: Sequence[str]) -> Any:
     return load_config(STAGES, None, [*settings, "run.workers=1"], {})
 
 
-def train(folder: Path, parts: Sequence[str], workers: int) -> None:
-    """Train what is not there yet; what is compared runs side by side."""
+def train(folder: Path, parts: Sequence[str], workers: int, known: Sequence[Row]) -> None:
+    """Train what is neither known nor there yet; what is compared runs side by side."""
     from stepsearch_data.trainer.demo.experiment import SIZES, STARTS, Job, cold, make_world, processes, run
 
     start, size = STARTS[START], SIZES["full"]
+    results = {row[:4] for row in known}
     for world, sentences in WORLDS.items():
         make_world(folder / world, SEED, sentences=sentences)
     with processes(workers) as pool:
@@ -75,6 +77,7 @@ def train(folder: Path, parts: Sequence[str], workers: int) -> None:
             jobs = [
                 Job(folder / world, start, variant, pair, replace(size, until=until))
                 for (world, pair), variant in product(_pairs(), variants)
+                if (world, variant, pair, until) not in results
             ]
             for done in as_completed(pool.submit(run, job, load) for job in jobs if not job.is_done):
                 say(f"{done.result()} done up to update {until}")
@@ -161,10 +164,11 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs/second"))
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS))
+    parser.add_argument("--missing", action="store_true", help="train only what the results do not have")
     parser.add_argument("--table", action="store_true", help="train nothing")
     given = parser.parse_args()
     if not given.table:
-        train(given.folder, given.parts, given.workers)
+        train(given.folder, given.parts, given.workers, read() if given.missing else ())
     if given.folder.exists():
         write(results(given.folder))
     print("\n".join(tables(read())))
