@@ -55,8 +55,8 @@ check: .venv/check node_modules/.package-lock.json  ## lint, format and types, o
 	$(BIN)/python tests/report/declarations.py >stepsearch_data/report/page/shapes.d.ts
 	npm run --silent check
 
-resolve: .venv/check  ## show that the trainer and vLLM install together, by what their packages ask for
-	$(BIN)/uv pip compile --quiet --python-platform x86_64-manylinux_2_35 --extra train --extra vllm pyproject.toml >/dev/null
+resolve: .venv/bin/uv  ## show that the trainer and vLLM install together, by what their packages ask for
+	$(UV) compile --quiet --python-platform x86_64-manylinux_2_35 --extra train --extra vllm pyproject.toml >/dev/null
 
 format: .venv/check node_modules/.package-lock.json  ## mend what the linters can mend
 	$(BIN)/ruff check --fix .
@@ -86,25 +86,31 @@ dist: .venv/base  ## build the wheel and try it in a clean environment
 clean:  ## remove everything that make made
 	rm -rf .venv .venv-docs .venv-lowest .venv-train .venv-train-lowest .venv-vllm $(PLAYERS:%=.venv-%) store dist site .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis node_modules
 
+# uv installs in seconds what takes pip minutes. It does not read pip's settings: these two say where packages are.
+setting = "$${PIP_$(1):-$$($(BIN)/pip config get global.$(2) 2>/dev/null)}"
+UV := UV_DEFAULT_INDEX=$(call setting,INDEX_URL,index-url) UV_FIND_LINKS=$(call setting,FIND_LINKS,find-links) $(BIN)/uv pip
+INSTALL = $(UV) install --quiet --python $(@D)/bin/python
+
 # Stamps: an extra is installed anew only when pyproject.toml changes.
-.venv/bin/python:
-	$(PYTHON) -m venv .venv
+.venv/bin/uv:
+	$(PYTHON) -m venv .venv && $(BIN)/pip install --quiet --disable-pip-version-check "uv>=0.13,<1"
 
-.venv/base: pyproject.toml | .venv/bin/python
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[charts,fast]" && touch $@
+.venv/base: pyproject.toml | .venv/bin/uv
+	$(INSTALL) --editable ".[charts,fast]" && touch $@
 
-.venv/test: pyproject.toml | .venv/bin/python
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[hub,test]" && touch $@ .venv/base
+.venv/test: pyproject.toml | .venv/bin/uv
+	$(INSTALL) --editable ".[hub,test]" && touch $@ .venv/base
 
 .venv/ray: .venv/test
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[ray]" && touch $@
+	$(INSTALL) --editable ".[ray]" && touch $@
 
-# What reads traces. Harbor asks for Python 3.12 and 28 packages; its models of trajectories need pydantic alone.
+# What reads traces. Harbor asks for Python 3.12 and 28 packages; its models of trajectories need pydantic alone. By pip, as uv
+# never ignores which Python is asked for.
 .venv/traces: .venv/test Makefile
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --ignore-requires-python harbor==0.26.0 teich==0.3.6 && touch $@
 
 # Chromium, and axe-core (npm keeps it, we run it in the page). Where they cannot be installed, the tests that need them say so.
-.venv/browser: Makefile | .venv/bin/python
+.venv/browser: Makefile | .venv/bin/uv
 	@command -v chromedriver >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
 	  apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium chromium-driver >/dev/null; } || \
 	  echo "no Chromium: its tests are skipped (apt install chromium chromium-driver)"
@@ -114,7 +120,7 @@ clean:  ## remove everything that make made
 	@! command -v chromedriver >/dev/null || [ ! -f .venv/axe/axe.min.js ] || touch $@
 
 .venv/check: .venv/test
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[check]" && touch $@
+	$(INSTALL) --editable ".[check]" && touch $@
 
 # npm writes this file itself, last.
 node_modules/.package-lock.json: package-lock.json
@@ -122,43 +128,40 @@ node_modules/.package-lock.json: package-lock.json
 	npm ci --silent --no-fund --no-audit && touch $@
 
 # vLLM pins its own torch, and the trainer here another: neither may meet the package's environment.
-.venv-vllm/done: pyproject.toml
-	$(PYTHON) -m venv .venv-vllm && .venv-vllm/bin/pip install --quiet --disable-pip-version-check ".[vllm]" && touch $@
+.venv-vllm/done: pyproject.toml | .venv/bin/uv
+	$(PYTHON) -m venv .venv-vllm && $(INSTALL) ".[vllm]" && touch $@
 
-.venv-train/done: pyproject.toml
+.venv-train/done: pyproject.toml | .venv/bin/uv
 	$(PYTHON) -m venv .venv-train
-	.venv-train/bin/pip install --quiet --disable-pip-version-check --editable ".[test,train-test]" && touch $@
+	$(INSTALL) --editable ".[test,train-test]" && touch $@
 
 # What plays a store: their pins exclude each other. verl needs a torch, here the ready wheel without CUDA; verifiers asks for
 # an openai that is older than ours, which playing does not use.
 PLAY_TEST := "pytest>=9,<10" "anyio>=4.10,<5" "hypothesis>=6.130,<7"
 
-$(filter-out .venv-verifiers/done,$(PLAYERS:%=.venv-%/done)): .venv-%/done: pyproject.toml
+$(filter-out .venv-verifiers/done,$(PLAYERS:%=.venv-%/done)): .venv-%/done: pyproject.toml | .venv/bin/uv
 	$(PYTHON) -m venv .venv-$*
-	.venv-$*/bin/pip install --quiet --disable-pip-version-check $(PLAY_TEST) $(if $(filter verl,$*),torch==2.13.0) \
+	$(INSTALL) $(PLAY_TEST) $(if $(filter verl,$*),torch==2.13.0) \
 	  --editable ".[$*]" && touch $@
 
-.venv-verifiers/done: pyproject.toml | .venv/check
+.venv-verifiers/done: pyproject.toml | .venv/bin/uv
 	$(PYTHON) -m venv .venv-verifiers && echo 'openai>=2.54,<3' >.venv-verifiers/older.txt
-	$(BIN)/uv pip install --quiet --python .venv-verifiers/bin/python --override .venv-verifiers/older.txt \
-	  $(PLAY_TEST) "verifiers>=0.4,<0.5" pip --editable . && touch $@
+	$(INSTALL) --override .venv-verifiers/older.txt $(PLAY_TEST) "verifiers>=0.4,<0.5" --editable . && touch $@
 
 # The site's generator needs nothing of the package.
-.venv-docs/done: Makefile
-	$(PYTHON) -m venv .venv-docs && .venv-docs/bin/pip install --quiet --disable-pip-version-check zensical==$(ZENSICAL) && touch $@
+.venv-docs/done: Makefile | .venv/bin/uv
+	$(PYTHON) -m venv .venv-docs && $(INSTALL) zensical==$(ZENSICAL) && touch $@
 
 # The lowest versions, as constraints: an install fails where one package's floor asks for more than another's.
 LOWEST = grep -oE '"[a-z0-9-]+(\[[a-z]+\])?>=[0-9.]+' pyproject.toml | sed -E 's/"([a-z0-9-]+).*>=/\1==/' | sort -u
 
-.venv-lowest/done: pyproject.toml
+.venv-lowest/done: pyproject.toml | .venv/bin/uv
 	$(PYTHON) -m venv .venv-lowest
 	$(LOWEST) >.venv-lowest/lowest.txt
-	.venv-lowest/bin/pip install --quiet --disable-pip-version-check \
-	  --constraint .venv-lowest/lowest.txt --editable ".[hub,test]" && touch $@
+	$(INSTALL) --constraint .venv-lowest/lowest.txt --editable ".[hub,test]" && touch $@
 
 # The extra `hub` wants a newer client than the trainer's lowest transformers takes.
-.venv-train-lowest/done: pyproject.toml
+.venv-train-lowest/done: pyproject.toml | .venv/bin/uv
 	$(PYTHON) -m venv .venv-train-lowest
 	$(LOWEST) | grep -v huggingface-hub >.venv-train-lowest/lowest.txt
-	.venv-train-lowest/bin/pip install --quiet --disable-pip-version-check \
-	  --constraint .venv-train-lowest/lowest.txt --editable ".[test,train-test]" && touch $@
+	$(INSTALL) --constraint .venv-train-lowest/lowest.txt --editable ".[test,train-test]" && touch $@
