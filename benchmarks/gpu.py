@@ -111,7 +111,7 @@ class Machine:
 
     def matmul(self) -> float:
         """Return the operations per second of a large matrix product in bfloat16: the ceiling of an update."""
-        size = self.of(8192, 256)
+        size = self.of(8192, 512)
         a, b = (torch.randn(size, size, device=self.device, dtype=HALF) for _ in range(2))
         operations: float = 2 * size**3
         return operations / self.seconds(lambda: a @ b, 10)
