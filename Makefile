@@ -90,6 +90,8 @@ clean:  ## remove everything that make made
 setting = "$${PIP_$(1):-$$($(BIN)/pip config get global.$(2) 2>/dev/null)}"
 UV := UV_DEFAULT_INDEX=$(call setting,INDEX_URL,index-url) UV_FIND_LINKS=$(call setting,FIND_LINKS,find-links) $(BIN)/uv pip
 INSTALL = $(UV) install --quiet --python $(@D)/bin/python
+# It leaves compiling to the first import, so Python must keep what it compiles, whatever the environment says.
+unexport PYTHONDONTWRITEBYTECODE
 
 # Stamps: an extra is installed anew only when pyproject.toml changes.
 .venv/bin/uv:

@@ -207,11 +207,11 @@ def _within(chain: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
     return (chain[first:last] for first in range(len(chain)) for last in range(first + 1, len(chain) + 1))
 
 
-def cold(folder: Path, start: Start, seed: int, held_out: int) -> Path:
+def cold(folder: Path, start: Start, seed: int, held_out: int, threads: int = 1) -> Path:
     """Return the folder of a cold start; train it if it is not there."""
     output = folder / "starts" / f"{start.name}-{seed}"
     if not output.exists():
-        _quiet()
+        _quiet(threads)
         template = load_template(str(TEMPLATE))
         examples, _ = parts(Store.open(folder / "store"), held_out)
         tokenizer = make_tokenizer(text for each in examples for text, _ in demonstration(each, template))
@@ -288,7 +288,8 @@ def experiment(
     wanted = list(jobs(folder, size))
     starts = dict.fromkeys((job.start, job.sft_seed) for job in wanted)
     with processes(workers) as pool:
-        cooling = [pool.submit(cold, folder, start, seed, size.held_out) for start, seed in starts]
+        threads = max(1, workers // len(starts))
+        cooling = [pool.submit(cold, folder, start, seed, size.held_out, threads) for start, seed in starts]
         for each in cooling:
             say(f"{each.result().relative_to(folder)} done")
         running = {pool.submit(run, job, load): job for job in wanted if not job.is_done}
@@ -331,8 +332,8 @@ def processes(count: int) -> Iterator[ProcessPoolExecutor]:
             raise
 
 
-def _quiet() -> None:
-    """Limit each process to one thread: there are as many processes as cores."""
-    torch.set_num_threads(1)
+def _quiet(threads: int = 1) -> None:
+    """Limit a process to so many threads: there are as many processes as cores, but where one start is for all."""
+    torch.set_num_threads(threads)
     logging.set_verbosity_error()
     logging.disable_progress_bar()
