@@ -68,6 +68,7 @@ def test_importing_it_imports_nothing_else() -> None:
     assert (Path(ssd.__file__).parent / "py.typed").is_file()
 
 
+@pytest.mark.long
 def test_a_build_is_that_of_the_command(tmp_path: Path, cli: Run) -> None:
     settings = {"filter.k": 2, "quality.validation": 0.5, "run.workers": 1}
     store = ssd.build(tmp_path / "api", engines=["bm25", "chargram"], limit=3, settings=settings, progress=False)

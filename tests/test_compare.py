@@ -48,6 +48,7 @@ def test_one_setting_is_named_and_every_trajectory_that_it_costs(stores: tuple[s
     assert back["lost"] == []
 
 
+@pytest.mark.long
 def test_counts_are_those_of_sql(stores: tuple[ssd.Store, ssd.Store]) -> None:
     found = stores[0].compare(stores[1])
     for name, pair in found["counts"].items():
@@ -86,6 +87,7 @@ def test_a_trajectory_of_both_is_changed_where_its_rounds_are(tmp_path: Path, sa
     assert {part for differs in changed.values() for part in differs} == {"documents"}
 
 
+@pytest.mark.long
 def test_why_a_trajectory_is_missing(tmp_path: Path) -> None:
     whole = [rows.musique("q1"), rows.musique("q2", question="Where was the composer of The Barber of Seville born?")]
     broken = [whole[0], {**whole[1], "answer": 7}]

@@ -100,6 +100,7 @@ def test_kill_9_in_the_middle_sends_little_again(world: World) -> None:
     assert world.sent_again() <= world.lost_at_most(2) < 25
 
 
+@pytest.mark.long
 def test_more_documents_ask_about_new_chains_only(world: World) -> None:
     assert world.build().returncode == 0
     before, sent = world.composed(), len(world.asked())
@@ -169,6 +170,7 @@ def test_a_dry_run_knows_the_questions_of_templates(world: World) -> None:
     assert not world.store.exists()
 
 
+@pytest.mark.long
 def test_a_batch_gives_the_same_rows(world: World) -> None:
     assert world.build().returncode == 0
     BatchApi(world.server)
@@ -181,6 +183,7 @@ def test_a_batch_gives_the_same_rows(world: World) -> None:
     assert world.rows(batched, other)[0]["n"] == CHAINS - 1  # one is tried online
 
 
+@pytest.mark.long
 def test_a_reply_that_cannot_be_read_is_a_reject_that_is_tried_again(world: World) -> None:
     reads, broken = world.server.answer, [0]
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from pathlib import Path
 
+import pytest
+
 from tests.composer import writing
 from tests.faults import FAULTS, GOOD, OF_REPLIES, make
 from tests.llm_server import LlmServer
@@ -29,6 +31,7 @@ STOPPED_BY = {  # a check of `verify`; "faulty" and "repeated" by a check of `co
 }
 
 
+@pytest.mark.long
 def test_every_fault_is_found_and_no_good_question_is_lost(tmp_path: Path) -> None:
     assert STOPPED_BY.keys() == {*FAULTS, *OF_REPLIES, GOOD}
     questions = make(good=3 * EACH, each=EACH, composed=True)

@@ -45,6 +45,7 @@ def change(path: Path, lines: str) -> None:
     path.write_text(path.read_text().replace(kept, made))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("walk", WALKS)
 def test_a_walk_leads_where_it_says(walk: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Run) -> None:
     lay(WALKS[walk], tmp_path)

@@ -161,6 +161,7 @@ def test_every_reason_is_that_of_some_command() -> None:
     assert NOT_RUN_PYTHON.keys() <= {name for name, _ in blocks("python")}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("path", [path for path in DOCUMENTS if steps(path)], ids=lambda path: path.name)
 def test_python_and_bash_blocks_run(path: Path, sample_store: Path, played_store: Path, tmp_path: Path) -> None:
     """In order, beside a store and rollouts, in a process that has the base install alone."""

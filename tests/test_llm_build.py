@@ -108,6 +108,7 @@ def first_question(oracle: Oracle, source: str) -> str:
     return next(q.question for q in oracle.questions.values() if q.source == source and q.answerable)
 
 
+@pytest.mark.long
 def test_a_build_by_a_model_and_again_without_a_single_call(world: World, oracle: Oracle) -> None:
     done = world.build()
     assert done.returncode == 0, done.stderr
@@ -229,6 +230,7 @@ class Flaky:
         return reply
 
 
+@pytest.mark.long
 def test_all_rows_are_right_from_a_server_that_fails_now_and_then(world: World, oracle: Oracle) -> None:
     assert world.build("--to", "queries").returncode == 0
     right = tables(world.store)
@@ -242,6 +244,7 @@ def test_all_rows_are_right_from_a_server_that_fails_now_and_then(world: World, 
     assert len(repaired) == flaky.faults["truncated"]
 
 
+@pytest.mark.long
 def test_bad_rows_are_rejected_alone_and_may_be_tried_again(world: World, oracle: Oracle) -> None:
     refused, silly = first_question(oracle, "musique"), first_question(oracle, "hotpotqa")
 
@@ -315,6 +318,7 @@ def test_a_row_with_one_bad_hop_pays_for_no_hop_twice(world: World, oracle: Orac
     assert world.rows("SELECT count(*) AS n FROM llm_calls") == [{"n": answered}]
 
 
+@pytest.mark.long
 def test_kill_9_in_the_middle_sends_little_again(world: World, synthetic: tuple[str, Oracle]) -> None:
     source, world.server.answer = synthetic
     world.server.delay = 0.05
@@ -333,6 +337,7 @@ def test_kill_9_in_the_middle_sends_little_again(world: World, synthetic: tuple[
     assert queries["n"] == 4 * hops["n"] > 1_000
 
 
+@pytest.mark.long
 def test_an_interrupted_build_goes_on(world: World) -> None:
     world.server.delay = 0.05
     command = ("--to", "decompose", "--max-concurrency", "8")
@@ -373,6 +378,7 @@ def test_a_server_that_is_no_use_stops_the_build_and_it_goes_on(
         assert world.build(*command).returncode == 0
 
 
+@pytest.mark.long
 def test_a_budget_holds_for_the_store_and_what_was_paid_is_kept(world: World) -> None:
     world.server.delay = 0.1  # so long that even on a busy machine four calls are in flight together
     command = ("--to", "queries", "--limit", "10", "--max-concurrency", "4")  # 120 tokens a call

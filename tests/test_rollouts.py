@@ -73,6 +73,7 @@ def killed(store: Path, server: LlmServer, folder: Path, after: int) -> Iterator
     yield
 
 
+@pytest.mark.long
 def test_it_is_played_once_kept_and_known_to_later_builds(cli: Run, tmp_path: Path) -> None:
     store = world(cli, tmp_path, 12)
     folder = tmp_path / "store.rollouts" / "mine"

@@ -201,6 +201,7 @@ def test_a_thousand_queries_are_one_request(server: Server, engine: LocalEngine)
     assert server.ask(queries=queries, topk=3, return_scores=True) == expected(engine, queries, 3)
 
 
+@pytest.mark.long
 def test_64_clients_at_once_get_what_each_would_get_alone(server: Server, engine: LocalEngine) -> None:
     asked = [(QUERIES[at % 190 : at % 190 + 1 + at % 3], 1 + at % 5) for at in range(64 * 20)]
     with ThreadPoolExecutor(64) as clients:
@@ -278,6 +279,7 @@ def test_a_signal_ends_it_well(corpus: Path, server: Server, number: signal.Sign
         idle.close()
 
 
+@pytest.mark.long
 def test_after_kill_9_the_next_one_serves_the_same_at_once(corpus: Path, server: Server) -> None:
     before = server.ask(queries=QUERIES, return_scores=True)
     with Server("--corpus", corpus) as other:

@@ -28,6 +28,7 @@ def bench(sample_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.long
 def test_nothing_but_the_tables_is_read_and_nothing_is_written(bench: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     a_python_variable = duckdb.sql("SELECT 1")
     monkeypatch.setenv("STEPSEARCH_TEST_SECRET", escapes.SECRET)

@@ -67,6 +67,7 @@ def test_the_catalogue_follows_every_commit(store: Path, cli: Run) -> None:
         assert connection.execute("SELECT count(*) FROM queries").fetchone() != (0,)
 
 
+@pytest.mark.long
 def test_a_limited_sample_grows_back(store: Path, cli: Run) -> None:
     assert cli("build", "--store", store, "--limit", "5", "--quiet").returncode == 0
     assert cli("build", "--store", store, "--fresh", "--quiet").returncode == 0

@@ -70,6 +70,7 @@ def other(machine: Machine, tmp_path: Path) -> Machine:
     return Machine(machine.url, tmp_path / "other")
 
 
+@pytest.mark.long
 def test_a_store_at_a_url_is_built_read_and_built_on(machine: Machine, other: Machine, local_digest: str) -> None:
     built = machine.build()
     assert built.returncode == 0, built.stderr
@@ -280,6 +281,7 @@ def test_two_builds_at_once_are_one_and_a_refusal(machine: Machine, other: Machi
     assert machine.digest() == local_digest
 
 
+@pytest.mark.long
 def test_rollouts_are_kept_in_the_store_and_lie_on_the_machine(
     machine: Machine, other: Machine, tmp_path: Path
 ) -> None:

@@ -61,6 +61,7 @@ def test_readings_alone_find_what_signals_find(world: GivenQuestions) -> None:
     assert [found[row["id"]] for row in world.questions.rows[GOOD]] == [None] * 6
 
 
+@pytest.mark.long
 def test_a_second_build_and_another_rule_send_nothing(world: GivenQuestions) -> None:
     sent = world.sent_by_builds()
     strict = world.build("--set", "decide.need=3")
@@ -108,6 +109,7 @@ def test_a_dry_run_tells_bounds_that_hold_the_bill(world: GivenQuestions) -> Non
     assert "verify, at most" in lines
 
 
+@pytest.mark.long
 def test_a_batch_gives_the_same_rows(world: GivenQuestions) -> None:
     assert world.build().returncode == 0
     BatchApi(world.server)

@@ -40,6 +40,7 @@ def server(tmp_path: Path, sample_store: Path) -> Iterator[Server]:
         yield running
 
 
+@pytest.mark.long
 def test_three_engines_vote_and_our_own_server_is_one_of_them(
     server: Server, tmp_path: Path, cli: Run, sample_store: Path
 ) -> None:
@@ -106,6 +107,7 @@ def test_a_second_build_replays_what_was_paid_for_to_the_byte(
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()]
 
 
+@pytest.mark.long
 def test_what_failed_waits_and_is_asked_again_alone(tmp_path: Path, cli: Run, environment: dict[str, str]) -> None:
     """One query in eight fails: below the quorum it waits, is set aside with the reason, and comes through later."""
     store = tmp_path / "store"
@@ -139,6 +141,7 @@ def test_what_failed_waits_and_is_asked_again_alone(tmp_path: Path, cli: Run, en
     assert sql(cli, store, "SELECT count(*) AS n FROM queries WHERE waiting") == [{"n": 0}]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["http", "serper"])
 def test_an_engine_that_is_down_stops_the_build_and_loses_nothing(
     kind: str, tmp_path: Path, cli: Run, environment: dict[str, str]

@@ -54,6 +54,7 @@ def test_help_names_every_prompt(cli: Run) -> None:
     assert f"Your own prompt: one of {', '.join(sorted(PROMPTS))}." in told
 
 
+@pytest.mark.long
 def test_a_build_that_asks_nobody_imports_no_client(tmp_path: Path) -> None:
     code = """
 import sys
@@ -443,6 +444,7 @@ def test_a_closed_stdout_is_no_error(command: str, sample_store: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+@pytest.mark.long
 def test_output_that_cannot_hold_a_character_has_its_number(cli: Run, sample_store: Path) -> None:
     ascii_only = {"PYTHONIOENCODING": "ascii"}
     shown = cli("show", "--store", sample_store, env=ascii_only)

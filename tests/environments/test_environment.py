@@ -37,6 +37,7 @@ ASKED = st.one_of(
 )
 
 
+@pytest.mark.long
 @settings(max_examples=1_000)
 @given(
     st.lists(ASKED, max_size=5),

@@ -187,6 +187,7 @@ def test_results_that_the_policy_made_up_never_count(ask: Ask, sample_store: Pat
     assert reward["information_gain"] == []
 
 
+@pytest.mark.long
 def test_the_command_line_plays_tools(cli: Run, gold: GoldCaller, sample_store: Path, tmp_path: Path) -> None:
     with LlmServer(gold) as server:
         common = (

@@ -395,6 +395,7 @@ def test_what_is_wrong_is_on_stderr_and_in_the_exit_code(cli: Run, sample_store:
     ]
 
 
+@pytest.mark.long
 def test_an_interrupted_evaluation_goes_on(gold: GoldPolicy, sample_store: Path, tmp_path: Path) -> None:
     def command(output: str, url: str) -> list[str]:
         served = ["--llm", "mock", "--base-url", url, "--max-concurrency", "1", "--batch", "2", "--json"]
@@ -428,6 +429,7 @@ main()
 """
 
 
+@pytest.mark.long
 def test_an_endpoint_needs_no_torch_and_a_checkpoint_says_that_it_does(
     gold: GoldPolicy, sample_store: Path, tmp_path: Path
 ) -> None:

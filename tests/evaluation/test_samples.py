@@ -29,9 +29,8 @@ def command(store: Path, url: str, output: Path, samples: int, *more: str) -> li
     return [sys.executable, "-m", "stepsearch_data", "eval", *served, *chosen]
 
 
-@pytest.mark.parametrize(
-    ("questions", "samples"), [(12, 4), pytest.param(210, 8, marks=pytest.mark.long)], ids=["few", "many"]
-)
+@pytest.mark.long
+@pytest.mark.parametrize(("questions", "samples"), [(12, 4), (210, 8)], ids=["few", "many"])
 def test_samples_are_played_once_counted_and_made_a_curriculum(
     cli: Run, tmp_path: Path, questions: int, samples: int
 ) -> None:
@@ -165,6 +164,7 @@ def test_more_samples_add_to_the_folder(cli: Run, sample_store: Path, tmp_path: 
     }
 
 
+@pytest.mark.long
 def test_builds_between_evaluations_cost_no_rollout(cli: Run, tmp_path: Path) -> None:
     """More samples, or more questions, of a store that has been built again: by a gate, or with rollouts."""
     store, output = world(cli, tmp_path, 8), tmp_path / "evals"

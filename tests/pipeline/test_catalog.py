@@ -147,6 +147,7 @@ def test_a_damaged_table_is_one_clear_error(damage: str, sample_store: Path, tmp
     assert "build" in caught.value.hint
 
 
+@pytest.mark.long
 def test_readers_see_whole_builds_while_others_replace_them(sample_store: Path, tmp_path: Path) -> None:
     store = tmp_path / "store"
     shutil.copytree(sample_store, store)

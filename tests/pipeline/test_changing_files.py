@@ -62,6 +62,7 @@ def test_a_page_sees_that_another_machine_has_marked_something(machine: Machine)
     assert len(set(seen)) == 3
 
 
+@pytest.mark.long
 def test_a_mark_that_is_made_during_a_build_stays(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     put(machine("a"), "1")
     monkeypatch.setattr(changing_files, "GLANCE", 0)

@@ -38,6 +38,7 @@ def test_the_error_says_how_many_and_what_to_do(tmp_path: Path) -> None:
     assert "--allow-templates" in refused.value.hint
 
 
+@pytest.mark.long
 def test_exports_environments_and_releases_refuse_them_unless_asked(tmp_path: Path, cli: Run) -> None:
     store = build(tmp_path / "store", "mine.questions=20", sources=["corpus=sample"])
     export = ("export", "--store", store.root, "--quiet", "--format")

@@ -185,6 +185,7 @@ def test_files_of_marks_are_read_whole_or_not_at_all(tmp_path: Path) -> None:
 # ---- with a store that is built
 
 
+@pytest.mark.long
 def test_a_build_keeps_marks_and_no_digest_knows_of_them(built: Path, cli: Run) -> None:
     store = ssd.open(built)
     digest, (first, second) = store.folder.digest(), store.table("trajectories").collect()["question_id"][:2]
@@ -273,6 +274,7 @@ def states(store: Path) -> set[str]:
     return {row["stage"] for row in json.loads(run_cli("explain", "--store", store, "--json").stdout) if row["reasons"]}
 
 
+@pytest.mark.long
 def test_marks_decide_what_passes_when_they_are_asked_for(built: Path, cli: Run) -> None:
     """A changed mark builds `quality` again, a changed note does not."""
     store = ssd.open(built)

@@ -190,6 +190,7 @@ def test_names_and_versions_that_could_be_markup_are_refused(field: dict[str, st
         ReleaseSettings.model_validate(field)
 
 
+@pytest.mark.long
 def test_models_prompts_and_what_they_cost_are_told(
     sample_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

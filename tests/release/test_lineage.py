@@ -49,6 +49,7 @@ def test_the_command_and_the_run_file_of_a_release_make_the_same_store_again(
     assert Store(tmp_path / "store").digest() == record.store
 
 
+@pytest.mark.long
 def test_a_run_file_keeps_settings_that_are_not_the_defaults_and_engines_of_a_name(tmp_path: Path, cli: Run) -> None:
     file = rows.write_lines(tmp_path / "mine.jsonl", [rows.jsonl("q1")])
     engines = ('engines.use=["soft", "chargram"]', "engines.soft.kind='bm25'", "engines.soft.k1=0.5")

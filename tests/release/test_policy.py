@@ -102,6 +102,7 @@ def test_its_recipe_can_be_read_again(hub: Hub, push: Command, run: Path, tmp_pa
     assert told.store == tmp_path / kept.store.name
 
 
+@pytest.mark.long
 def test_the_best_policy_with_its_evaluation_and_its_data(
     hub: Hub, command: Command, push: Command, run: Path, small_store: Path, tmp_path: Path
 ) -> None:

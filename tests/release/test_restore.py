@@ -77,6 +77,7 @@ def test_a_release_of_the_restored_store_has_the_same_data(sample_release: Path,
     assert tree(tmp_path / "again") == tree(sample_release)
 
 
+@pytest.mark.long
 def test_what_a_model_wrote_is_not_asked_for_again(
     sample_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

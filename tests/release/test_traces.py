@@ -103,6 +103,7 @@ def test_the_card_says_so(released: Path, played: Store, tmp_path: Path) -> None
     assert not (tmp_path / "release" / "data" / "traces").exists()
 
 
+@pytest.mark.long
 def test_publish_counts_and_sends_them(hub: Hub, publish: Command, played: Store, tmp_path: Path) -> None:
     plain = publish("--dry-run", store=played.root)
     assert "data/traces" not in plain.out

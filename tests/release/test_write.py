@@ -93,6 +93,7 @@ def test_a_round_has_the_texts_of_its_documents_and_gold_paragraphs_and_all_its_
             assert step["gold"][0]["passage_id"] in [d["passage_id"] for d in step["documents"] if d["is_gold"]]
 
 
+@pytest.mark.long
 def test_queries_name_the_engines_on_which_they_are_valid(tmp_path: Path) -> None:
     store = build(tmp_path / "store", 'engines.use=["bm25", "chargram"]', "load.limit=12")
     release(store, tmp_path / "release")
@@ -106,6 +107,7 @@ def test_queries_name_the_engines_on_which_they_are_valid(tmp_path: Path) -> Non
         assert row["engines"] == 2
 
 
+@pytest.mark.long
 def test_kept_rollouts_are_a_config_with_their_turns(sample_release: Path, tmp_path: Path) -> None:
     shown = written(sample_release, "trajectories", "train")
     lines = [orjson.dumps({"id": row["question_id"], "response": row["rollout"]}) for row in shown]
@@ -125,6 +127,7 @@ def test_kept_rollouts_are_a_config_with_their_turns(sample_release: Path, tmp_p
     assert output(Store(tmp_path / "release" / "store"), "picks").rows == len(shown)
 
 
+@pytest.mark.long
 def test_a_rollout_has_the_licence_of_what_it_shows(sample_release: Path, tmp_path: Path) -> None:
     """A document of a web engine is nobody's; the last one of a search may be cut."""
     shown = written(sample_release, "trajectories", "train")[0]
@@ -139,6 +142,7 @@ def test_a_rollout_has_the_licence_of_what_it_shows(sample_release: Path, tmp_pa
     assert shown["licence"] != "other"
 
 
+@pytest.mark.long
 def test_rejected_rollouts_are_no_rejected_questions(tmp_path: Path) -> None:
     (tmp_path / "mine.jsonl").write_bytes(b'{"id": "nobody", "response": "no"}\n' * 99)
     settings = (f'rollouts.policies=["mine={tmp_path / "mine.jsonl"}"]', "run.max_reject_share=1")
@@ -157,6 +161,7 @@ def test_files_have_a_page_index_and_small_row_groups(sample_release: Path) -> N
         assert all(metadata.row_group(at).total_byte_size < 100_000_000 for at in range(metadata.num_row_groups))
 
 
+@pytest.mark.long
 def test_equal_stores_and_settings_give_equal_bytes(sample_release: Path, tmp_path: Path) -> None:
     store = build(tmp_path / "elsewhere", "quality.validation=0.2", "run.workers=1")
     release(store, tmp_path / "again")
@@ -172,6 +177,7 @@ def test_the_record_names_every_file_by_digest_size_and_rows(sample_release: Pat
         assert file.rows == (pq.read_metadata(there[path]).num_rows if path.endswith(".parquet") else None)
 
 
+@pytest.mark.long
 def test_the_report_is_of_all_trajectories_and_of_nothing_that_is_not_released(
     sample_release: Path, sample_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -209,6 +215,7 @@ def test_the_store_comes_without_logs_indexes_locks_and_retries(sample_release: 
     assert {path.suffix for path in (sample_release / "store/stages").rglob("*") if path.is_file()} == {".parquet"}
 
 
+@pytest.mark.long
 def test_an_earlier_release_is_replaced_and_nothing_of_it_stays(sample_release: Path, tmp_path: Path) -> None:
     store = build(tmp_path / "store", "load.limit=6")
     folder = tmp_path / "release"
@@ -333,6 +340,7 @@ def test_what_fails_on_the_way_leaves_the_earlier_release(sample_release: Path, 
     assert [path.name for path in tmp_path.iterdir()] == ["release"]
 
 
+@pytest.mark.long
 def test_left_overs_of_a_killed_process_do_not_matter(sample_release: Path, tmp_path: Path) -> None:
     for name in (".release.new", ".release.old"):
         (tmp_path / name / "data").mkdir(parents=True)

@@ -95,6 +95,7 @@ def test_the_page_is_not_written_into_either_store(stores: tuple[Store, Store]) 
             report(b, a.root / "out", METER, compared=a)
 
 
+@pytest.mark.long
 def test_the_commands_write_it(stores: tuple[Store, Store], tmp_path: Path, cli: Run) -> None:
     a, b = stores
     done = cli("compare", a.root, b.root, "--html", tmp_path / "one.html")

@@ -18,6 +18,7 @@ from tests.report.conftest import HOSTILE
 from tests.report.reading import elements
 
 
+@pytest.mark.long
 @given(st.recursive(st.text() | st.none(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
 def test_no_text_can_end_the_element_that_holds_it(value: object) -> None:
     script = data_script("summary", value).decode()
@@ -87,6 +88,7 @@ def test_modules_can_be_one_script_as_no_name_is_declared_twice_or_imported_unde
     assert all(re.fullmatch(r"\{[\w\s,]+\}", found) and " as " not in found for found in imports)
 
 
+@pytest.mark.long
 def test_the_charts_library_is_made_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     made = shell(Mode.embedded, "A title")

@@ -123,6 +123,7 @@ def test_policies_are_judged_and_what_is_not_shown_is_said(gold: list[Record], f
     assert not Rollouts().notes(known)
 
 
+@pytest.mark.long
 def test_those_that_the_store_keeps_are_shown_as_those_of_a_file(
     gold: list[Record], files: list[str], tmp_path: Path
 ) -> None:

@@ -101,6 +101,7 @@ def test_the_overview_is_that_of_the_store(viewer: Viewer, rich: Store) -> None:
     assert summary["store"] == rich.digest()
 
 
+@pytest.mark.long
 def test_rejected_rows_are_listed_with_their_position_and_reason(hostile: Store) -> None:
     with Viewer(hostile.root) as running:
         rejects = running.get("api/rejects").json()
@@ -198,6 +199,7 @@ def test_a_tunnel_to_this_machine_is_not(viewer: Viewer, host: str) -> None:
     assert viewer.get("api/summary", Host=host).status == 200
 
 
+@pytest.mark.long
 def test_a_build_that_goes_on_is_seen(sample: Store, tmp_path: Path, cli: Run) -> None:
     store = tmp_path / "store"
     shutil.copytree(sample.root, store)

@@ -311,6 +311,7 @@ def test_clearing_that_dies_is_finished(corpus: Path, root: Path, monkeypatch: p
     assert len(Documents(root)) == 20
 
 
+@pytest.mark.long
 def test_kill_9_in_the_middle_of_a_build_costs_that_part(tmp_path: Path) -> None:
     corpus = write_corpus(tmp_path / "c.jsonl", [{**p, "id": f"{p['id']}-{n}"} for n in range(80) for p in PASSAGES])
     command = [sys.executable, "-m", "stepsearch_data", "index", "--quiet", "--corpus", str(corpus), "--index"]

@@ -49,6 +49,7 @@ def test_kinds_of_this_process_are_built_and_the_others_are_not() -> None:
     assert local == ["bm25", "tantivy", "rank-bm25", "chargram", "dense"]
 
 
+@pytest.mark.long
 def test_a_package_adds_a_kind_by_an_entry_point(tmp_path: Path, cli: Run) -> None:
     """A real distribution on the path: votes in a build, beside our own engine."""
     environment = install(tmp_path, "stepsearch_data.engines", "echo", PLUGIN)

@@ -46,6 +46,7 @@ def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
     started.close()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("variant", ["lucene", "robertson", "atire"])
 @pytest.mark.parametrize("parts", [2, 7, 100])
 def test_bm25_finds_what_one_index_does(parts: int, variant: str, tmp_path: Path) -> None:

@@ -64,6 +64,7 @@ def plain(arrays: Arrays, words: list[int], k: int) -> Pairs:
     return [(number, float(scores[number])) for number in best.tolist() if scores[number] > 0]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("way", WAYS)
 @given(
     size=st.sampled_from([1, 7, 300, 5_000]),

@@ -29,6 +29,7 @@ def ask(connection: socket.socket, path: str) -> str:
     return connection.recv(1 << 16).decode(errors="replace").split()[1]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("verb", PATHS)
 def test_beyond_the_limit_of_files_connections_are_refused_and_it_is_said_once(verb: str, sample_store: Path) -> None:
     with Server("--store", sample_store, verb=verb, files=FILES) as server:

@@ -65,6 +65,7 @@ def test_another_version_of_a_reader_is_other_rows(tmp_path: Path, monkeypatch: 
     assert source.digest() == f"{before} version 2"
 
 
+@pytest.mark.long
 def test_a_package_adds_a_dataset_by_an_entry_point(tmp_path: Path, cli: Run) -> None:
     """A real distribution on the path: built from, judged, exported and released as it declares."""
     environment = install(tmp_path, "stepsearch_data.datasets", "trivia", PLUGIN)
@@ -84,6 +85,7 @@ def test_a_package_adds_a_dataset_by_an_entry_point(tmp_path: Path, cli: Run) ->
     assert "trivia: questions of a quiz" in (tmp_path / "run.toml").read_text()
 
 
+@pytest.mark.long
 def test_a_dataset_of_a_broken_package_is_named_where_it_is_asked_for(tmp_path: Path, cli: Run) -> None:
     environment = install(tmp_path, "stepsearch_data.datasets", "trivia", "import surely_not_there")
     rows = write_lines(tmp_path / "rows.jsonl", [jsonl("t1")])

@@ -104,6 +104,7 @@ FILES = {"data/validation-00000-of-00001.parquet": parquet(HOTPOT)}
 # Files
 
 
+@pytest.mark.long
 def test_a_file_of_a_repository_is_read_as_a_local_one(build: Build, server: Hub, store: Path, tmp_path: Path) -> None:
     rows = lines([musique(f"q{number}") for number in range(3)])
     server.repository("ann/data").commit({"raw/train.jsonl": rows})
@@ -142,6 +143,7 @@ configs:
 """
 
 
+@pytest.mark.long
 def test_rows_are_those_of_the_commit_that_the_fingerprint_names(
     server: Hub, build: Build, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -211,6 +213,7 @@ def test_dialects_configs_and_bad_rows(server: Hub, build: Build, store: Path) -
 # Faults
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("location", "says"),
     [
@@ -249,6 +252,7 @@ def test_server_that_is_down_is_one_clear_line(build: Build) -> None:
     assert "refused" in error.lower()
 
 
+@pytest.mark.long
 def test_wrong_format_names_the_right_source(server: Hub, build: Build) -> None:
     server.repository("team/hotpot").commit(FILES)
     failed = build("musique=hf:team/hotpot@main:validation")

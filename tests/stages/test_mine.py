@@ -122,6 +122,7 @@ def write(path: Path, world: Iterable[tuple[str, str]]) -> Path:
     return path
 
 
+@pytest.mark.long
 def test_a_build_mines_documents_with_the_same_bytes_on_any_number_of_cores(tmp_path: Path, cli: Run) -> None:
     world = [
         (f"Thing {n}", f"Thing {n} was made for Thing {n * 7 % 1_999} and Thing {n * 3 % 1_999}.") for n in range(2_000)

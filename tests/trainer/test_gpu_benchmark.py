@@ -26,7 +26,7 @@ def test_every_section_runs_and_ours_is_right() -> None:
     assert found["parity"]["sampler and trainer, float32"]["largest"] < 1e-4
     assert [each["metrics_apart"] for each in found["resume"].values()] == [0, 0]
     assert found["lora"]["bfloat16 base"]["base_untouched"] == "True"
-    assert found["big"]["3B"]["mfu"] > 0  # not below 1: it compares two timings, and a busy machine may slow one of them
+    assert found["big"]["3B"]["mfu"] > 0  # perhaps above 1: two timings, and a busy machine
 
 
 def test_without_a_gpu_it_says_so() -> None:
