@@ -1,6 +1,6 @@
 """The second edition of the experiment: variants of StePPO in two worlds, as docs/experiment.md plans it.
 
-    benchmarks/experiment.py [--folder runs/second] [--workers 2] [--parts main others late overlap] [--missing] [--table]
+    benchmarks/experiment.py [--folder runs/second] [--workers 2] [--parts main …] [--missing | --table]
 
 What has been trained is kept in the folder, and the same command goes on. At its end, or at once with `--table`, the
 results that there are go to benchmarks/experiment.csv, and as tables to stdout. With `--missing` only that is trained
@@ -65,22 +65,24 @@ def train(folder: Path, parts: Sequence[str], workers: int, known: Sequence[Row]
     from stepsearch_data.trainer.demo.experiment import SIZES, STARTS, Job, cold, make_world, processes, run
 
     start, size = STARTS[START], SIZES["full"]
-    results = {row[:4] for row in known}
+    have = {row[:4] for row in known}
     for world, sentences in WORLDS.items():
         make_world(folder / world, SEED, sentences=sentences)
+    wanted = {
+        part: [
+            Job(folder / world, start, variant, pair, replace(size, until=PARTS[part][1]))
+            for (world, pair), variant in product(_pairs(), PARTS[part][0])
+            if (world, variant, pair, PARTS[part][1]) not in have
+        ]
+        for part in parts
+    }
+    starts = dict.fromkeys((job.folder, job.sft_seed) for jobs in wanted.values() for job in jobs)
     with processes(workers) as pool:
-        starts = [pool.submit(cold, folder / world, start, pair, size.held_out) for world, pair in _pairs()]
-        for each in starts:
+        for each in [pool.submit(cold, world, start, pair, size.held_out) for world, pair in starts]:
             say(f"{each.result()} done")
-        for part in parts:
-            variants, until = PARTS[part]
-            jobs = [
-                Job(folder / world, start, variant, pair, replace(size, until=until))
-                for (world, pair), variant in product(_pairs(), variants)
-                if (world, variant, pair, until) not in results
-            ]
+        for jobs in wanted.values():
             for done in as_completed(pool.submit(run, job, load) for job in jobs if not job.is_done):
-                say(f"{done.result()} done up to update {until}")
+                say(f"{done.result()} done")
 
 
 def _pairs() -> Iterator[tuple[str, int]]:
