@@ -1,7 +1,8 @@
 """Remakes the pictures of the documentation, docs/images/*.png.
 
     python benchmarks/pictures.py              # all
-    python benchmarks/pictures.py experiment   # the curves of docs/experiment.md, from the numbers of its tables
+    python benchmarks/pictures.py variants     # docs/experiment.md's second edition, from benchmarks/experiment.csv
+    python benchmarks/pictures.py experiment   # its first edition, from the numbers of its tables
 
 The screens are those of the report of the embedded sample; they need Chromium (`make test-long` installs it).
 """
@@ -12,7 +13,8 @@ import base64
 import re
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +23,13 @@ import stepsearch_data as ssd
 from stepsearch_data.core.intervals import Interval
 from stepsearch_data.evaluation.plot.chart import draw, write
 from stepsearch_data.evaluation.plot.curves import Band
+from stepsearch_data.evaluation.plot.statistics import t_interval
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tests.browser import Browser, chromium  # noqa: E402 - it lies beside this folder
+from benchmarks import experiment as second_edition  # noqa: E402 - it lies beside this folder
+from tests.browser import Browser, chromium  # noqa: E402 - see above
 
 DOCS = ROOT / "docs"
 WORLDS = ("first world", "second world")
@@ -35,6 +39,23 @@ SCREENS = {
     "trajectory": ("#/t/2hop__811040_270741?at=0", ".line", 960),
 }
 """Of a picture: address, what must be there, and pixels of height."""
+
+
+def variants() -> None:
+    """Draw the means of all variants in the two worlds of the second edition."""
+    write(draw([*means(second_edition.read())], "updates", against=second_edition.BASELINE), picture("variants"))
+
+
+def means(rows: Sequence[second_edition.Row]) -> Iterator[Band]:
+    """Make a curve of each variant in each world: the mean of its pairs, with Student's interval."""
+    for world, variant in product(second_edition.WORLDS, second_edition.VARIANTS):
+        values: dict[int, list[float]] = {}
+        for row in rows:
+            if (row.world, row.variant) == (world, variant):
+                values.setdefault(row.update, []).append(row.em)
+        x = np.array(sorted(values), dtype=np.float64)
+        if len(x):
+            yield Band("eval_em", f"weak, facts as {world}", variant, x, [t_interval(values[at]) for at in x], [])
 
 
 def experiment() -> None:
@@ -92,6 +113,6 @@ def picture(name: str) -> Path:
 
 
 if __name__ == "__main__":
-    for make in (experiment, screens):
-        if make.__name__ in (sys.argv[1:] or ("experiment", "screens")):
+    for make in (variants, experiment, screens):
+        if make.__name__ in sys.argv[1:] or not sys.argv[1:]:
             make()
