@@ -58,7 +58,7 @@ check: .venv/check node_modules/.package-lock.json  ## lint, format and types, o
 	npm run --silent check
 
 resolve: .venv/bin/uv  ## show that the trainer and vLLM install together, by what their packages ask for
-	$(UV) compile --quiet --python-platform x86_64-manylinux_2_35 --extra train --extra vllm pyproject.toml >/dev/null
+	@$(UV) compile --quiet --python-platform x86_64-manylinux_2_35 --extra train --extra vllm pyproject.toml >/dev/null
 
 format: .venv/check node_modules/.package-lock.json  ## mend what the linters can mend
 	$(BIN)/ruff check --fix .
@@ -91,7 +91,7 @@ clean:  ## remove everything that make made
 # uv installs in seconds what takes pip minutes. It does not read pip's settings: these two say where packages are.
 setting = "$${PIP_$(1):-$$($(BIN)/pip config get global.$(2) 2>/dev/null)}"
 UV := UV_DEFAULT_INDEX=$(call setting,INDEX_URL,index-url) UV_FIND_LINKS=$(call setting,FIND_LINKS,find-links) $(BIN)/uv pip
-INSTALL = $(UV) install --quiet --python $(@D)/bin/python
+INSTALL = @echo "installing into $(@D)"; $(UV) install --quiet --python $(@D)/bin/python
 # It leaves compiling to the first import, so Python must keep what it compiles, whatever the environment says.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -133,7 +133,8 @@ node_modules/.package-lock.json: package-lock.json
 
 # vLLM pins its own torch, and the trainer here another: neither may meet the package's environment.
 .venv-vllm/done: pyproject.toml | .venv/bin/uv
-	$(PYTHON) -m venv .venv-vllm && $(INSTALL) ".[vllm]" && touch $@
+	$(PYTHON) -m venv .venv-vllm
+	$(INSTALL) ".[vllm]" && touch $@
 
 .venv-train/done: pyproject.toml | .venv/bin/uv
 	$(PYTHON) -m venv .venv-train
@@ -154,7 +155,8 @@ $(filter-out .venv-verifiers/done,$(PLAYERS:%=.venv-%/done)): .venv-%/done: pypr
 
 # The site's generator needs nothing of the package.
 .venv-docs/done: Makefile | .venv/bin/uv
-	$(PYTHON) -m venv .venv-docs && $(INSTALL) zensical==$(ZENSICAL) && touch $@
+	$(PYTHON) -m venv .venv-docs
+	$(INSTALL) zensical==$(ZENSICAL) && touch $@
 
 # The lowest versions, as constraints: an install fails where one package's floor asks for more than another's.
 LOWEST = grep -oE '"[a-z0-9-]+(\[[a-z]+\])?>=[0-9.]+' pyproject.toml | sed -E 's/"([a-z0-9-]+).*>=/\1==/' | sort -u
