@@ -26,7 +26,7 @@ test-lowest: .venv-lowest/done  ## the same tests, with the lowest versions that
 test-long: .venv/test .venv/browser .venv/ray .venv/traces  ## the tests that take long: a browser, a Hub that fails in every way, kill -9, Ray
 	$(BIN)/python -m pytest $(BOTH) -m long
 
-train: .venv-train/done  ## compare rewards of searches with outcome-only PPO on tiny models (installs torch; seven minutes on two cores)
+train: .venv-train/done  ## compare rewards of searches with outcome-only PPO on tiny models (installs torch; five minutes on two cores)
 	.venv-train/bin/stepsearch-data train --demo quick
 
 bench-train: .venv-train/done  ## measure rollouts and updates of the trainer, on a GPU where there is one
