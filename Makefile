@@ -3,10 +3,10 @@ BIN := .venv/bin
 MODEL ?= Qwen/Qwen2.5-7B-Instruct
 PORT ?= 8000
 AXE := 4.14.1
-# A worker that has nothing left takes tests of the other; neighbours, which share fixtures, stay together.
-BOTH := -n 2 --dist worksteal
 ZENSICAL := 0.0.73
 PLAYERS := verifiers skyrl openenv verl
+# A worker that has nothing left takes tests of the other one; neighbours, which share fixtures, stay together.
+WORKERS := -n 2 --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help build test test-lowest test-long train test-train test-train-lowest test-environments bench-train bench-gpu serve-llm check resolve format pictures docs bench dist clean
@@ -18,13 +18,13 @@ build: .venv/base  ## install the package and build the embedded sample into ./s
 	$(BIN)/stepsearch-data build --stage all
 
 test: .venv/test  ## install what the tests need and run them
-	$(BIN)/python -m pytest $(BOTH) -m "not slow and not long"
+	$(BIN)/python -m pytest $(WORKERS) -m "not slow and not long"
 
 test-lowest: .venv-lowest/done  ## the same tests, with the lowest versions that pyproject.toml allows
-	.venv-lowest/bin/python -m pytest $(BOTH) -m "not slow and not long"
+	.venv-lowest/bin/python -m pytest $(WORKERS) -m "not slow and not long"
 
 test-long: .venv/test .venv/browser .venv/ray .venv/traces  ## the tests that take long: a browser, a Hub that fails in every way, kill -9, Ray
-	$(BIN)/python -m pytest $(BOTH) -m long
+	$(BIN)/python -m pytest $(WORKERS) -m long
 
 train: .venv-train/done  ## compare rewards of searches with outcome-only PPO on tiny models (installs torch; five minutes on two cores)
 	.venv-train/bin/stepsearch-data train --demo quick
@@ -37,11 +37,11 @@ bench-gpu: .venv-train/done  ## check and measure the trainer on a GPU, in ten m
 	.venv-train/bin/python -m benchmarks.gpu
 
 test-train: .venv-train/done  ## test the trainer, TRL's trainers and a real server with tiny models (installs torch)
-	.venv-train/bin/python -m pytest $(BOTH) tests/trainer tests/evaluation tests/environments/test_trl.py
+	.venv-train/bin/python -m pytest $(WORKERS) tests/trainer tests/evaluation tests/environments/test_trl.py
 	.venv-train/bin/python -m pytest -m slow tests/test_real_server.py tests/exports/test_trl.py
 
 test-train-lowest: .venv-train-lowest/done  ## the trainer's own tests, but slow and long ones, with the lowest versions
-	.venv-train-lowest/bin/python -m pytest $(BOTH) -m "not slow and not long" tests/trainer tests/evaluation
+	.venv-train-lowest/bin/python -m pytest $(WORKERS) -m "not slow and not long" tests/trainer tests/evaluation
 
 test-environments: $(PLAYERS:%=.venv-%/done)  ## play in a store by verifiers, SkyRL-Gym, OpenEnv and verl, each installed by itself (2.5 GB)
 	for name in $(PLAYERS); do .venv-$$name/bin/python -m pytest -W default tests/environments/test_$$name.py || exit 1; done

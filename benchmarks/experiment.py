@@ -149,7 +149,7 @@ def _line(name: str, budgets: Sequence[int], measured: Iterable[tuple[int, float
 
 def _cell(value: Interval, *, signed: bool) -> str:
     def number(value: float) -> str:
-        return f"{value:{'+' if signed else ''}.2f}".replace("0.", ".")
+        return f"{value:{'+' if signed else ''}.2f}".replace("0.", ".").replace("-", "−")
 
     ends = "" if value.low is None or value.high is None else f" ({number(value.low)} to {number(value.high)})"
     return f"{number(value.mean)}{ends}"
