@@ -16,7 +16,7 @@ from stepsearch_data.core.atomic import place
 from stepsearch_data.core.errors import ConfigError, TrainError
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.templates.examples import Example
-from stepsearch_data.templates.files import load_template
+from stepsearch_data.templates.files import TEMPLATES, load_template
 from stepsearch_data.templates.template import Template
 from stepsearch_data.trainer.architecture import check_architecture
 from stepsearch_data.trainer.callbacks import Callback
@@ -27,7 +27,7 @@ from stepsearch_data.trainer.distributed import set_batch_sizes
 from stepsearch_data.trainer.loading import CHECKPOINTING, load_critic, load_policy, make_search_env
 from stepsearch_data.trainer.recipe import Recipe, read_recipe
 from stepsearch_data.trainer.rollout import Retrieve
-from stepsearch_data.trainer.run_folder import RECIPE, RUN_INFO, RunInfo
+from stepsearch_data.trainer.run_folder import RECIPE, RUN_INFO, TEMPLATE, RunInfo
 from stepsearch_data.trainer.steppo_trainer import StePPOTrainer
 
 COLD_START = "cold-start"
@@ -72,12 +72,9 @@ def launch(
     with ExitStack() as stack, explained_out_of_memory(recipe):
         start = cold_start(recipe, examples, template, accelerator, tell) if recipe.sft else recipe.model.path
         training = make_trainer(recipe, start, template, examples, held_out, retrieve, accelerator)
-        if main:  # for `plot` and `eval`
-            recipe.output.mkdir(parents=True, exist_ok=True)
+        if main:
             told = {"store": store.digest(), "held_out": len(held_out)}
-            info = RunInfo(variant=recipe.variant, seed=recipe.schedule.seed, **told)
-            (recipe.output / RUN_INFO).write_text(info.model_dump_json(), encoding="utf-8")
-            (recipe.output / RECIPE).write_text(recipe.model_dump_json(indent=1), encoding="utf-8")
+            _write_info(recipe, RunInfo(variant=recipe.variant, seed=recipe.schedule.seed, **told))
         screen = stack.enter_context(console_callback(recipe.schedule.num_updates, console=console))
         shown = (recipe.model_dump(mode="json"), recipe.output.name)
         tracker = stack.enter_context(tracker_callback(accelerator, *shown, rollouts_every=recipe.rollouts_every))
@@ -92,6 +89,20 @@ def launch(
             tell(f"best held-out exact match {best.eval_em:.3f}: {recipe.output / best.checkpoint}")
     accelerator.state.destroy_process_group()  # a process that ends with an open one aborts now and then
     return saved
+
+
+def _write_info(recipe: Recipe, info: RunInfo) -> None:
+    """Write into the run's folder what `plot`, `eval` and `publish` read.
+
+    A template of the user's own is copied: its file may change after the training.
+    """
+    folder = recipe.output
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / RUN_INFO).write_text(info.model_dump_json(), encoding="utf-8")
+    if recipe.template not in TEMPLATES:
+        (folder / TEMPLATE).write_bytes(Path(recipe.template).read_bytes())
+        recipe = recipe.model_copy(update={"template": TEMPLATE})
+    (folder / RECIPE).write_text(recipe.model_dump_json(indent=1), encoding="utf-8")
 
 
 def make_accelerator(recipe: Recipe) -> Accelerator:

@@ -41,15 +41,15 @@ def load_policy(location: str, recipe: Recipe) -> tuple[PreTrainedModel, PreTrai
 
     Raises TrainError.
     """
-    policy = _load(AutoModelForCausalLM, location, **_options(location, recipe))
-    return _prepared(policy, recipe.model, "CAUSAL_LM"), load_tokenizer(location, _revision(location, recipe))
+    policy, revision = _load(AutoModelForCausalLM, location, **_options(location, recipe)), _revision(location, recipe)
+    return _prepared(policy, recipe.model, revision, "CAUSAL_LM"), load_tokenizer(location, revision)
 
 
 def load_critic(location: str, recipe: Recipe) -> Critic:
     """Load a critic: the trunk of the model of this location, with a value head of its own. Raises TrainError."""
     torch.manual_seed(recipe.schedule.seed)
     model = _load(AutoModelForCausalLM, location, **_options(location, recipe))
-    return Critic(_prepared(trunk_of(model), recipe.model))
+    return Critic(_prepared(trunk_of(model), recipe.model, _revision(location, recipe)))
 
 
 def load_model(location: str, revision: str = MAIN) -> PreTrainedModel:
@@ -187,7 +187,7 @@ def _renamed_checkpointing() -> Iterator[None]:
         yield
 
 
-def _prepared(model: PreTrainedModel, config: Model, task: str | None = None) -> PreTrainedModel:
+def _prepared(model: PreTrainedModel, config: Model, revision: str, task: str | None = None) -> PreTrainedModel:
     unread = _freeze_unread(model)
     if config.lora_rank:
         from peft import LoraConfig, get_peft_model
@@ -200,7 +200,7 @@ def _prepared(model: PreTrainedModel, config: Model, task: str | None = None) ->
             task_type=task,
         )
         with _renamed_checkpointing():
-            model = get_peft_model(model, lora)
+            model = get_peft_model(model, lora, revision=revision)  # a published adapter tells of its base
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()

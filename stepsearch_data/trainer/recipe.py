@@ -169,9 +169,9 @@ class Recipe(Section):
         credit = {"turn-level": self.ppo.turn_level_gae, f"group-{self.ppo.group_size}": not self.ppo.has_critic}
         return "-".join([self.rewards.name, *(name for name, chosen in credit.items() if chosen)])
 
-    def anywhere(self) -> Recipe:
-        """Return the recipe with absolute paths, so that it can be read from any folder."""
-        return Recipe.model_validate(_seen_from(Path(), self.model_dump(mode="json")))
+    def anywhere(self, folder: Path = Path()) -> Recipe:
+        """Return the recipe with absolute paths, so that it can be read anywhere; relative ones are seen from `folder`."""
+        return Recipe.model_validate(_seen_from(folder, self.model_dump(mode="json")))
 
     @model_validator(mode="before")
     @classmethod
@@ -188,7 +188,7 @@ class Recipe(Section):
 def read_recipe(file: Path, hint: str) -> Recipe:
     """Read the recipe in a run's folder. Raises ConfigError for one of another version."""
     try:
-        return Recipe.model_validate_json(file.read_bytes())
+        return Recipe.model_validate_json(file.read_bytes()).anywhere(file.parent)
     except ValidationError as error:
         raise ConfigError(f"{file} is not a recipe of this version: {in_words(error)}", hint) from error
 

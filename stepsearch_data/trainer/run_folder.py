@@ -5,8 +5,10 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict
 
 METRICS, RUN_INFO, RECIPE, BEST = "metrics.jsonl", "run.json", "recipe.json", "best.json"
-RECIPE_TOML, TEMPLATE = "recipe.toml", "template.txt"
-"""What a published policy was trained with, and the template of its own that the recipe names."""
+TEMPLATE = "template.txt"
+"""The template that the recipe names, where it is one of the user's own."""
+RECIPE_TOML = "recipe.toml"
+"""What a published policy was trained with."""
 UPDATE = "update.json"
 """In the folder of a checkpoint: after which update it was saved."""
 

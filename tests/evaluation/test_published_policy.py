@@ -96,10 +96,11 @@ def test_an_adapter_is_loaded_on_the_revision_of_its_base(hub: Hub, tmp_path: Pa
     base = hub.repository("models/ann/base")
     base.tags["r1"] = base.commit(files(tmp_path / "base"))
     wanted = {name: weight.clone() for name, weight in model.named_parameters()}
-    lora = Model(path=str(tmp_path / "base"), lora_rank=2)
+    lora = Model(path=str(tmp_path / "base"), revision="r1", lora_rank=2)
     adapter, _ = load_policy(lora.path, Recipe(model=lora))
     adapter.save_pretrained(tmp_path / "adapter")
     told = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+    assert told["revision"] == "r1"  # for those who load it without a recipe
     there = files(tmp_path / "adapter") | {
         "adapter_config.json": json.dumps({**told, "base_model_name_or_path": "ann/base"}).encode(),
         "recipe.toml": b"[model]\npath = 'ann/base'\nrevision = 'r1'\nlora_rank = 2\n",

@@ -117,6 +117,9 @@ def test_from_a_cold_start_to_the_evaluation_of_a_checkpoint(
     report = evaluate(Options(str(tmp_path / "run"), limit=3, split="train"), load, Reporter(quiet=True))
     assert report.measures["all"]["all"]["questions"] == 3
     assert report.settings["model"] == str(saved)
+    kept = tmp_path / "run" / "template.txt"  # the recipe's own file may change
+    assert report.settings["template"].startswith(f"{kept} ")
+    assert kept.read_text() == TEMPLATE.read_text()
     assert report.settings["limits"]["max_new_tokens"] == 20
 
 
