@@ -62,6 +62,7 @@ class ConsoleCallback:
     def __init__(self, updates: int, sample_every: int, console: Console, show: Callable[[Text, Group], None]) -> None:
         self._updates, self._every, self._console, self._show = updates, sample_every, console, show
         self._rows: deque[Mapping[str, float]] = deque(maxlen=_ROWS)
+        self._known: set[str] = set()  # metrics that there have been: without a critic, none of its own
         self._collapse = CollapseDetector()
         self._begun, self._seen, self._held_out = time.monotonic(), 0, ""
 
@@ -72,6 +73,7 @@ class ConsoleCallback:
         update = int(metrics["update"])
         self._seen += update > 0
         self._rows.append(metrics)
+        self._known.update(metrics)
         if "eval_em" in metrics:
             self._held_out = f"held-out exact match {metrics['eval_em']:.3f} at update {update}"
         cells = [f"{name} {_cell(metrics, metric, form)}" for name, metric, form in _COLUMNS if metric in metrics]
@@ -93,8 +95,9 @@ class ConsoleCallback:
         return f"{timedelta(seconds=round(each * (self._updates - update)))} left"
 
     def _table(self) -> Group:
-        ends = accumulate(max(len(name), _NUMBER) + 2 for name, *_ in _COLUMNS)  # two blanks before each column
-        fitting = _COLUMNS[: sum(end <= self._console.width - len("update") for end in ends)]
+        columns = [column for column in _COLUMNS if column[1] in self._known]
+        ends = accumulate(max(len(name), _NUMBER) + 2 for name, *_ in columns)  # two blanks before each column
+        fitting = columns[: sum(end <= self._console.width - len("update") for end in ends)]
         table = Table(box=None, header_style="bold", pad_edge=False)
         for name in ("update", *(name for name, *_ in fitting)):
             table.add_column(name, justify="right", no_wrap=True)

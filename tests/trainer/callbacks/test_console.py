@@ -34,6 +34,7 @@ METRICS = {
     "entropy": 1.25,
     "tokens_per_second": 1234.0,
 }
+MORE = ("key", "gain", "redundancy", "invalid", "value_loss", "explained_variance")
 
 
 def played(*turns: str, found: Sequence[Sequence[Paragraph]] = ()) -> Episode:
@@ -114,12 +115,13 @@ def printed(of: Console) -> str:
     return of.file.getvalue()
 
 
-def show(to: Console, updates: int, episode: Episode = GOOD, sample_every: int = 0) -> str:
+def show(to: Console, updates: int, episode: Episode = GOOD, sample_every: int = 0, more: Sequence[str] = ()) -> str:
+    metrics = METRICS | dict.fromkeys(more, 0.75)
     got: list[EpisodeScore] = [score_episode(episode)]
     with console_callback(updates, sample_every=sample_every, console=to) as watch:
         watch({"update": 0, "eval_em": 0.04}, [], [])
         for update in range(1, updates + 1):
-            watch({"update": update, **METRICS, **({"eval_em": 0.5} if update == 2 else {})}, [episode], got)
+            watch({"update": update, **metrics, **({"eval_em": 0.5} if update == 2 else {})}, [episode], got)
     return printed(to)
 
 
@@ -135,6 +137,7 @@ def test_without_a_terminal_each_update_is_one_line() -> None:
 
 def test_a_terminal_shows_a_table_of_the_last_updates() -> None:
     last = show(console(140), 20).rpartition("update  reward")[2].splitlines()
+    assert last[0].split() == ["F1", "EM", "searches", "KL", "entropy", "tokens/s", "held", "out"]  # no critic's
     assert [line.split()[0] for line in last[1:13]] == [str(n) for n in range(9, 21)]
     assert last[12].split() == ["20", "0.500", "0.250", "0.125", "2.00", "0.010", "1.250", "1,234"]
     assert re.fullmatch(r"20 of 20 updates   0:00:00 left   held-out exact match 0\.500 at update 2", last[13].rstrip())
@@ -142,7 +145,7 @@ def test_a_terminal_shows_a_table_of_the_last_updates() -> None:
 
 @pytest.mark.parametrize("width", [40, 60, 80, 120])
 def test_no_line_of_the_table_is_wider_than_the_terminal(width: int) -> None:
-    plain = re.sub(r"\x1b\[[0-9?]*[A-Za-z]", "", show(console(width), 3).replace("\x1b[1A", "\n"))
+    plain = re.sub(r"\x1b\[[0-9?]*[A-Za-z]", "", show(console(width), 3, more=MORE).replace("\x1b[1A", "\n"))
     assert width - 20 < max(map(len, plain.splitlines())) <= width
 
 
