@@ -4,7 +4,8 @@
 
 What has been trained is kept in the folder, and the same command goes on. At its end, or at once with `--table`, the
 results that there are go to benchmarks/experiment.csv, and as tables to stdout. With `--missing` only that is trained
-whose result this file does not have.
+whose result this file does not have. Trainings are compared within their folder: on another machine the same seeds can
+give other cold starts.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ HOPS = (2, 3, 4)
 class Row(NamedTuple):
     """A line of the results: held-out exact match, greedy, of all questions and by their hops."""
 
+    folder: str
     world: str
     variant: str
     pair: int
@@ -65,7 +67,7 @@ def train(folder: Path, parts: Sequence[str], workers: int, known: Sequence[Row]
     from stepsearch_data.trainer.demo.experiment import SIZES, STARTS, Job, cold, make_world, processes, run
 
     start, size = STARTS[START], SIZES["full"]
-    have = {row[:4] for row in known}
+    have = {row[1:5] for row in known}
     for world, sentences in WORLDS.items():
         make_world(folder / world, SEED, sentences=sentences)
     wanted = {
@@ -97,7 +99,8 @@ def results(folder: Path) -> Iterator[Row]:
             measured = (line for line in run.lines if "eval_em" in line and line["update"] % 20 == 0)
             for line in measured:
                 ems = [round(line[f"eval_em_{hops}_hops"], 4) for hops in HOPS]
-                yield Row(world, run.info.variant, run.info.sft_seed or 0, line["update"], line["eval_em"], *ems)
+                pair, update = run.info.sft_seed or 0, line["update"]
+                yield Row(folder.name, world, run.info.variant, pair, update, line["eval_em"], *ems)
 
 
 def write(rows: Iterable[Row]) -> None:
@@ -105,7 +108,7 @@ def write(rows: Iterable[Row]) -> None:
 
     Trainings of another folder, whose results were written before, stay.
     """
-    found = {row[:4]: row for row in (*(read() if RESULTS.exists() else ()), *rows)}
+    found = {row[:5]: row for row in (*(read() if RESULTS.exists() else ()), *rows)}
     with open(RESULTS, "w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(Row._fields)
@@ -116,15 +119,15 @@ def read() -> list[Row]:
     """Read the results."""
     with open(RESULTS, newline="", encoding="utf-8") as file:
         rows = [*csv.reader(file)][1:]
-    return [Row(row[0], row[1], int(row[2]), int(row[3]), *map(float, row[4:])) for row in rows]
+    return [Row(*row[:3], int(row[3]), int(row[4]), *map(float, row[5:])) for row in rows]
 
 
 def tables(rows: Sequence[Row]) -> Iterator[str]:
-    """Write a table for each world: means by updates, and differences from outcomes only within pairs."""
-    for world in WORLDS:
-        here = [row for row in rows if row.world == world]
+    """Write a table for each folder and world: means by updates, and differences from outcomes only within pairs."""
+    for folder, world in product(sorted({row.folder for row in rows}), WORLDS):
+        here = [row for row in rows if (row.folder, row.world) == (folder, world)]
         budgets = sorted({row.update for row in here if row.update})
-        yield "| facts as " + f"{world} | start | " + " | ".join(f"{at} updates" for at in budgets) + " |"
+        yield f"| {folder}, facts as {world} | start | " + " | ".join(f"{at} updates" for at in budgets) + " |"
         yield "|---" * (len(budgets) + 2) + "|"
         for variant in VARIANTS:
             if not any(row.variant == variant for row in here):

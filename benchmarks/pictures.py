@@ -42,8 +42,11 @@ SCREENS = {
 
 
 def variants() -> None:
-    """Draw the means of all variants in the two worlds of the second edition."""
-    write(draw([*means(second_edition.read())], "updates", against=second_edition.BASELINE), picture("variants"))
+    """Draw the means of all variants in the two worlds of the second edition, a picture for each machine."""
+    rows = second_edition.read()
+    for machine in sorted({row.folder for row in rows}):
+        here = [*means([row for row in rows if row.folder == machine])]
+        write(draw(here, "updates", against=second_edition.BASELINE), picture(f"variants-{machine}"))
 
 
 def means(rows: Sequence[second_edition.Row]) -> Iterator[Band]:
