@@ -119,7 +119,7 @@ def read() -> list[Row]:
     """Read the results."""
     with open(RESULTS, newline="", encoding="utf-8") as file:
         rows = [*csv.reader(file)][1:]
-    return [Row(*row[:3], int(row[3]), int(row[4]), *map(float, row[5:])) for row in rows]
+    return [Row(row[0], row[1], row[2], int(row[3]), int(row[4]), *map(float, row[5:])) for row in rows]
 
 
 def tables(rows: Sequence[Row]) -> Iterator[str]:

@@ -170,7 +170,7 @@ class Recipe(Section):
         return "-".join([self.rewards.name, *(name for name, chosen in credit.items() if chosen)])
 
     def anywhere(self, folder: Path = Path()) -> Recipe:
-        """Return the recipe with absolute paths, so that it can be read anywhere; relative ones are seen from `folder`."""
+        """Return the recipe with absolute paths, for reading from any folder; relative ones are seen from `folder`."""
         return Recipe.model_validate(_seen_from(folder, self.model_dump(mode="json")))
 
     @model_validator(mode="before")
