@@ -68,6 +68,11 @@ def parse(name: str, text: str) -> Template:
     return template
 
 
+def text_of(template: Template) -> str:
+    """Write a template as `parse` reads it."""
+    return "\n".join(f"=== {part} ===\n{piece}\n" for part, piece in template.parts.items())
+
+
 def _check(name: str, part: str, used: set[str], *, calls: bool) -> None:
     known, needed = _KNOWN[part]
     needed = needed - {"query"} if calls else needed

@@ -16,7 +16,7 @@ from stepsearch_data.core.atomic import place
 from stepsearch_data.core.errors import ConfigError, TrainError
 from stepsearch_data.pipeline.store import Store
 from stepsearch_data.templates.examples import Example
-from stepsearch_data.templates.files import TEMPLATES, load_template
+from stepsearch_data.templates.files import TEMPLATES, load_template, text_of
 from stepsearch_data.templates.template import Template
 from stepsearch_data.trainer.architecture import check_architecture
 from stepsearch_data.trainer.callbacks import Callback
@@ -74,7 +74,7 @@ def launch(
         training = make_trainer(recipe, start, template, examples, held_out, retrieve, accelerator)
         if main:
             told = {"store": store.digest(), "held_out": len(held_out)}
-            _write_info(recipe, RunInfo(variant=recipe.variant, seed=recipe.schedule.seed, **told))
+            _write_info(recipe, template, RunInfo(variant=recipe.variant, seed=recipe.schedule.seed, **told))
         screen = stack.enter_context(console_callback(recipe.schedule.num_updates, console=console))
         shown = (recipe.model_dump(mode="json"), recipe.output.name)
         tracker = stack.enter_context(tracker_callback(accelerator, *shown, rollouts_every=recipe.rollouts_every))
@@ -91,16 +91,16 @@ def launch(
     return saved
 
 
-def _write_info(recipe: Recipe, info: RunInfo) -> None:
+def _write_info(recipe: Recipe, template: Template, info: RunInfo) -> None:
     """Write into the run's folder what `plot`, `eval` and `publish` read.
 
-    A template of the user's own is copied: its file may change after the training.
+    So a template of the user's own is written too: its file may change.
     """
     folder = recipe.output
     folder.mkdir(parents=True, exist_ok=True)
     (folder / RUN_INFO).write_text(info.model_dump_json(), encoding="utf-8")
     if recipe.template not in TEMPLATES:
-        (folder / TEMPLATE).write_bytes(Path(recipe.template).read_bytes())
+        (folder / TEMPLATE).write_text(text_of(template), encoding="utf-8")
         recipe = recipe.model_copy(update={"template": TEMPLATE})
     (folder / RECIPE).write_text(recipe.model_dump_json(indent=1), encoding="utf-8")
 

@@ -12,7 +12,7 @@ import stepsearch_data.templates
 from stepsearch_data.core.errors import ConfigError
 from stepsearch_data.rewards.conversation import documents_in
 from stepsearch_data.templates.examples import Example, Paragraph, Search, Step
-from stepsearch_data.templates.files import TEMPLATES, load_template, parse
+from stepsearch_data.templates.files import TEMPLATES, load_template, parse, text_of
 
 FOLDER = Path(stepsearch_data.templates.__file__).parent
 TOOLS = (FOLDER / "tools.txt").read_text()
@@ -48,6 +48,12 @@ def whole(name: str, of: Example) -> str:
 
 def test_the_templates_are_the_files() -> None:
     assert sorted(TEMPLATES) == sorted(path.stem for path in FOLDER.glob("*.txt"))
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_a_template_that_is_written_reads_the_same(name: str) -> None:
+    template = load_template(name)
+    assert parse(name, text_of(template)) == template
 
 
 def test_paper_writes_a_thought_and_one_action_a_turn() -> None:
