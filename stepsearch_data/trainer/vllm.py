@@ -12,11 +12,13 @@ from accelerate import Accelerator
 from accelerate.utils import is_peft_model
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from trl.generation.vllm_client import VLLMClient
 from trl.generation.vllm_generation import VLLMGeneration
 
 from stepsearch_data.core.errors import ConfigError, StepSearchError, TrainError
 from stepsearch_data.remote.secrets import check_address, redact
 from stepsearch_data.trainer.config import Limits
+from stepsearch_data.trainer.distributed import failing_together
 from stepsearch_data.trainer.recipe import Vllm
 from stepsearch_data.trainer.sampler import end_tokens
 from stepsearch_data.trainer.stops import STOPS
@@ -47,9 +49,7 @@ class VllmSampler:
     ) -> None:
         check_address("vllm.server_base_url", config.server_base_url or "")
         self._serve = _SERVE.format(length=limits.max_length + limits.max_new_tokens) if config.mode == "server" else ""
-        if self._serve and accelerator.num_processes > 1:
-            # TRL's client expects as many prompts from every process; live rows are not.
-            raise ConfigError("vllm.mode server takes rollouts of one process only", 'vllm.mode = "colocate"')
+        self._accelerator = accelerator
         with self._explained("start"):
             self._vllm = _Generation(
                 model=policy,
@@ -85,7 +85,8 @@ class VllmSampler:
     def take_weights(self) -> None:
         """See `TakesWeights.take_weights`."""
         self._has_weights = True
-        with self._explained("take the weights"):
+        # Together: before the main process has sent them, no other may ask.
+        with failing_together(self._accelerator), self._explained("take the weights"):
             if self._sleeps:
                 torch.cuda.empty_cache()
                 self._vllm.llm.wake_up(tags=["weights"])
@@ -100,7 +101,7 @@ class VllmSampler:
         if writing:
             self._vllm.max_completion_length = max(max_new_tokens)
             with self._explained("generate"):
-                _, written, logps, _ = self._vllm.generate([self._texts[row] for row in writing], None, 1)
+                written, logps = self._vllm.write([self._texts[row] for row in writing])
             for row, tokens, likely in zip(writing, written, logps, strict=True):
                 turns[row] = list(tokens[: max_new_tokens[row]])
                 self._texts[row] = self._texts[row] + turns[row]
@@ -154,7 +155,30 @@ class VllmSampler:
 
 
 class _Generation(VLLMGeneration):
-    """TRL's generation, with adapters merged into copies: merging in place and back changes bfloat16 weights."""
+    """TRL's generation, but each process asks a server itself, and adapters are merged into copies.
+
+    TRL's takes as many prompts from every process, in as many turns; episodes end when they end. Merging in place and
+    back changes bfloat16 weights.
+    """
+
+    def _init_vllm(self) -> None:
+        super()._init_vllm()
+        if self.mode == "server" and not self.accelerator.is_main_process:  # whose client sends the weights too
+            self.vllm_client = VLLMClient(self.server_base_url, connection_timeout=self.server_timeout)
+
+    def write(self, prompts: list[list[int]]) -> tuple[list[list[int]], list[list[list[float | None]]]]:
+        """Continue these texts; return the tokens, and of each its log-probability."""
+        if self.mode == "colocate":
+            _, written, logps, _ = self.generate(prompts, None, 1)
+            return written, logps
+        told = self.vllm_client.generate(
+            prompts,
+            temperature=self.temperature,
+            max_tokens=self.max_completion_length,
+            logprobs=self.logprobs,
+            generation_kwargs=self.generation_kwargs,
+        )
+        return told["completion_ids"], told["logprobs"]
 
     def _iter_named_params(self) -> Iterator[tuple[str, Tensor]]:
         yield from merged(self.model) if is_peft_model(self.model) else super()._iter_named_params()

@@ -10,10 +10,10 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
-def torchrun(processes: int, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """A command in so many processes that work together, on the CPU."""
+def torchrun(processes: int, *arguments: object, packages: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """A command in so many processes that work together, on the CPU. They find packages in this folder too."""
     launcher = ("torch.distributed.run", "--standalone", "--nproc_per_node", processes)
-    return _run(*launcher, *arguments, ACCELERATE_USE_CPU="true")
+    return _run(*launcher, *arguments, packages=packages, ACCELERATE_USE_CPU="true")
 
 
 def sharded(recipe: str | Path, *arguments: object, packages: Path = ROOT) -> subprocess.CompletedProcess[str]:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+from functools import partial
 from importlib.util import find_spec
+from itertools import groupby
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -327,6 +330,42 @@ def test_vllm_takes_weights_in_parts_and_sleeps(recipe: Path, store: Path, tmp_p
         assert row["sampling_logp_difference"] == pytest.approx(0, abs=1e-5)
         assert row["sampling_logp_difference"] <= row["sampling_logp_difference_max"] < 1e-4
         assert row["sampling_ratio_capped"] == 0
+
+
+@pytest.mark.parametrize("parts", [False, True], ids=["whole weights", "in parts"])
+def test_a_server_of_vllm_writes_for_all_processes(recipe: Path, store: Path, tmp_path: Path, parts: bool) -> None:
+    """It gets the weights once for each batch, and nobody is answered by older ones."""
+    done = served(recipe, store, tmp_path, parts=parts)
+    assert done.returncode == 0, done.stderr
+    rows = metrics(tmp_path / "run")
+    assert [row["update"] for row in rows] == [1, 2]
+    assert all(row["sampling_logp_difference_max"] < 1e-4 for row in rows)
+    asked = json.loads((tmp_path / "asked.json").read_text())
+    writing = "/v1/completions"
+    batches = [[*run] for _, run in groupby(asked, key=lambda path: path == writing)]
+    synced = ["/start_weight_update", "/update_weights", "/finish_weight_update", "/reset_prefix_cache"]
+    assert [run[-4:] for run in batches[::2]] == [synced, synced]
+    assert all(run.count(writing) > 3 for run in batches[1::2])  # in turn, of which an episode has three
+
+
+def test_a_server_of_vllm_that_fails_ends_all_processes(recipe: Path, store: Path, tmp_path: Path) -> None:
+    done = served(recipe, store, tmp_path, fails=2)
+    assert done.returncode != 0
+    assert "error: vLLM does not take the weights: Request failed: 400" in done.stderr
+    assert "error: rollouts failed in another process" in done.stderr
+    assert [path.name for path in (tmp_path / "run").glob("checkpoint-*")] == ["checkpoint-000001"]
+
+
+def served(
+    recipe: Path, store: Path, folder: Path, *, parts: bool = False, fails: int = 0
+) -> subprocess.CompletedProcess[str]:
+    """A training of two processes by a server that does not take the weights of that batch."""
+    model, program = recipe.parent / "model", Path(__file__).with_name("served.py")
+    sizes = options("schedule.rollout_batch_size=8", "ppo.mini_batch_size=4")
+    engine = options("vllm.mode=server", "vllm.enable_sleep_mode=false", f"model.path={model}")
+    given = ("--config", whole(recipe, folder), "--store", store, *sizes, *engine, "-o", folder / "run")
+    launched = partial(sharded, "fsdp2.yaml") if parts else partial(torchrun, 2)
+    return launched(program, folder, model, fails, "train", *given, packages=STANDIN)
 
 
 @NEEDS_DEEPSPEED

@@ -127,7 +127,7 @@ def test_adapters_never_move_a_bfloat16_model(make: Make, policy: Any) -> None:
     """Merged and unmerged in place they do, at every sync a little."""
     policy = policy.to(torch.bfloat16)
     before = copy.deepcopy(policy)
-    adapted: Any = _prepared(policy, Model(path="", lora_rank=4), "CAUSAL_LM")
+    adapted: Any = _prepared(policy, Model(path="", lora_rank=4), "main", "CAUSAL_LM")
     sampler = make(adapted, enable_sleep_mode=False)
     for _ in range(20):
         with torch.no_grad():
