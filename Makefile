@@ -36,7 +36,7 @@ bench-train: .venv-train/done  ## measure rollouts and updates of the trainer, o
 bench-gpu: .venv-train/done  ## check and measure the trainer on a GPU, in ten minutes
 	.venv-train/bin/python -m benchmarks.gpu
 
-test-train: .venv-train/done  ## test the trainer, TRL's trainers and a real server with tiny models (installs torch)
+test-train: .venv-train/done .venv-train/vllm  ## test the trainer, TRL's trainers and a real server with tiny models (installs torch)
 	.venv-train/bin/python -m pytest $(WORKERS) tests/trainer tests/evaluation tests/environments/test_trl.py
 	.venv-train/bin/python -m pytest -m slow tests/test_real_server.py tests/exports/test_trl.py
 
@@ -139,6 +139,12 @@ node_modules/.package-lock.json: package-lock.json
 .venv-train/done: pyproject.toml | .venv/bin/uv
 	$(PYTHON) -m venv .venv-train
 	$(INSTALL) --editable ".[test,train-test]" && touch $@
+
+# The package of vLLM (0.3 GB), not installed: tests read in its source what its classes and its server take.
+.venv-train/vllm: .venv-train/done
+	rm -f .venv-train/vllm-*.whl
+	.venv-train/bin/pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: \
+	  --platform manylinux_2_28_x86_64 --dest .venv-train "$$(sed -n 's/^vllm = \["\(vllm[^"]*\)".*/\1/p' pyproject.toml)" && touch $@
 
 # What plays a store: their pins exclude each other. verl needs a torch, here the ready wheel without CUDA; verifiers asks for
 # an openai that is older than ours, which playing does not use.

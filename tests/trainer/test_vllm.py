@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import importlib
+import inspect
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,6 +29,7 @@ from stepsearch_data.trainer.recipe import Model, Vllm
 from stepsearch_data.trainer.rollout import roll_out
 from stepsearch_data.trainer.search_env import Episode, SearchEnv
 from tests.fake import FakeServer
+from tests.trainer import vllm_source
 from tests.trainer.test_sampler import anew
 from tests.trainer.test_steppo_trainer import metrics, trainer
 from tests.trainer.tiny import TASKS, retrieve
@@ -149,6 +153,7 @@ class Server:
 
     def __init__(self, engine: Any, weights: Any, length: int, logprobs: str) -> None:
         self.asked: list[str] = []
+        self.told: dict[str, Any] = {}  # of each path the last body
         self._engine, self._weights = engine, weights
         self._info: dict[str, Any] = {
             "weight_transfer_config": {"backend": "nccl"},
@@ -157,6 +162,7 @@ class Server:
 
     def answer(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         self.asked.append(path)
+        self.told[path] = body
         if path == "/v1/completions":
             return {"choices": [self._choice(prompt, body) for prompt in body["prompt"]]}
         if path == "/update_weights":
@@ -300,3 +306,73 @@ def test_what_vllm_raises_is_one_line(make: Make, policy: Any, monkeypatch: pyte
     sampler.start([[5, 6]])
     with pytest.raises(TrainError, match=r"^vLLM does not generate: the engine died$"):
         sampler.generate([4])
+
+
+NEEDS_SOURCE = pytest.mark.skipif(not vllm_source.WHEEL, reason="needs vLLM's source: make test-train")
+
+
+@NEEDS_SOURCE
+@pytest.mark.usefixtures("vllm")
+@pytest.mark.parametrize("part", ["vllm_client", "vllm_generation"])
+def test_what_trl_imports_from_vllm_is_there(part: str) -> None:
+    """That of its newest version: what the stand-in lacks is of others, and not imported."""
+    spec = find_spec("trl")
+    assert spec
+    source = (Path(str(spec.origin)).parent / "generation" / f"{part}.py").read_text()
+    taken = {
+        (str(node.module), each.name)
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.ImportFrom) and str(node.module).split(".")[0] == "vllm"
+        for each in node.names
+        if hasattr(sys.modules["vllm"], each.name)
+    }
+    assert taken
+    assert {(module, name) for module, name in taken if name not in vllm_source.exports(module)} == set()
+
+
+@NEEDS_SOURCE
+def test_vllm_takes_what_its_stand_in_takes(
+    make: Make, policy: Any, env: SearchEnv, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, where = sys.modules["vllm"].LLM, ("vllm.entrypoints.llm", "LLM")
+    given = recorded(monkeypatch, engine)
+    asked = recorded(monkeypatch, sys.modules["vllm"].SamplingParams)
+    roll_out(TASKS[:1], env, make(policy), retrieve)
+    assert "enable_sleep_mode" in given
+    assert "include_stop_str_in_output" in asked
+    options = vllm_source.parameters(*where, "__init__") | vllm_source.fields("vllm.engine.arg_utils", "EngineArgs")
+    assert given - options == set()
+    assert asked - vllm_source.fields("vllm.sampling_params", "SamplingParams") == set()
+    for method in ("generate", "sleep", "wake_up", "reset_prefix_cache"):
+        taken = set(inspect.signature(getattr(engine, method)).parameters)
+        assert taken - vllm_source.parameters(*where, method) == set()
+
+
+def recorded(monkeypatch: pytest.MonkeyPatch, kind: Any) -> set[str]:
+    """The options that a class is made with from now on."""
+    begin, given = kind.__init__, set[str]()
+
+    def begun(self: Any, *arguments: Any, **options: Any) -> None:
+        given.update(options)
+        begin(self, *arguments, **options)
+
+    monkeypatch.setattr(kind, "__init__", begun)
+    return given
+
+
+@NEEDS_SOURCE
+def test_a_server_of_vllm_knows_what_it_is_asked(serve: Make, make: Make, policy: Any, env: SearchEnv) -> None:
+    server, url = serve()
+    roll_out(TASKS[:1], env, make(policy, mode="server", server_base_url=url), retrieve)
+    assert {*SYNC, "/server_info", "/init_weight_transfer_engine"} <= set(server.asked)
+    assert set(server.asked) - vllm_source.routes() == set()
+    completion, transfer = "vllm.entrypoints.openai.completion.protocol", "vllm.distributed.weight_transfer."
+    asked = server.told["/v1/completions"]
+    assert set(asked) - vllm_source.fields(completion, "CompletionRequest") == set()
+    joining = server.told["/init_weight_transfer_engine"]["init_info"]
+    assert set(joining) - vllm_source.fields(f"{transfer}nccl_common", "NCCLWeightTransferInitInfo") == set()
+    weights = server.told["/update_weights"]["update_info"]
+    assert set(weights) - vllm_source.fields(f"{transfer}nccl_engine", "NCCLWeightTransferUpdateInfo") == set()
+    answered = set(server._choice([5, 6], asked))
+    assert answered - vllm_source.fields(completion, "CompletionResponseChoice") == set()
+    assert set(server._info["model_config"]) - vllm_source.fields("vllm.config.model", "ModelConfig") == set()
