@@ -142,8 +142,8 @@ node_modules/.package-lock.json: package-lock.json
 
 # The package of vLLM (0.3 GB), not installed: tests read in its source what its classes and its server take.
 .venv-train/vllm: .venv-train/done
-	rm -f .venv-train/vllm-*.whl
-	.venv-train/bin/pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: \
+	@echo "downloading into .venv-train"; rm -f .venv-train/vllm-*.whl
+	@.venv-train/bin/pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: \
 	  --platform manylinux_2_28_x86_64 --dest .venv-train "$$(sed -n 's/^vllm = \["\(vllm[^"]*\)".*/\1/p' pyproject.toml)" && touch $@
 
 # What plays a store: their pins exclude each other. verl needs a torch, here the ready wheel without CUDA; verifiers asks for

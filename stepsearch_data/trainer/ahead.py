@@ -16,17 +16,17 @@ from threading import Event
 from typing import Any, Protocol, runtime_checkable
 
 import torch
+from accelerate import Accelerator
 from pydantic import TypeAdapter
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from stepsearch_data.core.errors import SearchError
 from stepsearch_data.templates.examples import Paragraph
+from stepsearch_data.trainer.distributed import failing_together
 from stepsearch_data.trainer.rollout import ReportsLogps, Retrieve
 from stepsearch_data.trainer.sampler import ReportingSampler
 from stepsearch_data.trainer.search_env import Episode
 
-AHEAD = "ahead.json"
-"""The file of a checkpoint that holds the batch which was rolled out ahead of it."""
 _EPISODES = TypeAdapter(list[Episode])
 
 
@@ -58,23 +58,25 @@ class CopySampler(ReportingSampler):
 
 
 class Ahead:
-    """The batch that is rolled out in another thread, or has been."""
+    """The batch that is rolled out in another thread, or has been: this process's part of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, accelerator: Accelerator) -> None:
+        self._accelerator = accelerator
         self._thread, self._over = ThreadPoolExecutor(1, "rollouts"), Event()
         self._update, self._episodes = -1, Future[list[Episode]]()
 
     def begin(self, update: int, play: Callable[[], list[Episode]]) -> None:
         """Have the batch of an update be rolled out."""
-        self._update, self._episodes = update, self._thread.submit(_on_own_stream, play)
+        self._update, self._episodes = update, self._thread.submit(self._on_own_stream, play)
 
     def has(self, update: int) -> bool:
         """Tell whether it is this update's batch that was begun."""
         return self._update == update
 
     def take(self) -> list[Episode]:
-        """Wait for the batch, which is then gone. Raises what its rollouts raised."""
-        episodes = self._episodes.result()
+        """Wait for the batch, which is then gone. What its rollouts raise is raised in all processes, which call it."""
+        with failing_together(self._accelerator):
+            episodes = self._episodes.result()
         self._update = -1
         return episodes
 
@@ -104,16 +106,22 @@ class Ahead:
         """Wait for the batch, and write it beside a checkpoint; nothing where it failed: it is rolled out again."""
         if self._update >= 0 and not self._episodes.exception():
             kept = {"update": self._update, "episodes": [asdict(each) for each in self._episodes.result()]}
-            (folder / AHEAD).write_text(json.dumps(kept), encoding="utf-8")
+            self._file(folder).write_text(json.dumps(kept), encoding="utf-8")
 
     def load(self, folder: Path) -> None:
-        """Take what `save` wrote, if it is there."""
-        if (file := folder / AHEAD).is_file():
+        """Take what `save` wrote, if it is there for all processes, which all call it."""
+        file, device = self._file(folder), self._accelerator.device
+        found = self._accelerator.reduce(torch.tensor(float(file.is_file()), device=device), reduction="sum")
+        if found == self._accelerator.num_processes:
             kept: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
             self._update, self._episodes = kept["update"], Future[list[Episode]]()
             self._episodes.set_result(_EPISODES.validate_python(kept["episodes"]))
 
+    def _file(self, folder: Path) -> Path:
+        """Return the file of a checkpoint that holds this process's part of the batch."""
+        return folder / f"ahead-{self._accelerator.process_index}-of-{self._accelerator.num_processes}.json"
 
-def _on_own_stream(play: Callable[[], list[Episode]]) -> list[Episode]:
-    with torch.cuda.stream(torch.cuda.Stream()) if torch.cuda.is_available() else nullcontext():
-        return play()
+    def _on_own_stream(self, play: Callable[[], list[Episode]]) -> list[Episode]:
+        device = self._accelerator.device  # a new thread would take the first GPU
+        with torch.cuda.stream(torch.cuda.Stream(device)) if device.type == "cuda" else nullcontext():
+            return play()

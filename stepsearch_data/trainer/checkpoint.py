@@ -38,7 +38,7 @@ class Checkpoints:
     ) -> Path:
         """Write the checkpoint of an update, unless it is there; return its folder. Every process calls it.
 
-        `best` is named in the run's folder, once its checkpoint is there. `beside` adds files of its own.
+        `best` is named in the run's folder, once its checkpoint is there. `beside` adds files of each process.
         """
         folder = self._output / checkpoint_name(update)
         self._accelerator.wait_for_everyone()  # so that all processes see the same folders
@@ -68,11 +68,11 @@ class Checkpoints:
         wait()
         self._accelerator.save_state(str(part / "state"))
         whole = policy()
+        beside(part)
         wait()
         if main:
             whole.save_pretrained(part / "policy")
             tokenizer.save_pretrained(part / "policy")
-            beside(part)
             (part / UPDATE).write_bytes(orjson.dumps({"update": update}))
             place(part, folder)
 

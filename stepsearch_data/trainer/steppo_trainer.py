@@ -87,8 +87,6 @@ class StePPOTrainer:
         set_batch_sizes(self.accelerator, schedule.rollout_batch_size, ppo)
         if (critic is None) == ppo.has_critic:
             raise ConfigError("either ppo.group_size is 1 or there is no critic", "give a critic, or a larger group")
-        if schedule.overlap and self.accelerator.num_processes > 1:
-            raise ConfigError("schedule.overlap takes one process", "train without it, or on one GPU")
         set_seed(schedule.seed, device_specific=True)
         self.env, self.retrieve, self.tasks, self.held_out = env, retrieve, tasks, held_out
         self.tokenizer, self.callbacks = tokenizer, callbacks
@@ -116,7 +114,7 @@ class StePPOTrainer:
         self.sampler = sampler or self._sampler_of(schedule.temperature, kind)
         if schedule.overlap and not isinstance(self.sampler, TakesWeights):
             raise ConfigError("schedule.overlap needs a sampler with weights of its own", "leave out one of both")
-        self.ahead = Ahead()
+        self.ahead = Ahead(self.accelerator)
 
     def train(self) -> None:
         """Train to the end of the schedule, from where `resume` left off. Raises TrainError, SearchError."""
@@ -219,7 +217,7 @@ class StePPOTrainer:
 
     def evaluate(self) -> Metrics:
         """Roll out the held-out tasks greedily, as many at a time as in training; nothing random is drawn."""
-        play = partial(self._play, sampler=self._sampler_of(0))
+        play = partial(self._play_together, sampler=self._sampler_of(0))
         size = self.schedule.rollout_batch_size
         return held_out_metrics(play, self.held_out, size, self.rewards, self.accelerator)
 
@@ -246,7 +244,7 @@ class StePPOTrainer:
     def _now(self) -> list[Episode]:
         """Roll out the batch of this update."""
         self.whole_policy()  # which the sampler reads
-        return self._play(self._tasks_of(self.updates_done), self.sampler)
+        return self._play_together(self._tasks_of(self.updates_done), self.sampler)
 
     def _ahead(self) -> list[Episode]:
         """Return the batch of this update, and begin the next with the weights before it."""
@@ -261,16 +259,21 @@ class StePPOTrainer:
         """Have the batch of an update be rolled out by a copy of the policy, as it is now."""
         assert isinstance(self.sampler, TakesWeights)
         self.whole_policy()  # which the sampler reads
-        self.sampler.seed = (self.schedule.seed, update)  # torch's generator is this thread's
+        # Torch's generator is this thread's.
+        self.sampler.seed = (self.schedule.seed, update, self.accelerator.process_index)
         self.sampler.take_weights()
         self.ahead.begin(update, partial(self._play, self._tasks_of(update), self.sampler))
 
+    def _play_together(self, tasks: Sequence[Task], sampler: Sampler) -> list[Episode]:
+        """Play these tasks. Where one process fails all do; so all must call it."""
+        with failing_together(self.accelerator):
+            return self._play(tasks, sampler)
+
     def _play(self, tasks: Sequence[Task], sampler: Sampler) -> list[Episode]:
-        """Play these tasks. Where one process fails all do."""
         retrieve = self.ahead.until_end(self.retrieve)
         pool = ThreadPoolExecutor(_QUERIES, "search") if self.schedule.async_search else None
         try:
-            with failing_together(self.accelerator), self.accelerator.autocast():
+            with self.accelerator.autocast():
                 return roll_out(tasks, self.env, sampler, retrieve, pool) if tasks else []
         finally:
             if pool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 from functools import partial
 from importlib.util import find_spec
@@ -333,13 +334,36 @@ def test_vllm_takes_weights_in_parts_and_sleeps(recipe: Path, store: Path, tmp_p
 
 
 @pytest.mark.parametrize("parts", [False, True], ids=["whole weights", "in parts"])
-def test_a_server_of_vllm_writes_for_all_processes(recipe: Path, store: Path, tmp_path: Path, parts: bool) -> None:
+def test_several_processes_roll_out_the_next_batch_meanwhile(
+    recipe: Path, store: Path, tmp_path: Path, parts: bool
+) -> None:
+    """Each its own part. From a checkpoint they go on as a run that nobody disturbed."""
+    launched = partial(sharded, "fsdp2.yaml") if parts else partial(torchrun, 2, "-m", "stepsearch_data")
+    sizes = ("rollout_batch_size=8", "num_updates=4", "save_steps=1", "save_total_limit=9", "overlap=true")
+    settings = options(*(f"schedule.{size}" for size in sizes), "ppo.mini_batch_size=4")
+    run = tmp_path / "run"
+    given = ("train", "--config", whole(recipe, tmp_path), "--store", store, *settings, "-o", run)
+    done = launched(*given)
+    assert done.returncode == 0, done.stderr
+    undisturbed = metrics(run)
+    assert [row["sampling_logp_difference"] > 1e-6 for row in undisturbed] == [False, True, True, True]
+    kept = {path.name for path in (run / "checkpoint-000002").glob("ahead*")}
+    assert kept == {"ahead-0-of-2.json", "ahead-1-of-2.json"}
+    for update in (3, 4):
+        shutil.rmtree(run / f"checkpoint-00000{update}")
+    done = launched(*given, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert metrics(run) == undisturbed
+
+
+@pytest.mark.parametrize("how", ["whole weights", "in parts", "overlap"])
+def test_a_server_of_vllm_writes_for_all_processes(recipe: Path, store: Path, tmp_path: Path, how: str) -> None:
     """It gets the weights once for each batch, and nobody is answered by older ones."""
-    done = served(recipe, store, tmp_path, parts=parts)
+    done = served(recipe, store, tmp_path, f"schedule.overlap={how == 'overlap'}".lower(), parts=how == "in parts")
     assert done.returncode == 0, done.stderr
     rows = metrics(tmp_path / "run")
     assert [row["update"] for row in rows] == [1, 2]
-    assert all(row["sampling_logp_difference_max"] < 1e-4 for row in rows)
+    assert [row["sampling_logp_difference_max"] < 1e-4 for row in rows] == [True, how != "overlap"]
     asked = json.loads((tmp_path / "asked.json").read_text())
     writing = "/v1/completions"
     batches = [[*run] for _, run in groupby(asked, key=lambda path: path == writing)]
@@ -348,20 +372,24 @@ def test_a_server_of_vllm_writes_for_all_processes(recipe: Path, store: Path, tm
     assert all(run.count(writing) > 3 for run in batches[1::2])  # in turn, of which an episode has three
 
 
-def test_a_server_of_vllm_that_fails_ends_all_processes(recipe: Path, store: Path, tmp_path: Path) -> None:
-    done = served(recipe, store, tmp_path, fails=2)
+@pytest.mark.parametrize("overlap", [False, True], ids=["batch by batch", "overlap"])
+def test_a_server_of_vllm_that_fails_ends_all_processes(
+    recipe: Path, store: Path, tmp_path: Path, overlap: bool
+) -> None:
+    done = served(recipe, store, tmp_path, f"schedule.overlap={overlap}".lower(), fails=2)
     assert done.returncode != 0
     assert "error: vLLM does not take the weights: Request failed: 400" in done.stderr
     assert "error: rollouts failed in another process" in done.stderr
-    assert [path.name for path in (tmp_path / "run").glob("checkpoint-*")] == ["checkpoint-000001"]
+    learnt = 0 if overlap else 1  # the second batch would have begun before the first is learnt
+    assert [path.name for path in (tmp_path / "run").glob("checkpoint-*")] == [f"checkpoint-00000{learnt}"]
 
 
 def served(
-    recipe: Path, store: Path, folder: Path, *, parts: bool = False, fails: int = 0
+    recipe: Path, store: Path, folder: Path, *settings: str, parts: bool = False, fails: int = 0
 ) -> subprocess.CompletedProcess[str]:
     """A training of two processes by a server that does not take the weights of that batch."""
     model, program = recipe.parent / "model", Path(__file__).with_name("served.py")
-    sizes = options("schedule.rollout_batch_size=8", "ppo.mini_batch_size=4")
+    sizes = options("schedule.rollout_batch_size=8", "ppo.mini_batch_size=4", *settings)
     engine = options("vllm.mode=server", "vllm.enable_sleep_mode=false", f"model.path={model}")
     given = ("--config", whole(recipe, folder), "--store", store, *sizes, *engine, "-o", folder / "run")
     launched = partial(sharded, "fsdp2.yaml") if parts else partial(torchrun, 2)
