@@ -31,7 +31,10 @@ def test_a_fork_prints_and_ends_as_a_fresh_process(
     assert alone.returncode == code
 
 
-def test_a_fork_has_an_environment_of_its_own(sample_store: Path) -> None:
+def test_a_fork_has_an_environment_of_its_own(
+    sample_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # who has typed `make build` has a store beside the tests
     named = {**os.environ, "STEPSEARCH_STORE": str(sample_store)}
     assert starter.run(["sql", "SELECT 1"], named, "").returncode == 0
     assert "STEPSEARCH_STORE" not in os.environ

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import socket
 import threading
@@ -38,6 +39,7 @@ class Slow:
         self.batches: list[list[str]] = []
         self.searching = threading.Event()
         self.calls = 0
+        self.waiting: Callable[[], Coroutine[Any, Any, float]]  # queries, by the server's metrics
 
     def find(self, queries: Sequence[str], _k: int) -> list[Pairs]:
         self.calls += 1
@@ -51,8 +53,14 @@ class Slow:
         return [[(0, 1.0)] for _ in queries]
 
     async def go_on(self, *requests: asyncio.Task[Any]) -> list[Any]:
-        """Search again, once all requests have come; return their answers."""
-        await asyncio.sleep(0.3)
+        """Search again, once all requests have come, each with a query or more; return their answers."""
+        before = -1.0
+        for _ in range(50):
+            waiting = await self.waiting()
+            if len(requests) <= waiting == before:
+                break
+            before = waiting
+            await asyncio.sleep(0.1)
         self.go.set()
         return await asyncio.gather(*requests)
 
@@ -77,6 +85,13 @@ async def served(index: Slow, folder: Path, text: str = "a text") -> AsyncIterat
             async with session.post("/retrieve", json={"queries": queries, **fields}) as response:
                 return response.status, dict(response.headers), await response.json()
 
+        async def waiting() -> float:
+            async with session.get("/metrics") as response:
+                found = re.search(r"^\w*queries_waiting\S* (\S+)$", await response.text(), re.MULTILINE)
+                assert found
+                return float(found[1])
+
+        index.waiting = waiting
         try:
             yield ask, address
         finally:
