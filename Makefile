@@ -36,7 +36,7 @@ bench-train: .venv-train/done  ## measure rollouts and updates of the trainer, o
 bench-gpu: .venv-train/done  ## check and measure the trainer on a GPU, in ten minutes
 	.venv-train/bin/python -m benchmarks.gpu
 
-test-train: .venv-train/done .venv-train/vllm  ## test the trainer, TRL's trainers and a real server with tiny models (installs torch)
+test-train: .venv-train/done .venv-train/vllm  ## test the trainer, TRL's trainers and a real server with tiny models (installs torch, downloads vLLM)
 	.venv-train/bin/python -m pytest $(WORKERS) tests/trainer tests/evaluation tests/environments/test_trl.py
 	.venv-train/bin/python -m pytest -m slow tests/test_real_server.py tests/exports/test_trl.py
 
